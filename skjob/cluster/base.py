@@ -1,0 +1,66 @@
+"""What a cluster can do, wherever it runs: the one thing that the session and the scaling loop know of it.
+
+`asked`, `running` and `connected` are three numbers because each step between them can fail on its own: a worker that
+was asked for may never get a node, and one whose pod runs may never reach the scheduler. A message about a wait shows
+all three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from skjob.cluster.certificates import TlsFiles
+
+Tell = Callable[[str], None]
+"""Takes one line about what goes on, for the user."""
+
+
+@dataclass(frozen=True)
+class WorkerCounts:
+    """Workers asked for, those whose process or pod runs, and those that have joined the scheduler."""
+
+    asked: int
+    running: int
+    connected: int
+
+    def __str__(self) -> str:
+        return f"{self.connected} of {self.asked} workers connected, {self.running} running"
+
+
+class Cluster(Protocol):
+    """A Dask cluster that one run owns. Every call has a deadline of its own; none waits for ever."""
+
+    @property
+    def name(self) -> str:
+        """What a user calls it."""
+
+    @property
+    def address(self) -> str:
+        """Where a client on this machine reaches the scheduler: `tls://…`."""
+
+    @property
+    def tls(self) -> TlsFiles:
+        """The certificates that a client shows and asks for."""
+
+    def start(self) -> None:
+        """Start the scheduler and ask for the first workers; returns when a client can connect."""
+
+    def add_workers(self, total: int) -> None:
+        """Ask for workers until there are `total`. Never fewer than now."""
+
+    def remove_workers(self, names: list[str]) -> None:
+        """End these workers, which the scheduler has retired already, and no others."""
+
+    def problems(self) -> list[str]:
+        """Why workers that were asked for do not run, in the user's words; fatal causes are raised."""
+
+    def running(self) -> int:
+        """How many workers' processes or pods run."""
+
+    def logs(self) -> dict[str, str]:
+        """The last lines of each worker and of the scheduler that can still be had."""
+
+    def close(self, *, wait: bool = True) -> None:
+        """Remove everything. `wait=False` asks for it and does not wait until it is gone. Safe to call twice."""

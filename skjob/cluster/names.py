@@ -1,0 +1,75 @@
+"""Every name, label and annotation that skjob puts on an object, made once and always valid.
+
+What a name keeps: it is a DNS-1035 label, begins with a letter, ends with a letter or digit, and has at most
+`CLUSTER_NAME_MAX` characters, so that the longest name derived from it by the Dask operator
+(`<cluster>-default-worker-<10 hex digits>`, which is a label value too) still has at most 63.
+Two runs never share a name: it ends with the random part of the run id, not with a hash of what was cut off.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import unicodedata
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+CLUSTER_NAME_MAX = 63 - len("-default-worker-") - 10
+
+RUN_LABEL = "skjob/run"
+USER_LABEL = "skjob/user"
+COMPONENT_LABEL = "app.kubernetes.io/component"
+NAME_LABEL = "app.kubernetes.io/name"
+INSTANCE_LABEL = "app.kubernetes.io/instance"
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+PROGRAM_ANNOTATION = "skjob/program"
+USER_ANNOTATION = "skjob/user"
+KEPT_ANNOTATION = "skjob/kept-until"
+
+MANAGED_BY_SKJOB = f"{MANAGED_BY_LABEL}=skjob"
+DEFAULTS_CONFIGMAP = "skjob-defaults"
+"""The ConfigMap, in the namespace of a run, that holds a platform team's defaults."""
+
+
+def slug(text: str, max_length: int = 63) -> str:
+    """`text` as a DNS-1035 label of at most `max_length` characters; `x` where nothing of it can stay."""
+    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    cleaned = re.sub(r"[^a-z0-9]+", "-", ascii_text).strip("-")
+    if not cleaned or not cleaned[0].isalpha():
+        cleaned = f"x-{cleaned}" if cleaned else "x"
+    return cleaned[:max_length].rstrip("-")
+
+
+def new_run_id() -> str:
+    """A sortable id, unique without coordination: `20261123-155901-3f9a1c`."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+@dataclass(frozen=True)
+class RunNames:
+    """The names of one run's objects."""
+
+    run_id: str
+    program: str
+    user: str
+
+    @property
+    def cluster(self) -> str:
+        """The name of the anchor, the DaskCluster and the secret of a run."""
+        unique = "-" + self.run_id.rsplit("-", 1)[-1]
+        return slug(f"skjob-{slug(self.program)}", CLUSTER_NAME_MAX - len(unique)) + unique
+
+    def labels(self, component: str) -> dict[str, str]:
+        """The labels of an object of this run."""
+        return {
+            NAME_LABEL: "skjob",
+            INSTANCE_LABEL: self.cluster,
+            MANAGED_BY_LABEL: "skjob",
+            COMPONENT_LABEL: component,
+            RUN_LABEL: self.run_id,
+            USER_LABEL: slug(self.user),
+        }
+
+    def annotations(self) -> dict[str, str]:
+        """What a label can't hold: the user and the program as they are called."""
+        return {USER_ANNOTATION: self.user, PROGRAM_ANNOTATION: self.program}

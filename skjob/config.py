@@ -1,0 +1,236 @@
+"""Where a setting comes from: flag > SKJOB_* variable > project file > the cluster's ConfigMap > built-in.
+
+Each source is a `Layer`: an origin, as the user calls it, and raw values. `resolve` parses them all and reports every
+value that is wrong in one error, with the place it came from. Nothing here touches a cluster: the layer that is the
+ConfigMap is handed in by whoever has read it.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from skjob.errors import ConfigError
+
+GIB = 2**30
+PROJECT_FILES = ("skjob.toml", "pyproject.toml")
+
+
+class Place(StrEnum):
+    """Where a run may take place."""
+
+    AUTO = "auto"
+    KUBERNETES = "kubernetes"
+    LOCAL = "local"
+
+
+@dataclass(frozen=True)
+class WorkerRange:
+    """How many workers: never fewer than `minimum` while the program runs, never more than `maximum`."""
+
+    minimum: int
+    maximum: int
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the number may change while the program runs."""
+        return self.minimum != self.maximum
+
+    def __str__(self) -> str:
+        return f"{self.minimum}:{self.maximum}" if self.adaptive else str(self.maximum)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user, a project and a platform team asked for.
+
+    Units: `worker_cpu` in cores, `worker_memory` in bytes, times in seconds. None means: the plan decides.
+    """
+
+    on: Place = Place.AUTO
+    context: str | None = None
+    namespace: str | None = None
+    image: str | None = None
+    workers: WorkerRange | None = None
+    worker_cpu: float = 0.5
+    worker_memory: int = 2 * GIB
+    start_timeout: float = 300.0
+    max_time: float | None = None
+    grace: float = 300.0
+    keep_time: float = 4 * 3600.0
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One source of settings. `name_of` tells how a field is called there, for messages."""
+
+    values: Mapping[str, Any]
+    name_of: Callable[[str], str]
+    strict: bool = True
+
+
+def parse_workers(text: str) -> WorkerRange:
+    """`4` or `1:20`. A minimum of 0 is fine where there is a maximum to grow to."""
+    match = re.fullmatch(r"(?:(\d+):)?(\d+)", text.strip())
+    if match is None:
+        raise ValueError("is a number of workers, `4`, or a range, `1:20`")
+    maximum = int(match[2])
+    minimum = int(match[1]) if match[1] is not None else maximum
+    if maximum < 1:
+        raise ValueError("needs at least one worker")
+    if minimum > maximum:
+        raise ValueError(f"has its minimum, {minimum}, above its maximum, {maximum}")
+    return WorkerRange(minimum, maximum)
+
+
+_SUFFIXES = {
+    "": 1, "m": 1e-3, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
+    "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
+    "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12,
+}  # fmt: skip
+
+
+def parse_quantity(text: str) -> float:
+    """A Kubernetes quantity, `500m`, `2`, `2Gi`, as a plain number; `2GB` is taken as `2G`."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
+    if match is None or match[2] not in _SUFFIXES:
+        raise ValueError("is a quantity such as `500m`, `2` or `2Gi`")
+    return float(match[1]) * _SUFFIXES[match[2]]
+
+
+def parse_cpu(text: str) -> float:
+    """Cores: `500m` or `2`; at least 10m."""
+    cores = parse_quantity(text)
+    if cores < 0.01:
+        raise ValueError("is a number of cores, at least `10m`")
+    return cores
+
+
+def parse_memory(text: str) -> int:
+    """Bytes: `2Gi`, `800M`; at least 128Mi, below which a worker can't import scikit-learn."""
+    size = int(parse_quantity(text))
+    if size < 128 * 2**20:
+        raise ValueError("is an amount of memory, at least `128Mi`")
+    return size
+
+
+def parse_seconds(text: str) -> float:
+    """A duration: `90`, `90s`, `5m`, `2h`, `1h30m`."""
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
+    if match is None or not any(match.groups()):
+        raise ValueError("is a duration such as `90s`, `5m` or `1h30m`")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    total = hours * 3600 + minutes * 60 + seconds
+    if total <= 0:
+        raise ValueError("is a duration longer than zero")
+    return total
+
+
+def parse_grace(text: str) -> float:
+    """A duration of at least 10 s: a shorter one would not outlast a pause of the client."""
+    seconds = parse_seconds(text)
+    if seconds < 10:
+        raise ValueError("is a duration of at least `10s`")
+    return seconds
+
+
+def parse_place(text: str) -> Place:
+    """One of the places, by name."""
+    try:
+        return Place(text)
+    except ValueError:
+        raise ValueError(f"is one of {', '.join(f'`{place}`' for place in Place)}") from None
+
+
+def parse_name(text: str) -> str:
+    """Any name that is not empty."""
+    if not text.strip():
+        raise ValueError("is empty")
+    return text.strip()
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "on": parse_place,
+    "context": parse_name,
+    "namespace": parse_name,
+    "image": parse_name,
+    "workers": parse_workers,
+    "worker_cpu": parse_cpu,
+    "worker_memory": parse_memory,
+    "start_timeout": parse_seconds,
+    "max_time": parse_seconds,
+    "grace": parse_grace,
+    "keep_time": parse_seconds,
+}
+assert set(_PARSERS) == {field.name for field in fields(Settings)}  # noqa: S101 - a setting without a parser
+
+
+def flags(values: Mapping[str, str | None]) -> Layer:
+    """The options of the command line, those that were given."""
+    given = {name: value for name, value in values.items() if value is not None}
+    return Layer(given, lambda name: f"--{name.replace('_', '-')}")
+
+
+def environment(environ: Mapping[str, str]) -> Layer:
+    """`SKJOB_WORKERS`, `SKJOB_IMAGE`, …; other variables with the prefix are not ours to judge."""
+    values = {
+        name: environ[f"SKJOB_{name.upper()}"] for name in _PARSERS if environ.get(f"SKJOB_{name.upper()}")
+    }
+    return Layer(values, lambda name: f"SKJOB_{name.upper()}")
+
+
+def project(folder: Path) -> Layer:
+    """`skjob.toml`, or `[tool.skjob]` of `pyproject.toml`, of the folder or the nearest one above it."""
+    for candidate in (folder, *folder.parents):
+        for file_name in PROJECT_FILES:
+            path = candidate / file_name
+            if not path.is_file():
+                continue
+            try:
+                table = tomllib.loads(path.read_text(encoding="utf-8"))
+            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+                raise ConfigError(f"`{path}` is not valid TOML: {error}", "mend the file") from error
+            values = table if file_name == "skjob.toml" else table.get("tool", {}).get("skjob")
+            if values is not None:
+                return Layer(
+                    {name.replace("-", "_"): value for name, value in values.items()},
+                    lambda name, path=path: f"{name.replace('_', '-')} in {path}",  # type: ignore[misc]
+                )
+    return Layer({}, str)
+
+
+def cluster_defaults(data: Mapping[str, str], origin: str) -> Layer:
+    """A platform team's defaults. Keys this version does not know are left to the version that does."""
+    values = {name.replace("-", "_"): value for name, value in data.items()}
+    return Layer(values, lambda name: f"{name.replace('_', '-')} in {origin}", strict=False)
+
+
+def resolve(layers: Iterable[Layer]) -> Settings:
+    """The settings of the first layer that has each of them.
+
+    Raises:
+        ConfigError: with every wrong value of every layer, also of those that another layer overrides.
+    """
+    settings, problems = Settings(), []
+    for layer in reversed(list(layers)):
+        for name, raw in layer.values.items():
+            if name not in _PARSERS:
+                if layer.strict:
+                    problems.append(f"`{layer.name_of(name)}` is not a setting; there are {_names()}")
+                continue
+            try:
+                settings = replace(settings, **{name: _PARSERS[name](str(raw))})
+            except ValueError as error:
+                problems.append(f"`{layer.name_of(name)}` {error}, not `{raw}`")
+    if problems:
+        raise ConfigError.collect(problems, "`skjob run --help` lists the options and their defaults")
+    return settings
+
+
+def _names() -> str:
+    return ", ".join(f"`{name.replace('_', '-')}`" for name in _PARSERS)
