@@ -78,13 +78,13 @@ def parse_workers(text: str) -> WorkerRange:
     """`4` or `1:20`. A minimum of 0 is fine where there is a maximum to grow to."""
     match = re.fullmatch(r"(?:(\d+):)?(\d+)", text.strip())
     if match is None:
-        raise ValueError("is a number of workers, `4`, or a range, `1:20`")
+        raise ValueError("must be a number of workers, `4`, or a range, `1:20`")
     maximum = int(match[2])
     minimum = int(match[1]) if match[1] is not None else maximum
     if maximum < 1:
-        raise ValueError("needs at least one worker")
+        raise ValueError("must be at least 1")
     if minimum > maximum:
-        raise ValueError(f"has its minimum, {minimum}, above its maximum, {maximum}")
+        raise ValueError(f"must have a minimum, {minimum}, that is not above its maximum, {maximum}")
     return WorkerRange(minimum, maximum)
 
 
@@ -99,7 +99,7 @@ def parse_quantity(text: str) -> float:
     """A Kubernetes quantity, `500m`, `2`, `2Gi`, as a plain number; `2GB` is taken as `2G`."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
     if match is None or match[2] not in _SUFFIXES:
-        raise ValueError("is a quantity such as `500m`, `2` or `2Gi`")
+        raise ValueError("must be a quantity such as `500m`, `2` or `2Gi`")
     return float(match[1]) * _SUFFIXES[match[2]]
 
 
@@ -107,7 +107,7 @@ def parse_cpu(text: str) -> float:
     """Cores: `500m` or `2`; at least 10m."""
     cores = parse_quantity(text)
     if cores < 0.01:
-        raise ValueError("is a number of cores, at least `10m`")
+        raise ValueError("must be a number of cores, at least `10m`")
     return cores
 
 
@@ -115,7 +115,7 @@ def parse_memory(text: str) -> int:
     """Bytes: `2Gi`, `800M`; at least 128Mi, below which a worker can't import scikit-learn."""
     size = int(parse_quantity(text))
     if size < 128 * 2**20:
-        raise ValueError("is an amount of memory, at least `128Mi`")
+        raise ValueError("must be an amount of memory, at least `128Mi`")
     return size
 
 
@@ -123,11 +123,11 @@ def parse_seconds(text: str) -> float:
     """A duration: `90`, `90s`, `5m`, `2h`, `1h30m`."""
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
     if match is None or not any(match.groups()):
-        raise ValueError("is a duration such as `90s`, `5m` or `1h30m`")
+        raise ValueError("must be a duration such as `90s`, `5m` or `1h30m`")
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
     total = hours * 3600 + minutes * 60 + seconds
     if total <= 0:
-        raise ValueError("is a duration longer than zero")
+        raise ValueError("must be a duration longer than zero")
     return total
 
 
@@ -135,7 +135,7 @@ def parse_grace(text: str) -> float:
     """A duration of at least 10 s: a shorter one would not outlast a pause of the client."""
     seconds = parse_seconds(text)
     if seconds < 10:
-        raise ValueError("is a duration of at least `10s`")
+        raise ValueError("must be a duration of at least `10s`")
     return seconds
 
 
@@ -144,13 +144,13 @@ def parse_place(text: str) -> Place:
     try:
         return Place(text)
     except ValueError:
-        raise ValueError(f"is one of {', '.join(f'`{place}`' for place in Place)}") from None
+        raise ValueError(f"must be one of {', '.join(f'`{place}`' for place in Place)}") from None
 
 
 def parse_name(text: str) -> str:
     """Any name that is not empty."""
     if not text.strip():
-        raise ValueError("is empty")
+        raise ValueError("must be a name")
     return text.strip()
 
 
@@ -178,9 +178,7 @@ def flags(values: Mapping[str, str | None]) -> Layer:
 
 def environment(environ: Mapping[str, str]) -> Layer:
     """`SKJOB_WORKERS`, `SKJOB_IMAGE`, …; other variables with the prefix are not ours to judge."""
-    values = {
-        name: environ[f"SKJOB_{name.upper()}"] for name in _PARSERS if environ.get(f"SKJOB_{name.upper()}")
-    }
+    values = {name: environ[f"SKJOB_{name.upper()}"] for name in _PARSERS if environ.get(f"SKJOB_{name.upper()}")}
     return Layer(values, lambda name: f"SKJOB_{name.upper()}")
 
 

@@ -111,9 +111,7 @@ class Api:
     def patch(self, kind: str, name: str, namespace: str, patch: Manifest) -> Manifest:
         """JSON merge patch."""
         content_type = "application/merge-patch+json"
-        return self._request(
-            "PATCH", f"{_path(kind, namespace)}/{name}", body=patch, content_type=content_type
-        )
+        return self._request("PATCH", f"{_path(kind, namespace)}/{name}", body=patch, content_type=content_type)
 
     def delete(self, kind: str, name: str, namespace: str = "", *, propagation: str = "Background") -> bool:
         """Ask for an object's deletion, and that of all it owns. False where it did not exist."""
@@ -124,16 +122,12 @@ class Api:
             return False
         return True
 
-    def log(
-        self, pod: str, namespace: str, *, container: str = "", lines: int = 20, previous: bool = False
-    ) -> str:
+    def log(self, pod: str, namespace: str, *, container: str = "", lines: int = 20, previous: bool = False) -> str:
         """The last lines that a pod wrote; empty where there are none to be had."""
         query = [("tailLines", str(lines)), ("previous", str(previous).lower())]
         query += [("container", container)] * bool(container)
         try:
-            text: str = self._request(
-                "GET", f"{_path('Pod', namespace)}/{pod}/log", query=query, as_text=True
-            )
+            text: str = self._request("GET", f"{_path('Pod', namespace)}/{pod}/log", query=query, as_text=True)
         except SkjobError:
             return ""
         return text
@@ -142,9 +136,7 @@ class Api:
         """The API server's version, `v1.34.4`."""
         return str(self._request("GET", "/version")["gitVersion"])
 
-    def allowed(
-        self, verb: str, resource: str, namespace: str, *, group: str = "", subresource: str = ""
-    ) -> bool:
+    def allowed(self, verb: str, resource: str, namespace: str, *, group: str = "", subresource: str = "") -> bool:
         """Whether this context's user may do this (a SelfSubjectAccessReview)."""
         attributes = {
             "namespace": namespace,
@@ -281,15 +273,11 @@ def _refusal(context: Context, action: str, error: Any) -> SkjobError:
             "log in again, as your platform team's instructions say",
         )
     if error.status == 403 and "is forbidden: User" in message:
-        return ForbiddenError(
-            message, "`skjob doctor` lists every permission that a run needs and which are missing"
-        )
+        return ForbiddenError(message, "`skjob doctor` lists every permission that a run needs and which are missing")
     kinds = {403: Rejected, 404: NotFound, 409: Conflict, 422: Rejected, 400: Rejected}
     if error.status in kinds:
         return kinds[error.status](message)
-    return AccessError(
-        f"the Kubernetes API answers `{action}` with {error.status}: {message}", "try again later"
-    )
+    return AccessError(f"the Kubernetes API answers `{action}` with {error.status}: {message}", "try again later")
 
 
 def _client(configuration: Any) -> Any:

@@ -73,11 +73,7 @@ class TlsFiles:
         return Security(
             require_encryption=True,
             tls_ca_file=str(self.ca),
-            **{
-                f"tls_{who}_{what}": path
-                for who in ("client", "scheduler", "worker")
-                for what, path in role.items()
-            },
+            **{f"tls_{who}_{what}": path for who in ("client", "scheduler", "worker") for what, path in role.items()},
         )
 
 
@@ -120,9 +116,7 @@ def make_certificates(cluster_name: str) -> Certificates:
         builder(subject, authority, key.public_key())
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(usages, critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
-        )
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
