@@ -29,6 +29,8 @@ _PATHS = {
     "ConfigMap": "/api/v1/namespaces/{namespace}/configmaps",
     "DaskCluster": f"/apis/{DASK_GROUP}/v1/namespaces/{{namespace}}/daskclusters",
     "DaskWorkerGroup": f"/apis/{DASK_GROUP}/v1/namespaces/{{namespace}}/daskworkergroups",
+    "Endpoints": "/api/v1/namespaces/{namespace}/endpoints",
+    "EndpointSlice": "/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices",
     "Deployment": "/apis/apps/v1/namespaces/{namespace}/deployments",
     "Event": "/api/v1/namespaces/{namespace}/events",
     "Job": "/apis/batch/v1/namespaces/{namespace}/jobs",
@@ -131,6 +133,14 @@ class Api:
         except SkjobError:
             return ""
         return text
+
+    def serves(self, group_version: str) -> bool:
+        """Whether the API has this group and version, `kubernetes.dask.org/v1`. Any authenticated user may ask."""
+        try:
+            self._request("GET", f"/apis/{group_version}")
+        except NotFound:
+            return False
+        return True
 
     def version(self) -> str:
         """The API server's version, `v1.34.4`."""
