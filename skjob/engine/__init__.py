@@ -1,0 +1,29 @@
+"""How scikit-learn's work becomes tasks: a joblib backend on any Dask client.
+
+    import joblib, skjob.engine
+    with joblib.parallel_config(backend="skjob", n_jobs=-1):
+        search.fit(X, y)
+
+Importing this package registers the backend. `backend.py` dispatches and settles, `data.py` ships large arguments once,
+`modules.py` ships the modules beside the script, `task.py` is the part that runs on a worker.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def _backend(**arguments: Any) -> Any:
+    from skjob.engine.backend import SkjobBackend
+
+    return SkjobBackend(**arguments)
+
+
+def register() -> None:
+    """Make `backend="skjob"` known to joblib. Importing `skjob.engine` does it."""
+    import joblib
+
+    joblib.register_parallel_backend("skjob", _backend)
+
+
+register()
