@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +85,8 @@ class Api:
 
     def get(self, kind: str, name: str, namespace: str = "") -> Manifest:
         """One object. Raises NotFound."""
-        return self._request("GET", f"{_path(kind, namespace)}/{name}")
+        found: Manifest = self._request("GET", f"{_path(kind, namespace)}/{name}")
+        return found
 
     def list(self, kind: str, namespace: str = "", *, selector: str = "", fields: str = "") -> list[Manifest]:
         """All objects that a label selector and a field selector choose; of all namespaces where none is given."""
@@ -96,24 +97,28 @@ class Api:
     def create(self, manifest: Manifest) -> Manifest:
         """Raises Conflict where the name is taken, Rejected where the API would not have it."""
         namespace = manifest["metadata"].get("namespace", "") if "metadata" in manifest else ""
-        return self._request("POST", _path(manifest["kind"], namespace), body=manifest)
+        created: Manifest = self._request("POST", _path(manifest["kind"], namespace), body=manifest)
+        return created
 
     def apply(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Server-side apply: creates the object or brings it to this state; what others own in it stays theirs."""
         metadata = manifest["metadata"]
         query = [("fieldManager", "skjob"), ("force", "true")] + [("dryRun", "All")] * dry_run
-        return self._request(
+        applied: Manifest = self._request(
             "PATCH",
             f"{_path(manifest['kind'], metadata.get('namespace', ''))}/{metadata['name']}",
             body=manifest,
             query=query,
             content_type="application/apply-patch+yaml",
         )
+        return applied
 
     def patch(self, kind: str, name: str, namespace: str, patch: Manifest) -> Manifest:
         """JSON merge patch."""
         content_type = "application/merge-patch+json"
-        return self._request("PATCH", f"{_path(kind, namespace)}/{name}", body=patch, content_type=content_type)
+        path = f"{_path(kind, namespace)}/{name}"
+        patched: Manifest = self._request("PATCH", path, body=patch, content_type=content_type)
+        return patched
 
     def delete(self, kind: str, name: str, namespace: str = "", *, propagation: str = "Background") -> bool:
         """Ask for an object's deletion, and that of all it owns. False where it did not exist."""
@@ -168,7 +173,7 @@ class Api:
         path: str,
         *,
         body: Manifest | None = None,
-        query: list[tuple[str, str]] | None = None,
+        query: Sequence[tuple[str, str]] = (),
         content_type: str = "application/json",
         as_text: bool = False,
     ) -> Any:
@@ -177,7 +182,7 @@ class Api:
                 *self._client.param_serialize(
                     method=method,
                     resource_path=path,
-                    query_params=query or [],
+                    query_params=[*query],
                     header_params={
                         "Accept": "*/*" if as_text else "application/json",
                         "Content-Type": content_type,
