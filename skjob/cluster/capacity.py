@@ -1,0 +1,129 @@
+"""What the nodes of a cluster can hold: whether a pod of some size can run on any of them, ever.
+
+Pure over API objects. It goes by what nodes have, not by what is free now: a full node empties, a small one does not
+grow. Nodes that take no ordinary pods, cordoned ones and those with a taint, do not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from skjob.config import parse_quantity
+
+Manifest = dict[str, Any]
+
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether a pod of this size can ever run: by what the nodes have, not by what is free now."""
+
+    what: str
+    cpu: float
+    memory: int
+    nodes: int
+    fitting: int
+    largest: str
+    largest_cpu: float
+    largest_memory: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether at least one node could hold it."""
+        return self.fitting > 0
+
+    @property
+    def message(self) -> str:
+        """One line about it."""
+        size = format_size(self.cpu, self.memory)
+        if not self.nodes:
+            return f"no node takes a {self.what}: each is cordoned or has a taint"
+        largest = f"`{self.largest}`, has {format_size(self.largest_cpu, self.largest_memory)}"
+        if self.fits:
+            return f"{self.fitting} of {self.nodes} nodes can hold a {self.what} of {size}; the largest, {largest}"
+        # Only what is too much is worth a word.
+        too_much = [format_cpus(self.cpu)] * (self.cpu > self.largest_cpu)
+        too_much += [format_memory(self.memory)] * (self.memory > self.largest_memory)
+        return f"no node can hold a {self.what} of {' and '.join(too_much) or size}; the largest, {largest}"
+
+
+def largest_fit(
+    nodes: Sequence[Manifest],
+    cpu: float,
+    memory: int,
+    *,
+    pods: Sequence[Manifest] = (),
+    what: str = "worker",
+) -> Fit:
+    """Whether any node could hold a pod of `cpu` cores and `memory` bytes if nothing else ran there.
+
+    Of `pods`, those of DaemonSets and of the node itself count as there for ever; leave them out where the user may
+    not list them. The largest node is the one that comes nearest to holding the pod.
+    """
+    rooms: list[tuple[str, float, int]] = []
+    for node in nodes:
+        spec = node.get("spec", {})
+        taints = spec.get("taints") or []
+        if spec.get("unschedulable") or any(taint["effect"] in ("NoSchedule", "NoExecute") for taint in taints):
+            continue
+        name = node["metadata"]["name"]
+        allocatable = node.get("status", {}).get("allocatable", {})
+        permanent = [requests(pod) for pod in pods if pod.get("spec", {}).get("nodeName") == name and _stays(pod)]
+        rooms.append(
+            (
+                name,
+                quantity(allocatable.get("cpu", "0")) - sum(used for used, _ in permanent),
+                int(quantity(allocatable.get("memory", "0"))) - sum(used for _, used in permanent),
+            )
+        )
+    fitting = sum(room_cpu >= cpu and room_memory >= memory for _, room_cpu, room_memory in rooms)
+    name, most_cpu, most_memory = max(
+        rooms,
+        key=lambda room: (min(room[1] / (cpu or 1), room[2] / (memory or 1)), room[1], room[2]),
+        default=("", 0.0, 0),
+    )
+    return Fit(what, cpu, memory, len(rooms), fitting, name, most_cpu, most_memory)
+
+
+def requests(pod: Manifest) -> tuple[float, int]:
+    """Cores and bytes that a pod reserves on its node; a limit without a request is one."""
+    cpu = memory = 0.0
+    for container in pod.get("spec", {}).get("containers") or []:
+        resources = container.get("resources") or {}
+        reserved = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+        cpu += quantity(reserved.get("cpu", "0"))
+        memory += quantity(reserved.get("memory", "0"))
+    return cpu, int(memory)
+
+
+def _stays(pod: Manifest) -> bool:
+    owners = pod["metadata"].get("ownerReferences") or []
+    return any(owner.get("kind") in ("DaemonSet", "Node") for owner in owners)
+
+
+def quantity(text: object) -> float:
+    """A quantity of the API's as a number; 0 for what can't be read, which no API server would have let in."""
+    try:
+        return parse_quantity(str(text))
+    except ValueError:
+        return 0.0
+
+
+def format_cpus(cores: float) -> str:
+    """`1 CPU`, `0.5 CPUs`."""
+    return f"{cores:g} CPU{'s' * (cores != 1)}"
+
+
+def format_memory(size: float) -> str:
+    """`7.7 GiB`, `512 MiB`."""
+    if size < _GIB:
+        return f"{size / 2**20:.0f} MiB"
+    return f"{size / _GIB:.1f} GiB".replace(".0 GiB", " GiB")
+
+
+def format_size(cpu: float, memory: float) -> str:
+    """`2 CPUs and 7.7 GiB`, without what is not asked for."""
+    return " and ".join([format_cpus(cpu)] * bool(cpu) + [format_memory(memory)] * bool(memory)) or "any size"
