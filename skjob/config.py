@@ -17,7 +17,6 @@ from typing import Any
 
 from skjob.errors import ConfigError
 
-GIB = 2**30
 PROJECT_FILES = ("skjob.toml", "pyproject.toml")
 
 
@@ -57,8 +56,8 @@ class Settings:
     namespace: str | None = None
     image: str | None = None
     workers: WorkerRange | None = None
-    worker_cpu: float = 0.5
-    worker_memory: int = 2 * GIB
+    worker_cpu: float | None = None
+    worker_memory: int | None = None
     start_timeout: float = 300.0
     max_time: float | None = None
     grace: float = 300.0

@@ -56,11 +56,14 @@ class Cluster(Protocol):
     def problems(self) -> list[str]:
         """Why workers that were asked for do not run, in the user's words; fatal causes are raised."""
 
+    def asked(self) -> int:
+        """How many workers were asked for."""
+
     def running(self) -> int:
         """How many workers' processes or pods run."""
 
     def logs(self) -> dict[str, str]:
         """The last lines of each worker and of the scheduler that can still be had."""
 
-    def close(self, *, wait: bool = True) -> None:
-        """Remove everything. `wait=False` asks for it and does not wait until it is gone. Safe to call twice."""
+    def close(self, hurried: Callable[[], bool] = lambda: False) -> None:
+        """Remove everything. Waits until it is gone, unless `hurried`; asks for it in any case. Safe to call twice."""

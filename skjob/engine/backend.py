@@ -27,7 +27,12 @@ from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 from distributed import Client, get_client
-from joblib._parallel_backends import AutoBatchingMixin, ParallelBackendBase, SequentialBackend
+from joblib._parallel_backends import (
+    AutoBatchingMixin,
+    FallbackToBackend,
+    ParallelBackendBase,
+    SequentialBackend,
+)
 
 from skjob.engine.data import SharedData, dump_task
 from skjob.engine.task import Outcome, run_batch
@@ -110,6 +115,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         self.width = width
         self.root = root.resolve() if root else None
         self.wait_for_workers = wait_for_workers
+        self._own_parallel = False
         self._call: _Call | None = None
         self._measured = threading.local()
 
@@ -131,7 +137,16 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         return max(connected, self.width or 0, 2)
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **_: Any) -> int:
-        """Called as a Parallel object is entered; returns its width."""
+        """Called as a Parallel object is entered; returns its width.
+
+        Each Parallel object gets a backend of its own: the one that `parallel_config` holds serves nested and
+        concurrent calls, whose batches must not mix.
+        """
+        if not self._own_parallel:
+            own = SkjobBackend(self.client, self.width, self.root, self.wait_for_workers)
+            own.nesting_level = self.nesting_level
+            own._own_parallel = True
+            raise FallbackToBackend(own)
         self.parallel = parallel
         return self.effective_n_jobs(n_jobs)
 
@@ -150,7 +165,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
             self._call = None
 
     def submit(self, func: Any, callback: Callable[[Any], None] | None = None) -> Future[Outcome]:
-        """Dispatch one batch. Never raises: what goes wrong here is the outcome of this batch, and joblib hears of it."""
+        """Dispatch one batch. Never raises: what goes wrong is the outcome of this batch, which joblib hears of."""
         assert self._call is not None  # noqa: S101 - joblib submits between start_call and stop_call only
         return self._call.submit(func, callback)
 
@@ -169,7 +184,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         super().batch_completed(batch_size, getattr(self._measured, "seconds", duration))
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        """Called when a batch has failed or the user has interrupted: nothing that was dispatched is wanted any more."""
+        """Called when a batch has failed or the user has interrupted: nothing dispatched is wanted any more."""
         if self._call is not None:
             self._call.cancel()
             if ensure_ready:
@@ -346,7 +361,7 @@ class _Call:
 
 
 def _label(func: Any) -> str:
-    """What a batch is called on the dashboard and in errors: the function, and the estimator it fits if there is one."""
+    """What a batch is called on the dashboard and in errors: the function, and the estimator that it fits."""
     try:
         function, arguments, _ = func.items[0]
         inner = getattr(function, "function", function)  # scikit-learn wraps each function to carry its configuration
@@ -362,8 +377,9 @@ def _explained(error: BaseException, label: str) -> BaseException:
     from distributed import KilledWorker
 
     if isinstance(error, KilledWorker):
+        died = error.allowed_failures + 1
         return WorkersLost(
-            f"`{label}` ended {error.allowed_failures + 1} workers: it needs more memory than they have, or it crashes. "
-            "Give workers more with `--worker-memory`, or try this fit on its own"
+            f"`{label}` ended {died} workers: it needs more memory than they have, or it crashes; "
+            "give workers more with `--worker-memory`, or try this fit on its own"
         )
     return error

@@ -95,7 +95,7 @@ def local_modules(root: Path | None) -> list[ModuleType]:
 
 
 def module_state(module: ModuleType) -> dict[str, bytes]:
-    """The plain data among a module's globals, each pickled on its own; what can't be pickled stays the worker's own."""
+    """The plain data among a module's globals, each pickled on its own, without what can't be pickled."""
     import cloudpickle
 
     state = {}

@@ -1,0 +1,76 @@
+"""The `skjob` command: its subcommands, and the one place where an error becomes output and an exit status.
+
+Only light imports here and at the top of the files beside this one: `skjob --help` answers before a slow import would
+be done.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, NoReturn
+
+import click
+import typer
+
+from skjob.cli.doctor import doctor
+from skjob.cli.down import down
+from skjob.cli.install import install
+from skjob.cli.ps import ps
+from skjob.cli.run import run
+from skjob.cli.schema import schema
+from skjob.errors import INTERRUPTED, ConfigError, SkjobError
+
+# Without typer's rich formatting: importing it would double the time that `skjob --help` takes.
+app = typer.Typer(
+    name="skjob",
+    help="Run a scikit-learn program, unchanged, on your own Kubernetes cluster.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for command in (run, ps, down, install, doctor, schema):
+    app.command()(command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"skjob {version('skjob')}")
+        raise typer.Exit
+
+
+@app.callback()
+def skjob(
+    version: Annotated[  # noqa: ARG001 - the callback answers
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Run a scikit-learn program, unchanged, on your own Kubernetes cluster."""
+
+
+def main() -> NoReturn:
+    """Run the command line; the exit statuses are those of `skjob.errors`."""
+    try:
+        code = app(standalone_mode=False)
+    except SkjobError as error:
+        code = report(error)
+    except click.UsageError as error:
+        hint = f"`{error.ctx.command_path} --help`" if error.ctx else "`skjob --help`"
+        code = report(ConfigError(error.format_message().rstrip("."), f"{hint} lists what there is"))
+    except (click.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except click.exceptions.Exit as exit_:
+        code = exit_.exit_code
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def report(error: SkjobError) -> int:
+    """Print an error, a blank line and its hint, in colour where a terminal shows it; its exit status."""
+    colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    label = "\x1b[1;31merror\x1b[0m" if colour else "error"
+    print(f"{label}: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"\nhint: {error.hint}", file=sys.stderr)
+    return error.exit_code

@@ -1,0 +1,77 @@
+"""`skjob run`: a script or a job file, on a cluster, and the cluster away again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skjob.errors import ConfigError, SkjobError
+
+Text = str | None
+
+
+def run(
+    program: Annotated[Path, typer.Argument(help="A Python script, or a job file (.yaml).", show_default=False)],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="The script's own arguments, after `--`.", show_default=False)
+    ] = None,
+    workers: Annotated[
+        Text, typer.Option(metavar="N|MIN:MAX", help="Workers: a number, or a range to scale in.")
+    ] = None,
+    on: Annotated[Text, typer.Option(metavar="PLACE", help="auto, kubernetes or local.")] = None,
+    context: Annotated[Text, typer.Option(help="The kubeconfig's context. [default: the current one]")] = None,
+    namespace: Annotated[Text, typer.Option(help="The namespace. [default: the context's]")] = None,
+    image: Annotated[
+        Text, typer.Option(help="The image of scheduler and workers. [default: Python's own, filled at start]")
+    ] = None,
+    worker_cpu: Annotated[Text, typer.Option(metavar="CORES", help="Cores a worker requests: 500m, 2.")] = None,
+    worker_memory: Annotated[Text, typer.Option(metavar="BYTES", help="A worker's memory limit: 2Gi.")] = None,
+    start_timeout: Annotated[
+        Text, typer.Option(metavar="TIME", help="How long to wait for the first worker: 90s, 5m.")
+    ] = None,
+    max_time: Annotated[Text, typer.Option(metavar="TIME", help="How long the whole run may take: 2h.")] = None,
+    grace: Annotated[
+        Text, typer.Option(metavar="TIME", help="How long the cluster outlives a skjob that was killed. [default: 5m]")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the cluster; print how to use and remove it.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Report on stderr as JSON lines; the last is the run record.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the cluster's logs when a run fails.")] = False,
+) -> None:
+    """Run a script or a job file, unchanged, on a cluster."""
+    from skjob import config
+    from skjob.cli.terminal import Reporter
+    from skjob.config import Place
+    from skjob.plan import JobSpec
+    from skjob.session import run as run_job
+
+    given = {
+        "workers": workers,
+        "on": on,
+        "context": context,
+        "namespace": namespace,
+        "image": image,
+        "worker_cpu": worker_cpu,
+        "worker_memory": worker_memory,
+        "start_timeout": start_timeout,
+        "max_time": max_time,
+        "grace": grace,
+    }
+    layers = [config.flags(given), config.environment(os.environ), config.project(Path.cwd())]
+    settings = config.resolve(layers)
+    if keep and settings.on is Place.LOCAL:
+        raise ConfigError("`--keep` needs a cluster that outlives skjob", "leave out `--on local`")
+    reporter = Reporter(json=json, verbose=verbose)
+    try:
+        record = run_job(
+            JobSpec(program, tuple(arguments or ())), layers, keep=keep, tell=reporter.tell, folder=Path.cwd()
+        )
+    except SkjobError as error:
+        reporter.failed(error)
+        raise
+    reporter.ended(record)
+    raise typer.Exit(record.outcome.exit_code or 0)

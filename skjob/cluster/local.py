@@ -1,0 +1,202 @@
+"""A Dask cluster on this machine, in a process of its own.
+
+Not in the user's process, because workers are spawned, and a spawned process imports the main module again: a script
+without `if __name__ == "__main__"` would run once more in every worker. And not in skjob's, so that the same code
+serves the command line and the Python API. The process (`python -m skjob.cluster.local`) takes orders as JSON lines on
+its standard input, and ends with everything it started as soon as that closes: however its parent dies, nothing stays.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from skjob.cluster.certificates import TlsFiles, make_certificates
+from skjob.errors import ClusterLost, StartError
+from skjob.plan import WorkerSize
+
+START_TIMEOUT = 60.0
+ANSWER_TIMEOUT = 30.0
+CLOSE_TIMEOUT = 15.0
+LINES_KEPT = 200
+
+
+class LocalCluster:
+    """Implements `skjob.cluster.base.Cluster` on this machine. Loopback only, and TLS all the same: other users of a
+    shared machine can reach the loopback too."""
+
+    def __init__(self, name: str, folder: Path, workers: int, size: WorkerSize) -> None:
+        self.name = name
+        self.address = ""
+        self.tls = make_certificates(name).write(folder)
+        self._folder = folder
+        self._size = size
+        self._asked = workers
+        self._process: subprocess.Popen[str] | None = None
+        self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._log: deque[str] = deque(maxlen=LINES_KEPT)
+
+    def start(self) -> None:
+        """Start the process, its scheduler and the first workers; returns when a client can connect."""
+        # A session of its own: Ctrl-C in the terminal is for the script, whose results these workers still hold.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "skjob.cluster.local"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        threading.Thread(target=self._read_answers, daemon=True).start()
+        threading.Thread(target=self._read_log, daemon=True).start()
+        order = {
+            "folder": str(self._folder),
+            "workers": self._asked,
+            "threads": self._size.threads,
+            "memory": self._size.memory,
+        }
+        self.address = self._ask(order, START_TIMEOUT)["address"]
+
+    def add_workers(self, total: int) -> None:
+        """Ask for workers until there are `total`."""
+        self._asked = max(self._asked, total)
+        self._ask({"total": self._asked}, ANSWER_TIMEOUT)
+
+    def remove_workers(self, names: list[str]) -> None:
+        """End these workers and no others."""
+        self._ask({"remove": names}, ANSWER_TIMEOUT)
+        self._asked -= len(names)
+
+    def asked(self) -> int:
+        """How many workers were asked for."""
+        return self._asked
+
+    def running(self) -> int:
+        """How many worker processes run."""
+        return int(self._ask({"count": True}, ANSWER_TIMEOUT)["running"])
+
+    def problems(self) -> list[str]:
+        """Nothing holds a process back; one that can't start ends `start` or is seen missing."""
+        if self._process is not None and self._process.poll() is not None:
+            raise ClusterLost(
+                f"the cluster on this machine has ended: {self._last_words()}", "run with `-v` for its log"
+            )
+        return []
+
+    def logs(self) -> dict[str, str]:
+        """The last lines that scheduler and workers wrote."""
+        return {"local": "\n".join(self._log)}
+
+    def close(self, hurried: Callable[[], bool] = lambda: False) -> None:
+        """Close the process's standard input, upon which it ends everything; kill it where it does not."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None  # noqa: S101
+        try:
+            process.stdin.close()
+        except OSError:
+            pass  # it has ended already
+        deadline = time.monotonic() + CLOSE_TIMEOUT
+        while process.poll() is None and time.monotonic() < deadline and not hurried():
+            time.sleep(0.05)
+        _kill_session(process)
+        process.wait(CLOSE_TIMEOUT)
+
+    def _ask(self, order: dict[str, Any], timeout: float) -> dict[str, Any]:
+        process = self._process
+        if process is None or process.stdin is None:
+            raise ClusterLost("the cluster on this machine is closed")
+        try:
+            process.stdin.write(json.dumps(order) + "\n")
+            process.stdin.flush()
+            answer = self._answers.get(timeout=timeout)
+        except (OSError, ValueError):
+            answer = None
+        except queue.Empty:
+            raise StartError(f"the cluster on this machine did not answer within {timeout:.0f} s") from None
+        if answer is None:
+            raise StartError(
+                f"the cluster on this machine has ended: {self._last_words()}", "run with `-v` for its log"
+            )
+        return answer
+
+    def _last_words(self) -> str:
+        return next((line for line in reversed(self._log) if line.strip()), "it wrote nothing")
+
+    def _read_answers(self) -> None:
+        assert self._process is not None  # noqa: S101
+        assert self._process.stdout is not None  # noqa: S101
+        for line in self._process.stdout:
+            self._answers.put(json.loads(line))
+        self._answers.put(None)
+
+    def _read_log(self) -> None:
+        assert self._process is not None  # noqa: S101
+        assert self._process.stderr is not None  # noqa: S101
+        for line in self._process.stderr:
+            self._log.append(line.rstrip())
+
+
+def _kill_session(process: subprocess.Popen[str]) -> None:
+    """End the process and its children, which share its session and nothing else does."""
+    import signal
+
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def serve() -> None:
+    """The process: start as the first line says, then follow orders until the standard input closes."""
+    import distributed
+    from dask import config
+
+    order = json.loads(sys.stdin.readline() or "{}")
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what workers print is log, not an answer
+    tls = TlsFiles.inside(Path(order["folder"]))
+    with (
+        config.set({**tls.dask_config(), "distributed.worker.daemon": True}),
+        distributed.LocalCluster(
+            n_workers=order["workers"],
+            threads_per_worker=order["threads"],
+            memory_limit=order["memory"],
+            protocol="tls://",
+            security=tls.security(),
+            dashboard_address=None,
+            worker_dashboard_address=None,
+            host="127.0.0.1",
+            local_directory=order["folder"],
+            silence_logs=False,
+        ) as cluster,
+    ):
+        _answer(answers, {"address": cluster.scheduler_address})
+        for line in sys.stdin:
+            _follow(cluster, json.loads(line), answers)
+
+
+def _follow(cluster: Any, order: dict[str, Any], answers: Any) -> None:
+    if "total" in order:
+        cluster.scale(order["total"])
+    elif "remove" in order:
+        names = {str(name): name for name in cluster.worker_spec}
+        cluster.sync(cluster.scale_down, [names[name] for name in order["remove"] if name in names])
+    _answer(answers, {"running": len(cluster.workers)})
+
+
+def _answer(answers: Any, value: dict[str, Any]) -> None:
+    answers.write(json.dumps(value) + "\n")
+    answers.flush()
+
+
+if __name__ == "__main__":
+    serve()

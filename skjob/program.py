@@ -1,0 +1,253 @@
+"""The child process that runs the user's program, and the parent's hold on it.
+
+The cluster's client side lives in the parent: whatever the program does to its own process (a crash, `os._exit`, the
+out-of-memory killer) can't stop the teardown. The child (`python -m skjob.program`) starts while the cluster starts,
+imports what it needs, and waits for one line on a pipe that tells it where the scheduler is. The same pipe is its life
+line: when it closes, the parent is gone, and so is the cluster, and the child ends.
+
+To the program it looks like `python train.py`: the same `__main__`, `sys.argv`, `sys.path[0]`, working directory,
+standard streams and environment. What differs: joblib's backend is skjob's, and `dask.distributed.Client.current()`,
+like `Client()` without an address, is the cluster.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
+
+from skjob.errors import ConfigError, SkjobError
+
+FAILURE_FILE = "failure.json"
+CONNECT_TIMEOUT = 30
+INTERRUPT_GRACE = 10.0
+"""Seconds a program has to end after a signal before it is killed."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What the child is told once the cluster is there. Certificates are files in `folder`."""
+
+    path: str
+    arguments: tuple[str, ...]
+    declared: bool
+    folder: str
+    address: str
+    width: int
+    wait_for_workers: float
+
+
+def check_script(path: Path) -> None:
+    """What can be known of a script before anything starts.
+
+    Raises:
+        ConfigError: it does not exist, can't be read, or is not valid Python; with the place.
+    """
+    if not path.exists():
+        raise ConfigError(f"there is no script `{path}`", "check the path; it is relative to the working directory")
+    if path.is_dir():
+        raise ConfigError(f"`{path}` is a folder", "name the script to run in it")
+    try:
+        compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+    except SyntaxError as error:
+        place = f"{path}:{error.lineno}:{error.offset}"
+        raise ConfigError(
+            f"`{place}` is not valid Python: {error.msg}", "mend the script; nothing was started"
+        ) from error
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"`{path}` can't be read as Python: {error}", "name a Python script or a job file") from error
+
+
+class Program:
+    """The parent's hold on the child process."""
+
+    def __init__(self) -> None:
+        """Start the child; it waits for its assignment."""
+        read_end, self._life_line = os.pipe()
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "skjob.program", str(read_end)], pass_fds=[read_end]
+        )
+        os.close(read_end)
+
+    def begin(self, assignment: Assignment) -> None:
+        """Let the program run."""
+        os.write(self._life_line, (json.dumps(asdict(assignment)) + "\n").encode())
+
+    def wait(self, seconds: float) -> int | None:
+        """The exit status as a shell gives it, 128 + n after signal n, or None while it runs."""
+        try:
+            status = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        return status if status >= 0 else 128 - status
+
+    def stop(self, signal_number: int, grace: float) -> int:
+        """End the program: the signal, then, after `grace` seconds, SIGKILL. Returns its exit status."""
+        status = self.wait(0)
+        if status is None and not (signal_number == signal.SIGINT and _terminal_has_told_it()):
+            self._process.send_signal(signal_number)
+        if status is None:
+            status = self.wait(grace)
+        if status is None:
+            self._process.kill()
+            status = self.wait(INTERRUPT_GRACE)
+        return 128 + signal.SIGKILL if status is None else status
+
+    def close(self) -> None:
+        """Cut the life line; a child that is still there ends."""
+        if self._life_line >= 0:
+            os.close(self._life_line)
+            self._life_line = -1
+        self.stop(signal.SIGTERM, 1.0)
+
+
+def _terminal_has_told_it() -> bool:
+    """Ctrl-C in a terminal reaches every process in the foreground; a second SIGINT would cut its clean-up short."""
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def failure(folder: Path) -> str | None:
+    """What the program failed with, as it told in `folder`; None where it had no chance to tell."""
+    try:
+        return str(json.loads((folder / FAILURE_FILE).read_text(encoding="utf-8"))["message"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+# ----------------------------------------------------------------------------------------------- in the child process
+
+
+def main() -> None:
+    """Wait for the assignment, connect, run."""
+    life_line = os.fdopen(int(sys.argv[1]), "rb", buffering=0)
+    os.set_inheritable(life_line.fileno(), False)
+    _import_ahead()
+    line = life_line.readline()
+    if not line:
+        os._exit(0)  # the cluster did not come; the parent has said why
+    _end_with_parent(life_line)
+    told = json.loads(line)
+    assignment = Assignment(**{**told, "arguments": tuple(told["arguments"])})
+    _connect(assignment)
+    if assignment.declared:
+        _run_declared(assignment)
+    else:
+        _run_script(assignment)
+
+
+def _import_ahead() -> None:
+    """The slow imports that every program needs, while the cluster starts anyway."""
+    import distributed  # noqa: F401
+
+    import skjob.engine.backend
+    import skjob.engine.modules  # noqa: F401
+
+
+def _end_with_parent(life_line: Any) -> None:
+    def watch() -> None:
+        life_line.read()
+        print("\nskjob has ended, and this program with it", file=sys.stderr)
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Event().wait(INTERRUPT_GRACE)
+        os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=watch, name="skjob-life-line", daemon=True).start()
+
+
+def _connect(assignment: Assignment) -> None:
+    import joblib
+    from dask import config
+    from distributed import Client
+
+    from skjob.cluster.certificates import TlsFiles
+    from skjob.engine.backend import SkjobBackend
+    from skjob.engine.modules import LocalModules, archive
+
+    tls = TlsFiles.inside(Path(assignment.folder))
+    # So that `Client()` in the script finds the cluster too.
+    config.set({**tls.dask_config(), "scheduler-address": assignment.address})
+    client = Client(assignment.address, security=tls.security(), timeout=CONNECT_TIMEOUT, set_as_default=True)
+    root = Path(assignment.path).resolve().parent
+    client.register_plugin(LocalModules(archive(root)))
+    arguments = {
+        "client": client,
+        "width": assignment.width,
+        "root": root,
+        "wait_for_workers": assignment.wait_for_workers,
+    }
+    # The first is for this thread, whose choice also overrules an estimator's wish for threads; the second is for
+    # threads that the script starts.
+    joblib.parallel_config(backend=SkjobBackend(**arguments), n_jobs=-1)
+    joblib.register_parallel_backend("skjob", lambda **extra: SkjobBackend(**{**arguments, **extra}), make_default=True)
+
+
+def _run_script(assignment: Assignment) -> None:
+    """As `python script.py` does it. The module stays `__main__` to the very end, for `atexit` and threads."""
+    path = assignment.path
+    sys.argv = [path, *assignment.arguments]
+    sys.path.insert(0, str(Path(path).resolve().parent))
+    module = ModuleType("__main__")
+    module.__file__ = path
+    module.__dict__["__builtins__"] = __builtins__
+    sys.modules["__main__"] = module
+    code = compile(Path(path).read_bytes(), path, "exec", dont_inherit=True)
+    try:
+        exec(code, module.__dict__)  # noqa: S102 - running the user's program is what this process is for
+    except SystemExit:
+        raise
+    except BaseException as error:
+        _tell(assignment, f"{type(error).__name__}: {error}")
+        if isinstance(error, KeyboardInterrupt):
+            _show(error)
+            _die_of_interrupt()
+        _show(error)
+        sys.exit(1)
+
+
+def _run_declared(assignment: Assignment) -> None:
+    from skjob.declared import run_declared
+    from skjob.jobfile import read_job
+
+    path = Path(assignment.path)
+    try:
+        run_declared(read_job(path), path.resolve().parent)
+    except SkjobError as error:
+        _tell(assignment, error.message)
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _die_of_interrupt()
+
+
+def _show(error: BaseException) -> None:
+    """Print the traceback from the user's first line on, through the hook that the script may have set."""
+    traceback: TracebackType | None = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
+        traceback = traceback.tb_next
+    sys.excepthook(type(error), error.with_traceback(traceback), traceback)
+
+
+def _die_of_interrupt() -> None:
+    """End as an interrupted program does, so that the parent and the shell see the signal."""
+    sys.stdout.flush()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def _tell(assignment: Assignment, message: str) -> None:
+    target = Path(assignment.folder) / FAILURE_FILE
+    target.write_text(json.dumps({"message": message}), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""What happened in a run, as data: `.skjob/runs/<run id>/run.json`.
+
+Written at each step, atomically, so that it tells how far a run came also when the machine goes down. Times are UTC in
+ISO 8601, durations in seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(".skjob") / "runs"
+DISTRIBUTIONS = ("skjob", "dask", "distributed", "dask-kubernetes", "joblib", "scikit-learn", "numpy", "kubernetes")
+
+
+@dataclass
+class Step:
+    """One thing that the run waited for. `seconds` is None while it goes on."""
+
+    name: str
+    started: str
+    seconds: float | None = None
+
+
+@dataclass
+class WorkersAt:
+    """How many workers there were, `seconds` after the run began."""
+
+    seconds: float
+    asked: int
+    running: int
+    connected: int
+
+
+@dataclass
+class Outcome:
+    """How it ended. `exit_code` is what skjob exits with; `cause` is the error's message, if there was one."""
+
+    status: str = "running"
+    exit_code: int | None = None
+    cause: str | None = None
+    cleanup: str | None = None
+
+
+@dataclass
+class Record:
+    """Everything that is known of a run. Grows while the run goes on; see the module's docstring."""
+
+    run_id: str
+    program: str
+    arguments: list[str]
+    started: str
+    versions: dict[str, str]
+    place: str | None = None
+    why: str | None = None
+    cluster: dict[str, Any] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+    workers: list[WorkersAt] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    logs: dict[str, str] = field(default_factory=dict)
+    outcome: Outcome = field(default_factory=Outcome)
+    seconds: float | None = None
+
+
+def run_file(run_id: str) -> Path:
+    """Where a run's record is, below the folder that the run was started in."""
+    return FOLDER / run_id / "run.json"
+
+
+def installed_versions() -> dict[str, str]:
+    """The versions on this machine that matter to a run."""
+    import platform
+
+    versions = {"python": platform.python_version()}
+    for name in DISTRIBUTIONS:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+class Recorder:
+    """Keeps a record and its file up to date, and tells each step to `tell` as it begins and ends."""
+
+    def __init__(
+        self, run_id: str, program: str, arguments: tuple[str, ...], folder: Path, tell: Callable[[Event], None]
+    ) -> None:
+        self.path = folder / run_file(run_id)
+        self._tell = tell
+        self._began = time.monotonic()
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self.record = Record(run_id, program, list(arguments), now, installed_versions())
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time a step. A step that raises is recorded with the time it took until then."""
+        step = Step(name, datetime.now(UTC).isoformat(timespec="milliseconds"))
+        began = time.monotonic()
+        self.record.steps.append(step)
+        self._tell(Event("step", name))
+        try:
+            yield
+        finally:
+            step.seconds = round(time.monotonic() - began, 3)
+            self.save()
+        self._tell(Event("done", name, step.seconds))
+
+    def note(self, message: str) -> None:
+        """Something that the user should know, once."""
+        if message not in self.record.notes:
+            self.record.notes.append(message)
+            self._tell(Event("note", message))
+
+    def workers(self, asked: int, running: int, connected: int) -> None:
+        """Record the number of workers, where it has changed."""
+        last = self.record.workers[-1] if self.record.workers else None
+        if last is None or (last.asked, last.running, last.connected) != (asked, running, connected):
+            at = WorkersAt(round(time.monotonic() - self._began, 1), asked, running, connected)
+            self.record.workers.append(at)
+            self._tell(Event("workers", f"{connected} of {asked} workers"))
+            self.save()
+
+    def end(self, status: str, exit_code: int, cause: str | None) -> None:
+        """The outcome of the run; clean-up may still add to it."""
+        self.record.outcome.status = status
+        self.record.outcome.exit_code = exit_code
+        self.record.outcome.cause = cause
+        self.record.seconds = round(time.monotonic() - self._began, 3)
+        self.save()
+
+    def save(self) -> None:
+        """Write the file anew, atomically."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(self.as_dict(), indent=2) + "\n", encoding="utf-8")
+        temporary.replace(self.path)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as plain data."""
+        return asdict(self.record)
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that goes on, for whoever shows it: `step`, `done`, `note`, `workers` or `progress`."""
+
+    kind: str
+    text: str
+    seconds: float | None = None

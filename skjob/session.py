@@ -1,0 +1,404 @@
+"""The story of a run: acquire a cluster, run the program on it, collect what happened, release everything.
+
+`run` reads from top to bottom. Whatever ends it, an error, a signal or the program itself, takes the same way out:
+the record says how it ended, the cluster is removed, and the exit status is the program's own or one of
+`skjob.errors`. Nothing here prints; `tell` takes events for whoever shows them.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from skjob import config
+from skjob.cluster.base import Cluster, WorkerCounts
+from skjob.cluster.names import DEFAULTS_CONFIGMAP, RunNames, new_run_id
+from skjob.config import Layer, Place, Settings
+from skjob.errors import (
+    INTERNAL_FAULT,
+    AccessError,
+    CleanupFailed,
+    ClusterLost,
+    DeadlineError,
+    ForbiddenError,
+    OperatorError,
+    SkjobError,
+    StartError,
+)
+from skjob.plan import JobSpec, Machine, Plan, make_plan
+from skjob.program import INTERRUPT_GRACE, Assignment, Program, check_script, failure
+from skjob.record.record import Event, Record, Recorder
+from skjob.scaling.loop import ScalingLoop
+
+if TYPE_CHECKING:
+    from skjob.cluster.api import Api
+
+Tell = Callable[[Event], None]
+POLL = 0.1
+CONNECT_TIMEOUT = 30
+
+
+class Stopped(BaseException):
+    """A signal asked the run to end. A BaseException, so that no handler for errors takes it for one."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where a run takes place: the place, why there, the settings, and the API where it is Kubernetes."""
+
+    place: Place
+    reason: str
+    settings: Settings
+    api: Api | None = None
+
+
+def run(job: JobSpec, layers: Sequence[Layer], *, keep: bool, tell: Tell, folder: Path) -> Record:
+    """Run a program on a cluster and take everything down again.
+
+    Raises:
+        SkjobError: the run could not begin, or its cluster was lost. The record, if there is one yet, has the cause.
+    """
+    check(job)
+    recorder = Recorder(new_run_id(), str(job.path), job.arguments, folder, tell)
+    with Signals() as signals, ExitStack() as stack:
+        try:
+            code = _run(job, layers, recorder, stack, signals, keep=keep)
+            recorder.end("succeeded" if code == 0 else "failed", code, None)
+        except Stopped as stopped:
+            recorder.end("stopped", 128 + stopped.number, f"stopped by {signal.Signals(stopped.number).name}")
+        except SkjobError as error:
+            recorder.end("error", error.exit_code, error.message)
+            raise
+        except Exception as error:
+            recorder.end("error", INTERNAL_FAULT, f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            _release(stack, recorder, signals)
+    return recorder.record
+
+
+def check(job: JobSpec) -> None:
+    """Everything that can be known of the program before anything starts. Raises ConfigError."""
+    if job.declared:
+        from skjob.jobfile import read_job
+
+        read_job(job.path)
+    else:
+        check_script(job.path)
+
+
+def _run(
+    job: JobSpec, layers: Sequence[Layer], recorder: Recorder, stack: ExitStack, signals: Signals, *, keep: bool
+) -> int:
+    ground = find_ground(layers)
+    plan = make_plan(ground.settings, ground.place, ground.reason, this_machine(), python_minor())
+    recorder.record.place, recorder.record.why = plan.place, plan.why
+    recorder.note(plan.why)
+    deadline = time.monotonic() + plan.max_time if plan.max_time is not None else None
+
+    private = Path(stack.enter_context(_private_folder()))
+    program = Program()  # imports while the cluster starts
+    stack.callback(program.close)
+    cluster = make_cluster(job.path.name, recorder.record.run_id, plan, ground, private, recorder.note, keep=keep)
+    stack.callback(_Closing(cluster, recorder, signals))
+    recorder.record.cluster = {"name": cluster.name, "workers": str(plan.workers), "image": plan.image}
+    with recorder.step("start the scheduler"):
+        cluster.start()
+    with recorder.step("connect"):
+        client = stack.enter_context(connect(cluster))
+    with recorder.step("wait for the first worker"):
+        counts = wait_for_workers(cluster, client, 1, plan.start_timeout, recorder.note)
+        recorder.workers(counts.asked, counts.running, counts.connected)
+
+    watch = _Watch(cluster, client, plan, recorder)
+    stack.callback(watch.stop)
+    watch.start()
+    program.begin(
+        Assignment(
+            path=str(job.path),
+            arguments=job.arguments,
+            declared=job.declared,
+            folder=str(private),
+            address=cluster.address,
+            width=plan.width,
+            wait_for_workers=plan.start_timeout,
+        )
+    )
+    with recorder.step("run the program"):
+        try:
+            code = supervise(program, watch, deadline, plan.max_time)
+        except Stopped as stopped:
+            signals.note_only()
+            program.stop(stopped.number, 0.0 if signals.hurried else INTERRUPT_GRACE)
+            raise
+        except SkjobError:
+            program.stop(signal.SIGTERM, INTERRUPT_GRACE)
+            raise
+        finally:
+            recorder.record.outcome.cause = failure(private)
+    return code
+
+
+def supervise(program: Program, watch: _Watch, deadline: float | None, max_time: float | None) -> int:
+    """Wait until the program has ended; its exit status.
+
+    Raises:
+        DeadlineError: `--max-time` is over.
+        ClusterLost: the scheduler is gone, or the cluster can't be seen any more.
+    """
+    while True:
+        code = program.wait(POLL)
+        if code is not None:
+            return code
+        if watch.lost is not None:
+            raise watch.lost
+        if deadline is not None and time.monotonic() > deadline:
+            raise DeadlineError(f"the run has reached `--max-time`, {max_time:.0f} s", "give it more, or more workers")
+
+
+def find_ground(layers: Sequence[Layer]) -> Ground:
+    """Where to run: Kubernetes where a context is there and has the Dask operator, or as asked; else this machine.
+
+    Raises:
+        AccessError, ForbiddenError, OperatorError: Kubernetes was asked for, by name, and can't be had.
+    """
+    settings = config.resolve(layers)
+    if settings.on is Place.LOCAL:
+        return Ground(Place.LOCAL, "`--on local`", settings)
+    from skjob.cluster.api import connect as connect_api
+    from skjob.cluster.install import has_operator
+
+    try:
+        api = connect_api(settings.context, settings.namespace)
+        found = has_operator(api)
+    except AccessError as error:
+        if settings.on is Place.KUBERNETES or settings.context is not None:
+            raise
+        return Ground(Place.LOCAL, error.message, settings)
+    context = api.context
+    if not found:
+        missing = f"the cluster of context `{context.name}` has no Dask operator"
+        if settings.on is Place.KUBERNETES:
+            raise OperatorError(missing, f"`skjob install --context {context.name}` installs it")
+        return Ground(Place.LOCAL, missing, settings)
+    settings = config.resolve([*layers, _defaults(api)])
+    return Ground(Place.KUBERNETES, f"context `{context.name}`, namespace `{context.namespace}`", settings, api)
+
+
+def _defaults(api: Api) -> Layer:
+    """The platform team's defaults, where there are any and they may be read."""
+    from skjob.cluster.api import NotFound
+
+    namespace = api.context.namespace
+    try:
+        data: Mapping[str, str] = api.get("ConfigMap", DEFAULTS_CONFIGMAP, namespace).get("data") or {}
+    except (NotFound, ForbiddenError):
+        data = {}
+    return config.cluster_defaults(data, f"ConfigMap {namespace}/{DEFAULTS_CONFIGMAP}")
+
+
+def make_cluster(
+    program: str, run_id: str, plan: Plan, ground: Ground, private: Path, note: Callable[[str], None], *, keep: bool
+) -> Cluster:
+    """The cluster that the plan calls for, not started yet."""
+    names = RunNames(run_id, Path(program).stem, getpass.getuser())
+    if plan.place is Place.LOCAL:
+        from skjob.cluster.local import LocalCluster
+
+        return LocalCluster(names.cluster, private, max(plan.workers.minimum, 1), plan.size)
+    from skjob.cluster.kube import KubernetesCluster
+
+    assert ground.api is not None  # noqa: S101 - there is no such ground without one
+    return KubernetesCluster(ground.api, names, plan, private, note, keep=keep)
+
+
+@contextmanager
+def connect(cluster: Cluster) -> Iterator[Any]:
+    """A client of the cluster's scheduler for the parent's own use."""
+    from distributed import Client
+
+    try:
+        client = Client(cluster.address, security=cluster.tls.security(), timeout=CONNECT_TIMEOUT, set_as_default=False)
+    except (OSError, TimeoutError) as error:
+        raise StartError(
+            f"the scheduler of `{cluster.name}` does not answer: {error}", "see its log with `-v`"
+        ) from error
+    try:
+        yield client
+    finally:
+        with suppress(Exception):  # the connection may be the very thing that was lost
+            client.close(timeout=2)
+
+
+def wait_for_workers(
+    cluster: Cluster, client: Any, number: int, timeout: float, note: Callable[[str], None]
+) -> WorkerCounts:
+    """Wait until so many workers are connected.
+
+    Raises:
+        StartError: they are not within `timeout` seconds, or can never be; with the cause, if the cluster knows it.
+    """
+    deadline = time.monotonic() + timeout
+    last_look = 0.0
+    problems: list[str] = []
+    while True:
+        connected = len(client.ncores())
+        if connected >= number:
+            return WorkerCounts(cluster.asked(), cluster.running(), connected)
+        if time.monotonic() - last_look > 0.5:
+            problems = cluster.problems()
+            last_look = time.monotonic()
+        for problem in problems:
+            note(problem)
+        if time.monotonic() > deadline:
+            counts = WorkerCounts(cluster.asked(), cluster.running(), connected)
+            why = f": {problems[0]}" if problems else ""
+            raise StartError(
+                f"no worker within `--start-timeout`, {timeout:.0f} s ({counts}){why}",
+                "give it more time, or ask for smaller workers with `--worker-cpu` and `--worker-memory`",
+            )
+        time.sleep(POLL)
+
+
+def this_machine() -> Machine:
+    """Cores that this process may use, and bytes of memory."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Machine(cores, memory)
+
+
+def python_minor() -> str:
+    """This interpreter's version as images are tagged: `3.11`."""
+    import sys
+
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """For certificates and sockets of this run: readable by this user alone, removed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="skjob-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass
+class _Watch:
+    """The scaling loop, and what it has seen: `lost` is set when the cluster can't carry the run any more."""
+
+    cluster: Cluster
+    client: Any
+    plan: Plan
+    recorder: Recorder
+    lost: SkjobError | None = None
+    _loop: ScalingLoop = field(init=False)
+
+    def start(self) -> None:
+        self._loop = ScalingLoop(
+            self.cluster,
+            self.client,
+            self.plan.workers,
+            self.plan.size.threads,
+            observe=lambda counts: self.recorder.workers(counts.asked, counts.running, counts.connected),
+            complain=self.recorder.note,
+            lost=self._lose,
+        )
+        self._loop.start()
+
+    def stop(self) -> None:
+        self._loop.stop()
+
+    def _lose(self, error: Exception) -> None:
+        if isinstance(error, SkjobError):
+            self.lost = error
+        else:
+            self.lost = ClusterLost(
+                f"the scheduler of `{self.cluster.name}` is gone: {type(error).__name__}: {error}",
+                "run it again; `skjob doctor` looks for causes in the cluster",
+            )
+
+
+class _Closing:
+    """Closes a cluster on the way out: asks for its removal in any case, waits unless the user is in a hurry."""
+
+    def __init__(self, cluster: Cluster, recorder: Recorder, signals: Signals) -> None:
+        self._cluster = cluster
+        self._recorder = recorder
+        self._signals = signals
+
+    def __call__(self) -> None:
+        if self._recorder.record.outcome.status == "error" or self._recorder.record.outcome.exit_code:
+            with suppress(Exception):
+                self._recorder.record.logs = self._cluster.logs()
+        with self._recorder.step("remove the cluster"):
+            self._cluster.close(hurried=lambda: self._signals.hurried)
+
+
+def _release(stack: ExitStack, recorder: Recorder, signals: Signals) -> None:
+    """Undo everything, in reverse. The first error of the run leads; what clean-up could not do is added to it."""
+    signals.note_only()
+    try:
+        stack.close()
+    except CleanupFailed as error:
+        recorder.record.outcome.cleanup = error.message
+        recorder.save()
+        if recorder.record.outcome.status in ("succeeded", "failed"):
+            raise
+        recorder.note(f"{error.message}; {error.hint}")
+    recorder.save()
+
+
+class Signals:
+    """SIGINT, SIGTERM and SIGHUP end the run; a second one skips waiting, never the request to delete.
+
+    The first raises `Stopped` in the main thread. From `note_only` on they are counted and nothing is raised, so that
+    clean-up can't be cut short half-way.
+    """
+
+    NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self) -> None:
+        self._received = 0
+        self._raising = True
+        self._previous: dict[int, Any] = {}
+
+    @property
+    def hurried(self) -> bool:
+        """Whether the user has asked twice."""
+        return self._received > 1
+
+    def note_only(self) -> None:
+        """Raise nothing any more."""
+        self._raising = False
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._receive) for number in self.NUMBERS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, _: FrameType | None) -> None:
+        self._received += 1
+        if self._raising:
+            self._raising = False
+            raise Stopped(number)
