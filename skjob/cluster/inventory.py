@@ -11,7 +11,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from enum import StrEnum
 
 from skjob.cluster import names
 from skjob.cluster.api import Api, Conflict, Manifest, NotFound
-from skjob.errors import AccessError, CleanupFailed, ForbiddenError, SkjobError
+from skjob.errors import AccessError, CleanupFailed, ConfigError, ForbiddenError, SkjobError
 
 ANCHOR_KIND = "Job"
 
@@ -45,6 +45,7 @@ POLL = 0.2
 REMOVE_DEADLINE = 60.0
 
 _PARALLEL = 6
+_RUNS_AT_A_TIME = 4
 _RUN_SELECTOR = f"{names.MANAGED_BY_SKJOB},{names.RUN_LABEL}"
 
 
@@ -178,8 +179,11 @@ def remove(
     run_id: str | None = None,
     wait: bool = True,
     deadline: float = REMOVE_DEADLINE,
+    hurried: Callable[[], bool] = lambda: False,
 ) -> None:
     """Remove a run's objects; with `wait`, return when none is left, at most `deadline` seconds later.
+
+    Once `hurried` says so, nothing is waited for any more: what was asked for goes on without us.
 
     An operator that is dead never takes its finalizer off a DaskCluster. When half of the time is over, skjob does,
     on the objects of this run only, so that Kubernetes can finish. Whoever knows the run's id passes it, which saves
@@ -193,7 +197,46 @@ def remove(
     with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="skjob-remove") as pool:
         removal.request(pool, patience=deadline if wait else 0.0)
         if wait:
-            removal.finish(pool, deadline)
+            removal.finish(pool, deadline, hurried)
+
+
+def choose(found: Sequence[RunningCluster], wanted: Sequence[str] | None, user: str | None) -> list[RunningCluster]:
+    """The runs with these names, or without names those of a user, or without either all.
+
+    Raises:
+        ConfigError: some name is not among them; it lists those that are.
+    """
+    if wanted is None:
+        return [run for run in found if user is None or run.user == user]
+    by_name = {run.name: run for run in found}
+    unknown = [name for name in dict.fromkeys(wanted) if name not in by_name]
+    if unknown:
+        there = ", ".join(f"`{name}`" for name in by_name)
+        hint = (
+            f"there is {there}" if there else "nothing of skjob runs here; `skjob ps --all-namespaces` looks elsewhere"
+        )
+        raise ConfigError.collect([f"there is no cluster `{name}` in this namespace" for name in unknown], hint)
+    return [by_name[name] for name in dict.fromkeys(wanted)]
+
+
+def remove_runs(
+    api: Api, chosen: Sequence[RunningCluster], *, wait: bool = True, deadline: float = REMOVE_DEADLINE
+) -> None:
+    """Remove several runs at the same time. Raises what went wrong with any of them, after all were tried."""
+
+    def remove_one(run: RunningCluster) -> SkjobError | None:
+        try:
+            remove(api, run.name, run.namespace, run_id=run.run_id, wait=wait, deadline=deadline)
+        except SkjobError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(_RUNS_AT_A_TIME, thread_name_prefix="skjob-down") as pool:
+        errors = [error for error in pool.map(remove_one, chosen) if error is not None]
+    if len(errors) > 1:
+        raise CleanupFailed("\n".join(error.message for error in errors), errors[0].hint) from errors[0]
+    if errors:
+        raise errors[0]
 
 
 def run_of(api: Api, name: str, namespace: str) -> str:
@@ -236,14 +279,14 @@ class _Removal:
             else:
                 return
 
-    def finish(self, pool: ThreadPoolExecutor, deadline: float) -> None:
+    def finish(self, pool: ThreadPoolExecutor, deadline: float, hurried: Callable[[], bool]) -> None:
         """Look until nothing is left, and help where it doesn't go by itself."""
         everything = RUN_KINDS + DERIVED_KINDS
         started = time.monotonic()
         found: dict[str, list[Manifest]] = {}
         failure: SkjobError | None = None
         released: set[str] = set()
-        while True:
+        while not hurried():
             # A kind that was seen empty nearly always stays so: in the end all of them are asked again.
             kinds = tuple(kind for kind, manifests in found.items() if manifests) or everything
             passed = time.monotonic() - started
@@ -263,6 +306,8 @@ class _Removal:
             if passed > deadline:
                 break
             time.sleep(POLL)
+        else:
+            return
         kinds_left = [kind for kind, manifests in found.items() if manifests]
         left = ", ".join(f"`{item}`" for item in _named(found)) or "its objects"
         cause = f" ({failure.message})" if failure else ""

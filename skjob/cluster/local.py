@@ -17,6 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +103,8 @@ class LocalCluster:
         if process is None:
             return
         assert process.stdin is not None  # noqa: S101
-        try:
+        with suppress(OSError):  # it may have ended already
             process.stdin.close()
-        except OSError:
-            pass  # it has ended already
         deadline = time.monotonic() + CLOSE_TIMEOUT
         while process.poll() is None and time.monotonic() < deadline and not hurried():
             time.sleep(0.05)

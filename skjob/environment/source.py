@@ -1,0 +1,32 @@
+"""skjob's own source, as scheduler and workers import it.
+
+It travels with each run, in the run's ConfigMap, so that both ends always have the same skjob, whatever the image is.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+MOST_BYTES = 700_000
+"""A ConfigMap holds one mebibyte, and base64 takes a third of that."""
+
+
+def skjob_archive() -> bytes:
+    """The package as a zip file that Python can import from; the same bytes for the same source."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        _add(archive, resources.files("skjob"), "skjob")
+    content = buffer.getvalue()
+    assert len(content) < MOST_BYTES, "skjob has outgrown a ConfigMap"  # noqa: S101
+    return content
+
+
+def _add(archive: zipfile.ZipFile, folder: Traversable, name: str) -> None:
+    for item in sorted(folder.iterdir(), key=lambda item: item.name):
+        if item.is_dir() and item.name != "__pycache__":
+            _add(archive, item, f"{name}/{item.name}")
+        elif item.name.endswith(".py"):
+            archive.writestr(zipfile.ZipInfo(f"{name}/{item.name}"), item.read_bytes())
