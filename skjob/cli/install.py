@@ -1,0 +1,80 @@
+"""`skjob install`: the Dask operator, and a namespace's defaults."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from skjob.cli.connection import ContextOption
+
+if TYPE_CHECKING:
+    from skjob.cluster.install import Defaults
+
+
+def install(
+    context: ContextOption = None,
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", help="Whose defaults are set. [default: the context's]")
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", help="The image of the operator, and of runs in the namespace.")
+    ] = None,
+    worker_cpu: Annotated[str | None, typer.Option(metavar="CORES", help="Default of runs in the namespace.")] = None,
+    worker_memory: Annotated[
+        str | None, typer.Option(metavar="BYTES", help="Default of runs in the namespace.")
+    ] = None,
+    timeout: Annotated[str, typer.Option(metavar="TIME", help="How long to wait until the operator acts.")] = "3m",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be applied, as YAML; needs no cluster.")
+    ] = False,
+) -> None:
+    """Install the Dask operator, once for a cluster; a platform team does this, with the permissions that it takes.
+
+    Safe to repeat: what is given is what will be, an image or a default that is not given is skjob's own again. An
+    operator that somebody else installed is left as it is.
+    """
+    from skjob import config
+    from skjob.cli.connection import connect, layers
+    from skjob.cluster import install as installation
+    from skjob.errors import ConfigError
+
+    given = {"image": image, "worker_cpu": worker_cpu, "worker_memory": worker_memory}
+    try:
+        seconds = config.parse_seconds(timeout)
+    except ValueError as error:
+        raise ConfigError(f"`--timeout` {error}, not `{timeout}`") from error
+    settings = config.resolve(layers(context=context, namespace=namespace, **given))
+
+    def defaults(where: str) -> Defaults:
+        return installation.Defaults(where, **given)
+
+    if dry_run:
+        where = settings.namespace or _namespace_of(settings.context)
+        _print_yaml(installation.install_manifests(image, defaults(where)))
+        return
+    api = connect(context, namespace)
+    done = installation.install(
+        api, image, defaults(api.context.namespace), timeout=seconds, tell=lambda text: typer.echo(text, err=True)
+    )
+    state = done.operator
+    typer.echo(f"skjob: the Dask operator {state.version} runs in `{state.namespace}` from `{state.image}`", err=True)
+
+
+def _namespace_of(context: str | None) -> str:
+    """The context's namespace where there is a kubeconfig; nothing is asked of a cluster."""
+    from skjob.cluster.api import connect
+    from skjob.errors import AccessError
+
+    try:
+        return connect(context).context.namespace
+    except AccessError:
+        return "default"
+
+
+def _print_yaml(manifests: list[dict[str, Any]]) -> None:
+    import yaml
+
+    # Without aliases, which kubectl and people read badly; in C, since the custom resources are a megabyte.
+    dumper = type("Dumper", (getattr(yaml, "CSafeDumper", yaml.SafeDumper),), {"ignore_aliases": lambda *_: True})
+    typer.echo(yaml.dump_all(manifests, Dumper=dumper, sort_keys=False, explicit_start=True), nl=False)
