@@ -89,14 +89,20 @@ def largest_fit(
 
 
 def requests(pod: Manifest) -> tuple[float, int]:
-    """Cores and bytes that a pod reserves on its node; a limit without a request is one."""
-    cpu = memory = 0.0
-    for container in pod.get("spec", {}).get("containers") or []:
-        resources = container.get("resources") or {}
-        reserved = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
-        cpu += quantity(reserved.get("cpu", "0"))
-        memory += quantity(reserved.get("memory", "0"))
+    """Cores and bytes that a pod reserves on its node: what its containers need at once, or one that comes before."""
+    spec = pod.get("spec", {})
+    together = [_requests(container) for container in spec.get("containers") or []]
+    before = [_requests(container) for container in spec.get("initContainers") or []]
+    cpu = max([sum(cores for cores, _ in together), *(cores for cores, _ in before)])
+    memory = max([sum(size for _, size in together), *(size for _, size in before)])
     return cpu, int(memory)
+
+
+def _requests(container: Manifest) -> tuple[float, float]:
+    """A limit without a request is one."""
+    resources = container.get("resources") or {}
+    reserved = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+    return quantity(reserved.get("cpu", "0")), quantity(reserved.get("memory", "0"))
 
 
 def _stays(pod: Manifest) -> bool:

@@ -291,8 +291,9 @@ _RESTARTS = 2
 
 _HOPELESS_LOG = re.compile(
     r"ModuleNotFoundError|ImportError|SyntaxError|No module named|No such (option|command)|unrecognized arguments"
+    r"|No matching distribution"
 )
-_LOG_CAUSE = re.compile(r"^\s*(\S*(Error|Exception)\b.*|.*No module named .*)$")
+_LOG_CAUSE = re.compile(r"^\s*(\S*(Error|Exception)\b.*|ERROR: .*|.*No module named .*)$")
 
 _Symptom = tuple[CauseKind, str, str, bool]
 
@@ -384,10 +385,12 @@ def _crash(pod: Manifest, container: Manifest, ended: Manifest, evidence: _Evide
     lines = [match[1] for line in log.splitlines() if (match := _LOG_CAUSE.match(line))]
     hopeless = bool(lines) and bool(_HOPELESS_LOG.search(lines[-1]))
     code = ended["exitCode"]
-    text = f"the container ended with {_exit(code)}" + (f": {_words(lines[-1])}" if lines else "")
+    text = f"the container `{container['name']}` ended with {_exit(code)}" + (f": {_words(lines[-1])}" if lines else "")
     hint = f"`kubectl logs {pod['metadata']['name']} --previous` shows what it wrote"
     if hopeless or code in (126, 127):
         hint = "choose an image that has it: `--image`; `skjob doctor` compares an image with this machine"
+    if "No matching distribution" in text:
+        hint = "pods must reach the package index; or choose an image that has everything: `--image`"
     blameless = _role(pod) == _WORKER and evidence.scheduler_missing
     fatal = hopeless or code in (126, 127) or (_is_loop(container, ended) and not blameless)
     return CauseKind.CRASHED, text, hint, fatal and not container.get("ready", False)

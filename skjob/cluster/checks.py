@@ -1,0 +1,433 @@
+"""What `skjob doctor` looks at: each thing that a run needs, one after the other, each with its remedy.
+
+A check never raises: what it meets becomes a `Check`, and what later checks stand on it, ends the examination. Two
+checks leave a trace for some seconds, under an anchor that removes it if skjob is killed: the one of the image starts
+a pod that prints versions, and the one of the operator makes, where the operator's Deployment may not be looked at,
+a DaskCluster that every operator refuses at once, because its name is too long, and so starts nothing.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+
+from skjob import config
+from skjob.cluster import inventory, manifest
+from skjob.cluster.api import Api, Manifest, NotFound, connect
+from skjob.cluster.capacity import format_size, largest_fit
+from skjob.cluster.certificates import make_certificates
+from skjob.cluster.diagnose import Cause, diagnose
+from skjob.cluster.install import OperatorState, Presence, operator_state, operator_version
+from skjob.cluster.names import DEFAULTS_CONFIGMAP, RUN_LABEL, RunNames, new_run_id
+from skjob.cluster.permissions import RUN_PERMISSIONS, missing
+from skjob.errors import (
+    INTERNAL_FAULT,
+    AccessError,
+    ForbiddenError,
+    OperatorError,
+    SkjobError,
+    StartError,
+)
+from skjob.plan import DEFAULT_CPU, DEFAULT_MEMORY, default_image
+
+PACKAGES = ("dask", "distributed", "scikit-learn", "joblib", "numpy")
+"""What the client, the scheduler and the workers must have in common, beside Python."""
+
+_OPERATOR_PATIENCE = 10.0
+_REMOVE_DEADLINE = 20.0
+_POLL = 0.2
+
+
+class Outcome(StrEnum):
+    """What came of a check. A run works with warnings."""
+
+    OK = "ok"
+    WARNING = "warn"
+    FAILED = "fail"
+    SKIPPED = "skip"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that a run needs. `exit_code` is that of the error which a run would end with."""
+
+    name: str
+    outcome: Outcome
+    detail: str
+    remedy: str = ""
+    exit_code: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """All checks, in the order they were made."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 where a run would work, else the exit status of the first thing that is missing."""
+        return next((check.exit_code for check in self.checks if check.outcome is Outcome.FAILED), 0)
+
+
+@dataclass(frozen=True)
+class Versions:
+    """Python and the packages that matter, on one side; None for a package that is not there."""
+
+    python: str
+    packages: Mapping[str, str | None]
+
+
+def examine(
+    layers: Sequence[config.Layer], *, check_image: bool, timeout: float, tell: Callable[[Check], None]
+) -> Report:
+    """Check everything that a run with these settings needs. `tell` gets each check as soon as it is made."""
+    checks = []
+    for check in _checks(layers, check_image, timeout):
+        checks.append(check)
+        tell(check)
+    return Report(tuple(checks))
+
+
+def _checks(layers: Sequence[config.Layer], check_image: bool, timeout: float) -> Iterator[Check]:
+    local = local_versions()
+    yield _local_packages(local)
+    yield _tls()
+
+    settings = config.resolve(layers)
+    try:
+        api = connect(settings.context, settings.namespace)
+    except AccessError as error:
+        yield _failed("kubeconfig", error)
+        return
+    context, namespace = api.context, api.context.namespace
+    yield _ok("kubeconfig", f"context `{context.name}`, namespace `{namespace}`")
+    try:
+        yield _ok("api", f"`{context.server}` answers, {api.version()}")
+    except ForbiddenError:
+        yield _ok("api", f"`{context.server}` answers")
+    except SkjobError as error:
+        yield _failed("api", error)
+        return
+
+    try:
+        if (absent := _namespace(api)) is not None:
+            yield absent
+            return
+        defaults = _defaults(api)
+        settings = config.resolve([*layers, defaults])
+        lacking = list(_permissions(api))
+        yield from lacking
+        refused = any(check.outcome is Outcome.FAILED for check in lacking)
+        yield from _operator(api, may_try=not refused)
+        yield _nodes(api, settings.worker_cpu or DEFAULT_CPU, settings.worker_memory or DEFAULT_MEMORY)
+        yield _image(api, settings.image, local, timeout, may_try=check_image and not refused)
+    except SkjobError as error:  # the API went away, or refuses what every user may do
+        yield _failed("api", error)
+
+
+# --- this machine
+
+
+def local_versions() -> Versions:
+    """The versions on this machine."""
+    found: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return Versions(platform.python_version(), found)
+
+
+def _local_packages(local: Versions) -> Check:
+    absent = [package for package, found in local.packages.items() if found is None]
+    if absent:
+        names = ", ".join(f"`{package}`" for package in absent)
+        remedy = f"`pip install {' '.join(absent)}`"
+        return Check("packages", Outcome.FAILED, f"{names} is not installed here", remedy, INTERNAL_FAULT)
+    listed = ", ".join(f"{package} {found}" for package, found in local.packages.items())
+    return _ok("packages", f"Python {local.python}, {listed}, dask-kubernetes {operator_version()}")
+
+
+def _tls() -> Check:
+    try:
+        make_certificates("doctor")
+    except Exception as error:  # a broken OpenSSL raises whatever it likes
+        remedy = "`pip install --force-reinstall cryptography`"
+        return Check("tls", Outcome.FAILED, f"certificates can't be made: {error}", remedy, INTERNAL_FAULT)
+    return _ok("tls", "certificates can be made")
+
+
+# --- the cluster
+
+
+def _namespace(api: Api) -> Check | None:
+    name = api.context.namespace
+    try:
+        api.get("Namespace", name)
+    except NotFound:
+        remedy = f"`kubectl create namespace {name}`, or `--namespace`"
+        return Check("namespace", Outcome.FAILED, f"there is no namespace `{name}`", remedy, AccessError.exit_code)
+    except ForbiddenError:
+        return None  # an ordinary user may not look; what is refused in it shows in the permissions
+    return None
+
+
+def _defaults(api: Api) -> config.Layer:
+    namespace = api.context.namespace
+    data: Mapping[str, str] = {}
+    with suppress(NotFound, ForbiddenError):
+        data = api.get("ConfigMap", DEFAULTS_CONFIGMAP, namespace).get("data") or {}
+    return config.cluster_defaults(data, f"ConfigMap {namespace}/{DEFAULTS_CONFIGMAP}")
+
+
+def _permissions(api: Api) -> Iterator[Check]:
+    namespace = api.context.namespace
+    lacking = missing(api, namespace)
+    if not lacking:
+        verbs = sum(len(permission.verbs) for permission in RUN_PERMISSIONS)
+        yield _ok("permissions", f"all {verbs} that a run needs in `{namespace}`")
+    for permission in lacking:
+        group = f"{permission.resource}.{permission.group}" if permission.group else permission.resource
+        yield Check(
+            "permissions",
+            Outcome.FAILED,
+            f"may not {', '.join(permission.verbs)} `{group}` in `{namespace}`: {permission.purpose}",
+            "ask for the Role that `skjob doctor --role` prints",
+            ForbiddenError.exit_code,
+        )
+
+
+def _operator(api: Api, *, may_try: bool) -> Iterator[Check]:
+    state = operator_state(api)
+    if not state.custom_resources:
+        detail = "the API does not know DaskClusters: there is no Dask operator"
+        yield Check("operator", Outcome.FAILED, detail, "`skjob install`", OperatorError.exit_code)
+        return
+    if state.deployment is Presence.PRESENT:
+        yield _operator_seen(state)
+        return
+    if not may_try:
+        yield Check("operator", Outcome.SKIPPED, "can't be tried without the permissions above")
+        return
+    if _operator_answers(api):
+        yield _ok("operator", "answers")
+        return
+    yield Check(
+        "operator",
+        Outcome.FAILED,
+        f"the API knows DaskClusters, but nothing acts on them within {_OPERATOR_PATIENCE:.0f} s",
+        "`skjob install`, or whoever installed it looks at its Deployment",
+        OperatorError.exit_code,
+    )
+
+
+def _operator_seen(state: OperatorState) -> Check:
+    where = f"`{state.namespace}/{state.name}`"
+    if not state.ready:
+        remedy = (
+            f"`kubectl -n {state.namespace} describe deployment {state.name}` shows why; `skjob install` mends its own"
+        )
+        return Check("operator", Outcome.FAILED, f"{where} does not run", remedy, OperatorError.exit_code)
+    if state.version and _release(state.version) != _release(operator_version()):
+        detail = f"{where} runs version {state.version}; this machine has dask-kubernetes {operator_version()}"
+        return Check("operator", Outcome.WARNING, detail, "`skjob install` brings its own operator to this version")
+    return _ok("operator", f"{where} runs, {state.version or 'of a version it does not tell'}")
+
+
+def _operator_answers(api: Api) -> bool:
+    """Whether something takes note of a DaskCluster. Its name is one that the operator refuses: it starts nothing."""
+    names = _names()
+    with _anchored(api, manifest.anchor(names, api.context.namespace, 60)) as anchor:
+        metadata = {
+            "name": f"{names.cluster}-asks-whether-an-operator-is-there-to-refuse-this",
+            "namespace": api.context.namespace,
+            "labels": names.labels("doctor"),
+            "annotations": names.annotations(),
+        }
+        cluster = {
+            "apiVersion": "kubernetes.dask.org/v1",
+            "kind": "DaskCluster",
+            "metadata": metadata,
+            "spec": {
+                "worker": {"replicas": 0, "spec": {"containers": []}},
+                "scheduler": {"spec": {"containers": []}, "service": {"ports": []}},
+            },
+        }
+        api.create(manifest.owned_by(anchor, cluster))
+        end = time.monotonic() + _OPERATOR_PATIENCE
+        while time.monotonic() < end:
+            seen = api.get("DaskCluster", str(metadata["name"]), api.context.namespace)
+            if (seen.get("status") or {}).get("phase"):
+                return True
+            time.sleep(_POLL)
+    return False
+
+
+def _nodes(api: Api, cpu: float, memory: int) -> Check:
+    try:
+        nodes = api.list("Node")
+    except ForbiddenError:
+        return Check("nodes", Outcome.SKIPPED, "may not be listed; a run does without")
+    pods: list[Manifest] = []
+    with suppress(ForbiddenError):
+        pods = api.list("Pod", fields="status.phase=Running")
+    fit = largest_fit(nodes, cpu, memory, pods=pods)
+    if not fit.fits:
+        remedy = f"ask for less than {format_size(cpu, memory)} with `--worker-cpu` and `--worker-memory`"
+        return Check("nodes", Outcome.WARNING, f"{fit.message}, unless the cluster grows", remedy)
+    return _ok("nodes", fit.message)
+
+
+# --- the image
+
+
+_VERSIONS_SCRIPT = f"""
+import importlib.metadata as m, json, platform
+def find(name):
+    try: return m.version(name)
+    except m.PackageNotFoundError: return None
+text = json.dumps({{"python": platform.python_version(), "packages": {{n: find(n) for n in {PACKAGES!r}}}}})
+open("/dev/termination-log", "w").write(text)
+"""
+
+
+def _image(api: Api, image: str | None, local: Versions, timeout: float, *, may_try: bool) -> Check:
+    if not may_try:
+        return Check("image", Outcome.SKIPPED, "not tried")
+    # Python's own image has none of the packages: the pods of a run install them.
+    chosen = image or default_image(".".join(local.python.split(".")[:2]))
+    try:
+        inside = image_versions(api, chosen, timeout)
+    except SkjobError as error:
+        return _failed("image", error)
+    failures, warnings = compare_versions(local, inside, packages=image is not None)
+    remedy = "choose an image made for this machine's versions: `--image`"
+    if failures:
+        detail = f"`{chosen}`: {'; '.join(failures + warnings)}"
+        return Check("image", Outcome.FAILED, detail, remedy, StartError.exit_code)
+    if warnings:
+        return Check("image", Outcome.WARNING, f"`{chosen}`: {'; '.join(warnings)}", remedy)
+    matches = "the same versions as here" if image else "the rest is installed as a pod starts"
+    return _ok("image", f"`{chosen}` has Python {inside.python}; {matches}")
+
+
+def image_versions(api: Api, image: str, timeout: float) -> Versions:
+    """What a pod of this image finds in itself.
+
+    Raises:
+        StartError: the pod can't run, or does not within `timeout` seconds; the message says why.
+    """
+    names = _names()
+    with _anchored(api, _versions_job(names, api.context.namespace, image, timeout)):
+        end = time.monotonic() + timeout
+        while True:
+            # Events first: a rejection whose pod exists by now is no news.
+            events = api.list("Event", api.context.namespace)
+            pods = api.list("Pod", api.context.namespace, selector=f"{RUN_LABEL}={names.run_id}")
+            if (message := _said(pods)) is not None:
+                return message
+            causes = diagnose(pods, events, cluster=names.cluster)
+            over = time.monotonic() > end
+            if causes and (causes[0].fatal or over):
+                raise StartError(_without_pod(causes[0]), causes[0].hint)
+            if over:
+                raise StartError(f"no pod of `{image}` ran within {timeout:.0f} s", "`--timeout` waits longer")
+            time.sleep(_POLL)
+
+
+def _versions_job(names: RunNames, namespace: str, image: str, timeout: float) -> Manifest:
+    """An anchor with one pod. A Job, because it ends by itself and whoever may run skjob may create one."""
+    job = manifest.anchor(names, namespace, timeout + 10)
+    job["spec"] |= {"parallelism": 1, "backoffLimit": 0, "ttlSecondsAfterFinished": 60}
+    job["spec"]["template"]["metadata"] = {"labels": names.labels("doctor")}
+    pod = job["spec"]["template"]["spec"]
+    pod["terminationGracePeriodSeconds"] = 1
+    pod["containers"][0] |= {
+        "name": "versions",
+        "image": image,
+        "command": ["python", "-c", _VERSIONS_SCRIPT],
+        "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
+    }
+    return job
+
+
+def _said(pods: Sequence[Manifest]) -> Versions | None:
+    for pod in pods:
+        for status in pod.get("status", {}).get("containerStatuses") or []:
+            ended = status.get("state", {}).get("terminated") or {}
+            if ended.get("exitCode") == 0 and ended.get("message"):
+                said = json.loads(ended["message"])
+                return Versions(said["python"], said["packages"])
+    return None
+
+
+def _without_pod(cause: Cause) -> str:
+    """The pod is doctor's own: its name tells the user nothing."""
+    return cause.message.rpartition(" (")[0] or cause.message
+
+
+def compare_versions(local: Versions, inside: Versions, *, packages: bool) -> tuple[list[str], list[str]]:
+    """What keeps an image from serving this machine, and what may make its numbers differ.
+
+    Another minor version of Python can't read what this one pickles, and Dask promises nothing between releases.
+    Other differences are for the user to judge. Without `packages` they are not looked at: the pod installs them.
+    """
+    failures: list[str] = []
+    warnings: list[str] = []
+    if _release(local.python) != _release(inside.python):
+        failures.append(f"it has Python {inside.python}, this machine {local.python}")
+    for package, here in local.packages.items() if packages else ():
+        there = inside.packages.get(package)
+        if there is None:
+            failures.append(f"it has no {package}")
+        elif here is not None and there != here:
+            strict = package in ("dask", "distributed") and _release(here) != _release(there)
+            (failures if strict else warnings).append(f"it has {package} {there}, this machine {here}")
+    return failures, warnings
+
+
+def _release(text: str) -> tuple[str, ...]:
+    """The first two parts of a version, those that tell what works with what."""
+    return tuple(text.removeprefix("v").split(".")[:2])
+
+
+# --- what a check leaves for some seconds
+
+
+def _names() -> RunNames:
+    return RunNames(new_run_id(), "doctor", getpass.getuser())
+
+
+@contextmanager
+def _anchored(api: Api, anchor: Manifest) -> Iterator[Manifest]:
+    """An anchor, and at the end nothing of what it owns."""
+    metadata = anchor["metadata"]
+    try:
+        yield api.create(anchor)
+    finally:
+        # What stands in the way of the removal is no finding about the image; the anchor ends by itself.
+        with suppress(SkjobError):
+            inventory.remove(
+                api,
+                metadata["name"],
+                metadata["namespace"],
+                run_id=metadata["labels"][RUN_LABEL],
+                deadline=_REMOVE_DEADLINE,
+            )
+
+
+def _ok(name: str, detail: str) -> Check:
+    return Check(name, Outcome.OK, detail)
+
+
+def _failed(name: str, error: SkjobError) -> Check:
+    return Check(name, Outcome.FAILED, error.message, error.hint, error.exit_code)
