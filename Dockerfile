@@ -8,7 +8,10 @@ FROM ${BASE} AS packages
 WORKDIR /build
 COPY image-requirements.lock ./
 # Wheels only: nothing is ever compiled here. No pip in the environment: the base image's serves it.
-RUN python -m venv --system-site-packages --without-pip /opt/skjob \
+# The secret `ca`, where given, holds the certificates that pip trusts: --secret id=ca,src=bundle.crt
+RUN --mount=type=secret,id=ca \
+    if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
+ && python -m venv --system-site-packages --without-pip /opt/skjob \
  && python -m pip --python /opt/skjob/bin/python install --no-cache-dir --no-compile --no-deps --ignore-installed \
       --only-binary :all: --requirement image-requirements.lock
 COPY image-trim ./
@@ -26,7 +29,7 @@ LABEL org.opencontainers.image.title="skjob" \
       org.opencontainers.image.source="${SOURCE}"
 # The standard library too: official Python images carry none of its .pyc files, and no pod can write them.
 RUN python -m compileall -q -x '/(test|tests|idlelib|lib2to3|ensurepip|turtledemo|(site|dist)-packages)/' \
-      "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" || true
+      "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 # a name for the user's number, because getpass.getuser() fails without one
 RUN echo 'skjob:x:1000:1000:skjob:/tmp:/usr/sbin/nologin' >> /etc/passwd && echo 'skjob:x:1000:' >> /etc/group
 COPY --from=packages /opt/skjob /opt/skjob
