@@ -1,1 +1,103 @@
-"""skjob."""
+"""Run a scikit-learn program, unchanged, on your own Kubernetes cluster.
+
+    import skjob
+
+    with skjob.cluster(workers=4):
+        search.fit(X, y)
+
+The command line, `skjob run train.py --workers 4`, needs no change in the program at all.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["cluster"]
+
+
+@contextmanager
+def cluster(
+    workers: int | str | tuple[int, int] | None = None,
+    *,
+    on: str | None = None,
+    name: str | None = None,
+    context: str | None = None,
+    namespace: str | None = None,
+    image: str | None = None,
+    worker_cpu: float | str | None = None,
+    worker_memory: int | str | None = None,
+    start_timeout: float | str | None = None,
+    grace: float | str | None = None,
+) -> Iterator[Client]:
+    """Every joblib-parallel part of scikit-learn inside the `with` block runs on a cluster, which ends with the block.
+
+    Parameters
+    ----------
+    workers : int, "MIN:MAX" or (MIN, MAX), default=None
+        How many workers, or a range to scale in. None: one for each core on this machine, 1 to 4 on Kubernetes.
+    on : {"auto", "kubernetes", "local"}, default="auto"
+        Where. "auto" takes Kubernetes where a context is there and has the Dask operator, else this machine.
+    name : str, default=None
+        A cluster that `skjob run --keep` has left. It is used, and stays.
+    context, namespace : str, default=None
+        The kubeconfig's context and the namespace; None takes the current ones.
+    image : str, default=None
+        The image of scheduler and workers; None takes Python's own and installs what is needed as the pods start.
+    worker_cpu : float or str, default=0.5
+        Cores that a worker requests; "500m" is 0.5.
+    worker_memory : int (bytes) or str, default="2Gi"
+        A worker's memory limit.
+    start_timeout : float (seconds) or str, default="5m"
+        How long to wait for the first worker.
+    grace : float (seconds) or str, default="5m"
+        How long a cluster outlives this process if it is killed.
+
+    Yields
+    ------
+    distributed.Client
+        The cluster's client, which is also `dask.distributed.Client.current()`.
+
+    Raises
+    ------
+    skjob.errors.SkjobError
+        The cluster can't be had; the message says why, and what to do.
+    """
+    import os
+
+    from skjob import config
+    from skjob.plan import JobSpec
+    from skjob.session import open_cluster
+
+    text_workers = f"{workers[0]}:{workers[1]}" if isinstance(workers, tuple) else workers
+    given = {
+        "workers": text_workers,
+        "on": on,
+        "context": context,
+        "namespace": namespace,
+        "image": image,
+        "worker_cpu": worker_cpu,
+        "worker_memory": worker_memory,
+        "start_timeout": start_timeout,
+        "grace": grace,
+    }
+    flags = config.arguments({key: str(value) for key, value in given.items() if value is not None})
+    layers = [flags, config.environment(os.environ), config.project(Path.cwd())]
+    with open_cluster(JobSpec(_program()), layers, name, _say) as client:
+        yield client
+
+
+def _say(line: str) -> None:
+    print(f"skjob: {line}", file=sys.stderr)
+
+
+def _program() -> Path:
+    """The script that runs; in a notebook or an interactive session a name in the working directory, for none."""
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    return Path(script) if script else Path.cwd() / "notebook"

@@ -175,6 +175,11 @@ def flags(values: Mapping[str, str | None]) -> Layer:
     return Layer(given, lambda name: f"--{name.replace('_', '-')}")
 
 
+def arguments(values: Mapping[str, str]) -> Layer:
+    """The arguments of `skjob.cluster`, those that were given."""
+    return Layer(values, lambda name: f"{name}=")
+
+
 def environment(environ: Mapping[str, str]) -> Layer:
     """`SKJOB_WORKERS`, `SKJOB_IMAGE`, …; other variables with the prefix are not ours to judge."""
     values = {name: environ[f"SKJOB_{name.upper()}"] for name in _PARSERS if environ.get(f"SKJOB_{name.upper()}")}

@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -168,6 +169,7 @@ def _connect(assignment: Assignment) -> None:
     import joblib
     from dask import config
     from distributed import Client
+    from distributed.versions import VersionMismatchWarning
 
     from skjob.cluster.certificates import TlsFiles
     from skjob.engine.backend import SkjobBackend
@@ -176,6 +178,8 @@ def _connect(assignment: Assignment) -> None:
     tls = TlsFiles.inside(Path(assignment.folder))
     # So that `Client()` in the script finds the cluster too.
     config.set({**tls.dask_config(), "scheduler-address": assignment.address})
+    # The parent has judged the versions; distributed would warn of every difference at every connection.
+    warnings.simplefilter("ignore", VersionMismatchWarning)
     client = Client(assignment.address, security=tls.security(), timeout=CONNECT_TIMEOUT, set_as_default=True)
     root = Path(assignment.path).resolve().parent
     client.register_plugin(LocalModules(archive(root)))

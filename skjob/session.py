@@ -14,9 +14,10 @@ import signal
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from skjob import config
 from skjob.cluster.base import Cluster, WorkerCounts
 from skjob.cluster.names import DEFAULTS_CONFIGMAP, RunNames, new_run_id
 from skjob.config import Layer, Place, Settings
+from skjob.environment.versions import check_versions
 from skjob.errors import (
     INTERNAL_FAULT,
     AccessError,
@@ -114,7 +116,7 @@ def _run(
     private = Path(stack.enter_context(_private_folder()))
     program = Program()  # imports while the cluster starts
     stack.callback(program.close)
-    cluster = make_cluster(job.path.name, recorder.record.run_id, plan, ground, private, recorder.note, keep=keep)
+    cluster = make_cluster(job, recorder.record.run_id, plan, ground, private, recorder.note, keep=keep)
     stack.callback(_Closing(cluster, recorder, signals))
     recorder.record.cluster = {"name": cluster.name, "workers": str(plan.workers), "image": plan.image}
     with recorder.step("start the scheduler"):
@@ -122,12 +124,11 @@ def _run(
     with recorder.step("connect"):
         client = stack.enter_context(connect(cluster))
     with recorder.step("wait for the first worker"):
-        counts = wait_for_workers(cluster, client, 1, plan.start_timeout, recorder.note)
-        recorder.workers(counts.asked, counts.running, counts.connected)
+        recorder.workers(wait_for_workers(cluster, client, 1, plan.start_timeout, recorder.note))
+        for note in check_versions(client.get_versions()):
+            recorder.note(note)
 
-    watch = _Watch(cluster, client, plan, recorder)
-    stack.callback(watch.stop)
-    watch.start()
+    watch = stack.enter_context(_watched(cluster, client, plan, recorder.workers, recorder.note))
     program.begin(
         Assignment(
             path=str(job.path),
@@ -169,6 +170,53 @@ def supervise(program: Program, watch: _Watch, deadline: float | None, max_time:
             raise watch.lost
         if deadline is not None and time.monotonic() > deadline:
             raise DeadlineError(f"the run has reached `--max-time`, {max_time:.0f} s", "give it more, or more workers")
+
+
+@contextmanager
+def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: Callable[[str], None]) -> Iterator[Any]:
+    """A cluster for the length of a `with` block, with joblib's backend on it: the Python API behind `skjob.cluster`.
+
+    `job` is the program that is running, `name` a cluster that `--keep` has left; it is used and stays. Yields the
+    Dask client.
+    """
+    import joblib
+    from distributed import Client
+
+    from skjob.engine.backend import SkjobBackend
+    from skjob.engine.modules import LocalModules, archive
+
+    ground = find_ground(layers)
+    plan = make_plan(ground.settings, ground.place, ground.reason, this_machine(), python_minor())
+    note(plan.why)
+    with ExitStack() as stack:
+        private = stack.enter_context(_private_folder())
+        if name is None:
+            cluster = make_cluster(job, new_run_id(), plan, ground, private, note, keep=False)
+        else:
+            cluster = _kept_cluster(name, ground, plan, private, note)
+        stack.callback(cluster.close)
+        cluster.start()
+        with _quiet_about_versions():
+            client = stack.enter_context(
+                Client(cluster.address, security=cluster.tls.security(), timeout=CONNECT_TIMEOUT)
+            )
+        wait_for_workers(cluster, client, 1, plan.start_timeout, note)
+        for difference in check_versions(client.get_versions()):
+            note(difference)
+        client.register_plugin(LocalModules(archive(job.root)))
+        if name is None:
+            stack.enter_context(_watched(cluster, client, plan, lambda _: None, note))
+        backend = SkjobBackend(client, None if name else plan.width, job.root, plan.start_timeout)
+        stack.enter_context(joblib.parallel_config(backend=backend, n_jobs=-1))
+        yield client
+
+
+def _kept_cluster(name: str, ground: Ground, plan: Plan, private: Path, note: Callable[[str], None]) -> Cluster:
+    if ground.api is None:
+        raise AccessError(f"`{name}` can't be reached: {ground.reason}", "name its context with `context=`")
+    from skjob.cluster.kube import KeptCluster
+
+    return KeptCluster(ground.api, name, plan, private, note)
 
 
 def find_ground(layers: Sequence[Layer]) -> Ground:
@@ -213,18 +261,22 @@ def _defaults(api: Api) -> Layer:
 
 
 def make_cluster(
-    program: str, run_id: str, plan: Plan, ground: Ground, private: Path, note: Callable[[str], None], *, keep: bool
+    job: JobSpec, run_id: str, plan: Plan, ground: Ground, private: Path, note: Callable[[str], None], *, keep: bool
 ) -> Cluster:
     """The cluster that the plan calls for, not started yet."""
-    names = RunNames(run_id, Path(program).stem, getpass.getuser())
+    names = RunNames(run_id, job.path.stem, getpass.getuser())
     if plan.place is Place.LOCAL:
         from skjob.cluster.local import LocalCluster
 
         return LocalCluster(names.cluster, private, max(plan.workers.minimum, 1), plan.size)
     from skjob.cluster.kube import KubernetesCluster
+    from skjob.environment.installation import installation
 
     assert ground.api is not None  # noqa: S101 - there is no such ground without one
-    return KubernetesCluster(ground.api, names, plan, private, note, keep=keep)
+    needed = installation(job) if plan.install else None
+    for name in needed.left_out if needed else ():
+        note(f"`{name}` is installed from a folder of this machine and is not sent; an image that has it is, `--image`")
+    return KubernetesCluster(ground.api, names, plan, private, note, installation=needed, keep=keep)
 
 
 @contextmanager
@@ -243,6 +295,16 @@ def connect(cluster: Cluster) -> Iterator[Any]:
     finally:
         with suppress(Exception):  # the connection may be the very thing that was lost
             client.close(timeout=2)
+
+
+@contextmanager
+def _quiet_about_versions() -> Iterator[None]:
+    """Distributed warns of every difference, also of one in the last digit of Python's; `check_versions` judges."""
+    from distributed.versions import VersionMismatchWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", VersionMismatchWarning)
+        yield
 
 
 def wait_for_workers(
@@ -299,40 +361,41 @@ def _private_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@dataclass
 class _Watch:
-    """The scaling loop, and what it has seen: `lost` is set when the cluster can't carry the run any more."""
+    """What the scaling loop has seen: `lost` is set when the cluster can't carry the run any more."""
 
-    cluster: Cluster
-    client: Any
-    plan: Plan
-    recorder: Recorder
-    lost: SkjobError | None = None
-    _loop: ScalingLoop = field(init=False)
+    def __init__(self, cluster_name: str) -> None:
+        self._name = cluster_name
+        self.lost: SkjobError | None = None
 
-    def start(self) -> None:
-        self._loop = ScalingLoop(
-            self.cluster,
-            self.client,
-            self.plan.workers,
-            self.plan.size.threads,
-            observe=lambda counts: self.recorder.workers(counts.asked, counts.running, counts.connected),
-            complain=self.recorder.note,
-            lost=self._lose,
-        )
-        self._loop.start()
-
-    def stop(self) -> None:
-        self._loop.stop()
-
-    def _lose(self, error: Exception) -> None:
+    def lose(self, error: Exception) -> None:
+        """Called by the loop as it ends."""
         if isinstance(error, SkjobError):
             self.lost = error
         else:
             self.lost = ClusterLost(
-                f"the scheduler of `{self.cluster.name}` is gone: {type(error).__name__}: {error}",
+                f"the scheduler of `{self._name}` is gone: {type(error).__name__}: {error}",
                 "run it again; `skjob doctor` looks for causes in the cluster",
             )
+
+
+@contextmanager
+def _watched(
+    cluster: Cluster,
+    client: Any,
+    plan: Plan,
+    observe: Callable[[WorkerCounts], None],
+    complain: Callable[[str], None],
+) -> Iterator[_Watch]:
+    watch = _Watch(cluster.name)
+    loop = ScalingLoop(
+        cluster, client, plan.workers, plan.size.threads, observe=observe, complain=complain, lost=watch.lose
+    )
+    loop.start()
+    try:
+        yield watch
+    finally:
+        loop.stop()
 
 
 class _Closing:

@@ -43,7 +43,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def skjob(
-    version: Annotated[  # noqa: ARG001 - the callback answers
+    version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:

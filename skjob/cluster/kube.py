@@ -14,6 +14,7 @@ The order of things: the anchor, then all that it owns, with heartbeats from the
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import threading
 import time
@@ -26,9 +27,10 @@ from typing import Any
 from skjob.cluster import inventory, manifest
 from skjob.cluster.api import Api, NotFound
 from skjob.cluster.capacity import largest_fit
-from skjob.cluster.certificates import make_certificates
+from skjob.cluster.certificates import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Certificates, make_certificates
 from skjob.cluster.diagnose import Cause, diagnose
-from skjob.cluster.names import KEPT_ANNOTATION, RunNames
+from skjob.cluster.names import KEPT_ANNOTATION, RUN_LABEL, RunNames
+from skjob.environment.installation import Installation
 from skjob.environment.source import skjob_archive
 from skjob.errors import ClusterLost, ForbiddenError, OperatorError, SkjobError, StartError
 from skjob.plan import Plan
@@ -55,6 +57,7 @@ class KubernetesCluster:
         private: Path,
         note: Callable[[str], None],
         *,
+        installation: Installation | None = None,
         keep: bool = False,
     ) -> None:
         self.name = names.cluster
@@ -66,6 +69,7 @@ class KubernetesCluster:
         self._namespace = api.context.namespace
         self._plan = plan
         self._note = note
+        self._installation = installation
         self._keep = keep
         self._asked = max(plan.workers.minimum, 1)
         self._heartbeat: Heartbeat | None = None
@@ -76,18 +80,17 @@ class KubernetesCluster:
     def start(self) -> None:
         """Create everything and wait until the scheduler answers."""
         self._warn_if_nothing_fits()
-        installation = self._installation()
         self._begun = True
         grace = self._plan.grace
         anchor = self._api.create(manifest.anchor(self._names, self._namespace, grace))
         self._heartbeat = Heartbeat(self._api, self.name, self._namespace, grace)
         self._heartbeat.start()
         for content in (
-            manifest.secret(self._names, self._namespace, self._certificates, installation),
-            manifest.files(self._names, self._namespace, skjob_archive(), installation),
+            manifest.secret(self._names, self._namespace, self._certificates, self._installation),
+            manifest.files(self._names, self._namespace, skjob_archive(), self._installation),
         ):
             self._api.create(manifest.owned_by(anchor, content))
-        cluster = manifest.dask_cluster(self._names, self._namespace, self._plan, installation)
+        cluster = manifest.dask_cluster(self._names, self._namespace, self._plan, self._installation)
         self._dask = _DaskCluster(
             manifest.owned_by(anchor, cluster), self._api, self.tls.security(), self._find_scheduler
         )
@@ -184,13 +187,6 @@ class KubernetesCluster:
         if not fit.fits:
             self._note(f"{fit.message}; waiting for an autoscaler until `--start-timeout`")
 
-    def _installation(self) -> manifest.Installation | None:
-        if not self._plan.install:
-            return None
-        from skjob.environment.installation import installation
-
-        return installation()
-
     def _find_scheduler(self) -> str:
         """Wait for the scheduler's container to run; the name of its pod."""
         begun = time.monotonic()
@@ -231,7 +227,7 @@ class KubernetesCluster:
             events = self._api.list("Event", self._namespace)
         except ForbiddenError:
             events = []
-        logs = {}
+        logs: dict[str, str] = {}
         for pod in pods:
             statuses = [*pod["status"].get("initContainerStatuses", []), *pod["status"].get("containerStatuses", [])]
             for status in statuses:
@@ -247,6 +243,35 @@ class KubernetesCluster:
         if component:
             selector += f",dask.org/component={component}"
         return self._api.list("Pod", self._namespace, selector=selector)
+
+
+class KeptCluster(KubernetesCluster):
+    """A cluster that `--keep` has left: connected to, and left as it was.
+
+    Its certificates come from its Secret: whoever may read Secrets in the namespace may use it.
+    """
+
+    def __init__(self, api: Api, name: str, plan: Plan, private: Path, note: Callable[[str], None]) -> None:
+        namespace = api.context.namespace
+        secret = api.get("Secret", name, namespace)["data"]
+        cluster = api.get("DaskCluster", name, namespace)
+        run_id = cluster["metadata"]["labels"][RUN_LABEL]
+        super().__init__(api, RunNames(run_id, user="", program="", existing=name), plan, private, note)
+        content = [base64.b64decode(secret[file]) for file in (CA_FILE, CERTIFICATE_FILE, KEY_FILE)]
+        self.tls = Certificates(*content).write(private)
+        self._asked = int(cluster["spec"]["worker"]["replicas"])
+        self._existing = cluster
+
+    def start(self) -> None:
+        """Connect to the scheduler."""
+        self._dask = _DaskCluster(self._existing, self._api, self.tls.security(), self._find_scheduler, create=False)
+        self._dask.begin()
+        self.address = self._dask.scheduler_address
+
+    def close(self, hurried: Callable[[], bool] = lambda: False) -> None:
+        """Close the connection."""
+        if self._dask is not None:
+            self._dask.end()
 
 
 class Heartbeat:
@@ -290,7 +315,16 @@ class Heartbeat:
 class _DaskCluster:
     """The KubeCluster of ours, made when it is needed: importing dask-kubernetes takes a second."""
 
-    def __init__(self, cluster: manifest.Manifest, api: Api, security: Any, find_scheduler: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        cluster: manifest.Manifest,
+        api: Api,
+        security: Any,
+        find_scheduler: Callable[[], str],
+        *,
+        create: bool = True,
+    ) -> None:
+        self._create = create
         self._manifest = cluster
         self._api = api
         self._security = security
@@ -303,8 +337,9 @@ class _DaskCluster:
         return str(self._cluster.scheduler_address)
 
     def begin(self) -> None:
-        """Create the DaskCluster and connect to its scheduler."""
-        self._cluster = _kube_cluster_class()(self._manifest, self._api, self._security, self._find_scheduler)
+        """Create the DaskCluster, unless it is there, and connect to its scheduler."""
+        kube_cluster = _kube_cluster_class()
+        self._cluster = kube_cluster(self._manifest, self._api, self._security, self._find_scheduler, self._create)
 
     def end(self) -> None:
         """Close what is open on this side; nothing is deleted."""
@@ -326,9 +361,15 @@ def _kube_cluster_class() -> type[Any]:
         """See the module's docstring."""
 
         def __init__(
-            self, cluster: manifest.Manifest, api: Api, security: Any, find_scheduler: Callable[[], str]
+            self,
+            cluster: manifest.Manifest,
+            api: Api,
+            security: Any,
+            find_scheduler: Callable[[], str],
+            create: bool,
         ) -> None:
             self.security = security
+            self._create = create
             self._manifest = cluster
             self._rest = api
             self._find_scheduler = find_scheduler
@@ -340,12 +381,13 @@ def _kube_cluster_class() -> type[Any]:
             # kr8s keeps its connections by thread and event loop, weakly: this one is ours to keep.
             context = None if self._rest.context.in_cluster else self._rest.context.name
             self._kr8s = await kr8s.asyncio.api(context=context, namespace=self.namespace)
-            await self._create_cluster()
+            if self._create:
+                await self._create_cluster()
+            await self._connect_cluster()
             await Cluster._start(self)
 
         async def _create_cluster(self) -> None:
             await asyncio.to_thread(self._rest.create, self._manifest)
-            await self._connect_cluster()
 
         async def _connect_cluster(self) -> None:
             name = await asyncio.to_thread(self._find_scheduler)

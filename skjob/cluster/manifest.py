@@ -12,11 +12,12 @@ a port-forward reaches and other pods do not.
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, field
 from typing import Any
 
 from skjob.cluster.certificates import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Certificates
 from skjob.cluster.names import COMPONENT_LABEL, RunNames
+from skjob.environment.index import CONFIG_FILE
+from skjob.environment.installation import PIP_FOLDER, Installation
 from skjob.plan import Plan
 
 Manifest = dict[str, Any]
@@ -31,7 +32,6 @@ SITE_FOLDER = "/skjob/site"
 SCRATCH_FOLDER = "/tmp"  # noqa: S108 - the pod's own
 ARCHIVE_FILE = "skjob.zip"
 REQUIREMENTS_FILE = "requirements.txt"
-PIP_FOLDER = "/skjob/pip"
 
 SCHEDULER_CPU, SCHEDULER_MEMORY = "50m", "1Gi"
 
@@ -40,15 +40,6 @@ _NOBODY_EXTRA = {
     "capabilities": {"drop": ["ALL"]},
     "readOnlyRootFilesystem": True,
 }
-
-
-@dataclass(frozen=True)
-class Installation:
-    """What the pods install before they start, where the image does not have it: pinned requirements, and the files
-    of pip's configuration (index, certificate authority, proxy), which may hold credentials."""
-
-    requirements: str
-    pip_files: dict[str, bytes] = field(default_factory=dict)
 
 
 def anchor(names: RunNames, namespace: str, lifetime: float) -> Manifest:
@@ -202,7 +193,7 @@ def _pod(
     resources: Manifest,
     ports: list[Manifest],
 ) -> Manifest:
-    mounts = [
+    mounts: list[Manifest] = [
         {"name": "tls", "mountPath": TLS_FOLDER, "readOnly": True},
         {"name": "run", "mountPath": RUN_FOLDER, "readOnly": True},
         {"name": "tmp", "mountPath": SCRATCH_FOLDER},
@@ -260,7 +251,7 @@ def _install(
         ],
         "env": [
             {"name": "HOME", "value": SCRATCH_FOLDER},
-            {"name": "PIP_CONFIG_FILE", "value": f"{PIP_FOLDER}/pip.conf"},
+            {"name": "PIP_CONFIG_FILE", "value": f"{PIP_FOLDER}/{CONFIG_FILE}"},
         ],
         "resources": _resources("100m", "1Gi"),
         "securityContext": _NOBODY_EXTRA,

@@ -52,10 +52,13 @@ class RunNames:
     run_id: str
     program: str
     user: str
+    existing: str = ""
 
     @property
     def cluster(self) -> str:
         """The name of the anchor, the DaskCluster and the secret of a run."""
+        if self.existing:
+            return self.existing
         unique = "-" + self.run_id.rsplit("-", 1)[-1]
         return slug(f"skjob-{slug(self.program)}", CLUSTER_NAME_MAX - len(unique)) + unique
 

@@ -132,7 +132,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
         if n_jobs == 1:
             return 1
-        connected = sum(self.client.ncores().values())
+        connected: int = sum(self.client.ncores().values())
         # joblib runs a width of 1 in the caller's own process, which is not what a cluster of one worker is for.
         return max(connected, self.width or 0, 2)
 

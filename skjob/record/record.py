@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 FOLDER = Path(".skjob") / "runs"
 DISTRIBUTIONS = ("skjob", "dask", "distributed", "dask-kubernetes", "joblib", "scikit-learn", "numpy", "kubernetes")
@@ -37,6 +37,17 @@ class WorkersAt:
     asked: int
     running: int
     connected: int
+
+
+class Counts(Protocol):
+    """Workers asked for, running and connected."""
+
+    @property
+    def asked(self) -> int: ...
+    @property
+    def running(self) -> int: ...
+    @property
+    def connected(self) -> int: ...
 
 
 @dataclass
@@ -119,13 +130,13 @@ class Recorder:
             self.record.notes.append(message)
             self._tell(Event("note", message))
 
-    def workers(self, asked: int, running: int, connected: int) -> None:
+    def workers(self, counts: Counts) -> None:
         """Record the number of workers, where it has changed."""
         last = self.record.workers[-1] if self.record.workers else None
-        if last is None or (last.asked, last.running, last.connected) != (asked, running, connected):
-            at = WorkersAt(round(time.monotonic() - self._began, 1), asked, running, connected)
-            self.record.workers.append(at)
-            self._tell(Event("workers", f"{connected} of {asked} workers"))
+        now = (counts.asked, counts.running, counts.connected)
+        if last is None or (last.asked, last.running, last.connected) != now:
+            self.record.workers.append(WorkersAt(round(time.monotonic() - self._began, 1), *now))
+            self._tell(Event("workers", f"{counts.connected} of {counts.asked} workers"))
             self.save()
 
     def end(self, status: str, exit_code: int, cause: str | None) -> None:

@@ -70,7 +70,7 @@ class ScalingLoop:
         while not self._stop.wait(INTERVAL):
             try:
                 self._tick()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the session decides what becomes of the run
+            except Exception as error:
                 if not self._stop.is_set():
                     self._lost(error)
                 return
