@@ -55,7 +55,10 @@ def nearest(name: object, known: Iterable[object]) -> str:
     """`; did you mean …?` for a name that is close to a known one, or nothing."""
     names = [str(each) for each in known]
     inner = [each for each in names if each.endswith(f"__{name}")]
-    close = inner or get_close_matches(str(name), names, n=1)
+    # Two letters exchanged, or the other case, are nearer than what difflib counts as near.
+    letters = sorted(str(name).lower())
+    same = [each for each in names if sorted(each.lower()) == letters]
+    close = inner or same or get_close_matches(str(name), names, n=1)
     return f"; did you mean `{close[0]}`?" if close else ""
 
 

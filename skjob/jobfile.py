@@ -380,7 +380,7 @@ def _report_form(prefix: Location, section: Any, errors: list[ErrorDetails], fin
             findings.at_key(location[:-1], f"`{location[-1]}` is missing")
         elif kind == "extra_forbidden":
             findings.at_key(location, _why_unknown(error, location))
-        elif error["loc"][-1] == "[key]":
+        elif error["loc"][-1:] == ("[key]",):
             findings.at_key(location, f"`{location[-1]}` is not a name: names are text")
         elif kind == "too_short":
             # A list whose members are all wrong counts as too short as well; they are reported already.
@@ -614,7 +614,7 @@ class _Meaning:
             self.findings.at_value(location, message)
         elif any(search.resource in subspace for subspace in spaces):
             self.findings.at_value(location, f"`{search.resource}` can't be in the parameter space too")
-        if search.max_resources == "auto":
+        elif search.max_resources == "auto":
             message = (
                 f"`max_resources` is missing: only of `n_samples` is it known how much `{search.resource}` there is"
             )
@@ -787,7 +787,11 @@ def _refusal(owner: Any, name: str, value: Any) -> str:
         validate_parameter_constraints({name: constraints[name]}, {name: build_value(value)}, "")
     except ValueError as error:
         words = re.search(r"must be (.*)\. Got .* instead\.$", str(error), re.DOTALL)
-        return f"is not {words[1]}" if words else f"is refused: {in_a_line(error)}"
+        if words:
+            # Its alternatives come from a set: in this order the message is the same each time.
+            ordered = re.sub(r"\{(.*?)\}", lambda found: f"{{{', '.join(sorted(found[1].split(', ')))}}}", words[1])
+            return f"is not {ordered}"
+        return f"is refused: {in_a_line(error)}"
     return ""
 
 

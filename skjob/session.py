@@ -284,8 +284,10 @@ def connect(cluster: Cluster) -> Iterator[Any]:
     """A client of the cluster's scheduler for the parent's own use."""
     from distributed import Client
 
+    security = cluster.tls.security()
     try:
-        client = Client(cluster.address, security=cluster.tls.security(), timeout=CONNECT_TIMEOUT, set_as_default=False)
+        with _quiet_about_versions():
+            client = Client(cluster.address, security=security, timeout=CONNECT_TIMEOUT, set_as_default=False)
     except (OSError, TimeoutError) as error:
         raise StartError(
             f"the scheduler of `{cluster.name}` does not answer: {error}", "see its log with `-v`"

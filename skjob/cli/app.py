@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from typing import Annotated, NoReturn
 
-import click
 import typer
 
 from skjob.cli.doctor import doctor
@@ -19,13 +19,13 @@ from skjob.cli.install import install
 from skjob.cli.ps import ps
 from skjob.cli.run import run
 from skjob.cli.schema import schema
-from skjob.errors import INTERRUPTED, ConfigError, SkjobError
+from skjob.errors import INTERNAL_FAULT, INTERRUPTED, ConfigError, SkjobError
 
 # Without typer's rich formatting: importing it would double the time that `skjob --help` takes.
 app = typer.Typer(
     name="skjob",
     help="Run a scikit-learn program, unchanged, on your own Kubernetes cluster.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -43,11 +43,14 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def skjob(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Run a scikit-learn program, unchanged, on your own Kubernetes cluster."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def main() -> NoReturn:
@@ -56,13 +59,18 @@ def main() -> NoReturn:
         code = app(standalone_mode=False)
     except SkjobError as error:
         code = report(error)
-    except click.UsageError as error:
-        hint = f"`{error.ctx.command_path} --help`" if error.ctx else "`skjob --help`"
-        code = report(ConfigError(error.format_message().rstrip("."), f"{hint} lists what there is"))
-    except (click.Abort, KeyboardInterrupt):
+    except typer.TyperException as error:
+        command = getattr(getattr(error, "ctx", None), "command_path", "skjob")
+        message = error.format_message().rstrip(".")
+        code = report(ConfigError(message[0].lower() + message[1:], f"`{command} --help` lists what there is"))
+    except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
-    except click.exceptions.Exit as exit_:
+    except typer.Exit as exit_:
         code = exit_.exit_code
+    except Exception:
+        traceback.print_exc()
+        print("\nthis is a fault of skjob itself; please report it with the lines above", file=sys.stderr)
+        code = INTERNAL_FAULT
     sys.exit(code if isinstance(code, int) else 0)
 
 
