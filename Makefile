@@ -1,8 +1,6 @@
 # What there is to do here. `make help` lists it; everything below works on a fresh clone.
 
 SHELL := /bin/bash
-.SHELLFLAGS := -euo pipefail -c
-.ONESHELL:
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
@@ -13,6 +11,7 @@ READY := $(VENV)/.installed
 # the first Python that is new enough; 3.11 before the others, because that is what the image's default base has
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
   $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+COMPILE = $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --custom-compile-command 'make lock'
 # a run's image must have the client's Python
 export BASE ?= python:$(shell $(VENV)/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo 3.11)-slim
 
@@ -28,64 +27,55 @@ test: $(READY) ## run every test: unit, integration, and kind on a cluster it st
 	@tests/kind/with-cluster $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
 check: $(READY) ## lint and type-check
-	@$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
 format: $(READY) ## format the code and repair what the linter can
 	@$(VENV)/bin/ruff check --fix-only --quiet .
-	$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff format .
 
 kind: $(READY) ## start Kubernetes on this machine, ready for `skjob run`
 	@tests/kind/cluster up
-	$(MAKE) image
-	$(VENV)/bin/skjob install --context $(CONTEXT) --image $(IMAGE) --worker-cpu 100m --worker-memory 512Mi
+	@$(MAKE) image
+	@$(VENV)/bin/skjob install --context $(CONTEXT) --image $(IMAGE) --worker-cpu 100m --worker-memory 512Mi
 
 kind-down: ## remove that Kubernetes
 	@tests/kind/cluster down
 
 image: ## build the image of scheduler, workers and operator, and bring it to kind where that runs
 	@tests/kind/cluster build $(IMAGE)
-	if tests/kind/cluster status; then tests/kind/cluster load $(IMAGE); fi
+	@if tests/kind/cluster status; then tests/kind/cluster load $(IMAGE); fi
 
 lock: $(READY) ## bring requirements.lock and image-requirements.lock up to date (UPGRADE=--upgrade for newer versions)
 	@$(VENV)/bin/python -m pip install --quiet uv
-	compile() { $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 \
-	  --custom-compile-command 'make lock' "$$@"; }
-	compile $(UPGRADE) --group dev --output-file requirements.lock pyproject.toml image-requirements.in
-	compile --no-annotate --override image-overrides.txt --constraint requirements.lock \
-	  --output-file image-requirements.lock image-requirements.in
-	# what the overrides exclude, uv keeps with a condition that is never true
-	sed -i "/; sys_platform == 'never'$$/d" image-requirements.lock
+	@$(COMPILE) $(UPGRADE) --group dev --output-file requirements.lock pyproject.toml image-requirements.in
+	@$(COMPILE) --no-annotate --override image-overrides.txt --constraint requirements.lock image-requirements.in \
+	  | grep -v "; sys_platform == 'never'$$" > image-requirements.lock # what the overrides exclude, uv keeps with a condition
 
 clean: ## remove what was installed and built here; not the cluster
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 $(READY): pyproject.toml requirements.lock
-	@if [ -z "$(PYTHON)" ]; then
-	  echo "error: no Python 3.11 or later found" >&2
-	  echo "hint: install one, or name it: make PYTHON=/path/to/python3" >&2
-	  exit 1
-	fi
-	if ! $(VENV)/bin/python -m pip --version >/dev/null 2>&1; then
-	  echo "==> Creating $(VENV) with $(PYTHON)" >&2
-	  rm -rf $(VENV)
-	  if ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then
-	    # Debian and Ubuntu package venv apart
-	    package=$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
-	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-	      echo "==> Installing $$package" >&2
-	      apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$$package" >/dev/null
-	    else
-	      echo "error: $(PYTHON) can't make virtual environments" >&2
-	      echo "hint: sudo apt-get install $$package" >&2
-	      exit 1
-	    fi
-	  fi
-	  $(PYTHON) -m venv $(VENV)
-	fi
-	echo "==> Installing what the project needs into $(VENV)" >&2
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-	touch $@
+	@[ -n "$(PYTHON)" ] || { echo "error: no Python 3.11 or later found" >&2; \
+	  echo "hint: install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV) && $(MAKE) $(VENV); }
+	@echo "==> Installing what the project needs into $(VENV)" >&2
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+# Debian and Ubuntu package venv apart
+$(VENV):
+	@echo "==> Creating $(VENV) with $(PYTHON)" >&2
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  package=$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "==> Installing $$package" >&2; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$$package" >/dev/null; \
+	  else \
+	    echo "error: $(PYTHON) can't make virtual environments" >&2; \
+	    echo "hint: sudo apt-get install $$package" >&2; exit 1; \
+	  fi; }
+	@$(PYTHON) -m venv $(VENV)
