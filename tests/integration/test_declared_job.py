@@ -1,0 +1,199 @@
+"""A declared job, run: by the command on a cluster of this machine, and in this process for what a run writes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy
+import pandas
+import pytest
+from sklearn.datasets import load_digits, load_iris
+from sklearn.model_selection import GridSearchCV
+from sklearn.svm import SVC
+
+from skjob.declared import run_declared
+from skjob.errors import ConfigError
+from skjob.job import DeclaredJob
+from skjob.jobfile import read_job
+
+pytestmark = pytest.mark.integration
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "declared_job" / "job.yaml"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the iris data as a file: four measurements, the species and the garden it grew in."""
+    X, y = load_iris(return_X_y=True)
+    frame = pandas.DataFrame(X, columns=["a", "b", "c", "d"])
+    frame["species"] = numpy.array(["setosa", "versicolor", "virginica"])[y]
+    frame["garden"] = [row % 5 for row in range(len(frame))]
+    frame.to_csv(tmp_path / "iris.csv", index=False)
+    frame.to_parquet(tmp_path / "iris.parquet", index=False)
+    return tmp_path
+
+
+def _run(folder: Path, **sections: Any) -> None:
+    content = {
+        "estimator": {"class": "sklearn.svm.SVC"},
+        "search": {"kind": "grid"},
+        "space": {"C": [1, 10], "gamma": ["scale", 0.1]},
+        "data": {"path": "iris.csv", "target": "species", "features": ["d", "a"]},
+        "cv": 3,
+        "outputs": {"model": "best.joblib", "table": "results.csv"},
+    }
+    # JSON is YAML: the file goes through all of its checks.
+    (folder / "job.yaml").write_text(json.dumps(content | sections))
+    with joblib.parallel_config("threading", n_jobs=2):
+        run_declared(read_job(folder / "job.yaml"), folder)
+
+
+def test_the_command_runs_the_example(tmp_path: Path) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text(EXAMPLE.read_text())
+    ended = subprocess.run(
+        [sys.executable, "-m", "skjob", "run", str(job), "--on", "local", "--workers", "2"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "best score       0.98" in ended.stdout
+    assert "table            results.csv" in ended.stdout
+    X, y = load_digits(return_X_y=True)
+    assert joblib.load(tmp_path / "best.joblib").score(X, y) > 0.98
+    assert len(pandas.read_csv(tmp_path / "results.csv")) == 8
+
+
+def test_the_command_refuses_a_file_with_mistakes_before_anything_starts(tmp_path: Path) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text(EXAMPLE.read_text().replace("kind: random", "kind: gird").replace("accuracy", "acuracy"))
+    ended = subprocess.run(
+        [sys.executable, "-m", "skjob", "run", str(job), "--on", "local"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+    )
+    assert ended.returncode == ConfigError.exit_code
+    assert "2 problems" in ended.stderr
+    assert ended.stdout == ""
+    assert not (tmp_path / "results.csv").exists()
+
+
+def test_the_same_numbers_as_scikit_learn_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _run(folder)
+    frame = pandas.read_csv(folder / "iris.csv")
+    alone = GridSearchCV(SVC(), {"C": [1, 10], "gamma": ["scale", 0.1]}, cv=3)
+    alone.fit(frame[["d", "a"]], frame["species"].to_numpy())
+    table = pandas.read_csv(folder / "results.csv")
+    for column in ("split0_test_score", "split2_test_score", "mean_test_score", "std_test_score"):
+        assert table[column].tolist() == alone.cv_results_[column].tolist()
+    assert "params" not in table
+    model = joblib.load(folder / "best.joblib")
+    assert model.get_params() == alone.best_estimator_.get_params()
+    assert list(model.feature_names_in_) == ["d", "a"]
+    assert f"best score       {float(alone.best_score_)!r}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "json"])
+def test_tables(folder: Path, suffix: str) -> None:
+    space = [{"C": [1, 10], "gamma": ["scale", 0.1]}, {"kernel": ["linear"]}]
+    data = {"path": "iris.parquet", "target": "species"}
+    _run(folder, space=space, data=data | {"features": ["a"]}, outputs={"table": f"table.{suffix}"})
+    read = {"csv": pandas.read_csv, "parquet": pandas.read_parquet, "json": pandas.read_json}[suffix]
+    table = read(folder / f"table.{suffix}")
+    assert len(table) == 5
+    assert table["param_gamma"].isna().tolist() == [False] * 4 + [True]
+    assert table["param_gamma"].astype(str).tolist()[:2] == ["scale", "0.1"]
+    assert table["rank_test_score"].min() == 1
+    assert [path.name for path in folder.iterdir() if path.name.endswith(".part")] == []
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        {"kind": "random", "n_iter": 3},
+        {"kind": "halving-grid", "min_resources": 40},
+        {"kind": "halving-random", "min_resources": 40, "n_candidates": 4, "factor": 2},
+    ],
+)
+def test_every_search(folder: Path, search: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    space = {"C": [1, 5, 10]} if search["kind"] == "halving-grid" else {"C": {"loguniform": [0.1, 10]}}
+    _run(folder, search=search, space=space)
+    assert "best score       0." in capsys.readouterr().out
+    assert (folder / "best.joblib").exists()
+
+
+def test_several_scorers_and_groups(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _run(
+        folder,
+        search={"kind": "grid", "refit": "f1_macro"},
+        scoring=["accuracy", "f1_macro"],
+        data={"path": "iris.csv", "target": "species", "groups": "garden"},
+        cv={"class": "sklearn.model_selection.GroupKFold", "parameters": {"n_splits": 5}},
+    )
+    assert "(f1_macro)" in capsys.readouterr().out
+    model = joblib.load(folder / "best.joblib")
+    assert list(model.feature_names_in_) == ["a", "b", "c", "d"]
+    assert "mean_test_accuracy" in pandas.read_csv(folder / "results.csv")
+
+
+def test_no_model_without_a_refit(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _run(
+        folder,
+        search={"kind": "grid", "refit": False},
+        scoring=["accuracy", "f1_macro"],
+        outputs={"table": "results.csv"},
+    )
+    assert "none was chosen" in capsys.readouterr().out
+
+
+def test_an_estimator_beside_the_job_file(folder: Path) -> None:
+    (folder / "my_models.py").write_text("from sklearn.svm import SVC\nclass Mine(SVC):\n    pass\n")
+    _run(folder, estimator={"class": "my_models.Mine"}, outputs={"table": "results.csv"})
+    assert (folder / "results.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a,y\n1,\n2,1\n", "target column `y` of `data.csv` is empty in 1 row"),
+        ("a,y\n", "`data.csv` has no rows"),
+        ("a,y\n1,2\n3,4,5\n", "`data.csv` can't be read: Error tokenizing data"),
+    ],
+)
+def test_data_that_is_no_use(folder: Path, content: str, said: str) -> None:
+    (folder / "data.csv").write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        _run(folder, data={"path": "data.csv", "target": "y"})
+    assert caught.value.message.startswith(said)
+
+
+def test_a_loader_that_refuses_its_values(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="data set `load_digits` can't be loaded: The 'n_class' parameter"):
+        _run(folder, data={"loader": "load_digits", "parameters": {"n_class": 50}})
+
+
+def test_a_folder_that_is_gone_when_the_search_ends(folder: Path) -> None:
+    job = DeclaredJob.model_validate(
+        {
+            "estimator": {"class": "sklearn.svm.SVC"},
+            "search": {"kind": "grid"},
+            "space": {"C": [1]},
+            "data": {"loader": "load_iris"},
+            "outputs": {"table": "gone/results.csv"},
+        }
+    )
+    with pytest.raises(ConfigError, match="can't be written: no such file or directory"):
+        run_declared(job, folder)
+
+
+def test_what_an_estimator_raises_is_its_own(folder: Path) -> None:
+    (folder / "data.csv").write_text("a,y\nred,0\nblue,1\nred,0\nblue,1\nred,0\nblue,1\n")
+    with pytest.raises(ValueError, match="could not convert string to float"):
+        _run(folder, data={"path": "data.csv", "target": "y"}, search={"kind": "grid", "error_score": "raise"})
