@@ -23,9 +23,17 @@ def ps(
     """List the clusters that skjob has in Kubernetes: those of runs, and those that were kept or left behind."""
     from skjob.cli.connection import connect
     from skjob.cluster import inventory
+    from skjob.errors import ForbiddenError
 
     api = connect(context, namespace)
-    found = inventory.runs(api, None if all_namespaces else api.context.namespace)
+    try:
+        found = inventory.runs(api, None if all_namespaces else api.context.namespace)
+    except ForbiddenError as error:
+        if not all_namespaces:
+            raise
+        raise ForbiddenError(
+            error.message, "leave out `--all-namespaces`; `--namespace` looks into another one"
+        ) from error
     if json:
         typer.echo(_as_json(found))
         return

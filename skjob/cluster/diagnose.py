@@ -273,7 +273,7 @@ _HOPELESS_PULLS = (
         "choose an image that exists: `--image`",
     ),
     (r"no such host", "check the registry's name in `--image`: the nodes don't know that host"),
-    (r"x509|http response to https", "the nodes must trust the registry's certificate: ask your platform team"),
+    (r"x509|http response to https", "the nodes must trust the registry's certificate; or choose another `--image`"),
 )
 _PASSING_PULL = re.compile(
     r"time[d-]?\s?out|deadline exceeded|connection (refused|reset)|too ?many ?requests|rate limit|\bEOF\b"

@@ -325,7 +325,8 @@ def install(
         applied.append(_describe(manifest))
         tell(f"applied {applied[-1]}")
     if not foreign:
-        _wait_for_custom_resources(api, end, timeout)
+        definitions = [item["metadata"]["name"] for item in manifests if item["kind"] == "CustomResourceDefinition"]
+        _wait_for_custom_resources(api, definitions, end, timeout)
         _wait_for_operator(api, end, timeout)
     elif not state.ready:
         raise OperatorError(
@@ -352,14 +353,13 @@ def _require_namespace(api: Api, namespace: str) -> None:
         return  # who may write into it and may not look at it learns in a moment
 
 
-def _wait_for_custom_resources(api: Api, end: float, timeout: float) -> None:
-    waiting = {manifest["metadata"]["name"] for manifest in custom_resource_definitions()}
+def _wait_for_custom_resources(api: Api, waiting: list[str], end: float, timeout: float) -> None:
     while True:
-        waiting = {name for name in waiting if not _established(api.get("CustomResourceDefinition", name))}
+        waiting = [name for name in waiting if not _established(api.get("CustomResourceDefinition", name))]
         if not waiting and has_operator(api):
             return
         if time.monotonic() > end:
-            missing = ", ".join(f"`{name}`" for name in sorted(waiting)) or f"`{CUSTOM_RESOURCES}`"
+            missing = ", ".join(f"`{name}`" for name in waiting) or f"`{CUSTOM_RESOURCES}`"
             raise OperatorError(
                 f"the API does not serve {missing} after {timeout:.0f} s",
                 "`kubectl describe crd` shows why; `--timeout` waits longer",
