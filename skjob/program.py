@@ -19,6 +19,8 @@ import subprocess
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -205,17 +207,8 @@ def _run_script(assignment: Assignment) -> None:
     module.__dict__["__builtins__"] = __builtins__
     sys.modules["__main__"] = module
     code = compile(Path(path).read_bytes(), path, "exec", dont_inherit=True)
-    try:
+    with _as_python_ends(assignment):
         exec(code, module.__dict__)  # noqa: S102 - running the user's program is what this process is for
-    except SystemExit:
-        raise
-    except BaseException as error:
-        _tell(assignment, f"{type(error).__name__}: {error}")
-        if isinstance(error, KeyboardInterrupt):
-            _show(error)
-            _die_of_interrupt()
-        _show(error)
-        sys.exit(1)
 
 
 def _run_declared(assignment: Assignment) -> None:
@@ -223,14 +216,27 @@ def _run_declared(assignment: Assignment) -> None:
     from skjob.jobfile import read_job
 
     path = Path(assignment.path)
-    try:
+    with _as_python_ends(assignment):
         run_declared(read_job(path), path.resolve().parent)
+
+
+@contextmanager
+def _as_python_ends(assignment: Assignment) -> Iterator[None]:
+    """What the program raises ends this process as it would end `python train.py`; the parent is told the cause."""
+    try:
+        yield
+    except SystemExit:
+        raise
     except SkjobError as error:
         _tell(assignment, error.message)
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _die_of_interrupt()
+    except BaseException as error:
+        _tell(assignment, f"{type(error).__name__}: {error}")
+        _show(error)
+        if isinstance(error, KeyboardInterrupt):
+            _die_of_interrupt()
+        sys.exit(1)
 
 
 def _show(error: BaseException) -> None:

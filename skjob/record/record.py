@@ -140,10 +140,9 @@ class Recorder:
             self.save()
 
     def end(self, status: str, exit_code: int, cause: str | None) -> None:
-        """The outcome of the run; clean-up may still add to it."""
-        self.record.outcome.status = status
-        self.record.outcome.exit_code = exit_code
-        self.record.outcome.cause = cause
+        """The outcome of the run; clean-up may still add to it. A cause that the program told itself stays."""
+        outcome = self.record.outcome
+        outcome.status, outcome.exit_code, outcome.cause = status, exit_code, cause or outcome.cause
         self.record.seconds = round(time.monotonic() - self._began, 3)
         self.save()
 
