@@ -20,6 +20,7 @@ from typing import Any
 import cloudpickle
 
 from skjob.engine.modules import is_local, local_modules, module_state, restore_module
+from skjob.engine.task import restore_warning
 
 SMALL = 100_000
 """Bytes up to which an argument travels with its task."""
@@ -68,9 +69,15 @@ class TaskPickler(cloudpickle.Pickler):  # type: ignore[misc]
         return self._share(obj) if large_size(obj) > SMALL else None
 
     def reducer_override(self, obj: Any) -> Any:
-        """A module beside the script is imported on the worker, then given the state it has here."""
+        """Two kinds of globals that a worker may not have as they are here.
+
+        A module beside the script is imported there, then given the state it has here. A category of warnings (all of
+        them travel with each task of scikit-learn, as filters) need not be importable there.
+        """
         if isinstance(obj, ModuleType) and self._root is not None and is_local(obj, self._root):
             return restore_module, (obj.__name__, module_state(obj))
+        if isinstance(obj, type) and issubclass(obj, Warning) and obj.__module__ not in ("builtins", "__main__"):
+            return restore_warning, (obj.__module__, obj.__qualname__)
         return super().reducer_override(obj)
 
 

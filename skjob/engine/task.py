@@ -6,13 +6,14 @@ that owns it and reaches the client as that task's error. Dask sees only bytes, 
 
 from __future__ import annotations
 
+import importlib
 import io
 import pickle
 import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,15 @@ def read_only(value: Any) -> Any:
         value = value.view()
         value.flags.writeable = False
     return value
+
+
+def restore_warning(module: str, name: str) -> type[Warning]:
+    """A category of warnings; where its package is not on this worker, one that no warning here belongs to."""
+    try:
+        category = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError):
+        category = type(name, (Warning,), {"__module__": module})
+    return cast(type[Warning], category)
 
 
 def run_batch(payload: bytes, data: dict[str, Any]) -> Outcome:
