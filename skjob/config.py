@@ -197,7 +197,14 @@ def project(folder: Path) -> Layer:
                 table = tomllib.loads(path.read_text(encoding="utf-8"))
             except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
                 raise ConfigError(f"`{path}` is not valid TOML: {error}", "mend the file") from error
-            values = table if file_name == "skjob.toml" else table.get("tool", {}).get("skjob")
+            except OSError as error:
+                raise ConfigError(f"`{path}` can't be read: {error.strerror}", "mend its permissions") from error
+            values: Any = table
+            if file_name == "pyproject.toml":
+                tool = table.get("tool", {})
+                values = tool.get("skjob") if isinstance(tool, dict) else tool
+            if values is not None and not isinstance(values, dict):
+                raise ConfigError(f"`[tool.skjob]` in `{path}` is not a table", "mend the file")
             if values is not None:
                 return Layer(
                     {name.replace("-", "_"): value for name, value in values.items()},
