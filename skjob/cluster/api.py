@@ -224,7 +224,7 @@ def connect(context_name: str | None, namespace: str | None = None) -> Api:
         return Api(_client(configuration), context)
 
     try:
-        contexts, current = config.list_kube_config_contexts()
+        contexts, current = config.list_kube_config_contexts(kubeconfig())
     except ConfigException as error:
         raise AccessError(
             f"there is no usable kubeconfig: {_first_line(error)}",
@@ -239,7 +239,7 @@ def connect(context_name: str | None, namespace: str | None = None) -> Api:
         )
     configuration = client.Configuration()
     try:
-        config.load_kube_config(context=chosen["name"], client_configuration=configuration)
+        config.load_kube_config(kubeconfig(), context=chosen["name"], client_configuration=configuration)
     except (ConfigException, OSError, ValueError, KeyError) as error:
         raise AccessError(
             f"the context `{chosen['name']}` can't be used: {_first_line(error)}",
@@ -247,6 +247,11 @@ def connect(context_name: str | None, namespace: str | None = None) -> Api:
         ) from error
     own = chosen["context"].get("namespace") or "default"
     return Api(_client(configuration), Context(chosen["name"], namespace or own, configuration.host))
+
+
+def kubeconfig() -> str:
+    """Where the kubeconfig is: as it is now, not as it was when the client library was imported."""
+    return os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
 
 
 def has_context() -> bool:

@@ -1,0 +1,128 @@
+"""`skjob doctor` on a real cluster: everything there, and each thing missing."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from command import Result, run_command
+from kubernetes import client
+from users import user_environment
+
+Doctor = Callable[..., Result]
+
+
+@pytest.fixture
+def doctor(
+    kind_env: dict[str, str], namespace: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Doctor:
+    """The command, in the test's namespace."""
+
+    def call(*arguments: str, environment: dict[str, str] | None = None) -> Result:
+        given = [] if "--namespace" in arguments else ["--namespace", namespace]
+        return run_command(["doctor", *arguments, *given], environment or kind_env, monkeypatch, capsys)
+
+    return call
+
+
+def outcomes(done: Result) -> dict[str, str]:
+    """What came of each check; the worst where there are several of a name."""
+    found: dict[str, str] = {}
+    for check in json.loads(done.stdout)["checks"]:
+        if found.get(check["name"]) != "fail":
+            found[check["name"]] = check["outcome"]
+    return found
+
+
+ALL_FINE = dict.fromkeys(("packages", "tls", "kubeconfig", "api", "permissions", "operator", "nodes", "image"), "ok")
+
+
+def test_everything_is_there(doctor: Doctor, kind_cluster: Any) -> None:
+    done = doctor("--json")
+    assert done.returncode == 0, done.stdout
+    assert done.stderr == ""
+    # The image has the packages of this release; this machine's may be newer by a patch.
+    assert {**outcomes(done), "image": "ok"} == ALL_FINE
+    assert kind_cluster.image in done.stdout
+
+
+def test_one_line_for_each_check_and_one_for_each_remedy(doctor: Doctor) -> None:
+    done = doctor("--image", "none.invalid/none:1")
+    assert done.returncode == 124
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["ok"] * 7 + ["fail", "→"]
+    assert "the image `none.invalid/none:1` can't be pulled" in lines[-2]
+    assert "skjob-doctor" not in done.stdout
+
+
+def test_an_image_that_does_not_exist_is_told_within_seconds(doctor: Doctor) -> None:
+    started = time.monotonic()
+    done = doctor("--image", "localhost/nonesuch:1", "--json")
+    assert done.returncode == 124
+    assert outcomes(done) == ALL_FINE | {"image": "fail"}
+    assert time.monotonic() - started < 30
+
+
+def test_a_worker_that_no_node_holds_is_a_warning(doctor: Doctor) -> None:
+    done = doctor("--worker-cpu", "1000", "--skip-image", "--json")
+    assert done.returncode == 0
+    assert outcomes(done) == ALL_FINE | {"nodes": "warn", "image": "skip"}
+    assert "no node can hold a worker of 1000 CPUs; the largest, " in done.stdout
+
+
+def test_the_role_is_enough(
+    doctor: Doctor, kind_api: client.ApiClient, kind_env: dict[str, str], namespace: str, tmp_path: Path
+) -> None:
+    somebody = user_environment(kind_api, kind_env, namespace, tmp_path, may_run=True)
+    done = doctor("--json", environment=somebody)
+    assert done.returncode == 0, done.stdout
+    assert {**outcomes(done), "image": "ok"} == ALL_FINE | {"nodes": "skip"}
+
+
+def test_permissions_that_are_missing_are_told_verb_by_verb(
+    doctor: Doctor, kind_api: client.ApiClient, kind_env: dict[str, str], namespace: str, tmp_path: Path
+) -> None:
+    nobody = user_environment(kind_api, kind_env, namespace, tmp_path, may_run=False)
+    done = doctor(environment=nobody)
+    assert done.returncode == 122
+    assert f"may not create, get, list, patch, delete `jobs.batch` in `{namespace}`" in done.stdout
+    assert f"may not get `pods/log` in `{namespace}`" in done.stdout
+    assert "→ ask for the Role that `skjob doctor --role` prints" in done.stdout
+
+
+def test_a_namespace_that_is_not_there(doctor: Doctor) -> None:
+    done = doctor("--namespace", "nonesuch")
+    assert done.returncode == 121
+    assert "there is no namespace `nonesuch`" in done.stdout
+
+
+def test_a_context_that_is_not_there(doctor: Doctor) -> None:
+    done = doctor("--context", "nonesuch", "--json")
+    assert done.returncode == 121
+    assert outcomes(done) == {"packages": "ok", "tls": "ok", "kubeconfig": "fail"}
+
+
+def test_no_kubeconfig(doctor: Doctor, kind_env: dict[str, str]) -> None:
+    assert doctor(environment=kind_env | {"KUBECONFIG": "/nonexistent"}).returncode == 121
+
+
+def test_an_api_that_does_not_answer(doctor: Doctor, kind_env: dict[str, str], tmp_path: Path) -> None:
+    kubeconfig = yaml.safe_load(Path(kind_env["KUBECONFIG"]).read_text())
+    kubeconfig["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(kubeconfig))
+    done = doctor("--json", environment=kind_env | {"KUBECONFIG": str(path)})
+    assert done.returncode == 121
+    assert outcomes(done)["api"] == "fail"
+    assert "Connection refused" in done.stdout
+
+
+def test_the_role_is_printed_without_a_cluster(doctor: Doctor, kind_env: dict[str, str]) -> None:
+    done = doctor("--role", "--namespace", "team", environment=kind_env | {"KUBECONFIG": "/nonexistent"})
+    assert done.returncode == 0
+    assert yaml.safe_load(done.stdout)["metadata"]["namespace"] == "team"

@@ -1,0 +1,98 @@
+"""`skjob install` on a real cluster that has the operator, as the tests' cluster does: it is there and stays."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes import client
+
+from skjob.cluster import api as kube
+from skjob.cluster.install import (
+    OPERATOR_NAME,
+    OPERATOR_NAMESPACE,
+    Presence,
+    has_operator,
+    operator_manifests,
+    operator_state,
+)
+
+Result = subprocess.CompletedProcess[str]
+
+
+def skjob(environment: dict[str, str], *arguments: str) -> Result:
+    command = [sys.executable, "-m", "skjob", *arguments]
+    return subprocess.run(command, env=environment, text=True, capture_output=True, timeout=200)
+
+
+@pytest.fixture
+def api(kind_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> kube.Api:
+    monkeypatch.setenv("KUBECONFIG", kind_env["KUBECONFIG"])
+    return kube.connect(None)
+
+
+def test_the_operator_is_seen(api: kube.Api, kind_cluster: Any) -> None:
+    assert has_operator(api)
+    state = operator_state(api)
+    assert (state.custom_resources, state.deployment, state.ready, state.ours) == (True, Presence.PRESENT, True, True)
+    assert (state.namespace, state.name, state.image) == (OPERATOR_NAMESPACE, OPERATOR_NAME, kind_cluster.image)
+
+
+def test_a_second_installation_changes_nothing_but_the_defaults(
+    api: kube.Api, kind_env: dict[str, str], kind_cluster: Any, namespace: str
+) -> None:
+    # The namespace's defaults are the fixture's, without skjob's labels: they must not be counted as left behind.
+    api.delete("ConfigMap", "skjob-defaults", namespace)
+    before = api.get("Deployment", OPERATOR_NAME, OPERATOR_NAMESPACE)
+    done = skjob(kind_env, "install", "--image", kind_cluster.image, "--namespace", namespace, "--worker-cpu", "250m")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert f"runs in `{OPERATOR_NAMESPACE}` from `{kind_cluster.image}`" in done.stderr
+    after = api.get("Deployment", OPERATOR_NAME, OPERATOR_NAMESPACE)
+    assert after["metadata"]["generation"] == before["metadata"]["generation"]
+    defaults = api.get("ConfigMap", "skjob-defaults", namespace)
+    assert defaults["data"] == {"image": kind_cluster.image, "worker-cpu": "250m"}
+    api.delete("ConfigMap", "skjob-defaults", namespace)
+
+
+def test_defaults_need_a_namespace(kind_env: dict[str, str], kind_cluster: Any) -> None:
+    done = skjob(kind_env, "install", "--image", kind_cluster.image, "--namespace", "nonesuch")
+    assert done.returncode == 120
+    assert "there is no namespace `nonesuch` for the defaults" in done.stderr
+
+
+def test_a_wrong_value_is_found_before_anything_is_applied(kind_env: dict[str, str]) -> None:
+    done = skjob(kind_env, "install", "--worker-memory", "much", "--worker-cpu", "none")
+    assert done.returncode == 120
+    assert "--worker-memory" in done.stderr
+    assert "--worker-cpu" in done.stderr
+
+
+def test_a_dry_run_needs_no_cluster(kind_env: dict[str, str]) -> None:
+    environment = kind_env | {"KUBECONFIG": "/nonexistent"}
+    done = skjob(environment, "install", "--dry-run", "--image", "example.org/image:1", "--worker-memory", "4Gi")
+    assert (done.returncode, done.stderr) == (0, "")
+    manifests = list(yaml.load_all(done.stdout, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+    assert manifests[:-1] == operator_manifests("example.org/image:1", OPERATOR_NAMESPACE)
+    assert manifests[-1]["data"] == {"image": "example.org/image:1", "worker-memory": "4Gi"}
+    assert manifests[-1]["metadata"]["namespace"] == "default"
+
+
+def test_the_api_takes_every_manifest(api: kube.Api, kind_cluster: Any) -> None:
+    for manifest in operator_manifests(kind_cluster.image, OPERATOR_NAMESPACE):
+        api.apply(manifest, dry_run=True)
+
+
+def test_the_operator_was_refused_nothing(kind_api: client.ApiClient) -> None:
+    """Its ClusterRole has less than the stock chart's; the runs of the other tests show whether it is enough."""
+    core = client.CoreV1Api(kind_api)
+    pods = core.list_namespaced_pod(OPERATOR_NAMESPACE, label_selector=f"app.kubernetes.io/name={OPERATOR_NAME}").items
+    assert pods
+    for pod in pods:
+        log = core.read_namespaced_pod_log(pod.metadata.name, OPERATOR_NAMESPACE)
+        refused = [line for line in log.splitlines() if "forbidden" in line.lower() or "status=403" in line]
+        # Whoever deletes a namespace while something runs in it makes the API refuse new objects there: not a right.
+        assert [line for line in refused if "being terminated" not in line] == []

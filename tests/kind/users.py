@@ -1,0 +1,37 @@
+"""Users of the tests' cluster who may do less than its administrator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kubernetes import client
+
+from skjob.cluster.permissions import role_rules
+
+
+def user_environment(
+    api: client.ApiClient, environment: dict[str, str], namespace: str, folder: Path, *, may_run: bool
+) -> dict[str, str]:
+    """The environment of somebody who has, in one namespace, the Role that skjob asks for and nothing else; or
+    nothing at all."""
+    core, rbac = client.CoreV1Api(api), client.RbacAuthorizationV1Api(api)
+    name = "somebody" if may_run else "nobody"
+    core.create_namespaced_service_account(namespace, {"metadata": {"name": name}})
+    if may_run:
+        rbac.create_namespaced_role(namespace, {"metadata": {"name": name}, "rules": role_rules()})
+        binding = {
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
+        }
+        rbac.create_namespaced_role_binding(namespace, binding)
+    token = core.create_namespaced_service_account_token(name, namespace, {"spec": {"expirationSeconds": 3600}})
+    kubeconfig: dict[str, Any] = yaml.safe_load(Path(environment["KUBECONFIG"]).read_text())
+    kubeconfig["users"] = [{"name": name, "user": {"token": token.status.token}}]
+    for entry in kubeconfig["contexts"]:
+        entry["context"] |= {"user": name, "namespace": namespace}
+    path = folder / f"{name}.kubeconfig"
+    path.write_text(yaml.safe_dump(kubeconfig))
+    return environment | {"KUBECONFIG": str(path)}
