@@ -7,14 +7,20 @@ from typing import Any
 
 import pytest
 
+from skjob.cluster.api import Context, NotFound
 from skjob.cluster.install import (
+    CUSTOM_RESOURCES,
     Defaults,
     OperatorState,
     Presence,
     defaults_manifest,
+    has_operator,
+    install,
     install_manifests,
     operator_manifests,
+    operator_state,
 )
+from skjob.errors import ConfigError, ForbiddenError, OperatorError
 
 pytestmark = pytest.mark.unit
 
@@ -125,3 +131,106 @@ def test_defaults_are_written_where_there_are_any() -> None:
 )
 def test_an_operator_that_may_not_be_looked_at_is_not_dead(deployment: Presence, ready: bool, dead: bool) -> None:
     assert OperatorState(True, deployment, ready=ready).dead is dead
+
+
+class FakeApi:
+    """An API that has what it was given and takes what is applied; Deployments never become available by themselves."""
+
+    context = Context("fake", "team", "https://localhost")
+
+    def __init__(
+        self,
+        *,
+        deployments: list[dict[str, Any]] | None = None,
+        pods: list[dict[str, Any]] | None = None,
+        namespaces: tuple[str, ...] = ("team",),
+    ) -> None:
+        self.deployments = deployments
+        self.pods = pods or []
+        self.namespaces = namespaces
+        self.applied: list[dict[str, Any]] = []
+
+    def serves(self, group_version: str) -> bool:
+        return group_version == CUSTOM_RESOURCES
+
+    def list(self, kind: str, namespace: str = "", *, selector: str = "", fields: str = "") -> list[dict[str, Any]]:
+        if kind == "Deployment":
+            if self.deployments is None:
+                raise ForbiddenError("deployments.apps is forbidden")
+            return self.deployments
+        return self.pods if kind == "Pod" else []
+
+    def get(self, kind: str, name: str, namespace: str = "") -> dict[str, Any]:
+        if kind == "Namespace" and name not in self.namespaces:
+            raise NotFound(f"namespaces {name} not found")
+        conditions = [{"type": "Established", "status": "True"}] if kind == "CustomResourceDefinition" else []
+        return {"metadata": {"name": name, "generation": 1}, "status": {"conditions": conditions}}
+
+    def apply(self, manifest: dict[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+        assert not dry_run
+        self.applied.append(manifest)
+        return manifest
+
+
+def deployment(*, available: int, managed_by: str = "Helm") -> dict[str, Any]:
+    labels = {"app.kubernetes.io/name": "dask-kubernetes-operator", "app.kubernetes.io/managed-by": managed_by}
+    image = "registry:5000/dask/dask-kubernetes-operator:2026.1.0"
+    return {
+        "metadata": {"name": "theirs", "namespace": "platform", "labels": labels, "generation": 2},
+        "spec": {"template": {"spec": {"containers": [{"image": image}]}}},
+        "status": {"observedGeneration": 2, "updatedReplicas": 1, "availableReplicas": available},
+    }
+
+
+def ignore(_: str) -> None: ...
+
+
+def test_an_operator_that_somebody_else_installed_is_left_alone() -> None:
+    api: Any = FakeApi(deployments=[deployment(available=1)])
+    said: list[str] = []
+    done = install(api, None, Defaults("team", worker_cpu="2"), timeout=1, tell=said.append)
+    assert done.foreign
+    assert done.applied == ("ConfigMap `skjob-defaults` in `team`",)
+    assert [manifest["kind"] for manifest in api.applied] == ["ConfigMap"]
+    assert said[0] == "a Dask operator is there already, `platform/theirs`, and is left as it is"
+    assert (done.operator.version, done.operator.ready, done.operator.ours) == ("2026.1.0", True, False)
+
+
+def test_somebody_elses_operator_that_does_not_run_is_an_error() -> None:
+    api: Any = FakeApi(deployments=[deployment(available=0)])
+    with pytest.raises(OperatorError, match="which skjob did not install, does not run"):
+        install(api, None, None, timeout=1, tell=ignore)
+
+
+def test_an_operator_that_can_not_run_is_told_with_its_cause() -> None:
+    waiting = {"reason": "InvalidImageName", "message": "invalid reference format"}
+    pod = {
+        "metadata": {"name": "operator-1", "creationTimestamp": "2026-11-23T16:00:00Z"},
+        "spec": {"containers": [{"name": "operator", "image": "No:good:name"}]},
+        "status": {"containerStatuses": [{"name": "operator", "state": {"waiting": waiting}}]},
+    }
+    api: Any = FakeApi(deployments=[], pods=[pod])
+    with pytest.raises(OperatorError) as caught:
+        install(api, "No:good:name", None, timeout=60, tell=ignore)
+    assert caught.value.message == (
+        "the Dask operator can't run: `No:good:name` is not the name of an image (`Pod/operator-1`)"
+    )
+
+
+def test_an_operator_that_never_comes_has_a_deadline() -> None:
+    api: Any = FakeApi(deployments=[])
+    with pytest.raises(OperatorError, match="does not run after 0 s"):
+        install(api, None, None, timeout=0, tell=ignore)
+
+
+def test_defaults_of_a_namespace_that_is_not_there_end_it_before_anything_is_applied() -> None:
+    api: Any = FakeApi(deployments=[], namespaces=())
+    with pytest.raises(ConfigError, match="there is no namespace `team`"):
+        install(api, None, Defaults("team", image="x"), timeout=1, tell=ignore)
+    assert api.applied == []
+
+
+def test_who_may_not_look_does_not_know() -> None:
+    api: Any = FakeApi()
+    assert has_operator(api)
+    assert operator_state(api) == OperatorState(custom_resources=True, deployment=Presence.UNKNOWN)
