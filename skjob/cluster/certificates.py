@@ -36,6 +36,7 @@ class Certificates:
         """Write them into `folder`, readable by nobody else."""
         for name, content in self.files().items():
             descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            os.fchmod(descriptor, 0o600)  # the mode above is for a new file only
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
         return TlsFiles.inside(folder)
