@@ -47,9 +47,7 @@ def _handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> bytes:
 def _context(files: TlsFiles, role: str) -> ssl.SSLContext:
     """As distributed makes it."""
     security = files.security()
-    arguments = (
-        security.get_listen_args("scheduler") if role == "scheduler" else security.get_connection_args("client")
-    )
+    arguments = security.get_listen_args("scheduler") if role == "scheduler" else security.get_connection_args("client")
     context = arguments["ssl_context"]
     assert isinstance(context, ssl.SSLContext)
     return context
@@ -62,7 +60,7 @@ def test_peers_of_one_cluster_talk(ours: TlsFiles) -> None:
 def test_a_client_of_another_cluster_is_refused(ours: TlsFiles, others: TlsFiles) -> None:
     client = _context(others, "client")
     client.load_verify_locations(ours.ca)  # it would even trust our scheduler
-    with pytest.raises(ssl.SSLError, match="(?i)certificate verify failed|unknown ca"):
+    with pytest.raises(ssl.SSLError, match=r"(?i)certificate verify failed|unknown ca"):
         _handshake(_context(ours, "scheduler"), client)
 
 
@@ -74,7 +72,7 @@ def test_a_scheduler_of_another_cluster_is_refused(ours: TlsFiles, others: TlsFi
 def test_a_client_without_a_certificate_is_refused(ours: TlsFiles) -> None:
     client = ssl.create_default_context(cafile=str(ours.ca))
     client.check_hostname = False
-    with pytest.raises(ssl.SSLError, match="(?i)peer did not return a certificate"):
+    with pytest.raises(ssl.SSLError, match=r"(?i)peer did not return a certificate"):
         _handshake(_context(ours, "scheduler"), client)
 
 

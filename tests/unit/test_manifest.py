@@ -1,0 +1,336 @@
+"""The objects of a run, whole: one plan with an image, one that installs, and what no object may ever be."""
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from skjob.cluster.certificates import Certificates
+from skjob.cluster.manifest import anchor, dask_cluster, files, owned_by, secret
+from skjob.cluster.names import RunNames
+from skjob.config import Place, WorkerRange
+from skjob.environment.installation import Installation
+from skjob.plan import Plan, WorkerSize
+
+NAMES = RunNames("20261123-155901-3f9a1c", "train", "Ann")
+CERTIFICATES = Certificates(b"the authority", b"the certificate", b"the key")
+INSTALLATION = Installation(
+    "numpy==2.4.0\n",
+    {"pip.conf": b"[global]\nindex-url = https://ann:secret@index.example\n", "authority.pem": b"-authority-"},
+)
+RESTRICTED = {
+    "runAsNonRoot": True,
+    "runAsUser": 1000,
+    "runAsGroup": 1000,
+    "fsGroup": 1000,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+CONTAINER = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+}
+
+
+def _plan(*, install: bool = False, workers: tuple[int, int] = (2, 6)) -> Plan:
+    return Plan(
+        place=Place.KUBERNETES,
+        why="",
+        workers=WorkerRange(*workers),
+        size=WorkerSize(cpu=1.5, memory=2**30, threads=2),
+        image="python:3.11-slim" if install else "registry.example/team:1",
+        install=install,
+        start_timeout=300,
+        max_time=None,
+        grace=300,
+        keep_time=0,
+    )
+
+
+def _metadata(component: str) -> dict[str, Any]:
+    return {
+        "name": "skjob-train-3f9a1c",
+        "namespace": "team",
+        "labels": {
+            "app.kubernetes.io/name": "skjob",
+            "app.kubernetes.io/instance": "skjob-train-3f9a1c",
+            "app.kubernetes.io/managed-by": "skjob",
+            "app.kubernetes.io/component": component,
+            "skjob/run": "20261123-155901-3f9a1c",
+            "skjob/user": "ann",
+        },
+        "annotations": {"skjob/user": "Ann", "skjob/program": "train"},
+    }
+
+
+def _environment(python_path: str) -> list[dict[str, str]]:
+    variables = {
+        "HOME": "/tmp",
+        "PYTHONPATH": python_path,
+        "PYTHONUNBUFFERED": "1",
+        "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "True",
+        "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": "/skjob/tls/ca.crt",
+        "DASK_LOGGING": "{'distributed': 'info', 'distributed.worker': 'warning'}",
+        "DASK_DISTRIBUTED__COMM__TLS__SCHEDULER__CERT": "/skjob/tls/tls.crt",
+        "DASK_DISTRIBUTED__COMM__TLS__SCHEDULER__KEY": "/skjob/tls/tls.key",
+        "DASK_DISTRIBUTED__COMM__TLS__WORKER__CERT": "/skjob/tls/tls.crt",
+        "DASK_DISTRIBUTED__COMM__TLS__WORKER__KEY": "/skjob/tls/tls.key",
+        "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT": "/skjob/tls/tls.crt",
+        "DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY": "/skjob/tls/tls.key",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+    }
+    return [{"name": name, "value": value} for name, value in variables.items()]
+
+
+MOUNTS: list[dict[str, Any]] = [
+    {"name": "tls", "mountPath": "/skjob/tls", "readOnly": True},
+    {"name": "run", "mountPath": "/skjob/run", "readOnly": True},
+    {"name": "tmp", "mountPath": "/tmp"},
+]
+VOLUMES: list[dict[str, Any]] = [
+    {
+        "name": "tls",
+        "secret": {
+            "secretName": "skjob-train-3f9a1c",
+            "items": [{"key": name, "path": name} for name in ("ca.crt", "tls.crt", "tls.key")],
+            "defaultMode": 0o440,
+        },
+    },
+    {"name": "run", "configMap": {"name": "skjob-train-3f9a1c"}},
+    {"name": "tmp", "emptyDir": {}},
+]
+POD: dict[str, Any] = {
+    "automountServiceAccountToken": False,
+    "enableServiceLinks": False,
+    "terminationGracePeriodSeconds": 1,
+    "securityContext": RESTRICTED,
+}
+SCHEDULER: dict[str, Any] = {
+    "name": "scheduler",
+    "image": "registry.example/team:1",
+    "command": [
+        "python", "-m", "distributed.cli.dask_scheduler", "--protocol", "tls", "--port", "8786",
+        "--dashboard-address", "127.0.0.1:8787", "--no-show",
+    ],
+    "env": _environment("/skjob/run/skjob.zip"),
+    "ports": [{"name": "tcp-comm", "containerPort": 8786}],
+    "resources": {"requests": {"cpu": "50m", "memory": "1Gi"}, "limits": {"memory": "1Gi"}},
+    "securityContext": CONTAINER,
+    "volumeMounts": MOUNTS,
+}  # fmt: skip
+WORKER: dict[str, Any] = {
+    "name": "worker",
+    "image": "registry.example/team:1",
+    "command": [
+        "python", "-m", "distributed.cli.dask_worker", "--no-nanny", "--name", "$(DASK_WORKER_NAME)",
+        "--nthreads", "2", "--memory-limit", "1073741824", "--no-dashboard", "--dashboard-address", "127.0.0.1:0",
+        "--local-directory", "/tmp",
+    ],
+    "env": [
+        *_environment("/skjob/run/skjob.zip"),
+        {"name": "DASK_SCHEDULER_ADDRESS", "value": "tls://skjob-train-3f9a1c-scheduler.team:8786"},
+    ],
+    "ports": [],
+    "resources": {"requests": {"cpu": "1500m", "memory": "1073741824"}, "limits": {"memory": "1073741824"}},
+    "securityContext": CONTAINER,
+    "volumeMounts": MOUNTS,
+}  # fmt: skip
+
+
+def _dask_cluster(scheduler: dict[str, Any], worker: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "kubernetes.dask.org/v1",
+        "kind": "DaskCluster",
+        "metadata": _metadata("cluster"),
+        "spec": {
+            "scheduler": {
+                "metadata": {"labels": {"app.kubernetes.io/component": "scheduler"}},
+                "spec": scheduler,
+                "service": {
+                    "type": "ClusterIP",
+                    "selector": {"dask.org/cluster-name": "skjob-train-3f9a1c", "dask.org/component": "scheduler"},
+                    "ports": [{"name": "tcp-comm", "port": 8786, "targetPort": "tcp-comm"}],
+                    "publishNotReadyAddresses": True,
+                },
+            },
+            "worker": {
+                "metadata": {"labels": {"app.kubernetes.io/component": "worker"}},
+                "replicas": 2,
+                "spec": worker,
+            },
+        },
+    }
+
+
+def test_the_anchor() -> None:
+    assert anchor(NAMES, "team", 299.6) == {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": _metadata("anchor"),
+        "spec": {
+            "parallelism": 0,
+            "activeDeadlineSeconds": 300,
+            "ttlSecondsAfterFinished": 0,
+            "template": {
+                "spec": {
+                    "restartPolicy": "Never",
+                    "automountServiceAccountToken": False,
+                    "securityContext": RESTRICTED,
+                    "containers": [
+                        {
+                            "name": "none",
+                            "image": "none.invalid/none",
+                            "securityContext": CONTAINER,
+                            "resources": {"requests": {"cpu": "1m", "memory": "1Mi"}, "limits": {"memory": "1Mi"}},
+                        }
+                    ],
+                }
+            },
+        },
+    }
+
+
+def test_everything_else_goes_when_the_anchor_goes() -> None:
+    created = anchor(NAMES, "team", 300)
+    created["metadata"]["uid"] = "1234"
+    before = secret(NAMES, "team", CERTIFICATES, None)
+    owned = owned_by(created, before)
+    assert owned == {
+        **before,
+        "metadata": {
+            **_metadata("certificates"),
+            "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "skjob-train-3f9a1c", "uid": "1234"}],
+        },
+    }
+    assert before == secret(NAMES, "team", CERTIFICATES, None)  # made anew, not changed
+
+
+def _encoded(value: bytes) -> str:
+    return base64.b64encode(value).decode()
+
+
+@pytest.mark.parametrize(
+    ("installation", "more"),
+    [
+        (None, {}),
+        (
+            INSTALLATION,
+            {"pip.conf": _encoded(INSTALLATION.pip_files["pip.conf"]), "authority.pem": _encoded(b"-authority-")},
+        ),
+    ],
+)
+def test_the_secret(installation: Installation | None, more: dict[str, str]) -> None:
+    assert secret(NAMES, "team", CERTIFICATES, installation) == {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": _metadata("certificates"),
+        "type": "Opaque",
+        "immutable": True,
+        "data": {
+            "ca.crt": _encoded(b"the authority"),
+            "tls.crt": _encoded(b"the certificate"),
+            "tls.key": _encoded(b"the key"),
+            **more,
+        },
+    }
+
+
+@pytest.mark.parametrize(("installation", "data"), [(None, {}), (INSTALLATION, {"requirements.txt": "numpy==2.4.0\n"})])
+def test_the_files(installation: Installation | None, data: dict[str, str]) -> None:
+    assert files(NAMES, "team", b"\x00zip", installation) == {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": _metadata("files"),
+        "immutable": True,
+        "data": data,
+        "binaryData": {"skjob.zip": _encoded(b"\x00zip")},
+    }
+
+
+def test_a_cluster_from_an_image() -> None:
+    assert dask_cluster(NAMES, "team", _plan(), None) == _dask_cluster(
+        {**POD, "containers": [SCHEDULER], "volumes": VOLUMES},
+        {**POD, "containers": [WORKER], "volumes": VOLUMES},
+    )
+
+
+@pytest.mark.parametrize("pip_files", [INSTALLATION.pip_files, {}])
+def test_a_cluster_that_installs(pip_files: dict[str, bytes]) -> None:
+    mounts = [*MOUNTS, {"name": "site", "mountPath": "/skjob/site"}]
+    volumes = [*VOLUMES, {"name": "site", "emptyDir": {}}]
+    pip_mounts: list[dict[str, Any]] = []
+    if pip_files:
+        items = [{"key": name, "path": name} for name in ("authority.pem", "pip.conf")]
+        pip = {"secretName": "skjob-train-3f9a1c", "items": items, "defaultMode": 0o440}
+        volumes.append({"name": "pip", "secret": pip})
+        pip_mounts = [{"name": "pip", "mountPath": "/skjob/pip", "readOnly": True}]
+    install = {
+        "name": "environment",
+        "image": "python:3.11-slim",
+        "command": [
+            "python", "-m", "pip", "install", "--no-cache-dir", "--disable-pip-version-check", "--no-input",
+            "--only-binary", ":all:", "--target", "/skjob/site", "--requirement", "/skjob/run/requirements.txt",
+        ],
+        "env": [{"name": "HOME", "value": "/tmp"}, {"name": "PIP_CONFIG_FILE", "value": "/skjob/pip/pip.conf"}],
+        "resources": {"requests": {"cpu": "100m", "memory": "1Gi"}, "limits": {"memory": "1Gi"}},
+        "securityContext": CONTAINER,
+        "volumeMounts": [*mounts, *pip_mounts],
+    }  # fmt: skip
+    environment = _environment("/skjob/site:/skjob/run/skjob.zip")
+    pod = {**POD, "initContainers": [install], "volumes": volumes}
+    changed = {"image": "python:3.11-slim", "volumeMounts": mounts}
+    installation = Installation("numpy==2.4.0\n", pip_files)
+    assert dask_cluster(NAMES, "team", _plan(install=True), installation) == _dask_cluster(
+        {**pod, "containers": [{**SCHEDULER, **changed, "env": environment}]},
+        {**pod, "containers": [{**WORKER, **changed, "env": [*environment, WORKER["env"][-1]]}]},
+    )
+
+
+@pytest.mark.parametrize(("workers", "replicas"), [((0, 5), 1), ((1, 5), 1), ((3, 5), 3), ((4, 4), 4)])
+def test_the_first_workers(workers: tuple[int, int], replicas: int) -> None:
+    cluster = dask_cluster(NAMES, "team", _plan(workers=workers), None)
+    assert cluster["spec"]["worker"]["replicas"] == replicas
+
+
+def _pods() -> Iterator[tuple[str, dict[str, Any]]]:
+    yield "anchor", anchor(NAMES, "team", 300)["spec"]["template"]["spec"]
+    for name, installation in (("image", None), ("installs", INSTALLATION)):
+        spec = dask_cluster(NAMES, "team", _plan(install=installation is not None), installation)["spec"]
+        for role in ("scheduler", "worker"):
+            yield f"{role}-{name}", spec[role]["spec"]
+
+
+PODS = dict(_pods())
+
+
+@pytest.mark.parametrize("pod", PODS.values(), ids=PODS)
+def test_every_pod_passes_the_restricted_standard_and_holds_no_token(pod: dict[str, Any]) -> None:
+    """The controls of the Pod Security Standard `restricted`, as far as a pod has what they are about."""
+    assert pod["automountServiceAccountToken"] is False
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] > 0
+    assert pod["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+    assert {kind for volume in pod.get("volumes", []) for kind in volume} <= {"name", "secret", "configMap", "emptyDir"}
+    for container in [*pod["containers"], *pod.get("initContainers", [])]:
+        assert container["securityContext"] == CONTAINER
+        assert container["resources"]["limits"] == {"memory": container["resources"]["requests"]["memory"]}
+        assert [port for port in container.get("ports", []) if "hostPort" in port] == []
+
+
+def test_no_secret_is_anywhere_but_in_the_secret() -> None:
+    public = json.dumps(
+        [
+            anchor(NAMES, "team", 300),
+            files(NAMES, "team", b"zip", INSTALLATION),
+            dask_cluster(NAMES, "team", _plan(install=True), INSTALLATION),
+        ]
+    )
+    private = [*CERTIFICATES.files().values(), *INSTALLATION.pip_files.values(), b"ann:secret"]
+    for value in private:
+        assert value.decode() not in public
+        assert _encoded(value) not in public
