@@ -25,7 +25,7 @@ def pip_files(environ: Mapping[str, str], config_files: Sequence[Path], mounted_
     """The files that make pip in a pod, where they are mounted, install as it does here; none where it needs none.
 
     Raises:
-        ConfigError: a certificate authority is named that can't be read.
+        ConfigError: a file of pip's, or a certificate authority that is named, can't be read.
     """
     found = _from_files(config_files)
     for name in _SETTINGS:
@@ -59,7 +59,14 @@ def pip_config_files() -> list[Path]:
 
 def _from_files(config_files: Sequence[Path]) -> dict[str, str]:
     parser = configparser.RawConfigParser()
-    parser.read(config_files, encoding="utf-8")
+    for file in config_files:
+        try:
+            parser.read(file, encoding="utf-8")
+        except (configparser.Error, UnicodeDecodeError) as error:
+            why = str(error).partition("\n")[0]
+            raise ConfigError(
+                f"pip's configuration `{file}` can't be read: {why}", "mend the file; `pip config list` reads it too"
+            ) from error
     found = {}
     for section in ("global", "install"):
         for name in (*_SETTINGS, "cert"):
