@@ -26,6 +26,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if terminalreporter.config.option.collectonly:
+        return
     counts = {kind: Counter[str]() for kind in KINDS}
     for outcome in OUTCOMES:
         for report in terminalreporter.stats.get(outcome, ()):
