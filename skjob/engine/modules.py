@@ -54,13 +54,18 @@ def source_files(root: Path) -> Iterator[Path]:
             continue
         if path.is_file() and path.suffix == ".py":
             yield path.relative_to(root)
-        elif path.is_dir() and path.name.isidentifier() and not (path / "pyvenv.cfg").exists():
+        elif path.is_dir() and path.name.isidentifier() and not _is_environment(path):
             for file in sorted(path.rglob("*")):
                 inside = file.relative_to(root)
                 hidden = any(part.startswith(".") or part in NOT_SOURCE for part in inside.parts)
                 in_package = file.suffix == ".py" or (file.parent / "__init__.py").exists()
                 if not hidden and in_package and file.is_file() and file.stat().st_size <= LARGEST_FILE:
                     yield inside
+
+
+def _is_environment(folder: Path) -> bool:
+    """A virtual environment, or one of conda's."""
+    return (folder / "pyvenv.cfg").exists() or (folder / "conda-meta").exists()
 
 
 def archive(root: Path) -> bytes:
@@ -80,17 +85,25 @@ def is_local(module: ModuleType, root: Path) -> bool:
     if not file:
         return False
     path = Path(file)
-    return path.is_relative_to(root) and not NOT_SOURCE.intersection(path.relative_to(root).parts)
+    if not path.is_relative_to(root) or NOT_SOURCE.intersection(path.relative_to(root).parts):
+        return False
+    # Python's own modules, where it is installed below the script's folder: ~/.pyenv, a conda environment.
+    pythons = [Path(folder) for folder in (sys.prefix, sys.base_prefix) if Path(folder).is_relative_to(root)]
+    return not any(path.is_relative_to(python) for python in pythons if python != root)
 
 
 def local_modules(root: Path | None) -> list[ModuleType]:
     """The imported modules that stand beside the script."""
     if root is None:
         return []
+    folder = str(root)  # paths are slow to compare, and this looks at every module for every task
     return [
         module
         for name, module in list(sys.modules.items())
-        if name not in ("__main__", "__mp_main__") and isinstance(module, ModuleType) and is_local(module, root)
+        if name not in ("__main__", "__mp_main__")
+        and isinstance(module, ModuleType)
+        and str(getattr(module, "__file__", None)).startswith(folder)
+        and is_local(module, root)
     ]
 
 
