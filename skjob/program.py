@@ -199,8 +199,8 @@ def _connect(assignment: Assignment) -> None:
 
 def _run_script(assignment: Assignment) -> None:
     """As `python script.py` does it. The module stays `__main__` to the very end, for `atexit` and threads."""
-    path = assignment.path
-    sys.argv = [path, *assignment.arguments]
+    path = str(Path(assignment.path).absolute())
+    sys.argv = [assignment.path, *assignment.arguments]
     sys.path.insert(0, str(Path(path).resolve().parent))
     module = ModuleType("__main__")
     module.__file__ = path

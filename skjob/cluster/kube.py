@@ -222,11 +222,12 @@ class KubernetesCluster:
             ) from None
 
     def _causes(self) -> list[Cause]:
-        pods = self._pods()
         try:
+            # Before the pods: of a pod that was refused and then made, the making must be seen.
             events = self._api.list("Event", self._namespace)
         except ForbiddenError:
             events = []
+        pods = self._pods()
         logs: dict[str, str] = {}
         for pod in pods:
             statuses = [*pod["status"].get("initContainerStatuses", []), *pod["status"].get("containerStatuses", [])]

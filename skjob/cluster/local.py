@@ -164,7 +164,7 @@ def serve() -> None:
     os.dup2(2, 1)  # what workers print is log, not an answer
     tls = TlsFiles.inside(Path(order["folder"]))
     with (
-        config.set({**tls.dask_config(), "distributed.worker.daemon": True}),
+        config.set({**tls.dask_config(), "temporary-directory": order["folder"]}),
         distributed.LocalCluster(
             n_workers=order["workers"],
             threads_per_worker=order["threads"],

@@ -1,0 +1,290 @@
+"""`skjob run` on this machine, as a user types it: what the script sees, what it leaves, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+DEADLINE = 120.0
+
+# For a while: long enough to be stopped in, and never finished on its own.
+SEARCHING = """
+    import time
+    from joblib import Parallel, delayed
+    print("searching", flush=True)
+    Parallel()(delayed(time.sleep)(0.2) for _ in range(10_000))
+"""
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """No setting and no kubeconfig of whoever runs the tests; temporary files where they can be counted."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("SKJOB_")}
+    return ours | {"KUBECONFIG": str(tmp_path / "none"), "TMPDIR": str(scratch), "NO_COLOR": "1"}
+
+
+def command(folder: Path, script: str, *options: str) -> list[str]:
+    (folder / "train.py").write_text(textwrap.dedent(script))
+    return [sys.executable, "-m", "skjob", "run", "train.py", "--on", "local", "--workers", "2", *options]
+
+
+def skjob_run(
+    folder: Path, environment: dict[str, str], script: str, *options: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(folder, script, *options),
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=DEADLINE,
+    )  # fmt: skip
+
+
+def record(folder: Path) -> dict[str, Any]:
+    [path] = (folder / ".skjob" / "runs").glob("*/run.json")
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def started_in(folder: Path) -> list[int]:
+    """The processes, of this run and no other, that are still there: each has the folder in its environment."""
+    mark = f"TMPDIR={folder / 'scratch'}".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (process / "environ").read_bytes() and (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+def wait_until_gone(folder: Path, seconds: float = 30) -> list[int]:
+    deadline = time.monotonic() + seconds
+    while (left := started_in(folder)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return left
+
+
+def test_the_script_sees_what_python_would_show_it(tmp_path: Path, environment: dict[str, str]) -> None:
+    script = """
+        import json, os, sys
+        facts = {
+            "name": __name__, "file": __file__, "argv": sys.argv, "path": sys.path[0], "cwd": os.getcwd(),
+            "main": sys.modules["__main__"].__dict__ is globals(), "stdin": sys.stdin.read(),
+        }
+        print(json.dumps(facts))
+    """
+    (tmp_path / "train.py").write_text(textwrap.dedent(script))
+    arguments = ["train.py", "--depth", "3"]
+    options = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "input": "some lines\n"}
+    by_python = subprocess.run([sys.executable, *arguments], timeout=DEADLINE, **options)  # type: ignore[call-overload]
+    by_skjob = subprocess.run([*command(tmp_path, script), "--", "--depth", "3"], timeout=DEADLINE, **options)  # type: ignore[call-overload]
+    assert by_skjob.returncode == 0, by_skjob.stderr
+    assert by_skjob.stdout == by_python.stdout
+    assert json.loads(by_skjob.stdout)["stdin"] == "some lines\n"
+
+
+def test_every_parallel_part_runs_on_the_workers(tmp_path: Path, environment: dict[str, str]) -> None:
+    """A script without a main guard runs once; tasks go to the workers, except where it says `n_jobs=1`."""
+    (tmp_path / "features.py").write_text("SCALE = 1\ndef scaled(x):\n    return SCALE * x\n")
+    (tmp_path / "late.py").write_text("ANSWER = 42\n")
+    script = """
+        import os, signal, threading
+        from pathlib import Path
+        import features
+        from dask.distributed import Client
+        from joblib import Parallel, delayed
+
+        with Path("starts").open("a") as file:
+            file.write("x")
+        features.SCALE = 7
+
+        def pid(_):
+            return os.getpid()
+
+        def scaled(x):
+            return features.scaled(x), features.SCALE
+
+        def late(_):
+            import late
+            return late.ANSWER
+
+        def pids(**options):
+            return set(Parallel(**options)(delayed(pid)(i) for i in range(20)))
+
+        here = os.getpid()
+        workers = {info["pid"] for info in Client.current().run(lambda: {"pid": os.getpid()}).values()}
+        assert pids() <= workers, "no n_jobs"
+        assert pids(n_jobs=-1) <= workers
+        assert pids(n_jobs=3) <= workers
+        assert pids(n_jobs=1) == {here}
+        found = []
+        thread = threading.Thread(target=lambda: found.append(pids()))
+        thread.start(); thread.join()
+        assert found[0] <= workers, "a thread of the script's own"
+        assert Parallel()(delayed(scaled)(i) for i in range(3)) == [(0, 7), (7, 7), (14, 7)]
+        assert Parallel()(delayed(late)(i) for i in range(3)) == [42] * 3
+        assert Client.current().submit(sum, [1, 2]).result() == 3
+        with Client() as own:
+            assert own.scheduler.address == Client.current().scheduler.address
+
+        # a worker that starts again in mid-run must not run the script again
+        os.kill(min(workers), signal.SIGKILL)
+        assert Parallel()(delayed(scaled)(i) for i in range(40)) == [(7 * i, 7) for i in range(40)]
+        print("all is well")
+    """
+    ended = skjob_run(tmp_path, environment, script)
+    assert (ended.returncode, ended.stdout) == (0, "all is well\n"), ended.stderr
+    assert (tmp_path / "starts").read_text() == "x"
+
+
+def test_the_record_tells_the_run(tmp_path: Path, environment: dict[str, str]) -> None:
+    ended = skjob_run(tmp_path, environment, "print('hello')", "--json", "--", "7")
+    events = [json.loads(line) for line in ended.stderr.splitlines()]
+    told = record(tmp_path)
+    assert events[-1] == {"kind": "record", "record": told}
+    assert (told["program"], told["arguments"], told["place"]) == ("train.py", ["7"], "local")
+    assert told["why"] == "running on this machine: `--on local`"
+    assert [step["name"] for step in told["steps"]] == [
+        "start the scheduler",
+        "connect",
+        "wait for the first worker",
+        "run the program",
+        "remove the cluster",
+    ]
+    assert all(step["seconds"] >= 0 for step in told["steps"])
+    assert told["versions"]["scikit-learn"]
+    assert told["workers"][-1]["asked"] == 2
+    assert told["outcome"] == {"status": "succeeded", "exit_code": 0, "cause": None, "cleanup": None}
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "cause"),
+    [
+        ("import sys; sys.exit(3)", 3, None),
+        ("import os; os._exit(9)", 9, None),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", 137, None),
+        ("raise ValueError('no such column')", 1, "ValueError: no such column"),
+    ],
+)
+def test_the_exit_status_is_the_scripts_own(
+    tmp_path: Path, environment: dict[str, str], script: str, code: int, cause: str | None
+) -> None:
+    ended = skjob_run(tmp_path, environment, script)
+    assert ended.returncode == code
+    assert record(tmp_path)["outcome"] == {"status": "failed", "exit_code": code, "cause": cause, "cleanup": None}
+    assert wait_until_gone(tmp_path) == []
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_traceback_has_the_users_lines_and_none_of_skjobs(tmp_path: Path, environment: dict[str, str]) -> None:
+    by_skjob = skjob_run(tmp_path, environment, "def fit():\n    return 1 / 0\nfit()\n")
+    by_python = subprocess.run(
+        [sys.executable, "train.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=DEADLINE
+    )
+    traceback = "".join(line + "\n" for line in by_skjob.stderr.splitlines() if not line.startswith("skjob: "))
+    assert traceback == by_python.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_stops_the_script_and_takes_everything_down(
+    tmp_path: Path, environment: dict[str, str], number: signal.Signals, code: int
+) -> None:
+    with subprocess.Popen(
+        command(tmp_path, SEARCHING), cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "searching\n"
+        process.send_signal(number)
+        process.communicate(timeout=DEADLINE)
+    assert process.returncode == code
+    assert record(tmp_path)["outcome"]["cause"] == f"stopped by {number.name}"
+    assert wait_until_gone(tmp_path) == []
+
+
+def test_nothing_outlives_a_skjob_that_was_killed(tmp_path: Path, environment: dict[str, str]) -> None:
+    with subprocess.Popen(
+        command(tmp_path, SEARCHING), cwd=tmp_path, env=environment, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "searching\n"
+        process.kill()
+        process.wait()
+        assert wait_until_gone(tmp_path) == []
+    assert record(tmp_path)["outcome"]["status"] == "running"
+
+
+def test_the_run_ends_at_its_max_time(tmp_path: Path, environment: dict[str, str]) -> None:
+    ended = skjob_run(tmp_path, environment, SEARCHING, "--max-time", "15s")
+    assert ended.returncode == 125
+    assert "error: the run has reached `--max-time`, 15 s" in ended.stderr
+    assert record(tmp_path)["outcome"]["cause"] == "the run has reached `--max-time`, 15 s"
+    assert wait_until_gone(tmp_path) == []
+
+
+def test_without_kubernetes_it_runs_here_and_says_so(tmp_path: Path, environment: dict[str, str]) -> None:
+    (tmp_path / "train.py").write_text("print('hello')\n")
+    ended = subprocess.run(
+        [sys.executable, "-m", "skjob", "run", "train.py", "--workers", "500"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=DEADLINE,
+    )  # fmt: skip
+    cores = len(os.sched_getaffinity(0))
+    assert (ended.returncode, ended.stdout) == (0, "hello\n")
+    first = ended.stderr.splitlines()[0]
+    assert first.startswith("skjob: running on this machine: there is no usable kubeconfig")
+    assert first.endswith(f"; {cores} workers, one for each core, instead of 500")
+
+
+def test_adaptive_workers_come_when_there_is_work(tmp_path: Path, environment: dict[str, str]) -> None:
+    script = """
+        import os, time
+        from joblib import Parallel, delayed
+        def pid(_):
+            time.sleep(1)
+            return os.getpid()
+        print(len(set(Parallel()(delayed(pid)(i) for i in range(36)))))
+    """
+    ended = skjob_run(tmp_path, environment, script, "--workers", "1:3")
+    assert (ended.returncode, ended.stdout) == (0, "3\n"), ended.stderr
+    counts = [at["connected"] for at in record(tmp_path)["workers"]]
+    assert (counts[0], max(counts)) == (1, 3)
+
+
+@pytest.mark.parametrize("name", ["random_forest.py", "pipeline_cross_val_score.py", "notebook_style.py"])
+def test_examples(tmp_path: Path, environment: dict[str, str], name: str) -> None:
+    """Each example prints the same by skjob as by Python alone; the notebook-style one starts skjob itself."""
+    script = (EXAMPLES / name).read_text()
+    (tmp_path / "train.py").write_text(script)
+    alone = subprocess.run(
+        [sys.executable, "train.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=DEADLINE
+    )
+    assert (alone.returncode, bool(alone.stdout)) == (0, True), alone.stderr
+    if "skjob" not in script:
+        ended = skjob_run(tmp_path, environment, script)
+        assert (ended.returncode, ended.stdout) == (0, alone.stdout), ended.stderr
+
+
+def test_a_grid_search_gives_the_same_numbers(tmp_path: Path, environment: dict[str, str]) -> None:
+    script = (EXAMPLES / "digits_grid_search.py").read_text()
+    ended = skjob_run(tmp_path, environment, script, "--", "by_skjob.json")
+    assert ended.returncode == 0, ended.stderr
+    alone = subprocess.run(
+        [sys.executable, "train.py", "by_python.json"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=DEADLINE,
+    )  # fmt: skip
+    assert ended.stdout == alone.stdout
+    results = [json.loads((tmp_path / name).read_text()) for name in ("by_skjob.json", "by_python.json")]
+    with_skjob, without = ({key: value for key, value in each.items() if "_time" not in key} for each in results)
+    assert with_skjob == without
