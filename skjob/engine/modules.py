@@ -108,12 +108,17 @@ def local_modules(root: Path | None) -> list[ModuleType]:
 
 
 def module_state(module: ModuleType) -> dict[str, bytes]:
-    """The plain data among a module's globals, each pickled on its own, without what can't be pickled."""
+    """The plain data among a module's globals, each pickled on its own, without what can't be pickled.
+
+    Its own classes too: objects of them are pickled with their class, and must find the same one in the module.
+    """
     import cloudpickle
 
     state = {}
     for name, value in list(vars(module).items()):
-        if name.startswith("__") or isinstance(value, ModuleType | FunctionType | type):
+        if name.startswith("__") or isinstance(value, ModuleType | FunctionType):
+            continue
+        if isinstance(value, type) and value.__module__ != module.__name__:
             continue
         with suppress(Exception):
             state[name] = cloudpickle.dumps(value, protocol=5)
