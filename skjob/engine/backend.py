@@ -201,7 +201,7 @@ class _Call:
 
     def __init__(self, client: Client, shared: SharedData, root: Path | None, wait_for_workers: float) -> None:
         self._client = client
-        self._shared = shared
+        self._shared = shared.begin_call()
         self._root = root
         self._wait_for_workers = wait_for_workers
         self._id = uuid4().hex[:12]
@@ -210,7 +210,6 @@ class _Call:
         self._outstanding: dict[int, _Batch] = {}
         self._done: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._closed = False
-        shared.begin_call()
         self._thread = threading.Thread(target=self._settle_all, name="skjob-settle", daemon=True)
         self._thread.start()
 
@@ -244,7 +243,7 @@ class _Call:
             self._outstanding.clear()
         if remote and self._client.status == "running":
             self._client.cancel(remote, force=True)
-        self._shared.end_call()
+        self._shared.end()
         self._done.put(None)
 
     def _share(self, keys: set[str], value: Any) -> str:

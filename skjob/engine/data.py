@@ -103,7 +103,7 @@ def _by_value() -> set[str]:
 class SharedData:
     """The data of one client that workers hold, by content.
 
-    Thread-safe: joblib dispatches from its callback threads too.
+    Thread-safe: joblib dispatches from its callback threads too, and several calls may be under way at once.
     """
 
     def __init__(self, client: Any, timeout: float) -> None:
@@ -112,23 +112,61 @@ class SharedData:
         self._lock = threading.RLock()
         self._futures: dict[str, Any] = {}
         self._last_used: dict[str, int] = {}
-        self._call = 0
+        self._number = 0
+        self._under_way: set[CallData] = set()
+
+    def begin_call(self) -> CallData:
+        """A Parallel call begins: forget what has long been unused."""
+        with self._lock:
+            self._number += 1
+            in_use = {key for call in self._under_way for key in call.keys}
+            for key in [key for key, number in self._last_used.items() if number < self._number - CALLS_KEPT]:
+                if key not in in_use:
+                    del self._futures[key], self._last_used[key]
+            call = CallData(self)
+            self._under_way.add(call)
+            return call
+
+    def end_call(self, call: CallData) -> None:
+        """The Parallel call is over: its data is kept for the next ones, for a while."""
+        with self._lock:
+            self._last_used.update(dict.fromkeys(call.keys, self._number))
+            self._under_way.discard(call)
+
+    def send(self, key: str, value: Any) -> None:
+        """See that workers have this data, or get it now."""
+        with self._lock:
+            self._last_used[key] = self._number
+            future = self._futures.get(key)
+            if future is None or future.status in ("cancelled", "lost", "error"):
+                # A name of its own each time: a release of the last copy that is still under way must not hit this one.
+                self._futures[key] = self._client.scatter(value, hash=False, timeout=self._timeout)
+
+    def futures(self, keys: set[str]) -> dict[str, Any]:
+        """The Dask futures behind these keys."""
+        with self._lock:
+            return {key: self._futures[key] for key in keys}
+
+
+class CallData:
+    """What the tasks of one Parallel call share. Another call has its own: objects may change between the two."""
+
+    def __init__(self, shared: SharedData) -> None:
+        self._shared = shared
+        self._lock = threading.RLock()
         # Hashing a gigabyte takes a second: the objects of one Parallel call are hashed once. The reference keeps
         # the id from being reused.
         self._seen: dict[int, tuple[Any, str]] = {}
 
-    def begin_call(self) -> None:
-        """A Parallel call begins: objects may have changed since the last one; forget what has long been unused."""
-        with self._lock:
-            self._call += 1
-            self._seen.clear()
-            for key in [key for key, call in self._last_used.items() if call < self._call - CALLS_KEPT]:
-                del self._futures[key], self._last_used[key]
+    @property
+    def keys(self) -> set[str]:
+        """What this call has shared until now."""
+        return {key for _, key in list(self._seen.values())}
 
-    def end_call(self) -> None:
+    def end(self) -> None:
         """The Parallel call is over: its arguments belong to the caller again."""
-        with self._lock:
-            self._seen.clear()
+        self._shared.end_call(self)
+        self._seen.clear()
 
     def share(self, value: Any) -> str:
         """The key of `value`, whose data is on a worker when this returns."""
@@ -137,22 +175,16 @@ class SharedData:
             if seen is not None:
                 return seen[1]
             key = content_key(value)
+            self._shared.send(key, value)
             self._seen[id(value)] = (value, key)
-            self._last_used[key] = self._call
-            future = self._futures.get(key)
-            if future is None or future.status in ("cancelled", "lost", "error"):
-                # A name of its own each time: a release of the last copy that is still under way must not hit this one.
-                self._futures[key] = self._client.scatter(value, hash=False, timeout=self._timeout)
             return key
 
     def futures(self, keys: set[str]) -> dict[str, Any]:
         """The Dask futures behind these keys."""
-        with self._lock:
-            return {key: self._futures[key] for key in keys}
+        return self._shared.futures(keys)
 
     def restore(self, keys: set[str]) -> None:
         """Send again what was lost with the workers that held it."""
-        with self._lock:
-            for value, key in list(self._seen.values()):
-                if key in keys and self._futures[key].status != "finished":
-                    self._futures[key] = self._client.scatter(value, hash=False, timeout=self._timeout)
+        for value, key in list(self._seen.values()):
+            if key in keys:
+                self._shared.send(key, value)
