@@ -15,7 +15,7 @@ COMPILE = $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 -
 # a run's image must have the client's Python
 export BASE ?= python:$(shell $(VENV)/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo 3.11)-slim
 
-.PHONY: help demo test check format kind kind-down image lock clean
+.PHONY: help demo test check format kind kind-down image lock clean bench-startup
 
 help: ## list what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -47,6 +47,9 @@ kind-down: ## remove that Kubernetes
 image: ## build the image of scheduler, workers and operator, and bring it to kind where that runs
 	@tests/kind/cluster build $(IMAGE)
 	@if tests/kind/cluster status; then tests/kind/cluster load $(IMAGE); fi
+
+bench-startup: $(READY) ## time a start beside stock KubeCluster, on the cluster of `make kind`
+	@$(VENV)/bin/python benchmarks/startup.py
 
 lock: $(READY) ## bring requirements.lock and image-requirements.lock up to date (UPGRADE=--upgrade for newer versions)
 	@$(VENV)/bin/python -m pip install --quiet uv
