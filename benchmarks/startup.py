@@ -2,10 +2,10 @@
 
     make kind && make bench-startup
 
-Stock KubeCluster is given what it needs to work with current distributed: the commands `dask scheduler` and `dask worker`
-in a spec of its own, the same image, the same requests. Everything else is as it comes, without TLS. Both are timed from
-the start of the Python process: `ready` is when a client can submit, `first task` when the first result is back, `all` when
-the process has ended and its cluster is deleted. Ratios compare the medians.
+Stock KubeCluster is given what it needs to work with current distributed: the commands `dask scheduler` and `dask
+worker` in a spec of its own, the same image, the same requests. Everything else is as it comes, without TLS. Both are
+timed from the start of the Python process: `ready` is when a client can submit, `first task` when the first result is
+back, `all` when the process has ended and its cluster is deleted. Ratios compare the medians.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ STOCK = """
 
     ports = [{"name": "tcp-comm", "containerPort": 8786}, {"name": "http-dashboard", "containerPort": 8787}]
     probe = {"httpGet": {"port": "http-dashboard", "path": "/health"}, "periodSeconds": 1, "timeoutSeconds": 300}
-    service_ports = [{"name": port["name"], "port": port["containerPort"], "targetPort": port["name"]} for port in ports]
+    service_ports = [{"name": port["name"], "port": port["containerPort"]} for port in ports]
+    scheduler = container("scheduler", "dask", "scheduler", ports=ports, readinessProbe=probe)
     name = f"stock-{int(time.time())}"
     spec = {
         "apiVersion": "kubernetes.dask.org/v1",
@@ -55,7 +56,7 @@ STOCK = """
                 "spec": {"containers": [container("worker", "dask", "worker", "--name", "$(DASK_WORKER_NAME)")]},
             },
             "scheduler": {
-                "spec": {"containers": [container("scheduler", "dask", "scheduler", ports=ports, readinessProbe=probe)]},
+                "spec": {"containers": [scheduler]},
                 "service": {
                     "type": "ClusterIP",
                     "selector": {"dask.org/cluster-name": name, "dask.org/component": "scheduler"},

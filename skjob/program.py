@@ -18,8 +18,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -91,13 +92,17 @@ class Program:
             return None
         return status if status >= 0 else 128 - status
 
-    def stop(self, signal_number: int, grace: float) -> int:
-        """End the program: the signal, then, after `grace` seconds, SIGKILL. Returns its exit status."""
+    def stop(self, signal_number: int, hurried: Callable[[], bool] = lambda: False) -> int:
+        """End the program: the signal, then, `INTERRUPT_GRACE` seconds later or at once if `hurried`, SIGKILL.
+
+        Returns its exit status.
+        """
         status = self.wait(0)
         if status is None and not (signal_number == signal.SIGINT and _terminal_has_told_it()):
             self._process.send_signal(signal_number)
-        if status is None:
-            status = self.wait(grace)
+        deadline = time.monotonic() + INTERRUPT_GRACE
+        while status is None and time.monotonic() < deadline and not hurried():
+            status = self.wait(0.05)
         if status is None:
             self._process.kill()
             status = self.wait(INTERRUPT_GRACE)
@@ -108,7 +113,7 @@ class Program:
         if self._life_line >= 0:
             os.close(self._life_line)
             self._life_line = -1
-        self.stop(signal.SIGTERM, 1.0)
+        self.stop(signal.SIGTERM)
 
 
 def _terminal_has_told_it() -> bool:

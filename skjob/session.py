@@ -39,9 +39,9 @@ from skjob.errors import (
     StartError,
 )
 from skjob.plan import JobSpec, Machine, Plan, make_plan
-from skjob.program import INTERRUPT_GRACE, Assignment, Program, check_script, failure
+from skjob.program import Assignment, Program, check_script, failure
 from skjob.record.record import Event, Record, Recorder
-from skjob.scaling.loop import ScalingLoop
+from skjob.scaling.loop import Progress, ScalingLoop
 
 if TYPE_CHECKING:
     from skjob.cluster.api import Api
@@ -128,7 +128,7 @@ def _run(
         for note in check_versions(client.get_versions()):
             recorder.note(note)
 
-    watch = stack.enter_context(_watched(cluster, client, plan, recorder.workers, recorder.note))
+    watch = stack.enter_context(_watched(cluster, client, plan, recorder.workers, recorder.progress, recorder.note))
     program.begin(
         Assignment(
             path=str(job.path),
@@ -145,10 +145,10 @@ def _run(
             code = supervise(program, watch, deadline, plan.max_time)
         except Stopped as stopped:
             signals.note_only()
-            program.stop(stopped.number, 0.0 if signals.hurried else INTERRUPT_GRACE)
+            program.stop(stopped.number, lambda: signals.hurried)
             raise
         except SkjobError:
-            program.stop(signal.SIGTERM, INTERRUPT_GRACE)
+            program.stop(signal.SIGTERM)
             raise
         finally:
             recorder.record.outcome.cause = failure(private)
@@ -205,7 +205,7 @@ def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: 
             note(difference)
         client.register_plugin(LocalModules(archive(job.root)))
         if name is None:
-            stack.enter_context(_watched(cluster, client, plan, lambda _: None, note))
+            stack.enter_context(_watched(cluster, client, plan, lambda _: None, lambda _: None, note))
         backend = SkjobBackend(client, None if name else plan.width, job.root, plan.start_timeout)
         stack.enter_context(joblib.parallel_config(backend=backend, n_jobs=-1))
         yield client
@@ -387,11 +387,19 @@ def _watched(
     client: Any,
     plan: Plan,
     observe: Callable[[WorkerCounts], None],
+    progress: Callable[[Progress], None],
     complain: Callable[[str], None],
 ) -> Iterator[_Watch]:
     watch = _Watch(cluster.name)
     loop = ScalingLoop(
-        cluster, client, plan.workers, plan.size.threads, observe=observe, complain=complain, lost=watch.lose
+        cluster,
+        client,
+        plan.workers,
+        plan.size.threads,
+        observe=observe,
+        progress=progress,
+        complain=complain,
+        lost=watch.lose,
     )
     loop.start()
     try:

@@ -27,7 +27,7 @@ class Reporter:
             self._line(f"{event.text} …")
         elif event.kind == "done":
             self._line(f"{event.text}: {event.seconds:.1f} s")
-        elif event.kind in ("note", "workers"):
+        elif event.kind in ("note", "workers", "progress"):
             self._line(event.text)
 
     def failed(self, error: SkjobError) -> None:

@@ -42,6 +42,9 @@ MOST_TRIES = 3
 
 WATCH_SECONDS = 1.0
 
+RECONNECT_SECONDS = 30.0
+"""How long a connection to the scheduler that broke may take to come back."""
+
 _shared: WeakKeyDictionary[Client, SharedData] = WeakKeyDictionary()
 _shared_lock = threading.Lock()
 
@@ -327,7 +330,7 @@ class _Call:
             self._again(number, batch, WorkersLost("its data was lost with a worker"))
 
     def _again(self, number: int, batch: _Batch, cause: BaseException) -> None:
-        if batch.tries >= MOST_TRIES or self._client.status != "running":
+        if batch.tries >= MOST_TRIES or not self._reconnected():
             self._fail(number, batch, _explained(cause, batch.label))
             return
         try:
@@ -336,6 +339,13 @@ class _Call:
             self._send(number, batch)
         except Exception as error:
             self._fail(number, batch, _explained(error, batch.label))
+
+    def _reconnected(self) -> bool:
+        """Whether the client is connected, after a while if it is just connecting again."""
+        deadline = time.monotonic() + RECONNECT_SECONDS
+        while self._client.status == "connecting" and time.monotonic() < deadline and not self._closed:
+            time.sleep(0.1)
+        return bool(self._client.status == "running")
 
     def _finish(self, number: int, batch: _Batch, outcome: Outcome) -> None:
         with self._lock:

@@ -84,8 +84,16 @@ def _pickled_error(error: BaseException) -> bytes:
         content = cloudpickle.dumps(error, protocol=5)
         pickle.loads(content)  # noqa: S301 - our own bytes: many exceptions pickle well and can't be read back
     except Exception:
-        content = cloudpickle.dumps(RuntimeError(f"{type(error).__qualname__}: {error}"), protocol=5)
+        content = cloudpickle.dumps(RuntimeError(_in_words(error)), protocol=5)
     return bytes(content)
+
+
+def _in_words(error: BaseException) -> str:
+    name = type(error).__qualname__
+    try:
+        return f"{name}: {error}"
+    except Exception:  # it fails to say what it is
+        return name
 
 
 def _user_traceback(error: BaseException) -> str:

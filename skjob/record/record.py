@@ -50,6 +50,15 @@ class Counts(Protocol):
     def connected(self) -> int: ...
 
 
+class Tasks(Protocol):
+    """Tasks done, and to go as far as they are known."""
+
+    @property
+    def done(self) -> int: ...
+    @property
+    def to_go(self) -> int: ...
+
+
 @dataclass
 class Outcome:
     """How it ended. `exit_code` is what skjob exits with; `cause` is the error's message, if there was one."""
@@ -138,6 +147,10 @@ class Recorder:
             self.record.workers.append(WorkersAt(round(time.monotonic() - self._began, 1), *now))
             self._tell(Event("workers", f"{counts.connected} of {counts.asked} workers"))
             self.save()
+
+    def progress(self, progress: Tasks) -> None:
+        """Tell how far the program is. Not kept: the workers' record and the steps are what stays of it."""
+        self._tell(Event("progress", f"{progress.done} tasks done, {progress.to_go} to go"))
 
     def end(self, status: str, exit_code: int, cause: str | None) -> None:
         """The outcome of the run; clean-up may still add to it. A cause that the program told itself stays."""

@@ -10,28 +10,50 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from skjob.cluster.base import Cluster, WorkerCounts
 from skjob.config import WorkerRange
+from skjob.errors import StartError
 from skjob.scaling.policy import Decision, Demand, Worker, decide
 
 INTERVAL = 1.0
 
+PATIENCE = 30.0
+"""Seconds without a word from the scheduler, or from the API, that a run survives."""
 
-def scheduler_demand(dask_scheduler: Any = None) -> tuple[int, dict[str, int]]:
-    """Runs on the scheduler: tasks waiting or running, and for each worker, by name, how many it has."""
+TELL_EVERY = 10.0
+"""Seconds between two lines about the progress."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Tasks that are done, and those waiting or running."""
+
+    done: int
+    to_go: int
+
+
+def scheduler_demand(dask_scheduler: Any = None) -> tuple[int, int, dict[str, int]]:
+    """Runs on the scheduler: tasks done, tasks waiting or running, and how many of them each worker has, by name."""
     workers = dask_scheduler.workers.values()
     waiting = len(dask_scheduler.unrunnable) + len(dask_scheduler.queued)
     processing = {str(worker.name): len(worker.processing) for worker in workers}
-    return waiting + sum(processing.values()), processing
+    # Data that was scattered gets into memory too, but was never processed.
+    done = sum(
+        prefix.state_counts["memory"]
+        for prefix in dask_scheduler.task_prefixes.values()
+        if prefix.state_counts["processing"]
+    )
+    return done, waiting + sum(processing.values()), processing
 
 
 class ScalingLoop:
     """Keeps the number of workers at what the policy wants.
 
-    `observe` is called with the counts each time, `complain` with what holds a worker back, and `lost` with an error
-    that ends the run.
+    `observe` is called with the counts each time, `progress` now and then, `complain` with what holds a worker back,
+    and `lost` with the error that ends the run, when the cluster has not been seen for `PATIENCE` seconds.
     """
 
     def __init__(
@@ -42,6 +64,7 @@ class ScalingLoop:
         threads: int,
         *,
         observe: Callable[[WorkerCounts], None],
+        progress: Callable[[Progress], None],
         complain: Callable[[str], None],
         lost: Callable[[Exception], None],
     ) -> None:
@@ -50,6 +73,8 @@ class ScalingLoop:
         self._limits = limits
         self._threads = threads
         self._observe = observe
+        self._progress = progress
+        self._told = (0.0, Progress(0, 0))
         self._complain = complain
         self._lost = lost
         self._idle_since: dict[str, float] = {}
@@ -67,24 +92,45 @@ class ScalingLoop:
             self._thread.join(timeout=10)
 
     def _run(self) -> None:
+        last_seen = time.monotonic()
         while not self._stop.wait(INTERVAL):
             try:
                 self._tick()
+                last_seen = time.monotonic()
             except Exception as error:
-                if not self._stop.is_set():
+                # A connection that breaks is made again; a scheduler that is gone is not.
+                if time.monotonic() - last_seen > PATIENCE:
                     self._lost(error)
-                return
+                    return
 
     def _tick(self) -> None:
-        tasks, processing = self._client.run_on_scheduler(scheduler_demand)
+        done, tasks, processing = self._client.run_on_scheduler(scheduler_demand)
+        self._tell(Progress(done, tasks))
         demand = Demand(tasks, self._workers(processing))
         asked = self._cluster.asked()
         self._observe(WorkerCounts(asked, self._cluster.running(), len(processing)))
         if len(processing) < asked:
-            for problem in self._cluster.problems():
-                self._complain(problem)
+            self._look_for_problems(alone=not processing)
         if self._limits.adaptive:
             self._apply(decide(demand, asked, self._limits, self._threads))
+
+    def _look_for_problems(self, *, alone: bool) -> None:
+        """What keeps a worker from running is worth a word; it ends the run where no other worker is left."""
+        try:
+            for problem in self._cluster.problems():
+                self._complain(problem)
+        except StartError as error:
+            if alone:
+                self._lost(error)
+                self._stop.set()
+            else:
+                self._complain(error.message)
+
+    def _tell(self, progress: Progress) -> None:
+        at, last = self._told
+        if progress != last and time.monotonic() - at > TELL_EVERY:
+            self._told = (time.monotonic(), progress)
+            self._progress(progress)
 
     def _workers(self, processing: dict[str, int]) -> tuple[Worker, ...]:
         now = time.monotonic()
