@@ -136,7 +136,7 @@ def test_schema_is_json_on_stdout(folder: Path) -> None:
     assert json.loads(ended.stdout)["title"] == "skjob job file"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], [], ["--version"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
 def test_light(folder: Path, arguments: list[str]) -> None:
     """skjob answers in less time than these would take to import."""
     code = (
