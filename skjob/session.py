@@ -30,7 +30,6 @@ from skjob.environment.versions import check_versions
 from skjob.errors import (
     INTERNAL_FAULT,
     AccessError,
-    CleanupFailed,
     ClusterLost,
     DeadlineError,
     ForbiddenError,
@@ -429,13 +428,14 @@ def _release(stack: ExitStack, recorder: Recorder, signals: Signals) -> None:
     signals.note_only()
     try:
         stack.close()
-    except CleanupFailed as error:
+    except SkjobError as error:
         recorder.record.outcome.cleanup = error.message
-        recorder.save()
-        if recorder.record.outcome.status in ("succeeded", "failed"):
+        if recorder.record.outcome.status == "succeeded":
+            recorder.end("error", error.exit_code, error.message)
             raise
         recorder.note(f"{error.message}; {error.hint}")
-    recorder.save()
+    finally:
+        recorder.save()
 
 
 class Signals:

@@ -25,11 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from skjob.cluster import inventory, manifest
-from skjob.cluster.api import Api, NotFound
+from skjob.cluster.api import Api, NotFound, Rejected
 from skjob.cluster.capacity import largest_fit
 from skjob.cluster.certificates import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Certificates, make_certificates
 from skjob.cluster.diagnose import Cause, diagnose
 from skjob.cluster.names import KEPT_ANNOTATION, RUN_LABEL, RunNames
+from skjob.cluster.permissions import missing
 from skjob.environment.installation import Installation
 from skjob.environment.source import skjob_archive
 from skjob.errors import ClusterLost, ForbiddenError, OperatorError, SkjobError, StartError
@@ -80,9 +81,8 @@ class KubernetesCluster:
     def start(self) -> None:
         """Create everything and wait until the scheduler answers."""
         self._warn_if_nothing_fits()
-        self._begun = True
         grace = self._plan.grace
-        anchor = self._api.create(manifest.anchor(self._names, self._namespace, grace))
+        anchor = self._create_anchor(grace)
         self._heartbeat = Heartbeat(self._api, self.name, self._namespace, grace)
         self._heartbeat.start()
         for content in (
@@ -176,6 +176,29 @@ class KubernetesCluster:
     def _set_replicas(self) -> None:
         patch = {"spec": {"worker": {"replicas": self._asked}}}
         self._api.patch("DaskWorkerGroup", f"{self.name}-default", self._namespace, patch)
+
+    def _create_anchor(self, lifetime: float) -> manifest.Manifest:
+        """The first object of the run: what forbids it, forbids all. Whether it was created is in doubt only where the
+        API did not answer."""
+        self._begun = True
+        try:
+            return self._api.create(manifest.anchor(self._names, self._namespace, lifetime))
+        except NotFound as error:
+            self._begun = False
+            raise StartError(
+                f"there is no namespace `{self._namespace}` in the cluster of context `{self._api.context.name}`",
+                "name one that is there with `--namespace`, or ask for it",
+            ) from error
+        except Rejected as error:
+            self._begun = False
+            raise StartError(error.message, "the cluster's own rules refuse the run: ask who keeps them") from error
+        except ForbiddenError as error:
+            self._begun = False
+            lacking = ", ".join(f"`{permission}`" for permission in missing(self._api, self._namespace))
+            raise ForbiddenError(
+                f"you may not do in namespace `{self._namespace}` what a run needs: {lacking or error.message}",
+                "`skjob doctor --role` prints the Role that gives it; ask for that",
+            ) from error
 
     def _warn_if_nothing_fits(self) -> None:
         """Say at once what the scheduler of Kubernetes would say later. An autoscaler may still bring a larger node."""
