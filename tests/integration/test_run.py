@@ -8,7 +8,10 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +248,56 @@ def test_without_kubernetes_it_runs_here_and_says_so(tmp_path: Path, environment
     first = ended.stderr.splitlines()[0]
     assert first.startswith("skjob: running on this machine: there is no usable kubeconfig")
     assert first.endswith(f"; {cores} workers, one for each core, instead of 500")
+
+
+class ApiWithoutDask(BaseHTTPRequestHandler):
+    """Answers every request as an API server answers for a kind that it does not have."""
+
+    def do_GET(self) -> None:
+        body = json.dumps({"kind": "Status", "code": 404, "message": "the server could not find the resource"}).encode()
+        self.send_response(404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def without_operator(tmp_path: Path, environment: dict[str, str]) -> Iterator[dict[str, str]]:
+    """The environment of a user whose cluster has no Dask operator."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), ApiWithoutDask) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        kubeconfig = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "plain",
+            "clusters": [{"name": "plain", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
+            "users": [{"name": "me", "user": {}}],
+            "contexts": [{"name": "plain", "context": {"cluster": "plain", "user": "me"}}],
+        }
+        path = tmp_path / "kubeconfig"
+        path.write_text(json.dumps(kubeconfig))
+        yield environment | {"KUBECONFIG": str(path)}
+        server.shutdown()
+
+
+def test_kubernetes_without_the_operator_is_told_as_such(tmp_path: Path, without_operator: dict[str, str]) -> None:
+    ended = skjob_run(tmp_path, without_operator, "print('never')", "--on", "kubernetes")
+    assert (ended.returncode, ended.stdout) == (123, "")
+    assert ended.stderr.splitlines()[-3:] == [
+        "error: the cluster of context `plain` has no Dask operator",
+        "",
+        "hint: `skjob install --context plain` installs it",
+    ]
+
+
+def test_without_the_operator_it_runs_here_and_says_so(tmp_path: Path, without_operator: dict[str, str]) -> None:
+    ended = skjob_run(tmp_path, without_operator, "print('here')", "--on", "auto")
+    assert (ended.returncode, ended.stdout) == (0, "here\n")
+    why = "skjob: running on this machine: the cluster of context `plain` has no Dask operator"
+    assert ended.stderr.splitlines()[0] == why
 
 
 def test_adaptive_workers_come_when_there_is_work(tmp_path: Path, environment: dict[str, str]) -> None:

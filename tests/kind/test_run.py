@@ -461,3 +461,23 @@ def test_the_python_api_from_a_script(kind_env: dict[str, str], namespace: str, 
     assert ended.returncode == 0, ended.stderr
     assert f"running on Kubernetes: context `kind-skjob`, namespace `{namespace}`" in ended.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["notebook_style.py"]
+
+
+def test_an_operator_that_is_dead_is_told_as_such(
+    kind_runs: Runs, kind_api: client.ApiClient, namespace: str, api: Api
+) -> None:
+    """It is stopped for the length of this test: nothing acts on the DaskCluster, and nothing of the run stays."""
+    apps = client.AppsV1Api(kind_api)
+    operator = ("dask-kubernetes-operator", "dask-operator")
+    apps.patch_namespaced_deployment_scale(*operator, {"spec": {"replicas": 0}})
+    try:
+        while client.CoreV1Api(kind_api).list_namespaced_pod("dask-operator").items:
+            time.sleep(0.5)
+        ended = kind_runs.run("print('never')")
+        assert (ended.returncode, ended.stdout) == (123, "")
+        assert "error: the Dask operator has not acted on `skjob-train-" in ended.stderr
+        assert leftovers(api, kind_runs.record()["run_id"], namespace) == []
+    finally:
+        apps.patch_namespaced_deployment_scale(*operator, {"spec": {"replicas": 1}})
+        while not apps.read_namespaced_deployment(*operator).status.ready_replicas:
+            time.sleep(0.5)
