@@ -267,6 +267,8 @@ def _environment(python_path: str) -> list[Manifest]:
         "PYTHONUNBUFFERED": "1",
         "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "True",
         f"{tls}__CA_FILE": f"{TLS_FOLDER}/{CA_FILE}",
+        # Else the scheduler takes copies of shared data away 2 s after a call, and the next call fetches them anew.
+        "DASK_DISTRIBUTED__SCHEDULER__ACTIVE_MEMORY_MANAGER__START": "False",
         # Every look of the scaling loop would be a line of the scheduler's log.
         "DASK_LOGGING": "{'distributed': 'info', 'distributed.worker': 'warning'}",
     }

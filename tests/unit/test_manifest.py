@@ -72,6 +72,7 @@ def _environment(python_path: str) -> list[dict[str, str]]:
         "PYTHONUNBUFFERED": "1",
         "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "True",
         "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": "/skjob/tls/ca.crt",
+        "DASK_DISTRIBUTED__SCHEDULER__ACTIVE_MEMORY_MANAGER__START": "False",
         "DASK_LOGGING": "{'distributed': 'info', 'distributed.worker': 'warning'}",
         "DASK_DISTRIBUTED__COMM__TLS__SCHEDULER__CERT": "/skjob/tls/tls.crt",
         "DASK_DISTRIBUTED__COMM__TLS__SCHEDULER__KEY": "/skjob/tls/tls.key",
