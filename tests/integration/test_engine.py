@@ -1,0 +1,498 @@
+"""The engine on a real cluster of this machine: the same numbers, each batch settled, data shipped once.
+
+Every test ends within its timeout, also where a worker dies in it; joblib's own Dask backend hangs in several of these.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import dask
+import joblib
+import numpy
+import pytest
+from distributed import Client, LocalCluster
+from joblib import Parallel, delayed
+from sklearn.datasets import load_digits
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.model_selection import GridSearchCV
+from sklearn.svm import SVC
+
+from skjob.engine.backend import RemoteTraceback, SkjobBackend, WorkersLost
+
+pytestmark = pytest.mark.timeout(90)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    """Two workers of one thread each; each has a nanny, which starts it again when it dies."""
+    settings = {
+        "distributed.scheduler.allowed-failures": 1,  # each that a task may end takes seconds to come back
+        "distributed.scheduler.active-memory-manager.start": False,  # as in a cluster of skjob's
+    }
+    with dask.config.set(settings), _cluster(2) as cluster:
+        yield cluster
+
+
+def _cluster(workers: int) -> LocalCluster:
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address="127.0.0.1:0",
+        host="127.0.0.1",
+        silence_logs=logging.CRITICAL,
+    )
+
+
+@pytest.fixture
+def client(cluster: LocalCluster) -> Iterator[Client]:
+    """A client of the cluster, when both workers are there: the test before may have ended one."""
+    with Client(cluster, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=30)
+        yield client
+
+
+@contextmanager
+def _engine(client: Client, **arguments: Any) -> Iterator[None]:
+    backend = SkjobBackend(client, **{"wait_for_workers": 30.0, **arguments})
+    with joblib.parallel_config(backend=backend, n_jobs=-1):
+        yield
+
+
+@pytest.fixture
+def engine(client: Client) -> Iterator[Client]:
+    with _engine(client):
+        yield client
+
+
+def _pids(client: Client) -> set[int]:
+    return set(client.run(os.getpid).values())
+
+
+def _usable(client: Client) -> None:
+    """What every failure must leave behind: a cluster that works."""
+    assert Parallel()(delayed(abs)(-number) for number in range(5)) == [0, 1, 2, 3, 4]
+
+
+# ------------------------------------------------------------------------------------------------- the same numbers
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[Any, Any]:
+    X, y = load_digits(return_X_y=True)
+    return X[:600], y[:600]
+
+
+def test_a_search_gives_the_same_to_the_last_bit(engine: Client, digits: tuple[Any, Any]) -> None:
+    def search(n_jobs: int | None) -> GridSearchCV:
+        grid = {"C": [0.1, 1, 10], "gamma": [0.001, 0.01]}
+        return GridSearchCV(SVC(), grid, cv=3, n_jobs=n_jobs, return_train_score=True).fit(*digits)
+
+    there, here = search(None), search(1)
+    assert there.best_params_ == here.best_params_
+    assert there.best_score_ == here.best_score_
+    compared = [name for name in here.cv_results_ if not name.endswith("_time")]
+    assert len(compared) > 12
+    for name in compared:
+        numpy.testing.assert_array_equal(there.cv_results_[name], here.cv_results_[name], strict=True, err_msg=name)
+
+
+def test_a_forest_gives_the_same_to_the_last_bit(engine: Client, digits: tuple[Any, Any]) -> None:
+    def forest(n_jobs: int) -> Any:
+        return RandomForestClassifier(20, random_state=0, n_jobs=n_jobs).fit(*digits)
+
+    there, here = forest(-1), forest(1)
+    numpy.testing.assert_array_equal(there.predict_proba(digits[0]), here.predict_proba(digits[0]), strict=True)
+    numpy.testing.assert_array_equal(there.feature_importances_, here.feature_importances_, strict=True)
+
+
+# ------------------------------------------------------------------------------------------------- where it runs
+
+
+@pytest.mark.parametrize("n_jobs", [None, -1, 2, 7])
+def test_any_number_of_jobs_goes_to_the_workers(engine: Client, n_jobs: int | None) -> None:
+    pids = set(Parallel(n_jobs=n_jobs)(delayed(os.getpid)() for _ in range(40)))
+    assert pids <= _pids(engine)
+
+
+def test_one_job_stays_here(engine: Client) -> None:
+    assert set(Parallel(n_jobs=1)(delayed(os.getpid)() for _ in range(3))) == {os.getpid()}
+
+
+def test_no_jobs_make_no_sense(engine: Client) -> None:
+    with pytest.raises(ValueError, match="n_jobs == 0 in Parallel has no meaning"):
+        Parallel(n_jobs=0)(delayed(abs)(number) for number in range(3))
+
+
+def _inner() -> tuple[int, set[int]]:
+    inner = Parallel(n_jobs=-1)(delayed(os.getpid)() for _ in range(4))
+    return os.getpid(), set(inner)
+
+
+def test_a_nested_call_stays_in_its_worker(engine: Client) -> None:
+    for pid, inner in Parallel()(delayed(_inner)() for _ in range(4)):
+        assert pid in _pids(engine)
+        assert inner == {pid}
+
+
+def test_calls_while_dispatching(engine: Client) -> None:
+    """A generator of tasks that itself makes Parallel calls, on the caller's thread and on the settling one."""
+    large = numpy.ones(50_000)
+
+    def tasks() -> Iterator[Any]:
+        for number in range(12):
+            inner = Parallel()(delayed(abs)(-number) for _ in range(3))
+            yield delayed(_sum)(large, sum(inner))
+
+    assert Parallel()(tasks()) == [50_000 + 3 * number for number in range(12)]
+
+
+def _sum(array: Any, number: float) -> float:
+    return float(array.sum()) + number
+
+
+def test_threads_of_the_user(client: Client) -> None:
+    results: dict[int, Any] = {}
+
+    def work(number: int) -> None:
+        with _engine(client):
+            data = numpy.full(50_000, float(number))
+            results[number] = Parallel()(delayed(_sum)(data, add) for add in range(10))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert results == {number: [50_000 * number + add for add in range(10)] for number in range(4)}
+
+
+def test_one_parallel_object_serves_many_calls(engine: Client) -> None:
+    with Parallel() as parallel:
+        for number in range(5):
+            assert parallel(delayed(_sum)(numpy.zeros(3), number) for _ in range(3)) == [number] * 3
+
+
+@pytest.mark.parametrize("return_as", ["generator", "generator_unordered"])
+def test_results_one_by_one(engine: Client, return_as: str) -> None:
+    results = Parallel(return_as=return_as)(delayed(abs)(-number) for number in range(20))
+    assert sorted(results) == list(range(20))
+
+
+# ------------------------------------------------------------------------------------------------- what goes wrong
+
+
+class Locked:
+    """Can't be pickled."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+class Odd(Exception):
+    """Pickles well and can't be read back."""
+
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+def _identity(value: Any) -> Any:
+    return value
+
+
+def _lock() -> Any:
+    return threading.Lock()
+
+
+def _odd() -> NoReturn:
+    raise Odd("a", "b")
+
+
+def _key_error() -> NoReturn:
+    raise KeyError("deep")
+
+
+def _exit() -> NoReturn:
+    os._exit(3)
+
+
+def _leave() -> NoReturn:
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize(
+    ("task", "kind", "text"),
+    [
+        (delayed(_identity)(Locked()), TypeError, "cannot pickle '_thread.lock' object"),
+        (delayed(_lock)(), TypeError, "cannot pickle '_thread.lock' object"),
+        (delayed(_odd)(), RuntimeError, "Odd: a and b"),
+        (delayed(_key_error)(), KeyError, "'deep'"),
+        (delayed(_leave)(), SystemExit, "3"),
+    ],
+    ids=["argument", "result", "exception", "KeyError", "SystemExit"],
+)
+@pytest.mark.parametrize("place", [0, 15, 29])
+def test_a_call_that_fails_ends_in_its_error(
+    engine: Client, task: Any, kind: type[BaseException], text: str, place: int
+) -> None:
+    tasks = [delayed(abs)(number) for number in range(30)]
+    tasks[place] = task
+    with pytest.raises(kind) as caught:
+        Parallel()(tasks)
+    assert text in str(caught.value)
+    _usable(engine)
+
+
+def test_the_remote_traceback_is_the_cause(engine: Client) -> None:
+    with pytest.raises(KeyError) as caught:
+        Parallel()(delayed(_key_error)() for _ in range(3))
+    cause = caught.value.__cause__
+    assert isinstance(cause, RemoteTraceback)
+    assert 'raise KeyError("deep")' in str(cause)
+    assert "in _key_error" in str(cause)
+
+
+@pytest.mark.timeout(150)
+def test_a_task_that_ends_its_worker_ends_in_an_error(engine: Client) -> None:
+    with pytest.raises(WorkersLost) as caught:
+        Parallel()(delayed(_exit)() for _ in range(2))
+    assert str(caught.value) == (
+        "`exit` ended 2 workers: it needs more memory than they have, or it crashes; give workers more with "
+        "`--worker-memory`, or try this fit on its own"
+    )
+    engine.wait_for_workers(2, timeout=30)
+    _usable(engine)
+
+
+def _tasks_that_raise(number: int) -> Iterator[Any]:
+    for done in range(number):
+        yield delayed(abs)(done)
+    raise LookupError("the generator itself")
+
+
+@pytest.mark.parametrize("number", [0, 3, 60])
+def test_a_generator_that_raises(engine: Client, number: int) -> None:
+    with pytest.raises(LookupError, match="the generator itself"):
+        Parallel()(_tasks_that_raise(number))
+    _usable(engine)
+
+
+def test_a_timeout(engine: Client) -> None:
+    with pytest.raises(multiprocessing.TimeoutError):
+        Parallel(timeout=0.2)(delayed(time.sleep)(2) for _ in range(2))
+
+
+def _touch(folder: str, number: int) -> None:
+    time.sleep(0.2)
+    (Path(folder) / str(number)).touch()
+
+
+def test_after_an_error_the_others_are_taken_back(engine: Client, tmp_path: Path) -> None:
+    tasks = [delayed(_key_error)(), *(delayed(_touch)(str(tmp_path), number) for number in range(40))]
+    with pytest.raises(KeyError):
+        Parallel(pre_dispatch="all", batch_size=1)(tasks)
+    _usable(engine)
+    done = len(list(tmp_path.iterdir()))
+    time.sleep(1)
+    assert len(list(tmp_path.iterdir())) == done < 20
+
+
+# ------------------------------------------------------------------------------------------------- workers that go
+
+
+def _slow(folder: str, number: int) -> int:
+    (Path(folder) / f"{os.getpid()}").touch()
+    time.sleep(0.4)
+    return number
+
+
+def _soon(condition: Callable[[], Any], seconds: float = 30) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError("it did not come")
+
+
+def test_a_worker_killed_in_mid_task(engine: Client, tmp_path: Path) -> None:
+    def kill() -> None:
+        first = _soon(lambda: next(tmp_path.iterdir(), None))
+        os.kill(int(first.name), signal.SIGKILL)
+        killed.append(int(first.name))
+
+    killed: list[int] = []
+    killer = threading.Thread(target=kill)
+    killer.start()
+    results = Parallel(pre_dispatch="all", batch_size=1)(delayed(_slow)(str(tmp_path), n) for n in range(12))
+    killer.join(10)
+    assert results == list(range(12))
+    assert len({path.name for path in tmp_path.iterdir()} - {str(killed[0])}) >= 1
+
+
+def _slow_sum(array: Any, folder: str, number: int) -> float:
+    (Path(folder) / f"{number}").touch()
+    time.sleep(0.3)
+    return float(array[number])
+
+
+def _holders(client: Client) -> list[str]:
+    """The workers that hold data shared by the engine."""
+    return [address for key, who in client.who_has().items() if key.startswith("ndarray") for address in who]
+
+
+def test_the_worker_that_holds_the_data_is_killed(engine: Client, tmp_path: Path) -> None:
+    X = numpy.arange(200_000.0)
+    pids = engine.run(os.getpid)
+
+    def kill() -> None:
+        _soon(lambda: next(tmp_path.iterdir(), None))
+        for address in set(_holders(engine)):
+            os.kill(pids[address], signal.SIGKILL)
+            killed.append(address)
+
+    killed: list[str] = []
+    killer = threading.Thread(target=kill)
+    killer.start()
+    results = Parallel(pre_dispatch="all", batch_size=1)(delayed(_slow_sum)(X, str(tmp_path), n) for n in range(12))
+    killer.join(10)
+    assert results == [float(number) for number in range(12)]
+    assert killed
+
+
+def test_the_data_is_sent_again_when_its_workers_died_between_calls(engine: Client) -> None:
+    X = numpy.arange(200_000.0)
+    assert Parallel()(delayed(_sum)(X, 0) for _ in range(4)) == [X.sum()] * 4
+    for pid in _pids(engine):
+        os.kill(pid, signal.SIGKILL)
+    assert Parallel()(delayed(_sum)(X, 0) for _ in range(4)) == [X.sum()] * 4
+
+
+# ------------------------------------------------------------------------------------------------- shipped once
+
+
+def _shared_bytes(client: Client) -> int:
+    """What of the engine's data is in the cluster, each key counted once."""
+
+    def nbytes(dask_scheduler: Any) -> int:
+        return sum(task.nbytes for key, task in dask_scheduler.tasks.items() if str(key).startswith("ndarray"))
+
+    return int(client.run_on_scheduler(nbytes))
+
+
+def _address(array: Any) -> tuple[int, int]:
+    return os.getpid(), array.__array_interface__["data"][0]
+
+
+def test_data_is_shipped_once_and_shared_in_memory(engine: Client) -> None:
+    X = numpy.random.default_rng(0).random(500_000)
+    before = _shared_bytes(engine)
+    seen = set()
+    for pause in (0, 3, 0):
+        time.sleep(pause)
+        places = Parallel(batch_size=1)(delayed(_address)(array) for array in (X, X.copy(), X[:], X) for _ in range(5))
+        seen |= set(places)
+    assert len(seen) == len({pid for pid, _ in seen})  # one piece of memory a worker, in all calls
+    assert _shared_bytes(engine) - before == X.nbytes
+
+
+def test_data_changed_between_calls_is_seen(engine: Client) -> None:
+    X = numpy.ones(100_000)
+    assert Parallel()(delayed(_sum)(X, 0) for _ in range(4)) == [100_000.0] * 4
+    X *= 2
+    assert Parallel()(delayed(_sum)(X, 0) for _ in range(4)) == [200_000.0] * 4
+
+
+def _write(array: Any) -> None:
+    array[0] = 7
+
+
+def test_a_task_can_not_change_what_others_see(engine: Client) -> None:
+    X = numpy.zeros(100_000)
+    with pytest.raises(ValueError, match="read-only"):
+        Parallel()(delayed(_write)(X) for _ in range(2))
+    assert X[0] == 0
+
+
+# ------------------------------------------------------------------------------------------------- how wide
+
+
+def test_more_is_dispatched_than_the_workers_there_can_take(client: Client, tmp_path: Path) -> None:
+    """So that the scaling loop sees what the workers to come can do."""
+
+    def demand(dask_scheduler: Any) -> int:
+        return sum(1 for key in dask_scheduler.tasks if str(key).startswith("slow"))
+
+    seen: list[bool] = []
+
+    def look() -> None:
+        seen.append(_soon(lambda: int(client.run_on_scheduler(demand)) > 4))
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    with _engine(client, width=8):
+        assert joblib.effective_n_jobs(-1) == 8
+        Parallel(batch_size=1)(delayed(_slow)(str(tmp_path), number) for number in range(16))
+    looker.join(10)
+    assert seen == [True]
+
+
+def test_the_width_is_at_least_two(client: Client) -> None:
+    """A width of 1 would run in the caller's process."""
+    for width, effective in [(None, 2), (1, 2), (5, 5)]:
+        with _engine(client, width=width):
+            assert joblib.effective_n_jobs(-1) == effective
+            assert joblib.effective_n_jobs(1) == 1
+
+
+@pytest.mark.parametrize("argument", [3, numpy.ones(50_000)], ids=["small", "shared"])
+def test_no_worker_at_all_ends_in_an_error(argument: Any) -> None:
+    with (
+        _cluster(0) as empty,
+        Client(empty, set_as_default=False) as client,
+    ):
+        began = time.monotonic()
+        with _engine(client, wait_for_workers=1.0), pytest.raises(WorkersLost, match="no worker came within 1 s"):
+            Parallel()(delayed(_identity)(argument) for _ in range(3))
+        assert time.monotonic() - began < 10
+
+
+def test_workers_that_come_later_are_used() -> None:
+    with (
+        _cluster(0) as late,
+        Client(late, set_as_default=False) as client,
+    ):
+        timer = threading.Timer(1, late.scale, [1])
+        timer.start()
+        with _engine(client, width=4):
+            assert os.getpid() not in set(Parallel()(delayed(os.getpid)() for _ in range(4)))
+        timer.join()
+
+
+@pytest.mark.timeout(60)
+def test_a_scheduler_that_is_gone_ends_in_an_error() -> None:
+    with (
+        _cluster(1) as lost,
+        Client(lost, set_as_default=False, timeout=3) as client,
+    ):
+        timer = threading.Timer(1.5, lost.close)
+        timer.start()
+        with _engine(client, wait_for_workers=5), pytest.raises(Exception, match=r"lost|closed|cancelled|no worker"):
+            Parallel()(delayed(time.sleep)(20) for _ in range(3))
+        timer.join()
+
+
+def test_without_a_client_the_error_says_what_to_do() -> None:
+    with pytest.raises(
+        ValueError, match=r'the joblib backend "skjob" needs a Dask client: use `with skjob.cluster\(\)'
+    ):
+        SkjobBackend()
