@@ -7,7 +7,14 @@ import pytest
 from skjob import errors
 from skjob.errors import INTERNAL_FAULT, INTERRUPTED, TERMINATED, ConfigError, SkjobError
 
-KINDS = sorted(SkjobError.__subclasses__(), key=lambda kind: kind.exit_code)
+KINDS = sorted(
+    (
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, SkjobError) and kind is not SkjobError
+    ),
+    key=lambda kind: kind.exit_code,
+)
 
 
 def test_each_error_has_an_exit_status_of_its_own() -> None:
