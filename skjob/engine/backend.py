@@ -327,10 +327,15 @@ class _Call:
         if batch.remote.status == "error":
             self._fail(number, batch, _explained(batch.remote.exception(), batch.label))
         else:  # cancelled or lost: data that it needs went away with its worker
-            self._again(number, batch, WorkersLost("its data was lost with a worker"))
+            lost = f"`{batch.label}` can't be finished: its data was lost with workers, {MOST_TRIES} times"
+            self._again(number, batch, WorkersLost(lost))
 
     def _again(self, number: int, batch: _Batch, cause: BaseException) -> None:
-        if batch.tries >= MOST_TRIES or not self._reconnected():
+        if not self._reconnected():
+            cause = WorkersLost(f"`{batch.label}` can't be finished: the connection to the scheduler is lost")
+            self._fail(number, batch, cause)
+            return
+        if batch.tries >= MOST_TRIES:
             self._fail(number, batch, _explained(cause, batch.label))
             return
         try:

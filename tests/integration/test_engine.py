@@ -486,7 +486,10 @@ def test_a_scheduler_that_is_gone_ends_in_an_error() -> None:
     ):
         timer = threading.Timer(1.5, lost.close)
         timer.start()
-        with _engine(client, wait_for_workers=5), pytest.raises(Exception, match=r"lost|closed|cancelled|no worker"):
+        with (
+            _engine(client, wait_for_workers=5),
+            pytest.raises(WorkersLost, match="the connection to the scheduler is lost"),
+        ):
             Parallel()(delayed(time.sleep)(20) for _ in range(3))
         timer.join()
 
