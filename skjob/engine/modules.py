@@ -75,7 +75,7 @@ def archive(root: Path) -> bytes:
         for count, file in enumerate(source_files(root)):
             if count == MOST_FILES:
                 break  # a home folder, not a project: what the script imports still travels by value
-            target.writestr(zipfile.ZipInfo(str(file)), (root / file).read_bytes())
+            target.writestr(zipfile.ZipInfo(str(file)), (root / file).read_bytes(), zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
 
 

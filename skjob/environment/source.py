@@ -29,4 +29,4 @@ def _add(archive: zipfile.ZipFile, folder: Traversable, name: str) -> None:
         if item.is_dir() and item.name != "__pycache__":
             _add(archive, item, f"{name}/{item.name}")
         elif item.name.endswith(".py"):
-            archive.writestr(zipfile.ZipInfo(f"{name}/{item.name}"), item.read_bytes())
+            archive.writestr(zipfile.ZipInfo(f"{name}/{item.name}"), item.read_bytes(), zipfile.ZIP_DEFLATED)

@@ -73,6 +73,11 @@ def test_an_archive_is_its_content_and_no_times(tmp_path: Path) -> None:
     assert archive(tmp_path) != first
 
 
+def test_an_archive_is_compressed(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1\n" * 10_000)
+    assert len(archive(tmp_path)) < 1000
+
+
 def test_a_home_folder_is_not_sent_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(modules, "MOST_FILES", 3)
     _write(tmp_path, *(f"m{number}.py" for number in range(9)))
