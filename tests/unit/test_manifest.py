@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -119,7 +120,7 @@ SCHEDULER: dict[str, Any] = {
     ],
     "env": _environment("/skjob/run/skjob.zip"),
     "ports": [{"name": "tcp-comm", "containerPort": 8786}],
-    "resources": {"requests": {"cpu": "50m", "memory": "1Gi"}, "limits": {"memory": "1Gi"}},
+    "resources": {"requests": {"cpu": "50m", "memory": "1073741824"}, "limits": {"memory": "1073741824"}},
     "securityContext": CONTAINER,
     "volumeMounts": MOUNTS,
 }  # fmt: skip
@@ -295,6 +296,13 @@ def test_a_cluster_that_installs(pip_files: dict[str, bytes]) -> None:
 def test_the_first_workers(workers: tuple[int, int], replicas: int) -> None:
     cluster = dask_cluster(NAMES, "team", _plan(workers=workers), None)
     assert cluster["spec"]["worker"]["replicas"] == replicas
+
+
+@pytest.mark.parametrize(("worker", "scheduler"), [(2**28, 2**30), (2**30, 2**30), (2**33, 2**33)])
+def test_what_fits_a_worker_fits_through_the_scheduler(worker: int, scheduler: int) -> None:
+    plan = replace(_plan(), size=WorkerSize(cpu=1, memory=worker, threads=1))
+    pod = dask_cluster(NAMES, "team", plan, None)["spec"]["scheduler"]["spec"]
+    assert pod["containers"][0]["resources"]["limits"] == {"memory": str(scheduler)}
 
 
 def _pods() -> Iterator[tuple[str, dict[str, Any]]]:
