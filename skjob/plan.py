@@ -92,7 +92,7 @@ def make_plan(settings: Settings, place: Place, reason: str, machine: Machine, p
         size=size,
         image=settings.image or default_image(python_minor),
         install=settings.image is None,
-        start_timeout=settings.start_timeout,
+        start_timeout=min(settings.start_timeout, settings.max_time or settings.start_timeout),
         max_time=settings.max_time,
         grace=settings.grace,
         keep_time=settings.keep_time,

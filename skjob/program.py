@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
-from skjob.errors import ConfigError, SkjobError
+from skjob.errors import ConfigError, SkjobError, StartError
 
 FAILURE_FILE = "failure.json"
 CONNECT_TIMEOUT = 30
@@ -59,9 +60,12 @@ def check_script(path: Path) -> None:
     if path.is_dir():
         raise ConfigError(f"`{path}` is a folder", "name the script to run in it")
     try:
-        compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the run itself will show them
+            compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
     except SyntaxError as error:
-        place = f"{path}:{error.lineno}:{error.offset}"
+        # Without a place, or with one before the first column, where the file as a whole is the matter.
+        place = ":".join([str(path), *(str(n) for n in (error.lineno, error.offset) if n is not None and n > 0)])
         raise ConfigError(
             f"`{place}` is not valid Python: {error.msg}", "mend the script; nothing was started"
         ) from error
@@ -81,8 +85,14 @@ class Program:
         os.close(read_end)
 
     def begin(self, assignment: Assignment) -> None:
-        """Let the program run."""
-        os.write(self._life_line, (json.dumps(asdict(assignment)) + "\n").encode())
+        """Let the program run. Raises StartError where its process is gone."""
+        try:
+            os.write(self._life_line, (json.dumps(asdict(assignment)) + "\n").encode())
+        except BrokenPipeError as error:
+            raise StartError(
+                f"the program's process ended before it began, with status {self.wait(1)}",
+                "what it wrote above says why",
+            ) from error
 
     def wait(self, seconds: float) -> int | None:
         """The exit status as a shell gives it, 128 + n after signal n, or None while it runs."""
@@ -137,16 +147,19 @@ def failure(folder: Path) -> str | None:
 
 def main() -> None:
     """Wait for the assignment, connect, run."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # before there is a program, Ctrl-C is for the parent
     life_line = os.fdopen(int(sys.argv[1]), "rb", buffering=0)
     os.set_inheritable(life_line.fileno(), False)
     _import_ahead()
     line = life_line.readline()
     if not line:
         os._exit(0)  # the cluster did not come; the parent has said why
-    _end_with_parent(life_line)
     told = json.loads(line)
     assignment = Assignment(**{**told, "arguments": tuple(told["arguments"])})
-    _connect(assignment)
+    _end_with_parent(life_line, Path(assignment.folder))
+    with _as_python_ends(assignment):
+        _connect(assignment)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if assignment.declared:
         _run_declared(assignment)
     else:
@@ -161,9 +174,10 @@ def _import_ahead() -> None:
     import skjob.engine.modules  # noqa: F401
 
 
-def _end_with_parent(life_line: Any) -> None:
+def _end_with_parent(life_line: Any, private: Path) -> None:
     def watch() -> None:
         life_line.read()
+        shutil.rmtree(private, ignore_errors=True)  # of a parent that was killed, nobody else would
         print("\nskjob has ended, and this program with it", file=sys.stderr)
         os.kill(os.getpid(), signal.SIGTERM)
         threading.Event().wait(INTERRUPT_GRACE)
@@ -187,7 +201,10 @@ def _connect(assignment: Assignment) -> None:
     config.set({**tls.dask_config(), "scheduler-address": assignment.address})
     # The parent has judged the versions; distributed would warn of every difference at every connection.
     warnings.simplefilter("ignore", VersionMismatchWarning)
-    client = Client(assignment.address, security=tls.security(), timeout=CONNECT_TIMEOUT, set_as_default=True)
+    try:
+        client = Client(assignment.address, security=tls.security(), timeout=CONNECT_TIMEOUT, set_as_default=True)
+    except (OSError, TimeoutError) as error:
+        raise StartError(f"the scheduler does not answer the program: {error}", "run it again") from error
     root = Path(assignment.path).resolve().parent
     client.register_plugin(LocalModules(archive(root)))
     arguments = {

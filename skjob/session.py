@@ -30,7 +30,9 @@ from skjob.environment.versions import check_versions
 from skjob.errors import (
     INTERNAL_FAULT,
     AccessError,
+    CleanupFailed,
     ClusterLost,
+    ConfigError,
     DeadlineError,
     ForbiddenError,
     OperatorError,
@@ -48,6 +50,10 @@ if TYPE_CHECKING:
 Tell = Callable[[Event], None]
 POLL = 0.1
 CONNECT_TIMEOUT = 30
+LEAST_PATIENCE = 30.0
+"""Seconds without a word from scheduler or API that any run survives; half the grace, where that is longer."""
+UNSEEN = 5.0
+"""Seconds without a word from the scheduler after which a program that fails has failed for that."""
 
 
 class Stopped(BaseException):
@@ -68,29 +74,48 @@ class Ground:
     api: Api | None = None
 
 
-def run(job: JobSpec, layers: Sequence[Layer], *, keep: bool, tell: Tell, folder: Path) -> Record:
-    """Run a program on a cluster and take everything down again.
+def run(
+    job: JobSpec, layers: Sequence[Layer], *, keep: bool, tell: Tell, ended: Callable[[Record], None], folder: Path
+) -> int:
+    """Run a program on a cluster and take everything down again; the exit status.
+
+    `ended` gets the record of a run that had one, however it ended.
 
     Raises:
-        SkjobError: the run could not begin, or its cluster was lost. The record, if there is one yet, has the cause.
+        SkjobError: the run could not begin, or its cluster was lost, or not all of it could be removed.
     """
     check(job)
     recorder = Recorder(new_run_id(), str(job.path), job.arguments, folder, tell)
-    with Signals() as signals, ExitStack() as stack:
-        try:
-            code = _run(job, layers, recorder, stack, signals, keep=keep)
-            recorder.end("succeeded" if code == 0 else "failed", code, None)
-        except Stopped as stopped:
-            recorder.end("stopped", 128 + stopped.number, f"stopped by {signal.Signals(stopped.number).name}")
-        except SkjobError as error:
-            recorder.end("error", error.exit_code, error.message)
-            raise
-        except Exception as error:
-            recorder.end("error", INTERNAL_FAULT, f"{type(error).__name__}: {error}")
-            raise
-        finally:
-            _release(stack, recorder, signals)
-    return recorder.record
+    recorder.begin()
+    outcome = recorder.record.outcome
+    try:
+        with Signals() as signals:
+            try:
+                _run_and_release(job, layers, recorder, signals, keep=keep)
+            except Stopped as stopped:
+                recorder.end("stopped", 128 + stopped.number, f"stopped by {signal.Signals(stopped.number).name}")
+    finally:
+        ended(recorder.record)
+    return outcome.exit_code or 0
+
+
+def _run_and_release(
+    job: JobSpec, layers: Sequence[Layer], recorder: Recorder, signals: Signals, *, keep: bool
+) -> None:
+    stack = ExitStack()
+    try:
+        code = _run(job, layers, recorder, stack, signals, keep=keep)
+        recorder.end("succeeded" if code == 0 else "failed", code, None)
+    except Stopped as stopped:
+        recorder.end("stopped", 128 + stopped.number, f"stopped by {signal.Signals(stopped.number).name}")
+    except SkjobError as error:
+        recorder.end("error", error.exit_code, error.message)
+        raise
+    except Exception as error:
+        recorder.end("error", INTERNAL_FAULT, f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        _release(stack, recorder, signals)
 
 
 def check(job: JobSpec) -> None:
@@ -106,11 +131,14 @@ def check(job: JobSpec) -> None:
 def _run(
     job: JobSpec, layers: Sequence[Layer], recorder: Recorder, stack: ExitStack, signals: Signals, *, keep: bool
 ) -> int:
+    began = time.monotonic()
     ground = find_ground(layers)
     plan = make_plan(ground.settings, ground.place, ground.reason, this_machine(), python_minor())
     recorder.record.place, recorder.record.why = plan.place, plan.why
     recorder.note(plan.why)
-    deadline = time.monotonic() + plan.max_time if plan.max_time is not None else None
+    if keep and plan.place is Place.LOCAL:
+        raise ConfigError("`--keep` needs a cluster that outlives skjob", f"leave it out: {plan.why}")
+    deadline = None if plan.max_time is None else began + plan.max_time
 
     private = Path(stack.enter_context(_private_folder()))
     program = Program()  # imports while the cluster starts
@@ -118,16 +146,18 @@ def _run(
     cluster = make_cluster(job, recorder.record.run_id, plan, ground, private, recorder.note, keep=keep)
     stack.callback(_Closing(cluster, recorder, signals))
     recorder.record.cluster = {"name": cluster.name, "workers": str(plan.workers), "image": plan.image}
-    with recorder.step("start the scheduler"):
-        cluster.start()
-    with recorder.step("connect"):
-        client = stack.enter_context(connect(cluster))
-    with recorder.step("wait for the first worker"):
-        recorder.workers(wait_for_workers(cluster, client, 1, plan.start_timeout, recorder.note))
-        for note in check_versions(client.get_versions()):
-            recorder.note(note)
+    with _within(deadline, plan.max_time):
+        with recorder.step("start the scheduler"):
+            cluster.start()
+        with recorder.step("connect"):
+            client = stack.enter_context(connect(cluster))
+        with recorder.step("wait for the first worker"):
+            recorder.workers(wait_for_workers(cluster, client, 1, plan.start_timeout, recorder.note))
+            for note in check_versions(client.get_versions()):
+                recorder.note(note)
 
-    watch = stack.enter_context(_watched(cluster, client, plan, recorder.workers, recorder.progress, recorder.note))
+    watch = _Watch(cluster.name)
+    stack.enter_context(_watched(cluster, client, plan, recorder.workers, recorder.progress, recorder.note, watch))
     program.begin(
         Assignment(
             path=str(job.path),
@@ -154,6 +184,21 @@ def _run(
     return code
 
 
+@contextmanager
+def _within(deadline: float | None, max_time: float | None) -> Iterator[None]:
+    """A start that fails after `--max-time` has failed because of it: each of its waits is no longer than that."""
+    try:
+        yield
+    except StartError as error:
+        if deadline is not None and time.monotonic() > deadline:
+            raise _too_late(max_time) from error
+        raise
+
+
+def _too_late(max_time: float | None) -> DeadlineError:
+    return DeadlineError(f"the run has reached `--max-time`, {max_time:.0f} s", "give it more, or more workers")
+
+
 def supervise(program: Program, watch: _Watch, deadline: float | None, max_time: float | None) -> int:
     """Wait until the program has ended; its exit status.
 
@@ -164,11 +209,14 @@ def supervise(program: Program, watch: _Watch, deadline: float | None, max_time:
     while True:
         code = program.wait(POLL)
         if code is not None:
+            # A program that ends because its cluster is gone may notice that sooner than we do.
+            if code != 0 and watch.unseen_for() > UNSEEN:
+                raise watch.gone()
             return code
         if watch.lost is not None:
             raise watch.lost
         if deadline is not None and time.monotonic() > deadline:
-            raise DeadlineError(f"the run has reached `--max-time`, {max_time:.0f} s", "give it more, or more workers")
+            raise _too_late(max_time)
 
 
 @contextmanager
@@ -179,7 +227,6 @@ def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: 
     Dask client.
     """
     import joblib
-    from distributed import Client
 
     from skjob.engine.backend import SkjobBackend
     from skjob.engine.modules import LocalModules, archive
@@ -195,16 +242,14 @@ def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: 
             cluster = _kept_cluster(name, ground, plan, private, note)
         stack.callback(cluster.close)
         cluster.start()
-        with _quiet_about_versions():
-            client = stack.enter_context(
-                Client(cluster.address, security=cluster.tls.security(), timeout=CONNECT_TIMEOUT)
-            )
+        client = stack.enter_context(connect(cluster, default=True))
         wait_for_workers(cluster, client, 1, plan.start_timeout, note)
         for difference in check_versions(client.get_versions()):
             note(difference)
         client.register_plugin(LocalModules(archive(job.root)))
         if name is None:
-            stack.enter_context(_watched(cluster, client, plan, lambda _: None, lambda _: None, note))
+            watch = _Watch(cluster.name, told=note)
+            stack.enter_context(_watched(cluster, client, plan, lambda _: None, lambda _: None, note, watch))
         backend = SkjobBackend(client, None if name else plan.width, job.root, plan.start_timeout)
         stack.enter_context(joblib.parallel_config(backend=backend, n_jobs=-1))
         yield client
@@ -279,14 +324,14 @@ def make_cluster(
 
 
 @contextmanager
-def connect(cluster: Cluster) -> Iterator[Any]:
-    """A client of the cluster's scheduler for the parent's own use."""
+def connect(cluster: Cluster, *, default: bool = False) -> Iterator[Any]:
+    """A client of the cluster's scheduler; with `default`, the one that this process's programs find."""
     from distributed import Client
 
     security = cluster.tls.security()
     try:
         with _quiet_about_versions():
-            client = Client(cluster.address, security=security, timeout=CONNECT_TIMEOUT, set_as_default=False)
+            client = Client(cluster.address, security=security, timeout=CONNECT_TIMEOUT, set_as_default=default)
     except (OSError, TimeoutError) as error:
         raise StartError(
             f"the scheduler of `{cluster.name}` does not answer: {error}", "see its log with `-v`"
@@ -318,9 +363,11 @@ def wait_for_workers(
     """
     deadline = time.monotonic() + timeout
     last_look = 0.0
+    connected = 0
     problems: list[str] = []
     while True:
-        connected = len(client.ncores())
+        with suppress(OSError):  # a connection that breaks is made again
+            connected = len(client.ncores())
         if connected >= number:
             return WorkerCounts(cluster.asked(), cluster.running(), connected)
         if time.monotonic() - last_look > 0.5:
@@ -363,21 +410,26 @@ def _private_folder() -> Iterator[Path]:
 
 
 class _Watch:
-    """What the scaling loop has seen: `lost` is set when the cluster can't carry the run any more."""
+    """What the scaling loop has seen: `lost` is set, and `told`, when the cluster can't carry the run any more."""
 
-    def __init__(self, cluster_name: str) -> None:
+    def __init__(self, cluster_name: str, told: Callable[[str], None] = lambda _: None) -> None:
         self._name = cluster_name
+        self._told = told
         self.lost: SkjobError | None = None
+        self.unseen_for: Callable[[], float] = lambda: 0.0
 
     def lose(self, error: Exception) -> None:
         """Called by the loop as it ends."""
-        if isinstance(error, SkjobError):
-            self.lost = error
-        else:
-            self.lost = ClusterLost(
-                f"the scheduler of `{self._name}` is gone: {type(error).__name__}: {error}",
-                "run it again; `skjob doctor` looks for causes in the cluster",
-            )
+        self.lost = error if isinstance(error, ClusterLost) else self.gone(error)
+        self._told(self.lost.message)
+
+    def gone(self, error: Exception | None = None) -> ClusterLost:
+        """The error for a scheduler that does not answer."""
+        cause = f": {type(error).__name__}: {error}" if error else ""
+        return ClusterLost(
+            f"the scheduler of `{self._name}` is gone{cause}",
+            "run it again; `skjob doctor` looks for causes in the cluster",
+        )
 
 
 @contextmanager
@@ -388,18 +440,20 @@ def _watched(
     observe: Callable[[WorkerCounts], None],
     progress: Callable[[Progress], None],
     complain: Callable[[str], None],
+    watch: _Watch,
 ) -> Iterator[_Watch]:
-    watch = _Watch(cluster.name)
     loop = ScalingLoop(
         cluster,
         client,
         plan.workers,
         plan.size.threads,
+        patience=max(LEAST_PATIENCE, plan.grace / 2),
         observe=observe,
         progress=progress,
         complain=complain,
         lost=watch.lose,
     )
+    watch.unseen_for = loop.unseen_for
     loop.start()
     try:
         yield watch
@@ -416,8 +470,8 @@ class _Closing:
         self._signals = signals
 
     def __call__(self) -> None:
-        if self._recorder.record.outcome.status == "error" or self._recorder.record.outcome.exit_code:
-            with suppress(Exception):
+        if self._recorder.record.outcome.status in ("error", "failed") and not self._signals.hurried:
+            with suppress(Exception):  # the API may be the very thing that failed
                 self._recorder.record.logs = self._cluster.logs()
         with self._recorder.step("remove the cluster"):
             self._cluster.close(hurried=lambda: self._signals.hurried)
@@ -426,14 +480,16 @@ class _Closing:
 def _release(stack: ExitStack, recorder: Recorder, signals: Signals) -> None:
     """Undo everything, in reverse. The first error of the run leads; what clean-up could not do is added to it."""
     signals.note_only()
+    outcome = recorder.record.outcome
     try:
         stack.close()
-    except SkjobError as error:
-        recorder.record.outcome.cleanup = error.message
-        if recorder.record.outcome.status == "succeeded":
-            recorder.end("error", error.exit_code, error.message)
-            raise
-        recorder.note(f"{error.message}; {error.hint}")
+    except Exception as error:
+        failed = error if isinstance(error, SkjobError) else CleanupFailed(f"{type(error).__name__}: {error}")
+        outcome.cleanup = failed.message
+        recorder.note(f"{failed.message}; {failed.hint}")
+        if outcome.status == "succeeded":
+            recorder.end("error", CleanupFailed.exit_code, failed.message)
+            raise CleanupFailed(failed.message, failed.hint) from error
     finally:
         recorder.save()
 
@@ -463,7 +519,10 @@ class Signals:
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._receive) for number in self.NUMBERS}
+            for number in self.NUMBERS:
+                # What is ignored stays so: `nohup` ignores SIGHUP for those it starts.
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -38,7 +38,7 @@ def run(
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the cluster; print how to use and remove it.")] = False,
     json: Annotated[
-        bool, typer.Option("--json", help="Report on stderr as JSON lines; the last is the run record.")
+        bool, typer.Option("--json", help="Report on stderr as JSON lines; the run's record is one of them.")
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the cluster's logs when a run fails.")] = False,
 ) -> None:
@@ -61,17 +61,18 @@ def run(
         "max_time": max_time,
         "grace": grace,
     }
-    layers = [config.flags(given), config.environment(os.environ), config.project(Path.cwd())]
-    settings = config.resolve(layers)
-    if keep and settings.on is Place.LOCAL:
-        raise ConfigError("`--keep` needs a cluster that outlives skjob", "leave out `--on local`")
     reporter = Reporter(json=json, verbose=verbose)
+    folder = Path.cwd()
     try:
-        record = run_job(
-            JobSpec(program, tuple(arguments or ())), layers, keep=keep, tell=reporter.tell, folder=Path.cwd()
-        )
+        layers = [config.flags(given), config.environment(os.environ), config.project(folder)]
+        settings = config.resolve(layers)
+        if keep and settings.on is Place.LOCAL:
+            raise ConfigError("`--keep` needs a cluster that outlives skjob", "leave out `--on local`")
+        job = JobSpec(program, tuple(arguments or ()))
+        code = run_job(job, layers, keep=keep, tell=reporter.tell, ended=reporter.ended, folder=folder)
     except SkjobError as error:
+        if not json:
+            raise
         reporter.failed(error)
-        raise
-    reporter.ended(record)
-    raise typer.Exit(record.outcome.exit_code or 0)
+        code = error.exit_code
+    raise typer.Exit(code)

@@ -32,8 +32,7 @@ class Reporter:
 
     def failed(self, error: SkjobError) -> None:
         """With `--json` an error is a line like any other; people get it from the command's end."""
-        if self._json:
-            self._write(json_format.dumps({"kind": "error", "text": error.message, "hint": error.hint}))
+        self._write(json_format.dumps({"kind": "error", "text": error.message, "hint": error.hint}))
 
     def ended(self, record: Record) -> None:
         """How it ended, and where the record is."""
@@ -41,10 +40,11 @@ class Reporter:
             self._write(json_format.dumps({"kind": "record", "record": asdict(record)}))
             return
         outcome = record.outcome
-        if self._verbose and outcome.exit_code:
+        if self._verbose:
             for source, text in record.logs.items():
                 self._write(f"--- {source}\n{text}")
-        cause = f", {outcome.cause}" if outcome.cause else ""
+        # The cause of an error is told at the command's end, with what to do.
+        cause = f", {outcome.cause}" if outcome.cause and outcome.status != "error" else ""
         self._line(f"{outcome.status}{cause}: {run_file(record.run_id)}")
 
     def _line(self, text: str) -> None:

@@ -48,6 +48,10 @@ _PATHS = {
 }
 
 
+class Unanswered(AccessError):
+    """The API was not reached, or is overloaded: asking again may help."""
+
+
 class NotFound(SkjobError):
     """The object, or its kind, does not exist. Callers that can go on catch it."""
 
@@ -113,8 +117,8 @@ class Api:
         )
         return applied
 
-    def patch(self, kind: str, name: str, namespace: str, patch: Manifest) -> Manifest:
-        """JSON merge patch."""
+    def patch(self, kind: str, name: str, namespace: str, patch: Manifest, *, timeout: float | None = None) -> Manifest:
+        """JSON merge patch. `timeout` is for those who can't wait as long as others for an answer, in seconds."""
         content_type = "application/merge-patch+json"
         path = f"{_path(kind, namespace)}/{name}"
         patched: Manifest = self._request("PATCH", path, body=patch, content_type=content_type)
@@ -176,6 +180,7 @@ class Api:
         query: Sequence[tuple[str, str]] = (),
         content_type: str = "application/json",
         as_text: bool = False,
+        timeout: float | None = None,
     ) -> Any:
         with map_errors(self.context, f"{method.lower()} {path}"):
             response = self._client.call_api(
@@ -190,7 +195,7 @@ class Api:
                     body=body,
                     auth_settings=["BearerToken"],
                 ),
-                _request_timeout=REQUEST_TIMEOUT,
+                _request_timeout=REQUEST_TIMEOUT if timeout is None else (timeout, timeout),
             )
             raw = response.read()
             status = response.status
@@ -199,7 +204,15 @@ class Api:
 
                 raise ApiException(http_resp=response)
         text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
-        return text if as_text else json.loads(text)
+        if as_text:
+            return text
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise Unanswered(
+                f"`{self.context.server}` does not answer as a Kubernetes API does: {_first_line(text)[:80]}",
+                "a proxy in between may be in the way",
+            ) from error
 
 
 def _path(kind: str, namespace: str) -> str:
@@ -275,7 +288,7 @@ def map_errors(context: Context, action: str) -> Iterator[None]:
         raise _refusal(context, action, error) from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
         cause = getattr(error, "reason", None) or error
-        raise AccessError(
+        raise Unanswered(
             f"the Kubernetes API of context `{context.name}` at `{context.server}` does not answer:"
             f" {_first_line(cause)}",
             f"`kubectl --context {context.name} version` should work first; `--on local` runs on this machine",
@@ -297,7 +310,7 @@ def _refusal(context: Context, action: str, error: Any) -> SkjobError:
     kinds = {403: Rejected, 404: NotFound, 409: Conflict, 422: Rejected, 400: Rejected}
     if error.status in kinds:
         return kinds[error.status](message)
-    return AccessError(f"the Kubernetes API answers `{action}` with {error.status}: {message}", "try again later")
+    return Unanswered(f"the Kubernetes API answers `{action}` with {error.status}: {message}", "try again later")
 
 
 def _client(configuration: Any) -> Any:

@@ -195,7 +195,7 @@ def remove(
     """
     removal = _Removal(api, name, namespace, run_id or run_of(api, name, namespace))
     with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="skjob-remove") as pool:
-        removal.request(pool, patience=deadline if wait else 0.0)
+        removal.request(pool, deadline if wait else 0.0, hurried)
         if wait:
             removal.finish(pool, deadline, hurried)
 
@@ -259,19 +259,19 @@ class _Removal:
     namespace: str
     run_id: str
 
-    def request(self, pool: ThreadPoolExecutor, patience: float) -> None:
+    def request(self, pool: ThreadPoolExecutor, patience: float, hurried: Callable[[], bool]) -> None:
         """Ask for the deletion of what owns the rest; ask again for `patience` seconds where the API is away."""
         end = time.monotonic() + patience
         # The DaskCluster would go with its anchor; asked for by itself it goes a second sooner.
-        for future in [pool.submit(self._delete, kind, end) for kind in (ANCHOR_KIND, "DaskCluster")]:
+        for future in [pool.submit(self._delete, kind, end, hurried) for kind in (ANCHOR_KIND, "DaskCluster")]:
             future.result()
 
-    def _delete(self, kind: str, end: float) -> None:
+    def _delete(self, kind: str, end: float, hurried: Callable[[], bool]) -> None:
         while True:
             try:
                 self.api.delete(kind, self.name, self.namespace)
             except AccessError as error:
-                if time.monotonic() >= end:
+                if time.monotonic() >= end or hurried():
                     raise CleanupFailed(
                         f"`{self.name}` could not be removed: {error.message}", self._command([ANCHOR_KIND])
                     ) from error

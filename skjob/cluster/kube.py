@@ -19,13 +19,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from skjob.cluster import inventory, manifest
-from skjob.cluster.api import Api, NotFound, Rejected
+from skjob.cluster.api import Api, Context, NotFound, Rejected, Unanswered
 from skjob.cluster.capacity import largest_fit
 from skjob.cluster.certificates import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Certificates, make_certificates
 from skjob.cluster.diagnose import Cause, diagnose
@@ -33,7 +34,7 @@ from skjob.cluster.names import KEPT_ANNOTATION, RUN_LABEL, RunNames
 from skjob.cluster.permissions import missing
 from skjob.environment.installation import Installation
 from skjob.environment.source import skjob_archive
-from skjob.errors import ClusterLost, ForbiddenError, OperatorError, SkjobError, StartError
+from skjob.errors import ForbiddenError, OperatorError, StartError
 from skjob.plan import Plan
 
 OPERATOR_TIMEOUT = 20.0
@@ -45,6 +46,9 @@ LISTEN_TIMEOUT = 60.0
 POLL = 0.1
 DIAGNOSE_EVERY = 0.5
 LOG_LINES = 40
+LOG_TIMEOUT = 5.0
+API_PATIENCE = 15.0
+"""Seconds without an answer of the API that a start survives."""
 
 
 class KubernetesCluster:
@@ -77,13 +81,14 @@ class KubernetesCluster:
         self._dask: _DaskCluster | None = None
         self._nodes: list[manifest.Manifest] | None = None
         self._begun = False
+        self._closing = threading.Event()
 
     def start(self) -> None:
         """Create everything and wait until the scheduler answers."""
         self._warn_if_nothing_fits()
         grace = self._plan.grace
         anchor = self._create_anchor(grace)
-        self._heartbeat = Heartbeat(self._api, self.name, self._namespace, grace)
+        self._heartbeat = Heartbeat(self._api, self.name, self._namespace, grace, self._note)
         self._heartbeat.start()
         for content in (
             manifest.secret(self._names, self._namespace, self._certificates, self._installation),
@@ -91,8 +96,13 @@ class KubernetesCluster:
         ):
             self._api.create(manifest.owned_by(anchor, content))
         cluster = manifest.dask_cluster(self._names, self._namespace, self._plan, self._installation)
+        self._api.create(manifest.owned_by(anchor, cluster))
+        self._connect(cluster)
+
+    def _connect(self, cluster: manifest.Manifest) -> None:
+        """Wait until the scheduler of a DaskCluster answers."""
         self._dask = _DaskCluster(
-            manifest.owned_by(anchor, cluster), self._api, self.tls.security(), self._find_scheduler
+            cluster, self._api.context, self.tls.security(), self._find_scheduler, self._check_scheduler
         )
         self._dask.begin()
         self.address = self._dask.scheduler_address
@@ -106,7 +116,7 @@ class KubernetesCluster:
         """Delete these workers' Deployments, then lower the number: the operator finds nothing left to choose."""
         for name in names:
             self._api.delete("Deployment", name, self._namespace)
-        self._asked -= len(names)
+            self._asked -= 1
         self._set_replicas()
 
     def asked(self) -> int:
@@ -129,18 +139,25 @@ class KubernetesCluster:
         return [cause.message for cause in causes]
 
     def logs(self) -> dict[str, str]:
-        """The last lines of each pod of the cluster; of its last life, where it has been restarted."""
-        logs = {}
-        for pod in self._pods():
-            name = pod["metadata"]["name"]
-            restarted = any(status.get("restartCount") for status in pod["status"].get("containerStatuses", []))
-            text = self._api.log(name, self._namespace, lines=LOG_LINES, previous=restarted)
-            if text:
-                logs[name] = text
-        return logs
+        """The last lines of each pod of the cluster; of its last life, where it has been restarted.
+
+        What can be had within `LOG_TIMEOUT` seconds in all: a node that is lost does not answer for its pods.
+        """
+        pool = ThreadPoolExecutor(8, thread_name_prefix="skjob-logs")
+        try:
+            reading = {pool.submit(self._log, pod): pod["metadata"]["name"] for pod in self._pods()}
+            done, _ = wait(reading, timeout=LOG_TIMEOUT)
+            return {reading[log]: log.result() for log in done if log.result()}
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _log(self, pod: manifest.Manifest) -> str:
+        restarted = any(status.get("restartCount") for status in pod["status"].get("containerStatuses", []))
+        return self._api.log(pod["metadata"]["name"], self._namespace, lines=LOG_LINES, previous=restarted)
 
     def close(self, hurried: Callable[[], bool] = lambda: False) -> None:
         """Remove everything, or, with `--keep`, leave it until its time is over."""
+        self._closing.set()
         if not self._begun:
             return
         self._begun = False
@@ -167,6 +184,7 @@ class KubernetesCluster:
         annotation = {KEPT_ANNOTATION: until.isoformat(timespec="seconds")}
         self._api.patch("Job", self.name, self._namespace, {"metadata": {"annotations": annotation}})
         assert self._heartbeat is not None  # noqa: S101 - it starts with the anchor
+        self._heartbeat.join()  # a last beat must not shorten what follows
         self._heartbeat.prolong(self._plan.keep_time)
         where = f"--context {self._api.context.name} --namespace {self._namespace}"
         self._note(f"`{self.name}` is kept until {until:%Y-%m-%d %H:%M} UTC")
@@ -212,28 +230,41 @@ class KubernetesCluster:
 
     def _find_scheduler(self) -> str:
         """Wait for the scheduler's container to run; the name of its pod."""
-        begun = time.monotonic()
+        begun = answered = time.monotonic()
         deadline, looked = begun + self._plan.start_timeout, 0.0
         problems: list[str] = []
         while True:
-            for pod in self._pods("scheduler"):
-                if any("running" in status["state"] for status in pod["status"].get("containerStatuses", [])):
-                    return str(pod["metadata"]["name"])
             now = time.monotonic()
-            if now - looked > DIAGNOSE_EVERY:
-                looked = now
-                problems = self.problems()
-                for problem in problems:
-                    self._note(problem)
-                if now - begun > OPERATOR_TIMEOUT and not problems:
-                    self._check_operator()
+            try:
+                for pod in self._pods("scheduler"):
+                    if any("running" in status["state"] for status in pod["status"].get("containerStatuses", [])):
+                        return str(pod["metadata"]["name"])
+                if now - looked > DIAGNOSE_EVERY:
+                    looked = now
+                    problems = self.problems()
+                    for problem in problems:
+                        self._note(problem)
+                    if now - begun > OPERATOR_TIMEOUT and not problems:
+                        self._check_operator()
+                answered = now
+            except Unanswered:
+                if now - answered > API_PATIENCE:
+                    raise
             if now > deadline:
                 why = f": {problems[0]}" if problems else ""
                 raise StartError(
                     f"the scheduler did not start within `--start-timeout`, {self._plan.start_timeout:.0f} s{why}",
                     "`skjob doctor` looks for causes in the cluster",
                 )
-            time.sleep(POLL)
+            if self._closing.wait(POLL):
+                raise StartError("the run was stopped while the scheduler started")
+
+    def _check_scheduler(self) -> None:
+        """Called while the scheduler, which runs, does not answer yet. Raises StartError where it never will."""
+        if self._closing.is_set():
+            raise StartError("the run was stopped while the scheduler started")
+        with suppress(Unanswered):
+            self.problems()
 
     def _check_operator(self) -> None:
         try:
@@ -288,9 +319,7 @@ class KeptCluster(KubernetesCluster):
 
     def start(self) -> None:
         """Connect to the scheduler."""
-        self._dask = _DaskCluster(self._existing, self._api, self.tls.security(), self._find_scheduler, create=False)
-        self._dask.begin()
-        self.address = self._dask.scheduler_address
+        self._connect(self._existing)
 
     def close(self, hurried: Callable[[], bool] = lambda: False) -> None:
         """Close the connection."""
@@ -302,15 +331,16 @@ class Heartbeat:
     """Moves the anchor's deadline on for as long as this process lives.
 
     Kubernetes counts the deadline from the Job's own start, which is not before its creation; this counts from the
-    creation, with this machine's monotonic clock, so that the clocks of the two need not agree.
+    creation, with this machine's clocks, so that those of the two need not agree.
     """
 
-    def __init__(self, api: Api, name: str, namespace: str, grace: float) -> None:
+    def __init__(self, api: Api, name: str, namespace: str, grace: float, note: Callable[[str], None]) -> None:
         self._api = api
         self._name = name
         self._namespace = namespace
         self._grace = grace
-        self._created = time.monotonic()
+        self._note = note
+        self._created = (time.monotonic(), time.time())
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="skjob-heartbeat", daemon=True)
 
@@ -319,57 +349,69 @@ class Heartbeat:
         self._thread.start()
 
     def stop(self) -> None:
-        """Beat no more."""
+        """Beat no more. Does not wait for a beat that is under way."""
         self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=20)
+
+    def join(self) -> None:
+        """Wait for it."""
+        self._thread.join(timeout=self._grace)
 
     def prolong(self, seconds: float) -> None:
         """Let the anchor live for so many seconds from now."""
-        deadline = round(time.monotonic() - self._created + seconds)
-        patch = {"spec": {"activeDeadlineSeconds": deadline}}
-        self._api.patch("Job", self._name, self._namespace, patch)
+        # The monotonic clock stands still while a laptop sleeps, the wall clock may be set back: the later one counts.
+        elapsed = max(time.monotonic() - self._created[0], time.time() - self._created[1])
+        patch = {"spec": {"activeDeadlineSeconds": round(elapsed + seconds)}}
+        self._api.patch("Job", self._name, self._namespace, patch, timeout=self._grace / 5)
 
     def _run(self) -> None:
+        missed = 0
         while not self._stop.wait(self._grace / 5):
-            with suppress(SkjobError):  # the API may be away for a while; if for too long, the anchor does its work
+            try:
                 self.prolong(self._grace)
+                missed = 0
+            except Exception as error:  # whatever it is, the next beat may succeed; without one the cluster ends
+                missed += 1
+                if missed == 2 and not self._stop.is_set():
+                    self._note(
+                        f"the cluster can't be kept alive, it ends {self._grace:.0f} s after the last beat: {error}"
+                    )
 
 
 class _DaskCluster:
-    """The KubeCluster of ours, made when it is needed: importing dask-kubernetes takes a second."""
+    """The KubeCluster of ours, made when its pods are on their way: importing dask-kubernetes takes a second.
+
+    `find_scheduler` waits for the scheduler's pod and gives its name; `check` raises where waiting has no sense.
+    """
 
     def __init__(
         self,
         cluster: manifest.Manifest,
-        api: Api,
+        context: Context,
         security: Any,
         find_scheduler: Callable[[], str],
-        *,
-        create: bool = True,
+        check: Callable[[], None],
     ) -> None:
-        self._create = create
-        self._manifest = cluster
-        self._api = api
-        self._security = security
-        self._find_scheduler = find_scheduler
-        self._cluster: Any = None
+        self.manifest = cluster
+        self.context = context
+        self.security = security
+        self.find_scheduler = find_scheduler
+        self.check = check
+        self.kube_cluster: Any = None
 
     @property
     def scheduler_address(self) -> str:
         """Where the scheduler is reached from here."""
-        return str(self._cluster.scheduler_address)
+        return str(self.kube_cluster.scheduler_address)
 
     def begin(self) -> None:
-        """Create the DaskCluster, unless it is there, and connect to its scheduler."""
-        kube_cluster = _kube_cluster_class()
-        self._cluster = kube_cluster(self._manifest, self._api, self._security, self._find_scheduler, self._create)
+        """Connect to the scheduler."""
+        _kube_cluster_class()(self)
 
     def end(self) -> None:
         """Close what is open on this side; nothing is deleted."""
-        if self._cluster is not None:
+        if self.kube_cluster is not None:
             with suppress(Exception):  # what was being connected to may be gone already
-                self._cluster.close(timeout=5)
+                self.kube_cluster.close(timeout=5)
 
 
 def _kube_cluster_class() -> type[Any]:
@@ -384,43 +426,29 @@ def _kube_cluster_class() -> type[Any]:
     class SkjobKubeCluster(KubeCluster):  # type: ignore[misc]
         """See the module's docstring."""
 
-        def __init__(
-            self,
-            cluster: manifest.Manifest,
-            api: Api,
-            security: Any,
-            find_scheduler: Callable[[], str],
-            create: bool,
-        ) -> None:
-            self.security = security
-            self._create = create
-            self._manifest = cluster
-            self._rest = api
-            self._find_scheduler = find_scheduler
+        def __init__(self, ours: _DaskCluster) -> None:
+            ours.kube_cluster = self  # before it starts: whoever stops the start must find it
+            self.security = ours.security
+            self._ours = ours
             self._forward: Any = None
-            namespace = cluster["metadata"]["namespace"]
-            super().__init__(custom_cluster_spec=cluster, namespace=namespace, shutdown_on_close=False, quiet=True)
+            namespace = ours.manifest["metadata"]["namespace"]
+            super().__init__(
+                custom_cluster_spec=ours.manifest, namespace=namespace, shutdown_on_close=False, quiet=True
+            )
 
         async def _start(self) -> None:
             # kr8s keeps its connections by thread and event loop, weakly: this one is ours to keep.
-            context = None if self._rest.context.in_cluster else self._rest.context.name
-            self._kr8s = await kr8s.asyncio.api(context=context, namespace=self.namespace)
-            if self._create:
-                await self._create_cluster()
+            name = None if self._ours.context.in_cluster else self._ours.context.name
+            self._kr8s = await kr8s.asyncio.api(context=name, namespace=self.namespace)
             await self._connect_cluster()
             await Cluster._start(self)
 
-        async def _create_cluster(self) -> None:
-            await asyncio.to_thread(self._rest.create, self._manifest)
-
         async def _connect_cluster(self) -> None:
-            name = await asyncio.to_thread(self._find_scheduler)
+            name = await asyncio.to_thread(self._ours.find_scheduler)
             pod = await Pod.get(name, namespace=self.namespace, api=self._kr8s)
             self._forward = pod.portforward(manifest.SCHEDULER_PORT, local_port="auto")
             await self._forward.start()
-            self.forwarded_dashboard_port = None
-            address = f"tls://127.0.0.1:{self._forward.local_port}"
-            self.scheduler_comm = await self._first_answer(address)
+            self.scheduler_comm = await self._first_answer(f"tls://127.0.0.1:{self._forward.local_port}")
 
         async def _first_answer(self, address: str) -> Any:
             arguments = self.security.get_connection_args("client")
@@ -431,8 +459,9 @@ def _kube_cluster_class() -> type[Any]:
                     await asyncio.wait_for(comm.identity(), timeout=5)
                 except (OSError, TimeoutError) as error:
                     await comm.close_rpc()
+                    await asyncio.to_thread(self._ours.check)
                     if time.monotonic() > deadline:
-                        raise ClusterLost(
+                        raise StartError(
                             f"the scheduler of `{self.name}` runs and did not answer within {LISTEN_TIMEOUT:.0f} s:"
                             f" {error}",
                             "its log, with `-v`, says more",
@@ -441,7 +470,10 @@ def _kube_cluster_class() -> type[Any]:
                 else:
                     return comm
 
-        async def _close(self, timeout: float | None = None) -> None:
+        def close(self, timeout: float | None = None) -> Any:
+            return Cluster.close(self, timeout)
+
+        async def _close(self) -> None:
             await Cluster._close(self)
             if self._forward is not None:
                 await self._forward.stop()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,11 +19,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from skjob.cluster.certificates import TlsFiles, make_certificates
-from skjob.errors import ClusterLost, StartError
+from skjob.errors import StartError
 from skjob.plan import WorkerSize
 
 START_TIMEOUT = 60.0
@@ -45,6 +47,8 @@ class LocalCluster:
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._log: deque[str] = deque(maxlen=LINES_KEPT)
+        self._orders = count()
+        self._one_order = threading.Lock()
 
     def start(self) -> None:
         """Start the process, its scheduler and the first workers; returns when a client can connect."""
@@ -88,9 +92,7 @@ class LocalCluster:
     def problems(self) -> list[str]:
         """Nothing holds a process back; one that can't start ends `start` or is seen missing."""
         if self._process is not None and self._process.poll() is not None:
-            raise ClusterLost(
-                f"the cluster on this machine has ended: {self._last_words()}", "run with `-v` for its log"
-            )
+            raise self._ended()
         return []
 
     def logs(self) -> dict[str, str]:
@@ -112,22 +114,28 @@ class LocalCluster:
         process.wait(CLOSE_TIMEOUT)
 
     def _ask(self, order: dict[str, Any], timeout: float) -> dict[str, Any]:
+        """Send an order and wait for the answer to it; one that came too late for its own order is passed over."""
         process = self._process
         if process is None or process.stdin is None:
-            raise ClusterLost("the cluster on this machine is closed")
-        try:
-            process.stdin.write(json.dumps(order) + "\n")
-            process.stdin.flush()
-            answer = self._answers.get(timeout=timeout)
-        except (OSError, ValueError):
-            answer = None
-        except queue.Empty:
-            raise StartError(f"the cluster on this machine did not answer within {timeout:.0f} s") from None
+            raise self._ended()
+        number = next(self._orders)
+        with self._one_order:
+            try:
+                process.stdin.write(json.dumps({**order, "number": number}) + "\n")
+                process.stdin.flush()
+                answer = self._answers.get(timeout=timeout)
+                while answer is not None and answer["number"] != number:
+                    answer = self._answers.get(timeout=timeout)
+            except (OSError, ValueError):
+                answer = None
+            except queue.Empty:
+                raise StartError(f"the cluster on this machine did not answer within {timeout:.0f} s") from None
         if answer is None:
-            raise StartError(
-                f"the cluster on this machine has ended: {self._last_words()}", "run with `-v` for its log"
-            )
+            raise self._ended()
         return answer
+
+    def _ended(self) -> StartError:
+        return StartError(f"the cluster on this machine has ended: {self._last_words()}", "run with `-v` for its log")
 
     def _last_words(self) -> str:
         return next((line for line in reversed(self._log) if line.strip()), "it wrote nothing")
@@ -159,28 +167,40 @@ def serve() -> None:
     import distributed
     from dask import config
 
-    order = json.loads(sys.stdin.readline() or "{}")
+    first = sys.stdin.readline()
+    if not first:
+        return
+    order = json.loads(first)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what workers print is log, not an answer
     tls = TlsFiles.inside(Path(order["folder"]))
     with (
-        config.set({**tls.dask_config(), "temporary-directory": order["folder"]}),
+        config.set(
+            {
+                **tls.dask_config(),
+                "temporary-directory": order["folder"],
+                # It would cut shared data back to one copy between two calls, and each would send it again.
+                "distributed.scheduler.active-memory-manager.start": False,
+            }
+        ),
         distributed.LocalCluster(
             n_workers=order["workers"],
             threads_per_worker=order["threads"],
             memory_limit=order["memory"],
             protocol="tls://",
             security=tls.security(),
-            dashboard_address=None,
-            worker_dashboard_address=None,
+            # None takes the usual port, which another run may have.
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address="127.0.0.1:0",
             host="127.0.0.1",
             local_directory=order["folder"],
             silence_logs=False,
         ) as cluster,
     ):
-        _answer(answers, {"address": cluster.scheduler_address})
+        _answer(answers, order, {"address": cluster.scheduler_address})
         for line in sys.stdin:
             _follow(cluster, json.loads(line), answers)
+    shutil.rmtree(order["folder"], ignore_errors=True)  # of a parent that was killed, nobody else would
 
 
 def _follow(cluster: Any, order: dict[str, Any], answers: Any) -> None:
@@ -189,11 +209,11 @@ def _follow(cluster: Any, order: dict[str, Any], answers: Any) -> None:
     elif "remove" in order:
         names = {str(name): name for name in cluster.worker_spec}
         cluster.sync(cluster.scale_down, [names[name] for name in order["remove"] if name in names])
-    _answer(answers, {"running": len(cluster.workers)})
+    _answer(answers, order, {"running": len(cluster.workers)})
 
 
-def _answer(answers: Any, value: dict[str, Any]) -> None:
-    answers.write(json.dumps(value) + "\n")
+def _answer(answers: Any, order: dict[str, Any], value: dict[str, Any]) -> None:
+    answers.write(json.dumps({**value, "number": order["number"]}) + "\n")
     answers.flush()
 
 

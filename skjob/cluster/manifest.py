@@ -33,7 +33,7 @@ SCRATCH_FOLDER = "/tmp"  # noqa: S108 - the pod's own
 ARCHIVE_FILE = "skjob.zip"
 REQUIREMENTS_FILE = "requirements.txt"
 
-SCHEDULER_CPU, SCHEDULER_MEMORY = "50m", "1Gi"
+SCHEDULER_CPU, SCHEDULER_MEMORY = "50m", 2**30
 
 _NOBODY_EXTRA = {
     "allowPrivilegeEscalation": False,
@@ -123,7 +123,8 @@ def dask_cluster(names: RunNames, namespace: str, plan: Plan, installation: Inst
             "--dashboard-address", f"127.0.0.1:{PAGES_PORT}",
             "--no-show",
         ],
-        resources=_resources(SCHEDULER_CPU, SCHEDULER_MEMORY),
+        # Data that is sent to a worker passes through here: what a worker can hold must fit.
+        resources=_resources(SCHEDULER_CPU, str(max(SCHEDULER_MEMORY, plan.size.memory))),
         ports=[{"name": "tcp-comm", "containerPort": SCHEDULER_PORT}],
     )  # fmt: skip
     worker = _pod(

@@ -9,21 +9,27 @@ object is imported on the worker and given the plain data that its counterpart h
 from __future__ import annotations
 
 import hashlib
+import heapq
 import importlib
 import io
+import os
 import sys
 import zipfile
-from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
 from distributed.diagnostics.plugin import WorkerPlugin
 
+MOST_FOLDERS = 2000
 MOST_FILES = 2000
-LARGEST_FILE = 2**20
+MOST_BYTES = 50 * 2**20
+LARGEST_DATA_FILE = 2**20
 NOT_SOURCE = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages"})
+ENVIRONMENT_MARKS = frozenset({"pyvenv.cfg", "conda-meta"})
+"""One of them is in every virtual environment, or in every one of conda's."""
 
 
 class LocalModules(WorkerPlugin):  # type: ignore[misc]
@@ -44,39 +50,153 @@ class LocalModules(WorkerPlugin):  # type: ignore[misc]
         importlib.invalidate_caches()
 
 
-def source_files(root: Path) -> Iterator[Path]:
-    """The modules and packages that `import` finds in `root`, relative to it: what stands beside a script.
+@dataclass(frozen=True)
+class Sources:
+    """The files to send, relative to the script's folder, and whether they are all there are."""
 
-    Packages are taken whole, with the small data files in them. Hidden folders and virtual environments are no source.
+    files: tuple[Path, ...]
+    complete: bool
+
+
+def find_sources(root: Path) -> Sources:
+    """The modules and packages that `import` finds in `root`: what stands beside a script.
+
+    Packages are taken whole, with the small data files in them. Hidden folders, virtual environments and what can't be
+    read are no source. The script's folder may also hold a mountain of data, or be somebody's home, so there is a limit
+    to all of it: modules come before data files, near ones before far ones. Folders left unopened below one without
+    Python are data, and nothing is missing without them.
     """
-    for path in sorted(root.iterdir()):
-        if path.name.startswith(".") or path.name in NOT_SOURCE:
+    found: list[_File] = []
+    waiting = [_Folder(0, 0, Path(), frozenset())]
+    complete = True
+    for _ in range(MOST_FOLDERS):
+        if not waiting:
+            break
+        folder = heapq.heappop(waiting)
+        inside = _look_into(root / folder.path)
+        is_root = folder.path == Path()
+        if inside is None or inside.identity in folder.above or (inside.is_environment and not is_root):
             continue
-        if path.is_file() and path.suffix == ".py":
-            yield path.relative_to(root)
-        elif path.is_dir() and path.name.isidentifier() and not _is_environment(path):
-            for file in sorted(path.rglob("*")):
-                inside = file.relative_to(root)
-                hidden = any(part.startswith(".") or part in NOT_SOURCE for part in inside.parts)
-                in_package = file.suffix == ".py" or (file.parent / "__init__.py").exists()
-                if not hidden and in_package and file.is_file() and file.stat().st_size <= LARGEST_FILE:
-                    yield inside
+        files, fits = inside.files(folder.path)
+        found += files
+        complete = complete and fits
+        subfolders = [name for name in inside.folders if name.isidentifier() or not is_root]
+        for name in subfolders:
+            barren = 0 if inside.python else folder.barren + 1
+            above = folder.above | {inside.identity}
+            heapq.heappush(waiting, _Folder(barren, len(subfolders), folder.path / name, above))
+    complete = complete and all(folder.barren for folder in waiting)
+    chosen, size = [], 0
+    for file in sorted(found):
+        if len(chosen) == MOST_FILES or size + file.size > MOST_BYTES:
+            complete = False
+        else:
+            chosen.append(file.path)
+            size += file.size
+    return Sources(tuple(chosen), complete)
 
 
-def _is_environment(folder: Path) -> bool:
-    """A virtual environment, or one of conda's."""
-    return (folder / "pyvenv.cfg").exists() or (folder / "conda-meta").exists()
+@dataclass(frozen=True, order=True)
+class _File:
+    """In the order in which files are taken."""
+
+    is_data: bool
+    depth: int
+    path: Path
+    size: int
+
+
+@dataclass(frozen=True, order=True)
+class _Folder:
+    """A folder to look into, in the order in which that is done: source before data.
+
+    `barren` is the number of folders above it, in a row, that have no Python in them, `crowd` how many folders stand
+    beside it. `above` are the identities of those above it: a link to one of them is a loop.
+    """
+
+    barren: int
+    crowd: int
+    path: Path
+    above: frozenset[tuple[int, int]] = field(compare=False)
+
+
+@dataclass
+class _Inside:
+    """What a folder holds, by name and size."""
+
+    identity: tuple[int, int]
+    folders: list[str] = field(default_factory=list)
+    python: dict[str, int] = field(default_factory=dict)
+    others: dict[str, int] = field(default_factory=dict)
+    is_environment: bool = False
+
+    def files(self, folder: Path) -> tuple[list[_File], bool]:
+        """Those to send, and whether that leaves none out."""
+        depth = len(folder.parts)
+        files = [_File(False, depth, folder / name, size) for name, size in self.python.items()]
+        if "__init__.py" not in self.python or not folder.parts:
+            return files, True
+        if len(self.others) > MOST_FILES:
+            return files, False  # which of them were seen is chance
+        small = {name: size for name, size in self.others.items() if size <= LARGEST_DATA_FILE}
+        return files + [_File(True, depth, folder / name, size) for name, size in small.items()], True
+
+
+def _look_into(folder: Path) -> _Inside | None:
+    """None where that is not possible. Names that can't be written in UTF-8 can't be imported, or packed."""
+    try:
+        status = folder.stat()
+        inside = _Inside((status.st_dev, status.st_ino))
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name in ENVIRONMENT_MARKS:
+                    inside.is_environment = True
+                if not entry.name.startswith(".") and entry.name not in NOT_SOURCE and entry.name.isprintable():
+                    with suppress(OSError):  # a link to nowhere
+                        _add(inside, entry)
+    except OSError:
+        return None
+    return inside
+
+
+def _add(inside: _Inside, entry: os.DirEntry[str]) -> None:
+    if entry.is_dir():
+        inside.folders.append(entry.name)
+    elif not entry.is_file():
+        return
+    elif entry.name.endswith(".py"):
+        inside.python[entry.name] = entry.stat().st_size
+    elif len(inside.others) <= MOST_FILES:
+        inside.others[entry.name] = entry.stat().st_size
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A zip file of the source files, and whether it holds them all."""
+
+    content: bytes
+    complete: bool
+
+
+def pack(root: Path) -> Packed:
+    """The source files beside a script, the same bytes for the same content."""
+    sources = find_sources(root)
+    complete = sources.complete
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as target:
+        for file in sources.files:
+            try:
+                content = (root / file).read_bytes()
+            except OSError:
+                complete = False
+            else:
+                target.writestr(zipfile.ZipInfo(file.as_posix()), content, zipfile.ZIP_DEFLATED)
+    return Packed(buffer.getvalue(), complete)
 
 
 def archive(root: Path) -> bytes:
-    """The source files beside a script as a zip file, the same bytes for the same content."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as target:
-        for count, file in enumerate(source_files(root)):
-            if count == MOST_FILES:
-                break  # a home folder, not a project: what the script imports still travels by value
-            target.writestr(zipfile.ZipInfo(str(file)), (root / file).read_bytes(), zipfile.ZIP_DEFLATED)
-    return buffer.getvalue()
+    """The source files beside a script as a zip file, for who does not ask whether it holds them all."""
+    return pack(root).content
 
 
 def is_local(module: ModuleType, root: Path) -> bool:

@@ -7,6 +7,7 @@ ISO 8601, durations in seconds.
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
+
+from skjob.errors import ConfigError
 
 FOLDER = Path(".skjob") / "runs"
 DISTRIBUTIONS = ("skjob", "dask", "distributed", "dask-kubernetes", "joblib", "scikit-learn", "numpy", "kubernetes")
@@ -114,6 +117,7 @@ class Recorder:
         self, run_id: str, program: str, arguments: tuple[str, ...], folder: Path, tell: Callable[[Event], None]
     ) -> None:
         self.path = folder / run_file(run_id)
+        self._lock = threading.Lock()
         self._tell = tell
         self._began = time.monotonic()
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -159,12 +163,33 @@ class Recorder:
         self.record.seconds = round(time.monotonic() - self._began, 3)
         self.save()
 
+    def begin(self) -> None:
+        """Write the file for the first time.
+
+        Raises:
+            ConfigError: there is no writing to this folder.
+        """
+        try:
+            self._write()
+        except OSError as error:
+            raise ConfigError(
+                f"the run's record `{self.path}` can't be written: {error.strerror}",
+                "run it in a folder that you may write to",
+            ) from error
+
     def save(self) -> None:
-        """Write the file anew, atomically."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self.as_dict(), indent=2) + "\n", encoding="utf-8")
-        temporary.replace(self.path)
+        """Write the file anew, atomically. A disk that has filled up meanwhile does not end the run."""
+        try:
+            self._write()
+        except OSError as error:
+            self.note(f"the run's record can't be written any more: {error.strerror}")
+
+    def _write(self) -> None:
+        with self._lock:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self.path.with_suffix(".tmp")
+            temporary.write_text(json.dumps(self.as_dict(), indent=2) + "\n", encoding="utf-8")
+            temporary.replace(self.path)
 
     def as_dict(self) -> dict[str, Any]:
         """The record as plain data."""

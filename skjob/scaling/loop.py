@@ -15,13 +15,10 @@ from typing import Any
 
 from skjob.cluster.base import Cluster, WorkerCounts
 from skjob.config import WorkerRange
-from skjob.errors import StartError
+from skjob.errors import ClusterLost, StartError
 from skjob.scaling.policy import Decision, Demand, Worker, decide
 
 INTERVAL = 1.0
-
-PATIENCE = 30.0
-"""Seconds without a word from the scheduler, or from the API, that a run survives."""
 
 TELL_EVERY = 10.0
 """Seconds between two lines about the progress."""
@@ -53,7 +50,7 @@ class ScalingLoop:
     """Keeps the number of workers at what the policy wants.
 
     `observe` is called with the counts each time, `progress` now and then, `complain` with what holds a worker back,
-    and `lost` with the error that ends the run, when the cluster has not been seen for `PATIENCE` seconds.
+    and `lost` with the error that ends the run, when the cluster has not been seen for `patience` seconds.
     """
 
     def __init__(
@@ -62,6 +59,7 @@ class ScalingLoop:
         client: Any,
         limits: WorkerRange,
         threads: int,
+        patience: float,
         *,
         observe: Callable[[WorkerCounts], None],
         progress: Callable[[Progress], None],
@@ -72,6 +70,8 @@ class ScalingLoop:
         self._client = client
         self._limits = limits
         self._threads = threads
+        self._patience = patience
+        self._failing_since: float | None = None
         self._observe = observe
         self._progress = progress
         self._told = (0.0, Progress(0, 0))
@@ -91,15 +91,19 @@ class ScalingLoop:
         if self._thread.is_alive():
             self._thread.join(timeout=10)
 
+    def unseen_for(self) -> float:
+        """Seconds since the scheduler, or the API, was first found not to answer; 0 where all is well."""
+        return 0.0 if self._failing_since is None else time.monotonic() - self._failing_since
+
     def _run(self) -> None:
-        last_seen = time.monotonic()
         while not self._stop.wait(INTERVAL):
             try:
                 self._tick()
-                last_seen = time.monotonic()
+                self._failing_since = None
             except Exception as error:
                 # A connection that breaks is made again; a scheduler that is gone is not.
-                if time.monotonic() - last_seen > PATIENCE:
+                self._failing_since = self._failing_since or time.monotonic()
+                if self.unseen_for() > self._patience:
                     self._lost(error)
                     return
 
@@ -121,7 +125,7 @@ class ScalingLoop:
                 self._complain(problem)
         except StartError as error:
             if alone:
-                self._lost(error)
+                self._lost(ClusterLost(f"no worker is left: {error.message}", error.hint))
                 self._stop.set()
             else:
                 self._complain(error.message)
@@ -142,5 +146,6 @@ class ScalingLoop:
             self._cluster.add_workers(decision.total)
         if decision.release:
             names = list(decision.release)
-            self._client.retire_workers(names=names, close_workers=False)
-            self._cluster.remove_workers(names)
+            # One that the scheduler could not retire, because nobody could take its data, stays.
+            retired = self._client.retire_workers(names=names, close_workers=False)
+            self._cluster.remove_workers([str(worker["name"]) for worker in retired.values()])

@@ -59,12 +59,10 @@ def test_a_syntax_error_has_its_place(tmp_path: Path, source: bytes, place: str,
         pytest.param(
             b"# coding: no-such\nx = 1\n",
             "`{script}` is not valid Python: unknown encoding: no-such",
-            marks=pytest.mark.xfail(reason="the place is told as 0:-1"),
         ),
         pytest.param(
             b"x = 1\x00\n",
             "`{script}` is not valid Python: source code string cannot contain null bytes",
-            marks=pytest.mark.xfail(reason="the place is told as None:None"),
         ),
     ],
 )
@@ -89,7 +87,6 @@ def test_a_folder_is_no_script(tmp_path: Path) -> None:
     assert (caught.value.message, caught.value.hint) == (f"`{tmp_path}` is a folder", "name the script to run in it")
 
 
-@pytest.mark.xfail(reason="they are told by the check, and again by the run")
 def test_warnings_of_the_compiler_are_pythons_own_affair(tmp_path: Path) -> None:
     """Here warnings are errors; the script's own run will show them."""
     (tmp_path / "train.py").write_text("pattern = '\\d'\nx = 1\nif x is 1: pass\n")
