@@ -10,8 +10,9 @@
     ├── ClusterLost        126  the scheduler went away while the program ran
     └── CleanupFailed      127  something of the run is left behind (also: a fault of skjob's own)
 
-A script's own exit status passes through unchanged; these eight are the only ones skjob adds, beside 130 and 143
-for SIGINT and SIGTERM. A message is one lower-case line that names the object in backticks; `hint` is what to do.
+A script's own exit status passes through unchanged; these eight are the only ones skjob adds, beside 129, 130 and 143
+for SIGHUP, SIGINT and SIGTERM. A message is one lower-case line that names the object in backticks; `hint` is what to
+do.
 """
 
 from __future__ import annotations

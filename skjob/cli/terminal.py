@@ -44,8 +44,9 @@ class Reporter:
             for source, text in record.logs.items():
                 self._write(f"--- {source}\n{text}")
         # The cause of an error is told at the command's end, with what to do.
-        cause = f", {outcome.cause}" if outcome.cause and outcome.status != "error" else ""
-        self._line(f"{outcome.status}{cause}: {run_file(record.run_id)}")
+        cause = f", {outcome.cause}" if outcome.cause and outcome.status == "failed" else ""
+        how = outcome.cause if outcome.status == "stopped" else f"{outcome.status}{cause}"
+        self._line(f"{how}: {run_file(record.run_id)}")
 
     def _line(self, text: str) -> None:
         self._write(f"\x1b[2mskjob:\x1b[0m {text}" if self._colour else f"skjob: {text}")
