@@ -86,7 +86,8 @@ def find_sources(root: Path) -> Sources:
             above = folder.above | {inside.identity}
             heapq.heappush(waiting, _Folder(barren, len(subfolders), folder.path / name, above))
     complete = complete and all(folder.barren for folder in waiting)
-    chosen, size = [], 0
+    chosen: list[Path] = []
+    size = 0
     for file in sorted(found):
         if len(chosen) == MOST_FILES or size + file.size > MOST_BYTES:
             complete = False
@@ -122,52 +123,62 @@ class _Folder:
 
 @dataclass
 class _Inside:
-    """What a folder holds, by name and size."""
+    """What a folder holds that may be source."""
 
     identity: tuple[int, int]
     folders: list[str] = field(default_factory=list)
-    python: dict[str, int] = field(default_factory=dict)
-    others: dict[str, int] = field(default_factory=dict)
+    python: list[os.DirEntry[str]] = field(default_factory=list)
+    others: list[os.DirEntry[str]] = field(default_factory=list)
     is_environment: bool = False
 
     def files(self, folder: Path) -> tuple[list[_File], bool]:
         """Those to send, and whether that leaves none out."""
         depth = len(folder.parts)
-        files = [_File(False, depth, folder / name, size) for name, size in self.python.items()]
-        if "__init__.py" not in self.python or not folder.parts:
+        files = [_File(False, depth, folder / entry.name, _size(entry)) for entry in self.python]
+        in_package = folder.parts and any(entry.name == "__init__.py" for entry in self.python)
+        if not in_package:
             return files, True
         if len(self.others) > MOST_FILES:
             return files, False  # which of them were seen is chance
-        small = {name: size for name, size in self.others.items() if size <= LARGEST_DATA_FILE}
-        return files + [_File(True, depth, folder / name, size) for name, size in small.items()], True
+        data = [_File(True, depth, folder / entry.name, _size(entry)) for entry in self.others]
+        return files + [file for file in data if file.size <= LARGEST_DATA_FILE], True
 
 
 def _look_into(folder: Path) -> _Inside | None:
-    """None where that is not possible. Names that can't be written in UTF-8 can't be imported, or packed."""
+    """None where that is not possible."""
     try:
         status = folder.stat()
         inside = _Inside((status.st_dev, status.st_ino))
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name in ENVIRONMENT_MARKS:
-                    inside.is_environment = True
-                if not entry.name.startswith(".") and entry.name not in NOT_SOURCE and entry.name.isprintable():
-                    with suppress(OSError):  # a link to nowhere
-                        _add(inside, entry)
+                _add(inside, entry)
     except OSError:
         return None
     return inside
 
 
 def _add(inside: _Inside, entry: os.DirEntry[str]) -> None:
-    if entry.is_dir():
-        inside.folders.append(entry.name)
-    elif not entry.is_file():
+    name = entry.name
+    if name in ENVIRONMENT_MARKS:
+        inside.is_environment = True
+    if name.startswith(".") or name in NOT_SOURCE:
         return
-    elif entry.name.endswith(".py"):
-        inside.python[entry.name] = entry.stat().st_size
-    elif len(inside.others) <= MOST_FILES:
-        inside.others[entry.name] = entry.stat().st_size
+    with suppress(OSError, UnicodeError):  # a link to nowhere; a name that a zip file can't have
+        name.encode()
+        if entry.is_dir():
+            inside.folders.append(name)
+        elif not entry.is_file():
+            return
+        elif name.endswith(".py"):
+            inside.python.append(entry)
+        elif len(inside.others) <= MOST_FILES:
+            inside.others.append(entry)
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    with suppress(OSError):
+        return entry.stat().st_size
+    return 0  # gone meanwhile, as reading it will show
 
 
 @dataclass(frozen=True)

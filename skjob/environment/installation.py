@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from skjob.engine.modules import source_files
+from skjob.engine.modules import find_sources
 from skjob.environment.index import pip_config_files, pip_files
 from skjob.plan import JobSpec
 
@@ -50,7 +50,7 @@ def installation(job: JobSpec) -> Installation:
 def program_files(job: JobSpec) -> list[Path]:
     """The script and the modules beside it."""
     own = [] if job.declared else [job.path]
-    return [*own, *(job.root / file for file in source_files(job.root) if file.suffix == ".py")]
+    return [*own, *(job.root / file for file in find_sources(job.root).files if file.suffix == ".py")]
 
 
 def distributions_of(names: Iterable[str]) -> set[str]:

@@ -128,7 +128,7 @@ def program(tmp_path: Path) -> Path:
 
 
 def test_the_files_of_a_program(program: Path) -> None:
-    beside = [program / name for name in ("features.py", "package/__init__.py", "package/deep.py", "train.py")]
+    beside = [program / name for name in ("features.py", "train.py", "package/__init__.py", "package/deep.py")]
     assert program_files(JobSpec(program / "train.py")) == [program / "train.py", *beside]
     assert program_files(JobSpec(program / "job.yaml")) == beside
 

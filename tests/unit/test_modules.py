@@ -13,14 +13,16 @@ import pytest
 
 from skjob.engine import modules
 from skjob.engine.modules import (
-    LARGEST_FILE,
+    LARGEST_DATA_FILE,
     LocalModules,
+    Sources,
     archive,
+    find_sources,
     is_local,
     local_modules,
     module_state,
+    pack,
     restore_module,
-    source_files,
 )
 
 
@@ -28,6 +30,10 @@ def _write(root: Path, *names: str) -> None:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(f"# {name}\n")
+
+
+def _sources(*names: str, complete: bool = True) -> Sources:
+    return Sources(tuple(Path(name) for name in names), complete)
 
 
 @pytest.mark.parametrize(
@@ -38,25 +44,28 @@ def _write(root: Path, *names: str) -> None:
         ([".secret.py", ".git/hooks/x.py", ".venv/lib/x.py"], []),
         (["pkg/__init__.py", "pkg/words.txt", "pkg/sub/__init__.py", "pkg/sub/a.py"],
          ["pkg/__init__.py", "pkg/sub/__init__.py", "pkg/sub/a.py", "pkg/words.txt"]),
+        (["z.py", "a/b/c/__init__.py", "a/b/__init__.py"], ["z.py", "a/b/__init__.py", "a/b/c/__init__.py"]),
         (["pkg/__init__.py", "pkg/.cache/x.py", "pkg/__pycache__/x.py"], ["pkg/__init__.py"]),
         (["space/a.py", "space/data.bin", "space/deep/b.py"], ["space/a.py", "space/deep/b.py"]),
         (["data/one.csv", "data/two.parquet"], []),
         (["my-data/a.py", "2024/a.py"], []),
         (["env/pyvenv.cfg", "env/lib/python3.11/site-packages/numpy/__init__.py", "env/lib/x.py"], []),
         (["env/conda-meta/history", "env/lib/python3.11/json/__init__.py"], []),
+        (["pkg/__init__.py", "pkg/env/pyvenv.cfg", "pkg/env/lib/x.py"], ["pkg/__init__.py"]),
+        (["pyvenv.cfg", "train.py"], ["train.py"]),
         (["site-packages/a.py", "node_modules/a.py", "__pycache__/a.py"], []),
     ],
 )  # fmt: skip
 def test_source_files(tmp_path: Path, present: list[str], taken: list[str]) -> None:
     _write(tmp_path, *present)
-    assert [str(file) for file in source_files(tmp_path)] == taken
+    assert find_sources(tmp_path) == _sources(*taken)
 
 
 def test_large_files_stay(tmp_path: Path) -> None:
     _write(tmp_path, "pkg/__init__.py")
-    (tmp_path / "pkg" / "model.bin").write_bytes(b"x" * (LARGEST_FILE + 1))
-    (tmp_path / "pkg" / "table.bin").write_bytes(b"x" * LARGEST_FILE)
-    assert [str(file) for file in source_files(tmp_path)] == ["pkg/__init__.py", "pkg/table.bin"]
+    (tmp_path / "pkg" / "model.bin").write_bytes(b"x" * (LARGEST_DATA_FILE + 1))
+    (tmp_path / "pkg" / "table.bin").write_bytes(b"x" * LARGEST_DATA_FILE)
+    assert find_sources(tmp_path) == _sources("pkg/__init__.py", "pkg/table.bin")
 
 
 def test_an_archive_is_its_content_and_no_times(tmp_path: Path) -> None:
@@ -79,16 +88,97 @@ def test_an_archive_is_compressed(tmp_path: Path) -> None:
 
 
 def test_a_home_folder_is_not_sent_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands nearest to the script comes first, and modules before data."""
     monkeypatch.setattr(modules, "MOST_FILES", 3)
-    _write(tmp_path, *(f"m{number}.py" for number in range(9)))
-    with zipfile.ZipFile(io.BytesIO(archive(tmp_path))) as opened:
-        assert opened.namelist() == ["m0.py", "m1.py", "m2.py"]
+    _write(tmp_path, "a/__init__.py", "a/words.txt", "a/deep/b.py", "y.py", "z.py")
+    packed = pack(tmp_path)
+    assert not packed.complete
+    with zipfile.ZipFile(io.BytesIO(packed.content)) as opened:
+        assert opened.namelist() == ["y.py", "z.py", "a/__init__.py"]
 
 
-def test_a_file_that_can_not_be_read_does_not_end_the_run(tmp_path: Path) -> None:
-    _write(tmp_path, "a.py")
+@pytest.mark.parametrize(("room", "complete"), [(0, True), (-1, False)])
+def test_what_is_sent_has_a_total_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, complete: bool
+) -> None:
+    _write(tmp_path, "pkg/__init__.py", "pkg/a.txt", "pkg/b.txt", "train.py")
+    (tmp_path / "pkg" / "a.txt").write_bytes(b"x" * 1000)
+    small = ["train.py", "pkg/__init__.py", "pkg/b.txt"]
+    monkeypatch.setattr(modules, "MOST_BYTES", 1000 + sum((tmp_path / name).stat().st_size for name in small) + room)
+    taken = [*small[:2], "pkg/a.txt", "pkg/b.txt"]
+    assert find_sources(tmp_path) == _sources(*(taken if complete else taken[:3]), complete=complete)
+
+
+def _opened(monkeypatch: pytest.MonkeyPatch, refuse: str | None = None) -> list[str]:
+    """Collects the names of the folders that are looked into. The one to refuse can't be read."""
+    opened: list[str] = []
+    scandir = os.scandir
+
+    def look(path: Path) -> object:
+        opened.append(path.name)
+        if path.name == refuse:
+            raise PermissionError(path)
+        return scandir(path)
+
+    monkeypatch.setattr(modules.os, "scandir", look)  # type: ignore[attr-defined]
+    return opened
+
+
+def test_a_mountain_of_data_is_not_climbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what comes after it in the alphabet is found."""
+    monkeypatch.setattr(modules, "MOST_FOLDERS", 6)
+    _write(tmp_path, "train.py", *(f"data/part{number}/{number}.csv" for number in range(20)), "src/app/a.py")
+    opened = _opened(monkeypatch)
+    assert find_sources(tmp_path) == _sources("train.py", "src/app/a.py")
+    assert opened[1:] == ["data", "src", "app", "part0", "part1"]
+
+
+def test_too_many_folders_of_modules_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modules, "MOST_FOLDERS", 3)
+    _write(tmp_path, "train.py", "a/a.py", "b/b.py", "c/c.py")
+    assert find_sources(tmp_path) == _sources("train.py", "a/a.py", "b/b.py", complete=False)
+
+
+def test_of_too_many_data_files_none_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modules, "MOST_FILES", 4)
+    _write(tmp_path, "pkg/__init__.py", *(f"pkg/{number}.txt" for number in range(5)))
+    assert find_sources(tmp_path) == _sources("pkg/__init__.py", complete=False)
+    _write(tmp_path, "train.py")
+    (tmp_path / "pkg" / "__init__.py").unlink()
+    assert find_sources(tmp_path) == _sources("train.py")
+
+
+def test_a_folder_that_can_not_be_read_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write(tmp_path, "train.py", "secret/a.py", "shared/b.py")
+    _opened(monkeypatch, refuse="secret")
+    assert find_sources(tmp_path) == _sources("train.py", "shared/b.py")
+
+
+def test_links_are_followed_as_import_follows_them_and_not_for_ever(tmp_path: Path) -> None:
+    _write(tmp_path, "elsewhere/common/__init__.py", "project/pkg/a.py")
+    (tmp_path / "project" / "common").symlink_to(tmp_path / "elsewhere" / "common")
+    (tmp_path / "project" / "pkg" / "up").symlink_to(tmp_path / "project")
+    (tmp_path / "elsewhere" / "common" / "across").symlink_to(tmp_path / "project" / "pkg")
+    assert find_sources(tmp_path / "project") == _sources("common/__init__.py", "pkg/a.py", "common/across/a.py")
+
+
+def test_a_file_that_can_not_be_read_does_not_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write(tmp_path, "a.py", "secret.py", "pkg/__init__.py")
+    (tmp_path / "pkg" / os.fsdecode(b"\xff.txt")).touch()
     (tmp_path / "broken.py").symlink_to(tmp_path / "absent.py")
-    assert [str(file) for file in source_files(tmp_path)] == ["a.py"]
+    assert find_sources(tmp_path) == _sources("a.py", "secret.py", "pkg/__init__.py")
+    read_bytes = Path.read_bytes
+
+    def read(path: Path) -> bytes:
+        if path.name == "secret.py":
+            raise PermissionError(path)
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    packed = pack(tmp_path)
+    assert not packed.complete
+    with zipfile.ZipFile(io.BytesIO(packed.content)) as opened:
+        assert opened.namelist() == ["a.py", "pkg/__init__.py"]
 
 
 @pytest.mark.parametrize(
