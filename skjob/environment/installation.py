@@ -7,12 +7,14 @@ published distributions: one that is installed from a folder of this machine is 
 from __future__ import annotations
 
 import ast
+import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from skjob.engine.modules import find_sources
 from skjob.environment.index import pip_config_files, pip_files
@@ -105,13 +107,31 @@ def pinned(names: Iterable[str]) -> tuple[dict[str, str], set[str]]:
             distribution = metadata.distribution(name)
         except metadata.PackageNotFoundError:
             continue  # an optional dependency that is not there
-        if distribution.read_text("direct_url.json"):
-            left_out.add(name)
-        else:
+        if _is_on_an_index(distribution.read_text("direct_url.json")):
             pins[name] = distribution.version
+        else:
+            left_out.add(name)
         for line in distribution.requires or ():
             requirement = Requirement(line)
             environments = [{"extra": extra} for extra in extras] or [{"extra": ""}]
             if requirement.marker is None or any(requirement.marker.evaluate(each) for each in environments):
                 waiting.append((canonicalize_name(requirement.name), frozenset(requirement.extras)))
     return pins, left_out
+
+
+def _is_on_an_index(direct_url: str | None) -> bool:
+    """Judged by the record of where a distribution was installed from, where there is one (PEP 610).
+
+    Packages of conda often have one of the folder in which they were built, on another machine.
+    """
+    if not direct_url:
+        return True
+    try:
+        origin = json.loads(direct_url)
+        url = urlsplit(origin["url"])
+        editable = origin.get("dir_info", {}).get("editable", False)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return True  # no such record
+    if editable or "vcs_info" in origin or url.scheme != "file":
+        return False
+    return not os.access(unquote(url.path), os.F_OK)

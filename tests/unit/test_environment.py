@@ -1,6 +1,7 @@
 """What pods install, from where, what travels with a run, and when the two ends do not match."""
 
 import io
+import json
 import subprocess
 import sys
 import zipfile
@@ -69,10 +70,44 @@ def test_an_extra_is_followed_only_where_it_is_asked_for(site: Path) -> None:
     assert pinned(["top"]) == ({"top": "1.0", "middle": "1.0", "fancy": "3"}, set())
 
 
-def test_what_is_installed_from_a_folder_is_left_out_and_what_it_needs_is_not(site: Path) -> None:
-    _distribution(site, "mine", requires=("leaf",), direct_url__json='{"url": "file:///home/me", "dir_info": {}}')
+@pytest.mark.parametrize(
+    ("origin", "on_an_index"),
+    [
+        # Here, and nowhere else.
+        ({"url": "file://{here}/my%20project", "dir_info": {}}, False),
+        ({"url": "file://localhost{here}/my%20project", "dir_info": {}}, False),
+        ({"url": "file://{here}/mine.whl", "archive_info": {"hash": "sha256=0"}}, False),
+        ({"url": "file://{here}/gone", "dir_info": {"editable": True}}, False),
+        ({"url": "https://git.example/mine.git", "vcs_info": {"vcs": "git", "commit_id": "0"}}, False),
+        ({"url": "file://{here}/gone.git", "vcs_info": {"vcs": "git", "commit_id": "0"}}, False),
+        ({"url": "https://files.example/mine-1.0.zip", "archive_info": {}}, False),
+        # As conda writes it: where a package was built, elsewhere.
+        ({"url": "file:///no/such/feedstock_root/work", "dir_info": {}}, True),
+        ({"url": "file:///no/such/dask-1.0-py3-none-any.whl", "archive_info": {}}, True),
+        ({"url": "file://{here}/gone", "dir_info": {"editable": False}}, True),
+        # No such record.
+        ({}, True),
+        ({"url": "file://{here}/my%20project", "dir_info": None}, True),
+        ([], True),
+        ("", True),
+    ],
+)
+def test_what_is_installed_from_elsewhere_than_an_index_is_left_out_and_what_it_needs_is_not(
+    site: Path, origin: Any, on_an_index: bool
+) -> None:
+    (site / "my project").mkdir()
+    (site / "mine.whl").touch()
+    record = json.dumps(origin).replace("{here}", str(site))
+    _distribution(site, "mine", requires=("leaf",), direct_url__json=record)
     _distribution(site, "leaf")
-    assert pinned(["mine"]) == ({"leaf": "1.0"}, {"mine"})
+    expected = ({"leaf": "1.0", "mine": "1.0"}, set()) if on_an_index else ({"leaf": "1.0"}, {"mine"})
+    assert pinned(["mine"]) == expected
+
+
+@pytest.mark.parametrize("record", ["", "no JSON", "{"])
+def test_a_record_of_origin_that_is_none(site: Path, record: str) -> None:
+    _distribution(site, "mine", direct_url__json=record)
+    assert pinned(["mine"]) == ({"mine": "1.0"}, set())
 
 
 def test_what_is_installed_for_the_engine_here() -> None:
