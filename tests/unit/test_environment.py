@@ -2,6 +2,7 @@
 
 import io
 import json
+import pkgutil
 import subprocess
 import sys
 import zipfile
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.utils import canonicalize_name
 
 import skjob
 from skjob.environment import installation as module
@@ -18,12 +20,13 @@ from skjob.environment.index import pip_config_files, pip_files
 from skjob.environment.installation import (
     ENGINE,
     Installation,
-    _imported_names,
     distributions_of,
+    imports,
     installation,
     interactive_names,
+    local_files,
     pinned,
-    program_files,
+    program_names,
 )
 from skjob.environment.source import MOST_BYTES, skjob_archive
 from skjob.environment.versions import check_versions
@@ -115,6 +118,46 @@ def test_what_is_installed_for_the_engine_here() -> None:
     assert pins.keys() >= {*ENGINE, "scipy", "tornado", "msgpack", "threadpoolctl"}
     assert {name: metadata.version(name) for name in pins} == pins
     assert "skjob" not in pins
+    assert "cryptography" not in pins  # makes the certificates, here
+
+
+REFUSER = """
+import importlib, json, sys
+
+refused = set(json.loads(sys.argv[1]))
+
+class Refuser:
+    def find_spec(self, name, path=None, target=None):
+        if name in refused:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Refuser())
+for name in json.loads(sys.argv[2]):
+    importlib.import_module(name)
+"""
+
+
+def test_what_runs_on_scheduler_and_workers_is_imported_with_the_engine_alone() -> None:
+    import skjob.engine
+
+    there = ["distributed.scheduler", "distributed.worker", "distributed.cli.dask_worker", "skjob.scaling.loop"]
+    there += [each.name for each in pkgutil.iter_modules(skjob.engine.__path__, "skjob.engine.")]
+    pins, _ = pinned(ENGINE)
+    allowed = {"skjob", *pins}
+    refused = [
+        name
+        for name, distributions in metadata.packages_distributions().items()
+        if allowed.isdisjoint(canonicalize_name(each) for each in distributions)
+    ]
+    assert {"cryptography", "kubernetes", "pydantic", "pandas", "rich", "typer"} <= {*refused}
+    ended = subprocess.run(
+        [sys.executable, "-c", REFUSER, json.dumps(refused), json.dumps(there)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_modules_are_not_called_as_their_distributions() -> None:
@@ -125,10 +168,13 @@ def test_modules_are_not_called_as_their_distributions() -> None:
 @pytest.mark.parametrize(
     ("source", "names"),
     [
-        (b"import a, b.c as d", {"a", "b"}),
-        (b"from a.b import c", {"a"}),
-        (b"from . import a\nfrom .b import c\nfrom .. import d", set()),
-        (b"def f():\n    try:\n        import a\n    except ImportError:\n        from b import c", {"a", "b"}),
+        (b"import a, b.c as d", {"a", "b.c"}),
+        (b"from a.b import c, d as e", {"a.b.c", "a.b.d"}),
+        (b"from a import *", {"a.*"}),
+        (b"from . import a\nfrom .b import c", {"top.inner.a", "top.inner.b.c"}),
+        (b"from .. import a\nfrom ..b import c", {"top.a", "top.b.c"}),
+        (b"from ... import a\nfrom ....b import c", set()),
+        (b"def f():\n    try:\n        import a\n    except ImportError:\n        from b import c", {"a", "b.c"}),
         (b"if True:\n    import a\nprint('import b')", {"a"}),
         ("# -*- coding: latin-1 -*-\nimport é".encode("latin-1"), {"é"}),
         (b"import a\nthis is no Python", set()),
@@ -137,35 +183,96 @@ def test_modules_are_not_called_as_their_distributions() -> None:
         (b"", set()),
     ],
 )
-def test_imported_names(tmp_path: Path, source: bytes, names: set[str]) -> None:
-    (tmp_path / "x.py").write_bytes(source)
-    assert set(_imported_names(tmp_path / "x.py")) == names
+def test_imports(tmp_path: Path, source: bytes, names: set[str]) -> None:
+    file = tmp_path / "top" / "inner" / "x.py"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(source)
+    assert set(imports(file, tmp_path)) == names
 
 
 def test_a_file_that_is_not_there_imports_nothing(tmp_path: Path) -> None:
-    assert set(_imported_names(tmp_path / "absent.py")) == set()
+    assert set(imports(tmp_path / "absent.py", tmp_path)) == set()
+
+
+def _write(root: Path, files: Mapping[str, str]) -> Path:
+    for name, source in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(source)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("module", ["module.py"]),
+        ("module.name", ["module.py"]),
+        ("package", ["package/__init__.py"]),
+        ("package.part", ["package/__init__.py", "package/part.py"]),
+        ("package.part.name", ["package/__init__.py", "package/part.py"]),
+        ("package.inner", ["package/__init__.py", "package/inner/__init__.py"]),
+        ("package.*", ["package/__init__.py", "package/inner/__init__.py", "package/part.py"]),
+        ("space.deep", ["space/deep.py"]),
+        ("space", []),
+        ("both", ["both/__init__.py"]),
+        ("numpy.random", []),
+    ],
+)
+def test_local_files(tmp_path: Path, name: str, files: list[str]) -> None:
+    there = [
+        "module.py",
+        "package/part.py",
+        "package/inner/__init__.py",
+        "space/deep.py",
+        "both.py",
+        "both/__init__.py",
+    ]
+    _write(tmp_path, dict.fromkeys([*there, "package/__init__.py"], ""))
+    assert sorted({str(file.relative_to(tmp_path)) for file in local_files(tmp_path, name)}) == files
 
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
-    for name, source in {
+    files = {
         "train.py": "import yaml\nimport features",
-        "features.py": "import rich",
+        "features.py": "from package import deep\nimport train",
         "package/__init__.py": "",
-        "package/deep.py": "import packaging",
+        "package/deep.py": "from .deeper import name\nfrom . import data",
+        "package/deeper.py": "import packaging\nimport data",
+        "package/other.py": "import typer",
         "package/data.csv": "1",
-        "notes.txt": "",
-        ".hidden.py": "import pytest",
-    }.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(source)
-    return tmp_path
+        "data/one.csv": "1",
+        "plot.py": "import rich",
+        "tests/test_features.py": "import pytest",
+        "job.yaml": "estimator:\n  class: features.Stacked\n  parameters:\n    last: {class: rich.Last}\n",
+        "strange.yaml": "class: &all [*all, {class: 3, 5: class}]\nscoring: class",
+    }
+    return _write(tmp_path, files)
 
 
-def test_the_files_of_a_program(program: Path) -> None:
-    beside = [program / name for name in ("features.py", "train.py", "package/__init__.py", "package/deep.py")]
-    assert program_files(JobSpec(program / "train.py")) == [program / "train.py", *beside]
-    assert program_files(JobSpec(program / "job.yaml")) == beside
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("train.py", {"yaml", "packaging", "data"}),
+        ("link.py", {"yaml", "packaging", "data"}),
+        ("plot.py", {"rich"}),
+        ("job.yaml", {"yaml", "packaging", "data", "rich"}),
+    ],
+)
+def test_the_names_of_a_program_are_those_that_it_reaches(program: Path, path: str, names: set[str]) -> None:
+    (program / "elsewhere").mkdir()
+    (program / "elsewhere" / "link.py").symlink_to(program / "train.py")
+    folder = program / "elsewhere" if path == "link.py" else program
+    assert program_names(JobSpec(folder / path)) == names
+
+
+def test_a_job_file_that_holds_itself(program: Path) -> None:
+    assert program_names(JobSpec(program / "strange.yaml")) <= {"3", "class", "scoring"}
+
+
+def test_a_notebook_may_come_to_import_anything_beside_it(program: Path) -> None:
+    found = program_names(JobSpec(program / "notebook"))
+    assert found >= {"yaml", "packaging", "typer", "rich", "pytest"}
+    assert not found & {"features", "package", "train"}
 
 
 def _no_pip_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,14 +284,13 @@ def _pinned_names(requirements: str) -> set[str]:
     return {line.partition("==")[0] for line in requirements.splitlines()}
 
 
-@pytest.mark.parametrize(("job", "also"), [("train.py", set()), ("job.yaml", {"pandas", "pyarrow"})])
+@pytest.mark.parametrize(("job", "also"), [("train.py", set()), ("job.yaml", {"pandas", "pyarrow", "rich"})])
 def test_a_program_is_installed_with_what_it_and_its_modules_import(
     program: Path, monkeypatch: pytest.MonkeyPatch, job: str, also: set[str]
 ) -> None:
     _no_pip_settings(monkeypatch)
-    (program / "job.yaml").touch()
     found = installation(JobSpec(program / job))
-    expected, _ = pinned([*ENGINE, "pyyaml", "rich", "packaging", *also])
+    expected, _ = pinned([*ENGINE, "pyyaml", "packaging", *also])
     assert found == Installation("".join(f"{name}=={version}\n" for name, version in sorted(expected.items())))
     assert (_pinned_names(found.requirements) >= {"pandas", "pyarrow"}) is bool(also)
 
