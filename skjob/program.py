@@ -171,7 +171,7 @@ def _import_ahead() -> None:
     import distributed  # noqa: F401
 
     import skjob.engine.backend
-    import skjob.engine.modules  # noqa: F401
+    import skjob.engine.plugin  # noqa: F401
 
 
 def _end_with_parent(life_line: Any, private: Path) -> None:
@@ -194,7 +194,8 @@ def _connect(assignment: Assignment) -> None:
 
     from skjob.cluster.certificates import TlsFiles
     from skjob.engine.backend import SkjobBackend
-    from skjob.engine.modules import LocalModules, archive
+    from skjob.engine.modules import pack
+    from skjob.engine.plugin import LocalModules
 
     tls = TlsFiles.inside(Path(assignment.folder))
     # So that `Client()` in the script finds the cluster too.
@@ -206,7 +207,10 @@ def _connect(assignment: Assignment) -> None:
     except (OSError, TimeoutError) as error:
         raise StartError(f"the scheduler does not answer the program: {error}", "run it again") from error
     root = Path(assignment.path).resolve().parent
-    client.register_plugin(LocalModules(archive(root)))
+    packed = pack(root)
+    if not packed.complete:
+        print(f"skjob: not all that is beside `{assignment.path}` was sent: too much, or not readable", file=sys.stderr)
+    client.register_plugin(LocalModules(packed.content))
     arguments = {
         "client": client,
         "width": assignment.width,

@@ -229,7 +229,8 @@ def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: 
     import joblib
 
     from skjob.engine.backend import SkjobBackend
-    from skjob.engine.modules import LocalModules, archive
+    from skjob.engine.modules import pack
+    from skjob.engine.plugin import LocalModules
 
     ground = find_ground(layers)
     plan = make_plan(ground.settings, ground.place, ground.reason, this_machine(), python_minor())
@@ -246,7 +247,7 @@ def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: 
         wait_for_workers(cluster, client, 1, plan.start_timeout, note)
         for difference in check_versions(client.get_versions()):
             note(difference)
-        client.register_plugin(LocalModules(archive(job.root)))
+        client.register_plugin(LocalModules(pack(job.root).content))
         if name is None:
             watch = _Watch(cluster.name, told=note)
             stack.enter_context(_watched(cluster, client, plan, lambda _: None, lambda _: None, note, watch))
@@ -319,7 +320,7 @@ def make_cluster(
     assert ground.api is not None  # noqa: S101 - there is no such ground without one
     needed = installation(job) if plan.install else None
     for name in needed.left_out if needed else ():
-        note(f"`{name}` is installed from a folder of this machine and is not sent; an image that has it is, `--image`")
+        note(f"`{name}` is not installed from an index, and is not sent; name an image that has it with `--image`")
     return KubernetesCluster(ground.api, names, plan, private, note, installation=needed, keep=keep)
 
 

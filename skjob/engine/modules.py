@@ -8,7 +8,6 @@ object is imported on the worker and given the plain data that its counterpart h
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import importlib
 import io
@@ -19,9 +18,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any
-
-from distributed.diagnostics.plugin import WorkerPlugin
 
 MOST_FOLDERS = 2000
 MOST_FILES = 2000
@@ -30,24 +26,6 @@ LARGEST_DATA_FILE = 2**20
 NOT_SOURCE = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages"})
 ENVIRONMENT_MARKS = frozenset({"pyvenv.cfg", "conda-meta"})
 """One of them is in every virtual environment, or in every one of conda's."""
-
-
-class LocalModules(WorkerPlugin):  # type: ignore[misc]
-    """Unpacks the source files into the worker's own folder and puts that on the import path."""
-
-    idempotent = True
-
-    def __init__(self, archive: bytes) -> None:
-        self.name = f"skjob-modules-{hashlib.sha256(archive).hexdigest()[:16]}"
-        self.archive = archive
-
-    def setup(self, worker: Any) -> None:
-        """Called by each worker as it joins."""
-        folder = Path(worker.local_directory) / self.name
-        with zipfile.ZipFile(io.BytesIO(self.archive)) as archive:
-            archive.extractall(folder)
-        sys.path.insert(0, str(folder))
-        importlib.invalidate_caches()
 
 
 @dataclass(frozen=True)
@@ -203,11 +181,6 @@ def pack(root: Path) -> Packed:
             else:
                 target.writestr(zipfile.ZipInfo(file.as_posix()), content, zipfile.ZIP_DEFLATED)
     return Packed(buffer.getvalue(), complete)
-
-
-def archive(root: Path) -> bytes:
-    """The source files beside a script as a zip file, for who does not ask whether it holds them all."""
-    return pack(root).content
 
 
 def is_local(module: ModuleType, root: Path) -> bool:

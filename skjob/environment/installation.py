@@ -19,7 +19,6 @@ from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from skjob.engine.modules import find_sources
 from skjob.environment.index import pip_config_files, pip_files
 from skjob.plan import JobSpec
 
@@ -56,6 +55,8 @@ def program_names(job: JobSpec) -> set[str]:
     if job.path.is_file():
         return follow(job.root, imports(job.path.resolve(), job.root))
     # A notebook: what it will import is not known, and may be anything beside it.
+    from skjob.engine.modules import find_sources  # and with it joblib: not before the pods need it
+
     beside = [job.root / file for file in find_sources(job.root).files if file.suffix == ".py"]
     return follow(job.root, [*interactive_names(), *(name for file in beside for name in imports(file, job.root))])
 

@@ -14,9 +14,7 @@ import pytest
 from skjob.engine import modules
 from skjob.engine.modules import (
     LARGEST_DATA_FILE,
-    LocalModules,
     Sources,
-    archive,
     find_sources,
     is_local,
     local_modules,
@@ -24,6 +22,7 @@ from skjob.engine.modules import (
     pack,
     restore_module,
 )
+from skjob.engine.plugin import LocalModules
 
 
 def _write(root: Path, *names: str) -> None:
@@ -70,21 +69,21 @@ def test_large_files_stay(tmp_path: Path) -> None:
 
 def test_an_archive_is_its_content_and_no_times(tmp_path: Path) -> None:
     _write(tmp_path, "a.py", "pkg/__init__.py")
-    first = archive(tmp_path)
+    first = pack(tmp_path).content
     os.utime(tmp_path / "a.py", (0, 0))
-    assert archive(tmp_path) == first
+    assert pack(tmp_path).content == first
     with zipfile.ZipFile(io.BytesIO(first)) as opened:
         assert {name: opened.read(name) for name in opened.namelist()} == {
             "a.py": b"# a.py\n",
             "pkg/__init__.py": b"# pkg/__init__.py\n",
         }
     (tmp_path / "a.py").write_text("# changed\n")
-    assert archive(tmp_path) != first
+    assert pack(tmp_path).content != first
 
 
 def test_an_archive_is_compressed(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("x = 1\n" * 10_000)
-    assert len(archive(tmp_path)) < 1000
+    assert len(pack(tmp_path).content) < 1000
 
 
 def test_a_home_folder_is_not_sent_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,7 +272,7 @@ def test_a_worker_imports_what_the_plugin_brings(tmp_path: Path, monkeypatch: py
     _write(source, "unit_brought.py")
     (source / "unit_brought.py").write_text("VALUE = 7\n")
     monkeypatch.setattr(sys, "path", list(sys.path))
-    plugin = LocalModules(archive(source))
+    plugin = LocalModules(pack(source).content)
     plugin.setup(_Worker(tmp_path / "worker"))
     import unit_brought  # type: ignore[import-not-found]
 

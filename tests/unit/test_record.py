@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from skjob.errors import ConfigError
 from skjob.record import record as module
 from skjob.record.record import Event, Recorder, installed_versions, run_file
 
@@ -114,12 +115,24 @@ def test_a_reader_never_sees_half_a_file(recorder: Recorder, monkeypatch: pytest
     recorder.note("after")
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_text", full)
-        with pytest.raises(OSError, match="No space left"):
-            recorder.save()
+        recorder.save()
     assert recorder.path.read_bytes() == before
     recorder.save()
-    assert _on_disk(recorder)["notes"] == ["before", "after"]
+    lost = "the run's record can't be written any more: No space left on device"
+    assert _on_disk(recorder)["notes"] == ["before", "after", lost]
     assert [path.name for path in recorder.path.parent.iterdir()] == ["run.json"]
+
+
+def test_a_folder_that_can_not_be_written_to_is_told_before_anything_starts(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, *_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(ConfigError) as caught:
+        recorder.begin()
+    assert caught.value.message == f"the run's record `{recorder.path}` can't be written: Permission denied"
 
 
 def test_notes_are_told_once(recorder: Recorder, told: list[Event]) -> None:
