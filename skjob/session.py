@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from skjob import config
 from skjob.cluster.base import Cluster, WorkerCounts
-from skjob.cluster.names import DEFAULTS_CONFIGMAP, RunNames, new_run_id
+from skjob.cluster.names import RunNames, new_run_id
 from skjob.config import Layer, Place, Settings
 from skjob.environment.versions import check_versions
 from skjob.errors import (
@@ -34,7 +34,6 @@ from skjob.errors import (
     ClusterLost,
     ConfigError,
     DeadlineError,
-    ForbiddenError,
     OperatorError,
     SkjobError,
     StartError,
@@ -274,6 +273,7 @@ def find_ground(layers: Sequence[Layer]) -> Ground:
     if settings.on is Place.LOCAL:
         return Ground(Place.LOCAL, "`--on local`", settings)
     from skjob.cluster.api import connect as connect_api
+    from skjob.cluster.defaults import read_defaults
     from skjob.cluster.install import has_operator
 
     try:
@@ -289,20 +289,8 @@ def find_ground(layers: Sequence[Layer]) -> Ground:
         if settings.on is Place.KUBERNETES:
             raise OperatorError(missing, f"`skjob install --context {context.name}` installs it")
         return Ground(Place.LOCAL, missing, settings)
-    settings = config.resolve([*layers, _defaults(api)])
+    settings = config.resolve([*layers, read_defaults(api)])
     return Ground(Place.KUBERNETES, f"context `{context.name}`, namespace `{context.namespace}`", settings, api)
-
-
-def _defaults(api: Api) -> Layer:
-    """The platform team's defaults, where there are any and they may be read."""
-    from skjob.cluster.api import NotFound
-
-    namespace = api.context.namespace
-    try:
-        data: Mapping[str, str] = api.get("ConfigMap", DEFAULTS_CONFIGMAP, namespace).get("data") or {}
-    except (NotFound, ForbiddenError):
-        data = {}
-    return config.cluster_defaults(data, f"ConfigMap {namespace}/{DEFAULTS_CONFIGMAP}")
 
 
 def make_cluster(

@@ -23,9 +23,10 @@ from skjob.cluster import inventory, manifest
 from skjob.cluster.api import Api, Manifest, NotFound, connect
 from skjob.cluster.capacity import format_size, largest_fit
 from skjob.cluster.certificates import make_certificates
+from skjob.cluster.defaults import read_defaults
 from skjob.cluster.diagnose import Cause, diagnose
 from skjob.cluster.install import OperatorState, Presence, operator_state, operator_version
-from skjob.cluster.names import DEFAULTS_CONFIGMAP, RUN_LABEL, RunNames, new_run_id
+from skjob.cluster.names import RUN_LABEL, RunNames, new_run_id
 from skjob.cluster.permissions import RUN_PERMISSIONS, missing
 from skjob.errors import (
     INTERNAL_FAULT,
@@ -121,8 +122,7 @@ def _checks(layers: Sequence[config.Layer], check_image: bool, timeout: float) -
         if (absent := _namespace(api)) is not None:
             yield absent
             return
-        defaults = _defaults(api)
-        settings = config.resolve([*layers, defaults])
+        settings = config.resolve([*layers, read_defaults(api)])
         lacking = list(_permissions(api))
         yield from lacking
         refused = any(check.outcome is Outcome.FAILED for check in lacking)
@@ -179,14 +179,6 @@ def _namespace(api: Api) -> Check | None:
     except ForbiddenError:
         return None  # an ordinary user may not look; what is refused in it shows in the permissions
     return None
-
-
-def _defaults(api: Api) -> config.Layer:
-    namespace = api.context.namespace
-    data: Mapping[str, str] = {}
-    with suppress(NotFound, ForbiddenError):
-        data = api.get("ConfigMap", DEFAULTS_CONFIGMAP, namespace).get("data") or {}
-    return config.cluster_defaults(data, f"ConfigMap {namespace}/{DEFAULTS_CONFIGMAP}")
 
 
 def _permissions(api: Api) -> Iterator[Check]:
