@@ -6,6 +6,7 @@ that owns it and reaches the client as that task's error. Dask sees only bytes, 
 
 from __future__ import annotations
 
+import copy
 import importlib
 import io
 import pickle
@@ -14,6 +15,9 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
+
+PRIVATE = 2**20
+"""Bytes up to which an array is copied for each task. joblib maps larger ones into memory, to be read only."""
 
 
 @dataclass(frozen=True)
@@ -38,20 +42,49 @@ class TaskUnpickler(pickle.Unpickler):
 
     def persistent_load(self, key: Any) -> Any:
         """The shared object with this content."""
-        return read_only(self._data[key])
+        return protected(self._data[key])
 
 
-def read_only(value: Any) -> Any:
-    """Shared data as a task may see it: a task that writes to it fails, as it does on joblib's memory maps.
+def protected(value: Any) -> Any:
+    """Shared data as a task may have it: whatever the task does, the next one on this worker sees it unchanged.
 
-    Other tasks of the same worker use the very same memory. Pandas objects protect themselves by copy on write.
+    All tasks of a worker use the very same memory. As with joblib's memory maps, an array above 1 MiB is a view that
+    can't be written to, a smaller one is the task's own. Pandas copies what is written to (before version 3:
+    everything), a sparse matrix is new around its arrays, and what holds Python objects is copied with them.
     """
     import numpy as np
 
+    kind = type(value)
+    if _holds_objects(value):
+        return pickle.loads(pickle.dumps(value, protocol=5))  # noqa: S301 - our own bytes
     if isinstance(value, np.ndarray):
+        if value.nbytes <= PRIVATE:
+            return value.copy(order="K")
         value = value.view()
         value.flags.writeable = False
+    elif kind.__module__.startswith("pandas"):
+        value = value.copy(deep=not _copies_on_write())
+    elif kind.__module__.startswith("scipy.sparse"):
+        value = copy.copy(value)
+        for name, part in vars(value).items():
+            if isinstance(part, np.ndarray):
+                vars(value)[name] = protected(part)
+            elif isinstance(part, tuple):  # the coordinates of the coo format
+                vars(value)[name] = tuple(protected(each) for each in part)
     return value
+
+
+def _holds_objects(value: Any) -> bool:
+    """Whether there are Python objects in it, which a view or a copy would share."""
+    inner: Any = value.data if type(value).__module__.startswith("scipy.sparse") else value
+    dtypes = inner.dtypes if type(inner).__name__ == "DataFrame" else [getattr(inner, "dtype", None)]
+    return any(getattr(dtype, "hasobject", False) for dtype in dtypes)
+
+
+def _copies_on_write() -> bool:
+    import pandas
+
+    return int(pandas.__version__.partition(".")[0]) >= 3
 
 
 def restore_warning(module: str, name: str) -> type[Warning]:

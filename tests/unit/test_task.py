@@ -8,9 +8,11 @@ from typing import Any, NoReturn
 
 import cloudpickle
 import numpy
+import pandas
 import pytest
+from scipy import sparse
 
-from skjob.engine.task import Outcome, read_only, run_batch
+from skjob.engine.task import Outcome, protected, run_batch
 
 
 def _ran(function: Callable[[], Any], data: dict[str, Any] | None = None) -> Outcome:
@@ -135,10 +137,93 @@ def test_data_that_is_not_there_is_told() -> None:
     assert repr(_value(run_batch(buffer.getvalue(), {}))) == "KeyError('the-key')"
 
 
-def test_read_only_is_a_view() -> None:
-    array = numpy.zeros(3)
-    seen = read_only(array)
-    assert numpy.shares_memory(array, seen)
-    assert (array.flags.writeable, seen.flags.writeable) == (True, False)
+# ------------------------------------------------------------------------------------------------- shared data
+
+SIDE = 400  # an array of this side is above 1 MiB, one of half that side is not
+
+
+def _array(side: int = SIDE) -> Any:
+    return numpy.asfortranarray(numpy.arange(side * side, dtype="float64").reshape(side, side) + 1)
+
+
+def _objects() -> Any:
+    return numpy.array([[1], [2]] + [None] * SIDE * SIDE, dtype=object)[:2]
+
+
+def _sparse(form: str, side: int) -> Any:
+    if form == "dia":
+        return sparse.dia_array((_array(side), numpy.arange(side)), shape=(side, side))
+    return sparse.coo_array(_array(side)).asformat(form)
+
+
+def _content(value: Any) -> Any:
+    return repr(value.to_dict()) if hasattr(value, "to_dict") else pickle.dumps(value)
+
+
+def _set(value: Any) -> None:
+    value[0, 0] = -1
+
+
+def _set_data(value: Any) -> None:
+    value.data.flat[0] = -1
+
+
+def _append(value: Any) -> None:
+    value[0].append(-1)
+
+
+def _set_frame(value: Any) -> None:
+    value.iloc[0, 0] = -1
+    value["new"] = 0
+
+
+def _set_series(value: Any) -> None:
+    value.iloc[0] = -1
+
+
+SHARED: list[Any] = [
+    (lambda: _array(SIDE // 2), _set, True),
+    (_array, _set, False),
+    (lambda: numpy.array([[1], [2]], dtype=object)[:, 0], lambda value: value.fill(-1), True),
+    (_objects, _append, True),
+    *((partial(_sparse, form, SIDE // 2), _set_data, True) for form in ("csr", "csc", "coo", "bsr", "dia")),
+    *((partial(_sparse, form, SIDE), _set_data, False) for form in ("csr", "csc", "coo", "bsr", "dia")),
+    (partial(_sparse, "csr", SIDE // 2), lambda value: value.resize(3, 3), True),
+    (partial(_sparse, "lil", 4), _set, True),
+    (lambda: pandas.DataFrame(_array()), _set_frame, True),
+    (lambda: pandas.DataFrame({"a": [1, 2], "b": ["x", "y"]}), _set_frame, True),
+    (lambda: pandas.Series(numpy.arange(9.0)), _set_series, True),
+    (lambda: pandas.Series([[1], [2]]), _append, True),
+]
+
+
+@pytest.mark.parametrize(("make", "change", "allowed"), SHARED)
+@pytest.mark.parametrize("copy_on_write", [True, False])
+def test_what_a_task_does_to_shared_data_stays_in_it(
+    make: Callable[[], Any], change: Callable[[Any], None], allowed: bool, copy_on_write: bool, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("skjob.engine.task._copies_on_write", lambda: copy_on_write)
+    shared = make()
+    before = _content(shared)
+    seen = protected(shared)
+    assert type(seen) is type(shared)
+    assert _content(seen) == before
+    if allowed:
+        change(seen)
+        assert _content(seen) != before
+    else:
+        with pytest.raises(ValueError, match="read-only"):
+            change(seen)
+    assert _content(shared) == before
+
+
+def test_large_data_is_not_copied() -> None:
+    for large in (_array(), pandas.DataFrame(_array()), _sparse("csr", SIDE), _sparse("coo", SIDE)):
+        seen = protected(large)
+        inner, other = (getattr(each, "_values", getattr(each, "data", each)) for each in (large, seen))
+        assert numpy.shares_memory(numpy.asarray(inner), numpy.asarray(other))
+
+
+def test_what_is_not_data_is_itself() -> None:
     other = [1]
-    assert read_only(other) is other
+    assert protected(other) is other
