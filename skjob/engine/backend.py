@@ -6,27 +6,31 @@ tests/integration/test_engine.py). What joblib calls, and when: `configure` and 
 `submit` for each batch, from the caller's thread and later from the thread that runs the callbacks, `stop_call` at the
 end, `abort_everything` when a batch has failed or the user has interrupted.
 
-One thread settles: it waits until any of the outstanding futures is done, gathers all that are done in one request, and
-hands each outcome to joblib. The same thread watches that there is a cluster left to wait for.
+The outcome of each batch is fetched by the client's event loop, which may take any time. One thread settles: it waits
+for outcomes and hands each to joblib. The same thread watches that there is a cluster left to wait for.
 """
 
 from __future__ import annotations
 
+import asyncio
+import math
 import pickle
 import queue
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
-from weakref import WeakKeyDictionary
 
 from distributed import Client, get_client
+from distributed import Future as Remote
 from joblib._parallel_backends import (
     AutoBatchingMixin,
     FallbackToBackend,
@@ -34,7 +38,7 @@ from joblib._parallel_backends import (
     SequentialBackend,
 )
 
-from skjob.engine.data import SharedData, dump_task
+from skjob.engine.data import CallData, dump_task, shared_data
 from skjob.engine.task import Outcome, run_batch
 
 MOST_TRIES = 3
@@ -42,11 +46,18 @@ MOST_TRIES = 3
 
 WATCH_SECONDS = 1.0
 
+PAUSE = 0.1
+"""Seconds between two looks, while waiting for a worker or for the connection."""
+
 RECONNECT_SECONDS = 30.0
 """How long a connection to the scheduler that broke may take to come back."""
 
-_shared: WeakKeyDictionary[Client, SharedData] = WeakKeyDictionary()
-_shared_lock = threading.Lock()
+CONNECTION_LOST = "the connection to the scheduler is lost"
+
+SEEN_LATELY = 5.0
+"""Seconds for which a worker that was seen is believed to be there."""
+
+Sent = TypeVar("Sent")
 
 
 class RemoteTraceback(Exception):
@@ -69,10 +80,11 @@ class _Batch:
     """One submitted batch until it is settled."""
 
     label: str
-    payload: bytes
-    keys: set[str]
+    payload: bytes = b""
+    held: dict[str, Any] = field(default_factory=dict)
     settled: Future[Outcome] = field(default_factory=Future)
     tries: int = 0
+    key: str = ""
     remote: Any = None
 
 
@@ -135,7 +147,9 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
         if n_jobs == 1:
             return 1
-        connected: int = sum(self.client.ncores().values())
+        connected = 0
+        with suppress(OSError):  # a connection that is just coming back: the batches wait for it
+            connected = sum(self.client.ncores().values())
         # joblib runs a width of 1 in the caller's own process, which is not what a cluster of one worker is for.
         return max(connected, self.width or 0, 2)
 
@@ -155,21 +169,17 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
 
     def start_call(self) -> None:
         """Called as a Parallel call begins."""
-        with _shared_lock:
-            if self.client not in _shared:
-                _shared[self.client] = SharedData(self.client, self.wait_for_workers)
-            shared = _shared[self.client]
-        self._call = _Call(self.client, shared, self.root, self.wait_for_workers)
+        self.stop_call()
+        self._call = _Call(self.client, self.root, self.wait_for_workers)
 
     def stop_call(self) -> None:
-        """Called as a Parallel call ends, however it ends."""
+        """Called as a Parallel call ends, however it ends. What is submitted later still goes to it, and nowhere."""
         if self._call is not None:
             self._call.close()
-            self._call = None
 
     def submit(self, func: Any, callback: Callable[[Any], None] | None = None) -> Future[Outcome]:
         """Dispatch one batch. Never raises: what goes wrong is the outcome of this batch, which joblib hears of."""
-        assert self._call is not None  # noqa: S101 - joblib submits between start_call and stop_call only
+        assert self._call is not None  # noqa: S101 - joblib submits after start_call only
         return self._call.submit(func, callback)
 
     def retrieve_result_callback(self, settled: Future[Outcome]) -> Any:
@@ -187,11 +197,12 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         super().batch_completed(batch_size, getattr(self._measured, "seconds", duration))
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        """Called when a batch has failed or the user has interrupted: nothing dispatched is wanted any more."""
+        """Called when a batch has failed or the user has interrupted: nothing dispatched is wanted any more.
+
+        Nor what a callback is about to dispatch: there is no new call for it until joblib begins one.
+        """
         if self._call is not None:
             self._call.cancel()
-            if ensure_ready:
-                self.start_call()
 
     def terminate(self) -> None:
         """Called as a Parallel object is left."""
@@ -202,31 +213,35 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
 class _Call:
     """The batches of one Parallel call, and the thread that settles them."""
 
-    def __init__(self, client: Client, shared: SharedData, root: Path | None, wait_for_workers: float) -> None:
+    def __init__(self, client: Client, root: Path | None, wait_for_workers: float) -> None:
         self._client = client
-        self._shared = shared.begin_call()
+        self._data: CallData = shared_data(client, wait_for_workers).begin_call(self._wait_for_a_worker)
         self._root = root
         self._wait_for_workers = wait_for_workers
         self._id = uuid4().hex[:12]
         self._numbers = count()
         self._lock = threading.Lock()
         self._outstanding: dict[int, _Batch] = {}
-        self._done: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[tuple[int, Outcome | Exception] | None] = queue.SimpleQueue()
         self._closed = False
-        self._thread = threading.Thread(target=self._settle_all, name="skjob-settle", daemon=True)
-        self._thread.start()
+        self._worker_seen = -math.inf
+        self._alone_since: float | None = None
+        thread = threading.Thread(target=self._settle_all, name="skjob-settle", daemon=True)
+        self._thread: threading.Thread | None = thread
+        thread.start()
 
     def submit(self, func: Any, callback: Callable[[Any], None] | None) -> Future[Outcome]:
-        keys: set[str] = set()
-        batch = _Batch(_label(func), b"", keys)
+        batch = _Batch(_label(func))
         if callback is not None:
             batch.settled.add_done_callback(callback)
-        number = next(self._numbers)
+        with self._lock:
+            if self._closed:
+                return batch.settled
+            number = next(self._numbers)
+            self._outstanding[number] = batch
         try:
-            self._wait_for_a_worker()
-            batch.payload = dump_task(func, partial(self._share, keys), self._root)
-            with self._lock:
-                self._outstanding[number] = batch
+            self._wait_for_connection(batch)
+            batch.payload = dump_task(func, partial(self._share, batch), self._root)
             self._send(number, batch)
         except Exception as error:
             self._fail(number, batch, _explained(error, batch.label))
@@ -235,143 +250,161 @@ class _Call:
     def close(self) -> None:
         """Stop the thread; batches that are still out belong to nobody and are cancelled."""
         self.cancel()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(timeout=5)
+        thread, self._thread = self._thread, None
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout=5)
 
     def cancel(self) -> None:
-        """Take back everything that is out. Their callbacks are not called: joblib has stopped listening."""
+        """Take back everything that is out, and let nothing out. No callbacks: joblib has stopped listening."""
         with self._lock:
             self._closed = True
-            remote = [batch.remote for batch in self._outstanding.values() if batch.remote is not None]
+            batches = list(self._outstanding.values())
             self._outstanding.clear()
-        if remote and self._client.status == "running":
-            self._client.cancel(remote, force=True)
-        self._shared.end()
-        self._done.put(None)
+        # By its key where the future itself was lost: an interrupt can come while a batch is being sent.
+        remote = [batch.remote or Remote(batch.key, self._client) for batch in batches if batch.key]
+        try:
+            if remote and self._client.status == "running":
+                with suppress(Exception):  # the connection is breaking: a client that is gone wants nothing
+                    self._client.cancel(remote, force=True)
+        finally:
+            for batch in batches:
+                self._data.release(batch.held)
+            self._data.end()
+            self._outcomes.put(None)
 
-    def _share(self, keys: set[str], value: Any) -> str:
-        key = self._shared.share(value)
-        keys.add(key)
-        return key
+    def _share(self, batch: _Batch, value: Any) -> str:
+        return self._sending(batch, partial(self._data.share, value, batch.held))
+
+    def _sending(self, batch: _Batch, send: Callable[[], Sent]) -> Sent:
+        """Do what sends data, again if the connection breaks meanwhile."""
+        for left in reversed(range(MOST_TRIES)):
+            try:
+                return send()
+            except TimeoutError:
+                break
+            except OSError:
+                if not left:
+                    raise
+                self._wait_for_connection(batch)
+        raise WorkersLost(f"no worker came within {self._wait_for_workers:.0f} s")
 
     def _wait_for_a_worker(self) -> None:
         """Data can be sent to a worker only. A probe makes the demand that brings one where there is none yet."""
-        if self._client.ncores():
+        if time.monotonic() - self._worker_seen < SEEN_LATELY or self._has_worker():
             return
+        deadline = time.monotonic() + self._wait_for_workers
         probe = self._client.submit(int, key=f"skjob-probe-{uuid4().hex}", pure=False)
-        try:
-            probe.result(timeout=self._wait_for_workers)
-        except TimeoutError:
-            raise WorkersLost(f"no worker came within {self._wait_for_workers:.0f} s") from None
+        while not self._has_worker():
+            if self._closed or time.monotonic() > deadline:
+                raise WorkersLost(f"no worker came within {self._wait_for_workers:.0f} s")
+            time.sleep(PAUSE)
+        probe.release()
+
+    def _has_worker(self) -> bool:
+        found = bool(self._client.scheduler_info(n_workers=0).get("n_workers"))
+        if found:
+            self._worker_seen = time.monotonic()
+        return found
 
     def _send(self, number: int, batch: _Batch) -> None:
-        batch.tries += 1
-        batch.remote = self._client.submit(
-            run_batch,
-            batch.payload,
-            self._shared.futures(batch.keys),
-            key=f"{batch.label}-{self._id}-{number}-{batch.tries}",
-            pure=False,
-        )
-        batch.remote.add_done_callback(lambda _: self._done.put(number))
+        if batch.tries >= MOST_TRIES:
+            raise _lost(batch, f"its data was lost with workers, {MOST_TRIES} times")
+        self._sending(batch, partial(self._data.restore, batch.held))
+        with self._lock:  # so that `cancel` finds it either sent or not to be sent
+            if number not in self._outstanding:
+                self._data.release(batch.held)
+                return
+            batch.tries += 1
+            batch.key = f"{batch.label}-{self._id}-{number}-{batch.tries}"
+            batch.remote = self._client.submit(
+                run_batch, batch.payload, self._data.futures(batch.held), key=batch.key, pure=False
+            )
+            asyncio.run_coroutine_threadsafe(self._fetch(number, batch.remote), self._client.loop.asyncio_loop)
+
+    async def _fetch(self, number: int, remote: Any) -> None:
+        """Wait for an outcome and get it; when its worker dies before that, wait for it to be computed again."""
+        try:
+            outcome = await self._client.gather(remote, asynchronous=True)
+        except Exception as error:
+            outcome = error
+        if not self._closed:
+            self._outcomes.put((number, outcome))
 
     def _settle_all(self) -> None:
-        last_worker_seen = time.monotonic()
         while not self._closed:
-            numbers = self._wait_for_done()
-            if numbers:
-                self._settle(numbers)
-                last_worker_seen = time.monotonic()
-            elif not self._outstanding or self._client.scheduler_info(n_workers=1)["workers"]:
-                last_worker_seen = time.monotonic()
-            elif time.monotonic() - last_worker_seen > self._wait_for_workers:
-                self._fail_all(f"there has been no worker for {self._wait_for_workers:.0f} s")
-            if self._client.status not in ("running", "connecting"):
-                self._fail_all("the connection to the scheduler is lost")
+            try:
+                self._settle_next()
+            except BaseException as error:  # whatever it is, joblib must not wait for ever
+                error.__cause__ = RemoteTraceback(traceback.format_exc())  # joblib strips it of its own
+                self._fail_all(error)
 
-    def _wait_for_done(self) -> list[int]:
-        """The batches that are done by now, once at least one is, or none after a second."""
-        numbers = []
+    def _settle_next(self) -> None:
         try:
-            numbers.append(self._done.get(timeout=WATCH_SECONDS))
-            while True:
-                numbers.append(self._done.get_nowait())
+            settled = self._outcomes.get(timeout=WATCH_SECONDS)
         except queue.Empty:
-            return [number for number in numbers if number is not None]
-
-    def _settle(self, numbers: list[int]) -> None:
-        with self._lock:
-            batches = {number: self._outstanding[number] for number in numbers if number in self._outstanding}
-        finished = {number: batch for number, batch in batches.items() if batch.remote.status == "finished"}
-        try:
-            outcomes = self._client.gather([batch.remote for batch in finished.values()])
-        except Exception:
-            outcomes = [self._gathered_alone(batch) for batch in finished.values()]
-        for (number, batch), outcome in zip(finished.items(), outcomes, strict=True):
-            if isinstance(outcome, Outcome):
-                self._finish(number, batch, outcome)
-            else:
-                self._again(number, batch, outcome)
-        for number, batch in batches.items():
-            if number not in finished:
-                self._unfinished(number, batch)
-
-    def _gathered_alone(self, batch: _Batch) -> Outcome | BaseException:
-        try:
-            outcome: Outcome = batch.remote.result(timeout=self._wait_for_workers)
-        except Exception as error:
-            return error
-        return outcome
-
-    def _unfinished(self, number: int, batch: _Batch) -> None:
-        if batch.remote.status == "error":
-            self._fail(number, batch, _explained(batch.remote.exception(), batch.label))
-        else:  # cancelled or lost: data that it needs went away with its worker
-            lost = f"`{batch.label}` can't be finished: its data was lost with workers, {MOST_TRIES} times"
-            self._again(number, batch, WorkersLost(lost))
-
-    def _again(self, number: int, batch: _Batch, cause: BaseException) -> None:
-        if not self._reconnected():
-            cause = WorkersLost(f"`{batch.label}` can't be finished: the connection to the scheduler is lost")
-            self._fail(number, batch, cause)
+            self._watch()
             return
-        if batch.tries >= MOST_TRIES:
-            self._fail(number, batch, _explained(cause, batch.label))
+        batch = self._outstanding.get(settled[0]) if settled else None
+        if settled is None or batch is None:
             return
+        number, outcome = settled
+        if isinstance(outcome, Outcome):
+            self._worker_seen, self._alone_since = time.monotonic(), None
+            if self._take(number, batch):
+                batch.settled.set_result(outcome)
+        elif batch.remote.status == "error" or (batch.remote.status == "finished" and batch.tries >= MOST_TRIES):
+            self._fail(number, batch, _explained(outcome, batch.label))
+        else:
+            self._again(number, batch)
+
+    def _watch(self) -> None:
+        """Called about every second while nothing is settled."""
+        if self._client.status not in ("running", "connecting"):
+            self._fail_all(CONNECTION_LOST)
+        elif not self._outstanding or self._has_worker():
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = time.monotonic()
+        elif time.monotonic() - self._alone_since > self._wait_for_workers:
+            self._fail_all(f"there has been no worker for {self._wait_for_workers:.0f} s")
+
+    def _again(self, number: int, batch: _Batch) -> None:
+        """Send a batch again that was cancelled or lost: the connection broke, or its data went with a worker."""
         try:
-            self._wait_for_a_worker()
-            self._shared.restore(batch.keys)
+            self._wait_for_connection(batch)
             self._send(number, batch)
         except Exception as error:
             self._fail(number, batch, _explained(error, batch.label))
 
-    def _reconnected(self) -> bool:
-        """Whether the client is connected, after a while if it is just connecting again."""
+    def _wait_for_connection(self, batch: _Batch) -> None:
+        """Wait a while if the client is just connecting again."""
         deadline = time.monotonic() + RECONNECT_SECONDS
         while self._client.status == "connecting" and time.monotonic() < deadline and not self._closed:
-            time.sleep(0.1)
-        return bool(self._client.status == "running")
+            time.sleep(PAUSE)
+        if self._client.status != "running":
+            raise _lost(batch, CONNECTION_LOST)
 
-    def _finish(self, number: int, batch: _Batch, outcome: Outcome) -> None:
+    def _take(self, number: int, batch: _Batch) -> bool:
+        """Whether this batch is still to be settled; it is no longer, so that it is settled once."""
         with self._lock:
-            self._outstanding.pop(number, None)
-            closed = self._closed
+            taken = self._outstanding.pop(number, None) is not None
+        self._data.release(batch.held)
         batch.remote = None
-        if not closed:
-            batch.settled.set_result(outcome)
+        return taken
 
     def _fail(self, number: int, batch: _Batch, error: BaseException) -> None:
-        with self._lock:
-            self._outstanding.pop(number, None)
-            closed = self._closed
-        if not closed:
+        if self._take(number, batch):
             batch.settled.set_exception(error)
 
-    def _fail_all(self, reason: str) -> None:
+    def _fail_all(self, reason: str | BaseException) -> None:
         with self._lock:
             batches = dict(self._outstanding)
         for number, batch in batches.items():
-            self._fail(number, batch, WorkersLost(f"`{batch.label}` can't be finished: {reason}"))
+            self._fail(number, batch, _lost(batch, reason) if isinstance(reason, str) else reason)
+
+
+def _lost(batch: _Batch, reason: str) -> WorkersLost:
+    return WorkersLost(f"`{batch.label}` can't be finished: {reason}")
 
 
 def _label(func: Any) -> str:
@@ -382,7 +415,7 @@ def _label(func: Any) -> str:
         name = getattr(inner, "__name__", type(inner).__name__)
         if arguments and hasattr(arguments[0], "get_params"):
             name = f"{name}-{type(arguments[0]).__name__}"
-    except (AttributeError, IndexError, TypeError, ValueError):
+    except Exception:  # the user's own objects are asked
         name = "batch"
     return name.strip("_<>")
 

@@ -12,7 +12,9 @@ import hashlib
 import io
 import pickle
 import threading
+import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,6 +29,9 @@ SMALL = 100_000
 
 CALLS_KEPT = 4
 """Data that this many Parallel calls in a row did not use is given back."""
+
+USED_ONCE_KEPT = 4
+"""How many pieces of data that only one batch has used stay: the next call may use them, as a part of many it won't."""
 
 _PICKLE_LOCK = threading.Lock()
 
@@ -85,7 +90,8 @@ def dump_task(task: Any, share: Callable[[Any], str], root: Path | None) -> byte
     """`task` as bytes, with local modules by value and large data left out. Raises whatever pickling it raises."""
     buffer = io.BytesIO()
     with _PICKLE_LOCK:  # cloudpickle's registry is global; it is ours only for the length of one dump
-        registered = [module for module in local_modules(root) if module.__name__ not in _by_value()]
+        by_value = cloudpickle.list_registry_pickle_by_value()
+        registered = [module for module in local_modules(root) if module.__name__ not in by_value]
         for module in registered:
             cloudpickle.register_pickle_by_value(module)
         try:
@@ -96,95 +102,127 @@ def dump_task(task: Any, share: Callable[[Any], str], root: Path | None) -> byte
     return buffer.getvalue()
 
 
-def _by_value() -> set[str]:
-    return set(cloudpickle.list_registry_pickle_by_value())
+@dataclass
+class _Copy:
+    """Data that workers hold: how many batches that are out use it, how many have ever, and when one did last."""
+
+    future: Any = None
+    users: int = 0
+    uses: int = 0
+    last_used: int = 0
+
+
+def shared_data(client: Any, timeout: float) -> SharedData:
+    """What the workers of this client hold, the same for all calls. It is kept by the client and goes with it."""
+    shared: SharedData = client.extensions.setdefault("skjob-data", SharedData(client, timeout))
+    return shared
 
 
 class SharedData:
     """The data of one client that workers hold, by content.
 
-    Thread-safe: joblib dispatches from its callback threads too, and several calls may be under way at once.
+    Thread-safe: joblib dispatches from its callback threads too, and several calls may be under way at once. What
+    takes long is done without the lock that `release` needs: a call that is interrupted does not wait for it.
     """
 
     def __init__(self, client: Any, timeout: float) -> None:
         self._client = client
         self._timeout = timeout
+        self._sending = threading.Lock()
         self._lock = threading.RLock()
-        self._futures: dict[str, Any] = {}
-        self._last_used: dict[str, int] = {}
+        self._copies: dict[str, _Copy] = {}
         self._number = 0
-        self._under_way: set[CallData] = set()
 
-    def begin_call(self) -> CallData:
-        """A Parallel call begins: forget what has long been unused."""
+    def begin_call(self, before_sending: Callable[[], None] = lambda: None) -> CallData:
+        """A Parallel call begins. `before_sending` is called each time before data is sent."""
         with self._lock:
             self._number += 1
-            in_use = {key for call in self._under_way for key in call.keys}
-            for key in [key for key, number in self._last_used.items() if number < self._number - CALLS_KEPT]:
-                if key not in in_use:
-                    del self._futures[key], self._last_used[key]
-            call = CallData(self)
-            self._under_way.add(call)
-            return call
+            self._forget()
+            return CallData(self, before_sending)
 
-    def end_call(self, call: CallData) -> None:
-        """The Parallel call is over: its data is kept for the next ones, for a while."""
+    def hold(self, key: str, value: Any, held: dict[str, Any]) -> None:
+        """Keep this data, here in `held` and on the workers that have it, until `held` is released."""
         with self._lock:
-            self._last_used.update(dict.fromkeys(call.keys, self._number))
-            self._under_way.discard(call)
+            if key not in held:
+                held[key] = value
+                copy = self._copies.setdefault(key, _Copy())
+                copy.users += 1
+                copy.uses += 1
+                copy.last_used = self._number
 
-    def send(self, key: str, value: Any) -> None:
-        """See that workers have this data, or get it now."""
-        with self._lock:
-            self._last_used[key] = self._number
-            future = self._futures.get(key)
-            if future is None or future.status in ("cancelled", "lost", "error"):
+    def send(self, key: str, value: Any, before_sending: Callable[[], None]) -> None:
+        """See that workers have this data, or get it now. It is held."""
+        with self._sending:
+            copy = self._copies[key]
+            if copy.future is None or copy.future.status in ("cancelled", "lost", "error"):
+                before_sending()
                 # A name of its own each time: a release of the last copy that is still under way must not hit this one.
-                self._futures[key] = self._client.scatter(value, hash=False, timeout=self._timeout)
+                copy.future = self._client.scatter(value, hash=False, timeout=self._timeout)
 
-    def futures(self, keys: set[str]) -> dict[str, Any]:
-        """The Dask futures behind these keys."""
+    def futures(self, held: dict[str, Any]) -> dict[str, Any]:
+        """The Dask futures behind what is held."""
         with self._lock:
-            return {key: self._futures[key] for key in keys}
+            return {key: self._copies[key].future for key in held}
+
+    def release(self, held: dict[str, Any]) -> None:
+        """A batch that held this is settled, or taken back."""
+        with self._lock:
+            while held:
+                copy = self._copies[held.popitem()[0]]
+                copy.users -= 1
+                copy.last_used = self._number
+            self._forget()
+
+    def _forget(self) -> None:
+        """Give back what no batch uses: what has long been unused, and soon what only one batch had a use for."""
+        idle = [(key, copy) for key, copy in self._copies.items() if not copy.users]
+        used_once = [key for key, copy in idle if copy.uses == 1]
+        unused = [key for key, copy in idle if copy.last_used < self._number - CALLS_KEPT]
+        for key in {*used_once[:-USED_ONCE_KEPT], *unused}:
+            del self._copies[key]
 
 
 class CallData:
-    """What the tasks of one Parallel call share. Another call has its own: objects may change between the two."""
+    """What the tasks of one Parallel call share. Another call has its own: objects may change between the two.
 
-    def __init__(self, shared: SharedData) -> None:
+    A batch keeps what it needs in a dictionary of its own, `held`, from which it is sent again if workers are lost.
+    """
+
+    def __init__(self, shared: SharedData, before_sending: Callable[[], None]) -> None:
         self._shared = shared
-        self._lock = threading.RLock()
-        # Hashing a gigabyte takes a second: the objects of one Parallel call are hashed once. The reference keeps
-        # the id from being reused.
-        self._seen: dict[int, tuple[Any, str]] = {}
-
-    @property
-    def keys(self) -> set[str]:
-        """What this call has shared until now."""
-        return {key for _, key in list(self._seen.values())}
+        self._before_sending = before_sending
+        # Hashing a gigabyte takes a second: the objects of one Parallel call are hashed once. An object that ends
+        # takes its entry with it before another can have its id.
+        self._seen: dict[int, tuple[weakref.ref[Any], str]] = {}
 
     def end(self) -> None:
         """The Parallel call is over: its arguments belong to the caller again."""
-        self._shared.end_call(self)
         self._seen.clear()
 
-    def share(self, value: Any) -> str:
-        """The key of `value`, whose data is on a worker when this returns."""
-        with self._lock:
-            seen = self._seen.get(id(value))
-            if seen is not None:
-                return seen[1]
+    def share(self, value: Any, held: dict[str, Any]) -> str:
+        """The key of `value`, which `held` keeps and whose data is on a worker when this returns."""
+        key = self._key(value)
+        self._shared.hold(key, value, held)
+        self._shared.send(key, value, self._before_sending)
+        return key
+
+    def _key(self, value: Any) -> str:
+        reference, key = self._seen.get(id(value), (None, ""))
+        if reference is None or reference() is not value:
             key = content_key(value)
-            self._shared.send(key, value)
-            self._seen[id(value)] = (value, key)
-            return key
+            forget, identity = self._seen.pop, id(value)
+            self._seen[identity] = weakref.ref(value, lambda _: forget(identity, None)), key
+        return key
 
-    def futures(self, keys: set[str]) -> dict[str, Any]:
-        """The Dask futures behind these keys."""
-        return self._shared.futures(keys)
+    def futures(self, held: dict[str, Any]) -> dict[str, Any]:
+        """The Dask futures behind what is held."""
+        return self._shared.futures(held)
 
-    def restore(self, keys: set[str]) -> None:
+    def restore(self, held: dict[str, Any]) -> None:
         """Send again what was lost with the workers that held it."""
-        for value, key in list(self._seen.values()):
-            if key in keys:
-                self._shared.send(key, value)
+        for key, value in list(held.items()):
+            self._shared.send(key, value, self._before_sending)
+
+    def release(self, held: dict[str, Any]) -> None:
+        """The batch that held this needs it no more."""
+        self._shared.release(held)

@@ -3,29 +3,36 @@
 Every test ends within its timeout, also where a worker dies in it; joblib's own Dask backend hangs in several of these.
 """
 
+import asyncio
+import gc
 import logging
 import multiprocessing
 import os
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import dask
 import joblib
 import numpy
+import pandas
 import pytest
 from distributed import Client, LocalCluster
 from joblib import Parallel, delayed
+from scipy import sparse
 from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVC
 
-from skjob.engine.backend import RemoteTraceback, SkjobBackend, WorkersLost
+from skjob.engine.backend import WATCH_SECONDS, RemoteTraceback, SkjobBackend, WorkersLost
+from skjob.engine.data import USED_ONCE_KEPT
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -417,10 +424,34 @@ def _write(array: Any) -> None:
 
 
 def test_a_task_can_not_change_what_others_see(engine: Client) -> None:
-    X = numpy.zeros(100_000)
+    X = numpy.zeros(200_000)
     with pytest.raises(ValueError, match="read-only"):
         Parallel()(delayed(_write)(X) for _ in range(2))
     assert X[0] == 0
+
+
+def _add(data: Any) -> float:
+    if isinstance(data, pandas.DataFrame):
+        data.iloc[0, 0] += 1
+        return float(data.iloc[0, 0])
+    values = data if isinstance(data, numpy.ndarray) else data.data
+    values[0] += 1
+    return float(values[0])
+
+
+@pytest.mark.parametrize(
+    "make", [pandas.DataFrame, sparse.csr_array, numpy.ravel], ids=["frame", "sparse matrix", "small array"]
+)
+def test_a_task_may_change_its_own(engine: Client, make: Callable[[Any], Any]) -> None:
+    assert Parallel(batch_size=1)(delayed(_add)(make(numpy.ones((20_000, 1)))) for _ in range(6)) == [2.0] * 6
+
+
+def test_parts_of_the_data_do_not_gather_on_the_workers(engine: Client) -> None:
+    X = numpy.arange(2_000_000.0).reshape(20, -1)
+    before = _shared_bytes(engine)
+    sums = Parallel(batch_size=1)(delayed(_sum)(part.copy(), 0) for part in X)
+    assert sums == [part.sum() for part in X]
+    _soon(lambda: _shared_bytes(engine) - before <= USED_ONCE_KEPT * X[0].nbytes)
 
 
 # ------------------------------------------------------------------------------------------------- how wide
@@ -461,7 +492,7 @@ def test_no_worker_at_all_ends_in_an_error(argument: Any) -> None:
         Client(empty, set_as_default=False) as client,
     ):
         began = time.monotonic()
-        with _engine(client, wait_for_workers=1.0), pytest.raises(WorkersLost, match="no worker came within 1 s"):
+        with _engine(client, wait_for_workers=1.0), pytest.raises(WorkersLost, match=r"no worker .*1 s"):
             Parallel()(delayed(_identity)(argument) for _ in range(3))
         assert time.monotonic() - began < 10
 
@@ -492,6 +523,168 @@ def test_a_scheduler_that_is_gone_ends_in_an_error() -> None:
         ):
             Parallel()(delayed(time.sleep)(20) for _ in range(3))
         timer.join()
+
+
+# ------------------------------------------------------------------------------------------------- whatever happens
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_worker_that_dies_with_its_result(
+    client: Client, cluster: LocalCluster, comes_back: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the client has heard of it and before it has fetched it."""
+    gather, killed = client.gather, []
+
+    async def kill_and_gather(remote: Any, asynchronous: bool) -> Any:
+        while remote.status == "pending":
+            await asyncio.sleep(0.01)
+        if not killed:
+            killed.append(remote.key)
+            await client.run(_kill, on_error="return", asynchronous=True)
+            await asyncio.sleep(0.5)
+        return await gather(remote, asynchronous=asynchronous)
+
+    def _kill() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(client, "gather", kill_and_gather)
+    if comes_back:
+        with _engine(client):
+            assert Parallel()(delayed(abs)(-number) for number in range(2)) == [0, 1]
+        assert killed
+        return
+    began = time.monotonic()
+    with (
+        _engine(client, wait_for_workers=2.0),
+        _no_worker_comes(client),
+        pytest.raises(WorkersLost, match="there has been no worker for 2 s"),
+    ):
+        Parallel()(delayed(abs)(-number) for number in range(4))
+    assert time.monotonic() - began < 20
+
+
+@contextmanager
+def _no_worker_comes(client: Client) -> Iterator[None]:
+    """As far as the client is told; a real one that stays away would cost the next tests their cluster."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "scheduler_info", lambda n_workers: {"n_workers": 0})
+        patch.setattr(client, "gather", lambda remote, asynchronous: asyncio.sleep(3600))
+        yield
+
+
+def test_an_error_of_the_engine_itself_ends_the_call(engine: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Any) -> None:
+        raise ZeroDivisionError("a mistake in the engine")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("skjob.engine.backend._Call._watch", fail)
+        with pytest.raises(ZeroDivisionError, match="a mistake in the engine") as caught:
+            Parallel()(delayed(time.sleep)(3) for _ in range(2))
+    assert "in fail" in str(caught.value.__cause__)
+    _usable(engine)
+
+
+def test_batches_need_no_round_trip(engine: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def count(name: str) -> None:
+        real = getattr(engine, name)
+        monkeypatch.setattr(engine, name, lambda *args, **kwargs: (asked.append(name), real(*args, **kwargs))[1])
+
+    for name in ("ncores", "scheduler_info", "nthreads"):
+        count(name)
+    X = numpy.ones(50_000)
+    began = time.monotonic()
+    Parallel(batch_size=1)(delayed(_sum)(X, number) for number in range(100))
+    assert len(asked) <= 3 + (time.monotonic() - began) / WATCH_SECONDS
+
+
+def test_a_connection_that_breaks_while_dispatching(engine: Client) -> None:
+    X = numpy.ones(50_000)
+
+    def tasks() -> Iterator[Any]:
+        for number in range(12):
+            if number == 6:
+                engine.loop.add_callback(lambda: engine.scheduler_comm.comm.abort())
+                time.sleep(0.02)
+            yield delayed(_sum)(X + number, 0)
+
+    expected = [50_000.0 * (1 + number) for number in range(12)]
+    assert Parallel(batch_size=1, pre_dispatch="all")(tasks()) == expected
+
+
+def _tasks_there(client: Client) -> list[str]:
+    """What the scheduler does for this client, without data."""
+
+    def keys(dask_scheduler: Any, name: str) -> list[str]:
+        wanted = [str(task.key) for task in dask_scheduler.clients[name].wants_what]
+        return [key for key in wanted if not key.startswith("ndarray")]
+
+    return list(client.run_on_scheduler(keys, name=client.id))
+
+
+def _nothing_is_there(client: Client) -> bool:
+    _soon(lambda: not _tasks_there(client))
+    time.sleep(0.3)
+    return not _tasks_there(client)
+
+
+class Interrupting:
+    """Has something happen while it is pickled: after the call was told to send it, and before it has."""
+
+    def __init__(self, happen: Callable[[], None]) -> None:
+        self.happen = happen
+
+    def __reduce__(self) -> Any:
+        self.happen()
+        return Interrupting, (None,)
+
+
+def test_nothing_is_sent_after_the_end(client: Client) -> None:
+    backend = SkjobBackend(client)
+    heard: list[Any] = []
+    for end in (lambda: backend.abort_everything(ensure_ready=True), backend.stop_call):
+        backend.start_call()
+        backend.submit(partial(time.sleep, 30), heard.append)
+        backend.submit(partial(_identity, Interrupting(end)), heard.append)  # a callback is just dispatching
+        backend.submit(partial(time.sleep, 30), heard.append)  # and another one comes late
+        assert _nothing_is_there(client)
+    backend.stop_call()
+    assert heard == []
+
+
+def _interrupt() -> NoReturn:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("where", ["pickling", "sending"])
+def test_an_interrupt_while_dispatching(engine: Client, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    submit, sent = engine.submit, []
+
+    def submit_and_interrupt(*args: Any, **kwargs: Any) -> Any:
+        sent.append(submit(*args, **kwargs))
+        if where == "sending" and len(sent) == 3:
+            _interrupt()
+        return sent[-1]
+
+    last = Interrupting(_interrupt) if where == "pickling" else 3
+    tasks = [*(delayed(time.sleep)(1) for _ in range(5)), delayed(_identity)(last)]
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "submit", submit_and_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            Parallel(pre_dispatch="all", batch_size=1)(tasks)
+        assert _nothing_is_there(engine)  # though the futures are held here
+    _usable(engine)
+
+
+def test_a_client_that_is_closed_is_forgotten(cluster: LocalCluster) -> None:
+    client = Client(cluster, set_as_default=False)
+    with _engine(client):
+        Parallel()(delayed(_sum)(numpy.ones(50_000), number) for number in range(4))
+    client.close()
+    gone = weakref.ref(client)
+    del client
+    _soon(lambda: (gc.collect(), gone() is None)[1], 10)
 
 
 def test_without_a_client_the_error_says_what_to_do() -> None:

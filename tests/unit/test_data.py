@@ -1,7 +1,9 @@
 """What tasks share: the key of content, what counts as large, and how it leaves a task and comes back into it."""
 
+import gc
 import pickle
 import sys
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,7 +16,17 @@ import pandas
 import pytest
 from scipy import sparse
 
-from skjob.engine.data import CALLS_KEPT, SMALL, SharedData, content_key, dump_task, large_size
+from skjob.engine.data import (
+    CALLS_KEPT,
+    SMALL,
+    USED_ONCE_KEPT,
+    CallData,
+    SharedData,
+    content_key,
+    dump_task,
+    large_size,
+    shared_data,
+)
 from skjob.engine.task import run_batch
 
 # ------------------------------------------------------------------------------------------------- keys
@@ -196,7 +208,7 @@ def test_shared_data_is_read_only_in_a_task_and_untouched_outside() -> None:
     def write(array: Any) -> None:
         array[0] = 1
 
-    array = LARGE.copy()
+    array = numpy.zeros(200_000)
     with pytest.raises(ValueError, match="read-only"):
         _run(dump_task(partial(write, array), shelf.share, None), shelf.data)
     assert array.flags.writeable
@@ -333,20 +345,25 @@ def test_threads_may_pickle_at_once(helpers: Any, tmp_path: Path) -> None:
 
 
 class FakeFuture:
-    def __init__(self) -> None:
+    def __init__(self, client: "FakeClient") -> None:
+        self.client = client
         self.status = "finished"
 
 
 class FakeClient:
-    """Counts what is sent."""
+    """Counts what is sent; what it sends is there as long as its future is."""
 
     def __init__(self) -> None:
-        self.sent: list[Any] = []
+        self.extensions: dict[str, Any] = {}
+        self.sent = 0
+        self.there: weakref.WeakSet[FakeFuture] = weakref.WeakSet()
 
     def scatter(self, value: Any, hash: bool, timeout: float) -> FakeFuture:  # noqa: A002 - distributed's name
         assert hash is False
-        self.sent.append(value)
-        return FakeFuture()
+        self.sent += 1
+        future = FakeFuture(self)
+        self.there.add(future)
+        return future
 
 
 @pytest.fixture
@@ -355,84 +372,170 @@ def shared() -> SharedData:
 
 
 def _sent(shared: SharedData) -> int:
-    return len(shared._client.sent)
+    return int(shared._client.sent)
+
+
+def _there(shared: SharedData) -> int:
+    return len(shared._client.there)
+
+
+def _batch(call: CallData, *values: Any) -> set[str]:
+    """A batch that uses these, from dispatch to settlement."""
+    held: dict[str, Any] = {}
+    keys = {call.share(value, held) for value in values}
+    call.release(held)
+    return keys
 
 
 def test_equal_data_is_sent_once_in_all_calls(shared: SharedData) -> None:
     first = shared.begin_call()
-    keys = {first.share(LARGE), first.share(LARGE), first.share(LARGE.copy())}
+    keys = _batch(first, LARGE, LARGE, LARGE.copy()) | _batch(first, LARGE)
     first.end()
-    keys.add(shared.begin_call().share(LARGE.copy()))
+    keys |= _batch(shared.begin_call(), LARGE.copy())
     assert len(keys) == 1
     assert _sent(shared) == 1
+
+
+def test_data_that_one_batch_of_each_call_uses_is_sent_once(shared: SharedData) -> None:
+    for _ in range(5):
+        call = shared.begin_call()
+        _batch(call, LARGE, LARGE + 1, FRAME, SPARSE)
+        call.end()
+    assert _sent(shared) == 4
 
 
 def test_data_changed_between_calls_is_sent_anew(shared: SharedData) -> None:
     array = LARGE.copy()
     call = shared.begin_call()
-    first = call.share(array)
+    first = _batch(call, array)
     call.end()
     array *= 2
-    assert shared.begin_call().share(array) != first
+    assert _batch(shared.begin_call(), array) != first
     assert _sent(shared) == 2
 
 
 @pytest.mark.parametrize("status", ["lost", "cancelled", "error"])
 def test_what_was_lost_is_sent_again(shared: SharedData, status: str) -> None:
     call = shared.begin_call()
-    key = call.share(LARGE)
-    call.futures({key})[key].status = status
-    call.restore({key})
-    call.restore({key})
-    assert call.futures({key})[key].status == "finished"
+    held: dict[str, Any] = {}
+    key = call.share(LARGE, held)
+    call.futures(held)[key].status = status
+    call.restore(held)
+    call.restore(held)
+    assert call.futures(held)[key].status == "finished"
     assert _sent(shared) == 2
 
 
-def test_what_was_lost_between_calls_is_sent_again(shared: SharedData) -> None:
+def test_what_was_lost_is_sent_again_with_the_next_batch(shared: SharedData) -> None:
     call = shared.begin_call()
-    key = call.share(LARGE)
-    call.futures({key})[key].status = "cancelled"
+    held: dict[str, Any] = {}
+    key = call.share(LARGE, held)
+    call.futures(held)[key].status = "cancelled"
+    _batch(call, LARGE)
     call.end()
-    assert shared.begin_call().share(LARGE) == key
     assert _sent(shared) == 2
+    call.futures(held)[key].status = "cancelled"
+    assert _batch(shared.begin_call(), LARGE) == {key}
+    assert _sent(shared) == 3
 
 
-def test_what_was_lost_is_sent_again_with_another_call_begun_and_ended(shared: SharedData) -> None:
-    """Threads of the user, or a nested call while the outer one dispatches: two calls at once on one client."""
+def test_what_could_not_be_sent_is_sent_by_the_next_batch(shared: SharedData) -> None:
+    def fail() -> None:
+        raise TimeoutError("no worker")
+
+    held: dict[str, Any] = {}
+    failing = shared.begin_call(fail)
+    with pytest.raises(TimeoutError, match="no worker"):
+        failing.share(LARGE, held)
+    failing.release(held)
+    _batch(shared.begin_call(), LARGE)
+    assert _sent(shared) == 1
+
+
+def test_there_is_a_look_for_a_worker_only_before_data_is_sent(shared: SharedData) -> None:
+    looks = []
+    call = shared.begin_call(lambda: looks.append(_sent(shared)))
+    _batch(call, LARGE, FRAME)
+    _batch(call, LARGE, FRAME)
+    assert looks == [0, 1]
+
+
+def test_many_calls_within_a_batch_leave_its_data(shared: SharedData) -> None:
+    """Threads of the user, or nested calls: several calls at once on one client."""
     call = shared.begin_call()
-    key = call.share(LARGE)
-    shared.begin_call().end()
-    call.futures({key})[key].status = "lost"
-    call.restore({key})
-    assert call.futures({key})[key].status == "finished"
-
-
-def test_many_calls_within_a_long_one_leave_its_data(shared: SharedData) -> None:
-    call = shared.begin_call()
-    key = call.share(LARGE)
+    held: dict[str, Any] = {}
+    key = call.share(LARGE, held)
     for _ in range(CALLS_KEPT + 3):
         shared.begin_call().end()
-    assert call.futures({key})[key].status == "finished"
-    assert call.share(LARGE) == key
+    assert call.futures(held)[key].status == "finished"
+    assert _batch(call, LARGE) == {key}
     assert _sent(shared) == 1
 
 
 @pytest.mark.parametrize(("between", "sent"), [(CALLS_KEPT - 1, 1), (CALLS_KEPT, 2)])
 def test_data_is_given_back_when_calls_no_longer_use_it(shared: SharedData, between: int, sent: int) -> None:
     call = shared.begin_call()
-    call.share(LARGE)
+    _batch(call, LARGE)
+    _batch(call, LARGE)
     call.end()
     for _ in range(between):
         shared.begin_call().end()
-    shared.begin_call().share(LARGE)
+    _batch(shared.begin_call(), LARGE)
     assert _sent(shared) == sent
+
+
+def test_parts_that_one_batch_each_uses_are_soon_given_back(shared: SharedData) -> None:
+    """`delayed(f)(X[rows]) for rows in …`: here and on the workers; what all of them use stays."""
+    call = shared.begin_call()
+    parts = []
+    for number in range(50):
+        part = LARGE + number + 1
+        parts.append(weakref.ref(part))
+        _batch(call, LARGE, part)
+        del part
+        assert _there(shared) <= 2 + USED_ONCE_KEPT
+    assert [part for part in parts if part() is not None] == []
+    assert call._seen.keys() == {id(LARGE)}
+    _batch(call, LARGE)
+    assert _sent(shared) == 51
+
+
+def test_a_part_is_kept_for_a_batch_that_is_out(shared: SharedData) -> None:
+    call = shared.begin_call()
+    held: dict[str, Any] = {}
+    key = call.share(LARGE + 0.5, held)
+    for number in range(2 * USED_ONCE_KEPT):
+        _batch(call, LARGE + number)
+    call.futures(held)[key].status = "lost"
+    call.restore(held)
+    assert call.futures(held)[key].status == "finished"
+    assert (held[key] == LARGE + 0.5).all()
+
+
+def test_an_id_that_is_used_again_is_another_object(shared: SharedData) -> None:
+    call = shared.begin_call()
+    keys = []
+    for number in range(20):  # each array is gone when the next one is made, often in its place
+        keys += _batch(call, numpy.full(SMALL, number, "float64"))
+    assert len(set(keys)) == 20
 
 
 def test_a_call_that_is_over_holds_nothing(shared: SharedData) -> None:
     array = LARGE.copy()
-    call = shared.begin_call()
-    call.share(array)
     held = sys.getrefcount(array)
+    call = shared.begin_call()
+    _batch(call, array)
+    assert sys.getrefcount(array) == held
     call.end()
     call.end()
-    assert sys.getrefcount(array) == held - 1
+    assert call._seen == {}
+
+
+def test_what_a_client_has_sent_goes_with_it() -> None:
+    client = FakeClient()
+    assert shared_data(client, 5) is shared_data(client, 5)
+    _batch(shared_data(client, 5).begin_call(), LARGE)
+    gone = weakref.ref(client)
+    del client
+    gc.collect()
+    assert gone() is None
