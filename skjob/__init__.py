@@ -14,7 +14,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -91,6 +92,17 @@ def cluster(
     layers = [flags, config.environment(os.environ), config.project(Path.cwd())]
     with open_cluster(JobSpec(_program()), layers, name, _say) as client:
         yield client
+
+
+class _Package(ModuleType):
+    """Keeps `skjob.cluster` what users call: the import of the subpackage of that name would put the module there."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name == "cluster" and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def _say(line: str) -> None:

@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -181,8 +182,13 @@ def arguments(values: Mapping[str, str]) -> Layer:
 
 
 def environment(environ: Mapping[str, str]) -> Layer:
-    """`SKJOB_WORKERS`, `SKJOB_IMAGE`, …; other variables with the prefix are not ours to judge."""
-    values = {name: environ[f"SKJOB_{name.upper()}"] for name in _PARSERS if environ.get(f"SKJOB_{name.upper()}")}
+    """`SKJOB_WORKERS`, `SKJOB_IMAGE`, …; of others with the prefix, those that look like a slip of the pen."""
+    set_ = {name[6:].lower(): value for name, value in environ.items() if name.startswith("SKJOB_") and value}
+    values = {
+        name: value
+        for name, value in set_.items()
+        if name in _PARSERS or get_close_matches(name, _PARSERS, n=1, cutoff=0.8)
+    }
     return Layer(values, lambda name: f"SKJOB_{name.upper()}")
 
 

@@ -143,8 +143,8 @@ def _run(
     program = Program()  # imports while the cluster starts
     stack.callback(program.close)
     cluster = make_cluster(job, recorder.record.run_id, plan, ground, private, recorder.note, keep=keep)
-    stack.callback(_Closing(cluster, recorder, signals))
-    recorder.record.cluster = {"name": cluster.name, "workers": str(plan.workers), "image": plan.image}
+    stack.callback(_Closing(cluster, recorder, signals, "leave the cluster" if keep else "remove the cluster"))
+    recorder.record.cluster = _described(cluster.name, plan, ground)
     with _within(deadline, plan.max_time):
         with recorder.step("start the scheduler"):
             cluster.start()
@@ -196,6 +196,24 @@ def _within(deadline: float | None, max_time: float | None) -> Iterator[None]:
 
 def _too_late(max_time: float | None) -> DeadlineError:
     return DeadlineError(f"the run has reached `--max-time`, {max_time:.0f} s", "give it more, or more workers")
+
+
+def _described(name: str, plan: Plan, ground: Ground) -> dict[str, Any]:
+    """The cluster, for the record: sizes in cores and bytes."""
+    described = {
+        "name": name,
+        "workers": str(plan.workers),
+        "worker_threads": plan.size.threads,
+        "worker_memory": plan.size.memory,
+    }
+    if ground.api is not None:
+        described |= {
+            "context": ground.api.context.name,
+            "namespace": ground.api.context.namespace,
+            "image": plan.image,
+            "worker_cpu": plan.size.cpu,
+        }
+    return described
 
 
 def supervise(program: Program, watch: _Watch, deadline: float | None, max_time: float | None) -> int:
@@ -453,7 +471,8 @@ def _watched(
 class _Closing:
     """Closes a cluster on the way out: asks for its removal in any case, waits unless the user is in a hurry."""
 
-    def __init__(self, cluster: Cluster, recorder: Recorder, signals: Signals) -> None:
+    def __init__(self, cluster: Cluster, recorder: Recorder, signals: Signals, step: str) -> None:
+        self._step = step
         self._cluster = cluster
         self._recorder = recorder
         self._signals = signals
@@ -462,7 +481,7 @@ class _Closing:
         if self._recorder.record.outcome.status in ("error", "failed") and not self._signals.hurried:
             with suppress(Exception):  # the API may be the very thing that failed
                 self._recorder.record.logs = self._cluster.logs()
-        with self._recorder.step("remove the cluster"):
+        with self._recorder.step(self._step):
             self._cluster.close(hurried=lambda: self._signals.hurried)
 
 

@@ -60,9 +60,7 @@ def main() -> NoReturn:
     except SkjobError as error:
         code = report(error)
     except typer.TyperException as error:
-        command = getattr(getattr(error, "ctx", None), "command_path", "skjob")
-        message = error.format_message().rstrip(".")
-        code = report(ConfigError(message[0].lower() + message[1:], f"`{command} --help` lists what there is"))
+        code = report(_usage_error(error))
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except typer.Exit as exit_:
@@ -72,6 +70,16 @@ def main() -> NoReturn:
         print("\nthis is a fault of skjob itself; please report it with the lines above", file=sys.stderr)
         code = INTERNAL_FAULT
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage_error(error: typer.TyperException) -> ConfigError:
+    command = getattr(getattr(error, "ctx", None), "command_path", "skjob")
+    message = error.format_message().rstrip(".")
+    message = message[0].lower() + message[1:]
+    hint = f"`{command} --help` lists what there is"
+    if command == "skjob run" and message.startswith("no such option"):
+        hint += "; the script's own arguments go after `--`: `skjob run train.py -- --depth 3`"
+    return ConfigError(message, hint)
 
 
 def report(error: SkjobError) -> int:

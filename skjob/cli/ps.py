@@ -56,7 +56,7 @@ def table(found: list[RunningCluster], *, with_namespace: bool) -> list[str]:
             duration(run.age_seconds),
             f"{run.workers}/{run.workers_asked}",
             str(run.state),
-            f"in {duration(run.expires_in)}" if run.expires_in is not None else "never",
+            expiry(run),
         ]
         for run in found
     ]
@@ -69,6 +69,14 @@ def table(found: list[RunningCluster], *, with_namespace: bool) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in [heading, *rows]
     ]
+
+
+def expiry(run: RunningCluster) -> str:
+    """When Kubernetes will remove it. That of a run is renewed as long as its skjob lives."""
+    if run.expires_in is None:
+        return "never"
+    renewed = " unless renewed" if run.state in ("starting", "running") else ""
+    return f"in {duration(run.expires_in)}{renewed}"
 
 
 def duration(seconds: float) -> str:

@@ -19,22 +19,38 @@ def run(
         list[str] | None, typer.Argument(help="The script's own arguments, after `--`.", show_default=False)
     ] = None,
     workers: Annotated[
-        Text, typer.Option(metavar="N|MIN:MAX", help="Workers: a number, or a range to scale in.")
+        Text,
+        typer.Option(
+            metavar="N|MIN:MAX",
+            help="Workers: a number, or a range to scale in. [default: 1:4; on this machine one for each core]",
+        ),
     ] = None,
-    on: Annotated[Text, typer.Option(metavar="PLACE", help="auto, kubernetes or local.")] = None,
+    on: Annotated[
+        Text,
+        typer.Option(metavar="PLACE", help="kubernetes, local, or auto: Kubernetes where it is ready. [default: auto]"),
+    ] = None,
     context: Annotated[Text, typer.Option(help="The kubeconfig's context. [default: the current one]")] = None,
     namespace: Annotated[Text, typer.Option(help="The namespace. [default: the context's]")] = None,
     image: Annotated[
         Text, typer.Option(help="The image of scheduler and workers. [default: Python's own, filled at start]")
     ] = None,
-    worker_cpu: Annotated[Text, typer.Option(metavar="CORES", help="Cores a worker requests: 500m, 2.")] = None,
-    worker_memory: Annotated[Text, typer.Option(metavar="BYTES", help="A worker's memory limit: 2Gi.")] = None,
-    start_timeout: Annotated[
-        Text, typer.Option(metavar="TIME", help="How long to wait for the first worker: 90s, 5m.")
+    worker_cpu: Annotated[
+        Text, typer.Option(metavar="CORES", help="Cores a worker requests: 500m, 2. [default: 500m]")
     ] = None,
-    max_time: Annotated[Text, typer.Option(metavar="TIME", help="How long the whole run may take: 2h.")] = None,
+    worker_memory: Annotated[
+        Text, typer.Option(metavar="BYTES", help="A worker's memory limit. [default: 2Gi]")
+    ] = None,
+    start_timeout: Annotated[
+        Text, typer.Option(metavar="TIME", help="How long to wait for the first worker: 90s. [default: 5m]")
+    ] = None,
+    max_time: Annotated[
+        Text, typer.Option(metavar="TIME", help="How long the whole run may take: 2h. [default: no limit]")
+    ] = None,
     grace: Annotated[
         Text, typer.Option(metavar="TIME", help="How long the cluster outlives a skjob that was killed. [default: 5m]")
+    ] = None,
+    keep_time: Annotated[
+        Text, typer.Option(metavar="TIME", help="How long a cluster that is kept lives. [default: 4h]")
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the cluster; print how to use and remove it.")] = False,
     json: Annotated[
@@ -60,6 +76,7 @@ def run(
         "start_timeout": start_timeout,
         "max_time": max_time,
         "grace": grace,
+        "keep_time": keep_time,
     }
     reporter = Reporter(json=json, verbose=verbose)
     folder = Path.cwd()

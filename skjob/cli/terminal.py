@@ -17,14 +17,19 @@ class Reporter:
     def __init__(self, *, json: bool, verbose: bool) -> None:
         self._json = json
         self._verbose = verbose
-        self._colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+        self._terminal = sys.stderr.isatty()
+        self._colour = self._terminal and not os.environ.get("NO_COLOR")
+        self._begun = False
 
     def tell(self, event: Event) -> None:
         """Show one event."""
         if self._json:
             self._write(json_format.dumps({name: value for name, value in asdict(event).items() if value is not None}))
-        elif event.kind == "step" and self._verbose:
-            self._line(f"{event.text} …")
+        elif event.kind == "step" and (self._verbose or not self._terminal):
+            if self._verbose:
+                self._line(f"{event.text} …")
+        elif event.kind == "step":
+            self._begin_line(event.text)
         elif event.kind == "done":
             self._line(f"{event.text}: {event.seconds:.1f} s")
         elif event.kind in ("note", "workers", "progress"):
@@ -44,12 +49,25 @@ class Reporter:
             for source, text in record.logs.items():
                 self._write(f"--- {source}\n{text}")
         # The cause of an error is told at the command's end, with what to do.
-        cause = f", {outcome.cause}" if outcome.cause and outcome.status == "failed" else ""
-        how = outcome.cause if outcome.status == "stopped" else f"{outcome.status}{cause}"
-        self._line(f"{how}: {run_file(record.run_id)}")
+        if outcome.status == "failed":
+            self._line(f"the program failed, {outcome.cause or f'with status {outcome.exit_code}'}")
+        elif outcome.status != "error":
+            self._line(outcome.cause or outcome.status)
+        self._line(f"the record of the run: {run_file(record.run_id)}")
+
+    def _begin_line(self, step: str) -> None:
+        """Show on a terminal what is waited for; the next line takes its place. Not below a program's own output."""
+        if step != "run the program":
+            print(f"{self._prefix()}{step} …", end="", file=sys.stderr, flush=True)
+            self._begun = True
 
     def _line(self, text: str) -> None:
-        self._write(f"\x1b[2mskjob:\x1b[0m {text}" if self._colour else f"skjob: {text}")
+        self._write(f"{self._prefix()}{text}")
+
+    def _prefix(self) -> str:
+        return "\x1b[2mskjob:\x1b[0m " if self._colour else "skjob: "
 
     def _write(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        start = "\r\x1b[K" if self._begun else ""
+        self._begun = False
+        print(start + text, file=sys.stderr, flush=True)

@@ -34,7 +34,7 @@ from skjob.cluster.names import KEPT_ANNOTATION, RUN_LABEL, RunNames
 from skjob.cluster.permissions import missing
 from skjob.environment.installation import Installation
 from skjob.environment.source import skjob_archive
-from skjob.errors import ForbiddenError, OperatorError, StartError
+from skjob.errors import ConfigError, ForbiddenError, OperatorError, StartError
 from skjob.plan import Plan
 
 OPERATOR_TIMEOUT = 20.0
@@ -188,7 +188,8 @@ class KubernetesCluster:
         self._heartbeat.prolong(self._plan.keep_time)
         where = f"--context {self._api.context.name} --namespace {self._namespace}"
         self._note(f"`{self.name}` is kept until {until:%Y-%m-%d %H:%M} UTC")
-        self._note(f'use it: `with skjob.cluster(name="{self.name}"): …` in Python')
+        names = f'name="{self.name}", context="{self._api.context.name}", namespace="{self._namespace}"'
+        self._note(f"use it, in Python: `with skjob.cluster({names}): …`")
         self._note(f"remove it: `skjob down {self.name} {where}`")
 
     def _set_replicas(self) -> None:
@@ -308,8 +309,14 @@ class KeptCluster(KubernetesCluster):
 
     def __init__(self, api: Api, name: str, plan: Plan, private: Path, note: Callable[[str], None]) -> None:
         namespace = api.context.namespace
-        secret = api.get("Secret", name, namespace)["data"]
-        cluster = api.get("DaskCluster", name, namespace)
+        try:
+            secret = api.get("Secret", name, namespace)["data"]
+            cluster = api.get("DaskCluster", name, namespace)
+        except NotFound as error:
+            raise ConfigError(
+                f"there is no cluster `{name}` in namespace `{namespace}`",
+                "`skjob ps --all-namespaces` lists those there are",
+            ) from error
         run_id = cluster["metadata"]["labels"][RUN_LABEL]
         super().__init__(api, RunNames(run_id, user="", program="", existing=name), plan, private, note)
         content = [base64.b64decode(secret[file]) for file in (CA_FILE, CERTIFICATE_FILE, KEY_FILE)]

@@ -13,9 +13,12 @@ for outcomes and hands each to joblib. The same thread watches that there is a c
 from __future__ import annotations
 
 import asyncio
+import linecache
 import math
 import pickle
 import queue
+import re
+import sys
 import threading
 import time
 import traceback
@@ -60,6 +63,9 @@ SEEN_LATELY = 5.0
 Sent = TypeVar("Sent")
 
 
+_FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+)')
+
+
 class RemoteTraceback(Exception):
     """The traceback of a task, as text, shown as the cause of the task's exception."""
 
@@ -69,6 +75,19 @@ class RemoteTraceback(Exception):
 
     def __str__(self) -> str:
         return f'\n"""\n{self.text}"""'
+
+
+def with_source(text: str) -> str:
+    """A traceback from a worker, with the lines of those source files that only this machine has."""
+    lines = text.splitlines(keepends=True)
+    told = []
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        told.append(line)
+        frame = _FRAME.match(line)
+        if frame and not following.startswith("    "):
+            source = linecache.getline(frame["file"], int(frame["line"])).strip()
+            told += [f"    {source}\n"] * bool(source)
+    return "".join(told)
 
 
 class WorkersLost(RuntimeError):
@@ -183,13 +202,17 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         return self._call.submit(func, callback)
 
     def retrieve_result_callback(self, settled: Future[Outcome]) -> Any:
-        """The results of a batch, or the exception of the call in it that failed."""
+        """The results of a batch, or the exception of the call in it that failed; what it printed is printed here."""
         outcome = settled.result()
+        for stream, text in ((sys.stdout, outcome.stdout), (sys.stderr, outcome.stderr)):
+            if text:
+                stream.write(text)
+                stream.flush()
         self._measured.seconds = outcome.seconds
         value = pickle.loads(outcome.content)  # noqa: S301 - from our own workers, over mutual TLS
         if outcome.ok:
             return value
-        value.__cause__ = RemoteTraceback(outcome.traceback)
+        value.__cause__ = RemoteTraceback(with_source(outcome.traceback))
         raise value
 
     def batch_completed(self, batch_size: int, duration: float) -> None:

@@ -13,8 +13,10 @@ import pickle
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
+
+from skjob.engine.output import captured
 
 PRIVATE = 2**20
 """Bytes up to which an array is copied for each task. joblib maps larger ones into memory, to be read only."""
@@ -24,13 +26,16 @@ PRIVATE = 2**20
 class Outcome:
     """What became of one batch: the pickled result, or the pickled exception and its traceback as text.
 
-    `seconds` is the time on the worker alone, without waiting and travelling.
+    `seconds` is the time on the worker alone, without waiting and travelling. `stdout` and `stderr` are what the batch
+    has written.
     """
 
     ok: bool
     content: bytes
     seconds: float
     traceback: str = ""
+    stdout: str = ""
+    stderr: str = ""
 
 
 class TaskUnpickler(pickle.Unpickler):
@@ -98,6 +103,12 @@ def restore_warning(module: str, name: str) -> type[Warning]:
 
 def run_batch(payload: bytes, data: dict[str, Any]) -> Outcome:
     """Unpickle and run a batch of calls; never raises, except where the worker itself is going down."""
+    with captured() as (stdout, stderr):
+        outcome = _run(payload, data)
+    return replace(outcome, stdout=stdout.text, stderr=stderr.text)
+
+
+def _run(payload: bytes, data: dict[str, Any]) -> Outcome:
     import cloudpickle
 
     started = time.perf_counter()

@@ -20,7 +20,10 @@ from typing import Any, Protocol
 from skjob.errors import ConfigError
 
 FOLDER = Path(".skjob") / "runs"
-DISTRIBUTIONS = ("skjob", "dask", "distributed", "dask-kubernetes", "joblib", "scikit-learn", "numpy", "kubernetes")
+DISTRIBUTIONS = (
+    "skjob", "dask", "distributed", "dask-kubernetes", "joblib", "scikit-learn", "numpy", "scipy", "pandas",
+    "kubernetes",
+)  # fmt: skip
 
 
 @dataclass
@@ -149,12 +152,13 @@ class Recorder:
         now = (counts.asked, counts.running, counts.connected)
         if last is None or (last.asked, last.running, last.connected) != now:
             self.record.workers.append(WorkersAt(round(time.monotonic() - self._began, 1), *now))
-            self._tell(Event("workers", f"{counts.connected} of {counts.asked} workers"))
+            if last is None or (last.asked, last.connected) != (counts.asked, counts.connected):
+                self._tell(Event("workers", f"{counts.connected} of {counts.asked} workers"))
             self.save()
 
     def progress(self, progress: Tasks) -> None:
         """Tell how far the program is. Not kept: the workers' record and the steps are what stays of it."""
-        self._tell(Event("progress", f"{progress.done} tasks done, {progress.to_go} to go"))
+        self._tell(Event("progress", f"tasks done: {progress.done}, under way: {progress.to_go}"))
 
     def end(self, status: str, exit_code: int, cause: str | None) -> None:
         """The outcome of the run; clean-up may still add to it. A cause that the program told itself stays."""
@@ -187,6 +191,9 @@ class Recorder:
     def _write(self) -> None:
         with self._lock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            ignore = self.path.parents[2] / ".gitignore"
+            if not ignore.exists():
+                ignore.write_text("*\n", encoding="utf-8")
             temporary = self.path.with_suffix(".tmp")
             temporary.write_text(json.dumps(self.as_dict(), indent=2) + "\n", encoding="utf-8")
             temporary.replace(self.path)

@@ -250,6 +250,20 @@ def test_without_kubernetes_it_runs_here_and_says_so(tmp_path: Path, environment
     assert first.endswith(f"; {cores} workers, one for each core, instead of 500")
 
 
+def test_what_fits_print_and_warn_of_is_seen(tmp_path: Path, environment: dict[str, str]) -> None:
+    script = """
+        from sklearn.datasets import load_iris
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.model_selection import GridSearchCV
+        X, y = load_iris(return_X_y=True)
+        GridSearchCV(LogisticRegression(max_iter=1), {"C": [1, 2]}, cv=3, verbose=2, n_jobs=-1).fit(X, y)
+    """
+    ended = skjob_run(tmp_path, environment, script)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("[CV] END") == 6
+    assert "ConvergenceWarning: lbfgs failed to converge" in ended.stderr
+
+
 class ApiWithoutDask(BaseHTTPRequestHandler):
     """Answers every request as an API server answers for a kind that it does not have."""
 
@@ -313,6 +327,30 @@ def test_adaptive_workers_come_when_there_is_work(tmp_path: Path, environment: d
     assert (ended.returncode, ended.stdout) == (0, "3\n"), ended.stderr
     counts = [at["connected"] for at in record(tmp_path)["workers"]]
     assert (counts[0], max(counts)) == (1, 3)
+
+
+def test_the_python_api_can_be_used_again(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Also after an error; `skjob.cluster` stays the function, though a subpackage has its name."""
+    script = """
+        import os, skjob
+        from joblib import Parallel, delayed
+        for workers in (1, "3:1", 2):
+            try:
+                with skjob.cluster(workers=workers, on="local") as client:
+                    print(len(client.ncores()), os.getpid() in Parallel()(delayed(os.getpid)() for _ in range(4)))
+            except skjob.errors.ConfigError as error:
+                print(error.message)
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script).replace("import os, skjob", "import os, skjob, skjob.errors")],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=DEADLINE,
+    )  # fmt: skip
+    assert ended.stdout.splitlines() == [
+        "1 False",
+        "`workers=` must have a minimum, 3, that is not above its maximum, 1, not `3:1`",
+        "2 False",
+    ], ended.stderr
+    assert wait_until_gone(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", ["random_forest.py", "pipeline_cross_val_score.py", "notebook_style.py"])

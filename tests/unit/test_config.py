@@ -227,7 +227,8 @@ def test_one_problem_is_told_without_a_list() -> None:
         (arguments({"wrokers": "4"}), f"`wrokers=` is not a setting; there are {NAMES}"),
         (flags({"wrokers": "4"}), f"`--wrokers` is not a setting; there are {NAMES}"),
         (cluster_defaults({"wrokers": "4"}, "ConfigMap x"), None),
-        (environment({"SKJOB_WROKERS": "4"}), None),
+        (environment({"SKJOB_WROKERS": "4"}), f"`SKJOB_WROKERS` is not a setting; there are {NAMES}"),
+        (environment({"SKJOB_TEST_CLUSTER": "ready"}), None),
     ],
 )
 def test_unknown_keys_where_they_can_only_be_mistakes(layer: Layer, told: str | None) -> None:

@@ -64,7 +64,7 @@ def test_a_run_in_one_line() -> None:
     assert run.state is RunState.RUNNING
     assert table([run], with_namespace=True) == [
         "NAMESPACE  NAME                   USER     PROGRAM   AGE  WORKERS  STATE    EXPIRES",
-        "team       skjob-train-py-3f9a1c  Ann Lee  train.py  10m  2/3      running  in 5m",
+        "team       skjob-train-py-3f9a1c  Ann Lee  train.py  10m  2/3      running  in 5m unless renewed",
     ]
 
 

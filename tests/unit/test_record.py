@@ -150,7 +150,6 @@ def test_workers_are_recorded_where_they_change(recorder: Recorder, told: list[E
     assert [at["seconds"] for at in _on_disk(recorder)["workers"]] == [1.0, 2.0, 3.0, 4.0, 5.0]
     assert [event.text for event in told] == [
         "0 of 2 workers",
-        "0 of 2 workers",
         "2 of 2 workers",
         "2 of 3 workers",
         "2 of 2 workers",

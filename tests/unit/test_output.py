@@ -1,0 +1,92 @@
+"""What a task writes belongs to its batch, and to no other thread's."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+import cloudpickle
+import pytest
+
+from skjob.engine import output
+from skjob.engine.backend import with_source
+from skjob.engine.output import captured
+from skjob.engine.task import run_batch
+
+
+@pytest.fixture(autouse=True)
+def streams_of_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-ins stay for a worker's life; for a test's they must not."""
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+
+
+def test_what_a_batch_prints_comes_back_with_its_outcome() -> None:
+    def chatty() -> int:
+        print("fitting")
+        print("a problem", file=sys.stderr)
+        return 1
+
+    outcome = run_batch(cloudpickle.dumps(chatty), {})
+    assert (outcome.ok, outcome.stdout, outcome.stderr) == (True, "fitting\n", "a problem\n")
+
+
+def test_what_a_batch_that_fails_has_printed_comes_back_too() -> None:
+    def failing() -> None:
+        print("before")
+        raise ValueError
+
+    outcome = run_batch(cloudpickle.dumps(failing), {})
+    assert (outcome.ok, outcome.stdout) == (False, "before\n")
+
+
+def test_other_threads_write_where_they_always_did(capsys: pytest.CaptureFixture[str]) -> None:
+    with captured() as (stdout, _):
+        print("mine")
+        thread = threading.Thread(target=lambda: print("not mine"))
+        thread.start()
+        thread.join()
+    print("after")
+    assert stdout.text == "mine\n"
+    assert capsys.readouterr().out == "not mine\nafter\n"
+
+
+def test_two_batches_at_once_do_not_mix() -> None:
+    texts = {}
+    both_inside = threading.Barrier(2, timeout=30)
+
+    def batch(name: str) -> None:
+        with captured() as (stdout, _):
+            both_inside.wait()
+            print(name)
+            both_inside.wait()
+        texts[name] = stdout.text
+
+    threads = [threading.Thread(target=batch, args=[name]) for name in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert texts == {"one": "one\n", "two": "two\n"}
+
+
+def test_endless_output_is_cut_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "MOST_CHARACTERS", 10)
+    with captured() as (stdout, _):
+        for _ in range(5):
+            sys.stdout.write("12345")
+    assert stdout.text == "1234512345\n… 15 more characters were printed\n"
+
+
+def test_a_remote_traceback_gets_the_lines_that_only_the_client_has(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text("def fit():\n    return 1 / 0\n")
+    text = (
+        "Traceback (most recent call last):\n"
+        '  File "/opt/there/only.py", line 3, in call\n'
+        "    return function()\n"
+        f'  File "{script}", line 2, in fit\n'
+        "ZeroDivisionError: division by zero\n"
+    )
+    assert with_source(text) == text.replace("in fit\n", "in fit\n    return 1 / 0\n")
