@@ -345,12 +345,12 @@ def test_the_default_image_is_filled_at_start(kind_runs: Runs, kind_api: client.
     core = client.CoreV1Api(kind_api)
     core.patch_namespaced_config_map("skjob-defaults", namespace, {"data": {"image": None, "worker-memory": "600Mi"}})
     script = """
-        import tomlkit
+        import pluggy
         from joblib import Parallel, delayed
         def version(_):
-            import tomlkit
-            return tomlkit.__version__
-        print(set(Parallel()(delayed(version)(i) for i in range(4))) == {tomlkit.__version__})
+            import pluggy
+            return pluggy.__version__
+        print(set(Parallel()(delayed(version)(i) for i in range(4))) == {pluggy.__version__})
     """
     ended = kind_runs.run(script, "--workers", "1")
     assert (ended.returncode, ended.stdout) == (0, "True\n"), ended.stderr
