@@ -41,6 +41,11 @@ class WorkerRange:
         """Whether the number may change while the program runs."""
         return self.minimum != self.maximum
 
+    @property
+    def first(self) -> int:
+        """How many to start with: a program has one worker to begin on, also where it may later have none."""
+        return max(self.minimum, 1)
+
     def __str__(self) -> str:
         return f"{self.minimum}:{self.maximum}" if self.adaptive else str(self.maximum)
 

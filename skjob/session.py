@@ -91,8 +91,8 @@ def run(
         with Signals() as signals:
             try:
                 _run_and_release(job, layers, recorder, signals, keep=keep)
-            except Stopped as stopped:
-                recorder.end("stopped", 128 + stopped.number, f"stopped by {signal.Signals(stopped.number).name}")
+            except Stopped as stopped:  # between two steps, where nothing else takes it
+                _end_stopped(recorder, stopped)
     finally:
         ended(recorder.record)
     return outcome.exit_code or 0
@@ -106,7 +106,7 @@ def _run_and_release(
         code = _run(job, layers, recorder, stack, signals, keep=keep)
         recorder.end("succeeded" if code == 0 else "failed", code, None)
     except Stopped as stopped:
-        recorder.end("stopped", 128 + stopped.number, f"stopped by {signal.Signals(stopped.number).name}")
+        _end_stopped(recorder, stopped)
     except SkjobError as error:
         recorder.end("error", error.exit_code, error.message)
         raise
@@ -115,6 +115,10 @@ def _run_and_release(
         raise
     finally:
         _release(stack, recorder, signals)
+
+
+def _end_stopped(recorder: Recorder, stopped: Stopped) -> None:
+    recorder.end("stopped", 128 + stopped.number, f"stopped by {signal.Signals(stopped.number).name}")
 
 
 def check(job: JobSpec) -> None:
@@ -151,9 +155,7 @@ def _run(
         with recorder.step("connect"):
             client = stack.enter_context(connect(cluster))
         with recorder.step("wait for the first worker"):
-            recorder.workers(wait_for_workers(cluster, client, 1, plan.start_timeout, recorder.note))
-            for note in check_versions(client.get_versions()):
-                recorder.note(note)
+            recorder.workers(first_worker(cluster, client, plan.start_timeout, recorder.note))
 
     watch = _Watch(cluster.name)
     stack.enter_context(_watched(cluster, client, plan, recorder.workers, recorder.progress, recorder.note, watch))
@@ -261,9 +263,7 @@ def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: 
         stack.callback(cluster.close)
         cluster.start()
         client = stack.enter_context(connect(cluster, default=True))
-        wait_for_workers(cluster, client, 1, plan.start_timeout, note)
-        for difference in check_versions(client.get_versions()):
-            note(difference)
+        first_worker(cluster, client, plan.start_timeout, note)
         client.register_plugin(LocalModules(pack(job.root).content))
         if name is None:
             watch = _Watch(cluster.name, told=note)
@@ -319,7 +319,7 @@ def make_cluster(
     if plan.place is Place.LOCAL:
         from skjob.cluster.local import LocalCluster
 
-        return LocalCluster(names.cluster, private, max(plan.workers.minimum, 1), plan.size)
+        return LocalCluster(names.cluster, private, plan.workers.first, plan.size)
     from skjob.cluster.kube import KubernetesCluster
     from skjob.environment.installation import installation
 
@@ -360,14 +360,20 @@ def _quiet_about_versions() -> Iterator[None]:
         yield
 
 
-def wait_for_workers(
-    cluster: Cluster, client: Any, number: int, timeout: float, note: Callable[[str], None]
-) -> WorkerCounts:
-    """Wait until so many workers are connected.
+def first_worker(cluster: Cluster, client: Any, timeout: float, note: Callable[[str], None]) -> WorkerCounts:
+    """Wait until a worker is connected, and compare its versions with ours before it gets any work.
 
     Raises:
-        StartError: they are not within `timeout` seconds, or can never be; with the cause, if the cluster knows it.
+        StartError: there is none within `timeout` seconds, or can never be, with the cause, if the cluster knows it; or
+            it has versions that can't work with ours.
     """
+    counts = _wait_for_a_worker(cluster, client, timeout, note)
+    for difference in check_versions(client.get_versions()):
+        note(difference)
+    return counts
+
+
+def _wait_for_a_worker(cluster: Cluster, client: Any, timeout: float, note: Callable[[str], None]) -> WorkerCounts:
     deadline = time.monotonic() + timeout
     last_look = 0.0
     connected = 0
@@ -375,7 +381,7 @@ def wait_for_workers(
     while True:
         with suppress(OSError):  # a connection that breaks is made again
             connected = len(client.ncores())
-        if connected >= number:
+        if connected:
             return WorkerCounts(cluster.asked(), cluster.running(), connected)
         if time.monotonic() - last_look > 0.5:
             problems = cluster.problems()

@@ -25,10 +25,9 @@ class Reporter:
         """Show one event."""
         if self._json:
             self._write(json_format.dumps({name: value for name, value in asdict(event).items() if value is not None}))
-        elif event.kind == "step" and (self._verbose or not self._terminal):
-            if self._verbose:
-                self._line(f"{event.text} …")
-        elif event.kind == "step":
+        elif event.kind == "step" and self._verbose:
+            self._line(f"{event.text} …")
+        elif event.kind == "step" and self._terminal:
             self._begin_line(event.text)
         elif event.kind == "done":
             self._line(f"{event.text}: {event.seconds:.1f} s")

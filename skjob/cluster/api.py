@@ -267,15 +267,6 @@ def kubeconfig() -> str:
     return os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
 
 
-def has_context() -> bool:
-    """Whether there is a context to connect to, without connecting."""
-    try:
-        connect(None)
-    except AccessError:
-        return False
-    return True
-
-
 @contextmanager
 def map_errors(context: Context, action: str) -> Iterator[None]:
     """What the client library raises, as the error that says what to do. `action` is the request, in short."""

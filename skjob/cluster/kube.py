@@ -76,7 +76,7 @@ class KubernetesCluster:
         self._note = note
         self._installation = installation
         self._keep = keep
-        self._asked = max(plan.workers.minimum, 1)
+        self._asked = plan.workers.first
         self._heartbeat: Heartbeat | None = None
         self._dask: _DaskCluster | None = None
         self._nodes: list[manifest.Manifest] | None = None

@@ -168,7 +168,7 @@ def dask_cluster(names: RunNames, namespace: str, plan: Plan, installation: Inst
             },
             "worker": {
                 "metadata": {"labels": {COMPONENT_LABEL: "worker"}},
-                "replicas": max(plan.workers.minimum, 1),
+                "replicas": plan.workers.first,
                 "spec": worker,
             },
         },
