@@ -3,7 +3,10 @@
 While a task is pickled, every large array, frame and sparse matrix in it, however deep it sits, is replaced by a key,
 which is a hash of its content. The first task that needs a key sends the data to one worker; others fetch it from
 there, and later tasks and later Parallel calls find it in place. Because the key is the content, data changed in
-between is seen as new, and a copy made by an estimator is recognized.
+between is seen as new, and a copy made by an estimator is recognized. An argument that is still large without them (a
+list, a dict, a fitted forest) is shared in the same way, as the bytes of its pickle.
+
+Data that nobody uses is given back: soon after the last object here that held it is gone, or some calls later.
 """
 
 from __future__ import annotations
@@ -12,9 +15,13 @@ import hashlib
 import io
 import pickle
 import threading
+import time
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,13 +29,20 @@ from typing import Any
 import cloudpickle
 
 from skjob.engine.modules import is_local, local_modules, module_state, restore_module
-from skjob.engine.task import restore_warning
+from skjob.engine.task import Pickled, restore_warning
+from skjob.engine.work import Call, arguments_of
 
 SMALL = 100_000
 """Bytes up to which an argument travels with its task."""
 
 CALLS_KEPT = 4
 """Data that this many Parallel calls in a row did not use is given back."""
+
+DROPPED_KEPT = 60.0
+"""Seconds for which data stays that no object here holds any more: each fit of a forest makes its own copy of X."""
+
+PICKLES_KEPT = 16
+"""How many arguments a call remembers by their identity, and keeps, so that they are pickled once."""
 
 USED_ONCE_KEPT = 4
 """How many pieces of data that only one batch has used stay: the next call may use them, as a part of many it won't."""
@@ -40,6 +54,8 @@ def large_size(value: Any) -> int:
     """The size in bytes of data that can be shared, 0 for anything else. Cheap: called for every object pickled."""
     kind = type(value)
     module = kind.__module__
+    if kind is Pickled:
+        return len(value.content)
     if module == "numpy":
         return int(value.nbytes) if kind.__name__ in ("ndarray", "memmap") else 0
     if module.startswith("pandas") and kind.__name__ in ("DataFrame", "Series"):
@@ -62,16 +78,16 @@ def content_key(value: Any) -> str:
 
 
 class TaskPickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Pickles a task; shared data is handed to `share` and leaves only its key."""
+    """Pickles a task; what `share` gives a key for leaves only that key."""
 
-    def __init__(self, file: io.BytesIO, share: Callable[[Any], str], root: Path | None) -> None:
+    def __init__(self, file: io.BytesIO, share: Callable[[Any], str | None], root: Path | None) -> None:
         super().__init__(file, protocol=5)
         self._share = share
         self._root = root
 
     def persistent_id(self, obj: Any) -> str | None:
         """The key of data to be shared; None leaves an object to the pickle."""
-        return self._share(obj) if large_size(obj) > SMALL else None
+        return self._share(obj)
 
     def reducer_override(self, obj: Any) -> Any:
         """Two kinds of globals that a worker may not have as they are here.
@@ -86,8 +102,11 @@ class TaskPickler(cloudpickle.Pickler):  # type: ignore[misc]
         return super().reducer_override(obj)
 
 
-def dump_task(task: Any, share: Callable[[Any], str], root: Path | None) -> bytes:
-    """`task` as bytes, with local modules by value and large data left out. Raises whatever pickling it raises."""
+def dump_task(task: Any, share: Callable[[Any], str | None], root: Path | None) -> bytes:
+    """`task` as bytes, with local modules by value, and without what `share` has a key for.
+
+    Raises whatever pickling it raises.
+    """
     buffer = io.BytesIO()
     with _PICKLE_LOCK:  # cloudpickle's registry is global; it is ours only for the length of one dump
         by_value = cloudpickle.list_registry_pickle_by_value()
@@ -104,18 +123,30 @@ def dump_task(task: Any, share: Callable[[Any], str], root: Path | None) -> byte
 
 @dataclass
 class _Copy:
-    """Data that workers hold: how many batches that are out use it, how many have ever, and when one did last."""
+    """Data that workers hold: how many batches that are out use it, how many have ever, and in which call one did last.
+
+    `sources` are the objects here with this content, and `dropped` is the time when the last of them went.
+    """
 
     future: Any = None
     users: int = 0
     uses: int = 0
     last_used: int = 0
+    sources: dict[int, weakref.ref[Any]] = field(default_factory=dict)
+    dropped: float | None = None
 
 
 def shared_data(client: Any, timeout: float) -> SharedData:
     """What the workers of this client hold, the same for all calls. It is kept by the client and goes with it."""
     shared: SharedData = client.extensions.setdefault("skjob-data", SharedData(client, timeout))
     return shared
+
+
+def _forget_dropped(shared: weakref.ref[SharedData]) -> None:
+    """Called later, and no reason for a client that was closed to stay until then."""
+    there = shared()
+    if there is not None:
+        there.forget_dropped()
 
 
 class SharedData:
@@ -150,6 +181,33 @@ class SharedData:
                 copy.uses += 1
                 copy.last_used = self._number
 
+    def note_source(self, key: str, value: Any) -> None:
+        """An object here has this content; when the last such object is gone, so is soon the data."""
+        with self._lock:
+            copy = self._copies.get(key)
+            identity = id(value)
+            if copy is None or identity in copy.sources:
+                return
+            with suppress(TypeError):  # of a list nobody knows when it goes
+                copy.sources[identity] = weakref.ref(value, partial(self._source_gone, key, identity))
+                copy.dropped = None
+
+    def _source_gone(self, key: str, identity: int, _: Any) -> None:
+        # In the garbage collector: no waiting for a lock that this very thread may hold at a bad moment.
+        copy = self._copies.get(key)
+        if copy is not None:
+            copy.sources.pop(identity, None)
+            if not copy.sources:
+                copy.dropped = time.monotonic()
+                with suppress(Exception):  # a client that is closing takes the data with it
+                    loop = self._client.loop.asyncio_loop
+                    loop.call_soon_threadsafe(loop.call_later, DROPPED_KEPT + 1, _forget_dropped, weakref.ref(self))
+
+    def forget_dropped(self) -> None:
+        """Give back what nobody uses and no object here holds any more."""
+        with self._lock:
+            self._forget()
+
     def send(self, key: str, value: Any, before_sending: Callable[[], None]) -> None:
         """See that workers have this data, or get it now. It is held."""
         with self._sending:
@@ -178,14 +236,26 @@ class SharedData:
         idle = [(key, copy) for key, copy in self._copies.items() if not copy.users]
         used_once = [key for key, copy in idle if copy.uses == 1]
         unused = [key for key, copy in idle if copy.last_used < self._number - CALLS_KEPT]
-        for key in {*used_once[:-USED_ONCE_KEPT], *unused}:
+        latest = time.monotonic() - DROPPED_KEPT
+        dropped = [key for key, copy in idle if copy.dropped is not None and copy.dropped < latest]
+        for key in {*used_once[:-USED_ONCE_KEPT], *unused, *dropped}:
             del self._copies[key]
+
+
+@dataclass(frozen=True)
+class _SharedArgument:
+    """An argument whose pickle is shared, the key of that, and the data that the pickle in turn leaves out."""
+
+    argument: Any
+    key: str
+    pickled: Pickled
+    inner: tuple[Any, ...]
 
 
 class CallData:
     """What the tasks of one Parallel call share. Another call has its own: objects may change between the two.
 
-    A batch keeps what it needs in a dictionary of its own, `held`, from which it is sent again if workers are lost.
+    A task keeps what it needs in a dictionary of its own, `held`, from which it is sent again if workers are lost.
     """
 
     def __init__(self, shared: SharedData, before_sending: Callable[[], None]) -> None:
@@ -194,19 +264,64 @@ class CallData:
         # Hashing a gigabyte takes a second: the objects of one Parallel call are hashed once. An object that ends
         # takes its entry with it before another can have its id.
         self._seen: dict[int, tuple[weakref.ref[Any], str]] = {}
+        self._arguments: OrderedDict[int, _SharedArgument] = OrderedDict()
 
     def end(self) -> None:
         """The Parallel call is over: its arguments belong to the caller again."""
         self._seen.clear()
+        self._arguments.clear()
 
-    def share(self, value: Any, held: dict[str, Any]) -> str:
-        """The key of `value`, which `held` keeps and whose data is on a worker when this returns."""
-        key = self._key(value)
+    def dump(self, calls: list[Call], nested: Any, held: dict[str, Any], root: Path | None) -> bytes:
+        """A task of these calls as bytes. What it shares is kept in `held`, and on a worker when this returns.
+
+        Raises whatever pickling raises, and what `before_sending` does.
+        """
+        task = calls, nested
+        payload = dump_task(task, partial(self._share, held), root)
+        if len(payload) > SMALL and self._share_arguments(calls, held, root):
+            payload = dump_task(task, partial(self._share, held), root)
+        return payload
+
+    def _share_arguments(self, calls: list[Call], held: dict[str, Any], root: Path | None) -> bool:
+        """Look for arguments that are large even without the data in them; whether there are any."""
+        found = False
+        for argument in arguments_of(calls):
+            inner: list[Any] = []
+
+            def share(value: Any, inner: list[Any] = inner) -> str | None:
+                if large_size(value) <= SMALL:
+                    return None
+                inner.append(value)
+                return self._hold(held, value, self.key(value))
+
+            content = dump_task(argument, share, root)
+            if len(content) > SMALL:
+                key = f"skjob-data-{hashlib.sha256(content).hexdigest()[:40]}"
+                self._arguments[id(argument)] = _SharedArgument(argument, key, Pickled(content), tuple(inner))
+                found = True
+        while len(self._arguments) > PICKLES_KEPT:
+            self._arguments.popitem(last=False)
+        return found
+
+    def _share(self, held: dict[str, Any], value: Any) -> str | None:
+        """The key of a value that is shared, which `held` keeps; None for one that is not."""
+        if large_size(value) > SMALL:
+            return self._hold(held, value, self.key(value))
+        known = self._arguments.get(id(value))
+        if known is None or known.argument is not value:
+            return None
+        for inner in known.inner:
+            self._hold(held, inner, self.key(inner))
+        return self._hold(held, known.pickled, known.key)
+
+    def _hold(self, held: dict[str, Any], value: Any, key: str) -> str:
         self._shared.hold(key, value, held)
+        self._shared.note_source(key, value)
         self._shared.send(key, value, self._before_sending)
         return key
 
-    def _key(self, value: Any) -> str:
+    def key(self, value: Any) -> str:
+        """The key of data that can be shared: its content, hashed once a call."""
         reference, key = self._seen.get(id(value), (None, ""))
         if reference is None or reference() is not value:
             key = content_key(value)

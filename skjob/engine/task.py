@@ -1,7 +1,8 @@
-"""What runs on a worker: one batch of joblib calls, from bytes to bytes.
+"""What runs on a worker: a few calls of joblib's, from bytes to bytes.
 
 A task carries its own pickle and returns its own, so that whatever can't be pickled or unpickled fails inside the task
-that owns it and reaches the client as that task's error. Dask sees only bytes, numbers and the shared data.
+that owns it and reaches the client as that task's error. Dask sees only bytes, numbers and the shared data. Each call
+has an outcome of its own: what was finished before another failed is not lost.
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+import joblib
+
 from skjob.engine.output import captured
+from skjob.engine.stop import interruptible
+from skjob.engine.threads import limit_inner_threads
+from skjob.engine.work import Call
 
 PRIVATE = 2**20
 """Bytes up to which an array is copied for each task. joblib maps larger ones into memory, to be read only."""
@@ -24,9 +30,9 @@ PRIVATE = 2**20
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one batch: the pickled result, or the pickled exception and its traceback as text.
+    """What became of one call: the pickled result, or the pickled exception and its traceback as text.
 
-    `seconds` is the time on the worker alone, without waiting and travelling. `stdout` and `stderr` are what the batch
+    `seconds` is the time on the worker alone, without waiting and travelling. `stdout` and `stderr` are what the call
     has written.
     """
 
@@ -38,6 +44,13 @@ class Outcome:
     stderr: str = ""
 
 
+@dataclass(frozen=True)
+class Pickled:
+    """Shared data that has no memory of its own to be shared, such as a list: its pickle, read anew by each task."""
+
+    content: bytes
+
+
 class TaskUnpickler(pickle.Unpickler):
     """Reads a task; what was taken out of it as shared data comes from `data`, by content key."""
 
@@ -47,7 +60,10 @@ class TaskUnpickler(pickle.Unpickler):
 
     def persistent_load(self, key: Any) -> Any:
         """The shared object with this content."""
-        return protected(self._data[key])
+        value = self._data[key]
+        if isinstance(value, Pickled):
+            return TaskUnpickler(value.content, self._data).load()
+        return protected(value)
 
 
 def protected(value: Any) -> Any:
@@ -101,23 +117,45 @@ def restore_warning(module: str, name: str) -> type[Warning]:
     return cast(type[Warning], category)
 
 
-def run_batch(payload: bytes, data: dict[str, Any]) -> Outcome:
-    """Unpickle and run a batch of calls; never raises, except where the worker itself is going down."""
+def run_batch(key: str, payload: bytes, names: list[str], *values: Any) -> list[Outcome]:
+    """Unpickle and run calls, up to the first that fails; never raises, unless the worker itself is going down.
+
+    `values` are the shared data with these `names`.
+    """
+    limit_inner_threads()
+    data = dict(zip(names, values, strict=True))
+    with interruptible(key):
+        started = time.perf_counter()
+        try:
+            calls, backend = TaskUnpickler(payload, data).load()
+        except BaseException as error:
+            return [_failed(error, started)]
+        outcomes: list[Outcome] = []
+        with joblib.parallel_config(backend=backend, n_jobs=None):
+            for call in calls:
+                outcomes.append(_run(call))
+                if not outcomes[-1].ok:
+                    break
+        return outcomes
+
+
+def _run(call: Call) -> Outcome:
+    import cloudpickle
+
+    function, arguments, keywords = call
+    started = time.perf_counter()
     with captured() as (stdout, stderr):
-        outcome = _run(payload, data)
+        try:
+            result = function(*arguments, **keywords)
+            seconds = time.perf_counter() - started
+            outcome = Outcome(True, cloudpickle.dumps(result, protocol=5), seconds)
+        except BaseException as error:
+            outcome = _failed(error, started)
     return replace(outcome, stdout=stdout.text, stderr=stderr.text)
 
 
-def _run(payload: bytes, data: dict[str, Any]) -> Outcome:
-    import cloudpickle
-
-    started = time.perf_counter()
-    try:
-        result = TaskUnpickler(payload, data).load()()
-        content = cloudpickle.dumps(result, protocol=5)
-    except BaseException as error:
-        return Outcome(False, _pickled_error(error), time.perf_counter() - started, _user_traceback(error))
-    return Outcome(True, content, time.perf_counter() - started)
+def _failed(error: BaseException, started: float) -> Outcome:
+    return Outcome(False, _pickled_error(error), time.perf_counter() - started, _user_traceback(error))
 
 
 def _pickled_error(error: BaseException) -> bytes:

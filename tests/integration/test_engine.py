@@ -31,7 +31,8 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVC
 
-from skjob.engine.backend import WATCH_SECONDS, RemoteTraceback, SkjobBackend, WorkersLost
+from skjob.engine.backend import RemoteTraceback, SkjobBackend, WorkersLost
+from skjob.engine.call import WATCH_SECONDS
 from skjob.engine.data import USED_ONCE_KEPT
 
 pytestmark = pytest.mark.timeout(90)
@@ -577,7 +578,7 @@ def test_an_error_of_the_engine_itself_ends_the_call(engine: Client, monkeypatch
         raise ZeroDivisionError("a mistake in the engine")
 
     with monkeypatch.context() as patch:
-        patch.setattr("skjob.engine.backend._Call._watch", fail)
+        patch.setattr("skjob.engine.call.Call._watch", fail)
         with pytest.raises(ZeroDivisionError, match="a mistake in the engine") as caught:
             Parallel()(delayed(time.sleep)(3) for _ in range(2))
     assert "in fail" in str(caught.value.__cause__)
@@ -642,6 +643,7 @@ class Interrupting:
 
 def test_nothing_is_sent_after_the_end(client: Client) -> None:
     backend = SkjobBackend(client)
+    backend.parallel = Parallel()
     heard: list[Any] = []
     for end in (lambda: backend.abort_everything(ensure_ready=True), backend.stop_call):
         backend.start_call()
@@ -659,10 +661,10 @@ def _interrupt() -> NoReturn:
 
 @pytest.mark.parametrize("where", ["pickling", "sending"])
 def test_an_interrupt_while_dispatching(engine: Client, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    submit, sent = engine.submit, []
+    get, sent = engine.get, []
 
-    def submit_and_interrupt(*args: Any, **kwargs: Any) -> Any:
-        sent.append(submit(*args, **kwargs))
+    def get_and_interrupt(*args: Any, **kwargs: Any) -> Any:
+        sent.append(get(*args, **kwargs))
         if where == "sending" and len(sent) == 3:
             _interrupt()
         return sent[-1]
@@ -670,7 +672,7 @@ def test_an_interrupt_while_dispatching(engine: Client, where: str, monkeypatch:
     last = Interrupting(_interrupt) if where == "pickling" else 3
     tasks = [*(delayed(time.sleep)(1) for _ in range(5)), delayed(_identity)(last)]
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "submit", submit_and_interrupt)
+        patch.setattr(engine, "get", get_and_interrupt)
         with pytest.raises(KeyboardInterrupt):
             Parallel(pre_dispatch="all", batch_size=1)(tasks)
         assert _nothing_is_there(engine)  # though the futures are held here

@@ -1,0 +1,85 @@
+"""How many fits a worker takes at once, where its memory is too small for as many as it has threads.
+
+A fit needs its data once more than the worker has it, for the rows of its fold, and what the estimator itself says it
+needs. Where that fits on a worker as often as it has threads, nothing is declared. Where not, each worker's memory is a
+resource of Dask's, of which each task takes its part; a task that needs all of it runs alone.
+
+An estimator says what it needs with a method `memory_needed(data_bytes: int) -> int`, in bytes, beside its data.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from distributed.diagnostics.plugin import WorkerPlugin
+
+from skjob.engine.data import large_size
+from skjob.engine.work import Call, fit_arguments
+
+RESOURCE = "skjob-memory"
+
+USABLE = 0.7
+"""Of a worker's memory: Dask stops giving a worker tasks at 80 %, and interpreter and libraries have some of that."""
+
+
+def needed(calls: list[Call], data: Iterable[Any]) -> int:
+    """Bytes that a task needs beside the shared data itself: a copy of it, and what its largest fit asks for."""
+    data_bytes = sum(large_size(value) for value in data)
+    return data_bytes + max((_own(call, data_bytes) for call in calls), default=0)
+
+
+def _own(call: Call, data_bytes: int) -> int:
+    try:
+        arguments = fit_arguments(call)
+        estimator = arguments["estimator"] if arguments else call[1][0]
+        return max(0, int(estimator.memory_needed(data_bytes)))
+    except Exception:  # most calls have no such estimator
+        return 0
+
+
+class MemoryResource(WorkerPlugin):  # type: ignore[misc]
+    """Declares a worker's memory as a resource, also of those that join later."""
+
+    name = "skjob-memory"
+    idempotent = True
+
+    async def setup(self, worker: Any) -> None:
+        """Called by each worker as it joins."""
+        if worker.memory_manager.memory_limit:
+            await worker.set_resources(**{RESOURCE: int(worker.memory_manager.memory_limit * USABLE)})
+
+
+class WorkerMemory:
+    """What the smallest worker of a cluster can give, looked up when a task first needs much."""
+
+    MUCH = 32 * 2**20
+    """Bytes below which no task counts."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._lock = threading.Lock()
+        self._usable = 0
+        self._threads = 1
+
+    def reserved(self, need: int) -> dict[str, int] | None:
+        """The resources that a task with this need takes; None where the worker's threads are limit enough."""
+        if need < self.MUCH:
+            return None
+        with self._lock:
+            if not self._usable:
+                self._look()
+        if not self._usable or self._threads == 1 or need * self._threads <= self._usable:
+            return None
+        return {RESOURCE: min(need, self._usable)}
+
+    def _look(self) -> None:
+        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        limits = [worker["memory_limit"] for worker in workers]
+        if not workers or not all(limits):
+            return
+        self._usable = int(min(limits) * USABLE)
+        self._threads = max(worker["nthreads"] for worker in workers)
+        if self._threads > 1:
+            self._client.register_plugin(MemoryResource())
