@@ -29,7 +29,8 @@ from typing import Any
 import cloudpickle
 
 from skjob.engine.modules import is_local, local_modules, module_state, restore_module
-from skjob.engine.task import Pickled, restore_warning
+from skjob.engine.shared import Pickled, Shared
+from skjob.engine.task import restore_warning
 from skjob.engine.work import Call, arguments_of
 
 SMALL = 100_000
@@ -215,7 +216,7 @@ class SharedData:
             if copy.future is None or copy.future.status in ("cancelled", "lost", "error"):
                 before_sending()
                 # A name of its own each time: a release of the last copy that is still under way must not hit this one.
-                copy.future = self._client.scatter(value, hash=False, timeout=self._timeout)
+                copy.future = self._client.scatter(Shared(value, large_size(value)), hash=False, timeout=self._timeout)
 
     def futures(self, held: dict[str, Any]) -> dict[str, Any]:
         """The Dask futures behind what is held."""

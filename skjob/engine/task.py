@@ -7,7 +7,6 @@ has an outcome of its own: what was finished before another failed is not lost.
 
 from __future__ import annotations
 
-import copy
 import importlib
 import io
 import pickle
@@ -20,12 +19,10 @@ from typing import Any, cast
 import joblib
 
 from skjob.engine.output import captured
+from skjob.engine.shared import Pickled, Shared, protected
 from skjob.engine.stop import interruptible
 from skjob.engine.threads import limit_inner_threads
 from skjob.engine.work import Call
-
-PRIVATE = 2**20
-"""Bytes up to which an array is copied for each task. joblib maps larger ones into memory, to be read only."""
 
 
 @dataclass(frozen=True)
@@ -44,68 +41,19 @@ class Outcome:
     stderr: str = ""
 
 
-@dataclass(frozen=True)
-class Pickled:
-    """Shared data that has no memory of its own to be shared, such as a list: its pickle, read anew by each task."""
-
-    content: bytes
-
-
 class TaskUnpickler(pickle.Unpickler):
     """Reads a task; what was taken out of it as shared data comes from `data`, by content key."""
 
-    def __init__(self, payload: bytes, data: Mapping[str, Any]) -> None:
+    def __init__(self, payload: bytes, data: Mapping[str, Shared]) -> None:
         super().__init__(io.BytesIO(payload))
         self._data = data
 
     def persistent_load(self, key: Any) -> Any:
         """The shared object with this content."""
-        value = self._data[key]
+        value = self._data[key].value
         if isinstance(value, Pickled):
             return TaskUnpickler(value.content, self._data).load()
         return protected(value)
-
-
-def protected(value: Any) -> Any:
-    """Shared data as a task may have it: whatever the task does, the next one on this worker sees it unchanged.
-
-    All tasks of a worker use the very same memory. As with joblib's memory maps, an array above 1 MiB is a view that
-    can't be written to, a smaller one is the task's own. Pandas copies what is written to (before version 3:
-    everything), a sparse matrix is new around its arrays, and what holds Python objects is copied with them.
-    """
-    import numpy as np
-
-    kind = type(value)
-    if _holds_objects(value):
-        return pickle.loads(pickle.dumps(value, protocol=5))  # noqa: S301 - our own bytes
-    if isinstance(value, np.ndarray):
-        if value.nbytes <= PRIVATE:
-            return value.copy(order="K")
-        value = value.view()
-        value.flags.writeable = False
-    elif kind.__module__.startswith("pandas"):
-        value = value.copy(deep=not _copies_on_write())
-    elif kind.__module__.startswith("scipy.sparse"):
-        value = copy.copy(value)
-        for name, part in vars(value).items():
-            if isinstance(part, np.ndarray):
-                vars(value)[name] = protected(part)
-            elif isinstance(part, tuple):  # the coordinates of the coo format
-                vars(value)[name] = tuple(protected(each) for each in part)
-    return value
-
-
-def _holds_objects(value: Any) -> bool:
-    """Whether there are Python objects in it, which a view or a copy would share."""
-    inner: Any = value.data if type(value).__module__.startswith("scipy.sparse") else value
-    dtypes = inner.dtypes if type(inner).__name__ == "DataFrame" else [getattr(inner, "dtype", None)]
-    return any(getattr(dtype, "hasobject", False) for dtype in dtypes)
-
-
-def _copies_on_write() -> bool:
-    import pandas
-
-    return int(pandas.__version__.partition(".")[0]) >= 3
 
 
 def restore_warning(module: str, name: str) -> type[Warning]:
@@ -117,7 +65,7 @@ def restore_warning(module: str, name: str) -> type[Warning]:
     return cast(type[Warning], category)
 
 
-def run_batch(key: str, payload: bytes, names: list[str], *values: Any) -> list[Outcome]:
+def run_batch(key: str, payload: bytes, names: list[str], *values: Shared) -> list[Outcome]:
     """Unpickle and run calls, up to the first that fails; never raises, unless the worker itself is going down.
 
     `values` are the shared data with these `names`.

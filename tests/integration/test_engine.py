@@ -122,6 +122,20 @@ def test_a_forest_gives_the_same_to_the_last_bit(engine: Client, digits: tuple[A
     numpy.testing.assert_array_equal(there.feature_importances_, here.feature_importances_, strict=True)
 
 
+def _sums(array: Any, as_frame: bool) -> Any:
+    return [array.iloc[:, 0].to_numpy().sum() if as_frame else array[:, 0].sum(), array.mean(axis=0)]
+
+
+@pytest.mark.parametrize("as_frame", [False, True])
+def test_numpy_adds_up_as_at_home(engine: Client, as_frame: bool) -> None:
+    """It does so in other steps where an array is not aligned, as those are that Dask receives."""
+    X = numpy.random.default_rng(0).normal(size=(10_000, 51)) * 1e3
+    data = pandas.DataFrame(X) if as_frame else X
+    for there in Parallel()(delayed(_sums)(data, as_frame) for _ in range(4)):
+        for left, right in zip(there, _sums(data, as_frame), strict=True):
+            numpy.testing.assert_array_equal(numpy.asarray(left), numpy.asarray(right))
+
+
 # ------------------------------------------------------------------------------------------------- where it runs
 
 
@@ -355,7 +369,7 @@ def _slow_sum(array: Any, folder: str, number: int) -> float:
 
 def _holders(client: Client) -> list[str]:
     """The workers that hold data shared by the engine."""
-    return [address for key, who in client.who_has().items() if key.startswith("ndarray") for address in who]
+    return [address for key, who in client.who_has().items() if key.startswith("Shared") for address in who]
 
 
 def test_the_worker_that_holds_the_data_is_killed(engine: Client, tmp_path: Path) -> None:
@@ -392,7 +406,7 @@ def _shared_bytes(client: Client) -> int:
     """What of the engine's data is in the cluster, each key counted once."""
 
     def nbytes(dask_scheduler: Any) -> int:
-        return sum(task.nbytes for key, task in dask_scheduler.tasks.items() if str(key).startswith("ndarray"))
+        return sum(task.nbytes for key, task in dask_scheduler.tasks.items() if str(key).startswith("Shared"))
 
     return int(client.run_on_scheduler(nbytes))
 
@@ -619,7 +633,7 @@ def _tasks_there(client: Client) -> list[str]:
 
     def keys(dask_scheduler: Any, name: str) -> list[str]:
         wanted = [str(task.key) for task in dask_scheduler.clients[name].wants_what]
-        return [key for key in wanted if not key.startswith("ndarray")]
+        return [key for key in wanted if not key.startswith("Shared")]
 
     return list(client.run_on_scheduler(keys, name=client.id))
 

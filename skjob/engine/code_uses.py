@@ -1,0 +1,72 @@
+"""What a piece of code reaches by name: globals, attributes of modules, imports. Read from its instructions.
+
+Byte code, not source, because a lambda or a function made in a notebook has no source that can be found, and because a
+comment or a line number must not matter. Nested functions, comprehensions and class bodies are read with the code that
+holds them. What is reached by other means (a name made at run time) is not seen; code that does so is told by `uses`.
+"""
+
+from __future__ import annotations
+
+import dis
+from dataclasses import dataclass
+from functools import lru_cache
+from types import CodeType
+
+GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
+ATTRIBUTE = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
+NOTHING = frozenset({"EXTENDED_ARG", "CACHE", "NOP", "PRECALL", "PUSH_NULL", "NOT_TAKEN"})
+
+
+@dataclass(frozen=True)
+class Import:
+    """`import module`, or `from module import names`; `level` is the number of dots."""
+
+    module: str
+    names: tuple[str, ...]
+    level: int
+
+
+@dataclass(frozen=True)
+class Uses:
+    """`chains` are global names with the attributes asked of them: `np.random.rand` is `("np", "random", "rand")`.
+
+    `called_bare` are those among them that are called without an argument. `words` are the names and keywords that
+    stand in the code.
+    """
+
+    chains: tuple[tuple[str, ...], ...]
+    imports: tuple[Import, ...]
+    called_bare: frozenset[tuple[str, ...]]
+    words: frozenset[str]
+
+
+@lru_cache(maxsize=4096)
+def uses(code: CodeType) -> Uses:
+    """All that `code`, and the code within it, reaches."""
+    chains: dict[tuple[str, ...], None] = {}
+    imports: dict[Import, None] = {}
+    bare: set[tuple[str, ...]] = set()
+    words = {*code.co_names, *code.co_varnames, *code.co_freevars}
+    steps = [step for step in dis.get_instructions(code) if step.opname not in NOTHING]
+    for number, step in enumerate(steps):
+        if step.opname in GLOBAL:
+            end = number + 1
+            while end < len(steps) and steps[end].opname in ATTRIBUTE:
+                end += 1
+            chain = tuple(str(each.argval) for each in steps[number:end])
+            chains[chain] = None
+            if end < len(steps) and steps[end].opname == "CALL" and steps[end].arg == 0:
+                bare.add(chain)
+        elif step.opname == "IMPORT_NAME":
+            names = steps[number - 1].argval or ()
+            imports[Import(str(step.argval), tuple(names), int(steps[number - 2].argval or 0))] = None
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            inner = uses(constant)
+            chains.update(dict.fromkeys(inner.chains))
+            imports.update(dict.fromkeys(inner.imports))
+            bare |= inner.called_bare
+            words |= inner.words
+        elif isinstance(constant, tuple):
+            words.update(word for word in constant if isinstance(word, str))
+    return Uses(tuple(chains), tuple(imports), frozenset(bare), frozenset(words))
