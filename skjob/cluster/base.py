@@ -53,6 +53,9 @@ class Cluster(Protocol):
     def remove_workers(self, names: list[str]) -> None:
         """End these workers, which the scheduler has retired already, and no others."""
 
+    def withdraw(self, most: int, connected: list[str]) -> None:
+        """Take back up to so many workers that were asked for, are not connected and do not run."""
+
     def problems(self) -> list[str]:
         """Why workers that were asked for do not run, in the user's words; fatal causes are raised."""
 

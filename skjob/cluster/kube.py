@@ -119,6 +119,18 @@ class KubernetesCluster:
             self._asked -= 1
         self._set_replicas()
 
+    def withdraw(self, most: int, connected: list[str]) -> None:
+        """Delete up to so many Deployments whose pod does not run, then lower the number."""
+        selector = f"dask.org/workergroup-name={self.name}-default"
+        waiting = [
+            deployment["metadata"]["name"]
+            for deployment in self._api.list("Deployment", self._namespace, selector=selector)
+            if not deployment.get("status", {}).get("readyReplicas")
+        ]
+        names = [name for name in waiting if name not in connected][:most]
+        if names:
+            self.remove_workers(names)
+
     def asked(self) -> int:
         """How many workers were asked for."""
         return self._asked

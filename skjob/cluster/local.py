@@ -81,6 +81,10 @@ class LocalCluster:
         self._ask({"remove": names}, ANSWER_TIMEOUT)
         self._asked -= len(names)
 
+    def withdraw(self, most: int, connected: list[str]) -> None:
+        """End up to so many workers that have not connected."""
+        self._asked -= int(self._ask({"withdraw": most, "connected": connected}, ANSWER_TIMEOUT)["ended"])
+
     def asked(self) -> int:
         """How many workers were asked for."""
         return self._asked
@@ -204,12 +208,17 @@ def serve() -> None:
 
 
 def _follow(cluster: Any, order: dict[str, Any], answers: Any) -> None:
+    names = {str(name): name for name in cluster.worker_spec}
+    ended = []
     if "total" in order:
         cluster.scale(order["total"])
     elif "remove" in order:
-        names = {str(name): name for name in cluster.worker_spec}
-        cluster.sync(cluster.scale_down, [names[name] for name in order["remove"] if name in names])
-    _answer(answers, order, {"running": len(cluster.workers)})
+        ended = [names[name] for name in order["remove"] if name in names]
+    elif "withdraw" in order:
+        ended = [names[name] for name in names if name not in order["connected"]][: order["withdraw"]]
+    if ended:
+        cluster.sync(cluster.scale_down, ended)
+    _answer(answers, order, {"running": len(cluster.workers), "ended": len(ended)})
 
 
 def _answer(answers: Any, order: dict[str, Any], value: dict[str, Any]) -> None:

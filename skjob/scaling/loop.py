@@ -3,6 +3,9 @@
 It is the only place that asks for workers or releases them while a program runs. Releasing is done in the one order
 that works with the Dask operator: the scheduler retires the worker by name, which moves its data away and lets no new
 task in; then the cluster ends it.
+
+It looks at the scheduler each second. Pods are listed each second only while workers come, and where one is stuck,
+every few seconds: a list is a request to the API of a cluster that others use too.
 """
 
 from __future__ import annotations
@@ -16,9 +19,21 @@ from typing import Any
 from skjob.cluster.base import Cluster, WorkerCounts
 from skjob.config import WorkerRange
 from skjob.errors import ClusterLost, StartError
-from skjob.scaling.policy import Decision, Demand, Worker, decide
+from skjob.scaling.arrivals import Arrivals
+from skjob.scaling.policy import Decision, Demand, Peak, Supply, Worker, decide, kept_seconds, useful_workers
+from skjob.scaling.scheduler import Sight, look, release
 
 INTERVAL = 1.0
+
+SELDOM = 5.0
+"""Seconds between two looks at the pods when nothing changes."""
+
+LOOK_TIMEOUT = 20.0
+RELEASE_TIMEOUT = 30.0
+"""Seconds that the scheduler gets to answer, and workers to hand over their data."""
+
+USUAL_START = 10.0
+"""Seconds that a worker is thought to take to come, as long as none has."""
 
 TELL_EVERY = 10.0
 """Seconds between two lines about the progress."""
@@ -32,25 +47,12 @@ class Progress:
     to_go: int
 
 
-def scheduler_demand(dask_scheduler: Any = None) -> tuple[int, int, dict[str, int]]:
-    """Runs on the scheduler: tasks done, tasks waiting or running, and how many of them each worker has, by name."""
-    workers = dask_scheduler.workers.values()
-    waiting = len(dask_scheduler.unrunnable) + len(dask_scheduler.queued)
-    processing = {str(worker.name): len(worker.processing) for worker in workers}
-    # Data that was scattered gets into memory too, but was never processed.
-    done = sum(
-        prefix.state_counts["memory"]
-        for prefix in dask_scheduler.task_prefixes.values()
-        if prefix.state_counts["processing"]
-    )
-    return done, waiting + sum(processing.values()), processing
-
-
 class ScalingLoop:
     """Keeps the number of workers at what the policy wants.
 
     `observe` is called with the counts each time, `progress` now and then, `complain` with what holds a worker back,
-    and `lost` with the error that ends the run, when the cluster has not been seen for `patience` seconds.
+    and `lost` with the error that ends the run, when the cluster has not been seen for `patience` seconds. A worker is
+    thought to take `usual_start` seconds to come until one has.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class ScalingLoop:
         progress: Callable[[Progress], None],
         complain: Callable[[str], None],
         lost: Callable[[Exception], None],
+        usual_start: float = USUAL_START,
     ) -> None:
         self._cluster = cluster
         self._client = client
@@ -78,6 +81,11 @@ class ScalingLoop:
         self._complain = complain
         self._lost = lost
         self._idle_since: dict[str, float] = {}
+        self._arrivals = Arrivals(usual_start)
+        self._peak = Peak()
+        self._nothing_before = 0
+        self._running = _Seldom(cluster.running)
+        self._problems = _Seldom(self._look_for_problems)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="skjob-scaling", daemon=True)
 
@@ -108,15 +116,25 @@ class ScalingLoop:
                     return
 
     def _tick(self) -> None:
-        done, tasks, processing = self._client.run_on_scheduler(scheduler_demand)
-        self._tell(Progress(done, tasks))
-        demand = Demand(tasks, self._workers(processing))
-        asked = self._cluster.asked()
-        self._observe(WorkerCounts(asked, self._cluster.running(), len(processing)))
-        if len(processing) < asked:
-            self._look_for_problems(alone=not processing)
+        sight: Sight = self._client.run_on_scheduler(look, callback_timeout=LOOK_TIMEOUT)
+        tasks = sight.waiting + sight.running
+        self._tell(Progress(sight.done, tasks))
+        if not tasks:
+            self._nothing_before = sight.done
+        now, asked, connected = time.monotonic(), self._cluster.asked(), len(sight.processing)
+        coming = self._arrivals.see(now, asked, sight.processing)
+        moved = (asked, connected)
+        fresh = bool(coming) and min(coming) <= self._arrivals.seconds
+        self._observe(WorkerCounts(asked, self._running(now, moved, often=fresh), connected))
+        if coming:
+            self._problems(now, moved, often=not connected, alone=not connected)
         if self._limits.adaptive:
-            self._apply(decide(demand, asked, self._limits, self._threads))
+            peak = self._peak.see(now, useful_workers(tasks, self._threads), kept_seconds(self._arrivals.seconds))
+            finished = sight.done - self._nothing_before
+            workers = self._workers(now, sight.processing)
+            demand = Demand(sight.waiting, sight.length, sight.remaining, finished, peak, workers)
+            supply = Supply(asked, coming, self._arrivals.seconds)
+            self._apply(decide(demand, supply, self._limits, self._threads), sight)
 
     def _look_for_problems(self, *, alone: bool) -> None:
         """What keeps a worker from running is worth a word; it ends the run where no other worker is left."""
@@ -136,16 +154,34 @@ class ScalingLoop:
             self._told = (time.monotonic(), progress)
             self._progress(progress)
 
-    def _workers(self, processing: dict[str, int]) -> tuple[Worker, ...]:
-        now = time.monotonic()
+    def _workers(self, now: float, processing: dict[str, int]) -> tuple[Worker, ...]:
         self._idle_since = {name: self._idle_since.get(name, now) for name, tasks in processing.items() if tasks == 0}
         return tuple(Worker(name, now - self._idle_since.get(name, now)) for name in processing)
 
-    def _apply(self, decision: Decision) -> None:
+    def _apply(self, decision: Decision, sight: Sight) -> None:
         if decision.total is not None:
             self._cluster.add_workers(decision.total)
+            self._arrivals.see(time.monotonic(), self._cluster.asked(), sight.processing)
         if decision.release:
-            names = list(decision.release)
-            # One that the scheduler could not retire, because nobody could take its data, stays.
-            retired = self._client.retire_workers(names=names, close_workers=False)
-            self._cluster.remove_workers([str(worker["name"]) for worker in retired.values()])
+            gone = self._client.run_on_scheduler(release, list(decision.release), callback_timeout=RELEASE_TIMEOUT)
+            if gone:
+                self._cluster.remove_workers(gone)
+        if decision.withdraw:
+            self._cluster.withdraw(decision.withdraw, list(sight.processing))
+
+
+class _Seldom:
+    """A look at the cluster that is taken often only while there is something to see."""
+
+    def __init__(self, look_at: Callable[..., Any]) -> None:
+        self._look_at = look_at
+        self._at = -SELDOM
+        self._state: Any = None
+        self._seen: Any = None
+
+    def __call__(self, now: float, state: Any, *, often: bool, **how: Any) -> Any:
+        """The latest look; a new one if it is due, or if `state` has changed."""
+        if often or state != self._state or now - self._at >= SELDOM:
+            self._at, self._state = now, state
+            self._seen = self._look_at(**how)
+        return self._seen

@@ -1,156 +1,293 @@
-"""How many workers, and who goes: a table of decisions, and a simulated cluster under random loads."""
+"""How many workers, and who goes: a table of decisions, and a simulated cluster under thousands of random loads."""
 
+import math
 import random
-from dataclasses import dataclass, field
-from math import ceil
+from itertools import pairwise
 
 import pytest
+from simulation import Call, Load, Policy, SimulatedCluster, best
 
 from skjob.config import WorkerRange
-from skjob.scaling.policy import IDLE_SECONDS, Decision, Demand, Worker, decide
+from skjob.scaling.arrivals import Arrivals
+from skjob.scaling.policy import (
+    LATE_SECONDS,
+    LONGEST_KEPT,
+    SHORTEST_KEPT,
+    Decision,
+    Demand,
+    Peak,
+    Supply,
+    Worker,
+    decide,
+    expected_rest,
+    kept_seconds,
+)
+
+START = 10.0
+"""Seconds that a worker takes to come, in the tables."""
 
 
 def _workers(*idle_seconds: float) -> tuple[Worker, ...]:
     return tuple(Worker(f"w{number}", seconds) for number, seconds in enumerate(idle_seconds))
 
 
+def _decide(
+    waiting: int,
+    length: float | None,
+    remaining: tuple[float, ...],
+    workers: tuple[float, ...],
+    limits: tuple[int, int],
+    *,
+    threads: int = 1,
+    coming: tuple[float, ...] = (),
+    peak: int = 0,
+    finished: int = 0,
+) -> Decision:
+    demand = Demand(waiting, length, remaining, finished, peak, _workers(*workers))
+    return decide(demand, Supply(len(workers) + len(coming), coming, START), WorkerRange(*limits), threads)
+
+
 @pytest.mark.parametrize(
-    ("tasks", "workers", "asked", "limits", "threads", "decision"),
+    ("waiting", "running", "workers", "limits", "threads", "total"),
     [
-        # up, at once, to what the tasks can use and no further
-        (10, (), 0, (0, 4), 1, Decision(total=4)),
-        (3, (0, 0), 2, (1, 4), 1, Decision(total=3)),
-        (3, (0,), 1, (1, 4), 2, Decision(total=2)),
-        (80, (0,), 1, (1, 20), 8, Decision(total=10)),
-        (81, (0,), 1, (1, 20), 8, Decision(total=11)),
-        (0, (), 0, (2, 4), 1, Decision(total=2)),
-        # up again while some are on their way
-        (9, (0,), 2, (1, 4), 1, Decision(total=4)),
-        # as it is
-        (2, (0, 0), 2, (1, 4), 1, Decision()),
-        (100, (0, 0, 0, 0), 4, (1, 4), 1, Decision()),
-        (0, (99,), 1, (1, 4), 1, Decision()),
-        (0, (), 0, (0, 4), 1, Decision()),
-        # down only when all are there
-        (0, (99, 99), 3, (1, 4), 1, Decision()),
-        # down only those idle long enough, the longest first, to what is wanted
-        (0, (29.9, 29.9), 2, (1, 4), 1, Decision()),
-        (0, (30, 29.9, 31), 3, (0, 4), 1, Decision(release=("w2", "w0"))),
-        (0, (30, 40, 50), 3, (1, 4), 1, Decision(release=("w2", "w1"))),
-        (1, (0, 40, 50), 3, (0, 4), 1, Decision(release=("w2", "w1"))),
-        (2, (0, 40, 50), 3, (0, 4), 1, Decision(release=("w2",))),
-        (2, (0, 0, 50), 3, (1, 4), 2, Decision(release=("w2",))),
-        # many tasks for few threads keep the others
-        (3, (0, 50, 50), 3, (1, 4), 1, Decision()),
+        (10, 0, 0, (0, 4), 1, 4),
+        (2, 1, 1, (1, 4), 1, 3),
+        (2, 1, 1, (1, 4), 2, 2),
+        (79, 1, 1, (1, 20), 8, 10),
+        (80, 1, 1, (1, 20), 8, 11),
+        (0, 0, 0, (2, 4), 1, 2),
+        (0, 2, 2, (1, 4), 1, None),
+        (100, 4, 4, (1, 4), 1, None),
+        (0, 0, 0, (0, 4), 1, None),
     ],
 )
-def test_decisions(
-    tasks: int, workers: tuple[float, ...], asked: int, limits: tuple[int, int], threads: int, decision: Decision
+def test_up_to_what_tasks_of_unknown_length_can_use(
+    waiting: int, running: int, workers: int, limits: tuple[int, int], threads: int, total: int | None
 ) -> None:
-    assert decide(Demand(tasks, _workers(*workers)), asked, WorkerRange(*limits), threads) == decision
+    rest = (math.inf,) * running
+    assert _decide(waiting, None, rest, (0,) * workers, limits, threads=threads) == Decision(total=total)
 
 
-LATEST = 9
-"""Seconds that the slowest worker of the simulation takes to join."""
+@pytest.mark.parametrize(
+    ("waiting", "length", "remaining", "coming", "total"),
+    [
+        # One worker is here. Another comes in 10 s; it is worth it if it finds 2.5 s of work that would not be begun.
+        (5, 100.0, (100.0,), (), 6),
+        (1, 100.0, (100.0,), (), 2),
+        (1, 100.0, (12.0,), (), None),
+        (1, 100.0, (13.0,), (), 2),
+        (5, 1.0, (1.0,), (), None),
+        (12, 1.0, (1.0,), (), None),
+        (14, 1.0, (1.0,), (), None),
+        (15, 1.0, (1.0,), (), 2),
+        (17, 1.0, (1.0,), (), 3),
+        (1000, 1.0, (1.0,), (), 50),
+        # The same with one that will be here in 2 s: it does ten of the tasks.
+        (20, 1.0, (1.0,), (8.0,), None),
+        (26, 1.0, (1.0,), (8.0,), 3),
+        # Nobody counts on one that is late.
+        (15, 1.0, (1.0,), (LATE_SECONDS + 1,), 3),
+    ],
+)
+def test_up_only_where_a_new_worker_will_find_work(
+    waiting: int, length: float, remaining: tuple[float, ...], coming: tuple[float, ...], total: int | None
+) -> None:
+    assert _decide(waiting, length, remaining, (0.0,), (1, 50), coming=coming) == Decision(total=total)
 
 
-@dataclass
-class Simulation:
-    """A cluster in which tasks and workers come as a random number says; the policy decides at each second."""
+def test_the_least_work_brings_one_worker_where_there_is_none() -> None:
+    assert _decide(1, 0.01, (), (), (0, 50)) == Decision(total=1)
+    assert _decide(1, 0.01, (), (), (0, 50), coming=(3.0,)) == Decision()
 
-    chance: random.Random
-    limits: WorkerRange
-    threads: int
-    asked: int
-    waiting: int = 0
-    now: float = 0.0
-    on_their_way: list[float] = field(default_factory=list)
-    running: dict[str, int] = field(default_factory=dict)
-    idle_since: dict[str, float] = field(default_factory=dict)
-    named: int = 0
 
-    def second(self) -> None:
-        """Workers join, tasks end and begin; then a decision, checked and applied."""
-        self.now += 1
-        joined = [at for at in self.on_their_way if at <= self.now]
-        self.on_their_way = [at for at in self.on_their_way if at > self.now]
-        for _ in joined:
-            self.named += 1
-            self.running[f"w{self.named}"] = 0
-        for name, tasks in self.running.items():
-            ended = sum(self.chance.random() < 0.3 for _ in range(tasks))
-            begun = min(self.waiting, self.threads - tasks + ended)
-            self.waiting -= begun
-            self.running[name] = tasks - ended + begun
-        self.idle_since = {
-            name: self.idle_since.get(name, self.now) for name, tasks in self.running.items() if tasks == 0
-        }
-        self._decide()
+def test_a_window_that_stays_full_means_more_to_come() -> None:
+    """40 tasks of 0.1 s are over before a worker comes; if 400 were done already, as many may follow."""
+    assert _decide(39, 0.1, (0.1,), (0.0,), (1, 10)) == Decision()
+    assert _decide(39, 0.1, (0.1,), (0.0,), (1, 10), finished=400).total is not None
+    assert _decide(20, 0.1, (0.1,), (0.0,), (1, 10), finished=400) == Decision()
 
-    @property
-    def tasks(self) -> int:
-        return self.waiting + sum(self.running.values())
 
-    @property
-    def useful(self) -> int:
-        """Workers that the tasks can use, within the limits."""
-        return max(self.limits.minimum, min(self.limits.maximum, ceil(self.tasks / self.threads)))
+@pytest.mark.parametrize(
+    ("waiting", "busy", "idle", "limits", "threads", "peak", "release"),
+    [
+        # those that were not needed lately, the longest idle first
+        (0, 0, (30, 20, 40), (0, 4), 1, 0, ("w2", "w0", "w1")),
+        (0, 0, (30, 20, 40), (0, 4), 1, 1, ("w2", "w0")),
+        (0, 0, (30, 20, 40), (1, 4), 1, 0, ("w2", "w0")),
+        (0, 0, (30, 20, 40), (3, 4), 1, 0, ()),
+        (0, 0, (30, 20, 40), (0, 4), 1, 3, ()),
+        # never who is busy
+        (0, 1, (40, 50), (0, 4), 1, 1, ("w2", "w1")),
+        (0, 2, (50,), (1, 4), 2, 1, ("w2",)),
+        (0, 3, (), (0, 4), 1, 0, ()),
+        # nor who has just become idle, as it may have got its next task already
+        (0, 0, (0, 30), (0, 4), 1, 0, ("w1",)),
+        # what waits will soon be theirs
+        (2, 1, (50, 50), (1, 4), 1, 0, ()),
+    ],
+)
+def test_down(
+    waiting: int,
+    busy: int,
+    idle: tuple[float, ...],
+    limits: tuple[int, int],
+    threads: int,
+    peak: int,
+    release: tuple[str, ...],
+) -> None:
+    workers = (0.0,) * busy + idle
+    assert _decide(waiting, 1.0, (1.0,) * busy, workers, limits, threads=threads, peak=peak) == Decision(
+        release=release
+    )
 
-    def _decide(self) -> None:
-        workers = tuple(Worker(name, self.now - self.idle_since.get(name, self.now)) for name in self.running)
-        decision = decide(Demand(self.tasks, workers), self.asked, self.limits, self.threads)
-        assert not (decision.total is not None and decision.release)
-        if self.useful > self.asked:
-            assert decision.total == self.useful, "did not grow at once to what the tasks can use"
+
+def test_nobody_goes_while_others_are_on_their_way() -> None:
+    assert _decide(0, 1.0, (), (99, 99), (0, 4), coming=(1.0,)) == Decision()
+
+
+def test_who_does_not_come_and_is_not_needed_is_taken_back() -> None:
+    late = LATE_SECONDS + 1
+    assert _decide(0, 1.0, (), (99, 99), (0, 4), coming=(late, late, 5.0)) == Decision(withdraw=2)
+    assert _decide(0, 1.0, (), (99, 99), (4, 5), coming=(late, late, 5.0)) == Decision(withdraw=1)
+    assert _decide(6, 99.0, (99.0,) * 2, (0, 0), (0, 5), coming=(late, late, 5.0)) == Decision()
+
+
+def test_an_idle_worker_is_kept_as_long_as_one_takes_to_come() -> None:
+    assert [kept_seconds(seconds) for seconds in (0.5, 10, 1000)] == [SHORTEST_KEPT, 10, LONGEST_KEPT]
+
+
+def test_what_a_task_still_takes() -> None:
+    assert (expected_rest(10, 4), expected_rest(10, 14), expected_rest(None, 4)) == (6, 10, math.inf)
+
+
+def test_the_peak_is_the_highest_of_the_latest() -> None:
+    peak = Peak()
+    seen = [peak.see(now, value, 5) for now, value in enumerate([1, 4, 2, 3, 0, 0, 0, 0, 0, 0])]
+    assert seen == [1, 4, 4, 4, 4, 4, 3, 3, 0, 0]
+
+
+def test_how_long_workers_take() -> None:
+    arrivals = Arrivals(10.0)
+    assert arrivals.see(0, 1, ["a"]) == ()
+    assert arrivals.see(0, 3, ["a"]) == (0, 0)
+    assert arrivals.see(4, 3, ["a", "b"]) == (4,)
+    assert arrivals.seconds == 4
+    assert arrivals.see(8, 3, ["a", "b", "c"]) == ()
+    assert arrivals.seconds == 6
+    assert arrivals.see(20, 3, ["a", "c"]) == (0,), "one is lost"
+    assert arrivals.see(50, 3, ["a", "b", "c"]) == (), "and comes back"
+    assert arrivals.seconds == 6, "that was no start"
+
+
+# ----------------------------------------------------------------------------------------------- a simulated cluster
+
+
+class Watched:
+    """Checks each decision against the cluster that it is made for."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+        self.changes: list[tuple[float, int]] = []
+
+    def __call__(self, cluster: SimulatedCluster, decision: Decision) -> None:
+        asked, (minimum, maximum) = cluster.asked, (cluster.limits.minimum, cluster.limits.maximum)
+        assert sum([decision.total is not None, bool(decision.release), bool(decision.withdraw)]) <= 1
         if decision.total is not None:
-            assert self.asked < decision.total <= self.limits.maximum
-            self.on_their_way += [self.now + self.chance.randint(1, LATEST) for _ in range(decision.total - self.asked)]
-            self.asked = decision.total
+            assert asked < decision.total <= maximum
+            self._changed(cluster, "up")
         if decision.release:
-            assert not self.on_their_way, "released a worker while others were on their way"
-        for name in decision.release:
-            assert self.running.pop(name) == 0, "released a busy worker"
-            assert self.now - self.idle_since.pop(name) >= IDLE_SECONDS
-            self.asked -= 1
-        assert len(set(decision.release)) == len(decision.release)
-        assert self.limits.minimum <= self.asked <= self.limits.maximum
-        assert self.asked == len(self.running) + len(self.on_their_way)
+            assert len(set(decision.release)) == len(decision.release) <= asked - minimum
+            assert not cluster.coming, "released a worker while others were on their way"
+            assert not any(cluster.workers[name].runs for name in decision.release), "released a busy worker"
+            self._changed(cluster, "down")
+        if decision.withdraw:
+            assert decision.withdraw <= min(len(cluster.coming), asked - minimum)
+            self._changed(cluster, "back")
+        busy = sum(bool(worker.runs) for worker in cluster.workers.values())
+        self.seen |= {"busy" if busy else "idle", "awaited" if cluster.coming else "complete"}
+
+    def _changed(self, cluster: SimulatedCluster, how: str) -> None:
+        self.seen.add(how)
+        self.changes.append((cluster.now, 1 if how == "up" else -1))
+
+    def turns(self) -> list[float]:
+        """When it went down after it had gone up, or the reverse."""
+        return [at for (_, before), (at, after) in pairwise(self.changes) if before != after]
 
 
-def _simulation(seed: int) -> Simulation:
+def _load(chance: random.Random, slots: int) -> Load:
+    calls = []
+    for number in range(chance.randint(1, 3)):
+        usual = math.exp(chance.uniform(math.log(0.2), math.log(20)))
+        draw = chance.choice(
+            [
+                lambda usual: usual,
+                lambda usual: usual * chance.uniform(0.5, 1.5),
+                lambda usual: min(100.0, usual * chance.lognormvariate(-0.5, 1.0)),
+            ]
+        )
+        tasks = chance.randint(1, 4 * slots)
+        pause = chance.choice([0.0, 3.0, 15.0, 100.0]) if number else 0.0
+        calls.append(Call(tuple(draw(usual) for _ in range(tasks)), pause))
+    return Load("random", tuple(calls))
+
+
+def _simulation(seed: int, *, faults: bool) -> tuple[SimulatedCluster, Watched, Load, float]:
     chance = random.Random(seed)  # noqa: S311 - to be repeatable, not secret
-    minimum = chance.randint(0, 5)
-    limits = WorkerRange(minimum, chance.randint(max(1, minimum), 12))
-    first = max(minimum, 1)
-    return Simulation(chance, limits, chance.randint(1, 4), first, on_their_way=[chance.randint(1, LATEST)] * first)
+    never = chance.choice([0.0, 0.3, 1.0]) if faults else 0.0
+    # A cluster that has let everybody go, and where nobody ever comes, finishes nothing.
+    minimum = chance.choice([1, 1, 3] if never else [0, 0, 1, 3])
+    limits = WorkerRange(minimum, max(minimum, 1) + chance.randint(1, 9))
+    threads = chance.randint(1, 4)
+    load = _load(chance, limits.maximum * threads)
+    start = math.exp(chance.uniform(math.log(1), math.log(30)))
+    die = chance.choice([0.0, 0.002]) if faults else 0.0
+
+    def start_seconds() -> float:
+        return math.inf if chance.random() < never else start * chance.uniform(0.7, 1.3)
+
+    watched = Watched()
+    return (
+        SimulatedCluster(
+            load, Policy(start * chance.uniform(0.5, 2), watched), limits, threads, start_seconds, chance, die
+        ),
+        watched,
+        load,
+        start,
+    )
 
 
-@pytest.mark.parametrize("seeds", [range(start, start + 250) for start in range(0, 2000, 250)], ids=str)
-def test_no_load_gets_the_cluster_out_of_line(seeds: range) -> None:
+PARTS = [range(start, start + 200) for start in range(0, 1200, 200)]
+
+
+@pytest.mark.parametrize("seeds", PARTS, ids=str)
+def test_no_load_and_no_fault_gets_the_cluster_out_of_line(seeds: range) -> None:
+    """Workers that never come and workers that die: everything is finished all the same, and nobody is left over."""
     for seed in seeds:
-        simulation = _simulation(seed)
-        for _ in range(40):
-            if simulation.chance.random() < 0.1:
-                simulation.waiting += simulation.chance.randint(1, 40)
-            simulation.second()
-        simulation.waiting = 0
-        simulation.running = dict.fromkeys(simulation.running, 0)
-        for _ in range(LATEST + int(IDLE_SECONDS) + 2):  # the slowest worker joins, then nobody has anything to do
-            simulation.second()
-        assert simulation.asked == simulation.limits.minimum, f"seed {seed}: idle and not at its minimum"
+        cluster, _, load, _ = _simulation(seed, faults=True)
+        assert cluster.run(1e5), f"seed {seed}: not finished"
+        assert cluster.measured[0] == sum(len(call.lengths) for call in load.calls)
+        cluster.die = 0.0
+        cluster.idle_until(cluster.now + 300, lambda cluster: cluster.asked == cluster.limits.minimum)
+        assert cluster.asked == cluster.limits.minimum, f"seed {seed}: idle and not at its minimum"
 
 
-def test_the_simulation_is_not_idle_itself() -> None:
-    """It would prove nothing if no worker were ever busy, late, added or released in it."""
-    seen = set()
-    for seed in range(50):
-        simulation = _simulation(seed)
-        for _ in range(200):
-            if simulation.chance.random() < 0.02:
-                simulation.waiting += simulation.chance.randint(1, 40)
-            before = simulation.asked
-            simulation.second()
-            seen.add((simulation.asked > before) - (simulation.asked < before))
-            seen.add("busy" if any(simulation.running.values()) else "idle")
-            seen.add("late" if simulation.on_their_way else "complete")
-    assert seen == {1, 0, -1, "busy", "idle", "late", "complete"}
+@pytest.mark.parametrize("seeds", PARTS, ids=str)
+def test_neither_time_nor_workers_are_wasted(seeds: range) -> None:
+    for seed in seeds:
+        cluster, watched, load, start = _simulation(seed, faults=False)
+        assert cluster.run(1e5), f"seed {seed}: not finished"
+        ideal = best(load, cluster.limits, cluster.threads, start)
+        print(
+            "@",
+            seed,
+            cluster.now / ideal.seconds,
+            cluster.total_cost() / ideal.cost,
+            len(watched.turns()),
+            len(load.calls),
+            cluster.limits,
+            cluster.threads,
+            start,
+            cluster.now,
+            load.work,
+        )

@@ -1,0 +1,379 @@
+"""A simulated cluster: tasks, a scheduler that never errs, workers that take their time to come, or never do.
+
+For what no machine at hand can show: a thousand workers, in a second. The tests put random loads on it and check what
+must always hold (tests/unit/test_policy.py), the benchmark compares scalers on it (benchmarks/scaling.py). Time is
+simulated, chance is seeded: a run is the same each time.
+
+What is simple here is simple for every scaler: tasks start on free threads at once and in order, a worker that is
+removed while busy gives its tasks back, to be begun anew, and the scheduler holds a window of the work, as skjob's
+engine keeps it: four tasks for each thread that may come.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from skjob.config import WorkerRange
+from skjob.scaling.arrivals import Arrivals
+from skjob.scaling.policy import (
+    Decision,
+    Demand,
+    Peak,
+    Supply,
+    Worker,
+    decide,
+    expected_rest,
+    kept_seconds,
+    useful_workers,
+)
+
+LOOK_AHEAD = 4
+
+
+@dataclass(frozen=True)
+class Call:
+    """One Parallel call: the seconds each of its tasks takes, begun `pause` seconds after the call before it ended."""
+
+    lengths: tuple[float, ...]
+    pause: float = 0.0
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a program asks of a cluster, one call after the other."""
+
+    name: str
+    calls: tuple[Call, ...]
+
+    @property
+    def work(self) -> float:
+        """Seconds of work, on one thread."""
+        return sum(sum(call.lengths) for call in self.calls)
+
+
+@dataclass(eq=False)
+class SimulatedWorker:
+    """A worker that was asked for. It joins at `joins`, which may be never; `runs` has when each of its tasks began."""
+
+    name: str
+    asked_at: float
+    joins: float
+    joined: bool = False
+    gone: bool = False
+    idle_since: float = 0.0
+    runs: dict[int, float] = field(default_factory=dict)
+
+
+class Scaler(Protocol):
+    """What decides on the number of workers. Called each `interval` seconds."""
+
+    interval: float
+
+    def tick(self, cluster: SimulatedCluster) -> None:
+        """Look, and act."""
+
+
+class SimulatedCluster:
+    """Runs one load under one scaler.
+
+    `start_seconds` gives how long the next worker takes to come, and infinity for never. `die` is the chance that a
+    worker dies within any one second; its Deployment starts it again at once.
+    """
+
+    def __init__(
+        self,
+        load: Load,
+        scaler: Scaler,
+        limits: WorkerRange,
+        threads: int,
+        start_seconds: Callable[[], float],
+        chance: random.Random,
+        die: float = 0.0,
+    ) -> None:
+        self.limits = limits
+        self.threads = threads
+        self.now = 0.0
+        self.finished = 0
+        """Tasks done since there was last nothing to do."""
+        self.measured = [0.0, 0.0]
+        """How many tasks were done in all, and their seconds."""
+        self.begun_anew = 0
+        self.done: Callable[[float], None] = lambda _: None
+        """Called with the seconds of each task that is done."""
+        self.waiting: deque[int] = deque()
+        self.workers: dict[str, SimulatedWorker] = {}
+        self.coming: list[SimulatedWorker] = []
+        self.cost = 0.0
+        """Worker-seconds, from the moment a worker is asked for until it is gone."""
+        self._scaler = scaler
+        self._start_seconds = start_seconds
+        self._chance = chance
+        self.die = die
+        self._calls = deque(load.calls)
+        self._lengths: tuple[float, ...] = ()
+        self._next_task = self._outstanding = 0
+        self._window = LOOK_AHEAD * limits.maximum * threads
+        self._free: deque[SimulatedWorker] = deque()
+        self._events: list[tuple[float, int, str, Any]] = []
+        self._numbers = 0
+        self._over = False
+        for _ in range(limits.first):
+            self._join(self._new_worker(0.0))
+        self._at(self._calls[0].pause, "call", None)
+        self._at(scaler.interval, "tick", None)
+        if die:
+            self._at(1.0, "die", None)
+
+    # ----------------------------------------------------------------------------------------- what a scaler may see
+
+    @property
+    def asked(self) -> int:
+        """Workers asked for, here or on their way."""
+        return len(self.workers) + len(self.coming)
+
+    @property
+    def tasks(self) -> int:
+        """Tasks that the scheduler has, waiting or running."""
+        return len(self.waiting) + self.running
+
+    @property
+    def running(self) -> int:
+        """Tasks that run."""
+        return sum(len(worker.runs) for worker in self.workers.values())
+
+    def mean_length(self) -> float | None:
+        """The measured length of a task; one that runs, and has taken longer already, counts."""
+        count, seconds = self.measured
+        if not count:
+            return None
+        mean = seconds / count
+        for worker in self.workers.values():
+            for begun in worker.runs.values():
+                if self.now - begun > mean:
+                    count, seconds = count + 1, seconds + self.now - begun
+        return seconds / count
+
+    # ------------------------------------------------------------------------------------------ what a scaler may do
+
+    def add(self, total: int) -> None:
+        """Ask for workers until there are `total`."""
+        while self.asked < total:
+            self.coming.append(self._new_worker(self._start_seconds()))
+
+    def remove(self, names: Iterable[str]) -> int:
+        """End workers that are here; how many tasks are to be begun anew."""
+        lost = 0
+        for name in names:
+            worker = self.workers.pop(name)
+            worker.gone = True
+            self.waiting.extendleft(worker.runs)
+            lost += len(worker.runs)
+            self.cost += self.now - worker.asked_at
+        self.begun_anew += lost
+        if lost:
+            self._assign()
+        return lost
+
+    def withdraw(self, workers: Iterable[SimulatedWorker]) -> None:
+        """Take back workers that have not come."""
+        for worker in workers:
+            worker.gone = True
+            self.cost += self.now - worker.asked_at
+        self.coming = [worker for worker in self.coming if not worker.gone]
+
+    # --------------------------------------------------------------------------------------------------- what happens
+
+    def run(self, until: float = math.inf) -> bool:
+        """Until the last task is done, or so long; whether it is."""
+        while self._events and not self._over:
+            if self._events[0][0] > until:
+                self.now = until
+                return False
+            at, _, what, about = heapq.heappop(self._events)
+            self.now = at
+            if what == "done":
+                self._done(*about)
+            elif what == "join":
+                if not about.gone:
+                    self.coming.remove(about)
+                    self._join(about)
+            elif what == "tick":
+                self._at(self.now + self._scaler.interval, "tick", None)
+                self._scaler.tick(self)
+            elif what == "call":
+                self._lengths = self._calls.popleft().lengths
+                self._next_task, self.finished = 0, 0
+                self._outstanding = len(self._lengths)
+                self._fill()
+            else:
+                self._at(self.now + 1.0, "die", None)
+                self._some_die()
+        return self._over
+
+    def idle_until(self, latest: float, enough: Callable[[SimulatedCluster], bool]) -> None:
+        """Let time pass after the last task."""
+        self._over = False
+        while self.now < latest and not enough(self):
+            self.run(self.now + self._scaler.interval)
+
+    def total_cost(self) -> float:
+        """Worker-seconds until now."""
+        here = [*self.workers.values(), *self.coming]
+        return self.cost + sum(self.now - worker.asked_at for worker in here)
+
+    def _at(self, when: float, what: str, about: Any) -> None:
+        if when < math.inf:
+            self._numbers += 1
+            heapq.heappush(self._events, (when, self._numbers, what, about))
+
+    def _new_worker(self, takes: float) -> SimulatedWorker:
+        self._numbers += 1
+        worker = SimulatedWorker(f"w{self._numbers}", self.now, self.now + takes)
+        if takes:
+            self._at(worker.joins, "join", worker)
+        return worker
+
+    def _join(self, worker: SimulatedWorker) -> None:
+        worker.joined, worker.idle_since = True, self.now
+        self.workers[worker.name] = worker
+        self._free.extend([worker] * self.threads)
+        self._assign()
+
+    def _fill(self) -> None:
+        room = self._window - self.tasks
+        last = min(len(self._lengths), self._next_task + room)
+        self.waiting.extend(range(self._next_task, last))
+        self._next_task = max(self._next_task, last)
+        self._assign()
+
+    def _assign(self) -> None:
+        while self.waiting and self._free:
+            worker = self._free.popleft()  # spread, as Dask does it
+            if worker.gone:
+                continue
+            task = self.waiting.popleft()
+            worker.runs[task] = self.now
+            self._at(self.now + self._lengths[task], "done", (worker, task, self.now))
+
+    def _done(self, worker: SimulatedWorker, task: int, begun: float) -> None:
+        if worker.gone or worker.runs.get(task) != begun:
+            return
+        del worker.runs[task]
+        if not worker.runs:
+            worker.idle_since = self.now
+        length = self._lengths[task]
+        self.measured[0] += 1
+        self.measured[1] += length
+        self.done(length)
+        self.finished += 1
+        self._outstanding -= 1
+        self._free.append(worker)
+        if self._next_task < len(self._lengths):
+            self.waiting.append(self._next_task)
+            self._next_task += 1
+        self._assign()
+        if not self._outstanding:
+            if self._calls:
+                self._at(self.now + self._calls[0].pause, "call", None)
+            else:
+                self._over = True
+
+    def _some_die(self) -> None:
+        for name in list(self.workers):
+            if self._chance.random() < self.die:
+                self.remove([name])
+                self.coming.append(self._new_worker(self._chance.uniform(1.0, 10.0)))
+
+
+@dataclass(frozen=True)
+class Best:
+    """What nobody can do who does not know the future: the seconds of the fastest schedule, and its worker-seconds."""
+
+    seconds: float
+    cost: float
+
+
+def best(load: Load, limits: WorkerRange, threads: int, start: float) -> Best:
+    """The best schedule known: every length and every call is known beforehand.
+
+    Longest tasks first, on as few workers as are within 1 % of the fastest; each is asked for so that it comes when it
+    is needed, ends with its last task of a call, and is kept for the next call where that is cheaper than a new start.
+    """
+    cost, end = 0.0, 0.0
+    last: dict[int, float] = {}
+    for call in load.calls:
+        begin = end + call.pause
+        lengths = sorted(call.lengths, reverse=True)
+        later = max(begin, start)
+
+        def ends(
+            workers: int, begin: float = begin, later: float = later, lengths: list[float] = lengths
+        ) -> list[float]:
+            free = [(begin if number < limits.first else later, number) for number in range(workers)] * threads
+            heapq.heapify(free)
+            over = [0.0] * workers
+            for length in lengths:
+                at, number = free[0]
+                heapq.heapreplace(free, (at + length, number))
+                over[number] = max(over[number], at + length)
+            return over
+
+        fastest = max(ends(limits.maximum))
+        few, many = limits.first, limits.maximum
+        while few < many:
+            middle = (few + many) // 2
+            if max(ends(middle)) <= begin + 1.01 * (fastest - begin):
+                many = middle
+            else:
+                few = middle + 1
+        over = ends(many)
+        end = max(over)
+        for number, at in enumerate(over):
+            if at:
+                ready = begin if number < limits.first else later
+                new = start if number >= limits.first else ready
+                cost += at - ready + (min(start, ready - last[number]) if number in last else new)
+                last[number] = at
+    cost += sum(end - at for number, at in last.items() if number < limits.minimum)
+    return Best(end, cost)
+
+
+class Policy:
+    """skjob's own policy, with what its loop measures."""
+
+    interval = 1.0
+
+    def __init__(self, guess: float = 10.0, check: Callable[[SimulatedCluster, Decision], None] | None = None) -> None:
+        self._arrivals = Arrivals(guess)
+        self._peak = Peak()
+        self._check = check
+
+    def tick(self, cluster: SimulatedCluster) -> None:
+        """One tick of skjob.scaling.loop."""
+        now, length = cluster.now, cluster.mean_length()
+        remaining = tuple(
+            expected_rest(length, now - begun) for worker in cluster.workers.values() for begun in worker.runs.values()
+        )
+        workers = tuple(
+            Worker(worker.name, 0.0 if worker.runs else now - worker.idle_since) for worker in cluster.workers.values()
+        )
+        coming = self._arrivals.see(now, cluster.asked, cluster.workers)
+        useful = useful_workers(len(cluster.waiting) + len(remaining), cluster.threads)
+        peak = self._peak.see(now, useful, kept_seconds(self._arrivals.seconds))
+        demand = Demand(len(cluster.waiting), length, remaining, cluster.finished, peak, workers)
+        decision = decide(
+            demand, Supply(cluster.asked, coming, self._arrivals.seconds), cluster.limits, cluster.threads
+        )
+        if self._check:
+            self._check(cluster, decision)
+        if decision.total is not None:
+            cluster.add(decision.total)
+            self._arrivals.see(now, cluster.asked, cluster.workers)
+        cluster.remove(decision.release)
+        cluster.withdraw(cluster.coming[: decision.withdraw])

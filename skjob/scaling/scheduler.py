@@ -1,0 +1,123 @@
+"""What the scaling loop does on the scheduler: look at its tasks and workers, and let workers go.
+
+Each function is sent to the scheduler and runs on its event loop, so that nothing else happens between what it looks
+at and what it does, save where it awaits.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from skjob.scaling.policy import expected_rest
+
+OURS = "skjob-"
+"""Begins the keys of shared data, which the engine sends again where it is lost."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Tasks done, waiting and running, `length` and `remaining` as the policy has them, and each worker's tasks, by name."""
+
+    done: int
+    waiting: int
+    running: int
+    length: float | None
+    remaining: tuple[float, ...]
+    processing: dict[str, int]
+
+
+def look(dask_scheduler: Any = None) -> Sight:
+    """Runs on the scheduler: what there is to do."""
+    prefixes = dask_scheduler.task_prefixes.values()
+    # Data that was scattered gets into memory too, but was never processed.
+    done = sum(prefix.state_counts["memory"] for prefix in prefixes if prefix.state_counts["processing"])
+    lengths = _lengths(dask_scheduler)
+    waiting: dict[str, int] = defaultdict(int)
+    for task in (*dask_scheduler.unrunnable, *dask_scheduler.queued):
+        waiting[task.prefix.name] += 1
+    remaining: list[float] = []
+    processing = {}
+    for worker in dask_scheduler.workers.values():
+        processing[str(worker.name)] = len(worker.processing)
+        # Those that a worker has said it runs come first: the others it has are in its line.
+        told = [task for task in worker.executing if task in worker.processing]
+        others = [task for task in worker.processing if task not in worker.executing]
+        for number, task in enumerate([*told, *others]):
+            if number < worker.nthreads:
+                remaining.append(expected_rest(lengths.get(task.prefix.name), worker.executing.get(task, 0.0)))
+            else:
+                waiting[task.prefix.name] += 1
+    return Sight(done, sum(waiting.values()), len(remaining), _mean(waiting, lengths), tuple(remaining), processing)
+
+
+def _lengths(scheduler: Any) -> dict[str, float]:
+    """The mean length of each kind of task. Where one runs that has taken longer already, it counts."""
+    counts: dict[str, float] = {}
+    seconds: dict[str, float] = {}
+    for prefix in scheduler.task_prefixes.values():
+        if prefix.state_counts["memory"] and prefix.state_counts["processing"]:
+            counts[prefix.name] = prefix.state_counts["memory"]
+            seconds[prefix.name] = prefix.all_durations["compute"]
+    means = {name: seconds[name] / count for name, count in counts.items()}
+    for worker in scheduler.workers.values():
+        for task, elapsed in worker.executing.items():
+            name = task.prefix.name
+            if name in means and elapsed > means[name] and task in worker.processing:
+                counts[name] += 1
+                seconds[name] += elapsed
+    return {name: seconds[name] / count for name, count in counts.items()}
+
+
+def _mean(waiting: dict[str, int], lengths: dict[str, float]) -> float | None:
+    """The mean length of the tasks that wait; None where nothing is known of most of them."""
+    known = {name: count for name, count in waiting.items() if name in lengths}
+    tasks = sum(known.values())
+    if not tasks or tasks < sum(waiting.values()) / 2:
+        return None
+    return sum(count * lengths[name] for name, count in known.items()) / tasks
+
+
+async def release(names: list[str], dask_scheduler: Any = None) -> list[str]:
+    """Runs on the scheduler: let these workers go, and tell which have.
+
+    A task may have come since they were chosen: who has one stays, and so do all where one waits that nobody has. Their
+    data goes to those who stay. Where nobody stays, shared data is lost on purpose, as the engine sends it again; of
+    workers that hold anything else, such as results that somebody wants, one stays and gets all of it.
+    """
+    workers = [worker for worker in dask_scheduler.workers.values() if str(worker.name) in names]
+    idle = [worker for worker in workers if not worker.processing]
+    if _somebody_waits(dask_scheduler):
+        return []
+    if len(idle) == len(dask_scheduler.workers):
+        staying = next((worker for worker in idle if _holds_what_counts(worker)), None)
+        if staying is None:
+            return await _remove(idle, dask_scheduler)
+        idle.remove(staying)
+    if not idle:
+        return []
+    addresses = [worker.address for worker in idle]
+    retired = await dask_scheduler.retire_workers(workers=addresses, close_workers=False)
+    return [str(worker["name"]) for worker in retired.values()]
+
+
+async def _remove(workers: list[Any], scheduler: Any) -> list[str]:
+    """Let the last workers go: the scheduler would not retire them, as nobody is left to take their data."""
+    gone = []
+    for worker in workers:
+        if worker.processing or _somebody_waits(scheduler):
+            break
+        await scheduler.remove_worker(worker.address, expected=True, close=False, stimulus_id="skjob-release")
+        gone.append(str(worker.name))
+    return gone
+
+
+def _somebody_waits(scheduler: Any) -> bool:
+    return bool(scheduler.unrunnable or scheduler.queued)
+
+
+def _holds_what_counts(worker: Any) -> bool:
+    """Whether it has in memory what is wanted and is not the engine's."""
+    wanted = (task.key for task in worker.has_what if task.who_wants or task.waiters)
+    return any(not (isinstance(key, str) and key.startswith(OURS)) for key in wanted)
