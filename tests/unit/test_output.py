@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cloudpickle
 import pytest
+from joblib._parallel_backends import SequentialBackend
 
 from skjob.engine import output
 from skjob.engine.backend import with_source
 from skjob.engine.output import captured
-from skjob.engine.task import run_batch
+from skjob.engine.task import Outcome, run_batch
 
 
 @pytest.fixture(autouse=True)
@@ -22,13 +25,18 @@ def streams_of_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", sys.stderr)
 
 
+def _ran(function: Callable[[], Any]) -> Outcome:
+    [outcome] = run_batch("the-task", cloudpickle.dumps(([(function, (), {})], SequentialBackend())), [])
+    return outcome
+
+
 def test_what_a_batch_prints_comes_back_with_its_outcome() -> None:
     def chatty() -> int:
         print("fitting")
         print("a problem", file=sys.stderr)
         return 1
 
-    outcome = run_batch(cloudpickle.dumps(chatty), {})
+    outcome = _ran(chatty)
     assert (outcome.ok, outcome.stdout, outcome.stderr) == (True, "fitting\n", "a problem\n")
 
 
@@ -37,7 +45,7 @@ def test_what_a_batch_that_fails_has_printed_comes_back_too() -> None:
         print("before")
         raise ValueError
 
-    outcome = run_batch(cloudpickle.dumps(failing), {})
+    outcome = _ran(failing)
     assert (outcome.ok, outcome.stdout) == (False, "before\n")
 
 

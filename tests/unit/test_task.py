@@ -1,22 +1,39 @@
-"""What runs on a worker: whatever a batch does, what comes back is an outcome that can be read."""
+"""What runs on a worker: whatever its calls do, what comes back is an outcome of each that can be read."""
 
+import io
 import pickle
+import sys
 import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn
 
 import cloudpickle
+import distributed  # noqa: F401 - before any task, as on a worker: it teaches the exceptions it finds to be pickled
+import joblib
 import numpy
-import pandas
 import pytest
-from scipy import sparse
+from joblib._parallel_backends import SequentialBackend
 
-from skjob.engine.task import Outcome, protected, run_batch
+from skjob.engine.shared import Pickled, Shared
+from skjob.engine.stop import Stopped
+from skjob.engine.task import Outcome, run_batch
+
+NESTED = SequentialBackend(nesting_level=1)
 
 
-def _ran(function: Callable[[], Any], data: dict[str, Any] | None = None) -> Outcome:
-    return run_batch(cloudpickle.dumps(function, protocol=5), data or {})
+def _task(*functions: Callable[[], Any]) -> bytes:
+    """These calls as bytes; nothing in them is shared."""
+    return bytes(cloudpickle.dumps(([(function, (), {}) for function in functions], NESTED), protocol=5))
+
+
+def _all(*functions: Callable[[], Any]) -> list[Outcome]:
+    return run_batch("the-task", _task(*functions), [])
+
+
+def _ran(function: Callable[[], Any]) -> Outcome:
+    [outcome] = _all(function)
+    return outcome
 
 
 def _value(outcome: Outcome) -> Any:
@@ -120,110 +137,133 @@ def test_a_result_that_can_not_be_pickled() -> None:
     ],
 )
 def test_a_task_that_can_not_be_read(payload: bytes, kind: type[BaseException]) -> None:
-    outcome = run_batch(payload, {})
+    [outcome] = run_batch("the-task", payload, [])
     assert (outcome.ok, type(_value(outcome))) == (False, kind)
 
 
-def test_data_that_is_not_there_is_told() -> None:
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-        def persistent_id(self, obj: Any) -> str | None:
-            return "the-key" if obj == "data" else None
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Leaves out the text "data"."""
 
-    import io
+    def persistent_id(self, obj: Any) -> str | None:
+        return "the-key" if isinstance(obj, str) and obj == "data" else None
+
+
+def _without_data(value: Any) -> bytes:
+    buffer = io.BytesIO()
+    _Pickler(buffer).dump(value)
+    return buffer.getvalue()
+
+
+def test_data_that_is_not_there_is_told() -> None:
+    payload = _without_data(([(str.upper, ("data",), {})], NESTED))
+    [found] = run_batch("the-task", payload, ["the-key"], Shared(Pickled(pickle.dumps("found")), 100))
+    assert _value(found) == "FOUND"
+    [missing] = run_batch("the-task", payload, [])
+    assert repr(_value(missing)) == "KeyError('the-key')"
+
+
+# ------------------------------------------------------------------------------------------------- several calls
+
+
+def test_each_call_has_an_outcome_in_their_order() -> None:
+    outcomes = _all(*(partial(pow, 2, number) for number in range(5)))
+    assert [outcome.ok for outcome in outcomes] == [True] * 5
+    assert [_value(outcome) for outcome in outcomes] == [1, 2, 4, 8, 16]
+
+
+def test_a_task_ends_with_the_first_call_that_fails() -> None:
+    def fail() -> NoReturn:
+        raise ValueError("the second")
+
+    def never() -> NoReturn:
+        raise AssertionError("this call follows one that failed")
+
+    done, failed = _all(int, fail, never)
+    assert (done.ok, _value(done)) == (True, 0)
+    assert (failed.ok, repr(_value(failed))) == (False, "ValueError('the second')")
+
+
+def test_a_result_that_can_not_be_pickled_fails_as_its_own_call() -> None:
+    outcomes = _all(int, threading.Lock, int)
+    assert [outcome.ok for outcome in outcomes] == [True, False]
+
+
+def test_seconds_are_those_of_each_call() -> None:
+    def work() -> int:
+        return sum(range(300_000))
+
+    outcomes = _all(work, int)
+    assert outcomes[0].seconds > outcomes[1].seconds > 0
+
+
+def test_output_belongs_to_the_call_that_wrote_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # the stand-ins stay for a worker's life; not for a test's
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+
+    def fail() -> NoReturn:
+        print("before the end")
+        raise ValueError
+
+    first, second, third = _all(partial(print, "one"), lambda: print("two", file=sys.stderr), fail)
+    assert (first.stdout, first.stderr) == ("one\n", "")
+    assert (second.stdout, second.stderr) == ("", "two\n")
+    assert (third.ok, third.stdout, third.stderr) == (False, "before the end\n", "")
+
+
+def test_arguments_and_keywords() -> None:
+    calls = [(sorted, ([3, 1, 2],), {"reverse": True}), (dict, (), {"a": 1})]
+    outcomes = run_batch("the-task", cloudpickle.dumps((calls, NESTED)), [])
+    assert [_value(outcome) for outcome in outcomes] == [[3, 2, 1], {"a": 1}]
+
+
+def test_calls_see_the_backend_that_came_with_them() -> None:
+    def backend() -> tuple[str, int]:
+        active, _ = joblib.parallel.get_active_backend()
+        return type(active).__name__, joblib.effective_n_jobs(-1)
+
+    before = backend()
+    assert _value(_ran(backend)) == ("SequentialBackend", 1)
+    assert backend() == before != ("SequentialBackend", 1)
+
+
+def test_a_call_that_is_stopped_ends_its_task() -> None:
+    """Not an Exception: neither the call itself nor the calls after it go on."""
+
+    def stopped() -> int:
+        try:
+            _raise(Stopped)
+        except Exception:
+            return 1
+
+    done, ended = _all(int, stopped, int)
+    assert (done.ok, ended.ok, type(_value(ended))) == (True, False, Stopped)
+
+
+# ------------------------------------------------------------------------------------------------- shared pickles
+
+
+def test_a_shared_pickle_is_read_anew_by_each_call_and_task() -> None:
+    """A list that one call changes is for the next call, and for the next task, as it was."""
+
+    def change(rows: list[int]) -> list[int]:
+        rows.append(4)
+        return rows
+
+    calls = [(change, (), {"rows": "data"}) for _ in range(2)]
+    shared = Shared(Pickled(pickle.dumps([1, 2, 3])), 100)
+    for _ in range(2):
+        outcomes = run_batch("the-task", _without_data((calls, NESTED)), ["the-key"], shared)
+        assert [_value(outcome) for outcome in outcomes] == [[1, 2, 3, 4], [1, 2, 3, 4]]
+
+
+def test_a_shared_pickle_may_leave_out_other_data() -> None:
+    class Outer(cloudpickle.Pickler):  # type: ignore[misc]
+        def persistent_id(self, obj: Any) -> str | None:
+            return "the-list" if isinstance(obj, str) and obj == "list" else None
 
     buffer = io.BytesIO()
-    Pickler(buffer).dump(partial(str.upper, "data"))
-    assert _value(run_batch(buffer.getvalue(), {"the-key": "found"})) == "FOUND"
-    assert repr(_value(run_batch(buffer.getvalue(), {}))) == "KeyError('the-key')"
-
-
-# ------------------------------------------------------------------------------------------------- shared data
-
-SIDE = 400  # an array of this side is above 1 MiB, one of half that side is not
-
-
-def _array(side: int = SIDE) -> Any:
-    return numpy.asfortranarray(numpy.arange(side * side, dtype="float64").reshape(side, side) + 1)
-
-
-def _objects() -> Any:
-    return numpy.array([[1], [2]] + [None] * SIDE * SIDE, dtype=object)[:2]
-
-
-def _sparse(form: str, side: int) -> Any:
-    if form == "dia":
-        return sparse.dia_array((_array(side), numpy.arange(side)), shape=(side, side))
-    return sparse.coo_array(_array(side)).asformat(form)
-
-
-def _content(value: Any) -> Any:
-    return repr(value.to_dict()) if hasattr(value, "to_dict") else pickle.dumps(value)
-
-
-def _set(value: Any) -> None:
-    value[0, 0] = -1
-
-
-def _set_data(value: Any) -> None:
-    value.data.flat[0] = -1
-
-
-def _append(value: Any) -> None:
-    value[0].append(-1)
-
-
-def _set_frame(value: Any) -> None:
-    value.iloc[0, 0] = -1
-    value["new"] = 0
-
-
-def _set_series(value: Any) -> None:
-    value.iloc[0] = -1
-
-
-SHARED: list[Any] = [
-    (lambda: _array(SIDE // 2), _set, True),
-    (_array, _set, False),
-    (lambda: numpy.array([[1], [2]], dtype=object)[:, 0], lambda value: value.fill(-1), True),
-    (_objects, _append, True),
-    *((partial(_sparse, form, SIDE // 2), _set_data, True) for form in ("csr", "csc", "coo", "bsr", "dia")),
-    *((partial(_sparse, form, SIDE), _set_data, False) for form in ("csr", "csc", "coo", "bsr", "dia")),
-    (partial(_sparse, "csr", SIDE // 2), lambda value: value.resize(3, 3), True),
-    (partial(_sparse, "lil", 4), _set, True),
-    (lambda: pandas.DataFrame(_array()), _set_frame, True),
-    (lambda: pandas.DataFrame({"a": [1, 2], "b": ["x", "y"]}), _set_frame, True),
-    (lambda: pandas.Series(numpy.arange(9.0)), _set_series, True),
-    (lambda: pandas.Series([[1], [2]]), _append, True),
-]
-
-
-@pytest.mark.parametrize(("make", "change", "allowed"), SHARED)
-@pytest.mark.parametrize("copy_on_write", [True, False])
-def test_what_a_task_does_to_shared_data_stays_in_it(
-    make: Callable[[], Any], change: Callable[[Any], None], allowed: bool, copy_on_write: bool, monkeypatch: Any
-) -> None:
-    monkeypatch.setattr("skjob.engine.task._copies_on_write", lambda: copy_on_write)
-    shared = make()
-    before = _content(shared)
-    seen = protected(shared)
-    assert type(seen) is type(shared)
-    assert _content(seen) == before
-    if allowed:
-        change(seen)
-        assert _content(seen) != before
-    else:
-        with pytest.raises(ValueError, match="read-only"):
-            change(seen)
-    assert _content(shared) == before
-
-
-def test_large_data_is_not_copied() -> None:
-    for large in (_array(), pandas.DataFrame(_array()), _sparse("csr", SIDE), _sparse("coo", SIDE)):
-        seen = protected(large)
-        inner, other = (getattr(each, "_values", getattr(each, "data", each)) for each in (large, seen))
-        assert numpy.shares_memory(numpy.asarray(inner), numpy.asarray(other))
-
-
-def test_what_is_not_data_is_itself() -> None:
-    other = [1]
-    assert protected(other) is other
+    Outer(buffer).dump(([(sum, ("list",), {})], NESTED))
+    array = numpy.arange(5.0)
+    values = Shared(Pickled(_without_data([1, 2, "data"])), 100), Shared(array, array.nbytes)
+    [outcome] = run_batch("the-task", buffer.getvalue(), ["the-list", "the-key"], *values)
+    assert (_value(outcome) == array + 3).all()
