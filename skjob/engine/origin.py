@@ -76,7 +76,7 @@ def _place(module: ModuleType) -> Path | None:
 def locate(name: str) -> Path | None:
     """The file that `import name` would load, found without importing anything above it either."""
     path: list[str] | None = None
-    above = ""
+    above = origin = ""
     for part in name.split("."):
         full = f"{above}.{part}" if above else part
         try:
@@ -87,8 +87,9 @@ def locate(name: str) -> Path | None:
             return None
         path = list(spec.submodule_search_locations or ())
         above = full
-    if spec.origin and spec.has_location:
-        return Path(spec.origin)
+        origin = spec.origin if spec.origin and spec.has_location else ""
+    if origin:
+        return Path(origin)
     return Path(path[0]) if path else None
 
 
