@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from skjob.config import WorkerRange
 from skjob.scaling.arrivals import Arrivals
+from skjob.scaling.lengths import Lengths
 from skjob.scaling.policy import (
     Decision,
     Demand,
@@ -101,7 +102,7 @@ class SimulatedCluster:
         self.now = 0.0
         self.finished = 0
         """Tasks done since there was last nothing to do."""
-        self.measured = [0.0, 0.0]
+        self.measured = (0, 0.0)
         """How many tasks were done in all, and their seconds."""
         self.begun_anew = 0
         self.done: Callable[[float], None] = lambda _: None
@@ -146,18 +147,6 @@ class SimulatedCluster:
     def running(self) -> int:
         """Tasks that run."""
         return sum(len(worker.runs) for worker in self.workers.values())
-
-    def mean_length(self) -> float | None:
-        """The measured length of a task; one that runs, and has taken longer already, counts."""
-        count, seconds = self.measured
-        if not count:
-            return None
-        mean = seconds / count
-        for worker in self.workers.values():
-            for begun in worker.runs.values():
-                if self.now - begun > mean:
-                    count, seconds = count + 1, seconds + self.now - begun
-        return seconds / count
 
     # ------------------------------------------------------------------------------------------ what a scaler may do
 
@@ -268,8 +257,7 @@ class SimulatedCluster:
         if not worker.runs:
             worker.idle_since = self.now
         length = self._lengths[task]
-        self.measured[0] += 1
-        self.measured[1] += length
+        self.measured = (self.measured[0] + 1, self.measured[1] + length)
         self.done(length)
         self.finished += 1
         self._outstanding -= 1
@@ -335,12 +323,17 @@ def best(load: Load, limits: WorkerRange, threads: int, start: float) -> Best:
         over = ends(many)
         end = max(over)
         for number, at in enumerate(over):
-            if at:
-                ready = begin if number < limits.first else later
-                new = start if number >= limits.first else ready
-                cost += at - ready + (min(start, ready - last[number]) if number in last else new)
-                last[number] = at
-    cost += sum(end - at for number, at in last.items() if number < limits.minimum)
+            if not at:
+                continue
+            ready = begin if number < limits.first else later
+            if number < limits.minimum:
+                cost += at - last.get(number, 0.0)
+            elif number in last:
+                cost += at - ready + min(start, ready - last[number])
+            else:
+                cost += at - ready + (ready if number < limits.first else start)
+            last[number] = at
+    cost += sum(end - last.get(number, 0.0) for number in range(limits.minimum))
     return Best(end, cost)
 
 
@@ -351,20 +344,22 @@ class Policy:
 
     def __init__(self, guess: float = 10.0, check: Callable[[SimulatedCluster, Decision], None] | None = None) -> None:
         self._arrivals = Arrivals(guess)
-        self._peak = Peak()
+        self._lengths = Lengths()
+        self._peak: Peak | None = None
         self._check = check
 
     def tick(self, cluster: SimulatedCluster) -> None:
         """One tick of skjob.scaling.loop."""
-        now, length = cluster.now, cluster.mean_length()
-        remaining = tuple(
-            expected_rest(length, now - begun) for worker in cluster.workers.values() for begun in worker.runs.values()
-        )
+        now, done = cluster.now, cluster.measured
+        running = [now - begun for worker in cluster.workers.values() for begun in worker.runs.values()]
+        length = self._lengths.see({"fit": done} if done[0] else {}, {"fit": running}).get("fit")
+        remaining = tuple(expected_rest(length, elapsed) for elapsed in running)
         workers = tuple(
             Worker(worker.name, 0.0 if worker.runs else now - worker.idle_since) for worker in cluster.workers.values()
         )
         coming = self._arrivals.see(now, cluster.asked, cluster.workers)
         useful = useful_workers(len(cluster.waiting) + len(remaining), cluster.threads)
+        self._peak = self._peak or Peak(0.0, cluster.asked)
         peak = self._peak.see(now, useful, kept_seconds(self._arrivals.seconds))
         demand = Demand(len(cluster.waiting), length, remaining, cluster.finished, peak, workers)
         decision = decide(

@@ -20,7 +20,18 @@ from skjob.cluster.base import Cluster, WorkerCounts
 from skjob.config import WorkerRange
 from skjob.errors import ClusterLost, StartError
 from skjob.scaling.arrivals import Arrivals
-from skjob.scaling.policy import Decision, Demand, Peak, Supply, Worker, decide, kept_seconds, useful_workers
+from skjob.scaling.lengths import Lengths, mean_length
+from skjob.scaling.policy import (
+    Decision,
+    Demand,
+    Peak,
+    Supply,
+    Worker,
+    decide,
+    expected_rest,
+    kept_seconds,
+    useful_workers,
+)
 from skjob.scaling.scheduler import Sight, look, release
 
 INTERVAL = 1.0
@@ -82,8 +93,9 @@ class ScalingLoop:
         self._lost = lost
         self._idle_since: dict[str, float] = {}
         self._arrivals = Arrivals(usual_start)
-        self._peak = Peak()
-        self._nothing_before = 0
+        self._lengths = Lengths()
+        self._peak: Peak | None = None
+        self._idle_at = 0
         self._running = _Seldom(cluster.running)
         self._problems = _Seldom(self._look_for_problems)
         self._stop = threading.Event()
@@ -117,10 +129,11 @@ class ScalingLoop:
 
     def _tick(self) -> None:
         sight: Sight = self._client.run_on_scheduler(look, callback_timeout=LOOK_TIMEOUT)
-        tasks = sight.waiting + sight.running
-        self._tell(Progress(sight.done, tasks))
+        done = sum(count for count, _ in sight.done.values())
+        tasks = sum(sight.waiting.values()) + sum(map(len, sight.running.values()))
+        self._tell(Progress(done, tasks))
         if not tasks:
-            self._nothing_before = sight.done
+            self._idle_at = done
         now, asked, connected = time.monotonic(), self._cluster.asked(), len(sight.processing)
         coming = self._arrivals.see(now, asked, sight.processing)
         moved = (asked, connected)
@@ -129,12 +142,21 @@ class ScalingLoop:
         if coming:
             self._problems(now, moved, often=not connected, alone=not connected)
         if self._limits.adaptive:
-            peak = self._peak.see(now, useful_workers(tasks, self._threads), kept_seconds(self._arrivals.seconds))
-            finished = sight.done - self._nothing_before
-            workers = self._workers(now, sight.processing)
-            demand = Demand(sight.waiting, sight.length, sight.remaining, finished, peak, workers)
             supply = Supply(asked, coming, self._arrivals.seconds)
+            demand = self._demand(now, sight, supply, done - self._idle_at)
             self._apply(decide(demand, supply, self._limits, self._threads), sight)
+
+    def _demand(self, now: float, sight: Sight, supply: Supply, finished: int) -> Demand:
+        lengths = self._lengths.see(sight.done, sight.running)
+        waiting = sum(sight.waiting.values())
+        remaining = tuple(
+            expected_rest(lengths.get(kind), elapsed) for kind, running in sight.running.items() for elapsed in running
+        )
+        self._peak = self._peak or Peak(now, supply.asked)
+        useful = useful_workers(waiting + len(remaining), self._threads)
+        peak = self._peak.see(now, useful, kept_seconds(supply.seconds))
+        length = mean_length(sight.waiting, lengths)
+        return Demand(waiting, length, remaining, finished, peak, self._workers(now, sight.processing))
 
     def _look_for_problems(self, *, alone: bool) -> None:
         """What keeps a worker from running is worth a word; it ends the run where no other worker is left."""

@@ -116,10 +116,10 @@ def useful_workers(tasks: int, threads: int) -> int:
 
 
 class Peak:
-    """The highest of the latest values."""
+    """The highest of the latest values, where before `now` it was `value`."""
 
-    def __init__(self) -> None:
-        self._values: deque[tuple[float, int]] = deque()
+    def __init__(self, now: float, value: int) -> None:
+        self._values: deque[tuple[float, int]] = deque([(now, value)])
 
     def see(self, now: float, value: int, seconds: float) -> int:
         """Take one more value; the highest of those of the last `seconds`."""

@@ -10,34 +10,36 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-from skjob.scaling.policy import expected_rest
-
 OURS = "skjob-"
 """Begins the keys of shared data, which the engine sends again where it is lost."""
 
 
 @dataclass(frozen=True)
 class Sight:
-    """Tasks done, waiting and running, `length` and `remaining` as the policy has them, and each worker's tasks, by name."""
+    """What the scheduler knows, by kind of task.
 
-    done: int
-    waiting: int
-    running: int
-    length: float | None
-    remaining: tuple[float, ...]
+    `done` has how many were done in all, and their seconds; `waiting` how many have no thread yet; `running` how long
+    each that runs has been running. `processing` has the number of tasks of each worker, by its name.
+    """
+
+    done: dict[str, tuple[int, float]]
+    waiting: dict[str, int]
+    running: dict[str, list[float]]
     processing: dict[str, int]
 
 
 def look(dask_scheduler: Any = None) -> Sight:
     """Runs on the scheduler: what there is to do."""
-    prefixes = dask_scheduler.task_prefixes.values()
-    # Data that was scattered gets into memory too, but was never processed.
-    done = sum(prefix.state_counts["memory"] for prefix in prefixes if prefix.state_counts["processing"])
-    lengths = _lengths(dask_scheduler)
+    done = {
+        prefix.name: (prefix.state_counts["memory"], prefix.all_durations["compute"])
+        for prefix in dask_scheduler.task_prefixes.values()
+        # Data that was scattered gets into memory too, but was never processed.
+        if prefix.state_counts["memory"] and prefix.state_counts["processing"]
+    }
     waiting: dict[str, int] = defaultdict(int)
     for task in (*dask_scheduler.unrunnable, *dask_scheduler.queued):
         waiting[task.prefix.name] += 1
-    remaining: list[float] = []
+    running: dict[str, list[float]] = defaultdict(list)
     processing = {}
     for worker in dask_scheduler.workers.values():
         processing[str(worker.name)] = len(worker.processing)
@@ -46,37 +48,10 @@ def look(dask_scheduler: Any = None) -> Sight:
         others = [task for task in worker.processing if task not in worker.executing]
         for number, task in enumerate([*told, *others]):
             if number < worker.nthreads:
-                remaining.append(expected_rest(lengths.get(task.prefix.name), worker.executing.get(task, 0.0)))
+                running[task.prefix.name].append(worker.executing.get(task, 0.0))
             else:
                 waiting[task.prefix.name] += 1
-    return Sight(done, sum(waiting.values()), len(remaining), _mean(waiting, lengths), tuple(remaining), processing)
-
-
-def _lengths(scheduler: Any) -> dict[str, float]:
-    """The mean length of each kind of task. Where one runs that has taken longer already, it counts."""
-    counts: dict[str, float] = {}
-    seconds: dict[str, float] = {}
-    for prefix in scheduler.task_prefixes.values():
-        if prefix.state_counts["memory"] and prefix.state_counts["processing"]:
-            counts[prefix.name] = prefix.state_counts["memory"]
-            seconds[prefix.name] = prefix.all_durations["compute"]
-    means = {name: seconds[name] / count for name, count in counts.items()}
-    for worker in scheduler.workers.values():
-        for task, elapsed in worker.executing.items():
-            name = task.prefix.name
-            if name in means and elapsed > means[name] and task in worker.processing:
-                counts[name] += 1
-                seconds[name] += elapsed
-    return {name: seconds[name] / count for name, count in counts.items()}
-
-
-def _mean(waiting: dict[str, int], lengths: dict[str, float]) -> float | None:
-    """The mean length of the tasks that wait; None where nothing is known of most of them."""
-    known = {name: count for name, count in waiting.items() if name in lengths}
-    tasks = sum(known.values())
-    if not tasks or tasks < sum(waiting.values()) / 2:
-        return None
-    return sum(count * lengths[name] for name, count in known.items()) / tasks
+    return Sight(done, dict(waiting), dict(running), processing)
 
 
 async def release(names: list[str], dask_scheduler: Any = None) -> list[str]:

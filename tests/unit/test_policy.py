@@ -3,12 +3,14 @@
 import math
 import random
 from itertools import pairwise
+from statistics import fmean
 
 import pytest
 from simulation import Call, Load, Policy, SimulatedCluster, best
 
 from skjob.config import WorkerRange
 from skjob.scaling.arrivals import Arrivals
+from skjob.scaling.lengths import Lengths, mean_length
 from skjob.scaling.policy import (
     LATE_SECONDS,
     LONGEST_KEPT,
@@ -161,7 +163,7 @@ def test_what_a_task_still_takes() -> None:
 
 
 def test_the_peak_is_the_highest_of_the_latest() -> None:
-    peak = Peak()
+    peak = Peak(0, 1)
     seen = [peak.see(now, value, 5) for now, value in enumerate([1, 4, 2, 3, 0, 0, 0, 0, 0, 0])]
     assert seen == [1, 4, 4, 4, 4, 4, 3, 3, 0, 0]
 
@@ -177,6 +179,25 @@ def test_how_long_workers_take() -> None:
     assert arrivals.see(20, 3, ["a", "c"]) == (0,), "one is lost"
     assert arrivals.see(50, 3, ["a", "b", "c"]) == (), "and comes back"
     assert arrivals.seconds == 6, "that was no start"
+
+
+def test_how_long_tasks_take() -> None:
+    lengths = Lengths()
+    assert lengths.see({}, {"fit": [9.0]}) == {}
+    assert lengths.see({"fit": (4, 8.0), "score": (2, 1.0)}, {"fit": [1.0]}) == {"fit": 2.0, "score": 0.5}
+    assert lengths.see({"fit": (4, 8.0)}, {"fit": [1.0, 7.0]})["fit"] == 3.0, "one that takes longer counts"
+    assert lengths.see({"fit": (104, 408.0)}, {})["fit"] == 4.0, "the latest count, not all"
+    assert lengths.see({"fit": (109, 448.0)}, {})["fit"] == (5 * 8 + 5 * 4) / 10
+    assert lengths.see({"fit": (1, 3.0)}, {})["fit"] == 6.0, "a scheduler that begins anew has nothing new to say"
+    assert lengths.see({"fit": (11, 13.0)}, {})["fit"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("waiting", "mean"),
+    [({}, None), ({"new": 3}, None), ({"fit": 3, "new": 4}, None), ({"fit": 3, "score": 1, "new": 4}, 1.75)],
+)
+def test_the_length_of_what_waits(waiting: dict[str, int], mean: float | None) -> None:
+    assert mean_length(waiting, {"fit": 2.0, "score": 1.0, "other": 9.0}) == mean
 
 
 # ----------------------------------------------------------------------------------------------- a simulated cluster
@@ -274,20 +295,33 @@ def test_no_load_and_no_fault_gets_the_cluster_out_of_line(seeds: range) -> None
 
 @pytest.mark.parametrize("seeds", PARTS, ids=str)
 def test_neither_time_nor_workers_are_wasted(seeds: range) -> None:
+    """Against the best schedule known, which knows every length and every call beforehand.
+
+    What ignorance costs at most: the longest task may come last; and each call may have to wait for workers twice,
+    once for the first and once for more when its tasks turn out to be long. Workers wait as long for the next call.
+    """
+    ratios = []
     for seed in seeds:
         cluster, watched, load, start = _simulation(seed, faults=False)
         assert cluster.run(1e5), f"seed {seed}: not finished"
         ideal = best(load, cluster.limits, cluster.threads, start)
-        print(
-            "@",
-            seed,
-            cluster.now / ideal.seconds,
-            cluster.total_cost() / ideal.cost,
-            len(watched.turns()),
-            len(load.calls),
-            cluster.limits,
-            cluster.threads,
-            start,
-            cluster.now,
-            load.work,
-        )
+        longest, calls = max(max(call.lengths) for call in load.calls), len(load.calls)
+        seconds, cost = cluster.now, cluster.total_cost()
+        assert seconds <= 1.15 * ideal.seconds + longest + 2 * calls * (start + 1), f"seed {seed}"
+        idle = longest + calls * (kept_seconds(start) + 2 * start + 2)
+        assert cost <= 1.3 * ideal.cost + cluster.limits.maximum * idle, f"seed {seed}"
+        assert len(watched.turns()) <= 2 * calls, f"seed {seed}: up and down {watched.changes}"
+        ratios.append((seconds / ideal.seconds, cost / ideal.cost))
+    assert fmean(seconds for seconds, _ in ratios) < 1.2
+    assert fmean(cost for _, cost in ratios) < 1.3
+
+
+def test_the_simulation_is_not_idle_itself() -> None:
+    """It would prove nothing if no worker were ever busy, late, added, released or taken back in it."""
+    seen: set[str] = set()
+    for seed in range(100):
+        cluster, watched, _, _ = _simulation(seed, faults=True)
+        cluster.run(1e5)
+        cluster.idle_until(cluster.now + 300, lambda cluster: cluster.asked == cluster.limits.minimum)
+        seen |= watched.seen
+    assert seen == {"up", "down", "back", "busy", "idle", "awaited", "complete"}
