@@ -360,7 +360,7 @@ class Policy:
         coming = self._arrivals.see(now, cluster.asked, cluster.workers)
         useful = useful_workers(len(cluster.waiting) + len(remaining), cluster.threads)
         self._peak = self._peak or Peak(0.0, cluster.asked)
-        peak = self._peak.see(now, useful, kept_seconds(self._arrivals.seconds))
+        peak = self._peak.see(now, useful, kept_seconds(self._arrivals.seconds, len(cluster.waiting), remaining))
         demand = Demand(len(cluster.waiting), length, remaining, cluster.finished, peak, workers)
         decision = decide(
             demand, Supply(cluster.asked, coming, self._arrivals.seconds), cluster.limits, cluster.threads

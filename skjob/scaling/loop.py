@@ -154,7 +154,7 @@ class ScalingLoop:
         )
         self._peak = self._peak or Peak(now, supply.asked)
         useful = useful_workers(waiting + len(remaining), self._threads)
-        peak = self._peak.see(now, useful, kept_seconds(supply.seconds))
+        peak = self._peak.see(now, useful, kept_seconds(supply.seconds, waiting, remaining))
         length = mean_length(sight.waiting, lengths)
         return Demand(waiting, length, remaining, finished, peak, self._workers(now, sight.processing))
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from skjob.config import WorkerRange
@@ -86,9 +87,14 @@ class Decision:
     withdraw: int = 0
 
 
-def kept_seconds(seconds: float) -> float:
-    """How long an idle worker is kept where one takes `seconds` to come."""
-    return max(SHORTEST_KEPT, min(LONGEST_KEPT, seconds))
+def kept_seconds(seconds: float, waiting: int, remaining: Sequence[float]) -> float:
+    """How long an idle worker is kept where one takes `seconds` to come.
+
+    Where nothing waits, a program has more work when the last of its tasks is done. If that takes longer than anybody
+    would be kept, they may as well go now.
+    """
+    kept = max(SHORTEST_KEPT, min(LONGEST_KEPT, seconds))
+    return SHORTEST_KEPT if not waiting and kept < max(remaining, default=0.0) < math.inf else kept
 
 
 def late_after(seconds: float) -> float:
@@ -165,7 +171,7 @@ def _missing(demand: Demand, supply: Supply, limits: WorkerRange, threads: int) 
 
 
 def expected_rest(length: float | None, elapsed: float) -> float:
-    """Seconds that a task of an expected length will run on. One that has taken longer counts as just begun."""
+    """Seconds that a task of an expected length will run on. One that has taken longer is thought half done."""
     if length is None:
         return math.inf
-    return length - elapsed if elapsed < length else length
+    return length - elapsed if elapsed < length else elapsed

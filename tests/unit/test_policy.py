@@ -155,11 +155,25 @@ def test_who_does_not_come_and_is_not_needed_is_taken_back() -> None:
 
 
 def test_an_idle_worker_is_kept_as_long_as_one_takes_to_come() -> None:
-    assert [kept_seconds(seconds) for seconds in (0.5, 10, 1000)] == [SHORTEST_KEPT, 10, LONGEST_KEPT]
+    assert [kept_seconds(seconds, 0, ()) for seconds in (0.5, 10, 1000)] == [SHORTEST_KEPT, 10, LONGEST_KEPT]
+
+
+@pytest.mark.parametrize(
+    ("waiting", "remaining", "kept"),
+    [
+        (0, (3.0, 11.0), SHORTEST_KEPT),
+        (0, (3.0, 10.0), 10),
+        (1, (3.0, 11.0), 10),
+        (0, (3.0, math.inf), 10),
+    ],
+)
+def test_nobody_is_kept_for_work_that_is_far_off(waiting: int, remaining: tuple[float, ...], kept: float) -> None:
+    """What follows comes when the last task is done, and some more than 10 s lie before that."""
+    assert kept_seconds(10, waiting, remaining) == kept
 
 
 def test_what_a_task_still_takes() -> None:
-    assert (expected_rest(10, 4), expected_rest(10, 14), expected_rest(None, 4)) == (6, 10, math.inf)
+    assert (expected_rest(10, 4), expected_rest(10, 14), expected_rest(None, 4)) == (6, 14, math.inf)
 
 
 def test_the_peak_is_the_highest_of_the_latest() -> None:
@@ -308,7 +322,7 @@ def test_neither_time_nor_workers_are_wasted(seeds: range) -> None:
         longest, calls = max(max(call.lengths) for call in load.calls), len(load.calls)
         seconds, cost = cluster.now, cluster.total_cost()
         assert seconds <= 1.15 * ideal.seconds + longest + 2 * calls * (start + 1), f"seed {seed}"
-        idle = longest + calls * (kept_seconds(start) + 2 * start + 2)
+        idle = longest + calls * (max(SHORTEST_KEPT, start) + 2 * start + 2)
         assert cost <= 1.3 * ideal.cost + cluster.limits.maximum * idle, f"seed {seed}"
         assert len(watched.turns()) <= 2 * calls, f"seed {seed}: up and down {watched.changes}"
         ratios.append((seconds / ideal.seconds, cost / ideal.cost))
