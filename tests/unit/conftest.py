@@ -1,0 +1,56 @@
+"""The calls that scikit-learn really makes: a joblib backend that keeps each, and runs it here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+
+import joblib
+import pytest
+from joblib._parallel_backends import ParallelBackendBase
+
+from skjob.engine.work import Call, calls_of
+
+
+class RecordingBackend(ParallelBackendBase):  # type: ignore[misc]
+    """Two jobs wide. `instead` gives the result of a call that is not to run; None lets it run."""
+
+    supports_retrieve_callback = True
+
+    def __init__(self, calls: list[Call], instead: Callable[[Call], Any]) -> None:
+        super().__init__(nesting_level=0)
+        self._calls = calls
+        self._instead = instead
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        return 2
+
+    def submit(self, func: Any, callback: Callable[[Any], None]) -> Future[Any]:
+        settled: Future[Any] = Future()
+        settled.add_done_callback(callback)
+        [call] = calls_of(func)
+        self._calls.append(call)
+        try:
+            result = self._instead(call)
+            settled.set_result(func() if result is None else [result])
+        except Exception as error:
+            settled.set_exception(error)
+        return settled
+
+    def retrieve_result_callback(self, settled: Future[Any]) -> Any:
+        return settled.result()
+
+
+@pytest.fixture
+def recorded() -> Callable[..., Any]:
+    """`with recorded() as calls:` keeps the calls of joblib-parallel work in the block."""
+
+    @contextmanager
+    def record(instead: Callable[[Call], Any] = lambda _: None) -> Iterator[list[Call]]:
+        calls: list[Call] = []
+        with joblib.parallel_config(backend=RecordingBackend(calls, instead), n_jobs=2):
+            yield calls
+
+    return record
