@@ -8,6 +8,8 @@ IMAGE ?= localhost/skjob:dev
 CONTEXT := kind-skjob
 VENV := .venv
 READY := $(VENV)/.installed
+# what is compared in benchmarks/ is no part of the project
+BENCH := .venv-bench
 # the first Python that is new enough; 3.11 before the others, because that is what the image's default base has
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
   $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -15,7 +17,7 @@ COMPILE = $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 -
 # a run's image must have the client's Python
 export BASE ?= python:$(shell $(VENV)/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo 3.11)-slim
 
-.PHONY: help demo test check format kind kind-down image lock clean bench-startup
+.PHONY: help demo test check format kind kind-down image lock clean bench-startup bench-engine
 
 help: ## list what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -51,14 +53,18 @@ image: ## build the image of scheduler, workers and operator, and bring it to ki
 bench-startup: $(READY) ## time a start beside stock KubeCluster, on the cluster of `make kind`
 	@$(VENV)/bin/python benchmarks/startup.py
 
+bench-engine: $(BENCH)/.installed ## the engine beside stock joblib+Dask, loky, dask-ml and Ray (ARGS="a c --rounds 1")
+	@$(BENCH)/bin/python benchmarks/engine.py $(ARGS)
+
 lock: $(READY) ## bring requirements.lock and image-requirements.lock up to date (UPGRADE=--upgrade for newer versions)
 	@$(VENV)/bin/python -m pip install --quiet uv
 	@$(COMPILE) $(UPGRADE) --group dev --output-file requirements.lock pyproject.toml image-requirements.in
 	@$(COMPILE) --no-annotate --override image-overrides.txt --constraint requirements.lock image-requirements.in \
 	  | grep -v "; sys_platform == 'never'$$" > image-requirements.lock # what the overrides exclude, uv keeps with a condition
+	@$(COMPILE) --no-annotate --constraint requirements.lock --output-file benchmarks/requirements.txt benchmarks/requirements.in
 
 clean: ## remove what was installed and built here; not the cluster
-	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	@rm -rf $(VENV) $(BENCH) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 $(READY): pyproject.toml requirements.lock
 	@[ -n "$(PYTHON)" ] || { echo "error: no Python 3.11 or later found" >&2; \
@@ -67,6 +73,13 @@ $(READY): pyproject.toml requirements.lock
 	@echo "==> Installing what the project needs into $(VENV)" >&2
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+$(BENCH)/.installed: $(READY) benchmarks/requirements.txt
+	@echo "==> Installing what is compared with into $(BENCH)" >&2
+	@$(VENV)/bin/python -m venv --clear $(BENCH)
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock -r benchmarks/requirements.txt
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
 # Debian and Ubuntu package venv apart

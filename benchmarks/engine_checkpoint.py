@@ -1,0 +1,168 @@
+"""e: a search of 60 fits whose client is killed at half, and is run again; and what keeping each fit costs.
+
+The client is a process of its own, killed with SIGKILL when half of the fits are finished and those under way are in
+their middle; the cluster goes on. Each fit writes when it begins and ends, so what the second run repeats is counted
+where it happens. Peers forget everything, and show what that means. What keeping costs: the same search with and
+without, turn by turn in one process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy
+from engine_measure import SKJOB, Case, Numbers, Row, timed
+from engine_peers import OURS, backend, connect, engine
+from engine_tasks import Sleeper
+from sklearn.model_selection import GridSearchCV
+
+CANDIDATES, FOLDS, WORKERS = 20, 3, 4
+DEADLINE = 300.0
+
+
+def make_search(seconds: float, log: str = "") -> GridSearchCV:
+    """60 fits, seeded."""
+    return GridSearchCV(
+        Sleeper(seconds, log=log, random_state=0), {"number": list(range(CANDIDATES))}, cv=FOLDS, refit=False
+    )
+
+
+def data() -> tuple[numpy.ndarray, numpy.ndarray]:
+    """The same in every process."""
+    return numpy.random.default_rng(0).normal(size=(3000, 20)), numpy.arange(3000) % 2
+
+
+def killed(peer: str, quick: bool) -> Numbers:
+    """Run, kill at half, run again: fits that the second run repeated though they were finished."""
+    seconds = 0.6 if quick else 1.0
+    with tempfile.TemporaryDirectory() as folder, _cluster(peer) as client:
+        order = {
+            "peer": peer,
+            "address": client.scheduler.address if client is not None else "",
+            "folder": folder,
+            "seconds": seconds,
+        }
+        log = Path(folder) / "log"
+        first = _start(order)
+        try:
+            at = _half_finished(log, first, seconds)
+            first.kill()
+            first.wait()
+            finished = {fit for when, word, fit in _lines(log) if word == "ended" and when < at}
+            time.sleep(2 * seconds)  # those that ran go on to their end, on workers that can't stop them
+        finally:
+            _end_all(first)
+        log.unlink()
+        second = _start(order)
+        try:
+            assert second.wait(DEADLINE) == 0, "the second run failed"
+        finally:
+            _end_all(second)
+        scores = json.loads(Path(folder, "scores").read_text())
+        begun = [fit for _, word, fit in _lines(log) if word == "begun"]
+        assert scores == [round(float(score), 9) for score in _expected()]
+        assert len(finished) + len(set(begun) - finished) == CANDIDATES * FOLDS
+    return {"finished": len(finished), "repeated": len([fit for fit in begun if fit in finished]), "begun": len(begun)}
+
+
+def cost(peer: str, quick: bool) -> Numbers:
+    """The same search without and with a checkpoint, turn by turn."""
+    seconds, turns = (0.05, 1) if quick else (0.5, 5)
+    X, y = data()
+    plain, kept = [], []
+    with tempfile.TemporaryDirectory() as folder, engine(peer, WORKERS) as client:
+        make_search(0.0).fit(X, y)
+        for turn in range(turns):
+            numbers: Numbers = {}
+            with timed(numbers, "plain"):
+                make_search(seconds).fit(X, y)
+            with backend(peer, client, WORKERS, checkpoint=f"{folder}/{turn}"), timed(numbers, "kept"):
+                make_search(seconds).fit(X, y)
+            plain.append(numbers["plain"])
+            kept.append(numbers["kept"])
+            assert any(Path(folder, str(turn)).rglob("*"))
+    without, with_it = statistics.median(plain), statistics.median(kept)
+    return {"plain": without, "kept": with_it, "percent": 100 * (with_it / without - 1)}
+
+
+def _cluster(peer: str) -> Any:
+    return nullcontext() if peer == "loky" else engine(peer, WORKERS)
+
+
+def _expected() -> numpy.ndarray:
+    """The scores of all candidates, fitted here, one after the other."""
+    X, y = data()
+    with joblib.parallel_config(n_jobs=1):
+        return make_search(0.0).fit(X, y).cv_results_["mean_test_score"]
+
+
+def _start(order: dict[str, Any]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, __file__, json.dumps(order)], start_new_session=True)
+
+
+def _end_all(process: subprocess.Popen[bytes]) -> None:
+    """The client and what it started: the workers of loky outlive it for a while."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _half_finished(log: Path, process: subprocess.Popen[bytes], seconds: float) -> float:
+    """Wait until half of the fits have ended, and then for a moment at which none has ended lately; that moment."""
+    deadline = time.monotonic() + DEADLINE
+    quiet = seconds / 3
+    while time.monotonic() < deadline and process.poll() is None:
+        ended = [when for when, word, _ in _lines(log) if word == "ended"]
+        if len(ended) >= CANDIDATES * FOLDS // 2 and time.time() - max(ended) > quiet:
+            return time.time()
+        time.sleep(0.02)
+    raise RuntimeError("the search did not come to its half")
+
+
+def _lines(log: Path) -> list[tuple[float, str, str]]:
+    if not log.exists():
+        return []
+    parts = [line.split(" ", 2) for line in log.read_text().splitlines()]
+    return [(float(when), word, fit) for when, word, fit in parts]
+
+
+def _client(order: dict[str, Any]) -> None:
+    """The process that is killed."""
+    X, y = data()
+    search = make_search(order["seconds"], f"{order['folder']}/log")
+    if order["peer"] == "loky":
+        with joblib.parallel_config(backend="loky", n_jobs=WORKERS):
+            search.fit(X, y)
+    else:
+        kept = {"checkpoint": f"{order['folder']}/checkpoint"} if order["peer"] == OURS else {}
+        with connect(order["address"]) as client, backend(order["peer"], client, WORKERS, **kept):
+            search.fit(X, y)
+    scores = [round(float(score), 9) for score in search.cv_results_["mean_test_score"]]
+    Path(order["folder"], "scores").write_text(json.dumps(scores))
+
+
+CASES = (
+    Case("e-killed", killed, (SKJOB, "dask", "loky")),
+    Case("e-cost", cost, (SKJOB,), rounds=1),
+)
+
+ROWS = (
+    Row("e", "search of 60 fits, client killed at half: finished fits", "e-killed", "finished", "{:.0f}"),
+    Row("e", "… of these repeated by the second run", "e-killed", "repeated", "{:.0f}", 0, "0"),
+    Row("e", "search of 60 fits of 0.5 s, nothing kept: seconds", "e-cost", "plain", "{:.2f}"),
+    Row("e", "what a checkpoint adds to it, %", "e-cost", "percent", "{:.1f}", 3.0, "< 3 %"),
+)
+
+if __name__ == "__main__":
+    _client(json.loads(sys.argv[1]))

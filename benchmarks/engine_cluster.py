@@ -1,0 +1,182 @@
+"""A LocalCluster in a process of its own: scheduler, nannies, and whatever asks for workers and releases them.
+
+As in `skjob run`, and as on Kubernetes, the scheduler shares neither a process nor its lock with the client. Workers
+can be made as late as pods are: their processes start at once, so that eight imports on two cores are over in time,
+and join the scheduler `delay` seconds after they were asked for. Who scales is a setting: nobody, skjob's own loop, or
+distributed's `adapt`, as a user of stock joblib and Dask would have it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+JOINS_AT = "SKJOB_BENCHMARK_JOINS_AT"
+START_TIMEOUT, CLOSE_TIMEOUT = 60.0, 30.0
+
+
+@dataclass(frozen=True)
+class ClusterSpec:
+    """What to start: `workers` present from the beginning, one thread each, `maximum` that may come.
+
+    `delay` is in seconds. `scaling` is "none", "skjob" or "adapt"; `ours` sets what skjob sets on its clusters.
+    """
+
+    workers: int
+    maximum: int
+    delay: float = 0.0
+    scaling: str = "none"
+    ours: bool = False
+
+
+async def dask_setup(worker: Any) -> None:
+    """The preload of a late worker: it is ready, and waits until a pod would be."""
+    await asyncio.sleep(float(os.environ[JOINS_AT]) - time.time())
+
+
+@contextmanager
+def cluster_process(spec: ClusterSpec) -> Iterator[str]:
+    """Start the process; the address of its scheduler. It ends with everything it started when the block does."""
+    process = subprocess.Popen(
+        [sys.executable, __file__, json.dumps(asdict(spec))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        address = process.stdout.readline().strip()
+        if not address:
+            raise RuntimeError("the cluster's process ended before it had a scheduler")
+        yield address
+    finally:
+        process.stdin.close()
+        try:
+            process.wait(CLOSE_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _serve(spec: ClusterSpec) -> None:
+    import dask
+    from distributed import LocalCluster, Nanny
+    from distributed.deploy.spec import ProcessInterface
+
+    class Pod(ProcessInterface):  # type: ignore[misc]
+        """A worker that was asked for: there at once as an object, on the scheduler `delay` seconds later."""
+
+        def __init__(self, scheduler: str, name: Any = None, **options: Any) -> None:
+            super().__init__(scheduler, name)
+            joins_at = str(time.time() + (spec.delay if _late(name) else 0.0))
+            self._nanny = Nanny(scheduler, name=name, preload=[__file__], env={JOINS_AT: joins_at}, **options)
+            self._starting: asyncio.Task[Any] | None = None
+
+        async def start(self) -> None:
+            self._starting = asyncio.ensure_future(self._nanny.start())
+            await super().start()
+
+        async def close(self, **_: Any) -> None:
+            if self._starting is not None and not self._starting.done():
+                await asyncio.wait([self._starting], timeout=spec.delay)
+            await self._nanny.close(timeout=2)
+            await super().close()
+
+    def _late(name: Any) -> bool:
+        return not (isinstance(name, int) and name < spec.workers)
+
+    settings = {"distributed.scheduler.active-memory-manager.start": False} if spec.ours else {}
+    with (
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=spec.workers,
+            threads_per_worker=1,
+            memory_limit=0,
+            protocol="tcp://",
+            worker_class=Pod if spec.delay else None,
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address="127.0.0.1:0",
+            host="127.0.0.1",
+            silence_logs=logging.ERROR,
+        ) as cluster,
+    ):
+        loop = _scale(cluster, spec)
+        print(cluster.scheduler_address, flush=True)
+        sys.stdin.read()
+        if loop is not None:
+            loop.stop()
+
+
+def _scale(cluster: Any, spec: ClusterSpec) -> Any:
+    """Begin to scale; what is to be stopped at the end."""
+    if spec.scaling == "adapt":
+        cluster.adapt(minimum=spec.workers, maximum=spec.maximum)
+    if spec.scaling != "skjob":
+        return None
+    from distributed import Client
+
+    from skjob.config import WorkerRange
+    from skjob.scaling.loop import ScalingLoop
+
+    loop = ScalingLoop(
+        Pods(cluster, spec.workers),
+        Client(cluster, set_as_default=False),
+        WorkerRange(spec.workers, spec.maximum),
+        1,
+        60.0,
+        observe=lambda counts: None,
+        progress=lambda progress: None,
+        complain=lambda text: None,
+        lost=lambda error: print(error, file=sys.stderr),
+    )
+    loop.start()
+    return loop
+
+
+class Pods:
+    """Implements `skjob.cluster.base.Cluster`, as far as a scaling loop asks it, over a cluster of late workers."""
+
+    name = "benchmark"
+
+    def __init__(self, cluster: Any, workers: int) -> None:
+        self._cluster = cluster
+        self._asked = workers
+
+    def add_workers(self, total: int) -> None:
+        """Ask for workers until there are `total`."""
+        self._asked = max(self._asked, total)
+        self._cluster.scale(self._asked)
+
+    def remove_workers(self, names: list[str]) -> None:
+        """End these workers and no others."""
+        by_name = {str(name): name for name in self._cluster.worker_spec}
+        self._cluster.sync(self._cluster.scale_down, [by_name[name] for name in names if name in by_name])
+        self._asked -= len(names)
+
+    def asked(self) -> int:
+        """How many workers were asked for."""
+        return self._asked
+
+    def running(self) -> int:
+        """How many worker processes run."""
+        return len(self._cluster.workers)
+
+    def problems(self) -> list[str]:
+        """None are simulated."""
+        return []
+
+
+if __name__ == "__main__":
+    _serve(ClusterSpec(**json.loads(sys.argv[1])))

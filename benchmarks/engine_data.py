@@ -1,0 +1,118 @@
+"""d: what travels where five Parallel calls of 20 tasks need the same data, on 4 workers.
+
+A 200 MB array, a 50 MB list of dicts, all of whose content differs, and a forest fitted five times on 40 MB, which
+makes a new float32 array of them in each fit. Bytes are those on the wire, counted in the client, on the scheduler and
+on every worker, as times the size of the data: of the array's bytes, the pickled list, the array that the forest makes.
+loky and Ray send nothing over Dask's connections; their seconds stand beside.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import engine_wire
+import numpy
+from engine_measure import MB, Case, Numbers, Row, forget_peak, memory, peak_memory, timed
+from engine_peers import engine, warm_up
+from engine_tasks import column_sum, text_length
+from joblib import Parallel, delayed
+from sklearn.ensemble import RandomForestClassifier
+
+CALLS, TASKS, WORKERS = 5, 20, 4
+
+
+def array(quick: bool) -> tuple[float, Callable[[], None]]:
+    """The size, and one Parallel call."""
+    X = numpy.random.default_rng(0).normal(size=((20 if quick else 200) * 2500, 50))
+
+    def call() -> None:
+        sums = Parallel()(delayed(column_sum)(X, column) for column in range(TASKS))
+        assert sums == [float(X[:, column].sum()) for column in range(TASKS)]
+
+    return X.nbytes, call
+
+
+def records(quick: bool) -> tuple[float, Callable[[], None]]:
+    """The same for the list of dicts."""
+    draw = numpy.random.default_rng(0)
+    count = (20 if quick else 50) * 1000
+    rows = [{"id": number, "text": draw.bytes(480).hex()} for number in range(count)]
+
+    def call() -> None:
+        assert Parallel()(delayed(text_length)(rows, number) for number in range(TASKS)) == [960] * TASKS
+
+    return len(pickle.dumps(rows, protocol=5)), call
+
+
+def forest(quick: bool) -> tuple[float, Callable[[], None]]:
+    """The same for a fit of the forest. Its array is float32, its classes float64."""
+    X = numpy.random.default_rng(0).normal(size=((20 if quick else 40) * 3125, 40))
+    y = (X[:, 0] > 0).astype(int)
+
+    def call() -> None:
+        RandomForestClassifier(TASKS, max_depth=2, max_features=2, random_state=0).fit(X, y)
+
+    return X.nbytes / 2 + y.nbytes, call
+
+
+def ship(make: Callable[[bool], tuple[float, Callable[[], None]]], peer: str, quick: bool) -> Numbers:
+    """Five calls, and what they sent."""
+    size, call = make(quick)
+    numbers: Numbers = {}
+    with engine(peer, WORKERS) as client:
+        warm_up(WORKERS)
+        before = _begin(client) if client is not None else 0
+        with timed(numbers, "seconds"):
+            for _ in range(CALLS):
+                call()
+        if client is not None:
+            numbers.update(_travelled(client, size))
+            numbers["scheduler MB"] = (client.run_on_scheduler(peak_memory) - before) / MB
+    return numbers
+
+
+def _begin(client: Any) -> int:
+    """Count from here on; the scheduler's memory now."""
+    engine_wire.install()
+    for run in (client.run, client.run_on_scheduler):
+        run(engine_wire.install)
+        run(engine_wire.reset)
+    engine_wire.reset()
+    client.run_on_scheduler(forget_peak)
+    return int(client.run_on_scheduler(memory))
+
+
+def _travelled(client: Any, size: float) -> Numbers:
+    by_client, by_scheduler = engine_wire.counted(), client.run_on_scheduler(engine_wire.counted)
+    by_worker = list(client.run(engine_wire.counted).values())
+    everything = [by_client, by_scheduler, *by_worker]
+    return {
+        "client": by_client["sent"] / size,
+        "worker": max(each["received"] for each in by_worker) / size,
+        "all MB": sum(each["sent"] for each in everything) / MB,
+    }
+
+
+ON_WIRE, ALL = ("skjob", "dask"), ("skjob", "dask", "loky", "ray")
+MADE = {
+    "array": (array, "200 MB array", ALL),
+    "records": (records, "50 MB list of dicts", ALL),
+    "forest": (forest, "forest on 40 MB", ALL),
+}
+
+CASES = tuple(Case(f"d-{name}", partial(ship, make), peers) for name, (make, _, peers) in MADE.items())
+
+ROWS = tuple(
+    row
+    for name, (_, what, _) in MADE.items()
+    for row in (
+        Row("d", f"{what}, 5 × 20 tasks: client sends, × size", f"d-{name}", "client", "{:.2f}", 1.05, "≤ 1.05"),
+        Row("d", f"{what}: a worker receives at most, × size", f"d-{name}", "worker", "{:.2f}", 1.05, "≤ 1.05"),
+        Row("d", f"{what}: all on the wire, MB", f"d-{name}", "all MB", "{:.0f}"),
+        Row("d", f"{what}: scheduler's memory grows by, MB", f"d-{name}", "scheduler MB", "{:.0f}"),
+        Row("d", f"{what}: seconds", f"d-{name}", "seconds", "{:.1f}"),
+    )
+)

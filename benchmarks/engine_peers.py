@@ -1,0 +1,109 @@
+"""The engines that are compared: each is a joblib backend under a name, with workers that are there when it is entered.
+
+skjob and stock joblib+Dask use the same cluster (`engine_cluster.py`), each with its own settings and its own way to
+scale. dask-ml uses that of stock Dask. loky and Ray start what they start; `threads` is what scikit-learn does by
+default. Ray counts as many cores as there are workers: tasks that sleep need none.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import joblib
+from engine_cluster import ClusterSpec, cluster_process
+
+OURS = "skjob"
+ON_DASK = ("skjob", "dask", "dask-ml")
+WAIT = 120.0
+"""Seconds that each is given for its first worker; stock joblib gives up after 10 by default."""
+
+
+def missing(peer: str) -> bool:
+    """Whether this peer is not installed."""
+    module = {"ray": "ray", "dask-ml": "dask_ml"}.get(peer)
+    return module is not None and importlib.util.find_spec(module) is None
+
+
+@contextmanager
+def engine(
+    peer: str, workers: int, maximum: int = 0, *, delay: float = 0.0, scaled: bool = False, **settings: Any
+) -> Iterator[Any]:
+    """Within the block joblib's work goes to this peer; the Dask client, where there is one.
+
+    `workers` are present as the block is entered, `maximum` may come, `delay` seconds after they were asked for, where
+    it is `scaled`. `settings` are given to skjob's backend.
+    """
+    maximum = maximum or workers
+    if peer in ON_DASK:
+        scaling = "none" if not scaled else "skjob" if peer == OURS else "adapt"
+        spec = ClusterSpec(workers, maximum, delay, scaling, ours=peer == OURS)
+        with (
+            cluster_process(spec) as address,
+            _client(address, workers) as client,
+            _on(peer, client, maximum, settings),
+        ):
+            yield client
+    elif peer == "ray":
+        with _ray(workers):
+            yield None
+    elif peer == "threads":
+        with joblib.parallel_config(n_jobs=workers):
+            yield None
+    else:
+        with joblib.parallel_config(backend=peer, n_jobs=workers):
+            yield None
+
+
+def warm_up(workers: int, parallel: joblib.Parallel | None = None) -> None:
+    """Have every worker run something, so that what is imported once is imported."""
+    (parallel or joblib.Parallel())(joblib.delayed(time.sleep)(0.2) for _ in range(4 * workers))
+
+
+def connect(address: str) -> Any:
+    """A client of the cluster at this address."""
+    from distributed import Client
+
+    return Client(address)
+
+
+def backend(peer: str, client: Any, maximum: int, **settings: Any) -> Any:
+    """The context in which joblib's work goes to this client's cluster."""
+    if peer == OURS:
+        from skjob.engine.backend import SkjobBackend
+
+        return joblib.parallel_config(backend=SkjobBackend(client, width=maximum, **settings), n_jobs=-1)
+    return joblib.parallel_config(backend="dask", wait_for_workers_timeout=WAIT, n_jobs=-1)
+
+
+@contextmanager
+def _client(address: str, workers: int) -> Iterator[Any]:
+    with connect(address) as client:
+        if workers:
+            client.wait_for_workers(workers, timeout=WAIT)
+        yield client
+
+
+@contextmanager
+def _on(peer: str, client: Any, maximum: int, settings: dict[str, Any]) -> Iterator[None]:
+    with backend(peer, client, maximum, **settings):
+        yield
+
+
+@contextmanager
+def _ray(workers: int) -> Iterator[None]:
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    import ray
+    from ray.util.joblib import register_ray
+
+    ray.init(num_cpus=workers, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    register_ray()
+    try:
+        with joblib.parallel_config(backend="ray", n_jobs=workers):
+            yield
+    finally:
+        ray.shutdown()
