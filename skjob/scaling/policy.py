@@ -8,7 +8,8 @@ and none while others are on their way: who is not needed is decided when all ar
 not needed any more is taken back.
 
 The scheduler knows a window of the work only: the engine hands over some tasks for every worker that may come, and the
-next as those finish. A window that stays full means more to come, about as much as has been done so far.
+next as those finish. A window that stays full means more to come: a few times what has been done so far, so that what
+is paid for in vain, should it end there, is a few times what was needed.
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ SHORTEST_KEPT = 5.0
 LONGEST_KEPT = 120.0
 """Seconds after which an idle worker goes, however long it took to come."""
 
-WORTH = 0.25
+WORTH = 0.1
 """A worker is asked for where it will be busy for this share of the time it takes to come."""
+
+MORE = 4
+"""How many times the tasks that were done are thought to be still to come where the window stays full."""
 
 FULL = 3
 """Tasks for each thread that may come, from which the window counts as full. The engine keeps four."""
@@ -150,7 +154,7 @@ def _missing(demand: Demand, supply: Supply, limits: WorkerRange, threads: int) 
         return limits.maximum  # nothing was measured: each waiting task may be a long one
     waiting = demand.waiting
     if waiting + len(demand.remaining) >= FULL * limits.maximum * threads:
-        waiting += demand.finished
+        waiting += MORE * demand.finished
     worth = WORTH * supply.seconds
     horizon = supply.seconds + worth
     length = max(demand.length, 1e-3)

@@ -73,22 +73,21 @@ def test_up_to_what_tasks_of_unknown_length_can_use(
 @pytest.mark.parametrize(
     ("waiting", "length", "remaining", "coming", "total"),
     [
-        # One worker is here. Another comes in 10 s; it is worth it if it finds 2.5 s of work that would not be begun.
+        # One worker is here. Another comes in 10 s; it is worth it if it finds 1 s of work that would not be begun.
         (5, 100.0, (100.0,), (), 6),
         (1, 100.0, (100.0,), (), 2),
-        (1, 100.0, (12.0,), (), None),
-        (1, 100.0, (13.0,), (), 2),
-        (5, 1.0, (1.0,), (), None),
-        (12, 1.0, (1.0,), (), None),
-        (14, 1.0, (1.0,), (), None),
-        (15, 1.0, (1.0,), (), 2),
-        (17, 1.0, (1.0,), (), 3),
-        (1000, 1.0, (1.0,), (), 50),
-        # The same with one that will be here in 2 s: it does ten of the tasks.
-        (20, 1.0, (1.0,), (8.0,), None),
-        (26, 1.0, (1.0,), (8.0,), 3),
+        (1, 100.0, (11.0,), (), None),
+        (1, 100.0, (12.0,), (), 2),
+        (5, 0.5, (0.5,), (), None),
+        (23, 0.5, (0.5,), (), None),
+        (24, 0.5, (0.5,), (), 2),
+        (26, 0.5, (0.5,), (), 3),
+        (1000, 0.5, (0.5,), (), 50),
+        # The same with one that will be here in 2 s: it does 19 of the tasks.
+        (42, 0.5, (0.5,), (8.0,), None),
+        (43, 0.5, (0.5,), (8.0,), 3),
         # Nobody counts on one that is late.
-        (15, 1.0, (1.0,), (LATE_SECONDS + 1,), 3),
+        (24, 0.5, (0.5,), (LATE_SECONDS + 1,), 3),
     ],
 )
 def test_up_only_where_a_new_worker_will_find_work(
@@ -103,10 +102,10 @@ def test_the_least_work_brings_one_worker_where_there_is_none() -> None:
 
 
 def test_a_window_that_stays_full_means_more_to_come() -> None:
-    """40 tasks of 0.1 s are over before a worker comes; if 400 were done already, as many may follow."""
+    """40 tasks of 0.1 s are over before a worker comes; if 100 were done already, many more may follow."""
     assert _decide(39, 0.1, (0.1,), (0.0,), (1, 10)) == Decision()
-    assert _decide(39, 0.1, (0.1,), (0.0,), (1, 10), finished=400).total is not None
-    assert _decide(20, 0.1, (0.1,), (0.0,), (1, 10), finished=400) == Decision()
+    assert _decide(39, 0.1, (0.1,), (0.0,), (1, 10), finished=100) == Decision(total=10)
+    assert _decide(20, 0.1, (0.1,), (0.0,), (1, 10), finished=100) == Decision()
 
 
 @pytest.mark.parametrize(
