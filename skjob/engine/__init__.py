@@ -14,8 +14,14 @@ from typing import Any
 
 
 def _backend(**arguments: Any) -> Any:
+    from distributed.worker import thread_state
+    from joblib._parallel_backends import SequentialBackend
+
     from skjob.engine.backend import SkjobBackend
 
+    if hasattr(thread_state, "execution_state"):
+        # Inside a task all of a worker's cores are taken; waiting here for other tasks would keep them from running.
+        return SequentialBackend()
     return SkjobBackend(**arguments)
 
 

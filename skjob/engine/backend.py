@@ -31,6 +31,7 @@ from joblib._parallel_backends import (
 from skjob.engine.call import Call, Known, RemoteTraceback, WorkersLost
 from skjob.engine.finished import FinishedFits
 from skjob.engine.task import Outcome
+from skjob.engine.warned import warn_again
 
 __all__ = ["LOOK_AHEAD", "RemoteTraceback", "SkjobBackend", "WorkersLost"]
 
@@ -91,15 +92,17 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         root: Path | None = None,
         wait_for_workers: float = 300.0,
         checkpoint: FinishedFits | str | None = None,
-        **arguments: Any,
+        *,
+        nesting_level: int | None = None,
+        inner_max_num_threads: int | None = None,
     ) -> None:
-        super().__init__(**arguments)
+        super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
         try:
             self.client = client or get_client()
         except ValueError as error:
             raise ValueError(
-                'the joblib backend "skjob" needs a Dask client: use `with skjob.cluster(): …`, or make one with '
-                "`dask.distributed.Client(…)` first"
+                'the joblib backend "skjob" needs a Dask client: use `with skjob.cluster(): …`, or '
+                "create a Dask client first, with `dask.distributed.Client(…)`"
             ) from error
         self.width = width
         self.root = Path(root).resolve() if root else None
@@ -109,6 +112,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         self._call: Call | None = None
         self._pre_dispatch: Any = None
         self._measured = threading.local()
+        self._warned: dict[Any, Any] = {}
 
     def __reduce__(self) -> Any:
         return SequentialBackend, (1,)
@@ -169,7 +173,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         """The results of a batch, or the exception of the call in it that failed; what it printed is printed here."""
         self._measured.seconds = None
         results = settled.result()
-        values = [result.value if isinstance(result, Known) else _value(result) for result in results]
+        values = [result.value if isinstance(result, Known) else self._value(result) for result in results]
         ran = [result.seconds for result in results if isinstance(result, Outcome)]
         self._measured.seconds = sum(ran) if len(ran) == len(results) else None
         return values
@@ -195,14 +199,15 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         self.stop_call()
         self.reset_batch_stats()
 
-
-def _value(outcome: Outcome) -> Any:
-    for stream, text in ((sys.stdout, outcome.stdout), (sys.stderr, outcome.stderr)):
-        if text:
-            stream.write(text)
-            stream.flush()
-    value = pickle.loads(outcome.content)  # noqa: S301 - from our own workers, over mutual TLS
-    if outcome.ok:
-        return value
-    value.__cause__ = RemoteTraceback(with_source(outcome.traceback))
-    raise value
+    def _value(self, outcome: Outcome) -> Any:
+        for stream, text in ((sys.stdout, outcome.stdout), (sys.stderr, outcome.stderr)):
+            if text:
+                stream.write(text)
+                stream.flush()
+        for warned in outcome.warnings:
+            warn_again(warned, self._warned)
+        value = pickle.loads(outcome.content)  # noqa: S301 - from our own workers, over mutual TLS
+        if outcome.ok:
+            return value
+        value.__cause__ = RemoteTraceback(with_source(outcome.traceback))
+        raise value

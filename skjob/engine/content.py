@@ -292,10 +292,6 @@ class Contents:
             state = {each: part for each, part in vars(value).items() if each not in OBSERVERS}
             self._write_names(walk, state, name)
             return
-        with _held_by(name):
-            self._write_reduced(walk, value, kind, name)
-
-    def _write_reduced(self, walk: _Walk, value: Any, kind: type, name: str) -> None:
         reducer = copyreg.dispatch_table.get(kind)
         try:
             reduced: Any = reducer(value) if reducer else value.__reduce_ex__(4)
@@ -307,6 +303,10 @@ class Contents:
         if isinstance(reduced, str):
             self._write_global(walk, value, reduced, name)
             return
+        with _held_by(name):
+            self._write_reduced(walk, reduced, kind, name)
+
+    def _write_reduced(self, walk: _Walk, reduced: tuple[Any, ...], kind: type, name: str) -> None:
         function, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
         self._write(walk, function)
         self._write(walk, arguments)
@@ -709,14 +709,20 @@ def _is_enums_own(name: str) -> bool:
 @functools.lru_cache(maxsize=1024)
 def _pickles_its_attributes(kind: type) -> bool:
     """Whether what pickle takes of its objects is their `__dict__`, and nothing besides."""
-    if kind in copyreg.dispatch_table or not kind.__dictoffset__:
+    if kind in copyreg.dispatch_table or not kind.__dictoffset__ or kind.__basicsize__ > _PLAIN_SIZE:
         return False
     own_reduce = any(_defines(kind, name, ("builtins",)) for name in ("__reduce_ex__", "__reduce__"))
     own_state = _defines(kind, "__getstate__", ("builtins", "sklearn.base"))
-    more = issubclass(kind, int | float | complex | str | bytes | bytearray | tuple | list | dict | np.ndarray)
-    slots = any(vars(each).get("__slots__") for each in kind.__mro__)
     new = hasattr(kind, "__getnewargs__") or hasattr(kind, "__getnewargs_ex__")
-    return not (own_reduce or own_state or more or slots or new)
+    return not (own_reduce or own_state or new)
+
+
+class _Plain:
+    pass
+
+
+_PLAIN_SIZE = _Plain.__basicsize__
+"""Of an object with attributes alone. One with slots, or with something that C code keeps, is larger."""
 
 
 def _defines(kind: type, name: str, elsewhere: tuple[str, ...]) -> bool:

@@ -11,6 +11,7 @@ Data that nobody uses is given back: soon after the last object here that held i
 
 from __future__ import annotations
 
+import copyreg
 import hashlib
 import io
 import pickle
@@ -30,7 +31,7 @@ import cloudpickle
 
 from skjob.engine.modules import is_local, local_modules, module_state, restore_module
 from skjob.engine.shared import Pickled, Shared
-from skjob.engine.task import restore_warning
+from skjob.engine.warned import restore_category
 from skjob.engine.work import Call, arguments_of
 
 SMALL = 100_000
@@ -91,16 +92,24 @@ class TaskPickler(cloudpickle.Pickler):  # type: ignore[misc]
         return self._share(obj)
 
     def reducer_override(self, obj: Any) -> Any:
-        """Two kinds of globals that a worker may not have as they are here.
+        """What does not travel as it is.
 
         A module beside the script is imported there, then given the state it has here. A category of warnings (all of
         them travel with each task of scikit-learn, as filters) need not be importable there.
+        And in scikit-learn 1.9 each fit knows the tree of all fits of its search.
         """
         if isinstance(obj, ModuleType) and self._root is not None and is_local(obj, self._root):
             return restore_module, (obj.__name__, module_state(obj))
         if isinstance(obj, type) and issubclass(obj, Warning) and obj.__module__ not in ("builtins", "__main__"):
-            return restore_warning, (obj.__module__, obj.__qualname__)
+            return restore_category, (obj.__module__, obj.__qualname__)
+        if type(obj).__name__ == "CallbackContext" and type(obj).__module__.startswith("sklearn."):
+            return without_siblings(obj)
         return super().reducer_override(obj)
+
+
+def without_siblings(context: Any) -> Any:
+    """The reduced form of a task of scikit-learn's callbacks: it, and the path to the root, without other branches."""
+    return copyreg.__newobj__, (type(context),), {**vars(context), "_children_map": {}}  # type: ignore[attr-defined]
 
 
 def dump_task(task: Any, share: Callable[[Any], str | None], root: Path | None) -> bytes:

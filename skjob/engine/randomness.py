@@ -144,7 +144,7 @@ def _object_unseeded(value: Any, overrides: Parameters, given: bool, above: set[
             nested.setdefault(first, {})[rest] = each
         else:
             own[first] = each
-    parameters = {**getattr(value, "__dict__", {}), **own}
+    parameters = {**_parameters(value), **own}
     no_effect = NO_EFFECT.get(kind.__name__) if library else None
     given = given and hasattr(value, "get_params")
     for name in SEEDS:
@@ -168,6 +168,19 @@ def _any_inside(
         if any(_unseeded(step, inner, given, above) for step, inner in steps):
             return True
     return False
+
+
+def _parameters(value: Any) -> Parameters:
+    """An estimator's parameters; any other object's attributes."""
+    names = getattr(type(value), "_get_param_names", None)
+    if names is None:
+        return getattr(value, "__dict__", {})
+    return {name: getattr(value, name, None) for name in _names(type(value))}
+
+
+@functools.lru_cache(maxsize=1024)
+def _names(kind: Any) -> tuple[str, ...]:
+    return tuple(kind._get_param_names())
 
 
 def _is_step(value: Any) -> bool:

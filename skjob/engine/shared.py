@@ -36,9 +36,7 @@ class Shared:
         return _received, (self.value, self.nbytes)
 
 
-@sizeof.register(Shared)
-def _size(shared: Shared) -> int:
-    return shared.nbytes
+sizeof.register(Shared, lambda shared: shared.nbytes)
 
 
 def _received(value: Any, nbytes: int) -> Shared:
@@ -57,7 +55,7 @@ def in_own_memory(value: Any) -> Any:
     if kind.__module__.startswith("scipy.sparse"):
         for name, part in vars(value).items():
             if isinstance(part, np.ndarray):
-                vars(value)[name] = part.copy()
+                vars(value)[name] = part.copy(order="K")
             elif isinstance(part, tuple):  # the coordinates of the coo format
                 vars(value)[name] = tuple(each.copy() if isinstance(each, np.ndarray) else each for each in part)
     return value

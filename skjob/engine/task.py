@@ -7,14 +7,14 @@ has an outcome of its own: what was finished before another failed is not lost.
 
 from __future__ import annotations
 
-import importlib
 import io
 import pickle
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import joblib
 
@@ -22,6 +22,7 @@ from skjob.engine.output import captured
 from skjob.engine.shared import Pickled, Shared, protected
 from skjob.engine.stop import interruptible
 from skjob.engine.threads import limit_inner_threads
+from skjob.engine.warned import Warned, noted_warnings
 from skjob.engine.work import Call
 
 
@@ -29,8 +30,8 @@ from skjob.engine.work import Call
 class Outcome:
     """What became of one call: the pickled result, or the pickled exception and its traceback as text.
 
-    `seconds` is the time on the worker alone, without waiting and travelling. `stdout` and `stderr` are what the call
-    has written.
+    `seconds` is the time on the worker alone, without waiting and travelling. `stdout`, `stderr` and `warnings` are
+    what the call has written and warned of.
     """
 
     ok: bool
@@ -39,6 +40,7 @@ class Outcome:
     traceback: str = ""
     stdout: str = ""
     stderr: str = ""
+    warnings: tuple[Warned, ...] = ()
 
 
 class TaskUnpickler(pickle.Unpickler):
@@ -54,15 +56,6 @@ class TaskUnpickler(pickle.Unpickler):
         if isinstance(value, Pickled):
             return TaskUnpickler(value.content, self._data).load()
         return protected(value)
-
-
-def restore_warning(module: str, name: str) -> type[Warning]:
-    """A category of warnings; where its package is not on this worker, one that no warning here belongs to."""
-    try:
-        category = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError):
-        category = type(name, (Warning,), {"__module__": module})
-    return cast(type[Warning], category)
 
 
 def run_batch(key: str, payload: bytes, names: list[str], *values: Shared) -> list[Outcome]:
@@ -92,14 +85,14 @@ def _run(call: Call) -> Outcome:
 
     function, arguments, keywords = call
     started = time.perf_counter()
-    with captured() as (stdout, stderr):
+    with captured() as (stdout, stderr), noted_warnings() as warned:
         try:
             result = function(*arguments, **keywords)
             seconds = time.perf_counter() - started
             outcome = Outcome(True, cloudpickle.dumps(result, protocol=5), seconds)
         except BaseException as error:
             outcome = _failed(error, started)
-    return replace(outcome, stdout=stdout.text, stderr=stderr.text)
+    return replace(outcome, stdout=stdout.text, stderr=stderr.text, warnings=tuple(warned))
 
 
 def _failed(error: BaseException, started: float) -> Outcome:
@@ -110,12 +103,29 @@ def _pickled_error(error: BaseException) -> bytes:
     """The exception, if it survives the journey; else one that says what it was."""
     import cloudpickle
 
-    try:
-        content = cloudpickle.dumps(error, protocol=5)
-        pickle.loads(content)  # noqa: S301 - our own bytes: many exceptions pickle well and can't be read back
-    except Exception:
-        content = cloudpickle.dumps(RuntimeError(_in_words(error)), protocol=5)
-    return bytes(content)
+    for form in (error, _Rebuilt(error), RuntimeError(_in_words(error))):
+        with suppress(Exception):
+            content = cloudpickle.dumps(form, protocol=5)
+            pickle.loads(content)  # noqa: S301 - our own bytes: many exceptions pickle well and can't be read back
+            return bytes(content)
+    raise AssertionError("an error of plain text can be pickled")
+
+
+class _Rebuilt:
+    """Pickles an exception whose class can't be called with its `args`, as those can't that take keywords only."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __reduce__(self) -> Any:
+        return _rebuild, (type(self._error), self._error.args, vars(self._error))
+
+
+def _rebuild(kind: type[BaseException], arguments: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+    error = kind.__new__(kind, *arguments)
+    error.args = arguments
+    vars(error).update(state)
+    return error
 
 
 def _in_words(error: BaseException) -> str:

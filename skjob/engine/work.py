@@ -21,7 +21,7 @@ LONGEST_VALUE = 60
 def calls_of(batch: Any) -> list[Call]:
     """The calls in what joblib submits: its `BatchedCalls`, or a plain callable."""
     items = getattr(batch, "items", None)
-    return list(items) if items is not None else [(batch, (), {})]
+    return [lean(call) for call in items] if items is not None else [(batch, (), {})]
 
 
 def arguments_of(calls: list[Call]) -> Iterator[Any]:
@@ -47,6 +47,19 @@ def fit_arguments(call: Call) -> Mapping[str, Any] | None:
         return inspect.signature(inner).bind(*arguments, **keywords).arguments
     except (TypeError, ValueError):
         return None
+
+
+def lean(call: Call) -> Call:
+    """The call without what its function has no use for.
+
+    scikit-learn 1.9 hands each fit the whole search, for callbacks: its parameter grid, and a generator of splits,
+    which can't be pickled. Where there are no callbacks, nobody asks for it.
+    """
+    function, arguments, keywords = call
+    context = keywords.get("callback_ctx")
+    if keywords.get("caller") is None or getattr(context, "_callbacks", None) != []:
+        return call
+    return function, arguments, {**keywords, "caller": None}
 
 
 def label(calls: list[Call]) -> str:

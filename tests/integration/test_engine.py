@@ -11,7 +11,9 @@ import os
 import signal
 import threading
 import time
+import warnings
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -30,6 +32,8 @@ from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVC
+from sklearn.utils.parallel import Parallel as SklearnParallel
+from sklearn.utils.parallel import delayed as sklearn_delayed
 
 from skjob.engine.backend import RemoteTraceback, SkjobBackend, WorkersLost
 from skjob.engine.call import WATCH_SECONDS
@@ -165,6 +169,18 @@ def test_a_nested_call_stays_in_its_worker(engine: Client) -> None:
         assert inner == {pid}
 
 
+def _names_the_backend() -> set[int]:
+    with joblib.parallel_config(backend="skjob", n_jobs=-1):
+        return set(Parallel()(delayed(os.getpid)() for _ in range(4)))
+
+
+def test_a_task_that_names_the_backend_stays_in_its_worker(engine: Client) -> None:
+    """It would wait for tasks that wait for its thread."""
+    for inner in Parallel()(delayed(_names_the_backend)() for _ in range(4)):
+        assert len(inner) == 1
+        assert inner <= _pids(engine)
+
+
 def test_calls_while_dispatching(engine: Client) -> None:
     """A generator of tasks that itself makes Parallel calls, on the caller's thread and on the settling one."""
     large = numpy.ones(50_000)
@@ -242,6 +258,60 @@ def _key_error() -> NoReturn:
     raise KeyError("deep")
 
 
+class OnlyKeywords(Exception):
+    """Pickles well and can't be called with its `args`."""
+
+    def __init__(self, *, text: str, places: list[int]) -> None:
+        super().__init__(text)
+        self.places = places
+
+
+def _only_keywords() -> NoReturn:
+    raise OnlyKeywords(text="in two places", places=[3, 4])
+
+
+def test_an_exception_that_takes_only_keywords_is_the_same_here(engine: Client) -> None:
+    with pytest.raises(OnlyKeywords, match="in two places") as caught:
+        Parallel()(delayed(_only_keywords)() for _ in range(2))
+    assert caught.value.places == [3, 4]
+
+
+class Odds(UserWarning):
+    """A category of this module's own."""
+
+
+def _warn(number: int) -> int:
+    warnings.warn(f"number {number % 2}", Odds, stacklevel=1)
+    warnings.warn("deprecated", DeprecationWarning, stacklevel=1)
+    return number
+
+
+@pytest.mark.parametrize(("action", "times"), [("always", 6), ("default", 2), ("ignore", 0)])
+def test_a_warning_of_a_task_is_a_warning_here(engine: Client, action: Any, times: int) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter(action, Odds)
+        SklearnParallel()(sklearn_delayed(_warn)(number) for number in range(6))
+    assert Counter((str(each.message), each.category) for each in caught) == Counter(
+        {(f"number {odd}", Odds): times // 2 for odd in range(2) if times}
+    )
+    assert {each.filename for each in caught} <= {__file__}
+
+
+def test_a_warning_that_is_an_error_here_ends_the_call(engine: Client) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Odds)
+        with pytest.raises(Odds, match="number 0"):
+            SklearnParallel()(sklearn_delayed(_warn)(number) for number in range(0, 6, 2))
+    _usable(engine)
+
+
+def test_an_argument_of_the_backend_that_there_is_not(client: Client) -> None:
+    with pytest.raises(TypeError, match="widht"), joblib.parallel_config(backend="skjob", widht=8):
+        pass
+
+
 def _exit() -> NoReturn:
     os._exit(3)
 
@@ -255,7 +325,7 @@ def _leave() -> NoReturn:
     [
         (delayed(_identity)(Locked()), TypeError, "cannot pickle '_thread.lock' object"),
         (delayed(_lock)(), TypeError, "cannot pickle '_thread.lock' object"),
-        (delayed(_odd)(), RuntimeError, "Odd: a and b"),
+        (delayed(_odd)(), Odd, "a and b"),
         (delayed(_key_error)(), KeyError, "'deep'"),
         (delayed(_leave)(), SystemExit, "3"),
     ],

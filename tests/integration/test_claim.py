@@ -1,0 +1,107 @@
+"""One run at a time on a cluster: the second is told by whom it is used, until the first has gone, however it went."""
+
+import logging
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import pytest
+from distributed import Client, LocalCluster
+
+from skjob.cluster.claim import Claim, claim_of, take
+from skjob.errors import StartError
+
+pytestmark = pytest.mark.timeout(90)
+
+
+@pytest.fixture
+def cluster() -> Iterator[LocalCluster]:
+    """A scheduler in this process; a claim needs no worker."""
+    with LocalCluster(
+        n_workers=0,
+        processes=False,
+        protocol="tcp://",
+        dashboard_address="127.0.0.1:0",
+        host="127.0.0.1",
+        silence_logs=logging.CRITICAL,
+    ) as cluster:
+        yield cluster
+
+
+def _client(cluster: LocalCluster) -> Client:
+    return Client(cluster.scheduler_address, set_as_default=False)
+
+
+def test_a_second_run_is_told_by_whom_a_cluster_is_used(cluster: LocalCluster) -> None:
+    first_claim = Claim("ada@mill", "train.py", "2026-11-24 10:00 UTC")
+    with _client(cluster) as second:
+        with _client(cluster) as first:
+            take(first, first_claim, "mine")
+            take(first, first_claim, "mine")  # its own is in nobody's way
+            with pytest.raises(StartError) as refused:
+                take(second, claim_of("other.py"), "mine")
+            assert refused.value.message == ("`mine` is in use, by ada@mill for `train.py`, since 2026-11-24 10:00 UTC")
+            assert refused.value.hint
+            with pytest.raises(StartError, match="ada@mill"):  # to have asked is no claim
+                take(second, claim_of("other.py"), "mine")
+        take(second, claim_of("other.py"), "mine")
+        with _client(cluster) as third, pytest.raises(StartError, match=re.escape("`other.py`")):
+            take(third, claim_of("third.py"), "mine")
+
+
+HOLDER = """
+import sys, time
+from distributed import Client
+from skjob.cluster.claim import claim_of, take
+
+client = Client(sys.argv[1])
+take(client, claim_of("holder.py"), "mine")
+print("taken", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_run_that_is_killed_frees_the_cluster(cluster: LocalCluster) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, cluster.scheduler_address], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "taken\n"
+        with _client(cluster) as client:
+            with pytest.raises(StartError, match=re.escape("`holder.py`")):
+                take(client, claim_of("next.py"), "mine")
+            holder.send_signal(signal.SIGKILL)
+            holder.wait(10)
+            deadline = time.monotonic() + 30
+            while True:
+                try:
+                    take(client, claim_of("next.py"), "mine")
+                    break
+                except StartError:
+                    assert time.monotonic() < deadline, "the claim of a run that is dead still holds"
+                    time.sleep(0.1)
+    finally:
+        holder.kill()
+        holder.wait(10)
+        if holder.stdout is not None:
+            holder.stdout.close()
+
+
+def test_of_many_runs_at_once_one_is_first(cluster: LocalCluster) -> None:
+    def refused(client: Client) -> bool:
+        try:
+            take(client, claim_of("one-of-many.py"), "mine")
+        except StartError:
+            return True
+        return False
+
+    with ExitStack() as stack:
+        clients = [stack.enter_context(_client(cluster)) for _ in range(5)]
+        with ThreadPoolExecutor(len(clients)) as pool:
+            assert sorted(pool.map(refused, clients)) == [False, True, True, True, True]

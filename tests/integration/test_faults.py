@@ -1,0 +1,286 @@
+"""What is killed while a search runs, and what its user sees of it: each test is a row of the table at the end.
+
+A search of fits that sleep, and note in a file when they begin and end. No fit is lost, those that were not running
+when something was killed are not repeated, and the search carries on within 30 seconds.
+"""
+
+import logging
+import os
+import signal
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask
+import joblib
+import numpy
+import pytest
+from distributed import Client, LocalCluster
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import FitFailedWarning
+from sklearn.model_selection import GridSearchCV
+
+from skjob.engine.backend import SkjobBackend, WorkersLost
+
+pytestmark = pytest.mark.timeout(150)
+
+CARRIES_ON = 30.0
+"""Seconds within which the first fit ends after something was killed."""
+
+X, Y = numpy.arange(40.0).reshape(20, 2), numpy.arange(20) % 2
+
+
+class Sleeper(ClassifierMixin, BaseEstimator):
+    """A fit that takes a while, notes that it has begun and ended, and may do something else in between."""
+
+    def __init__(self, number: int = 0, folder: str = "", seconds: float = 0.4, deed: str = "", culprit: int = -1):
+        self.number = number
+        self.folder = folder
+        self.seconds = seconds
+        self.deed = deed
+        self.culprit = culprit
+
+    def fit(self, X: Any, y: Any) -> "Sleeper":
+        self._note("begin", X)
+        if self.number == self.culprit:
+            DEEDS[self.deed]()
+        time.sleep(self.seconds)
+        self._note("end", X)
+        self.classes_ = numpy.unique(y)
+        return self
+
+    def _note(self, what: str, X: Any) -> None:
+        line = f"{what} {self.number}/{int(X[0, 0])} {os.getpid()} {time.time()}\n"
+        with (Path(self.folder) / "fits").open("a") as file:
+            file.write(line)
+
+    def predict(self, X: Any) -> Any:
+        return numpy.zeros(len(X), int)
+
+    def score(self, X: Any, y: Any) -> float:
+        return float(self.number)
+
+
+def _exit() -> None:
+    os._exit(7)
+
+
+def _crash() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def _gobble() -> None:
+    taken = []
+    while True:
+        taken.append(bytearray(16 * 2**20))
+        time.sleep(0.01)
+
+
+DEEDS: dict[str, Callable[[], None]] = {"exit": _exit, "crash": _crash, "gobble": _gobble}
+
+
+@dataclass(frozen=True)
+class Note:
+    what: str
+    fit: str
+    pid: int
+    at: float
+
+
+class Fits:
+    """The notes of the fits."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "fits").touch()
+
+    def notes(self) -> list[Note]:
+        lines = [line.split() for line in (self.folder / "fits").read_text().splitlines()]
+        return [Note(what, fit, int(pid), float(at)) for what, fit, pid, at in lines]
+
+    def running(self) -> list[Note]:
+        """The fits that have begun and not ended."""
+        notes = self.notes()
+        ended = Counter((note.fit, note.pid) for note in notes if note.what == "end")
+        begun = [note for note in notes if note.what == "begin"]
+        return [note for note in begun if not ended[note.fit, note.pid]]
+
+    def ended(self) -> Counter[str]:
+        return Counter(note.fit for note in self.notes() if note.what == "end")
+
+    def begun(self) -> Counter[str]:
+        return Counter(note.fit for note in self.notes() if note.what == "begin")
+
+
+@pytest.fixture
+def fits(tmp_path: Path) -> Fits:
+    return Fits(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    settings = {
+        "distributed.scheduler.allowed-failures": 1,
+        "distributed.scheduler.active-memory-manager.start": False,
+    }
+    with (
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", host="127.0.0.1",
+            memory_limit="400MiB", silence_logs=logging.CRITICAL,
+        ) as cluster,
+    ):  # fmt: skip
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster: LocalCluster) -> Iterator[Client]:
+    with Client(cluster, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=30)
+        yield client
+
+
+def _search(fits: Fits, numbers: int = 8, **arguments: Any) -> GridSearchCV:
+    error_score = arguments.pop("error_score", "raise")
+    sleeper = Sleeper(folder=str(fits.folder), **arguments)
+    return GridSearchCV(sleeper, {"number": list(range(numbers))}, cv=2, refit=False, error_score=error_score)
+
+
+def _fit(client: Client, search: GridSearchCV) -> GridSearchCV:
+    with joblib.parallel_config(backend=SkjobBackend(client, wait_for_workers=30.0), n_jobs=-1):
+        return search.fit(X, Y)
+
+
+@contextmanager
+def _meanwhile(action: Callable[[], None]) -> Iterator[None]:
+    """Something that happens while the block runs; its own error is the test's."""
+    errors: list[BaseException] = []
+
+    def act() -> None:
+        try:
+            action()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    yield
+    thread.join(60)
+    assert not errors, errors
+
+
+def _soon(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError("it did not come")
+
+
+@dataclass
+class Kill:
+    """Kills, once several fits have ended and others run; what ran then, and when it was."""
+
+    fits: Fits
+    pids: Callable[[], list[int]]
+    running: tuple[str, ...] = ()
+    at: float = 0.0
+
+    def __call__(self) -> None:
+        _soon(lambda: len(self.fits.ended()) >= 4 and len(self.fits.running()) >= 2)
+        pids = self.pids()
+        self.at = time.time()
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        self.running = tuple(note.fit for note in self.fits.running() if note.pid in pids)
+
+
+def _carried_on(fits: Fits, at: float) -> float:
+    """Seconds from `at` until the next fit that began later has ended."""
+    began = {(note.fit, note.pid) for note in fits.notes() if note.what == "begin" and note.at > at}
+    ends = [note.at for note in fits.notes() if note.what == "end" and (note.fit, note.pid) in began]
+    return min(ends) - at
+
+
+def _complete(search: GridSearchCV, numbers: int = 8) -> None:
+    assert list(search.cv_results_["mean_test_score"]) == [float(number) for number in range(numbers)]
+
+
+Row = Callable[..., None]
+
+
+@pytest.mark.parametrize("victims", ["one worker", "all workers"])
+def test_workers_killed_in_mid_fit(client: Client, fits: Fits, fault_row: Row, victims: str) -> None:
+    pids = list(client.run(os.getpid).values())
+    kill = Kill(fits, lambda: pids[:1] if victims == "one worker" else pids)
+    with _meanwhile(kill):
+        search = _fit(client, _search(fits))
+    _complete(search)
+    repeated = {fit for fit, times in fits.begun().items() if times > 1}
+    assert repeated <= set(kill.running)
+    assert len(fits.ended()) == 16
+    seconds = _carried_on(fits, kill.at)
+    assert seconds < CARRIES_ON
+    fault_row(victims, "SIGKILL in mid-fit", "its results", 0, len(repeated), seconds)
+
+
+@pytest.mark.parametrize("deed", ["exit", "crash", "gobble"])
+def test_a_fit_that_ends_every_worker_is_a_failed_fit(client: Client, fits: Fits, fault_row: Row, deed: str) -> None:
+    """Its neighbours, which were on the same workers when these died, are not."""
+    search = _search(fits, deed=deed, culprit=2, error_score=numpy.nan)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        _fit(client, search)
+    expected = [0.0, 1.0, numpy.nan, *(float(number) for number in range(3, 8))]
+    numpy.testing.assert_array_equal(search.cv_results_["mean_test_score"], expected)
+    [told] = [str(warning.message) for warning in warned if warning.category is FitFailedWarning]
+    assert "2 fits failed out of a total of 16" in told
+    why = "which ran out of memory; give workers more with `--worker-memory`" if deed == "gobble" else "or it crashes"
+    assert f"the fit of `Sleeper` with number=2 on fold 1 of 2 ended 2 workers{',' if deed == 'gobble' else ''}" in told
+    assert why in told
+    ended = fits.ended()
+    assert len(ended) == 14
+    repeated = sum(times > 1 for times in ended.values())
+    fault_row(f"every worker of a fit ({deed})", "in each try", "FitFailedWarning, nan for that fit", 0, repeated, None)
+
+
+def test_with_error_score_raise_it_is_an_error_that_names_the_fit(client: Client, fits: Fits, fault_row: Row) -> None:
+    with pytest.raises(WorkersLost, match=r"the fit of `Sleeper` with number=1 on fold [12] of 2 ended 2 workers"):
+        _fit(client, _search(fits, numbers=3, deed="exit", culprit=1))
+    fault_row("every worker of a fit", "error_score='raise'", "WorkersLost, which names the fit", 0, 0, None)
+
+
+def test_what_runs_is_ended_with_the_call(client: Client, fits: Fits, fault_row: Row) -> None:
+    """A fit in Python ends at once, one that is deep in compiled code goes with its worker's process."""
+    search = _search(fits, seconds=60.0, deed="exit")
+    pids = set(client.run(os.getpid).values())
+
+    def interrupt() -> None:
+        _soon(lambda: len(fits.running()) == 2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with _meanwhile(interrupt), pytest.raises(KeyboardInterrupt):
+        _fit(client, search)
+    began = time.time()
+    _soon(lambda: not any(_alive(pid) for pid in pids), 30)  # they sleep in C
+    client.wait_for_workers(2, timeout=30)
+    assert fits.ended() == Counter()
+    fault_row(
+        "client interrupted (SIGINT)", "in mid-fit", "KeyboardInterrupt; no fit runs on", 0, 0, time.time() - began
+    )
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
