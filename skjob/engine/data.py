@@ -18,7 +18,7 @@ import pickle
 import threading
 import time
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ import cloudpickle
 from skjob.engine.modules import is_local, local_modules, module_state, restore_module
 from skjob.engine.shared import Pickled, Shared
 from skjob.engine.warned import restore_category
-from skjob.engine.work import Call, arguments_of
+from skjob.engine.work import Call, parts_of
 
 SMALL = 100_000
 """Bytes up to which an argument travels with its task."""
@@ -47,7 +47,8 @@ PICKLES_KEPT = 16
 """How many arguments a call remembers by their identity, and keeps, so that they are pickled once."""
 
 USED_ONCE_KEPT = 4
-"""How many pieces of data that only one batch has used stay: the next call may use them, as a part of many it won't."""
+"""The data that only one task has used stays for so many of such tasks: the next call may use it, as a part of many it
+won't."""
 
 _PICKLE_LOCK = threading.Lock()
 
@@ -172,6 +173,7 @@ class SharedData:
         self._sending = threading.Lock()
         self._lock = threading.RLock()
         self._copies: dict[str, _Copy] = {}
+        self._used_once: deque[list[str]] = deque()
         self._number = 0
 
     def begin_call(self, before_sending: Callable[[], None] = lambda: None) -> CallData:
@@ -198,7 +200,7 @@ class SharedData:
             identity = id(value)
             if copy is None or identity in copy.sources:
                 return
-            with suppress(TypeError):  # of a list nobody knows when it goes
+            with suppress(TypeError):  # what can't be watched stays
                 copy.sources[identity] = weakref.ref(value, partial(self._source_gone, key, identity))
                 copy.dropped = None
 
@@ -233,23 +235,36 @@ class SharedData:
             return {key: self._copies[key].future for key in held}
 
     def release(self, held: dict[str, Any]) -> None:
-        """A batch that held this is settled, or taken back."""
+        """A task that held this is settled, or taken back."""
         with self._lock:
+            used_once = []
             while held:
-                copy = self._copies[held.popitem()[0]]
+                key, _ = held.popitem()
+                copy = self._copies[key]
                 copy.users -= 1
                 copy.last_used = self._number
+                if copy.uses == 1:
+                    used_once.append(key)
+            if used_once:
+                self._used_once.append(used_once)
             self._forget()
 
     def _forget(self) -> None:
-        """Give back what no batch uses: what has long been unused, and soon what only one batch had a use for."""
-        idle = [(key, copy) for key, copy in self._copies.items() if not copy.users]
-        used_once = [key for key, copy in idle if copy.uses == 1]
-        unused = [key for key, copy in idle if copy.last_used < self._number - CALLS_KEPT]
+        """Give back what no task uses: what has long been unused, and soon what only one task had a use for."""
         latest = time.monotonic() - DROPPED_KEPT
-        dropped = [key for key, copy in idle if copy.dropped is not None and copy.dropped < latest]
-        for key in {*used_once[:-USED_ONCE_KEPT], *unused, *dropped}:
-            del self._copies[key]
+        unwanted = {
+            key
+            for key, copy in self._copies.items()
+            if copy.last_used < self._number - CALLS_KEPT or (copy.dropped is not None and copy.dropped < latest)
+        }
+        while len(self._used_once) > USED_ONCE_KEPT:
+            unwanted.update(key for key in self._used_once.popleft() if self._uses(key) == 1)
+        for key in unwanted:
+            if key in self._copies and not self._copies[key].users:
+                del self._copies[key]
+
+    def _uses(self, key: str) -> int:
+        return self._copies[key].uses if key in self._copies else 0
 
 
 @dataclass(frozen=True)
@@ -259,7 +274,7 @@ class _SharedArgument:
     argument: Any
     key: str
     pickled: Pickled
-    inner: tuple[Any, ...]
+    inner: dict[str, Any]
 
 
 class CallData:
@@ -295,19 +310,22 @@ class CallData:
     def _share_arguments(self, calls: list[Call], held: dict[str, Any], root: Path | None) -> bool:
         """Look for arguments that are large even without the data in them; whether there are any."""
         found = False
-        for argument in arguments_of(calls):
-            inner: list[Any] = []
+        for argument in parts_of(calls):
+            inner: dict[str, Any] = {}
 
-            def share(value: Any, inner: list[Any] = inner) -> str | None:
-                if large_size(value) <= SMALL:
-                    return None
-                inner.append(value)
-                return self._hold(held, value, self.key(value))
+            def share(value: Any, inner: dict[str, Any] = inner) -> str | None:
+                key = self._share(held, value)
+                if key is not None:
+                    known = self._arguments.get(id(value))
+                    inner.update({key: value} if known is None else {**known.inner, key: known.pickled})
+                return key
 
+            if id(argument) in self._arguments or large_size(argument) > SMALL:
+                continue
             content = dump_task(argument, share, root)
             if len(content) > SMALL:
                 key = f"skjob-data-{hashlib.sha256(content).hexdigest()[:40]}"
-                self._arguments[id(argument)] = _SharedArgument(argument, key, Pickled(content), tuple(inner))
+                self._arguments[id(argument)] = _SharedArgument(argument, key, Pickled(content), inner)
                 found = True
         while len(self._arguments) > PICKLES_KEPT:
             self._arguments.popitem(last=False)
@@ -320,13 +338,14 @@ class CallData:
         known = self._arguments.get(id(value))
         if known is None or known.argument is not value:
             return None
-        for inner in known.inner:
-            self._hold(held, inner, self.key(inner))
+        for key, inner in known.inner.items():
+            self._hold(held, inner, key)
         return self._hold(held, known.pickled, known.key)
 
     def _hold(self, held: dict[str, Any], value: Any, key: str) -> str:
         self._shared.hold(key, value, held)
-        self._shared.note_source(key, value)
+        if not isinstance(value, Pickled):  # of a list nobody knows when it goes
+            self._shared.note_source(key, value)
         self._shared.send(key, value, self._before_sending)
         return key
 

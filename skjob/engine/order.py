@@ -10,6 +10,7 @@ for ever.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,15 +36,15 @@ def work_of(arguments: Mapping[str, Any]) -> Work | None:
     """The work of a fit, from the arguments of scikit-learn's `_fit_and_score`; None where they do not tell."""
     try:
         estimator, parameters = arguments["estimator"], arguments.get("parameters") or {}
-        amount = float(len(arguments["train"]))
+        amount = float(max(1, len(arguments["train"])))
         for name, value in {**estimator.get_params(), **parameters}.items():
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
             if is_number and value > 0 and name.rpartition("__")[2] in PROPORTIONAL:
                 amount *= float(value)
         candidate = f"{type(estimator).__name__} {sorted((name, repr(value)) for name, value in parameters.items())}"
     except Exception:  # the user's own objects are asked
         return None
-    return Work(candidate, amount)
+    return Work(candidate, amount) if math.isfinite(amount) else None
 
 
 class Lengths:
@@ -58,16 +59,15 @@ class Lengths:
         """A fit of this work took so long."""
         if len(self._of_candidate) >= MOST_CANDIDATES:
             self._of_candidate.clear()
-        self._of_candidate[work.candidate] = seconds
+        # By the amount: a candidate's fits differ in their samples, in a learning curve and in a halving search.
+        self._of_candidate[work.candidate] = seconds / work.amount
         self._seconds += seconds
         self._amount += work.amount
 
     def expected(self, work: Work) -> float:
         """Seconds that a fit will take; before the first is done, its amount of work stands for them."""
-        known = self._of_candidate.get(work.candidate)
-        if known is not None:
-            return known
-        return work.amount * self._seconds / self._amount if self._amount else work.amount
+        speed = self._seconds / self._amount if self._amount else 1.0
+        return work.amount * self._of_candidate.get(work.candidate, speed)
 
 
 def priority(number: int, look_ahead: int, expected: float | None) -> float:

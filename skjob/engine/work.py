@@ -9,11 +9,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from types import CellType, FunctionType, MethodType
 from typing import Any
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 FIT_FUNCTIONS = frozenset({"_fit_and_score", "_incremental_fit_estimator"})
+EMPTY_CELL = CellType()
+
+DEPTH = 3
+"""How deep a part is looked for: a partial of a method of a model, say."""
+
+FEW = 16
+"""Items of a tuple or list that is looked into."""
+
 LONGEST_VALUE = 60
 """Characters of a parameter's value in a message."""
 
@@ -24,28 +34,52 @@ def calls_of(batch: Any) -> list[Call]:
     return [lean(call) for call in items] if items is not None else [(batch, (), {})]
 
 
-def arguments_of(calls: list[Call]) -> Iterator[Any]:
-    """All that calls are made of: their functions and arguments."""
+def parts_of(calls: list[Call]) -> Iterator[Any]:
+    """All that calls are made of, what is inside before what is around it: their arguments and functions, and what
+    these in turn are wrapped around."""
     for function, arguments, keywords in calls:
-        yield function
-        yield from arguments
-        yield from keywords.values()
+        for part in (*arguments, *keywords.values(), function):
+            yield from _with_insides(part, DEPTH)
+
+
+def _with_insides(part: Any, depth: int) -> Iterator[Any]:
+    if depth:
+        for inside in _insides(part):
+            yield from _with_insides(inside, depth - 1)
+    yield part
+
+
+def _insides(part: Any) -> tuple[Any, ...]:
+    if isinstance(part, tuple | list):
+        return tuple(part) if len(part) <= FEW else ()
+    if isinstance(part, partial):
+        return (*part.args, *part.keywords.values(), part.func)
+    if isinstance(part, MethodType):
+        return (part.__self__,)
+    if isinstance(part, FunctionType):
+        cells = [cell.cell_contents for cell in part.__closure__ or () if cell != EMPTY_CELL]
+        return (*cells, *(part.__defaults__ or ()))
+    inner = inner_function(part) if callable(part) and not isinstance(part, type) else part
+    return () if inner is part else (inner,)
 
 
 def inner_function(function: Any) -> Any:
     """The function itself: scikit-learn wraps each to carry its configuration."""
-    return getattr(function, "function", function)
+    try:
+        return getattr(function, "function", function)
+    except Exception:  # the user's own objects are asked
+        return function
 
 
 def fit_arguments(call: Call) -> Mapping[str, Any] | None:
     """The arguments by name, of a fit in a search or a cross-validation; None for any other call."""
     function, arguments, keywords = call
-    inner = inner_function(function)
-    if getattr(inner, "__name__", "") not in FIT_FUNCTIONS or not str(inner.__module__).startswith("sklearn."):
-        return None
     try:
+        inner = inner_function(function)
+        if inner.__name__ not in FIT_FUNCTIONS or not inner.__module__.startswith("sklearn."):
+            return None
         return inspect.signature(inner).bind(*arguments, **keywords).arguments
-    except (TypeError, ValueError):
+    except Exception:  # the user's own objects are asked
         return None
 
 
