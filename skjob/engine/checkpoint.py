@@ -85,11 +85,12 @@ class FitStore:
     """
 
     def __init__(self, address: str, run: str) -> None:
-        self._run = run
+        self.run = run
         self._lock = threading.Lock()
         self._problems: dict[str, None] = {}
         self._damaged = 0
         self._place: _Place = _place(address)
+        self.remote = isinstance(self._place, _Remote)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -131,7 +132,7 @@ class FitStore:
         if isinstance(result, dict) and result.get("fit_error") is not None:
             return False
         try:
-            content = encode(identity, result, self._run, seconds, versions)
+            content = encode(identity, result, self.run, seconds, versions)
         except NotPlain:
             return False
         try:
@@ -208,7 +209,7 @@ def _no_writing(address: object, error: Exception) -> ConfigError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
     return ConfigError(
         f"finished fits can't be kept in `{address}`: {reason}",
-        "choose a place that you may write to, with `--checkpoint`",
+        "choose a place that you may write to",
     )
 
 
