@@ -37,6 +37,8 @@ from distributed import Future as Remote
 
 from skjob.engine.data import CallData, shared_data
 from skjob.engine.failed import failed_fit
+from skjob.engine.finished import FinishedFits
+from skjob.engine.identity import FitIdentity
 from skjob.engine.memory import WorkerMemory, needed
 from skjob.engine.order import Lengths, Work, priority, work_of
 from skjob.engine.stop import stop_tasks
@@ -93,6 +95,7 @@ class _Batch:
 
     calls: list[Any]
     results: list[Outcome | Known | None]
+    identities: list[FitIdentity | None]
     settled: Future[list[Outcome | Known]] = field(default_factory=Future)
 
     @property
@@ -148,7 +151,7 @@ class Call:
         root: Path | None,
         wait_for_workers: float,
         look_ahead: int,
-        fits: Any = None,
+        fits: FinishedFits | None = None,
     ) -> None:
         self._client = client
         self._nested = nested
@@ -177,7 +180,7 @@ class Call:
     def submit(self, func: Any, callback: Callable[[Any], None] | None) -> Future[list[Outcome | Known]]:
         """Send one batch. Never raises: what goes wrong is the outcome of this batch."""
         calls = calls_of(func)
-        batch = _Batch(calls, [None] * len(calls))
+        batch = _Batch(calls, [None] * len(calls), [None] * len(calls))
         if callback is not None:
             batch.settled.add_done_callback(callback)
         self._look_up(batch)
@@ -229,11 +232,13 @@ class Call:
 
     def _look_up(self, batch: _Batch) -> None:
         """Fits that were finished before need not be sent."""
-        if self._fits is not None:
-            for place, call in enumerate(batch.calls):
-                found = self._fits.find(call)
-                if found is not None:
-                    batch.results[place] = Known(found)
+        if self._fits is None:
+            return
+        for place, call in enumerate(batch.calls):
+            identity = batch.identities[place] = self._fits.identify(call)
+            found = None if identity is None else self._fits.find(identity, call)
+            if found is not None:
+                batch.results[place] = Known(found)
 
     def _expected(self, piece: _Piece) -> float | None:
         works = [work for call in piece.calls if (work := _work(call)) is not None]
@@ -362,17 +367,19 @@ class Call:
         for place, outcome in zip(piece.places, outcomes, strict=False):
             batch.results[place] = outcome
             if isinstance(outcome, Outcome) and outcome.ok:
-                self._learn(batch.calls[place], outcome)
+                self._learn(batch.calls[place], batch.identities[place], outcome)
         failed = any(isinstance(result, Outcome) and not result.ok for result in batch.results)
         if (failed or batch.complete) and not batch.settled.done():
             batch.settled.set_result([result for result in batch.results if result is not None])
 
-    def _learn(self, call: Any, outcome: Outcome) -> None:
+    def _learn(self, call: Any, identity: FitIdentity | None, outcome: Outcome) -> None:
+        """From a finished fit: how long it took, and what came of it, which is kept at once."""
         work = _work(call)
         if work is not None:
             self._lengths.learn(work, outcome.seconds)
-        if self._fits is not None:
-            self._fits.keep(call, lambda: pickle.loads(outcome.content), outcome.seconds)  # noqa: S301 - our workers'
+        if self._fits is not None and identity is not None:
+            result = pickle.loads(outcome.content)  # noqa: S301 - from our own workers, over mutual TLS
+            self._fits.keep(identity, result, outcome.seconds, outcome.versions)
 
     def _watch(self) -> None:
         """Called about every second while nothing is settled."""

@@ -16,22 +16,22 @@ from skjob.engine.work import Call, fit_arguments, inner_function
 def failed_fit(call: Call, error: Exception) -> Any:
     """The result of a fit that raised `error`; None where the call is none, or its errors are to be raised."""
     arguments = fit_arguments(call)
+    from sklearn.base import clone
+
     if arguments is None or not isinstance(arguments.get("error_score"), numbers.Number):
         return None
     function, _, _ = call
-    estimator = arguments["estimator"]
-    parameters = arguments.get("parameters")
-    inner = inner_function(function)
-    result = inner(**{**arguments, "estimator": _fails_with(error, estimator), "parameters": None})
-    if isinstance(result, dict) and "parameters" in result:
-        result["parameters"] = parameters
-    return result
+    estimator = clone(arguments["estimator"]).set_params(**clone(arguments.get("parameters") or {}, safe=False))
+    return inner_function(function)(**{**arguments, "estimator": _fails_with(error, estimator)})
 
 
 def _fails_with(error: Exception, original: Any) -> Any:
     from sklearn.base import BaseEstimator
 
     class FailedFit(BaseEstimator):  # type: ignore[misc]
+        def set_params(self, **_: Any) -> Any:
+            return self
+
         def fit(self, *_: Any, **__: Any) -> None:
             raise error
 

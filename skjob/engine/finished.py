@@ -1,22 +1,185 @@
 """Fits that were finished before: found instead of done again, and kept the moment they are done.
 
 Between a Parallel call and the store: which calls are fits of a kind that is kept, under which identity, and what is
-told of it. What can't be identified is done as if there were no store.
+told of it. What can't be identified is done as if there were no store. A fit whose estimator draws random numbers
+without a seed is kept, and found again only where that was asked for, and only by another run: two unseeded fits of one
+run are meant to differ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import secrets
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skjob.engine.checkpoint import FitStore
+from skjob.engine.identity import FitIdentity, Identifier, Unidentifiable
+from skjob.engine.versions import versions_here
+from skjob.engine.work import Call, fit_arguments
+
+WRITERS = 8
+"""Fits that are on their way to a store behind a network at a time."""
+
+WRITE_TIMEOUT = 60.0
+"""Seconds that the end of a Parallel call waits for the last of them."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Fits of a run so far: all of a kind that is kept, those found finished, and those kept now."""
+
+    fits: int = 0
+    found: int = 0
+    kept: int = 0
+    unseeded: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.found} of {self.fits} fits were finished before, and not done again"
+
 
 class FinishedFits:
-    """The fits of one run, in one store."""
+    """The fits of one run, in one store. Thread-safe.
 
-    def __init__(self, address: str) -> None:
-        self.address = address
+    Parameters
+    ----------
+    address : str
+        A folder, or any address that fsspec knows.
+    run : str, default=None
+        The id of the run, written into the entries; None makes one.
+    resume : bool, default=False
+        Whether unseeded fits of other runs are found too.
+    tell : callable, default=None
+        Takes a line about what was found or went wrong, each once.
+    counted : callable, default=None
+        Takes the tally at the end of each Parallel call.
 
-    def begin_call(self, root: Path | None, data_key: Callable[[Any], str]) -> Any:
-        """The fits of one Parallel call."""
-        raise NotImplementedError
+    Raises
+    ------
+    ConfigError
+        There is no such kind of address, or no writing to it.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        run: str | None = None,
+        *,
+        resume: bool = False,
+        tell: Callable[[str], None] = lambda _: None,
+        counted: Callable[[Tally], None] = lambda _: None,
+    ) -> None:
+        self.store = FitStore(address, run or secrets.token_hex(8))
+        self.run = self.store.run
+        self.resume = resume
+        self._tell = tell
+        self._counted = counted
+        self._lock = threading.Lock()
+        self._told: set[str] = set()
+        self._counts: Counter[str] = Counter()
+        self._writers = ThreadPoolExecutor(WRITERS, "skjob-keep") if self.store.remote else None
+
+    @property
+    def tally(self) -> Tally:
+        """What has been found and kept so far."""
+        with self._lock:
+            return Tally(**self._counts)
+
+    def begin_call(self, root: Path | None, data_key: Callable[[Any], str]) -> CallFits:
+        """The fits of one Parallel call. `data_key` gives the content key of a large array."""
+        return CallFits(self, root, data_key)
+
+    def count(self, *what: str) -> None:
+        """One more of each."""
+        with self._lock:
+            self._counts.update(what)
+
+    def say(self, line: str) -> None:
+        """Tell it, unless it was told before."""
+        with self._lock:
+            new = line not in self._told
+            self._told.add(line)
+        if new:
+            self._tell(line)
+
+    def report(self) -> None:
+        """Told at the end of a Parallel call that had fits."""
+        for problem in self.store.problems:
+            self.say(problem)
+        tally = self.tally
+        if tally.found:
+            self.say(str(tally))
+        if tally.unseeded:
+            self.say(
+                f"{tally.unseeded} fits were finished by an earlier run and done again, because their estimator draws "
+                "random numbers and has no `random_state`; `--resume` takes them as they are"
+            )
+        self._counted(tally)
+
+
+class CallFits:
+    """The fits of one Parallel call, in which the objects that they share do not change."""
+
+    def __init__(self, fits: FinishedFits, root: Path | None, data_key: Callable[[Any], str]) -> None:
+        self._fits = fits
+        self._identifier = Identifier(root, data_key, {})
+        self._writing: list[Any] = []
+        self._any = False
+
+    def identify(self, call: Call) -> FitIdentity | None:
+        """What a call is known by; None where it is no fit, or none that can be told from others."""
+        try:
+            identity = self._identifier.identify(call)
+        except Exception as error:  # the user's own objects are asked
+            reason = error if isinstance(error, Unidentifiable) else f"{type(error).__name__}: {error}"
+            self._fits.say(f"fits are not kept for another run: {reason}")
+            return None
+        if identity is not None:
+            self._any = True
+            self._fits.count("fits")
+        return identity
+
+    def find(self, identity: FitIdentity, call: Call) -> Any:
+        """The result of this fit, finished before; None where there is none."""
+        found = self._fits.store.find(identity)
+        if found is None:
+            return None
+        if not identity.seeded and (found.run == self._fits.run or not self._fits.resume):
+            if found.run != self._fits.run:
+                self._fits.count("unseeded")
+            return None
+        self._fits.count("found")
+        arguments = fit_arguments(call) or {}
+        if isinstance(found.result, dict) and arguments.get("return_parameters"):
+            return {**found.result, "parameters": arguments["parameters"]}
+        return found.result
+
+    def keep(self, identity: FitIdentity, result: Any, seconds: float, versions: Mapping[str, str]) -> None:
+        """Keep the result of a fit. `versions` are those that it was done with, on its worker."""
+        here = versions_here()
+        other = [f"{name} {versions[name]} instead of {here[name]}" for name in here if versions[name] != here[name]]
+        if other:
+            self._fits.say(f"fits are not kept for another run: workers have {', '.join(other)}")
+        elif self._fits._writers is None:
+            self._keep(identity, result, seconds, versions)
+        else:
+            self._writing = [write for write in self._writing if not write.done()]
+            self._writing.append(self._fits._writers.submit(self._keep, identity, result, seconds, versions))
+
+    def _keep(self, identity: FitIdentity, result: Any, seconds: float, versions: Mapping[str, str]) -> None:
+        if self._fits.store.keep(identity, result, seconds, versions):
+            self._fits.count("kept")
+
+    def end(self) -> None:
+        """The Parallel call is over: what is being written is waited for, and what happened is told."""
+        late = wait(self._writing, WRITE_TIMEOUT).not_done
+        self._writing = []
+        if late:
+            self._fits.say(f"{len(late)} finished fits could not be kept within {WRITE_TIMEOUT:.0f} s")
+        if self._any:
+            self._fits.report()
+            self._any = False

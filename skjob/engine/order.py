@@ -60,7 +60,7 @@ class Lengths:
         if len(self._of_candidate) >= MOST_CANDIDATES:
             self._of_candidate.clear()
         # By the amount: a candidate's fits differ in their samples, in a learning curve and in a halving search.
-        self._of_candidate[work.candidate] = seconds / work.amount
+        self._of_candidate[work.candidate] = seconds / (work.amount or 1.0)
         self._seconds += seconds
         self._amount += work.amount
 

@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import joblib
@@ -22,6 +22,7 @@ from skjob.engine.output import captured
 from skjob.engine.shared import Pickled, Shared, protected
 from skjob.engine.stop import interruptible
 from skjob.engine.threads import limit_inner_threads
+from skjob.engine.versions import versions_here
 from skjob.engine.warned import Warned, noted_warnings
 from skjob.engine.work import Call
 
@@ -31,7 +32,7 @@ class Outcome:
     """What became of one call: the pickled result, or the pickled exception and its traceback as text.
 
     `seconds` is the time on the worker alone, without waiting and travelling. `stdout`, `stderr` and `warnings` are
-    what the call has written and warned of.
+    what the call has written and warned of, `versions` what it ran with.
     """
 
     ok: bool
@@ -41,6 +42,7 @@ class Outcome:
     stdout: str = ""
     stderr: str = ""
     warnings: tuple[Warned, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 class TaskUnpickler(pickle.Unpickler):
@@ -92,7 +94,7 @@ def _run(call: Call) -> Outcome:
             outcome = Outcome(True, cloudpickle.dumps(result, protocol=5), seconds)
         except BaseException as error:
             outcome = _failed(error, started)
-    return replace(outcome, stdout=stdout.text, stderr=stderr.text, warnings=tuple(warned))
+    return replace(outcome, stdout=stdout.text, stderr=stderr.text, warnings=tuple(warned), versions=versions_here())
 
 
 def _failed(error: BaseException, started: float) -> Outcome:

@@ -7,6 +7,8 @@ when something was killed are not repeated, and the search carries on within 30 
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -146,7 +148,7 @@ def client(cluster: LocalCluster) -> Iterator[Client]:
         yield client
 
 
-def _search(fits: Fits, numbers: int = 8, **arguments: Any) -> GridSearchCV:
+def search_of(fits: Fits, numbers: int = 8, **arguments: Any) -> GridSearchCV:
     error_score = arguments.pop("error_score", "raise")
     sleeper = Sleeper(folder=str(fits.folder), **arguments)
     return GridSearchCV(sleeper, {"number": list(range(numbers))}, cv=2, refit=False, error_score=error_score)
@@ -222,7 +224,7 @@ def test_workers_killed_in_mid_fit(client: Client, fits: Fits, fault_row: Row, v
     pids = list(client.run(os.getpid).values())
     kill = Kill(fits, lambda: pids[:1] if victims == "one worker" else pids)
     with _meanwhile(kill):
-        search = _fit(client, _search(fits))
+        search = _fit(client, search_of(fits))
     _complete(search)
     repeated = {fit for fit, times in fits.begun().items() if times > 1}
     assert repeated <= set(kill.running)
@@ -235,7 +237,7 @@ def test_workers_killed_in_mid_fit(client: Client, fits: Fits, fault_row: Row, v
 @pytest.mark.parametrize("deed", ["exit", "crash", "gobble"])
 def test_a_fit_that_ends_every_worker_is_a_failed_fit(client: Client, fits: Fits, fault_row: Row, deed: str) -> None:
     """Its neighbours, which were on the same workers when these died, are not."""
-    search = _search(fits, deed=deed, culprit=2, error_score=numpy.nan)
+    search = search_of(fits, deed=deed, culprit=2, error_score=numpy.nan)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         _fit(client, search)
@@ -254,13 +256,13 @@ def test_a_fit_that_ends_every_worker_is_a_failed_fit(client: Client, fits: Fits
 
 def test_with_error_score_raise_it_is_an_error_that_names_the_fit(client: Client, fits: Fits, fault_row: Row) -> None:
     with pytest.raises(WorkersLost, match=r"the fit of `Sleeper` with number=1 on fold [12] of 2 ended 2 workers"):
-        _fit(client, _search(fits, numbers=3, deed="exit", culprit=1))
+        _fit(client, search_of(fits, numbers=3, deed="exit", culprit=1))
     fault_row("every worker of a fit", "error_score='raise'", "WorkersLost, which names the fit", 0, 0, None)
 
 
 def test_what_runs_is_ended_with_the_call(client: Client, fits: Fits, fault_row: Row) -> None:
     """A fit in Python ends at once, one that is deep in compiled code goes with its worker's process."""
-    search = _search(fits, seconds=60.0, deed="exit")
+    search = search_of(fits, seconds=60.0, deed="exit")
     pids = set(client.run(os.getpid).values())
 
     def interrupt() -> None:
@@ -284,3 +286,26 @@ def _alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_the_client_killed(fits: Fits, tmp_path: Path, fault_row: Row) -> None:
+    """The second run does what is missing, and what was running; it says how many it found."""
+    command = [sys.executable, "-m", "tests.integration.interrupted_search", str(tmp_path)]
+    root = Path(__file__).parents[2]
+    first = subprocess.Popen(command, cwd=root)
+    _soon(lambda: len(fits.ended()) >= 8)
+    running = {note.fit for note in fits.running()}
+    first.kill()
+    first.wait(30)
+    time.sleep(1)  # what its workers were doing ends with their connection
+    kept = len(list((tmp_path / "store").glob("*/*.json")))
+    assert kept >= 7
+    before = fits.ended()
+    second = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=100)
+    assert second.returncode == 0, second.stderr
+    assert second.stdout.splitlines()[-1] == str([float(number) for number in range(12)])
+    assert f"{kept} of 24 fits were finished before, and not done again" in second.stdout
+    repeated = {fit for fit, times in fits.ended().items() if times > 1}
+    assert len(fits.ended()) == 24
+    assert len(repeated) <= sum(before.values()) - kept + len(running)
+    fault_row("the client", "SIGKILL at a third", f"second run: {kept} fits found", 0, len(repeated), None)

@@ -1,0 +1,205 @@
+"""The scaling loop on a real cluster of this machine: who is asked for, who goes, and that no task is lost by it."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+from distributed import Client, Future, wait
+
+from skjob.cluster.base import WorkerCounts
+from skjob.cluster.local import LocalCluster
+from skjob.config import WorkerRange
+from skjob.plan import WorkerSize
+from skjob.scaling.loop import ScalingLoop
+from skjob.scaling.policy import SHORTEST_KEPT
+from skjob.scaling.scheduler import look, release
+
+pytestmark = pytest.mark.timeout(120)
+
+DEADLINE = 45.0
+"""Seconds in which anything that will happen at all has happened, on a machine with other things to do."""
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
+    """One worker of one thread."""
+    cluster = LocalCluster("scaling", tmp_path, 1, WorkerSize(cpu=0.5, memory=2**30, threads=1))
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.close()
+
+
+@pytest.fixture
+def client(cluster: LocalCluster) -> Iterator[Client]:
+    with Client(cluster.address, security=cluster.tls.security(), set_as_default=False) as client:
+        client.wait_for_workers(1, timeout=DEADLINE)
+        yield client
+
+
+@contextmanager
+def _scaled(cluster: LocalCluster, client: Client, limits: WorkerRange) -> Iterator[list[WorkerCounts]]:
+    seen: list[WorkerCounts] = []
+    lost: list[Exception] = []
+    loop = ScalingLoop(
+        cluster,
+        client,
+        limits,
+        1,
+        patience=DEADLINE,
+        observe=seen.append,
+        progress=lambda _: None,
+        complain=lambda _: None,
+        lost=lost.append,
+        usual_start=2.0,
+    )
+    loop.start()
+    try:
+        yield seen
+    finally:
+        loop.stop()
+    assert lost == []
+
+
+def _until(what: Callable[[], Any], why: str) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not what():
+        assert time.monotonic() < deadline, why
+        time.sleep(0.1)
+
+
+def _names(client: Client) -> list[str]:
+    return sorted(client.run_on_scheduler(look).processing)
+
+
+def _add(cluster: LocalCluster, client: Client, total: int) -> None:
+    cluster.add_workers(total)
+    client.wait_for_workers(total, timeout=DEADLINE)
+
+
+def _sleep(seconds: float, number: int = 0) -> int:
+    time.sleep(seconds)
+    return number
+
+
+def test_workers_come_for_work_and_go_when_it_is_done(cluster: LocalCluster, client: Client) -> None:
+    with _scaled(cluster, client, WorkerRange(1, 3)) as seen:
+        futures = client.map(_sleep, [0.5] * 40, range(40), pure=False)
+        assert client.gather(futures) == list(range(40))
+        del futures
+        assert max(counts.connected for counts in seen) == 3
+        _until(lambda: (seen[-1].asked, seen[-1].connected) == (1, 1), f"not back at one worker: {seen[-1]}")
+    assert all(1 <= counts.asked <= 3 for counts in seen)
+
+
+def test_the_last_goes_with_shared_data_and_another_comes_when_there_is_work(
+    cluster: LocalCluster, client: Client
+) -> None:
+    data: Future = client.scatter({"skjob-data-x": numpy.zeros(200_000)})["skjob-data-x"]
+    with _scaled(cluster, client, WorkerRange(0, 2)) as seen:
+        _until(lambda: seen and (seen[-1].asked, seen[-1].connected) == (0, 0), "the last worker does not go")
+        _until(lambda: data.status != "finished", "the client thinks that the data is still there")
+        assert client.submit(_sleep, 0.1, 7).result(DEADLINE) == 7
+        assert 1 <= max(counts.asked for counts in seen) <= 2
+
+
+def test_the_last_stays_where_somebody_wants_its_results(cluster: LocalCluster, client: Client) -> None:
+    _add(cluster, client, 2)
+    first, second = _names(client)
+    results = [client.submit(_sleep, 0, number, workers=[name], pure=False) for number, name in enumerate((0, 1))]
+    wait(results, DEADLINE)
+    gone = client.run_on_scheduler(release, [first, second])
+    assert len(gone) == 1
+    cluster.remove_workers(gone)
+    assert client.gather(results) == [0, 1]
+    assert client.run_on_scheduler(release, _names(client)) == []
+    del results
+
+
+def test_who_has_got_a_task_meanwhile_stays(cluster: LocalCluster, client: Client) -> None:
+    _add(cluster, client, 2)
+    first, second = _names(client)
+    task = client.submit(_sleep, 2, 5, workers=[int(first)], pure=False)
+    _until(lambda: client.run_on_scheduler(look).processing[first], "the task did not begin")
+    assert client.run_on_scheduler(release, [first, second]) == [second]
+    cluster.remove_workers([second])
+    assert task.result(DEADLINE) == 5
+    assert _names(client) == [first]
+
+
+def test_no_task_is_lost_or_done_twice_when_it_comes_as_workers_go(
+    cluster: LocalCluster, client: Client, tmp_path: Path
+) -> None:
+    """Tasks come all the time, one by one, while workers are let go: each is done, and leaves one mark."""
+    _add(cluster, client, 3)
+    marks = tmp_path / "marks"
+    marks.mkdir()
+
+    def mark(folder: str, number: int) -> int:
+        with (Path(folder) / str(number)).open("a") as file:
+            file.write("x")
+        time.sleep(0.02)
+        return number
+
+    futures: list[Future] = []
+    over = threading.Event()
+
+    def keep_coming() -> None:
+        while not over.wait(0.03):
+            futures.append(client.submit(mark, str(marks), len(futures), pure=False))
+
+    thread = threading.Thread(target=keep_coming)
+    thread.start()
+    try:
+        deadline = time.monotonic() + DEADLINE
+        while len(_names(client)) > 1 and time.monotonic() < deadline:
+            gone = client.run_on_scheduler(release, _names(client)[1:])
+            if gone:
+                cluster.remove_workers(gone)
+    finally:
+        over.set()
+        thread.join()
+    assert len(_names(client)) == 1
+    assert client.gather(futures) == list(range(len(futures)))
+    assert {file.read_text() for file in marks.iterdir()} == {"x"}
+    assert len(list(marks.iterdir())) == len(futures) > 0
+
+
+def test_a_released_worker_does_not_come_back(cluster: LocalCluster, client: Client) -> None:
+    with _scaled(cluster, client, WorkerRange(0, 1)) as seen:
+        _until(lambda: seen and (seen[-1].asked, seen[-1].running, seen[-1].connected) == (0, 0, 0), "it stays")
+        time.sleep(SHORTEST_KEPT)
+        assert (seen[-1].asked, seen[-1].running, seen[-1].connected) == (0, 0, 0)
+    assert cluster.running() == 0
+
+
+def test_what_the_scheduler_is_asked(cluster: LocalCluster, client: Client) -> None:
+    """How long tasks take, which run and for how long, and which wait; scattered data is no task."""
+    client.scatter(numpy.zeros(10))
+    client.gather(client.map(_sleep, [0.3] * 3, pure=False))
+    held = client.map(_sleep, [30.0] * 3, pure=False)
+    try:
+        _until(lambda: max(client.run_on_scheduler(look).running.get("_sleep", [0])) > 0.5, "nobody tells what runs")
+        sight = client.run_on_scheduler(look)
+        (count, seconds) = sight.done["_sleep"]
+        assert set(sight.done) == {"_sleep"}
+        assert (count, len(sight.running["_sleep"]), sight.waiting) == (3, 1, {"_sleep": 2})
+        assert seconds >= 0.9
+        assert sum(sight.processing.values()) + sum(sight.waiting.values()) >= 3
+    finally:
+        client.cancel(held, force=True)
+
+
+def test_a_worker_that_has_not_come_is_taken_back(cluster: LocalCluster, client: Client) -> None:
+    names = _names(client)
+    cluster.add_workers(3)
+    cluster.withdraw(5, names)
+    assert cluster.asked() == 1
+    assert _names(client) == names
+    assert client.submit(_sleep, 0, 3).result(DEADLINE) == 3
