@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from skjob import config
 from skjob.cluster.base import Cluster, WorkerCounts
+from skjob.cluster.claim import claim_of, take
 from skjob.cluster.names import RunNames, new_run_id
 from skjob.config import Layer, Place, Settings
 from skjob.environment.versions import check_versions
@@ -150,15 +151,20 @@ def _run(
     stack.callback(_Closing(cluster, recorder, signals, "leave the cluster" if keep else "remove the cluster"))
     recorder.record.cluster = _described(cluster.name, plan, ground)
     with _within(deadline, plan.max_time):
+        asked = time.monotonic()
         with recorder.step("start the scheduler"):
             cluster.start()
         with recorder.step("connect"):
             client = stack.enter_context(connect(cluster))
+            take(client, claim_of(job.path.name), cluster.name)
         with recorder.step("wait for the first worker"):
             recorder.workers(first_worker(cluster, client, plan.start_timeout, recorder.note))
+        took = time.monotonic() - asked
 
     watch = _Watch(cluster.name)
-    stack.enter_context(_watched(cluster, client, plan, recorder.workers, recorder.progress, recorder.note, watch))
+    stack.enter_context(
+        _watched(cluster, client, plan, took, recorder.workers, recorder.progress, recorder.note, watch)
+    )
     program.begin(
         Assignment(
             path=str(job.path),
@@ -261,13 +267,16 @@ def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: 
         else:
             cluster = _kept_cluster(name, ground, plan, private, note)
         stack.callback(cluster.close)
+        asked = time.monotonic()
         cluster.start()
         client = stack.enter_context(connect(cluster, default=True))
+        take(client, claim_of(job.path.name), cluster.name)
         first_worker(cluster, client, plan.start_timeout, note)
+        took = time.monotonic() - asked
         client.register_plugin(LocalModules(pack(job.root).content))
         if name is None:
             watch = _Watch(cluster.name, told=note)
-            stack.enter_context(_watched(cluster, client, plan, lambda _: None, lambda _: None, note, watch))
+            stack.enter_context(_watched(cluster, client, plan, took, lambda _: None, lambda _: None, note, watch))
         backend = SkjobBackend(client, None if name else plan.width, job.root, plan.start_timeout)
         stack.enter_context(joblib.parallel_config(backend=backend, n_jobs=-1))
         yield client
@@ -450,6 +459,7 @@ def _watched(
     cluster: Cluster,
     client: Any,
     plan: Plan,
+    usual_start: float,
     observe: Callable[[WorkerCounts], None],
     progress: Callable[[Progress], None],
     complain: Callable[[str], None],
@@ -465,6 +475,7 @@ def _watched(
         progress=progress,
         complain=complain,
         lost=watch.lose,
+        usual_start=usual_start,
     )
     watch.unseen_for = loop.unseen_for
     loop.start()

@@ -46,6 +46,7 @@ class LocalCluster:
         self._asked = workers
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._readers: list[threading.Thread] = []
         self._log: deque[str] = deque(maxlen=LINES_KEPT)
         self._orders = count()
         self._one_order = threading.Lock()
@@ -61,8 +62,9 @@ class LocalCluster:
             text=True,
             start_new_session=True,
         )
-        threading.Thread(target=self._read_answers, daemon=True).start()
-        threading.Thread(target=self._read_log, daemon=True).start()
+        self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read_answers, self._read_log)]
+        for reader in self._readers:
+            reader.start()
         order = {
             "folder": str(self._folder),
             "workers": self._asked,
@@ -116,6 +118,8 @@ class LocalCluster:
             time.sleep(0.05)
         _kill_session(process)
         process.wait(CLOSE_TIMEOUT)
+        for reader in self._readers:  # each closes what it reads, at its end
+            reader.join(CLOSE_TIMEOUT)
 
     def _ask(self, order: dict[str, Any], timeout: float) -> dict[str, Any]:
         """Send an order and wait for the answer to it; one that came too late for its own order is passed over."""
@@ -147,15 +151,17 @@ class LocalCluster:
     def _read_answers(self) -> None:
         assert self._process is not None  # noqa: S101
         assert self._process.stdout is not None  # noqa: S101
-        for line in self._process.stdout:
-            self._answers.put(json.loads(line))
+        with self._process.stdout as answers:
+            for line in answers:
+                self._answers.put(json.loads(line))
         self._answers.put(None)
 
     def _read_log(self) -> None:
         assert self._process is not None  # noqa: S101
         assert self._process.stderr is not None  # noqa: S101
-        for line in self._process.stderr:
-            self._log.append(line.rstrip())
+        with self._process.stderr as log:
+            for line in log:
+                self._log.append(line.rstrip())
 
 
 def _kill_session(process: subprocess.Popen[str]) -> None:

@@ -43,9 +43,6 @@ LOOK_TIMEOUT = 20.0
 RELEASE_TIMEOUT = 30.0
 """Seconds that the scheduler gets to answer, and workers to hand over their data."""
 
-USUAL_START = 10.0
-"""Seconds that a worker is thought to take to come, as long as none has."""
-
 TELL_EVERY = 10.0
 """Seconds between two lines about the progress."""
 
@@ -78,7 +75,7 @@ class ScalingLoop:
         progress: Callable[[Progress], None],
         complain: Callable[[str], None],
         lost: Callable[[Exception], None],
-        usual_start: float = USUAL_START,
+        usual_start: float,
     ) -> None:
         self._cluster = cluster
         self._client = client

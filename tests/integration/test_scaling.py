@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy
 import pytest
-from distributed import Client, Future, wait
+from distributed import Client, Future
 
 from skjob.cluster.base import WorkerCounts
 from skjob.cluster.local import LocalCluster
@@ -28,7 +28,7 @@ DEADLINE = 45.0
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
     """One worker of one thread."""
-    cluster = LocalCluster("scaling", tmp_path, 1, WorkerSize(cpu=0.5, memory=2**30, threads=1))
+    cluster = LocalCluster("scaling", tmp_path, 1, WorkerSize(cpu=0.5, memory=2**30, threads=1), retries=3)
     try:
         cluster.start()
         yield cluster
@@ -83,14 +83,14 @@ def _add(cluster: LocalCluster, client: Client, total: int) -> None:
     client.wait_for_workers(total, timeout=DEADLINE)
 
 
-def _sleep(seconds: float, number: int = 0) -> int:
+def nap(seconds: float, number: int = 0) -> int:
     time.sleep(seconds)
     return number
 
 
 def test_workers_come_for_work_and_go_when_it_is_done(cluster: LocalCluster, client: Client) -> None:
     with _scaled(cluster, client, WorkerRange(1, 3)) as seen:
-        futures = client.map(_sleep, [0.5] * 40, range(40), pure=False)
+        futures = client.map(nap, [0.5] * 40, range(40), pure=False)
         assert client.gather(futures) == list(range(40))
         del futures
         assert max(counts.connected for counts in seen) == 3
@@ -105,27 +105,27 @@ def test_the_last_goes_with_shared_data_and_another_comes_when_there_is_work(
     with _scaled(cluster, client, WorkerRange(0, 2)) as seen:
         _until(lambda: seen and (seen[-1].asked, seen[-1].connected) == (0, 0), "the last worker does not go")
         _until(lambda: data.status != "finished", "the client thinks that the data is still there")
-        assert client.submit(_sleep, 0.1, 7).result(DEADLINE) == 7
+        assert client.submit(nap, 0.1, 7).result(DEADLINE) == 7
         assert 1 <= max(counts.asked for counts in seen) <= 2
 
 
 def test_the_last_stays_where_somebody_wants_its_results(cluster: LocalCluster, client: Client) -> None:
     _add(cluster, client, 2)
     first, second = _names(client)
-    results = [client.submit(_sleep, 0, number, workers=[name], pure=False) for number, name in enumerate((0, 1))]
-    wait(results, DEADLINE)
+    results = [client.submit(nap, 0, number, workers=[name], pure=False) for number, name in enumerate((0, 1))]
+    _until(lambda: all(result.done() for result in results), "the tasks are not done")
     gone = client.run_on_scheduler(release, [first, second])
     assert len(gone) == 1
     cluster.remove_workers(gone)
     assert client.gather(results) == [0, 1]
     assert client.run_on_scheduler(release, _names(client)) == []
-    del results
+    results.clear()
 
 
 def test_who_has_got_a_task_meanwhile_stays(cluster: LocalCluster, client: Client) -> None:
     _add(cluster, client, 2)
     first, second = _names(client)
-    task = client.submit(_sleep, 2, 5, workers=[int(first)], pure=False)
+    task = client.submit(nap, 2, 5, workers=[int(first)], pure=False)
     _until(lambda: client.run_on_scheduler(look).processing[first], "the task did not begin")
     assert client.run_on_scheduler(release, [first, second]) == [second]
     cluster.remove_workers([second])
@@ -182,14 +182,14 @@ def test_a_released_worker_does_not_come_back(cluster: LocalCluster, client: Cli
 def test_what_the_scheduler_is_asked(cluster: LocalCluster, client: Client) -> None:
     """How long tasks take, which run and for how long, and which wait; scattered data is no task."""
     client.scatter(numpy.zeros(10))
-    client.gather(client.map(_sleep, [0.3] * 3, pure=False))
-    held = client.map(_sleep, [30.0] * 3, pure=False)
+    client.gather(client.map(nap, [0.3] * 3, pure=False))
+    held = client.map(nap, [30.0] * 3, pure=False)
     try:
-        _until(lambda: max(client.run_on_scheduler(look).running.get("_sleep", [0])) > 0.5, "nobody tells what runs")
+        _until(lambda: max(client.run_on_scheduler(look).running.get("nap", [0])) > 0.5, "nobody tells what runs")
         sight = client.run_on_scheduler(look)
-        (count, seconds) = sight.done["_sleep"]
-        assert set(sight.done) == {"_sleep"}
-        assert (count, len(sight.running["_sleep"]), sight.waiting) == (3, 1, {"_sleep": 2})
+        (count, seconds) = sight.done["nap"]
+        assert set(sight.done) == {"nap"}
+        assert (count, len(sight.running["nap"]), sight.waiting) == (3, 1, {"nap": 2})
         assert seconds >= 0.9
         assert sum(sight.processing.values()) + sum(sight.waiting.values()) >= 3
     finally:
@@ -202,4 +202,4 @@ def test_a_worker_that_has_not_come_is_taken_back(cluster: LocalCluster, client:
     cluster.withdraw(5, names)
     assert cluster.asked() == 1
     assert _names(client) == names
-    assert client.submit(_sleep, 0, 3).result(DEADLINE) == 3
+    assert client.submit(nap, 0, 3).result(DEADLINE) == 3
