@@ -17,6 +17,7 @@ import copyreg
 import enum
 import functools
 import hashlib
+import importlib
 import random
 import struct
 import sys
@@ -445,6 +446,8 @@ class Contents:
                 return
         if holder is not None and self._origins.library(holder.__name__) is None:
             self._write_current(walk, holder, value)
+        if value is importlib.import_module or value is importlib:
+            raise Unidentifiable("a use of `importlib`")
         self._note_randomness(walk, value, bare and not attributes)
         library = holder and self._origins.library(holder.__name__)
         if library and holder is not None:

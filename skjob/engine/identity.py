@@ -52,7 +52,9 @@ class FitIdentity:
 
 
 class Identifier:
-    """Identifies the fits of one Parallel call, in which what they share does not change.
+    """Identifies the fits of one Parallel call, in which what they share does not change. Not for two threads at once.
+
+    A fit is identified before it is run: a fitted estimator is another object.
 
     Parameters
     ----------

@@ -172,10 +172,10 @@ def _any_inside(
 
 def _parameters(value: Any) -> Parameters:
     """An estimator's parameters; any other object's attributes."""
-    names = getattr(type(value), "_get_param_names", None)
-    if names is None:
+    kind: Any = type(value)
+    if not hasattr(kind, "_get_param_names"):
         return getattr(value, "__dict__", {})
-    return {name: getattr(value, name, None) for name in _names(type(value))}
+    return {name: getattr(value, name, None) for name in _names(kind)}
 
 
 @functools.lru_cache(maxsize=1024)

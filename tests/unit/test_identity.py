@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import importlib
 import inspect
 import itertools
 import json
@@ -338,8 +339,9 @@ class Holder:
         (threading.Lock(), "`_thread.lock` in `held` of"),
         ((each for each in ()), "`generator` in `held` of"),
         (lambda: eval("1"), "a use of `eval` in"),  # noqa: S307
+        (lambda: importlib.import_module("json"), "a use of `importlib` in"),
     ],
-    ids=["lock", "generator", "eval"],
+    ids=["lock", "generator", "eval", "importlib"],
 )
 def test_what_has_no_content_to_tell_is_named(thing: Any, named: str) -> None:
     with pytest.raises(Unidentifiable, match=named):
