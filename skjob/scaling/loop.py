@@ -93,8 +93,8 @@ class ScalingLoop:
         self._lengths = Lengths()
         self._peak: Peak | None = None
         self._idle_at = 0
-        self._running = _Seldom(cluster.running)
-        self._problems = _Seldom(self._look_for_problems)
+        self._running = Seldom(cluster.running)
+        self._problems = Seldom(self._look_for_problems)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="skjob-scaling", daemon=True)
 
@@ -133,11 +133,11 @@ class ScalingLoop:
             self._idle_at = done
         now, asked, connected = time.monotonic(), self._cluster.asked(), len(sight.processing)
         coming = self._arrivals.see(now, asked, sight.processing)
-        moved = (asked, connected)
         fresh = bool(coming) and min(coming) <= self._arrivals.seconds
-        self._observe(WorkerCounts(asked, self._running(now, moved, often=fresh), connected))
+        self._observe(WorkerCounts(asked, self._running(now, (asked, connected), often=fresh), connected))
         if coming:
-            self._problems(now, moved, often=not connected, alone=not connected)
+            alone = not connected
+            self._problems(now, alone, often=alone, alone=alone)
         if self._limits.adaptive:
             supply = Supply(asked, coming, self._arrivals.seconds)
             demand = self._demand(now, sight, supply, done - self._idle_at)
@@ -189,7 +189,7 @@ class ScalingLoop:
             self._cluster.withdraw(decision.withdraw, list(sight.processing))
 
 
-class _Seldom:
+class Seldom:
     """A look at the cluster that is taken often only while there is something to see."""
 
     def __init__(self, look_at: Callable[..., Any]) -> None:

@@ -10,8 +10,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-OURS = "skjob-"
-"""Begins the keys of shared data, which the engine sends again where it is lost."""
+OURS = ("skjob-", "Shared-")
+"""How the keys of shared data begin (`skjob.engine.shared.Shared`), which the engine sends again where it is lost."""
 
 
 @dataclass(frozen=True)

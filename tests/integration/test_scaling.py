@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy
 import pytest
 from distributed import Client, Future
@@ -14,6 +15,7 @@ from distributed import Client, Future
 from skjob.cluster.base import WorkerCounts
 from skjob.cluster.local import LocalCluster
 from skjob.config import WorkerRange
+from skjob.engine.backend import SkjobBackend
 from skjob.plan import WorkerSize
 from skjob.scaling.loop import ScalingLoop
 from skjob.scaling.policy import SHORTEST_KEPT
@@ -101,12 +103,23 @@ def test_workers_come_for_work_and_go_when_it_is_done(cluster: LocalCluster, cli
 def test_the_last_goes_with_shared_data_and_another_comes_when_there_is_work(
     cluster: LocalCluster, client: Client
 ) -> None:
-    data: Future = client.scatter({"skjob-data-x": numpy.zeros(200_000)})["skjob-data-x"]
+    data = numpy.arange(200_000.0)
+    backend = SkjobBackend(client, width=2, wait_for_workers=DEADLINE)
+
+    def totals() -> list[float]:
+        with joblib.parallel_config(backend=backend, n_jobs=-1):
+            return joblib.Parallel()(joblib.delayed(numpy.sum)(data) for _ in range(4))
+
     with _scaled(cluster, client, WorkerRange(0, 2)) as seen:
+        assert totals() == [data.sum()] * 4
+        assert client.run_on_scheduler(_scattered), "no data is shared, so there is nothing to lose"
         _until(lambda: seen and (seen[-1].asked, seen[-1].connected) == (0, 0), "the last worker does not go")
-        _until(lambda: data.status != "finished", "the client thinks that the data is still there")
-        assert client.submit(nap, 0.1, 7).result(DEADLINE) == 7
-        assert 1 <= max(counts.asked for counts in seen) <= 2
+        assert totals() == [data.sum()] * 4
+        assert 1 <= seen[-1].asked <= 2
+
+
+def _scattered(dask_scheduler: Any = None) -> list[str]:
+    return [task.key for task in dask_scheduler.tasks.values() if task.run_spec is None and task.who_has]
 
 
 def test_the_last_stays_where_somebody_wants_its_results(cluster: LocalCluster, client: Client) -> None:
