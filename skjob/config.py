@@ -68,6 +68,8 @@ class Settings:
     max_time: float | None = None
     grace: float = 300.0
     keep_time: float = 4 * 3600.0
+    checkpoint: str | None = None
+    retries: int = 1
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,13 @@ def parse_name(text: str) -> str:
     return text.strip()
 
 
+def parse_retries(text: str) -> int:
+    """How often a fit is tried again whose worker died: 0 to 10."""
+    if not re.fullmatch(r"\d{1,2}", text.strip()) or int(text) > 10:
+        raise ValueError("must be a number from 0 to 10")
+    return int(text)
+
+
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "on": parse_place,
     "context": parse_name,
@@ -171,6 +180,8 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "max_time": parse_seconds,
     "grace": parse_grace,
     "keep_time": parse_seconds,
+    "checkpoint": parse_name,
+    "retries": parse_retries,
 }
 assert set(_PARSERS) == {field.name for field in fields(Settings)}  # noqa: S101 - a setting without a parser
 

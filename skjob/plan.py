@@ -10,6 +10,7 @@ from skjob.config import Place, Settings, WorkerRange
 DEFAULT_WORKERS = WorkerRange(1, 4)
 DEFAULT_CPU = 0.5
 DEFAULT_MEMORY = 2 * 2**30
+NO_CHECKPOINT = "none"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,11 @@ class Machine:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do. `why` tells the user where it runs and for what reason, in one line."""
+    """What a run will do. `why` tells the user where it runs and for what reason, in one line.
+
+    `checkpoint` is the address of the store of finished fits, None where none are kept; `retries` is how often a fit is
+    tried again whose worker died.
+    """
 
     place: Place
     why: str
@@ -61,6 +66,8 @@ class Plan:
     max_time: float | None
     grace: float
     keep_time: float
+    checkpoint: str | None
+    retries: int
 
     @property
     def width(self) -> int:
@@ -96,6 +103,8 @@ def make_plan(settings: Settings, place: Place, reason: str, machine: Machine, p
         max_time=settings.max_time,
         grace=settings.grace,
         keep_time=settings.keep_time,
+        checkpoint=None if settings.checkpoint == NO_CHECKPOINT else settings.checkpoint,
+        retries=settings.retries,
     )
 
 

@@ -24,13 +24,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
 from skjob.errors import ConfigError, SkjobError, StartError
+from skjob.mailbox import Writer
 
-FAILURE_FILE = "failure.json"
 CONNECT_TIMEOUT = 30
 INTERRUPT_GRACE = 10.0
 """Seconds a program has to end after a signal before it is killed."""
@@ -47,6 +48,9 @@ class Assignment:
     address: str
     width: int
     wait_for_workers: float
+    run: str
+    checkpoint: str | None
+    resume: bool
 
 
 def check_script(path: Path) -> None:
@@ -134,14 +138,6 @@ def _terminal_has_told_it() -> bool:
         return False
 
 
-def failure(folder: Path) -> str | None:
-    """What the program failed with, as it told in `folder`; None where it had no chance to tell."""
-    try:
-        return str(json.loads((folder / FAILURE_FILE).read_text(encoding="utf-8"))["message"])
-    except (OSError, ValueError, KeyError):
-        return None
-
-
 # ----------------------------------------------------------------------------------------------- in the child process
 
 
@@ -194,6 +190,7 @@ def _connect(assignment: Assignment) -> None:
 
     from skjob.cluster.certificates import TlsFiles
     from skjob.engine.backend import SkjobBackend
+    from skjob.engine.finished import FinishedFits
     from skjob.engine.modules import pack
     from skjob.engine.plugin import LocalModules
 
@@ -211,11 +208,20 @@ def _connect(assignment: Assignment) -> None:
     if not packed.complete:
         print(f"skjob: not all that is beside `{assignment.path}` was sent: too much, or not readable", file=sys.stderr)
     client.register_plugin(LocalModules(packed.content))
+    box = Writer(Path(assignment.folder))
+    fits = assignment.checkpoint and FinishedFits(
+        assignment.checkpoint,
+        assignment.run,
+        resume=assignment.resume,
+        tell=partial(box.send, "note"),
+        counted=lambda tally: box.send("fits", asdict(tally)),
+    )
     arguments = {
         "client": client,
         "width": assignment.width,
         "root": root,
         "wait_for_workers": assignment.wait_for_workers,
+        "checkpoint": fits,
     }
     # The first is for this thread, whose choice also overrules an estimator's wish for threads; the second is for
     # threads that the script starts.
@@ -281,8 +287,7 @@ def _die_of_interrupt() -> None:
 
 
 def _tell(assignment: Assignment, message: str) -> None:
-    target = Path(assignment.folder) / FAILURE_FILE
-    target.write_text(json.dumps({"message": message}), encoding="utf-8")
+    Writer(Path(assignment.folder)).send("failure", message)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -39,9 +39,10 @@ from skjob.errors import (
     SkjobError,
     StartError,
 )
+from skjob.mailbox import Reader
 from skjob.plan import JobSpec, Machine, Plan, make_plan
-from skjob.program import Assignment, Program, check_script, failure
-from skjob.record.record import Event, Record, Recorder
+from skjob.program import Assignment, Program, check_script
+from skjob.record.record import FITS_FOLDER, Event, Record, Recorder
 from skjob.scaling.loop import Progress, ScalingLoop
 
 if TYPE_CHECKING:
@@ -75,7 +76,14 @@ class Ground:
 
 
 def run(
-    job: JobSpec, layers: Sequence[Layer], *, keep: bool, tell: Tell, ended: Callable[[Record], None], folder: Path
+    job: JobSpec,
+    layers: Sequence[Layer],
+    *,
+    keep: bool,
+    resume: bool,
+    tell: Tell,
+    ended: Callable[[Record], None],
+    folder: Path,
 ) -> int:
     """Run a program on a cluster and take everything down again; the exit status.
 
@@ -91,7 +99,7 @@ def run(
     try:
         with Signals() as signals:
             try:
-                _run_and_release(job, layers, recorder, signals, keep=keep)
+                _run_and_release(job, layers, recorder, signals, keep=keep, resume=resume)
             except Stopped as stopped:  # between two steps, where nothing else takes it
                 _end_stopped(recorder, stopped)
     finally:
@@ -100,11 +108,11 @@ def run(
 
 
 def _run_and_release(
-    job: JobSpec, layers: Sequence[Layer], recorder: Recorder, signals: Signals, *, keep: bool
+    job: JobSpec, layers: Sequence[Layer], recorder: Recorder, signals: Signals, *, keep: bool, resume: bool
 ) -> None:
     stack = ExitStack()
     try:
-        code = _run(job, layers, recorder, stack, signals, keep=keep)
+        code = _run(job, layers, recorder, stack, signals, keep=keep, resume=resume)
         recorder.end("succeeded" if code == 0 else "failed", code, None)
     except Stopped as stopped:
         _end_stopped(recorder, stopped)
@@ -133,15 +141,28 @@ def check(job: JobSpec) -> None:
 
 
 def _run(
-    job: JobSpec, layers: Sequence[Layer], recorder: Recorder, stack: ExitStack, signals: Signals, *, keep: bool
+    job: JobSpec,
+    layers: Sequence[Layer],
+    recorder: Recorder,
+    stack: ExitStack,
+    signals: Signals,
+    *,
+    keep: bool,
+    resume: bool,
 ) -> int:
     began = time.monotonic()
     ground = find_ground(layers)
-    plan = make_plan(ground.settings, ground.place, ground.reason, this_machine(), python_minor())
+    # Not for `skjob.cluster`, which may be used in any folder.
+    settings = replace(ground.settings, checkpoint=ground.settings.checkpoint or str(FITS_FOLDER))
+    plan = make_plan(settings, ground.place, ground.reason, this_machine(), python_minor())
     recorder.record.place, recorder.record.why = plan.place, plan.why
     recorder.note(plan.why)
     if keep and plan.place is Place.LOCAL:
         raise ConfigError("`--keep` needs a cluster that outlives skjob", f"leave it out: {plan.why}")
+    if resume and plan.checkpoint is None:
+        raise ConfigError(
+            "`--resume` needs the fits that were kept, and `--checkpoint none` keeps none", "leave one out"
+        )
     deadline = None if plan.max_time is None else began + plan.max_time
 
     private = Path(stack.enter_context(_private_folder()))
@@ -174,11 +195,15 @@ def _run(
             address=cluster.address,
             width=plan.width,
             wait_for_workers=plan.start_timeout,
+            run=recorder.record.run_id,
+            checkpoint=plan.checkpoint,
+            resume=resume,
         )
     )
+    mail = Mail(private, recorder)
     with recorder.step("run the program"):
         try:
-            code = supervise(program, watch, deadline, plan.max_time)
+            code = supervise(program, watch, deadline, plan.max_time, mail.read)
         except Stopped as stopped:
             signals.note_only()
             program.stop(stopped.number, lambda: signals.hurried)
@@ -187,7 +212,7 @@ def _run(
             program.stop(signal.SIGTERM)
             raise
         finally:
-            recorder.record.outcome.cause = failure(private)
+            mail.read()
     return code
 
 
@@ -224,8 +249,28 @@ def _described(name: str, plan: Plan, ground: Ground) -> dict[str, Any]:
     return described
 
 
-def supervise(program: Program, watch: _Watch, deadline: float | None, max_time: float | None) -> int:
-    """Wait until the program has ended; its exit status.
+class Mail:
+    """What the program tells, on its way into the record."""
+
+    def __init__(self, folder: Path, recorder: Recorder) -> None:
+        self._reader = Reader(folder)
+        self._recorder = recorder
+
+    def read(self) -> None:
+        """Record what has come since the last time."""
+        for letter in self._reader.news():
+            if letter.kind == "note":
+                self._recorder.note(letter.content)
+            elif letter.kind == "fits":
+                self._recorder.record.fits = letter.content
+            elif letter.kind == "failure":
+                self._recorder.record.outcome.cause = letter.content
+
+
+def supervise(
+    program: Program, watch: _Watch, deadline: float | None, max_time: float | None, read_mail: Callable[[], None]
+) -> int:
+    """Wait until the program has ended; its exit status. `read_mail` is called meanwhile.
 
     Raises:
         DeadlineError: `--max-time` is over.
@@ -233,6 +278,7 @@ def supervise(program: Program, watch: _Watch, deadline: float | None, max_time:
     """
     while True:
         code = program.wait(POLL)
+        read_mail()
         if code is not None:
             # A program that ends because its cluster is gone may notice that sooner than we do.
             if code != 0 and watch.unseen_for() > UNSEEN:
@@ -254,6 +300,7 @@ def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: 
     import joblib
 
     from skjob.engine.backend import SkjobBackend
+    from skjob.engine.finished import FinishedFits
     from skjob.engine.modules import pack
     from skjob.engine.plugin import LocalModules
 
@@ -277,7 +324,8 @@ def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: 
         if name is None:
             watch = _Watch(cluster.name, told=note)
             stack.enter_context(_watched(cluster, client, plan, took, lambda _: None, lambda _: None, note, watch))
-        backend = SkjobBackend(client, None if name else plan.width, job.root, plan.start_timeout)
+        fits = FinishedFits(plan.checkpoint, tell=note) if plan.checkpoint else None
+        backend = SkjobBackend(client, None if name else plan.width, job.root, plan.start_timeout, fits)
         stack.enter_context(joblib.parallel_config(backend=backend, n_jobs=-1))
         yield client
 
@@ -328,7 +376,7 @@ def make_cluster(
     if plan.place is Place.LOCAL:
         from skjob.cluster.local import LocalCluster
 
-        return LocalCluster(names.cluster, private, plan.workers.first, plan.size)
+        return LocalCluster(names.cluster, private, plan.workers.first, plan.size, plan.retries)
     from skjob.cluster.kube import KubernetesCluster
     from skjob.environment.installation import installation
 

@@ -52,6 +52,20 @@ def run(
     keep_time: Annotated[
         Text, typer.Option(metavar="TIME", help="How long a cluster that is kept lives. [default: 4h]")
     ] = None,
+    checkpoint: Annotated[
+        Text,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Where finished fits are kept: a folder, an fsspec address, or none. [default: .skjob/fits]",
+        ),
+    ] = None,
+    retries: Annotated[
+        Text, typer.Option(metavar="N", help="How often a fit is tried again whose worker died. [default: 1]")
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with an earlier run: its fits without a random_state are taken too."),
+    ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the cluster; print how to use and remove it.")] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Report on stderr as JSON lines; the run's record is one of them.")
@@ -77,6 +91,8 @@ def run(
         "max_time": max_time,
         "grace": grace,
         "keep_time": keep_time,
+        "checkpoint": checkpoint,
+        "retries": retries,
     }
     reporter = Reporter(json=json, verbose=verbose)
     folder = Path.cwd()
@@ -86,7 +102,7 @@ def run(
         if keep and settings.on is Place.LOCAL:
             raise ConfigError("`--keep` needs a cluster that outlives skjob", "leave out `--on local`")
         job = JobSpec(program, tuple(arguments or ()))
-        code = run_job(job, layers, keep=keep, tell=reporter.tell, ended=reporter.ended, folder=folder)
+        code = run_job(job, layers, keep=keep, resume=resume, tell=reporter.tell, ended=reporter.ended, folder=folder)
     except SkjobError as error:
         if not json:
             raise

@@ -37,12 +37,13 @@ class LocalCluster:
     """Implements `skjob.cluster.base.Cluster` on this machine. Loopback only, and TLS all the same: other users of a
     shared machine can reach the loopback too."""
 
-    def __init__(self, name: str, folder: Path, workers: int, size: WorkerSize) -> None:
+    def __init__(self, name: str, folder: Path, workers: int, size: WorkerSize, retries: int) -> None:
         self.name = name
         self.address = ""
         self.tls = make_certificates(name).write(folder)
         self._folder = folder
         self._size = size
+        self._retries = retries
         self._asked = workers
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
@@ -70,6 +71,7 @@ class LocalCluster:
             "workers": self._asked,
             "threads": self._size.threads,
             "memory": self._size.memory,
+            "retries": self._retries,
         }
         self.address = self._ask(order, START_TIMEOUT)["address"]
 
@@ -191,6 +193,7 @@ def serve() -> None:
                 "temporary-directory": order["folder"],
                 # It would cut shared data back to one copy between two calls, and each would send it again.
                 "distributed.scheduler.active-memory-manager.start": False,
+                "distributed.scheduler.allowed-failures": order["retries"],
             }
         ),
         distributed.LocalCluster(

@@ -222,7 +222,7 @@ def _pod(
             "name": name,
             "image": plan.image,
             "command": command,
-            "env": _environment(python_path),
+            "env": _environment(python_path, plan.retries),
             "ports": ports,
             "resources": resources,
             "securityContext": _NOBODY_EXTRA,
@@ -260,7 +260,7 @@ def _install(
     }  # fmt: skip
 
 
-def _environment(python_path: str) -> list[Manifest]:
+def _environment(python_path: str, retries: int) -> list[Manifest]:
     tls = "DASK_DISTRIBUTED__COMM__TLS"
     variables = {
         "HOME": SCRATCH_FOLDER,  # the root file system is read-only
@@ -270,6 +270,9 @@ def _environment(python_path: str) -> list[Manifest]:
         f"{tls}__CA_FILE": f"{TLS_FOLDER}/{CA_FILE}",
         # Else the scheduler takes copies of shared data away 2 s after a call, and the next call fetches them anew.
         "DASK_DISTRIBUTED__SCHEDULER__ACTIVE_MEMORY_MANAGER__START": "False",
+        "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": str(retries),
+        # `skjob.engine.stop.RESTARTED_VARIABLE`, whose import would slow each start down by joblib's.
+        "SKJOB_WORKER_IS_RESTARTED": "1",
         # Every look of the scaling loop would be a line of the scheduler's log.
         "DASK_LOGGING": "{'distributed': 'info', 'distributed.worker': 'warning'}",
     }

@@ -50,6 +50,9 @@ USED_ONCE_KEPT = 4
 """The data that only one task has used stays for so many of such tasks: the next call may use it, as a part of many it
 won't."""
 
+NOTED_BY_SCIPY = frozenset({"_has_sorted_indices", "_has_canonical_format"})
+"""What a sparse matrix remembers of itself once it was asked; its content is the same."""
+
 _PICKLE_LOCK = threading.Lock()
 
 
@@ -73,6 +76,8 @@ def content_key(value: Any) -> str:
     """A hash of what `value` holds: type, shape, dtype and every byte."""
     digest = hashlib.sha256()
     buffers: list[pickle.PickleBuffer] = []
+    if type(value).__module__.startswith("scipy.sparse"):
+        value = type(value), sorted((name, part) for name, part in vars(value).items() if name not in NOTED_BY_SCIPY)
     head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
     digest.update(head)
     for buffer in buffers:

@@ -22,7 +22,10 @@ def failed_fit(call: Call, error: Exception) -> Any:
         return None
     function, _, _ = call
     estimator = clone(arguments["estimator"]).set_params(**clone(arguments.get("parameters") or {}, safe=False))
-    return inner_function(function)(**{**arguments, "estimator": _fails_with(error, estimator)})
+    result = inner_function(function)(**{**arguments, "estimator": _fails_with(error, estimator)})
+    if isinstance(result, dict) and "estimator" in result:
+        result["estimator"] = estimator
+    return result
 
 
 def _fails_with(error: Exception, original: Any) -> Any:

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from skjob.errors import ConfigError
 
 FOLDER = Path(".skjob") / "runs"
+FITS_FOLDER = Path(".skjob") / "fits"
 DISTRIBUTIONS = (
     "skjob", "dask", "distributed", "dask-kubernetes", "joblib", "scikit-learn", "numpy", "scipy", "pandas",
     "kubernetes",
@@ -90,6 +91,7 @@ class Record:
     steps: list[Step] = field(default_factory=list)
     workers: list[WorkersAt] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    fits: dict[str, int] = field(default_factory=dict)
     logs: dict[str, str] = field(default_factory=dict)
     outcome: Outcome = field(default_factory=Outcome)
     seconds: float | None = None

@@ -12,6 +12,7 @@ from skjob.cluster.certificates import Certificates
 from skjob.cluster.manifest import anchor, dask_cluster, files, owned_by, secret
 from skjob.cluster.names import RunNames
 from skjob.config import Place, WorkerRange
+from skjob.engine.stop import RESTARTED_VARIABLE
 from skjob.environment.installation import Installation
 from skjob.plan import Plan, WorkerSize
 
@@ -47,6 +48,8 @@ def _plan(*, install: bool = False, workers: tuple[int, int] = (2, 6)) -> Plan:
         max_time=None,
         grace=300,
         keep_time=0,
+        checkpoint=None,
+        retries=3,
     )
 
 
@@ -74,6 +77,8 @@ def _environment(python_path: str) -> list[dict[str, str]]:
         "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "True",
         "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": "/skjob/tls/ca.crt",
         "DASK_DISTRIBUTED__SCHEDULER__ACTIVE_MEMORY_MANAGER__START": "False",
+        "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "3",
+        RESTARTED_VARIABLE: "1",
         "DASK_LOGGING": "{'distributed': 'info', 'distributed.worker': 'warning'}",
         "DASK_DISTRIBUTED__COMM__TLS__SCHEDULER__CERT": "/skjob/tls/tls.crt",
         "DASK_DISTRIBUTED__COMM__TLS__SCHEDULER__KEY": "/skjob/tls/tls.key",

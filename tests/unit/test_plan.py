@@ -22,6 +22,8 @@ def test_nothing_asked_for_on_kubernetes() -> None:
         max_time=None,
         grace=300.0,
         keep_time=14400.0,
+        checkpoint=None,
+        retries=1,
     )
 
 
@@ -38,6 +40,8 @@ def test_everything_asked_for_on_kubernetes() -> None:
         max_time=3600.0,
         grace=10.0,
         keep_time=60.0,
+        checkpoint=None,
+        retries=1,
     )
     plan = make_plan(settings, Place.KUBERNETES, "as asked", MACHINE, "3.12")
     assert plan == Plan(
@@ -51,6 +55,8 @@ def test_everything_asked_for_on_kubernetes() -> None:
         max_time=3600.0,
         grace=10.0,
         keep_time=60.0,
+        checkpoint=None,
+        retries=1,
     )
     assert plan.width == 80
 
@@ -68,6 +74,8 @@ def test_nothing_asked_for_on_this_machine() -> None:
         max_time=None,
         grace=300.0,
         keep_time=14400.0,
+        checkpoint=None,
+        retries=1,
     )
     assert plan.width == 8
 

@@ -1,11 +1,11 @@
-"""What can be known of a script before anything starts, and what its end tells."""
+"""What can be known of a script before anything starts."""
 
 from pathlib import Path
 
 import pytest
 
 from skjob.errors import ConfigError
-from skjob.program import FAILURE_FILE, check_script, failure
+from skjob.program import check_script
 
 
 @pytest.mark.parametrize(
@@ -91,19 +91,3 @@ def test_warnings_of_the_compiler_are_pythons_own_affair(tmp_path: Path) -> None
     """Here warnings are errors; the script's own run will show them."""
     (tmp_path / "train.py").write_text("pattern = '\\d'\nx = 1\nif x is 1: pass\n")
     check_script(tmp_path / "train.py")
-
-
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [
-        ('{"message": "ValueError: bad"}', "ValueError: bad"),
-        (None, None),
-        ("", None),
-        ("{}", None),
-        ('{"message": ', None),
-    ],
-)
-def test_what_the_program_told(tmp_path: Path, content: str | None, told: str | None) -> None:
-    if content is not None:
-        (tmp_path / FAILURE_FILE).write_text(content)
-    assert failure(tmp_path) == told
