@@ -80,7 +80,7 @@ class ScalingLoop:
         self._cluster = cluster
         self._client = client
         self._limits = limits
-        self._threads = threads
+        self._threads = self._at_once = threads
         self._patience = patience
         self._failing_since: float | None = None
         self._observe = observe
@@ -138,10 +138,11 @@ class ScalingLoop:
         if coming:
             alone = not connected
             self._problems(now, alone, often=alone, alone=alone)
+        self._at_once = min(self._threads, sight.at_once or self._at_once)
         if self._limits.adaptive:
             supply = Supply(asked, coming, self._arrivals.seconds)
             demand = self._demand(now, sight, supply, done - self._idle_at)
-            self._apply(decide(demand, supply, self._limits, self._threads), sight)
+            self._apply(decide(demand, supply, self._limits, self._at_once), sight)
 
     def _demand(self, now: float, sight: Sight, supply: Supply, finished: int) -> Demand:
         lengths = self._lengths.see(sight.done, sight.running)
@@ -150,7 +151,7 @@ class ScalingLoop:
             expected_rest(lengths.get(kind), elapsed) for kind, running in sight.running.items() for elapsed in running
         )
         self._peak = self._peak or Peak(now, supply.asked)
-        useful = useful_workers(waiting + len(remaining), self._threads)
+        useful = useful_workers(waiting + len(remaining), self._at_once)
         peak = self._peak.see(now, useful, kept_seconds(supply.seconds, waiting, remaining))
         length = mean_length(sight.waiting, lengths)
         return Demand(waiting, length, remaining, finished, peak, self._workers(now, sight.processing))

@@ -19,13 +19,16 @@ class Sight:
     """What the scheduler knows, by kind of task.
 
     `done` has how many were done in all, and their seconds; `waiting` how many have no thread yet; `running` how long
-    each that runs has been running. `processing` has the number of tasks of each worker, by its name.
+    each that runs has been running. `processing` has the number of tasks of each worker, by its name. `at_once` is how
+    many tasks a worker runs at once: as many as it has threads, unless they need more memory than that leaves them;
+    None where no worker has a task.
     """
 
     done: dict[str, tuple[int, float]]
     waiting: dict[str, int]
     running: dict[str, list[float]]
     processing: dict[str, int]
+    at_once: int | None
 
 
 def look(dask_scheduler: Any = None) -> Sight:
@@ -41,17 +44,28 @@ def look(dask_scheduler: Any = None) -> Sight:
         waiting[task.prefix.name] += 1
     running: dict[str, list[float]] = defaultdict(list)
     processing = {}
+    most = []
     for worker in dask_scheduler.workers.values():
         processing[str(worker.name)] = len(worker.processing)
         # Those that a worker has said it runs come first: the others it has are in its line.
         told = [task for task in worker.executing if task in worker.processing]
         others = [task for task in worker.processing if task not in worker.executing]
+        at_once = min((_at_once(worker, task) for task in worker.processing), default=worker.nthreads)
+        if worker.processing:
+            most.append(at_once)
         for number, task in enumerate([*told, *others]):
-            if number < worker.nthreads:
+            if number < at_once:
                 running[task.prefix.name].append(worker.executing.get(task, 0.0))
             else:
                 waiting[task.prefix.name] += 1
-    return Sight(done, dict(waiting), dict(running), processing)
+    return Sight(done, dict(waiting), dict(running), processing, min(most, default=None))
+
+
+def _at_once(worker: Any, task: Any) -> int:
+    """How many tasks like this one the worker can run at once."""
+    needs = task.resource_restrictions or {}
+    fitting = (int(worker.resources.get(name, 0) // need) for name, need in needs.items() if need)
+    return max(1, min([worker.nthreads, *fitting]))
 
 
 async def release(names: list[str], dask_scheduler: Any = None) -> list[str]:

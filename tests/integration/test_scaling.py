@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dask
+import distributed
 import joblib
 import numpy
 import pytest
@@ -216,3 +218,28 @@ def test_a_worker_that_has_not_come_is_taken_back(cluster: LocalCluster, client:
     assert cluster.asked() == 1
     assert _names(client) == names
     assert client.submit(nap, 0, 3).result(DEADLINE) == 3
+
+
+def test_tasks_that_need_all_the_memory_run_one_at_a_time() -> None:
+    """Two threads are no use to them: each waits for a worker of its own."""
+    with (
+        dask.config.set({"distributed.worker.resources.skjob-memory": 10}),
+        distributed.LocalCluster(
+            n_workers=1,
+            threads_per_worker=4,
+            processes=False,
+            protocol="tcp://",
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        assert client.run_on_scheduler(look).at_once is None
+        for need, at_once in ((0, 4), (3, 3), (6, 1)):
+            held = client.map(nap, [2.0] * 4, resources={"skjob-memory": need} if need else None, pure=False)
+            _until(lambda: sum(client.run_on_scheduler(look).processing.values()), "the tasks did not begin")
+            sight = client.run_on_scheduler(look)
+            assert (sight.at_once, len(sight.running["nap"])) == (at_once, at_once)
+            assert sum(sight.waiting.values()) == 4 - at_once
+            client.cancel(held, force=True)
+            _until(lambda: not sum(client.run_on_scheduler(look).processing.values()), "the tasks are still there")
