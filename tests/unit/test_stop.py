@@ -15,7 +15,7 @@ import pytest
 from joblib._parallel_backends import SequentialBackend
 
 from skjob.engine import stop
-from skjob.engine.stop import RESTARTED_VARIABLE, Stopped, interruptible, stop_tasks
+from skjob.engine.stop import Stopped, interruptible, stop_tasks
 from skjob.engine.task import Outcome, run_batch
 
 DEADLINE = 30
@@ -248,8 +248,3 @@ def test_what_is_deep_in_compiled_code_ends_with_a_process_that_is_started_again
         check=False,
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (code, "" if code else "still here\n", "")
-
-
-def test_the_variable_is_the_one_that_pods_have() -> None:
-    """Renamed on one side only, a busy pod would never be free again."""
-    assert RESTARTED_VARIABLE == "SKJOB_WORKER_IS_RESTARTED"
