@@ -192,7 +192,7 @@ def _connect(assignment: Assignment) -> None:
     from skjob.engine.backend import SkjobBackend
     from skjob.engine.finished import FinishedFits
     from skjob.engine.modules import pack
-    from skjob.engine.plugin import LocalModules
+    from skjob.engine.plugin import LocalModules, register
 
     tls = TlsFiles.inside(Path(assignment.folder))
     # So that `Client()` in the script finds the cluster too.
@@ -207,7 +207,7 @@ def _connect(assignment: Assignment) -> None:
     packed = pack(root)
     if not packed.complete:
         print(f"skjob: not all that is beside `{assignment.path}` was sent: too much, or not readable", file=sys.stderr)
-    client.register_plugin(LocalModules(packed.content))
+    register(client, LocalModules(packed.content))
     box = Writer(Path(assignment.folder))
     fits = assignment.checkpoint and FinishedFits(
         assignment.checkpoint,

@@ -302,7 +302,7 @@ def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: 
     from skjob.engine.backend import SkjobBackend
     from skjob.engine.finished import FinishedFits
     from skjob.engine.modules import pack
-    from skjob.engine.plugin import LocalModules
+    from skjob.engine.plugin import LocalModules, register
 
     ground = find_ground(layers)
     plan = make_plan(ground.settings, ground.place, ground.reason, this_machine(), python_minor())
@@ -320,7 +320,7 @@ def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: 
         take(client, claim_of(job.path.name), cluster.name)
         first_worker(cluster, client, plan.start_timeout, note)
         took = time.monotonic() - asked
-        client.register_plugin(LocalModules(pack(job.root).content))
+        register(client, LocalModules(pack(job.root).content))
         if name is None:
             watch = _Watch(cluster.name, told=note)
             stack.enter_context(_watched(cluster, client, plan, took, lambda _: None, lambda _: None, note, watch))

@@ -102,7 +102,7 @@ class KubernetesCluster:
     def _connect(self, cluster: manifest.Manifest) -> None:
         """Wait until the scheduler of a DaskCluster answers."""
         self._dask = _DaskCluster(
-            cluster, self._api.context, self.tls.security(), self._find_scheduler, self._check_scheduler
+            cluster, self._api.context, self.tls.security(), self._wait_for_scheduler, self._check_scheduler
         )
         self._dask.begin()
         self.address = self._dask.scheduler_address
@@ -241,8 +241,8 @@ class KubernetesCluster:
         if not fit.fits:
             self._note(f"{fit.message}; waiting for an autoscaler until `--start-timeout`")
 
-    def _find_scheduler(self) -> str:
-        """Wait for the scheduler's container to run; the name of its pod."""
+    def _wait_for_scheduler(self) -> None:
+        """Wait for the scheduler's container to run."""
         begun = answered = time.monotonic()
         deadline, looked = begun + self._plan.start_timeout, 0.0
         problems: list[str] = []
@@ -251,7 +251,7 @@ class KubernetesCluster:
             try:
                 for pod in self._pods("scheduler"):
                     if any("running" in status["state"] for status in pod["status"].get("containerStatuses", [])):
-                        return str(pod["metadata"]["name"])
+                        return
                 if now - looked > DIAGNOSE_EVERY:
                     looked = now
                     problems = self.problems()
@@ -399,7 +399,7 @@ class Heartbeat:
 class _DaskCluster:
     """The KubeCluster of ours, made when its pods are on their way: importing dask-kubernetes takes a second.
 
-    `find_scheduler` waits for the scheduler's pod and gives its name; `check` raises where waiting has no sense.
+    `wait_for_scheduler` waits for the scheduler's pod; `check` raises where waiting has no sense.
     """
 
     def __init__(
@@ -407,13 +407,13 @@ class _DaskCluster:
         cluster: manifest.Manifest,
         context: Context,
         security: Any,
-        find_scheduler: Callable[[], str],
+        wait_for_scheduler: Callable[[], None],
         check: Callable[[], None],
     ) -> None:
         self.manifest = cluster
         self.context = context
         self.security = security
-        self.find_scheduler = find_scheduler
+        self.wait_for_scheduler = wait_for_scheduler
         self.check = check
         self.kube_cluster: Any = None
 
@@ -438,7 +438,8 @@ def _kube_cluster_class() -> type[Any]:
     from dask_kubernetes.operator import KubeCluster
     from distributed.core import rpc
     from distributed.deploy.cluster import Cluster
-    from kr8s.asyncio.objects import Pod
+    from kr8s.asyncio.objects import Deployment
+    from kr8s.asyncio.portforward import PortForward
 
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
@@ -463,9 +464,11 @@ def _kube_cluster_class() -> type[Any]:
             await Cluster._start(self)
 
         async def _connect_cluster(self) -> None:
-            name = await asyncio.to_thread(self._ours.find_scheduler)
-            pod = await Pod.get(name, namespace=self.namespace, api=self._kr8s)
-            self._forward = pod.portforward(manifest.SCHEDULER_PORT, local_port="auto")
+            await asyncio.to_thread(self._ours.wait_for_scheduler)
+            # To whichever pod of the Deployment is there when a connection is made: a scheduler that is started again
+            # is found at the same address.
+            deployment = await Deployment.get(f"{self.name}-scheduler", namespace=self.namespace, api=self._kr8s)
+            self._forward = PortForward(deployment, manifest.SCHEDULER_PORT, local_port="auto")
             await self._forward.start()
             self.scheduler_comm = await self._first_answer(f"tls://127.0.0.1:{self._forward.local_port}")
 

@@ -41,6 +41,7 @@ from skjob.engine.finished import FinishedFits
 from skjob.engine.identity import FitIdentity
 from skjob.engine.memory import WorkerMemory, needed
 from skjob.engine.order import Lengths, Work, priority, work_of
+from skjob.engine.plugin import register_again
 from skjob.engine.stop import stop_tasks
 from skjob.engine.task import Outcome, run_batch
 from skjob.engine.work import calls_of, describe, fit_arguments, label
@@ -396,6 +397,7 @@ class Call:
         """Send a task again that was cancelled or lost: the connection broke, or its data went with a worker."""
         try:
             self._wait_for_connection()
+            register_again(self._client)
             self._send(number, piece)
         except Exception as error:
             self._fail(number, _named(error, piece))

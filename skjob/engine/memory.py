@@ -16,6 +16,7 @@ from typing import Any
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from skjob.engine.data import large_size
+from skjob.engine.plugin import register
 from skjob.engine.work import Call, fit_arguments
 
 RESOURCE = "skjob-memory"
@@ -82,4 +83,4 @@ class WorkerMemory:
         self._usable = int(min(limits) * USABLE)
         self._threads = max(worker["nthreads"] for worker in workers)
         if self._threads > 1:
-            self._client.register_plugin(MemoryResource())
+            register(self._client, MemoryResource())

@@ -1,4 +1,8 @@
-"""Makes the modules beside the user's script importable on every worker, also on those that join later."""
+"""Makes the modules beside the user's script importable on every worker, also on those that join later.
+
+Dask's scheduler gives a worker that joins the plugins that it knows. One that has been started again knows none: those
+of a client are noted with the client, and registered again where it has connected to another scheduler.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from distributed.diagnostics.plugin import WorkerPlugin
+
+NOTED = "skjob-plugins"
 
 
 class LocalModules(WorkerPlugin):  # type: ignore[misc]
@@ -29,3 +35,24 @@ class LocalModules(WorkerPlugin):  # type: ignore[misc]
             archive.extractall(folder)
         sys.path.insert(0, str(folder))
         importlib.invalidate_caches()
+
+
+def register(client: Any, plugin: WorkerPlugin) -> None:
+    """Give all workers of this client this plugin, now and later."""
+    noted = client.extensions.setdefault(NOTED, {"scheduler": _scheduler(client), "plugins": []})
+    noted["plugins"].append(plugin)
+    client.register_plugin(plugin)
+
+
+def register_again(client: Any) -> None:
+    """Called after a connection that broke: the scheduler may be another one."""
+    noted = client.extensions.get(NOTED)
+    if noted is None or noted["scheduler"] == (scheduler := _scheduler(client)):
+        return
+    for plugin in noted["plugins"]:
+        client.register_plugin(plugin)
+    noted["scheduler"] = scheduler
+
+
+def _scheduler(client: Any) -> str:
+    return str(client.scheduler_info(n_workers=0)["id"])
