@@ -111,7 +111,10 @@ class DistributedAdaptive:
 
 
 class _AdaptedCluster:
-    """What Adaptive needs of a cluster, and of its connection to the scheduler."""
+    """What Adaptive needs of a cluster, and of its connection to the scheduler.
+
+    Workers have numbers here: Adaptive takes from sets, and sets of strings have another order in each process.
+    """
 
     def __init__(self, cluster: SimulatedCluster) -> None:
         self._cluster = cluster
@@ -119,29 +122,33 @@ class _AdaptedCluster:
         self.scheduler_comm = self
 
     @property
-    def plan(self) -> set[str]:
-        return {*self._cluster.workers, *(worker.name for worker in self._cluster.coming)}
+    def plan(self) -> set[int]:
+        return self.observed | {_number(worker.name) for worker in self._cluster.coming}
 
     requested = plan
 
     @property
-    def observed(self) -> set[str]:
-        return set(self._cluster.workers)
+    def observed(self) -> set[int]:
+        return {_number(name) for name in self._cluster.workers}
 
     async def adaptive_target(self, target_duration: Any) -> int:
         return self._view.adaptive_target(target_duration)
 
-    async def workers_to_close(self, **how: Any) -> list[str]:
-        return self._view.workers_to_close(**how)
+    async def workers_to_close(self, **how: Any) -> list[int]:
+        return [_number(name) for name in self._view.workers_to_close(**how)]
 
-    async def retire_workers(self, names: list[str], **_: Any) -> None:
-        self._cluster.remove([name for name in names if name in self._cluster.workers])
+    async def retire_workers(self, names: list[int], **_: Any) -> None:
+        self._cluster.remove([name for name in self._cluster.workers if _number(name) in names])
 
     def scale(self, n: int) -> None:
         self._cluster.add(n)
 
-    def scale_down(self, workers: list[str]) -> None:
-        self._cluster.withdraw([worker for worker in self._cluster.coming if worker.name in workers])
+    def scale_down(self, workers: list[int]) -> None:
+        self._cluster.withdraw([worker for worker in self._cluster.coming if _number(worker.name) in workers])
+
+
+def _number(name: str) -> int:
+    return int(name.removeprefix("w"))
 
 
 def _finish(coroutine: Any) -> None:

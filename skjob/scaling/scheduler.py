@@ -65,7 +65,7 @@ def _at_once(worker: Any, task: Any) -> int:
     """How many tasks like this one the worker can run at once."""
     needs = task.resource_restrictions or {}
     fitting = (int(worker.resources.get(name, 0) // need) for name, need in needs.items() if need)
-    return max(1, min([worker.nthreads, *fitting]))
+    return int(max(1, min([worker.nthreads, *fitting])))
 
 
 async def release(names: list[str], dask_scheduler: Any = None) -> list[str]:
