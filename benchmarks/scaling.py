@@ -4,7 +4,7 @@
 
 Prints a table: seconds until a load is done, and worker-seconds from asking for a worker until it is gone, each divided
 by those of the best schedule known (`simulation.best`, which knows every task's length and every call beforehand).
-Chance is seeded; about a minute on one core.
+Chance is seeded; half a minute on one core.
 
 Adaptive is distributed's own class, asked once a second as by default, on a cluster object that is simulated; what it
 asks of the scheduler is answered by the scheduler's own `adaptive_target` and `workers_to_close`, which are given the
@@ -36,7 +36,7 @@ JITTER = 0.3
 
 
 class _SchedulerView:
-    """What distributed's scheduler would know of a simulated cluster, for the methods of its that are called on this."""
+    """What distributed's scheduler would know of a simulated cluster, for those of its methods that are called here."""
 
     plugins: dict[str, Any] = {}  # noqa: RUF012
 
