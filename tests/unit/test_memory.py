@@ -84,10 +84,13 @@ class FakeClient:
 
     def __init__(self, *workers: tuple[int | None, int]) -> None:
         self.workers = workers
+        self.extensions: dict[str, Any] = {}
         self.looks = 0
         self.plugins: list[Any] = []
 
     def scheduler_info(self, n_workers: int) -> Any:
+        if n_workers == 0:
+            return {"id": "the scheduler"}
         assert n_workers == -1  # all of them, not the first few
         self.looks += 1
         described = [{"memory_limit": limit, "nthreads": threads} for limit, threads in self.workers]

@@ -61,6 +61,18 @@ class Odd(Exception):
 
     def __init__(self, one: str, two: str) -> None:
         super().__init__(f"{one} and {two}")
+        self.both = [one, two]
+
+
+class Named(Exception):
+    """Has no arguments but by name."""
+
+    def __init__(self, *, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"of {self.name}"
 
 
 class Unpicklable(Exception):
@@ -73,6 +85,9 @@ class Unpicklable(Exception):
 
 class Wordless(Exception):
     """Can't even say what it is."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
 
     def __str__(self) -> str:
         raise RuntimeError("no words")
@@ -94,7 +109,8 @@ def _raise(make: Callable[[], BaseException]) -> NoReturn:
         (lambda: KeyboardInterrupt(), KeyboardInterrupt, ""),
         (lambda: GeneratorExit(), GeneratorExit, ""),
         (lambda: MemoryError(), MemoryError, ""),
-        (lambda: Odd("a", "b"), RuntimeError, "Odd: a and b"),
+        (lambda: Odd("a", "b"), Odd, "a and b"),
+        (lambda: Named(name="a"), Named, "of a"),
         (Unpicklable, RuntimeError, "Unpicklable: with a lock"),
         (Wordless, RuntimeError, "Wordless"),
     ],
@@ -106,6 +122,11 @@ def test_an_exception(make: Callable[[], BaseException], kind: type[BaseExceptio
     assert outcome.traceback.startswith("Traceback (most recent call last):\n")
     assert "in _raise" in outcome.traceback
     assert "skjob/engine/task.py" not in outcome.traceback
+
+
+def test_an_exception_has_its_attributes_again() -> None:
+    assert _value(_ran(partial(_raise, lambda: Odd("a", "b")))).both == ["a", "b"]
+    assert _value(_ran(partial(_raise, lambda: Named(name="x")))).name == "x"
 
 
 def test_the_text_shows_causes_too() -> None:
