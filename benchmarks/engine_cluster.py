@@ -89,10 +89,13 @@ def _serve(spec: ClusterSpec) -> None:
             await super().start()
 
         async def close(self, **_: Any) -> None:
-            if self._starting is not None and not self._starting.done():
-                await asyncio.wait([self._starting], timeout=spec.delay)
-            await self._nanny.close(timeout=2)
             await super().close()
+            self._ending = asyncio.ensure_future(self._end())
+
+        async def _end(self) -> None:
+            if self._starting is not None:
+                await asyncio.wait([self._starting])
+            await self._nanny.close(timeout=2)
 
     def _late(name: Any) -> bool:
         return not (isinstance(name, int) and name < spec.workers)
@@ -103,7 +106,7 @@ def _serve(spec: ClusterSpec) -> None:
         LocalCluster(
             n_workers=spec.workers,
             threads_per_worker=1,
-            memory_limit=0,
+            memory_limit="3GiB",
             protocol="tcp://",
             worker_class=Pod if spec.delay else None,
             dashboard_address="127.0.0.1:0",
@@ -140,6 +143,7 @@ def _scale(cluster: Any, spec: ClusterSpec) -> Any:
         progress=lambda progress: None,
         complain=lambda text: None,
         lost=lambda error: print(error, file=sys.stderr),
+        usual_start=spec.delay,
     )
     loop.start()
     return loop
@@ -164,6 +168,10 @@ class Pods:
         by_name = {str(name): name for name in self._cluster.worker_spec}
         self._cluster.sync(self._cluster.scale_down, [by_name[name] for name in names if name in by_name])
         self._asked -= len(names)
+
+    def withdraw(self, most: int, connected: list[str]) -> None:
+        """End up to so many workers that have not joined."""
+        self.remove_workers([str(name) for name in self._cluster.worker_spec if str(name) not in connected][-most:])
 
     def asked(self) -> int:
         """How many workers were asked for."""

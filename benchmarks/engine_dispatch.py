@@ -23,7 +23,7 @@ SEARCHES = (*CALLS[:3], "dask-ml", "ray")
 
 def calls(peer: str, quick: bool) -> Numbers:
     """a, as calls."""
-    tasks, seconds, workers = (40, 0.1, 4) if quick else (400, 0.5, 8)
+    tasks, seconds, workers = (20, 0.1, 2) if quick else (400, 0.5, 8)
     numbers: Numbers = {}
     with engine(peer, workers), Parallel() as parallel:
         warm_up(workers, parallel)
@@ -34,7 +34,7 @@ def calls(peer: str, quick: bool) -> Numbers:
 
 def search(peer: str, quick: bool) -> Numbers:
     """a, as a search: 80 candidates, 5 folds, no refit."""
-    candidates, seconds, workers = (8, 0.1, 4) if quick else (80, 0.5, 8)
+    candidates, seconds, workers = (4, 0.1, 2) if quick else (80, 0.5, 8)
     if peer == "dask-ml":
         from dask_ml.model_selection import GridSearchCV
     else:

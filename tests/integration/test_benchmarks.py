@@ -1,0 +1,39 @@
+"""The benchmarks of the engine work, and what they count is as it should be. What they time is not looked at here."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def _table(letter: str) -> dict[str, dict[str, str]]:
+    """The rows of one quick run with skjob alone, by what they are about; each has its cells by column."""
+    command = [sys.executable, str(BENCHMARKS / "engine.py"), letter, "--quick", "--peers", "skjob"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    head, _, *rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("|")]
+    return {row[1]: dict(zip(head, row, strict=True)) for row in rows}
+
+
+@pytest.mark.parametrize(("letter", "rows"), [("a", 2), ("b", 8), ("c", 1), ("f", 6), ("g", 1)])
+def test_each_row_of_what_is_timed_has_a_number(letter: str, rows: int) -> None:
+    table = _table(letter)
+    assert len(table) == rows
+    assert all(float(row["skjob"]) >= 0 for row in table.values())
+
+
+def test_data_reaches_each_worker_once() -> None:
+    table = _table("d")
+    counted = {what: float(row["skjob"]) for what, row in table.items() if what.endswith("× size")}
+    assert len(counted) == 6
+    assert all(0.95 <= times <= 1.05 for times in counted.values()), counted
+
+
+def test_no_finished_fit_is_repeated() -> None:
+    table = _table("e")
+    finished, repeated, *_ = (float(row["skjob"]) for row in table.values())
+    assert finished >= 30
+    assert repeated == 0
