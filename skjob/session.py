@@ -213,7 +213,17 @@ def _run(
             raise
         finally:
             mail.read()
+            for line in _of_fits(recorder.record.fits):
+                recorder.note(line)
     return code
+
+
+def _of_fits(fits: dict[str, int]) -> list[str]:
+    if not fits:
+        return []
+    from skjob.engine.tally import Tally
+
+    return Tally(**fits).lines()
 
 
 @contextmanager
@@ -325,6 +335,8 @@ def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: 
             watch = _Watch(cluster.name, told=note)
             stack.enter_context(_watched(cluster, client, plan, took, lambda _: None, lambda _: None, note, watch))
         fits = FinishedFits(plan.checkpoint, tell=note) if plan.checkpoint else None
+        if fits is not None:
+            stack.callback(fits.close)
         backend = SkjobBackend(client, None if name else plan.width, job.root, plan.start_timeout, fits)
         stack.enter_context(joblib.parallel_config(backend=backend, n_jobs=-1))
         yield client

@@ -42,7 +42,7 @@ DYNAMIC = frozenset({"exec", "eval", "__import__", "globals", "compile"})
 NOT_CONTENT = frozenset(
     {
         "__dict__", "__weakref__", "__module__", "__qualname__", "__firstlineno__", "__static_attributes__",
-        "__annotations_cache__", "_abc_impl",
+        "__slotnames__", "__annotations_cache__", "_abc_impl",
     }
 )  # fmt: skip
 """Entries of a class that say where it stands, or that Python fills in."""

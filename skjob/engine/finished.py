@@ -13,12 +13,12 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from skjob.engine.checkpoint import FitStore
 from skjob.engine.identity import FitIdentity, Identifier, Unidentifiable
+from skjob.engine.tally import Tally
 from skjob.engine.versions import versions_here
 from skjob.engine.work import Call, fit_arguments
 
@@ -27,19 +27,6 @@ WRITERS = 8
 
 WRITE_TIMEOUT = 60.0
 """Seconds that the end of a Parallel call waits for the last of them."""
-
-
-@dataclass(frozen=True)
-class Tally:
-    """Fits of a run so far: all of a kind that is kept, those found finished, and those kept now."""
-
-    fits: int = 0
-    found: int = 0
-    kept: int = 0
-    unseeded: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.found} of {self.fits} fits were finished before, and not done again"
 
 
 class FinishedFits:
@@ -107,18 +94,15 @@ class FinishedFits:
             self._tell(line)
 
     def report(self) -> None:
-        """Told at the end of a Parallel call that had fits."""
+        """Called at the end of a Parallel call that had fits."""
         for problem in self.store.problems:
             self.say(problem)
-        tally = self.tally
-        if tally.found:
-            self.say(str(tally))
-        if tally.unseeded:
-            self.say(
-                f"{tally.unseeded} fits were finished by an earlier run and done again, because their estimator draws "
-                "random numbers and has no `random_state`; `--resume` takes them as they are"
-            )
-        self._counted(tally)
+        self._counted(self.tally)
+
+    def close(self) -> None:
+        """The run is over: tell what was found."""
+        for line in self.tally.lines():
+            self.say(line)
 
 
 class CallFits:

@@ -20,6 +20,7 @@ def main() -> None:
         fits = FinishedFits(str(folder / "store"), tell=print)
         with joblib.parallel_config(backend=SkjobBackend(client, checkpoint=fits), n_jobs=-1):
             search = search_of(Fits(folder), 12).fit(X, Y)
+        fits.close()
         print(search.cv_results_["mean_test_score"].tolist())
 
 

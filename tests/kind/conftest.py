@@ -22,6 +22,9 @@ from typing import Any
 
 import pytest
 from kubernetes import client, config
+from runs import Runs
+
+from skjob.cluster.api import Api, connect
 
 ROOT = Path(__file__).parents[2]
 CONTEXT = "kind-skjob"
@@ -117,6 +120,17 @@ def namespace(kind_api: client.ApiClient) -> Iterator[str]:
     finally:
         core.delete_namespace(name, _request_timeout=30)
     assert not left, f"{GONE_SECONDS:.0f} s after the test, skjob's objects are still in `{name}`: {', '.join(left)}"
+
+
+@pytest.fixture
+def kind_runs(tmp_path: Path, kind_env: dict[str, str], namespace: str) -> Runs:
+    return Runs(tmp_path, kind_env, namespace)
+
+
+@pytest.fixture
+def api(kind_env: dict[str, str], namespace: str, monkeypatch: pytest.MonkeyPatch) -> Api:
+    monkeypatch.setenv("KUBECONFIG", kind_env["KUBECONFIG"])
+    return connect("kind-skjob", namespace)
 
 
 def wait_until_nothing_is_left(api: client.ApiClient, namespace: str) -> list[str]:

@@ -11,78 +11,17 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from kubernetes import client
+from runs import DEADLINE, SEARCHING, Runs
 
-from skjob.cluster.api import Api, connect
+from skjob.cluster.api import Api
 from skjob.cluster.certificates import make_certificates
 from skjob.cluster.inventory import leftovers, runs
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-DEADLINE = 240.0
-
-# For a while: long enough to be stopped in, and never finished on its own.
-SEARCHING = """
-    import time
-    from joblib import Parallel, delayed
-    print("searching", flush=True)
-    Parallel()(delayed(time.sleep)(0.2) for _ in range(10_000))
-"""
-
-
-class Runs:
-    """Runs `skjob` in a folder of its own against the tests' cluster."""
-
-    def __init__(self, folder: Path, environment: dict[str, str], namespace: str) -> None:
-        self.folder = folder
-        self.environment = environment
-        self._namespace = namespace
-
-    def command(self, script: str, *options: str) -> list[str]:
-        (self.folder / "train.py").write_text(textwrap.dedent(script))
-        start = [sys.executable, "-m", "skjob", "run", "train.py", "--on", "kubernetes"]
-        return [*start, "--context", "kind-skjob", "--namespace", self._namespace, "--workers", "2", *options]
-
-    def run(self, script: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(script, *options), cwd=self.folder, env=self.environment | environment,
-            capture_output=True, text=True, timeout=DEADLINE,
-        )  # fmt: skip
-
-    @contextmanager
-    def searching(self, *options: str, script: str = SEARCHING) -> Iterator[subprocess.Popen[str]]:
-        """A run in the middle of its search; killed in the end, if it is still there."""
-        with subprocess.Popen(
-            self.command(script, *options), cwd=self.folder, env=self.environment,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        ) as process:  # fmt: skip
-            try:
-                assert process.stdout is not None
-                assert process.stdout.readline() == "searching\n", process.stderr.read() if process.stderr else ""
-                yield process
-            finally:
-                process.kill()
-
-    def record(self) -> dict[str, Any]:
-        [path] = (self.folder / ".skjob" / "runs").glob("*/run.json")
-        content: dict[str, Any] = json.loads(path.read_text())
-        return content
-
-
-@pytest.fixture
-def kind_runs(tmp_path: Path, kind_env: dict[str, str], namespace: str) -> Runs:
-    return Runs(tmp_path, kind_env, namespace)
-
-
-@pytest.fixture
-def api(kind_env: dict[str, str], namespace: str, monkeypatch: pytest.MonkeyPatch) -> Api:
-    monkeypatch.setenv("KUBECONFIG", kind_env["KUBECONFIG"])
-    return connect("kind-skjob", namespace)
 
 
 def seconds_until_gone(api: Api, run_id: str, namespace: str, at_most: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import enum
 import functools
@@ -682,3 +683,16 @@ def test_a_module_that_changed_on_disk_after_its_import_is_other_code(
     assert digest(uses_it) == before
     file.write_text("def work(data):\n    return data + 1\n")
     assert digest(uses_it) != before
+
+
+def test_a_class_is_the_same_after_its_objects_were_copied() -> None:
+    """`copyreg` notes something in each class that it has met."""
+
+    class Met:
+        pass
+
+    contents = Contents(Origins(None, {}), content_key)
+    before = contents.digest(Met)
+    copy.copy(Met())
+    assert "__slotnames__" in vars(Met)
+    assert Contents(Origins(None, {}), content_key).digest(Met) == before

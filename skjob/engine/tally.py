@@ -1,0 +1,28 @@
+"""How many fits of a run were found finished, and how many were kept: numbers for the record, and words for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Fits of a run so far: all of a kind that is kept, those found finished, those kept now, and those that an earlier
+    run had finished and that were done again, because they have no seed."""
+
+    fits: int = 0
+    found: int = 0
+    kept: int = 0
+    unseeded: int = 0
+
+    def lines(self) -> list[str]:
+        """What a user is to know of it."""
+        told = []
+        if self.found:
+            told.append(f"{self.found} of {self.fits} fits were finished before, and not done again")
+        if self.unseeded:
+            told.append(
+                f"{self.unseeded} fits were finished by an earlier run and done again, because their estimator draws "
+                "random numbers and has no `random_state`; `--resume` takes them as they are"
+            )
+        return told

@@ -1,0 +1,204 @@
+"""Finished fits are found by the next process: what is kept, what is found, and what is done again.
+
+Each search is run twice with one store, by backends of two runs; the estimator notes each fit in a file.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy
+import pytest
+from distributed import Client, LocalCluster
+from sklearn.datasets import load_iris
+from sklearn.exceptions import FitFailedWarning
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401 - lets the halving searches be imported
+from sklearn.model_selection import (
+    GridSearchCV,
+    HalvingGridSearchCV,
+    HalvingRandomSearchCV,
+    RandomizedSearchCV,
+    cross_val_score,
+    cross_validate,
+    learning_curve,
+    validation_curve,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
+
+from skjob.engine.backend import SkjobBackend
+from skjob.engine.finished import FinishedFits
+from skjob.engine.tally import Tally
+
+pytestmark = pytest.mark.timeout(90)
+
+X, Y = load_iris(return_X_y=True)
+FITS = "fits"
+
+
+class Counted(DecisionTreeClassifier):
+    """A tree that notes each of its fits."""
+
+    def __init__(self, folder: str = "", max_depth: int | None = None, random_state: int | None = 0):
+        super().__init__(max_depth=max_depth, random_state=random_state)
+        self.folder = folder
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+        with (Path(self.folder) / FITS).open("a") as file:
+            file.write("x")
+        return super().fit(X, y, sample_weight)
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", host="127.0.0.1",
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):  # fmt: skip
+        yield client
+
+
+class Runs:
+    """Runs of a search, each as another process would do it, with one store."""
+
+    def __init__(self, client: Client, folder: Path) -> None:
+        self.client = client
+        self.folder = folder
+        self.told: list[str] = []
+
+    def run(self, work: Callable[[Counted], Any], *, resume: bool = False, **parameters: Any) -> tuple[Any, int, Tally]:
+        """What came of it, how many fits were really done, and the tally."""
+        notes = self.folder / FITS
+        notes.write_text("")
+        self.told.clear()
+        fits = FinishedFits(str(self.folder / "store"), resume=resume, tell=self.told.append)
+        with joblib.parallel_config(backend=SkjobBackend(self.client, checkpoint=fits), n_jobs=-1):
+            result = work(Counted(str(self.folder), **parameters))
+        fits.close()
+        return result, len(notes.read_text()), fits.tally
+
+
+@pytest.fixture
+def finished(client: Client, tmp_path: Path) -> Runs:
+    return Runs(client, tmp_path)
+
+
+DEPTHS = {"max_depth": [1, 2, 3, 4]}
+
+
+def _results(search: Any) -> Any:
+    search.fit(X, Y)
+    return [search.cv_results_[name] for name in ("mean_test_score", "std_test_score", "mean_fit_time")]
+
+
+WORK: dict[str, tuple[int, Callable[[Counted], Any]]] = {
+    "GridSearchCV": (12, lambda tree: _results(GridSearchCV(tree, DEPTHS, cv=3, refit=False))),
+    "several scorers": (
+        12,
+        lambda tree: _several(GridSearchCV(tree, DEPTHS, cv=3, refit=False, scoring=["accuracy", "f1_macro"])),
+    ),
+    "RandomizedSearchCV": (
+        9,
+        lambda tree: _results(RandomizedSearchCV(tree, DEPTHS, n_iter=3, cv=3, random_state=0, refit=False)),
+    ),
+    "HalvingGridSearchCV": (
+        18,
+        lambda tree: _results(HalvingGridSearchCV(tree, DEPTHS, cv=3, random_state=0, refit=False)),
+    ),
+    "HalvingRandomSearchCV": (
+        15,
+        lambda tree: _results(
+            HalvingRandomSearchCV(tree, DEPTHS, n_candidates=4, cv=3, random_state=0, refit=False, factor=4)
+        ),
+    ),
+    "cross_validate": (5, lambda tree: cross_validate(tree, X, Y, return_train_score=True)["test_score"]),
+    "cross_val_score": (4, lambda tree: cross_val_score(tree, X, Y, cv=4)),
+    "learning_curve": (15, lambda tree: learning_curve(tree, X, Y, shuffle=True, random_state=0)[2]),
+    "validation_curve": (
+        15,
+        lambda tree: validation_curve(tree, X, Y, param_name="max_depth", param_range=[1, 2, 3])[1],
+    ),
+}
+
+
+def _several(search: Any) -> Any:
+    search.fit(X, Y)
+    return [search.cv_results_[name] for name in ("mean_test_accuracy", "mean_test_f1_macro")]
+
+
+@pytest.mark.parametrize("kind", WORK)
+def test_the_second_run_does_nothing_and_has_the_same(finished: Runs, kind: str) -> None:
+    _, work = WORK[kind]
+    first, done, tally = finished.run(work)
+    assert tally.kept == tally.fits == done > 3
+    second, done_again, tally_again = finished.run(work)
+    assert done_again == 0
+    assert tally_again == Tally(fits=tally.fits, found=tally.fits)
+    assert finished.told == [f"{done} of {done} fits were finished before, and not done again"]
+    for one, other in zip(first, second, strict=True):
+        numpy.testing.assert_array_equal(one, other)
+
+
+def test_only_what_is_missing_is_done(finished: Runs) -> None:
+    few = GridSearchCV(None, {"max_depth": [1, 2]}, cv=3, refit=False)
+    more = GridSearchCV(None, {"max_depth": [1, 2, 3]}, cv=3, refit=False)
+    finished.run(lambda tree: few.set_params(estimator=tree).fit(X, Y))
+    search, done, tally = finished.run(lambda tree: more.set_params(estimator=tree).fit(X, Y))
+    assert (done, tally) == (3, Tally(fits=9, found=6, kept=3))
+    expected = [cross_val_score(Counted(str(finished.folder), depth), X, Y, cv=3).mean() for depth in (1, 2, 3)]
+    numpy.testing.assert_array_equal(search.cv_results_["mean_test_score"], expected)
+
+
+def test_a_fit_without_a_seed_is_done_again_unless_asked_for(finished: Runs) -> None:
+    def work(tree: Counted) -> Any:
+        return [cross_val_score(make_pipeline(StandardScaler(), tree), X, Y, cv=4) for _ in range(2)]
+
+    _, done, tally = finished.run(work, random_state=None)
+    assert (done, tally) == (8, Tally(fits=8, kept=8))
+    _, done, tally = finished.run(work, random_state=None)
+    assert (done, tally) == (8, Tally(fits=8, kept=8, unseeded=4))
+    [told] = finished.told
+    assert told.startswith("4 fits were finished by an earlier run and done again, because their estimator draws")
+    assert told.endswith("has no `random_state`; `--resume` takes them as they are")
+    _, done, tally = finished.run(work, random_state=None, resume=True)
+    assert (done, tally.found) == (0, 8)
+
+
+def test_a_damaged_fit_is_done_again_and_told(finished: Runs) -> None:
+    _, work = WORK["cross_val_score"]
+    finished.run(work)
+    entry = sorted((finished.folder / "store").glob("*/*.json"))[0]
+    entry.write_bytes(entry.read_bytes().replace(b"0.9", b"0.8", 1).replace(b"1.0", b"0.1", 1))
+    _, done, tally = finished.run(work)
+    assert (done, tally.found, tally.kept) == (1, 3, 1)
+    assert any(str(entry) in line and "damaged" in line for line in finished.told)
+    assert finished.run(work)[1] == 0
+
+
+def test_a_fit_that_fails_is_tried_again(finished: Runs) -> None:
+    def work(tree: Counted) -> Any:
+        with pytest.warns(FitFailedWarning, match="3 fits failed out of a total of 6"):
+            return GridSearchCV(tree, {"max_depth": [1, -5]}, cv=3, refit=False, error_score=0.0).fit(X, Y)
+
+    _, done, tally = finished.run(work)
+    assert (done, tally.kept) == (6, 3)
+    _, done, _ = finished.run(work)
+    assert done == 3
+
+
+def test_any_address_that_fsspec_knows(client: Client, tmp_path: Path) -> None:
+    runs = Runs(client, tmp_path)
+    _, work = WORK["GridSearchCV"]
+    results = []
+    for _ in range(2):
+        fits = FinishedFits("memory://skjob-test/fits")
+        with joblib.parallel_config(backend=SkjobBackend(client, checkpoint=fits), n_jobs=-1):
+            results.append((work(Counted(str(runs.folder))), fits.tally))
+    assert [tally for _, tally in results] == [Tally(fits=12, kept=12), Tally(fits=12, found=12)]
+    numpy.testing.assert_array_equal(results[0][0], results[1][0])

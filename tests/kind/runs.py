@@ -1,0 +1,61 @@
+"""Runs of `skjob run` against the tests' cluster, each in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+DEADLINE = 240.0
+
+# For a while: long enough to be stopped in, and never finished on its own.
+SEARCHING = """
+    import time
+    from joblib import Parallel, delayed
+    print("searching", flush=True)
+    Parallel()(delayed(time.sleep)(0.2) for _ in range(10_000))
+"""
+
+
+class Runs:
+    """Runs `skjob` in a folder of its own against the tests' cluster."""
+
+    def __init__(self, folder: Path, environment: dict[str, str], namespace: str) -> None:
+        self.folder = folder
+        self.environment = environment
+        self._namespace = namespace
+
+    def command(self, script: str, *options: str) -> list[str]:
+        (self.folder / "train.py").write_text(textwrap.dedent(script))
+        start = [sys.executable, "-m", "skjob", "run", "train.py", "--on", "kubernetes"]
+        return [*start, "--context", "kind-skjob", "--namespace", self._namespace, "--workers", "2", *options]
+
+    def run(self, script: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(script, *options), cwd=self.folder, env=self.environment | environment,
+            capture_output=True, text=True, timeout=DEADLINE,
+        )  # fmt: skip
+
+    @contextmanager
+    def searching(self, *options: str, script: str = SEARCHING) -> Iterator[subprocess.Popen[str]]:
+        """A run in the middle of its search; killed in the end, if it is still there."""
+        with subprocess.Popen(
+            self.command(script, *options), cwd=self.folder, env=self.environment,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        ) as process:  # fmt: skip
+            try:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "searching\n", process.stderr.read() if process.stderr else ""
+                yield process
+            finally:
+                process.kill()
+
+    def record(self) -> dict[str, Any]:
+        [path] = (self.folder / ".skjob" / "runs").glob("*/run.json")
+        content: dict[str, Any] = json.loads(path.read_text())
+        return content

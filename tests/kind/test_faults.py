@@ -1,0 +1,241 @@
+"""What is killed on a real Kubernetes while a search runs: each test is a row of the table of faults.
+
+A script of a user's, whose fits sleep, print a line each, and tell Dask's event log when they begin. A line is printed
+when the client has the fit's outcome: each once, or a fit was lost or had twice.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from kubernetes import client
+from runs import DEADLINE, Runs
+
+pytestmark = pytest.mark.timeout(360)
+
+CARRIES_ON = 30.0
+"""Seconds within which another fit is done after something was killed."""
+
+WORKERS = 3
+FITS = 60
+
+SCRIPT = f"""
+    import json, sys, time
+    import numpy
+    from dask.distributed import Client, get_worker
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.model_selection import GridSearchCV
+
+    class Sleeper(ClassifierMixin, BaseEstimator):
+        def __init__(self, number=0, seconds=1.0):
+            self.number = number
+            self.seconds = seconds
+
+        def fit(self, X, y):
+            worker = get_worker()
+            worker.log_event("begun", (self.number, int(X[0, 0]), worker.name))
+            time.sleep(self.seconds)
+            print("fit", self.number, int(X[0, 0]), worker.name)
+            self.classes_ = numpy.unique(y)
+            return self
+
+        def predict(self, X):
+            return numpy.zeros(len(X), int)
+
+        def score(self, X, y):
+            return float(self.number)
+
+    X, y = numpy.arange(40.0).reshape(20, 2), numpy.arange(20) % 2
+    print("searching", flush=True)
+    search = GridSearchCV(Sleeper(), {{"number": list(range({FITS // 2}))}}, cv=2, refit=False).fit(X, y)
+    begun = [event for _, event in Client.current().get_events("begun")]
+    print("result", json.dumps([search.cv_results_["mean_test_score"].tolist(), begun]))
+"""
+
+
+class Search:
+    """The search as it goes on: the fits whose lines have come, and when."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.fits: list[tuple[float, str, str]] = []
+        self.result: Any = None
+
+    def read(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Read lines until that is so, or the script has ended."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            words = line.split(maxsplit=1)
+            if words[0] == "fit":
+                number, fold, worker = words[1].split()
+                self.fits.append((time.monotonic(), f"{number}/{fold}", worker))
+            elif words[0] == "result":
+                self.result = json.loads(words[1])
+            if until():
+                return
+
+    def to_the_end(self) -> str:
+        """Read all; what was on stderr."""
+        self.read()
+        _, told = self.process.communicate(timeout=DEADLINE)
+        assert self.process.returncode == 0, told
+        return told
+
+    def check(self) -> int:
+        """No fit is lost and none had twice; how many were begun again."""
+        scores, begun = self.result
+        assert scores == [float(number) for number in range(FITS // 2)]
+        assert Counter(fit for _, fit, _ in self.fits) == Counter({fit: 1 for _, fit, _ in self.fits})
+        assert len(self.fits) == FITS
+        return sum(times - 1 for times in Counter((number, fold) for number, fold, _ in begun).values() if times > 1)
+
+    def carried_on(self, at: float) -> float:
+        """Seconds from `at` until a fit was done that began later (a fit takes 1 s)."""
+        return min(done for done, _, _ in self.fits if done > at + 1) - at
+
+
+@contextmanager
+def searching(runs: Runs, *options: str) -> Iterator[Search]:
+    with runs.searching("--workers", str(WORKERS), *options, script=SCRIPT) as process:
+        yield Search(process)
+
+
+def _pods(kind_api: client.ApiClient, namespace: str, component: str) -> list[Any]:
+    pods = client.CoreV1Api(kind_api).list_namespaced_pod(namespace, label_selector=f"dask.org/component={component}")
+    return [pod for pod in pods.items if pod.metadata.deletion_timestamp is None]
+
+
+@pytest.mark.parametrize("component", ["worker", "scheduler"])
+def test_a_pod_deleted_in_mid_search(
+    kind_runs: Runs, kind_api: client.ApiClient, namespace: str, component: str, fault_row: Callable[..., None]
+) -> None:
+    with searching(kind_runs) as search:
+        search.read(lambda: len(search.fits) >= 12)
+        pod = _pods(kind_api, namespace, component)[0].metadata.name
+        at = time.monotonic()
+        client.CoreV1Api(kind_api).delete_namespaced_pod(pod, namespace, grace_period_seconds=0)
+        search.to_the_end()
+    again = search.check()
+    # Of a scheduler that is gone, nobody knows what had begun.
+    assert again <= 1 if component == "worker" else again <= WORKERS
+    seconds = search.carried_on(at)
+    assert seconds < CARRIES_ON
+    told = again if component == "worker" else WORKERS
+    fault_row(f"{component} pod", "deleted in mid-search", "its results", 0, told, seconds)
+
+
+def test_the_operator_stopped_in_mid_search(
+    kind_runs: Runs, kind_api: client.ApiClient, fault_row: Callable[..., None]
+) -> None:
+    apps = client.AppsV1Api(kind_api)
+    operator = ("dask-kubernetes-operator", "dask-operator")
+    try:
+        with searching(kind_runs) as search:
+            search.read(lambda: len(search.fits) >= 12)
+            at = time.monotonic()
+            apps.patch_namespaced_deployment_scale(*operator, {"spec": {"replicas": 0}})
+            search.to_the_end()
+        assert search.check() == 0
+        seconds = search.carried_on(at)
+        fault_row("the Dask operator", "scaled to 0 in mid-search", "its results", 0, 0, seconds)
+    finally:
+        apps.patch_namespaced_deployment_scale(*operator, {"spec": {"replicas": 1}})
+        deadline = time.monotonic() + 120
+        while not apps.read_namespaced_deployment(*operator).status.ready_replicas and time.monotonic() < deadline:
+            time.sleep(0.5)
+    assert seconds < CARRIES_ON
+
+
+def test_a_worker_node_stopped_in_mid_search(
+    kind_runs: Runs, kind_api: client.ApiClient, namespace: str, fault_row: Callable[..., None]
+) -> None:
+    """Everything on a node that has workers and not the scheduler stands still for the rest of the search."""
+    with searching(kind_runs) as search:
+        search.read(lambda: len(search.fits) >= 12)
+        home = {pod.spec.node_name for pod in _pods(kind_api, namespace, "scheduler")}
+        away = [pod for pod in _pods(kind_api, namespace, "worker") if pod.spec.node_name not in home]
+        if not away:
+            pytest.fail("all pods are on one node; the cluster of the tests has two for them")
+        node = away[0].spec.node_name
+        lost = {pod.metadata.labels["dask.org/worker-name"] for pod in away if pod.spec.node_name == node}
+        at = time.monotonic()
+        _engine("pause", node)
+        try:
+            search.to_the_end()
+        finally:
+            _engine("unpause", node)
+    again = search.check()
+    assert again <= len(lost)
+    seconds = search.carried_on(at)
+    assert seconds < CARRIES_ON
+    _wait_ready(kind_api, node)
+    fault_row("a worker node", "stopped in mid-search", "its results", 0, again, seconds)
+
+
+def _engine(verb: str, node: str) -> None:
+    for engine in ("podman", "docker"):
+        try:
+            done = subprocess.run([engine, verb, node], capture_output=True, text=True, timeout=60)
+        except FileNotFoundError:
+            continue
+        if done.returncode == 0:
+            return
+    pytest.fail(f"the node `{node}` can't be stopped: {done.stderr}")
+
+
+def _wait_ready(kind_api: client.ApiClient, node: str) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        conditions = client.CoreV1Api(kind_api).read_node(node).status.conditions
+        if any(condition.type == "Ready" and condition.status == "True" for condition in conditions):
+            return
+        time.sleep(1)
+    pytest.fail(f"the node `{node}` did not come back")
+
+
+def test_a_search_scales_up_and_down_again(kind_runs: Runs) -> None:
+    """200 fits, one to six workers; some of the last are long, so that idle workers go while they run."""
+    script = """
+        import time
+        import numpy
+        from sklearn.base import BaseEstimator, ClassifierMixin
+        from sklearn.model_selection import GridSearchCV
+
+        class Sleeper(ClassifierMixin, BaseEstimator):
+            def __init__(self, seconds=0.6, number=0):
+                self.seconds = seconds
+                self.number = number
+
+            def fit(self, X, y):
+                time.sleep(self.seconds)
+                self.classes_ = numpy.unique(y)
+                return self
+
+            def predict(self, X):
+                return numpy.zeros(len(X), int)
+
+            def score(self, X, y):
+                return float(self.number)
+
+        X, y = numpy.arange(40.0).reshape(20, 2), numpy.arange(20) % 2
+        grid = [{"number": list(range(99))}, {"number": [99], "seconds": [40.0]}]
+        search = GridSearchCV(Sleeper(), grid, cv=2, refit=False).fit(X, y)
+        assert search.cv_results_["mean_test_score"].tolist() == [float(number) for number in range(100)]
+        print("all")
+    """
+    ended = kind_runs.run(script, "--workers", "1:6")
+    assert (ended.returncode, ended.stdout) == (0, "all\n"), ended.stderr
+    record = kind_runs.record()
+    assert record["fits"]["kept"] == 200
+    connected = [at["connected"] for at in record["workers"]]
+    assert connected[0] == 1
+    assert max(connected) == 6
+    assert connected[-1] <= 3, record["workers"]
+    assert all(at["asked"] <= 6 for at in record["workers"])
