@@ -118,7 +118,7 @@ def machine() -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("letters", nargs="*", metavar="LETTER", help="which: a to g; all by default")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a to g, or one case, as d-array; all by default")
     parser.add_argument("--peers", default=",".join(PEERS), help="which, with commas between them")
     parser.add_argument("--rounds", type=int, help="how often each is measured; 3, or 1 where that takes minutes")
     parser.add_argument("--quick", action="store_true", help="small sizes, one round: whether it works")
@@ -129,7 +129,7 @@ def main() -> int:
         return 0
 
     cases, rows = subjects()
-    chosen = [case for case in cases if not options.letters or case.name[0] in options.letters]
+    chosen = [case for case in cases if not options.names or case.name.startswith(tuple(options.names))]
     measured = measure_all(chosen, options.peers.split(","), options.rounds, options.quick)
     if options.quick:
         print("**Quick: small sizes, whatever the rows say; the numbers mean nothing.**\n")

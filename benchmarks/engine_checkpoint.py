@@ -45,7 +45,7 @@ def data() -> tuple[numpy.ndarray, numpy.ndarray]:
 
 def killed(peer: str, quick: bool) -> Numbers:
     """Run, kill at half, run again: fits that the second run repeated though they were finished."""
-    seconds = 0.6 if quick else 1.0
+    seconds = 0.4 if quick else 1.0
     with tempfile.TemporaryDirectory() as folder, _cluster(peer) as client:
         order = {
             "peer": peer,
