@@ -56,6 +56,10 @@ class Cluster(Protocol):
     def withdraw(self, most: int, connected: list[str]) -> None:
         """Take back up to so many workers that were asked for, are not connected and do not run."""
 
+    def unreachable(self, names: list[str]) -> list[str]:
+        """Those of these workers whose machine is known to be gone."""
+        ...
+
     def problems(self) -> list[str]:
         """Why workers that were asked for do not run, in the user's words; fatal causes are raised."""
 

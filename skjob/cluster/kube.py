@@ -131,6 +131,11 @@ class KubernetesCluster:
         if names:
             self.remove_workers(names)
 
+    def unreachable(self, names: list[str]) -> list[str]:
+        """Those whose node does not answer: Kubernetes then says of a pod that it runs, and that it is not ready."""
+        gone = {_worker_of(pod) for pod in self._pods("worker") if _is_on_a_lost_node(pod)}
+        return [name for name in names if name in gone]
+
     def asked(self) -> int:
         """How many workers were asked for."""
         return self._asked
@@ -311,6 +316,21 @@ class KubernetesCluster:
         if component:
             selector += f",dask.org/component={component}"
         return self._api.list("Pod", self._namespace, selector=selector)
+
+
+def _worker_of(pod: manifest.Manifest) -> str:
+    """The worker's name is that of its Deployment, to which its ReplicaSet adds a hash."""
+    owners = pod["metadata"].get("ownerReferences", [])
+    return str(next((owner["name"] for owner in owners if owner["kind"] == "ReplicaSet"), "")).rpartition("-")[0]
+
+
+def _is_on_a_lost_node(pod: manifest.Manifest) -> bool:
+    """These pods have no readiness probe: one whose container runs is ready, unless the node has not been heard of."""
+    status = pod["status"]
+    containers = status.get("containerStatuses", [])
+    runs = bool(containers) and all("running" in container["state"] for container in containers)
+    unready = any(each["type"] == "Ready" and each["status"] == "False" for each in status.get("conditions", []))
+    return runs and unready
 
 
 class KeptCluster(KubernetesCluster):

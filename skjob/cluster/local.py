@@ -89,6 +89,10 @@ class LocalCluster:
         """End up to so many workers that have not connected."""
         self._asked -= int(self._ask({"withdraw": most, "connected": connected}, ANSWER_TIMEOUT)["ended"])
 
+    def unreachable(self, names: list[str]) -> list[str]:
+        """None: this is the machine."""
+        return []
+
     def asked(self) -> int:
         """How many workers were asked for."""
         return self._asked

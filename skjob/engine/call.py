@@ -253,6 +253,8 @@ class Call:
             self._send(number, piece)
         except Exception as error:
             self._fail(number, _named(error, piece))
+        if number not in self._out:  # cancelled meanwhile, when it did not hold all of this yet
+            self._data.release(piece.held)
 
     def _sending(self, send: Callable[[], Sent]) -> Sent:
         """Do what sends data, again if the connection breaks meanwhile."""

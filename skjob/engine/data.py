@@ -310,6 +310,8 @@ class CallData:
         payload = dump_task(task, partial(self._share, held), root)
         if len(payload) > SMALL and self._share_arguments(calls, held, root):
             payload = dump_task(task, partial(self._share, held), root)
+            while len(self._arguments) > PICKLES_KEPT:
+                self._arguments.popitem(last=False)
         return payload
 
     def _share_arguments(self, calls: list[Call], held: dict[str, Any], root: Path | None) -> bool:
@@ -332,8 +334,6 @@ class CallData:
                 key = f"skjob-data-{hashlib.sha256(content).hexdigest()[:40]}"
                 self._arguments[id(argument)] = _SharedArgument(argument, key, Pickled(content), inner)
                 found = True
-        while len(self._arguments) > PICKLES_KEPT:
-            self._arguments.popitem(last=False)
         return found
 
     def _share(self, held: dict[str, Any], value: Any) -> str | None:

@@ -61,7 +61,7 @@ class WorkerMemory:
     def __init__(self, client: Any) -> None:
         self._client = client
         self._lock = threading.Lock()
-        self._usable = 0
+        self._usable: int | None = None
         self._threads = 1
 
     def reserved(self, need: int) -> dict[str, int] | None:
@@ -69,7 +69,7 @@ class WorkerMemory:
         if need < self.MUCH:
             return None
         with self._lock:
-            if not self._usable:
+            if self._usable is None:
                 self._look()
         if not self._usable or self._threads == 1 or need * self._threads <= self._usable:
             return None
@@ -77,10 +77,10 @@ class WorkerMemory:
 
     def _look(self) -> None:
         workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
-        limits = [worker["memory_limit"] for worker in workers]
-        if not workers or not all(limits):
-            return
-        self._usable = int(min(limits) * USABLE)
+        limits = [worker["memory_limit"] or 0 for worker in workers]
+        if not workers:
+            return  # later tasks look again
+        self._usable = int(min(limits) * USABLE)  # 0 where there is no limit
         self._threads = max(worker["nthreads"] for worker in workers)
         if self._threads > 1:
             register(self._client, MemoryResource())

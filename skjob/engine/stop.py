@@ -12,7 +12,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 PATIENCE = 5.0
@@ -32,14 +32,18 @@ class Stopped(BaseException):
 @contextmanager
 def interruptible(key: str) -> Iterator[None]:
     """The task of this key runs in this thread, for the length of the block."""
-    with _lock:
-        _running[key] = threading.get_ident()
     try:
+        with _lock:
+            _running[key] = threading.get_ident()
         yield
     finally:
-        while key in _running:
-            with suppress(Stopped), _lock:  # it may come at this very moment, and is for this task alone
-                _running.pop(key, None)
+        while True:  # it may come at this very moment, and is for this task alone
+            try:
+                with _lock:
+                    _running.pop(key, None)
+                break
+            except Stopped:
+                continue
 
 
 async def stop_tasks(prefix: str, dask_worker: Any = None) -> None:

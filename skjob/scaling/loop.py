@@ -32,7 +32,7 @@ from skjob.scaling.policy import (
     kept_seconds,
     useful_workers,
 )
-from skjob.scaling.scheduler import Sight, look, release
+from skjob.scaling.scheduler import Sight, give_up, look, release
 
 INTERVAL = 1.0
 
@@ -135,6 +135,8 @@ class ScalingLoop:
         coming = self._arrivals.see(now, asked, sight.processing)
         fresh = bool(coming) and min(coming) <= self._arrivals.seconds
         self._observe(WorkerCounts(asked, self._running(now, (asked, connected), often=fresh), connected))
+        if sight.quiet:
+            self._replace_unreachable(list(sight.quiet))
         if coming:
             alone = not connected
             self._problems(now, alone, often=alone, alone=alone)
@@ -143,6 +145,16 @@ class ScalingLoop:
             supply = Supply(asked, coming, self._arrivals.seconds)
             demand = self._demand(now, sight, supply, done - self._idle_at)
             self._apply(decide(demand, supply, self._limits, self._at_once), sight)
+
+    def _replace_unreachable(self, quiet: list[str]) -> None:
+        """Workers whose machine is gone: their tasks go to others, and others come for them."""
+        gone = self._cluster.unreachable(quiet)
+        if gone:
+            self._complain(f"the machine of {len(gone)} workers does not answer: others do their work")
+            asked = self._cluster.asked()
+            self._client.run_on_scheduler(give_up, gone, callback_timeout=RELEASE_TIMEOUT)
+            self._cluster.remove_workers(gone)
+            self._cluster.add_workers(asked)
 
     def _demand(self, now: float, sight: Sight, supply: Supply, finished: int) -> Demand:
         lengths = self._lengths.see(sight.done, sight.running)

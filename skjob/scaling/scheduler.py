@@ -6,12 +6,17 @@ at and what it does, save where it awaits.
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
 OURS = ("skjob-", "Shared-")
 """How the keys of shared data begin (`skjob.engine.shared.Shared`), which the engine sends again where it is lost."""
+
+
+QUIET = 10.0
+"""Seconds; workers are heard of every second or two."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Sight:
     `done` has how many were done in all, and their seconds; `waiting` how many have no thread yet; `running` how long
     each that runs has been running. `processing` has the number of tasks of each worker, by its name. `at_once` is how
     many tasks a worker runs at once: as many as it has threads, unless they need more memory than that leaves them;
-    None where no worker has a task.
+    None where no worker has a task. `quiet` are the workers that have not been heard of for `QUIET` seconds.
     """
 
     done: dict[str, tuple[int, float]]
@@ -29,6 +34,7 @@ class Sight:
     running: dict[str, list[float]]
     processing: dict[str, int]
     at_once: int | None
+    quiet: tuple[str, ...] = ()
 
 
 def look(dask_scheduler: Any = None) -> Sight:
@@ -58,7 +64,9 @@ def look(dask_scheduler: Any = None) -> Sight:
                 running[task.prefix.name].append(worker.executing.get(task, 0.0))
             else:
                 waiting[task.prefix.name] += 1
-    return Sight(done, dict(waiting), dict(running), processing, min(most, default=None))
+    silence = time.time() - QUIET
+    quiet = tuple(str(worker.name) for worker in dask_scheduler.workers.values() if worker.last_seen < silence)
+    return Sight(done, dict(waiting), dict(running), processing, min(most, default=None), quiet)
 
 
 def _at_once(worker: Any, task: Any) -> int:
@@ -89,6 +97,16 @@ async def release(names: list[str], dask_scheduler: Any = None) -> list[str]:
     addresses = [worker.address for worker in idle]
     retired = await dask_scheduler.retire_workers(workers=addresses, close_workers=False)
     return [str(worker["name"]) for worker in retired.values()]
+
+
+async def give_up(names: list[str], dask_scheduler: Any = None) -> None:
+    """Runs on the scheduler: what these workers had is for others to do. They are gone, and it is no fault of a task's.
+
+    The scheduler itself would wait for its `worker-ttl`, minutes: a worker that does not answer may be deep in compiled
+    code. Of these somebody else has said that their machine is gone.
+    """
+    for worker in [worker for worker in dask_scheduler.workers.values() if str(worker.name) in names]:
+        await dask_scheduler.remove_worker(worker.address, expected=True, close=False, stimulus_id="skjob-give-up")
 
 
 async def _remove(workers: list[Any], scheduler: Any) -> list[str]:

@@ -7,6 +7,7 @@ when something was killed are not repeated, and the search carries on within 30 
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -309,3 +310,127 @@ def test_the_client_killed(fits: Fits, tmp_path: Path, fault_row: Row) -> None:
     assert len(fits.ended()) == 24
     assert len(repeated) <= sum(before.values()) - kept + len(running)
     fault_row("the client", "SIGKILL at a third", f"second run: {kept} fits found", 0, len(repeated), None)
+
+
+@contextmanager
+def _cluster_of_processes(folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
+    """A scheduler and two workers, each a process of its own as in pods, and what starts the scheduler again."""
+    port = _free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    environment = os.environ | {"DASK_DISTRIBUTED__SCHEDULER__ACTIVE_MEMORY_MANAGER__START": "False"}
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(kind: str, *arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *arguments]
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=Path(__file__).parents[2],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        processes.append(process)
+        return process
+
+    def start_scheduler() -> subprocess.Popen[bytes]:
+        return start("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard", "--no-show")
+
+    def start_worker() -> None:
+        options = ["--nthreads", "1", "--no-dashboard", "--local-directory", str(folder), "--no-nanny"]
+        start("worker", address, *options)
+
+    def restart() -> None:
+        running.kill()
+        running.wait(30)
+        start_scheduler()
+        for _ in range(2):  # those that lose their scheduler end; pods would start them again
+            start_worker()
+
+    running = start_scheduler()
+    try:
+        for _ in range(2):
+            start_worker()
+        yield address, restart
+    finally:
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.wait(30)
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def test_the_scheduler_killed_and_started_again(fits: Fits, tmp_path: Path, fault_row: Row) -> None:
+    large = numpy.arange(20_000.0).reshape(20, 1000)  # is shared, and lost with the scheduler
+    at: list[float] = []
+    running: list[Note] = []
+    with (
+        _cluster_of_processes(tmp_path) as (address, restart),
+        Client(address, set_as_default=False, timeout=30) as client,
+    ):
+        client.wait_for_workers(2, timeout=60)
+
+        def kill() -> None:
+            _soon(lambda: len(fits.ended()) >= 4 and len(fits.running()) >= 2)
+            running.extend(fits.running())
+            at.append(time.time())
+            restart()
+
+        with (
+            _meanwhile(kill),
+            joblib.parallel_config(backend=SkjobBackend(client, wait_for_workers=60.0), n_jobs=-1),
+        ):
+            search = search_of(fits).fit(large, Y)
+    _complete(search)
+    assert len(fits.ended()) == 16
+    repeated = {fit for fit, times in fits.begun().items() if times > 1}
+    # Those that ran, and those whose outcome the scheduler had not handed on yet.
+    assert len(repeated) <= 2 * len(running)
+    seconds = _carried_on(fits, at[0])
+    assert seconds < CARRIES_ON
+    fault_row("the scheduler", "SIGKILL, started again", "its results", 0, len(repeated), seconds)
+
+
+def test_no_worker_ever_comes(fits: Fits, fault_row: Row) -> None:
+    with (
+        LocalCluster(
+            n_workers=0, dashboard_address="127.0.0.1:0", host="127.0.0.1", silence_logs=logging.CRITICAL
+        ) as empty,
+        Client(empty, set_as_default=False) as client,
+        joblib.parallel_config(backend=SkjobBackend(client, wait_for_workers=1.0), n_jobs=-1),
+        pytest.raises(WorkersLost, match=r"the fit of `Sleeper` with number=0 on fold 1 of 2 .*no worker.* 1 s"),
+    ):
+        search_of(fits).fit(X, Y)
+    fault_row("every worker", "before the first fit", "WorkersLost after the limit", 0, 0, None)
+
+
+class Hungry(Sleeper):
+    """Says how much memory its fits need."""
+
+    def memory_needed(self, data_bytes: int) -> int:
+        return 150 * 2**20
+
+
+@pytest.mark.parametrize(("estimator", "together"), [(Sleeper, 2), (Hungry, 1)])
+def test_a_worker_takes_no_more_fits_at_once_than_it_has_memory_for(
+    fits: Fits, estimator: type[Sleeper], together: int
+) -> None:
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=True, dashboard_address="127.0.0.1:0", host="127.0.0.1",
+            memory_limit="400MiB", silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):  # fmt: skip
+        client.wait_for_workers(1, timeout=30)
+        sleeper = estimator(folder=str(fits.folder))
+        _fit(client, GridSearchCV(sleeper, {"number": [0, 1, 2]}, cv=2, refit=False))
+    most, running = 0, 0
+    for note in sorted(fits.notes(), key=lambda note: note.at):
+        running += 1 if note.what == "begin" else -1
+        most = max(most, running)
+    assert most == together

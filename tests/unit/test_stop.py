@@ -157,7 +157,6 @@ def test_a_task_that_failed_is_not_hit() -> None:
     assert sum(range(100_000)) == 4_999_950_000
 
 
-@pytest.mark.xfail(reason="it stays noted where the interrupt comes as it begins or ends")
 def test_an_interrupt_at_any_moment_is_for_its_task_alone() -> None:
     """Tasks that are all beginning and end, interrupted as often as it goes."""
     counts = {"tasks": 0, "hit": 0, "left": 0, "late": 0}
