@@ -27,6 +27,7 @@ from skjob.cluster.base import Cluster, WorkerCounts
 from skjob.cluster.claim import claim_of, take
 from skjob.cluster.names import RunNames, new_run_id
 from skjob.config import Layer, Place, Settings
+from skjob.environment.numbers import compare, ground_here
 from skjob.environment.versions import check_versions
 from skjob.errors import (
     INTERNAL_FAULT,
@@ -160,9 +161,9 @@ def _run(
     if keep and plan.place is Place.LOCAL:
         raise ConfigError("`--keep` needs a cluster that outlives skjob", f"leave it out: {plan.why}")
     if resume and plan.checkpoint is None:
-        raise ConfigError(
-            "`--resume` needs the fits that were kept, and `--checkpoint none` keeps none", "leave one out"
-        )
+        raise ConfigError("`--resume` takes fits that were kept, and `--checkpoint none` keeps none", "leave one out")
+    if plan.checkpoint is not None and ground.settings.checkpoint is not None:
+        _check_store(plan.checkpoint, recorder.record.run_id)
     deadline = None if plan.max_time is None else began + plan.max_time
 
     private = Path(stack.enter_context(_private_folder()))
@@ -181,6 +182,7 @@ def _run(
         with recorder.step("wait for the first worker"):
             recorder.workers(first_worker(cluster, client, plan.start_timeout, recorder.note))
         took = time.monotonic() - asked
+    recorder.record.numbers = _numbers(client)
 
     watch = _Watch(cluster.name)
     stack.enter_context(
@@ -216,6 +218,21 @@ def _run(
             for line in _of_fits(recorder.record.fits):
                 recorder.note(line)
     return code
+
+
+def _check_store(address: str, run_id: str) -> None:
+    """Before anything starts. Raises ConfigError where no fit can be kept at this address."""
+    from skjob.engine.checkpoint import FitStore
+
+    FitStore(address, run_id)
+
+
+def _numbers(client: Any) -> dict[str, Any]:
+    """Whether they are those of a local run: by one worker, as all are of one image. Nothing where it goes just now."""
+    with suppress(Exception):
+        worker = next(iter(client.nthreads()))
+        return compare(ground_here(), client.run(ground_here, workers=[worker])[worker])
+    return {}
 
 
 def _of_fits(fits: dict[str, int]) -> list[str]:

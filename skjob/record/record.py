@@ -91,6 +91,7 @@ class Record:
     steps: list[Step] = field(default_factory=list)
     workers: list[WorkersAt] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    numbers: dict[str, Any] = field(default_factory=dict)
     fits: dict[str, int] = field(default_factory=dict)
     logs: dict[str, str] = field(default_factory=dict)
     outcome: Outcome = field(default_factory=Outcome)

@@ -168,6 +168,8 @@ def test_the_record_tells_the_run(tmp_path: Path, environment: dict[str, str]) -
     assert all(step["seconds"] >= 0 for step in told["steps"])
     assert told["versions"]["scikit-learn"]
     assert told["workers"][-1]["asked"] == 2
+    assert told["numbers"]["processor"]
+    assert [line for line in told["numbers"]["because"] if not line.startswith("inner threads: ")] == []
     assert told["outcome"] == {"status": "succeeded", "exit_code": 0, "cause": None, "cleanup": None}
 
 
@@ -262,6 +264,57 @@ def test_what_fits_print_and_warn_of_is_seen(tmp_path: Path, environment: dict[s
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("[CV] END") == 6
     assert "ConvergenceWarning: lbfgs failed to converge" in ended.stderr
+
+
+FOREST = """
+    from sklearn.datasets import load_iris
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.model_selection import cross_val_score
+    X, y = load_iris(return_X_y=True)
+    print(cross_val_score(RandomForestClassifier(5, random_state={seed}), X, y, cv=4).tolist())
+"""
+
+
+def test_a_second_run_finds_what_the_first_has_finished(tmp_path: Path, environment: dict[str, str]) -> None:
+    first, second = (skjob_run(tmp_path, environment, FOREST.format(seed=0)) for _ in range(2))
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert first.stdout == second.stdout
+    told = "skjob: 4 of 4 fits were finished before, and not done again"
+    assert (told in first.stderr, told in second.stderr) == (False, True)
+    tallies = [json.loads(path.read_text())["fits"] for path in sorted((tmp_path / ".skjob/runs").glob("*/run.json"))]
+    assert tallies == [
+        {"fits": 4, "found": 0, "kept": 4, "unseeded": 0},
+        {"fits": 4, "found": 4, "kept": 0, "unseeded": 0},
+    ]
+
+
+def test_fits_without_a_seed_are_taken_where_that_is_asked_for(tmp_path: Path, environment: dict[str, str]) -> None:
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
+        ended = skjob_run(tmp_path, environment, FOREST.format(seed=None), *options)
+        assert ended.returncode == 0, ended.stderr
+        return ended
+
+    run("--checkpoint", "elsewhere")
+    assert "4 fits were finished by an earlier run and done again" in run("--checkpoint", "elsewhere").stderr
+    assert "4 of 4 fits were finished before, and not done again" in run("--checkpoint", "elsewhere", "--resume").stderr
+    assert not (tmp_path / ".skjob" / "fits").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            ["--resume", "--checkpoint", "none"],
+            "`--resume` takes fits that were kept, and `--checkpoint none` keeps none",
+        ),
+        (["--checkpoint", "nosuch://here"], "`nosuch://here`"),
+        (["--retries", "many"], "`--retries` must be a number from 0 to 10, not `many`"),
+    ],
+)
+def test_options_that_can_not_be(tmp_path: Path, environment: dict[str, str], options: list[str], told: str) -> None:
+    ended = skjob_run(tmp_path, environment, "print('never')", *options)
+    assert (ended.returncode, ended.stdout) == (120, "")
+    assert f"error: {told}" in ended.stderr
 
 
 class ApiWithoutDask(BaseHTTPRequestHandler):

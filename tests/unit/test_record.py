@@ -65,6 +65,7 @@ def test_a_record_that_has_just_begun(recorder: Recorder, tmp_path: Path) -> Non
         "steps": [],
         "workers": [],
         "notes": [],
+        "numbers": {},
         "fits": {},
         "logs": {},
         "outcome": {"status": "running", "exit_code": None, "cause": None, "cleanup": None},
