@@ -36,6 +36,8 @@ def cluster(
     worker_memory: int | str | None = None,
     start_timeout: float | str | None = None,
     grace: float | str | None = None,
+    checkpoint: str | None = None,
+    retries: int | None = None,
 ) -> Iterator[Client]:
     """Every joblib-parallel part of scikit-learn inside the `with` block runs on a cluster, which ends with the block.
 
@@ -59,6 +61,10 @@ def cluster(
         How long to wait for the first worker.
     grace : float (seconds) or str, default="5m"
         How long a cluster outlives this process if it is killed.
+    checkpoint : str, default=None
+        Where finished fits are kept and found again: a folder, or any address that fsspec knows. None keeps none.
+    retries : int, default=1
+        How often a fit is tried again whose worker died.
 
     Yields
     ------
@@ -87,6 +93,8 @@ def cluster(
         "worker_memory": worker_memory,
         "start_timeout": start_timeout,
         "grace": grace,
+        "checkpoint": checkpoint,
+        "retries": retries,
     }
     flags = config.arguments({key: str(value) for key, value in given.items() if value is not None})
     layers = [flags, config.environment(os.environ), config.project(Path.cwd())]
