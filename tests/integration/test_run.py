@@ -406,9 +406,11 @@ def test_the_python_api_can_be_used_again(tmp_path: Path, environment: dict[str,
     assert wait_until_gone(tmp_path) == []
 
 
-@pytest.mark.parametrize("name", ["random_forest.py", "pipeline_cross_val_score.py", "notebook_style.py"])
+@pytest.mark.parametrize(
+    "name", ["random_forest.py", "pipeline_cross_val_score.py", "notebook_style.py", "any_dask_client.py"]
+)
 def test_examples(tmp_path: Path, environment: dict[str, str], name: str) -> None:
-    """Each example prints the same by skjob as by Python alone; the notebook-style one starts skjob itself."""
+    """Each example prints the same by skjob as by Python alone; those that import skjob bring their own cluster."""
     script = (EXAMPLES / name).read_text()
     (tmp_path / "train.py").write_text(script)
     alone = subprocess.run(
