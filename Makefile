@@ -17,7 +17,7 @@ COMPILE = $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 -
 # a run's image must have the client's Python
 export BASE ?= python:$(shell $(VENV)/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo 3.11)-slim
 
-.PHONY: help demo test check format kind kind-down image lock clean bench-startup bench-engine
+.PHONY: help demo test test-upstream check format kind kind-down image lock clean bench-startup bench-engine
 
 help: ## list what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -27,6 +27,9 @@ demo: $(READY) ## run a grid search on this machine
 
 test: $(READY) ## run every test: unit, integration, and kind on a cluster it starts
 	@tests/kind/with-cluster $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+test-upstream: $(READY) ## run joblib's and scikit-learn's own tests with skjob's backend, and say what differs
+	@$(VENV)/bin/python -m pytest tests/upstream $(PYTEST_ARGS)
 
 check: $(READY) ## lint and type-check
 	$(VENV)/bin/ruff format --check .

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 REPORTS = pytest.StashKey[dict[str, dict[str, Any]]]()
-COLUMNS = ("collected", "passed", "design", "memory", "absent", "skipped", "batches", "tests_with_batches")
+COLUMNS = ("collected", "passed", "design", "chance", "memory", "absent", "skipped", "batches", "tests_with_batches")
 
 
 @pytest.fixture(scope="session")
@@ -22,12 +22,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         return
     terminalreporter.section("upstream suites with skjob's backend")
     total = {column: sum(report[column] for report in reports.values()) for column in COLUMNS}
-    terminalreporter.line(_line("", {column: column.rpartition("_")[2] for column in COLUMNS}, ""))
+    terminalreporter.line(_line("", {column: column.partition("_")[0] for column in COLUMNS}, "failed (with memory)"))
     for suite, report in {**reports, "all": total}.items():
         terminalreporter.line(_line(suite.rpartition(".")[2], report, _share(report)))
     terminalreporter.line(
-        "collected = passed + design + memory + absent + skipped. `batches`: how many went through the backend, "
-        "and from how many tests"
+        "collected = passed + design + chance + memory + absent + skipped; "
+        "batches: how many went through the backend; tests: from how many tests"
     )
     for report in reports.values():
         for listed in report["listed"]:
@@ -35,10 +35,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _share(report: dict[str, Any]) -> str:
-    """Failures by the tests that have run: those by design, and all."""
-    ran = report["passed"] + report["design"] + report["memory"]
-    return f"{report['design'] / ran:.1%} ({(report['design'] + report['memory']) / ran:.1%})"
+    """Failures by the tests that have run: skjob's own, and with those of any processes."""
+    own = report["design"] + report["chance"]
+    ran = report["passed"] + own + report["memory"]
+    return f"{own / ran:.1%} ({(own + report['memory']) / ran:.1%})"
 
 
 def _line(name: str, values: dict[str, Any], share: str) -> str:
-    return f"{name:<16}" + "".join(f"{values[column]!s:>11}" for column in COLUMNS) + f"  {share}"
+    return f"{name:<16}" + "".join(f"{values[column]!s:>10}" for column in COLUMNS) + f"  {share}"

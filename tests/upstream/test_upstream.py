@@ -38,7 +38,10 @@ def _run(suite: str, folder: Path, *options: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "pytest", "--pyargs", suite, "-c", str(folder / "pytest.ini")]
     command += ["-p", "upstream_plugin", "--upstream-report", str(report), *options]
     command += ["-p", "distributed.utils_test", "-p", "no:cacheprovider", "--timeout", "60", "--tb", "short", "-rfEx"]
-    environment = os.environ | {"PYTHONPATH": str(HERE), "DASK_DISTRIBUTED__WORKER__PRELOAD": "upstream_plugin"}
+    environment = dict(os.environ)
+    environment["PYTHONPATH"] = os.pathsep.join([str(HERE), environment.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    environment["DASK_DISTRIBUTED__WORKER__PRELOAD"] = "upstream_plugin"
+    environment["SCIPY_ARRAY_API"] = "1"  # or scikit-learn skips its tests of it with NumPy
     run = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=MOST_SECONDS, check=False
     )
@@ -65,6 +68,6 @@ def test_what_looks_at_the_callers_memory_fails_with_any_processes(suite: str, t
 def test_few_fail(upstream_reports: dict[str, dict[str, Any]]) -> None:
     if set(upstream_reports) != set(SUITES):
         pytest.skip("not all suites have run, or not to their end")
-    failed = sum(report["design"] for report in upstream_reports.values())
-    ran = sum(report["passed"] + report["design"] for report in upstream_reports.values())
+    failed = sum(report["design"] + report["chance"] for report in upstream_reports.values())
+    ran = failed + sum(report["passed"] + report["memory"] for report in upstream_reports.values())
     assert failed <= MOST_FAILING * ran
