@@ -161,6 +161,15 @@ def parse_name(text: str) -> str:
     return text.strip()
 
 
+def parse_address(text: str) -> str:
+    """A folder, or an address that outlives the run."""
+    if not text.strip():
+        raise ValueError("must be a folder, an address such as `s3://bucket/fits`, or `none`")
+    if text.startswith("memory:"):
+        raise ValueError("must outlive the run: a folder, an address such as `s3://bucket/fits`, or `none`")
+    return text.strip()
+
+
 def parse_retries(text: str) -> int:
     """How often a fit is tried again whose worker died: 0 to 10."""
     if not re.fullmatch(r"\d{1,2}", text.strip()) or int(text) > 10:
@@ -180,7 +189,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "max_time": parse_seconds,
     "grace": parse_grace,
     "keep_time": parse_seconds,
-    "checkpoint": parse_name,
+    "checkpoint": parse_address,
     "retries": parse_retries,
 }
 assert set(_PARSERS) == {field.name for field in fields(Settings)}  # noqa: S101 - a setting without a parser

@@ -143,6 +143,7 @@ def _terminal_has_told_it() -> bool:
 
 def main() -> None:
     """Wait for the assignment, connect, run."""
+    inherited = signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # before there is a program, Ctrl-C is for the parent
     life_line = os.fdopen(int(sys.argv[1]), "rb", buffering=0)
     os.set_inheritable(life_line.fileno(), False)
@@ -155,7 +156,7 @@ def main() -> None:
     _end_with_parent(life_line, Path(assignment.folder))
     with _as_python_ends(assignment):
         _connect(assignment)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, inherited)  # which a shell's background jobs ignore
     if assignment.declared:
         _run_declared(assignment)
     else:

@@ -203,6 +203,7 @@ def _run(
         )
     )
     mail = Mail(private, recorder)
+    code: int | None = None
     with recorder.step("run the program"):
         try:
             code = supervise(program, watch, deadline, plan.max_time, mail.read)
@@ -215,9 +216,17 @@ def _run(
             raise
         finally:
             mail.read()
-            for line in _of_fits(recorder.record.fits):
+            for line in _of_fits(recorder.record.fits, finished=code == 0):
                 recorder.note(line)
     return code
+
+
+def _of_fits(fits: dict[str, int], *, finished: bool) -> list[str]:
+    if not fits:
+        return []
+    from skjob.engine.tally import Tally
+
+    return Tally(**fits).lines(finished=finished)
 
 
 def _check_store(address: str, run_id: str) -> None:
@@ -233,14 +242,6 @@ def _numbers(client: Any) -> dict[str, Any]:
         worker = next(iter(client.nthreads()))
         return compare(ground_here(), client.run(ground_here, workers=[worker])[worker])
     return {}
-
-
-def _of_fits(fits: dict[str, int]) -> list[str]:
-    if not fits:
-        return []
-    from skjob.engine.tally import Tally
-
-    return Tally(**fits).lines()
 
 
 @contextmanager

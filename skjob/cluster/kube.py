@@ -453,6 +453,10 @@ class _DaskCluster:
                 self.kube_cluster.close(timeout=5)
 
 
+def _tells_of_something_else(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("Unhandled exception in client_connected_cb")
+
+
 def _kube_cluster_class() -> type[Any]:
     import kr8s.asyncio
     from dask_kubernetes.operator import KubeCluster
@@ -462,6 +466,9 @@ def _kube_cluster_class() -> type[Any]:
     from kr8s.asyncio.portforward import PortForward
 
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # While a scheduler is started again, each try to connect is an error in kr8s' forwarding (0.20: `PortForward`
+    # raises in the callback of a connection), which asyncio shows with its traceback. The connection is tried again.
+    logging.getLogger("asyncio").addFilter(_tells_of_something_else)
 
     class SkjobKubeCluster(KubeCluster):  # type: ignore[misc]
         """See the module's docstring."""

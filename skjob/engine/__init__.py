@@ -14,15 +14,11 @@ from typing import Any
 
 
 def _backend(**arguments: Any) -> Any:
-    from distributed.worker import thread_state
     from joblib._parallel_backends import SequentialBackend
 
-    from skjob.engine.backend import SkjobBackend
+    from skjob.engine.backend import SkjobBackend, in_a_task
 
-    if hasattr(thread_state, "execution_state"):
-        # Inside a task all of a worker's cores are taken; waiting here for other tasks would keep them from running.
-        return SequentialBackend()
-    return SkjobBackend(**arguments)
+    return SequentialBackend() if in_a_task() else SkjobBackend(**arguments)
 
 
 def register() -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from distributed import Client, get_client
+from distributed.worker import thread_state
 from joblib._parallel_backends import (
     AutoBatchingMixin,
     FallbackToBackend,
@@ -52,6 +53,14 @@ def with_source(text: str) -> str:
             source = linecache.getline(frame["file"], int(frame["line"])).strip()
             told += [f"    {source}\n"] * bool(source)
     return "".join(told)
+
+
+def in_a_task() -> bool:
+    """Whether this thread runs a task of Dask's.
+
+    All of the worker's cores are taken there; waiting for other tasks would keep them from running.
+    """
+    return hasattr(thread_state, "execution_state")
 
 
 class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
@@ -139,6 +148,8 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         Each Parallel object gets a backend of its own: the one that `parallel_config` holds serves nested and
         concurrent calls, whose batches must not mix.
         """
+        if in_a_task():
+            raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         if not self._own_parallel:
             own = SkjobBackend(self.client, self.width, self.root, self.wait_for_workers, self.checkpoint)
             own.nesting_level = self.nesting_level

@@ -367,10 +367,15 @@ class Call:
     def _complete(self, piece: _Piece, outcomes: list[Outcome | Known]) -> None:
         """A task is done. Its calls after one that failed did not run, and joblib does not miss them."""
         batch = piece.batch
-        for place, outcome in zip(piece.places, outcomes, strict=False):
-            batch.results[place] = outcome
-            if isinstance(outcome, Outcome) and outcome.ok:
-                self._learn(batch.calls[place], batch.identities[place], outcome)
+        try:
+            for place, outcome in zip(piece.places, outcomes, strict=False):
+                batch.results[place] = outcome
+                if isinstance(outcome, Outcome) and outcome.ok:
+                    self._learn(batch.calls[place], batch.identities[place], outcome)
+        except Exception as error:  # nobody else would settle it any more
+            if not batch.settled.done():
+                batch.settled.set_exception(_named(error, piece))
+            return
         failed = any(isinstance(result, Outcome) and not result.ok for result in batch.results)
         if (failed or batch.complete) and not batch.settled.done():
             batch.settled.set_result([result for result in batch.results if result is not None])

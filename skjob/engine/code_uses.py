@@ -30,14 +30,20 @@ class Import:
 class Uses:
     """`chains` are global names with the attributes asked of them: `np.random.rand` is `("np", "random", "rand")`.
 
-    `called_bare` are those among them that are called without an argument. `words` are the names and keywords that
-    stand in the code.
+    `called_bare` are those among them that are called without an argument, or with None for the only one. `words` are
+    the names and keywords that stand in the code.
     """
 
     chains: tuple[tuple[str, ...], ...]
     imports: tuple[Import, ...]
     called_bare: frozenset[tuple[str, ...]]
     words: frozenset[str]
+
+
+def _is_bare_call(steps: list[dis.Instruction]) -> bool:
+    if steps and steps[0].opname == "LOAD_CONST" and steps[0].argval is None:
+        return len(steps) > 1 and steps[1].opname == "CALL" and steps[1].arg == 1
+    return bool(steps) and steps[0].opname == "CALL" and steps[0].arg == 0
 
 
 @lru_cache(maxsize=4096)
@@ -55,7 +61,7 @@ def uses(code: CodeType) -> Uses:
                 end += 1
             chain = tuple(str(each.argval) for each in steps[number:end])
             chains[chain] = None
-            if end < len(steps) and steps[end].opname == "CALL" and steps[end].arg == 0:
+            if _is_bare_call(steps[end : end + 2]):
                 bare.add(chain)
         elif step.opname == "IMPORT_NAME":
             names = steps[number - 1].argval or ()

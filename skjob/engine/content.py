@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from skjob.engine.code_uses import Import, uses
+from skjob.engine.code_uses import Import, Uses, uses
 from skjob.engine.data import large_size
 from skjob.engine.origin import Origins, locate
 from skjob.engine.randomness import random_by_default, unseeded
@@ -419,6 +419,8 @@ class Contents:
         reached = uses(code)
         walk.out.append(b"u%d:%d:" % (len(reached.chains), len(reached.imports)))
         expects_seed, walk.expects_seed = walk.expects_seed, "random_state" not in reached.words
+        if not reached.words.intersection(SEED_WORDS) and _draws(reached):
+            walk.seeded = False
         for chain in reached.chains:
             walk.out.append(_text(b"g", ".".join(chain)))
             with _held_by(f"global `{chain[0]}`"):
@@ -654,8 +656,25 @@ class Contents:
 
 
 _GLOBAL_GENERATORS = (getattr(np.random.mtrand, "_rand", None), getattr(random, "_inst", None))
-_GENERATORS = (np.random.default_rng, np.random.RandomState, random.Random)
+_GENERATORS = (
+    np.random.default_rng, np.random.RandomState, np.random.SeedSequence, random.Random,
+    np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937, np.random.Philox, np.random.SFC64,
+)  # fmt: skip
 """Without an argument they take a seed from the system."""
+
+SEED_WORDS = frozenset({"random_state", "random_seed", "seed", "rng"})
+DRAWING_WORDS = frozenset(
+    {"sample", "rvs", "shuffle", "permutation", "permuted", "getrandbits", "randbytes", "urandom", "uuid1", "uuid4"}
+)
+"""Methods that draw random numbers, whatever object they are called on. Code that says none of `SEED_WORDS` beside them
+is taken to draw from no seed; a variable of such a name costs no more than that its fits are done again."""
+
+DRAWING_MODULES = ("random", "secrets", "numpy.random")
+"""What an import of these within a function is for."""
+
+
+def _draws(reached: Uses) -> bool:
+    return bool(reached.words & DRAWING_WORDS) or any(each.module in DRAWING_MODULES for each in reached.imports)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from typing import Any
 import cloudpickle
 
 from skjob.engine.modules import is_local, local_modules, module_state, restore_module
-from skjob.engine.shared import Pickled, Shared
+from skjob.engine.shared import Pickled, Shared, in_own_memory
 from skjob.engine.warned import restore_category
 from skjob.engine.work import Call, parts_of
 
@@ -45,6 +45,9 @@ DROPPED_KEPT = 60.0
 
 PICKLES_KEPT = 16
 """How many arguments a call remembers by their identity, and keeps, so that they are pickled once."""
+
+UNWATCHED_KEPT = 16
+"""How many objects that nobody uses stay of those whose end nobody sees, such as lists."""
 
 USED_ONCE_KEPT = 4
 """The data that only one task has used stays for so many of such tasks: the next call may use it, as a part of many it
@@ -148,6 +151,7 @@ class _Copy:
     users: int = 0
     uses: int = 0
     last_used: int = 0
+    watched: bool = False
     sources: dict[int, weakref.ref[Any]] = field(default_factory=dict)
     dropped: float | None = None
 
@@ -207,7 +211,7 @@ class SharedData:
                 return
             with suppress(TypeError):  # what can't be watched stays
                 copy.sources[identity] = weakref.ref(value, partial(self._source_gone, key, identity))
-                copy.dropped = None
+                copy.dropped, copy.watched = None, True
 
     def _source_gone(self, key: str, identity: int, _: Any) -> None:
         # In the garbage collector: no waiting for a lock that this very thread may hold at a bad moment.
@@ -231,6 +235,9 @@ class SharedData:
             copy = self._copies[key]
             if copy.future is None or copy.future.status in ("cancelled", "lost", "error"):
                 before_sending()
+                if self._client.scheduler.address.startswith("inproc://"):
+                    # Nothing is pickled on the way: the workers would have the caller's own object, and its changes.
+                    value = in_own_memory(value)
                 # A name of its own each time: a release of the last copy that is still under way must not hit this one.
                 copy.future = self._client.scatter(Shared(value, large_size(value)), hash=False, timeout=self._timeout)
 
@@ -262,6 +269,8 @@ class SharedData:
             for key, copy in self._copies.items()
             if copy.last_used < self._number - CALLS_KEPT or (copy.dropped is not None and copy.dropped < latest)
         }
+        unwatched = [key for key, copy in self._copies.items() if not (copy.users or copy.watched)]
+        unwanted.update(unwatched[:-UNWATCHED_KEPT])  # the longest known first
         while len(self._used_once) > USED_ONCE_KEPT:
             unwanted.update(key for key in self._used_once.popleft() if self._uses(key) == 1)
         for key in unwanted:

@@ -110,12 +110,14 @@ class CallFits:
 
     def __init__(self, fits: FinishedFits, root: Path | None, data_key: Callable[[Any], str]) -> None:
         self._fits = fits
-        self._identifier = Identifier(root, data_key, {})
+        self._identifier: Identifier | None = Identifier(root, data_key, {})
         self._writing: list[Any] = []
         self._any = False
 
     def identify(self, call: Call) -> FitIdentity | None:
         """What a call is known by; None where it is no fit, or none that can be told from others."""
+        if self._identifier is None:
+            return None
         try:
             identity = self._identifier.identify(call)
         except Exception as error:  # the user's own objects are asked
@@ -160,6 +162,7 @@ class CallFits:
 
     def end(self) -> None:
         """The Parallel call is over: what is being written is waited for, and what happened is told."""
+        self._identifier = None  # it holds the data, whose memory is the caller's to give back
         late = wait(self._writing, WRITE_TIMEOUT).not_done
         self._writing = []
         if late:

@@ -39,8 +39,8 @@ class LocalModules(WorkerPlugin):  # type: ignore[misc]
 
 def register(client: Any, plugin: WorkerPlugin) -> None:
     """Give all workers of this client this plugin, now and later."""
-    noted = client.extensions.setdefault(NOTED, {"scheduler": _scheduler(client), "plugins": []})
-    noted["plugins"].append(plugin)
+    noted = client.extensions.setdefault(NOTED, {"scheduler": _scheduler(client), "plugins": {}})
+    noted["plugins"][plugin.name] = plugin
     client.register_plugin(plugin)
 
 
@@ -49,7 +49,7 @@ def register_again(client: Any) -> None:
     noted = client.extensions.get(NOTED)
     if noted is None or noted["scheduler"] == (scheduler := _scheduler(client)):
         return
-    for plugin in noted["plugins"]:
+    for plugin in noted["plugins"].values():
         client.register_plugin(plugin)
     noted["scheduler"] = scheduler
 

@@ -12,7 +12,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
-SEEDS = ("random_state", "seed", "random_seed")
+SEEDS = ("random_state", "seed", "random_seed", "rng")
 
 Parameters = Mapping[str, Any]
 

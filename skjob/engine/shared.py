@@ -53,6 +53,7 @@ def in_own_memory(value: Any) -> Any:
     if kind.__module__.startswith("pandas"):
         return value.copy(deep=True)
     if kind.__module__.startswith("scipy.sparse"):
+        value = copy.copy(value)
         for name, part in vars(value).items():
             if isinstance(part, np.ndarray):
                 vars(value)[name] = part.copy(order="K")

@@ -15,9 +15,11 @@ class Tally:
     kept: int = 0
     unseeded: int = 0
 
-    def lines(self) -> list[str]:
-        """What a user is to know of it."""
+    def lines(self, *, finished: bool = True) -> list[str]:
+        """What a user is to know of it, at the end of a run, or where it has stopped."""
         told = []
+        if self.kept and not finished:
+            told.append(f"{self.kept} fits are kept: the same command does the rest")
         if self.found:
             told.append(f"{self.found} of {self.fits} fits were finished before, and not done again")
         if self.unseeded:

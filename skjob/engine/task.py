@@ -105,22 +105,34 @@ def _pickled_error(error: BaseException) -> bytes:
     """The exception, if it survives the journey; else one that says what it was."""
     import cloudpickle
 
-    for form in (error, _Rebuilt(error), RuntimeError(_in_words(error))):
+    def as_it_says() -> Any:
+        # Not by `pickle` itself: tblib, which distributed installs, takes exceptions apart in a way of its own, and a
+        # SystemExit then has no `code` (tblib 3.2; `pickle.loads(pickle.dumps(SystemExit(4))).code` tells).
+        return error.__reduce_ex__(5)
+
+    def by_its_parts() -> Any:
+        """For classes that can't be called with their `args`, as those can't that take keywords only."""
+        return _rebuild, (type(error), error.args, vars(error))
+
+    def in_words() -> Any:
+        return RuntimeError, (_in_words(error),)
+
+    for reduced in (as_it_says, by_its_parts, in_words):
         with suppress(Exception):
-            content = cloudpickle.dumps(form, protocol=5)
+            content = cloudpickle.dumps(_Reduced(reduced()), protocol=5)
             pickle.loads(content)  # noqa: S301 - our own bytes: many exceptions pickle well and can't be read back
             return bytes(content)
     raise AssertionError("an error of plain text can be pickled")
 
 
-class _Rebuilt:
-    """Pickles an exception whose class can't be called with its `args`, as those can't that take keywords only."""
+class _Reduced:
+    """Pickles as what these are the parts of."""
 
-    def __init__(self, error: BaseException) -> None:
-        self._error = error
+    def __init__(self, parts: Any) -> None:
+        self._parts = parts
 
     def __reduce__(self) -> Any:
-        return _rebuild, (type(self._error), self._error.args, vars(self._error))
+        return self._parts
 
 
 def _rebuild(kind: type[BaseException], arguments: tuple[Any, ...], state: dict[str, Any]) -> BaseException:

@@ -7,7 +7,9 @@ client each is warned of again, and the filters there decide what becomes of it.
 
 from __future__ import annotations
 
+import functools
 import importlib
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -21,13 +23,14 @@ MOST_WARNINGS = 100
 
 @dataclass(frozen=True)
 class Warned:
-    """A warning: its text, its category by module and name, and where it was given."""
+    """A warning: its text, its category by module and name, and the file, line and module that it was given for."""
 
     text: str
     module: str
     category: str
     file: str
     line: int
+    source: str | None = None
 
 
 class _Shown:
@@ -50,7 +53,8 @@ class _Shown:
         if noted is None or file is not None:
             self._original(message, category, filename, lineno, file, line)
         elif len(noted) < MOST_WARNINGS:
-            noted.append(Warned(str(message), category.__module__, category.__qualname__, filename, lineno))
+            where = filename, lineno, _module_of(filename)
+            noted.append(Warned(str(message), category.__module__, category.__qualname__, *where))
 
 
 _installing = threading.Lock()
@@ -81,7 +85,15 @@ def warn_again(warned: Warned, registry: dict[Any, Any]) -> None:
         message: Warning | str = category(warned.text)
     except Exception:  # a category that is made in another way
         category, message = UserWarning, f"{warned.category}: {warned.text}"
-    warnings.warn_explicit(message, category, warned.file, warned.line, registry=registry)
+    warnings.warn_explicit(message, category, warned.file, warned.line, module=warned.source, registry=registry)
+
+
+@functools.lru_cache(maxsize=256)
+def _module_of(filename: str) -> str | None:
+    """The module whose file this is: filters go by its name."""
+    return next(
+        (name for name, module in list(sys.modules.items()) if getattr(module, "__file__", None) == filename), None
+    )
 
 
 def restore_category(module: str, name: str) -> type[Warning]:

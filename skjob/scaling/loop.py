@@ -129,7 +129,7 @@ class ScalingLoop:
         done = sum(count for count, _ in sight.done.values())
         tasks = sum(sight.waiting.values()) + sum(map(len, sight.running.values()))
         self._tell(Progress(done, tasks))
-        if not tasks:
+        if not tasks or done < self._idle_at:  # a scheduler that was started again counts anew
             self._idle_at = done
         now, asked, connected = time.monotonic(), self._cluster.asked(), len(sight.processing)
         coming = self._arrivals.see(now, asked, sight.processing)

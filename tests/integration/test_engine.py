@@ -8,6 +8,7 @@ import gc
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import time
@@ -37,7 +38,7 @@ from sklearn.utils.parallel import delayed as sklearn_delayed
 
 from skjob.engine.backend import RemoteTraceback, SkjobBackend, WorkersLost
 from skjob.engine.call import WATCH_SECONDS
-from skjob.engine.data import USED_ONCE_KEPT
+from skjob.engine.data import SMALL, UNWATCHED_KEPT, USED_ONCE_KEPT
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -298,6 +299,14 @@ def test_a_warning_of_a_task_is_a_warning_here(engine: Client, action: Any, time
     assert {each.filename for each in caught} <= {__file__}
 
 
+def test_a_filter_by_module_is_honoured(engine: Client) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warnings.filterwarnings("ignore", module=_warn.__module__.replace(".", r"\."))
+        SklearnParallel()(sklearn_delayed(_warn)(number) for number in range(2))
+    assert [str(each.message) for each in caught if each.category is Odds] == []
+
+
 def test_a_warning_that_is_an_error_here_ends_the_call(engine: Client) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -340,6 +349,34 @@ def test_a_call_that_fails_ends_in_its_error(
     with pytest.raises(kind) as caught:
         Parallel()(tasks)
     assert text in str(caught.value)
+    _usable(engine)
+
+
+def test_an_exit_status_comes_along(engine: Client) -> None:
+    with pytest.raises(SystemExit) as caught:
+        Parallel()(delayed(_leave)() for _ in range(2))
+    assert caught.value.code == 3
+
+
+class LoadsOnWorkersOnly:
+    """Can be pickled, and not be read back where this process is."""
+
+    def __init__(self, here: int) -> None:
+        self.here = here
+
+    def __reduce__(self) -> Any:
+        return _not_here, (self.here,)
+
+
+def _not_here(here: int) -> LoadsOnWorkersOnly:
+    if os.getpid() == here:
+        raise ImportError("nothing of the kind is here")
+    return LoadsOnWorkersOnly(here)
+
+
+def test_a_result_that_can_not_be_read_here_ends_the_call(engine: Client) -> None:
+    with pytest.raises(ImportError, match="nothing of the kind is here"):
+        Parallel()(delayed(LoadsOnWorkersOnly)(os.getpid()) for _ in range(3))
     _usable(engine)
 
 
@@ -502,6 +539,34 @@ def test_data_changed_between_calls_is_seen(engine: Client) -> None:
     assert Parallel()(delayed(_sum)(X, 0) for _ in range(4)) == [100_000.0] * 4
     X *= 2
     assert Parallel()(delayed(_sum)(X, 0) for _ in range(4)) == [200_000.0] * 4
+
+
+def test_a_cluster_in_this_process_has_data_of_its_own() -> None:
+    """Nothing is pickled on the way to its workers: they would see what the caller changes later."""
+    with Client(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None, set_as_default=False
+    ) as client:
+        X = numpy.ones(100_000)
+        before = X.copy()
+        with _engine(client):
+            assert Parallel()(delayed(_sum)(X, 0) for _ in range(2)) == [100_000.0] * 2
+            X *= 2
+            assert Parallel()(delayed(_sum)(before, 0) for _ in range(2)) == [100_000.0] * 2
+            assert Parallel()(delayed(_sum)(X, 0) for _ in range(2)) == [200_000.0] * 2
+
+
+def _length(rows: Any) -> int:
+    return len(rows)
+
+
+def test_lists_do_not_gather_on_the_workers(engine: Client) -> None:
+    before = _shared_bytes(engine)
+    rows = [[{"number": number, "place": place} for place in range(8000)] for number in range(40)]
+    size = len(pickle.dumps(rows[0], protocol=5))
+    assert size > SMALL
+    tasks = [delayed(_length)(each) for each in rows for _ in range(2)]
+    assert Parallel(batch_size=1)(tasks) == [8000] * 80
+    _soon(lambda: _shared_bytes(engine) - before <= (UNWATCHED_KEPT + 1) * size * 1.1)
 
 
 def _write(array: Any) -> None:

@@ -374,6 +374,7 @@ class FakeClient:
 
     def __init__(self) -> None:
         self.extensions: dict[str, Any] = {}
+        self.scheduler = SimpleNamespace(address="tcp://127.0.0.1:8786")
         self.sent = 0
         self.there: weakref.WeakSet[FakeFuture] = weakref.WeakSet()
 
