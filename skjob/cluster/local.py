@@ -198,6 +198,9 @@ def serve() -> None:
                 # It would cut shared data back to one copy between two calls, and each would send it again.
                 "distributed.scheduler.active-memory-manager.start": False,
                 "distributed.scheduler.allowed-failures": order["retries"],
+                # A worker that is not there at one moment, this long after it died, is given up for good, also where
+                # its nanny has started it again meanwhile and it has just died once more.
+                "distributed.deploy.lost-worker-timeout": "30 days",
             }
         ),
         distributed.LocalCluster(

@@ -39,6 +39,9 @@ __all__ = ["LOOK_AHEAD", "RemoteTraceback", "SkjobBackend", "WorkersLost"]
 LOOK_AHEAD = 4
 """Tasks that are out at a time, for each thread that the cluster may come to have."""
 
+MOST_GROWTH = 8
+"""How many times as many calls the next batch may have: calls that come later may take longer."""
+
 _FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+)')
 
 
@@ -188,6 +191,17 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         ran = [result.seconds for result in results if isinstance(result, Outcome)]
         self._measured.seconds = sum(ran) if len(ran) == len(results) else None
         return values
+
+    def compute_batch_size(self) -> int:
+        """joblib's own rule, which only doubles a batch that is too short, takes thousands of calls to get there."""
+        size, seconds = int(self._effective_batch_size), float(self._smoothed_batch_duration)
+        if 0 < seconds < self.MIN_IDEAL_BATCH_DURATION:
+            ideal = 2 * int(size * self.MIN_IDEAL_BATCH_DURATION / seconds)  # twice, so that it does not swing
+            size = max(1, min(MOST_GROWTH * size, ideal))
+            self._effective_batch_size: int = size
+            self._smoothed_batch_duration: float = self._DEFAULT_SMOOTHED_BATCH_DURATION
+            return size
+        return int(super().compute_batch_size())
 
     def batch_completed(self, batch_size: int, duration: float) -> None:
         """joblib's duration counts waiting in line too; what decides the batch size is the time on the worker.

@@ -41,7 +41,7 @@ from skjob.engine.finished import FinishedFits
 from skjob.engine.identity import FitIdentity
 from skjob.engine.memory import WorkerMemory, needed
 from skjob.engine.order import Lengths, Work, priority, work_of
-from skjob.engine.plugin import register_again
+from skjob.engine.plugin import check_workers, register_again
 from skjob.engine.stop import stop_tasks
 from skjob.engine.task import Outcome, run_batch
 from skjob.engine.work import calls_of, describe, fit_arguments, label
@@ -56,6 +56,12 @@ PAUSE = 0.1
 
 RECONNECT_SECONDS = 30.0
 """How long a connection to the scheduler that broke may take to come back."""
+
+TELL_SECONDS = 3.0
+"""How long the end of a call waits until workers have heard of it."""
+
+STUCK_SECONDS = 10.0
+"""Seconds between two looks whether any worker still takes tasks, while none has finished one."""
 
 CONNECTION_LOST = "the connection to the scheduler is lost"
 
@@ -97,6 +103,7 @@ class _Batch:
     calls: list[Any]
     results: list[Outcome | Known | None]
     identities: list[FitIdentity | None]
+    works: list[Work | None]
     settled: Future[list[Outcome | Known]] = field(default_factory=Future)
 
     @property
@@ -170,8 +177,11 @@ class Call:
         self._lengths = Lengths()
         self._memory = WorkerMemory(client)
         self._closed = False
+        self._prepared = False
         self._worker_seen = -math.inf
         self._alone_since: float | None = None
+        self._looked = time.monotonic()
+        self._works = True
         thread = threading.Thread(target=self._settle_all, name="skjob-settle", daemon=True)
         self._thread: threading.Thread | None = thread
         thread.start()
@@ -181,7 +191,7 @@ class Call:
     def submit(self, func: Any, callback: Callable[[Any], None] | None) -> Future[list[Outcome | Known]]:
         """Send one batch. Never raises: what goes wrong is the outcome of this batch."""
         calls = calls_of(func)
-        batch = _Batch(calls, [None] * len(calls), [None] * len(calls))
+        batch = _Batch(calls, [None] * len(calls), [None] * len(calls), [_work(call) for call in calls])
         if callback is not None:
             batch.settled.add_done_callback(callback)
         self._look_up(batch)
@@ -219,15 +229,20 @@ class Call:
         remote = [piece.remote or Remote(piece.key, self._client) for piece in pieces if piece.key]
         try:
             if remote and self._client.status == "running":
-                with suppress(Exception):  # the connection is breaking: a client that is gone wants nothing
-                    self._client.cancel(remote, force=True)
-                with suppress(Exception):
-                    self._client.run(stop_tasks, self._id, wait=False, on_error="ignore")
+                self._tell_workers(self._client.cancel(remote, force=True, asynchronous=True))
+                stop = self._client.run(stop_tasks, self._id, wait=False, on_error="ignore", asynchronous=True)
+                self._tell_workers(stop)
         finally:
             for piece in pieces:
                 self._data.release(piece.held)
             self._data.end()
             self._outcomes.put(None)
+
+    def _tell_workers(self, telling: Any) -> None:
+        """Have the event loop do it, and wait a little: one that does not answer must not hold up the others."""
+        told = asyncio.run_coroutine_threadsafe(telling, self._client.loop.asyncio_loop)
+        with suppress(Exception):  # the connection may be breaking: a client that is gone wants nothing
+            told.result(TELL_SECONDS)
 
     # -------------------------------------------------------------------------------------------- sending
 
@@ -242,19 +257,29 @@ class Call:
                 batch.results[place] = Known(found)
 
     def _expected(self, piece: _Piece) -> float | None:
-        works = [work for call in piece.calls if (work := _work(call)) is not None]
+        works = [work for place in piece.places if (work := piece.batch.works[place]) is not None]
         return sum(self._lengths.expected(work) for work in works) if works else None
 
     def _send_new(self, number: int, piece: _Piece) -> None:
         try:
             self._wait_for_connection()
-            dump = partial(self._data.dump, piece.calls, self._nested, piece.held, self._root)
+            self._prepare()
+            expected = self._fits.versions() if self._fits is not None else {}
+            dump = partial(self._data.dump, piece.calls, self._nested, piece.held, self._root, expected)
             piece.payload = self._sending(dump)
             self._send(number, piece)
         except Exception as error:
             self._fail(number, _named(error, piece))
         if number not in self._out:  # cancelled meanwhile, when it did not hold all of this yet
             self._data.release(piece.held)
+
+    def _prepare(self) -> None:
+        """Before the first task of a call: workers must know skjob, and what a client of theirs has registered."""
+        if self._prepared:
+            return
+        register_again(self._client)
+        check_workers(self._client)
+        self._prepared = True
 
     def _sending(self, send: Callable[[], Sent]) -> Sent:
         """Do what sends data, again if the connection breaks meanwhile."""
@@ -371,7 +396,7 @@ class Call:
             for place, outcome in zip(piece.places, outcomes, strict=False):
                 batch.results[place] = outcome
                 if isinstance(outcome, Outcome) and outcome.ok:
-                    self._learn(batch.calls[place], batch.identities[place], outcome)
+                    self._learn(batch.works[place], batch.identities[place], outcome)
         except Exception as error:  # nobody else would settle it any more
             if not batch.settled.done():
                 batch.settled.set_exception(_named(error, piece))
@@ -380,25 +405,36 @@ class Call:
         if (failed or batch.complete) and not batch.settled.done():
             batch.settled.set_result([result for result in batch.results if result is not None])
 
-    def _learn(self, call: Any, identity: FitIdentity | None, outcome: Outcome) -> None:
+    def _learn(self, work: Work | None, identity: FitIdentity | None, outcome: Outcome) -> None:
         """From a finished fit: how long it took, and what came of it, which is kept at once."""
-        work = _work(call)
         if work is not None:
             self._lengths.learn(work, outcome.seconds)
         if self._fits is not None and identity is not None:
             result = pickle.loads(outcome.content)  # noqa: S301 - from our own workers, over mutual TLS
-            self._fits.keep(identity, result, outcome.seconds, outcome.versions)
+            self._fits.keep(identity, result, outcome.seconds, outcome.differs)
 
     def _watch(self) -> None:
         """Called about every second while nothing is settled."""
         if self._client.status not in ("running", "connecting"):
             self._fail_all(WorkersLost(CONNECTION_LOST))
-        elif not self._out or self._has_worker():
+        elif not self._out or (self._has_worker() and self._somebody_works()):
             self._alone_since = None
         elif self._alone_since is None:
             self._alone_since = time.monotonic()
         elif time.monotonic() - self._alone_since > self._wait_for_workers:
-            self._fail_all(WorkersLost(f"there has been no worker for {self._wait_for_workers:.0f} s"))
+            self._fail_all(WorkersLost(f"there has been no worker for {self._wait_for_workers:.0f} s{self._paused()}"))
+
+    def _somebody_works(self) -> bool:
+        """A worker whose memory is full takes no task; where all are so, and none has one any more, nothing comes."""
+        now = time.monotonic()
+        if self._alone_since is None and now - self._looked < STUCK_SECONDS:
+            return True
+        self._looked = now
+        self._works = bool(self._client.run_on_scheduler(somebody_works, callback_timeout=STUCK_SECONDS))
+        return self._works
+
+    def _paused(self) -> str:
+        return "" if self._works else " that takes tasks: their memory is full; give them more with `--worker-memory`"
 
     def _again(self, number: int, piece: _Piece) -> None:
         """Send a task again that was cancelled or lost: the connection broke, or its data went with a worker."""
@@ -486,6 +522,11 @@ class Call:
         for piece in suspects:
             if not piece.batch.settled.done():
                 piece.batch.settled.set_exception(_named(error, piece))
+
+
+def somebody_works(dask_scheduler: Any = None) -> bool:
+    """Runs on the scheduler: whether any worker takes tasks, or still runs one."""
+    return any(worker.executing or worker.status.name == "running" for worker in dask_scheduler.workers.values())
 
 
 def _work(call: Any) -> Work | None:

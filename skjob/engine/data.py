@@ -19,12 +19,12 @@ import threading
 import time
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import cloudpickle
@@ -310,12 +310,21 @@ class CallData:
         self._seen.clear()
         self._arguments.clear()
 
-    def dump(self, calls: list[Call], nested: Any, held: dict[str, Any], root: Path | None) -> bytes:
-        """A task of these calls as bytes. What it shares is kept in `held`, and on a worker when this returns.
+    def dump(
+        self,
+        calls: list[Call],
+        nested: Any,
+        held: dict[str, Any],
+        root: Path | None,
+        expected: Mapping[str, str] = MappingProxyType({}),
+    ) -> bytes:
+        """A task of these calls as bytes, with the versions that it expects on its worker.
+
+        What it shares is kept in `held`, and on a worker when this returns.
 
         Raises whatever pickling raises, and what `before_sending` does.
         """
-        task = calls, nested
+        task = calls, nested, dict(expected)
         payload = dump_task(task, partial(self._share, held), root)
         if len(payload) > SMALL and self._share_arguments(calls, held, root):
             payload = dump_task(task, partial(self._share, held), root)

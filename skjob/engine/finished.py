@@ -19,7 +19,6 @@ from typing import Any
 from skjob.engine.checkpoint import FitStore
 from skjob.engine.identity import FitIdentity, Identifier, Unidentifiable
 from skjob.engine.tally import Tally
-from skjob.engine.versions import versions_here
 from skjob.engine.work import Call, fit_arguments
 
 WRITERS = 8
@@ -144,12 +143,15 @@ class CallFits:
             return {**found.result, "parameters": arguments["parameters"]}
         return found.result
 
-    def keep(self, identity: FitIdentity, result: Any, seconds: float, versions: Mapping[str, str]) -> None:
-        """Keep the result of a fit. `versions` are those that it was done with, on its worker."""
-        here = versions_here()
-        other = [f"{name} {versions[name]} instead of {here[name]}" for name in here if versions[name] != here[name]]
-        if other:
-            self._fits.say(f"fits are not kept for another run: workers have {', '.join(other)}")
+    def versions(self) -> dict[str, str]:
+        """What the fits so far are to run with, by distribution."""
+        return {} if self._identifier is None else self._identifier.versions()
+
+    def keep(self, identity: FitIdentity, result: Any, seconds: float, differs: tuple[str, ...]) -> None:
+        """Keep the result of a fit, unless its worker had other versions than those that are part of its identity."""
+        versions = self.versions()
+        if differs:
+            self._fits.say(f"fits are not kept for another run: workers have {', '.join(differs)}")
         elif self._fits._writers is None:
             self._keep(identity, result, seconds, versions)
         else:

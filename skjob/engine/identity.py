@@ -20,6 +20,7 @@ from typing import Any
 from skjob.engine.content import Contents, Digest, Unidentifiable
 from skjob.engine.origin import Origins
 from skjob.engine.randomness import unseeded
+from skjob.engine.versions import versions_here
 
 __all__ = ["FitIdentity", "Identifier", "Unidentifiable"]
 
@@ -68,12 +69,17 @@ class Identifier:
 
     def __init__(self, root: Path | None, array_key: Callable[[Any], str], versions: Mapping[str, str]) -> None:
         origins = Origins(root, versions)
+        self._origins = origins
         self._contents = Contents(origins, array_key)
         self._base = ["skjob", VERSION, sys.version_info[:2]] + [
             origins.version(package) for package in ("sklearn", "numpy", "scipy")
         ]
         # All fits of a call have the same scorer, data and settings: the very same objects, kept here for their id.
         self._shared: dict[str, tuple[Any, Digest]] = {}
+
+    def versions(self) -> dict[str, str]:
+        """Of all distributions that the fits so far have reached, by name: what they are to run with."""
+        return {**versions_here(), **self._origins.distributions}
 
     def identify(self, item: tuple[Any, Any, Any]) -> FitIdentity | None:
         """The identity of a call `(function, args, kwargs)`; None for one that is not a fit of a kind that is kept.

@@ -17,7 +17,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 
 from skjob.engine.data import large_size
 from skjob.engine.plugin import register
-from skjob.engine.work import Call, fit_arguments
+from skjob.engine.work import Call
 
 RESOURCE = "skjob-memory"
 
@@ -33,9 +33,8 @@ def needed(calls: list[Call], data: Iterable[Any]) -> int:
 
 def _own(call: Call, data_bytes: int) -> int:
     try:
-        arguments = fit_arguments(call)
-        estimator = arguments["estimator"] if arguments else call[1][0]
-        return max(0, int(estimator.memory_needed(data_bytes)))
+        _, arguments, _ = call
+        return max(0, int(arguments[0].memory_needed(data_bytes)))  # scikit-learn puts the estimator first
     except Exception:  # most calls have no such estimator
         return 0
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from skjob.engine.modules import is_local
+from skjob.engine.versions import installed_version
 
 SCRIPT = frozenset({"__main__", "__mp_main__"})
 INSTALLED_IN = frozenset({"site-packages", "dist-packages"})
@@ -27,13 +28,15 @@ KNOWN_AS = {"sklearn": "scikit-learn", "dateutil": "python-dateutil", "yaml": "P
 class Origins:
     """Tells libraries from local code. `versions` are those of the workers, where they are known; else this process's.
 
-    Asked for every class and function that is reached, so it remembers.
+    Asked for every class and function that is reached, so it remembers. `distributions` are those reached so far, with
+    their versions.
     """
 
     def __init__(self, root: Path | None, versions: Mapping[str, str]) -> None:
         self._root = root
         self._versions = versions
         self._known: dict[str, str | None] = {}
+        self.distributions: dict[str, str] = {}
 
     def library(self, name: str) -> str | None:
         """The distribution and version that the module called `name` belongs to; None where it is local."""
@@ -59,9 +62,10 @@ class Origins:
         if package in sys.stdlib_module_names:
             return "python"
         name = KNOWN_AS.get(package, package)
-        candidates = [name] if _installed_version(name) else _distributions().get(package, [])
-        found = [f"{each}=={self._versions.get(each) or _installed_version(each)}" for each in sorted(set(candidates))]
-        return " ".join(found) or None
+        candidates = [name] if installed_version(name) else _distributions().get(package, [])
+        for each in candidates:
+            self.distributions[each] = self._versions.get(each) or installed_version(each) or ""
+        return " ".join(f"{each}=={self.distributions[each]}" for each in sorted(set(candidates))) or None
 
 
 def _place(module: ModuleType) -> Path | None:
@@ -96,14 +100,6 @@ def locate(name: str) -> Path | None:
 @cache
 def _python_folder() -> Path:
     return Path(sysconfig.get_path("stdlib"))
-
-
-@cache
-def _installed_version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 @cache

@@ -6,6 +6,7 @@ of a client are noted with the client, and registered again where it has connect
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import importlib
 import io
@@ -17,6 +18,9 @@ from typing import Any
 from distributed.diagnostics.plugin import WorkerPlugin
 
 NOTED = "skjob-plugins"
+CHECK_SECONDS = 10.0
+HAS_SKJOB = "__import__('importlib.util').util.find_spec('skjob') is not None"
+CHECKED = "skjob-workers-checked"
 
 
 class LocalModules(WorkerPlugin):  # type: ignore[misc]
@@ -52,6 +56,30 @@ def register_again(client: Any) -> None:
     for plugin in noted["plugins"].values():
         client.register_plugin(plugin)
     noted["scheduler"] = scheduler
+
+
+def check_workers(client: Any) -> None:
+    """Once a client: whether its workers have skjob, without which none of them could read a task.
+
+    Raises:
+        ModuleNotFoundError: they don't, with what to do.
+    """
+    if client.extensions.get(CHECKED):
+        return
+    workers = list(client.scheduler_info(n_workers=1)["workers"])
+    if not workers:
+        return  # a worker that comes will be looked at by a later call
+    # Nothing of skjob's own can be sent to look for it: a worker ends that can't read its message.
+    looking = client.run(eval, HAS_SKJOB, workers=workers, on_error="return", asynchronous=True)
+    try:
+        [found] = asyncio.run_coroutine_threadsafe(looking, client.loop.asyncio_loop).result(CHECK_SECONDS).values()
+    except (TimeoutError, OSError):
+        return  # it may be busy, or just leaving
+    if found is False or isinstance(found, ModuleNotFoundError):
+        raise ModuleNotFoundError(
+            "the Dask workers have no `skjob`: install it in their environment, in the version that is here"
+        )
+    client.extensions[CHECKED] = True
 
 
 def _scheduler(client: Any) -> str:

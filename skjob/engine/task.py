@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import joblib
@@ -22,7 +22,7 @@ from skjob.engine.output import captured
 from skjob.engine.shared import Pickled, Shared, protected
 from skjob.engine.stop import interruptible
 from skjob.engine.threads import limit_inner_threads
-from skjob.engine.versions import versions_here
+from skjob.engine.versions import differences
 from skjob.engine.warned import Warned, noted_warnings
 from skjob.engine.work import Call
 
@@ -32,7 +32,8 @@ class Outcome:
     """What became of one call: the pickled result, or the pickled exception and its traceback as text.
 
     `seconds` is the time on the worker alone, without waiting and travelling. `stdout`, `stderr` and `warnings` are
-    what the call has written and warned of, `versions` what it ran with.
+    what the call has written and warned of, `differs` the versions here that are not those that were
+    expected.
     """
 
     ok: bool
@@ -42,7 +43,7 @@ class Outcome:
     stdout: str = ""
     stderr: str = ""
     warnings: tuple[Warned, ...] = ()
-    versions: Mapping[str, str] = field(default_factory=dict)
+    differs: tuple[str, ...] = ()
 
 
 class TaskUnpickler(pickle.Unpickler):
@@ -70,19 +71,19 @@ def run_batch(key: str, payload: bytes, names: list[str], *values: Shared) -> li
     with interruptible(key):
         started = time.perf_counter()
         try:
-            calls, backend = TaskUnpickler(payload, data).load()
+            calls, backend, expected = TaskUnpickler(payload, data).load()
         except BaseException as error:
             return [_failed(error, started)]
         outcomes: list[Outcome] = []
         with joblib.parallel_config(backend=backend, n_jobs=None):
             for call in calls:
-                outcomes.append(_run(call))
+                outcomes.append(_run(call, differences(expected)))
                 if not outcomes[-1].ok:
                     break
         return outcomes
 
 
-def _run(call: Call) -> Outcome:
+def _run(call: Call, differs: tuple[str, ...]) -> Outcome:
     import cloudpickle
 
     function, arguments, keywords = call
@@ -94,7 +95,7 @@ def _run(call: Call) -> Outcome:
             outcome = Outcome(True, cloudpickle.dumps(result, protocol=5), seconds)
         except BaseException as error:
             outcome = _failed(error, started)
-    return replace(outcome, stdout=stdout.text, stderr=stderr.text, warnings=tuple(warned), versions=versions_here())
+    return replace(outcome, stdout=stdout.text, stderr=stderr.text, warnings=tuple(warned), differs=differs)
 
 
 def _failed(error: BaseException, started: float) -> Outcome:

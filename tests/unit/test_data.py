@@ -168,7 +168,7 @@ class Holder:
 
 def _dump(function: Callable[[], Any], share: Callable[[Any], str | None], root: Path | None = None) -> bytes:
     """A task of one call."""
-    return dump_task(([(function, (), {})], NESTED), share, root)
+    return dump_task(([(function, (), {})], NESTED, {}), share, root)
 
 
 def _run(payload: bytes, data: dict[str, Any]) -> Any:

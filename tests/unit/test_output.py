@@ -26,7 +26,7 @@ def streams_of_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _ran(function: Callable[[], Any]) -> Outcome:
-    [outcome] = run_batch("the-task", cloudpickle.dumps(([(function, (), {})], SequentialBackend())), [])
+    [outcome] = run_batch("the-task", cloudpickle.dumps(([(function, (), {})], SequentialBackend(), {})), [])
     return outcome
 
 

@@ -25,7 +25,7 @@ NO_NANNY = SimpleNamespace(nanny=None)
 
 
 def _task(*functions: Callable[[], Any]) -> bytes:
-    return bytes(cloudpickle.dumps(([(function, (), {}) for function in functions], SequentialBackend())))
+    return bytes(cloudpickle.dumps(([(function, (), {}) for function in functions], SequentialBackend(), {})))
 
 
 class Worker:
@@ -70,7 +70,7 @@ def nothing_left() -> Iterator[None]:
 
 
 def _endless_task(name: str) -> bytes:
-    payload: bytes = cloudpickle.dumps(([(_endless, (name,), {})], SequentialBackend()))
+    payload: bytes = cloudpickle.dumps(([(_endless, (name,), {})], SequentialBackend(), {}))
     return payload
 
 

@@ -24,7 +24,7 @@ NESTED = SequentialBackend(nesting_level=1)
 
 def _task(*functions: Callable[[], Any]) -> bytes:
     """These calls as bytes; nothing in them is shared."""
-    return bytes(cloudpickle.dumps(([(function, (), {}) for function in functions], NESTED), protocol=5))
+    return bytes(cloudpickle.dumps(([(function, (), {}) for function in functions], NESTED, {}), protocol=5))
 
 
 def _all(*functions: Callable[[], Any]) -> list[Outcome]:
@@ -176,7 +176,7 @@ def _without_data(value: Any) -> bytes:
 
 
 def test_data_that_is_not_there_is_told() -> None:
-    payload = _without_data(([(str.upper, ("data",), {})], NESTED))
+    payload = _without_data(([(str.upper, ("data",), {})], NESTED, {}))
     [found] = run_batch("the-task", payload, ["the-key"], Shared(Pickled(pickle.dumps("found")), 100))
     assert _value(found) == "FOUND"
     [missing] = run_batch("the-task", payload, [])
@@ -233,7 +233,7 @@ def test_output_belongs_to_the_call_that_wrote_it(monkeypatch: pytest.MonkeyPatc
 
 def test_arguments_and_keywords() -> None:
     calls = [(sorted, ([3, 1, 2],), {"reverse": True}), (dict, (), {"a": 1})]
-    outcomes = run_batch("the-task", cloudpickle.dumps((calls, NESTED)), [])
+    outcomes = run_batch("the-task", cloudpickle.dumps((calls, NESTED, {})), [])
     assert [_value(outcome) for outcome in outcomes] == [[3, 2, 1], {"a": 1}]
 
 
@@ -273,7 +273,7 @@ def test_a_shared_pickle_is_read_anew_by_each_call_and_task() -> None:
     calls = [(change, (), {"rows": "data"}) for _ in range(2)]
     shared = Shared(Pickled(pickle.dumps([1, 2, 3])), 100)
     for _ in range(2):
-        outcomes = run_batch("the-task", _without_data((calls, NESTED)), ["the-key"], shared)
+        outcomes = run_batch("the-task", _without_data((calls, NESTED, {})), ["the-key"], shared)
         assert [_value(outcome) for outcome in outcomes] == [[1, 2, 3, 4], [1, 2, 3, 4]]
 
 
@@ -283,7 +283,7 @@ def test_a_shared_pickle_may_leave_out_other_data() -> None:
             return "the-list" if isinstance(obj, str) and obj == "list" else None
 
     buffer = io.BytesIO()
-    Outer(buffer).dump(([(sum, ("list",), {})], NESTED))
+    Outer(buffer).dump(([(sum, ("list",), {})], NESTED, {}))
     array = numpy.arange(5.0)
     values = Shared(Pickled(_without_data([1, 2, "data"])), 100), Shared(array, array.nbytes)
     [outcome] = run_batch("the-task", buffer.getvalue(), ["the-list", "the-key"], *values)
