@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TextIO, cast
 
 MOST_WARNINGS = 100
@@ -85,7 +86,9 @@ def warn_again(warned: Warned, registry: dict[Any, Any]) -> None:
         message: Warning | str = category(warned.text)
     except Exception:  # a category that is made in another way
         category, message = UserWarning, f"{warned.category}: {warned.text}"
-    warnings.warn_explicit(message, category, warned.file, warned.line, module=warned.source, registry=registry)
+    # Without a module it would be taken for one that comes as Python ends, and not be shown.
+    source = warned.source or Path(warned.file).stem
+    warnings.warn_explicit(message, category, warned.file, warned.line, module=source, registry=registry)
 
 
 @functools.lru_cache(maxsize=256)

@@ -39,6 +39,10 @@ INTERVAL = 1.0
 SELDOM = 5.0
 """Seconds between two looks at the pods when nothing changes."""
 
+ALONE_PATIENCE = 90.0
+"""Seconds without any worker, and with none that could start, after which the run ends. Kubernetes itself waits up to
+40 before it starts a container again that a fit has ended four times."""
+
 LOOK_TIMEOUT = 20.0
 RELEASE_TIMEOUT = 30.0
 """Seconds that the scheduler gets to answer, and workers to hand over their data."""
@@ -93,6 +97,7 @@ class ScalingLoop:
         self._lengths = Lengths()
         self._peak: Peak | None = None
         self._idle_at = 0
+        self._alone_since: float | None = None
         self._running = Seldom(cluster.running)
         self._problems = Seldom(self._look_for_problems)
         self._stop = threading.Event()
@@ -137,6 +142,8 @@ class ScalingLoop:
         self._observe(WorkerCounts(asked, self._running(now, (asked, connected), often=fresh), connected))
         if sight.quiet:
             self._replace_unreachable(list(sight.quiet))
+        if connected:
+            self._alone_since = None
         if coming:
             alone = not connected
             self._problems(now, alone, often=alone, alone=alone)
@@ -174,7 +181,9 @@ class ScalingLoop:
             for problem in self._cluster.problems():
                 self._complain(problem)
         except StartError as error:
-            if alone:
+            now = time.monotonic()
+            self._alone_since = (self._alone_since or now) if alone else None
+            if self._alone_since is not None and now - self._alone_since > ALONE_PATIENCE:
                 self._lost(ClusterLost(f"no worker is left: {error.message}", error.hint))
                 self._stop.set()
             else:
