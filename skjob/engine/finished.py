@@ -2,17 +2,19 @@
 
 Between a Parallel call and the store: which calls are fits of a kind that is kept, under which identity, and what is
 told of it. What can't be identified is done as if there were no store. A fit whose estimator draws random numbers
-without a seed is kept, and found again only where that was asked for, and only by another run: two unseeded fits of one
-run are meant to differ.
+without a seed is kept, and found again only where that was asked for. Of such fits that are the same otherwise, the
+first is known as the first of its run, the second as the second: they are meant to differ.
 """
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,7 @@ class FinishedFits:
         self._lock = threading.Lock()
         self._told: set[str] = set()
         self._counts: Counter[str] = Counter()
+        self._before: Counter[str] = Counter()
         self._writers = ThreadPoolExecutor(WRITERS, "skjob-keep") if self.store.remote else None
 
     @property
@@ -78,6 +81,14 @@ class FinishedFits:
     def begin_call(self, root: Path | None, data_key: Callable[[Any], str]) -> CallFits:
         """The fits of one Parallel call. `data_key` gives the content key of a large array."""
         return CallFits(self, root, data_key)
+
+    def numbered(self, identity: FitIdentity) -> FitIdentity:
+        """An unseeded fit, with how many of the same this run has had before."""
+        with self._lock:
+            number = self._before[identity.fit]
+            self._before[identity.fit] += 1
+        fit = hashlib.blake2b(f"{identity.fit} {number}".encode(), digest_size=20).hexdigest()
+        return replace(identity, fit=fit)
 
     def count(self, *what: str) -> None:
         """One more of each."""
@@ -123,19 +134,19 @@ class CallFits:
             reason = error if isinstance(error, Unidentifiable) else f"{type(error).__name__}: {error}"
             self._fits.say(f"fits are not kept for another run: {reason}")
             return None
-        if identity is not None:
-            self._any = True
-            self._fits.count("fits")
-        return identity
+        if identity is None:
+            return None
+        self._any = True
+        self._fits.count("fits")
+        return identity if identity.seeded else self._fits.numbered(identity)
 
     def find(self, identity: FitIdentity, call: Call) -> Any:
         """The result of this fit, finished before; None where there is none."""
         found = self._fits.store.find(identity)
         if found is None:
             return None
-        if not identity.seeded and (found.run == self._fits.run or not self._fits.resume):
-            if found.run != self._fits.run:
-                self._fits.count("unseeded")
+        if not identity.seeded and not self._fits.resume:
+            self._fits.count("unseeded")
             return None
         self._fits.count("found")
         arguments = fit_arguments(call) or {}
