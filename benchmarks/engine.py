@@ -101,7 +101,9 @@ def _shown(numbers: Numbers | str) -> str:
 
 def table(rows: Sequence[Row], measured: Measured) -> str:
     """The markdown table of those rows that were measured."""
-    cells = [row.cells(measured[row.case], PEERS) for row in rows if row.case in measured]
+    cells = [
+        row.cells(measured[row.case], PEERS) for row in rows if row.case in measured and row.shown(measured[row.case])
+    ]
     lines = [["", "what", *PEERS, "ratio", "goal", "met"], ["---", "---", *["---:"] * (len(PEERS) + 1), "---", "---"]]
     return "\n".join(f"| {' | '.join(line)} |" for line in [*lines, *cells])
 

@@ -36,6 +36,6 @@ def _limit(seconds: Mapping[str, float]) -> float | None:
     return SLOWER * min(held_to) if held_to and SKJOB in seconds else None
 
 
-CASES = (Case("g", fit, ("skjob", "dask", "loky", "ray", "threads")),)
+CASES = (Case("g", fit, ("skjob", "dask", "loky", "ray", "threads"), rounds=5),)
 
 ROWS = (Row("g", "forest, 200 trees, 20,000 × 40: seconds", "g", "seconds", "{:.1f}", _limit, "≤ 1.1 × loky, threads"),)

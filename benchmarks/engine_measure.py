@@ -57,6 +57,12 @@ class Row:
             return None
         return ours >= limit if self.more_is_better else ours <= limit
 
+    def shown(self, measured: Mapping[str, Sequence[Numbers] | str]) -> bool:
+        """Whether there is anything to show in this row: a number, or why there is none."""
+        return any(
+            isinstance(rounds, str) or any(self.number in each for each in rounds) for rounds in measured.values()
+        )
+
     def cells(self, measured: Mapping[str, Sequence[Numbers] | str], peers: Sequence[str]) -> list[str]:
         """The cells of this row. `measured` has, by peer, the numbers of each round or why there are none."""
         numbers = {
