@@ -7,6 +7,7 @@ the record says how it ended, the cluster is removed, and the exit status is the
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import os
 import shutil
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 Tell = Callable[[Event], None]
 POLL = 0.1
 CONNECT_TIMEOUT = 30
+ASK_TIMEOUT = 10.0
 LEAST_PATIENCE = 30.0
 """Seconds without a word from scheduler or API that any run survives; half the grace, where that is longer."""
 UNSEEN = 5.0
@@ -240,7 +242,9 @@ def _numbers(client: Any) -> dict[str, Any]:
     """Whether they are those of a local run: by one worker, as all are of one image. Nothing where it goes just now."""
     with suppress(Exception):
         worker = next(iter(client.nthreads()))
-        return compare(ground_here(), client.run(ground_here, workers=[worker])[worker])
+        asking = client.run(ground_here, workers=[worker], asynchronous=True)
+        there = asyncio.run_coroutine_threadsafe(asking, client.loop.asyncio_loop).result(ASK_TIMEOUT)
+        return compare(ground_here(), there[worker])
     return {}
 
 
@@ -335,6 +339,7 @@ def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: 
     ground = find_ground(layers)
     plan = make_plan(ground.settings, ground.place, ground.reason, this_machine(), python_minor())
     note(plan.why)
+    fits = FinishedFits(plan.checkpoint, tell=note) if plan.checkpoint else None
     with ExitStack() as stack:
         private = stack.enter_context(_private_folder())
         if name is None:
@@ -352,7 +357,6 @@ def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: 
         if name is None:
             watch = _Watch(cluster.name, told=note)
             stack.enter_context(_watched(cluster, client, plan, took, lambda _: None, lambda _: None, note, watch))
-        fits = FinishedFits(plan.checkpoint, tell=note) if plan.checkpoint else None
         if fits is not None:
             stack.callback(fits.close)
         backend = SkjobBackend(client, None if name else plan.width, job.root, plan.start_timeout, fits)

@@ -4,8 +4,9 @@
     with joblib.parallel_config(backend="skjob", n_jobs=-1):
         search.fit(X, y)
 
-Importing this package registers the backend. `backend.py` dispatches and settles, `data.py` ships large arguments once,
-`modules.py` ships the modules beside the script, `task.py` is the part that runs on a worker.
+Importing this package registers the backend. `backend.py` is what joblib sees, `call.py` dispatches and settles,
+`data.py` ships large arguments once, `modules.py` ships the modules beside the script, `task.py` is the part that runs
+on a worker, and `finished.py` finds and keeps the fits that are done.
 """
 
 from __future__ import annotations

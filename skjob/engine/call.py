@@ -240,9 +240,8 @@ class Call:
 
     def _tell_workers(self, telling: Any) -> None:
         """Have the event loop do it, and wait a little: one that does not answer must not hold up the others."""
-        told = asyncio.run_coroutine_threadsafe(telling, self._client.loop.asyncio_loop)
         with suppress(Exception):  # the connection may be breaking: a client that is gone wants nothing
-            told.result(TELL_SECONDS)
+            asyncio.run_coroutine_threadsafe(telling, self._client.loop.asyncio_loop).result(TELL_SECONDS)
 
     # -------------------------------------------------------------------------------------------- sending
 
@@ -414,7 +413,11 @@ class Call:
             self._fits.keep(identity, result, outcome.seconds, outcome.differs)
 
     def _watch(self) -> None:
-        """Called about every second while nothing is settled."""
+        """Called about every second while nothing is settled. What can't be looked at just now is looked at later."""
+        with suppress(OSError, TimeoutError):
+            self._look_for_workers()
+
+    def _look_for_workers(self) -> None:
         if self._client.status not in ("running", "connecting"):
             self._fail_all(WorkersLost(CONNECTION_LOST))
         elif not self._out or (self._has_worker() and self._somebody_works()):

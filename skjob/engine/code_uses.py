@@ -14,6 +14,7 @@ from types import CodeType
 
 GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 ATTRIBUTE = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
+NUMBERS = frozenset({"LOAD_CONST", "LOAD_SMALL_INT"})
 NOTHING = frozenset({"EXTENDED_ARG", "CACHE", "NOP", "PRECALL", "PUSH_NULL", "NOT_TAKEN"})
 
 
@@ -30,14 +31,18 @@ class Import:
 class Uses:
     """`chains` are global names with the attributes asked of them: `np.random.rand` is `("np", "random", "rand")`.
 
-    `called_bare` are those among them that are called without an argument, or with None for the only one. `words` are
-    the names and keywords that stand in the code.
+    `keywords` are the names of arguments that calls are given by name, and attributes that are asked for. `called_bare`
+    are those among them that are called without an argument, or with None for the only one. `words` are
+    the names and keywords that stand in the code; `called_with_number` are chains that are called with
+    one integer.
     """
 
     chains: tuple[tuple[str, ...], ...]
     imports: tuple[Import, ...]
     called_bare: frozenset[tuple[str, ...]]
+    called_with_number: frozenset[tuple[str, ...]]
     words: frozenset[str]
+    keywords: frozenset[str]
 
 
 def _is_bare_call(steps: list[dis.Instruction]) -> bool:
@@ -46,13 +51,21 @@ def _is_bare_call(steps: list[dis.Instruction]) -> bool:
     return bool(steps) and steps[0].opname == "CALL" and steps[0].arg == 0
 
 
+def _is_call_with_number(steps: list[dis.Instruction]) -> bool:
+    if len(steps) < 2 or steps[0].opname not in NUMBERS or type(steps[0].argval) is not int:
+        return False
+    return steps[1].opname == "CALL" and steps[1].arg == 1
+
+
 @lru_cache(maxsize=4096)
 def uses(code: CodeType) -> Uses:
     """All that `code`, and the code within it, reaches."""
     chains: dict[tuple[str, ...], None] = {}
     imports: dict[Import, None] = {}
     bare: set[tuple[str, ...]] = set()
+    numbered: set[tuple[str, ...]] = set()
     words = {*code.co_names, *code.co_varnames, *code.co_freevars}
+    keywords = set(code.co_names)
     steps = [step for step in dis.get_instructions(code) if step.opname not in NOTHING]
     for number, step in enumerate(steps):
         if step.opname in GLOBAL:
@@ -63,6 +76,8 @@ def uses(code: CodeType) -> Uses:
             chains[chain] = None
             if _is_bare_call(steps[end : end + 2]):
                 bare.add(chain)
+            if _is_call_with_number(steps[end : end + 2]):
+                numbered.add(chain)
         elif step.opname == "IMPORT_NAME":
             names = steps[number - 1].argval or ()
             imports[Import(str(step.argval), tuple(names), int(steps[number - 2].argval or 0))] = None
@@ -72,7 +87,12 @@ def uses(code: CodeType) -> Uses:
             chains.update(dict.fromkeys(inner.chains))
             imports.update(dict.fromkeys(inner.imports))
             bare |= inner.called_bare
+            numbered |= inner.called_with_number
             words |= inner.words
+            keywords |= inner.keywords
         elif isinstance(constant, tuple):
             words.update(word for word in constant if isinstance(word, str))
-    return Uses(tuple(chains), tuple(imports), frozenset(bare), frozenset(words))
+            keywords.update(word for word in constant if isinstance(word, str))
+    return Uses(
+        tuple(chains), tuple(imports), frozenset(bare), frozenset(words), frozenset(keywords), frozenset(numbered)
+    )

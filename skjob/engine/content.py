@@ -419,7 +419,7 @@ class Contents:
         reached = uses(code)
         walk.out.append(b"u%d:%d:" % (len(reached.chains), len(reached.imports)))
         expects_seed, walk.expects_seed = walk.expects_seed, "random_state" not in reached.words
-        if not reached.words.intersection(SEED_WORDS) and _draws(reached):
+        if not reached.keywords.intersection(SEED_WORDS) and _draws(reached):
             walk.seeded = False
         for chain in reached.chains:
             walk.out.append(_text(b"g", ".".join(chain)))
@@ -669,12 +669,18 @@ DRAWING_WORDS = frozenset(
 """Methods that draw random numbers, whatever object they are called on. Code that says none of `SEED_WORDS` beside them
 is taken to draw from no seed; a variable of such a name costs no more than that its fits are done again."""
 
+MAKING_WORDS = frozenset({"default_rng", "RandomState"})
+
 DRAWING_MODULES = ("random", "secrets", "numpy.random")
 """What an import of these within a function is for."""
 
 
 def _draws(reached: Uses) -> bool:
-    return bool(reached.words & DRAWING_WORDS) or any(each.module in DRAWING_MODULES for each in reached.imports)
+    within = {each.module for each in reached.imports}
+    imported = bool(within.intersection(DRAWING_MODULES)) or ("numpy" in within and "random" in reached.words)
+    # A generator that is made from something else than a number or a seed by its name: from None, it may be.
+    made = any(chain[-1] in MAKING_WORDS and chain not in reached.called_with_number for chain in reached.chains)
+    return imported or made or bool(reached.words & DRAWING_WORDS)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,7 @@ search share have a digest of their own, which is the group that the store keeps
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from skjob.engine.content import Contents, Digest, Unidentifiable
 from skjob.engine.origin import Origins
 from skjob.engine.randomness import unseeded
 from skjob.engine.versions import versions_here
+from skjob.engine.work import FIT_FUNCTIONS, signature
 
 __all__ = ["FitIdentity", "Identifier", "Unidentifiable"]
 
@@ -28,7 +27,6 @@ VERSION = 1
 """Of the way identities are made. Another one is another identity."""
 
 MODULE = "sklearn.model_selection._validation"
-KEPT = frozenset({"_fit_and_score", "_incremental_fit_estimator"})
 DATA = ("X", "y")
 TALK = frozenset(
     {"verbose", "split_progress", "candidate_progress", "caller", "callback_ctx", "return_parameters",
@@ -89,9 +87,9 @@ class Identifier:
         """
         function, args, kwargs = item
         inner = getattr(function, "function", function)
-        if getattr(inner, "__module__", None) != MODULE or getattr(inner, "__name__", None) not in KEPT:
+        if getattr(inner, "__module__", None) != MODULE or getattr(inner, "__name__", None) not in FIT_FUNCTIONS:
             return None
-        bound = _signature(inner).bind(*args, **kwargs)
+        bound = signature(inner).bind(*args, **kwargs)
         bound.apply_defaults()
         arguments = dict(bound.arguments)
         if arguments.get("return_estimator"):
@@ -132,11 +130,6 @@ class Identifier:
         if known is None or known[0] != list(filters):
             known = self._shared["warnings"] = list(filters), self._contents.digest(list(filters))
         return known[1]
-
-
-@functools.lru_cache(maxsize=8)
-def _signature(function: Any) -> inspect.Signature:
-    return inspect.signature(function)
 
 
 def _joined(digests: list[Digest]) -> str:

@@ -73,13 +73,13 @@ def check_workers(client: Any) -> None:
     looking = client.run(eval, HAS_SKJOB, workers=workers, on_error="return", asynchronous=True)
     try:
         [found] = asyncio.run_coroutine_threadsafe(looking, client.loop.asyncio_loop).result(CHECK_SECONDS).values()
-    except (TimeoutError, OSError):
+    except (TimeoutError, OSError, ValueError):
         return  # it may be busy, or just leaving
     if found is False or isinstance(found, ModuleNotFoundError):
         raise ModuleNotFoundError(
             "the Dask workers have no `skjob`: install it in their environment, in the version that is here"
         )
-    client.extensions[CHECKED] = True
+    client.extensions[CHECKED] = found is True
 
 
 def _scheduler(client: Any) -> str:

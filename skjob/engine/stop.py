@@ -17,6 +17,9 @@ from typing import Any
 
 PATIENCE = 5.0
 
+ENDED_BY_SKJOB = 0
+"""The exit status: nothing is wrong with such a worker."""
+
 RESTARTED_VARIABLE = "SKJOB_WORKER_IS_RESTARTED"
 """Set where the worker has no nanny, and is started again by whoever runs it."""
 
@@ -66,6 +69,7 @@ def _interrupt(prefix: str) -> bool:
 
 def _end_process(prefix: str) -> None:
     with _lock:
-        still = any(prefix in key for key in _running)
-    if still:
-        os._exit(1)
+        wanted = [key for key in _running if prefix not in key]
+        still = len(_running) > len(wanted)
+    if still and not wanted:  # else it would take what others want with it
+        os._exit(ENDED_BY_SKJOB)

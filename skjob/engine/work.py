@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from types import CellType, FunctionType, MethodType
 from typing import Any
 
@@ -32,6 +32,12 @@ def calls_of(batch: Any) -> list[Call]:
     """The calls in what joblib submits: its `BatchedCalls`, or a plain callable."""
     items = getattr(batch, "items", None)
     return [lean(call) for call in items] if items is not None else [(batch, (), {})]
+
+
+@lru_cache(maxsize=16)
+def signature(function: Callable[..., Any]) -> inspect.Signature:
+    """Of a function of scikit-learn's, read once."""
+    return inspect.signature(function)
 
 
 def parts_of(calls: list[Call]) -> Iterator[Any]:
@@ -78,7 +84,7 @@ def fit_arguments(call: Call) -> Mapping[str, Any] | None:
         inner = inner_function(function)
         if inner.__name__ not in FIT_FUNCTIONS or not inner.__module__.startswith("sklearn."):
             return None
-        return inspect.signature(inner).bind(*arguments, **keywords).arguments
+        return signature(inner).bind(*arguments, **keywords).arguments
     except Exception:  # the user's own objects are asked
         return None
 

@@ -204,7 +204,12 @@ class Kill:
         self.at = time.time()
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
-        self.running = tuple(note.fit for note in self.fits.running() if note.pid in pids)
+        lost = [note for note in self.fits.running() if note.pid in pids]
+        # A result that has not been fetched yet dies with its worker too.
+        lost += [
+            note for note in self.fits.notes() if note.what == "end" and note.pid in pids and note.at > self.at - 2
+        ]
+        self.running = tuple(note.fit for note in lost)
 
 
 def _carried_on(fits: Fits, at: float) -> float:

@@ -204,6 +204,47 @@ def _wait_ready(kind_api: client.ApiClient, node: str) -> None:
     pytest.fail(f"the node `{node}` did not come back")
 
 
+def test_a_fit_that_ends_every_worker_is_a_failed_fit(kind_runs: Runs, fault_row: Callable[..., None]) -> None:
+    """Each of its workers' containers is started again by Kubernetes, after a longer while each time."""
+    script = """
+        import os, warnings
+        import numpy
+        from sklearn.base import BaseEstimator, ClassifierMixin
+        from sklearn.exceptions import FitFailedWarning
+        from sklearn.model_selection import GridSearchCV
+
+        class Culprit(ClassifierMixin, BaseEstimator):
+            def __init__(self, number=0):
+                self.number = number
+
+            def fit(self, X, y):
+                if self.number == 2 and X[0, 0] > 0:
+                    os._exit(3)
+                self.classes_ = numpy.unique(y)
+                return self
+
+            def predict(self, X):
+                return numpy.zeros(len(X), int)
+
+            def score(self, X, y):
+                return float(self.number)
+
+        X, y = numpy.arange(40.0).reshape(20, 2), numpy.arange(20) % 2
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            search = GridSearchCV(Culprit(), {"number": list(range(6))}, cv=2, refit=False).fit(X, y)
+        print([str(score) for score in search.cv_results_["mean_test_score"]])
+        print([str(each.message) for each in caught if each.category is FitFailedWarning])
+    """
+    ended = kind_runs.run(script)
+    assert ended.returncode == 0, ended.stderr
+    scores, told = ended.stdout.splitlines()
+    assert scores == "['0.0', '1.0', 'nan', '3.0', '4.0', '5.0']"
+    assert "1 fits failed out of a total of 12" in told
+    assert "the fit of `Culprit` with number=2 on fold 1 of 2 ended 2 workers" in told
+    fault_row("every worker of a fit (exit)", "in each try", "FitFailedWarning, nan for that fit", 0, 0, None)
+
+
 def test_a_search_scales_up_and_down_again(kind_runs: Runs) -> None:
     """200 fits, one to six workers; some of the last are long, so that idle workers go while they run."""
     script = """
