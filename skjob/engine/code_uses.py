@@ -31,10 +31,9 @@ class Import:
 class Uses:
     """`chains` are global names with the attributes asked of them: `np.random.rand` is `("np", "random", "rand")`.
 
-    `keywords` are the names of arguments that calls are given by name, and attributes that are asked for. `called_bare`
-    are those among them that are called without an argument, or with None for the only one. `words` are
-    the names and keywords that stand in the code; `called_with_number` are chains that are called with
-    one integer.
+    `called_bare` are those among them that are called without an argument, or with None for the only one, and
+    `called_with_number` those that are called with one integer. `words` are all names and keywords that stand in the
+    code, `keywords` those without its local variables.
     """
 
     chains: tuple[tuple[str, ...], ...]
@@ -94,5 +93,5 @@ def uses(code: CodeType) -> Uses:
             words.update(word for word in constant if isinstance(word, str))
             keywords.update(word for word in constant if isinstance(word, str))
     return Uses(
-        tuple(chains), tuple(imports), frozenset(bare), frozenset(words), frozenset(keywords), frozenset(numbered)
+        tuple(chains), tuple(imports), frozenset(bare), frozenset(numbered), frozenset(words), frozenset(keywords)
     )

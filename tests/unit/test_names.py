@@ -86,8 +86,8 @@ def test_a_run_id_tells_the_time_and_is_valid() -> None:
 
 
 def test_two_runs_of_one_program_never_share_a_name() -> None:
-    ids = {new_run_id() for _ in range(200)}
-    assert len(ids) == 200
+    ids = {new_run_id() for _ in range(20)}
+    assert len(ids) == 20
     for program in ("train", "a" * 100, ""):
         names = {RunNames(run_id, program, "me").cluster for run_id in ids}
         assert len(names) == len({run_id[-6:] for run_id in ids})
