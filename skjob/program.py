@@ -133,9 +133,15 @@ class Program:
 def _terminal_has_told_it() -> bool:
     """Ctrl-C in a terminal reaches every process in the foreground; a second SIGINT would cut its clean-up short."""
     try:
-        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
-    except (OSError, ValueError, AttributeError):
+        terminal = os.open(os.ctermid(), os.O_RDONLY | os.O_NOCTTY)  # whatever stdin is
+    except OSError:
         return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
 
 
 # ----------------------------------------------------------------------------------------------- in the child process

@@ -148,7 +148,7 @@ class CallFits:
         if not identity.seeded and not self._fits.resume:
             self._fits.count("unseeded")
             return None
-        self._fits.count("found")
+        self._fits.count("repeated" if found.run == self._fits.run else "found")
         arguments = fit_arguments(call) or {}
         if isinstance(found.result, dict) and arguments.get("return_parameters"):
             return {**found.result, "parameters": arguments["parameters"]}

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Tally:
-    """Fits of a run so far: all of a kind that is kept, those found finished, those kept now, and those that an earlier
-    run had finished and that were done again, because they have no seed."""
+    """Fits of a run so far: all of a kind that is kept, those that an earlier run had finished, those that this one had
+    done already, those kept now, and those that an earlier run had finished and that were done again, because they have
+    no seed."""
 
     fits: int = 0
     found: int = 0
+    repeated: int = 0
     kept: int = 0
     unseeded: int = 0
 
@@ -19,7 +21,7 @@ class Tally:
         """What a user is to know of it, at the end of a run, or where it has stopped."""
         told = []
         if self.kept and not finished:
-            told.append(f"{self.kept} fits are kept: the same command does the rest")
+            told.append(f"{self.found + self.kept} fits are kept: the same command does the rest")
         if self.found:
             told.append(f"{self.found} of {self.fits} fits were finished before, and not done again")
         if self.unseeded:

@@ -10,6 +10,7 @@ every few seconds: a list is a request to the API of a cluster that others use t
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -42,6 +43,9 @@ SELDOM = 5.0
 ALONE_PATIENCE = 90.0
 """Seconds without any worker, and with none that could start, after which the run ends. Kubernetes itself waits up to
 40 before it starts a container again that a fit has ended four times."""
+
+STUCK_SECONDS = 12.0
+"""Seconds without any worker after which those that can't start are replaced by new ones."""
 
 LOOK_TIMEOUT = 20.0
 RELEASE_TIMEOUT = 30.0
@@ -98,6 +102,7 @@ class ScalingLoop:
         self._peak: Peak | None = None
         self._idle_at = 0
         self._alone_since: float | None = None
+        self._replaced = -math.inf
         self._running = Seldom(cluster.running)
         self._problems = Seldom(self._look_for_problems)
         self._stop = threading.Event()
@@ -183,11 +188,20 @@ class ScalingLoop:
         except StartError as error:
             now = time.monotonic()
             self._alone_since = (self._alone_since or now) if alone else None
-            if self._alone_since is not None and now - self._alone_since > ALONE_PATIENCE:
-                self._lost(ClusterLost(f"no worker is left: {error.message}", error.hint))
-                self._stop.set()
-            else:
+            if self._alone_since is None or now - self._alone_since <= ALONE_PATIENCE:
                 self._complain(error.message)
+                self._replace_stuck(now)
+                return
+            self._lost(ClusterLost(f"no worker is left: {error.message}", error.hint))
+            self._stop.set()
+
+    def _replace_stuck(self, now: float) -> None:
+        """A container that has ended is started again after a longer while each time; a new one comes at once."""
+        if self._alone_since is not None and now - max(self._alone_since, self._replaced) > STUCK_SECONDS:
+            self._replaced = now
+            asked = self._cluster.asked()
+            self._cluster.withdraw(asked, [])
+            self._cluster.add_workers(asked)
 
     def _tell(self, progress: Progress) -> None:
         at, last = self._told

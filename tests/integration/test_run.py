@@ -283,8 +283,8 @@ def test_a_second_run_finds_what_the_first_has_finished(tmp_path: Path, environm
     assert (told in first.stderr, told in second.stderr) == (False, True)
     tallies = [json.loads(path.read_text())["fits"] for path in sorted((tmp_path / ".skjob/runs").glob("*/run.json"))]
     assert tallies == [
-        {"fits": 4, "found": 0, "kept": 4, "unseeded": 0},
-        {"fits": 4, "found": 4, "kept": 0, "unseeded": 0},
+        {"fits": 4, "found": 0, "repeated": 0, "kept": 4, "unseeded": 0},
+        {"fits": 4, "found": 4, "repeated": 0, "kept": 0, "unseeded": 0},
     ]
 
 

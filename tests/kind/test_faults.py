@@ -204,8 +204,11 @@ def _wait_ready(kind_api: client.ApiClient, node: str) -> None:
     pytest.fail(f"the node `{node}` did not come back")
 
 
-def test_a_fit_that_ends_every_worker_is_a_failed_fit(kind_runs: Runs, fault_row: Callable[..., None]) -> None:
-    """Each of its workers' containers is started again by Kubernetes, after a longer while each time."""
+@pytest.mark.parametrize(("retries", "deaths"), [(1, 2), (3, 4)])
+def test_a_fit_that_ends_every_worker_is_a_failed_fit(
+    kind_runs: Runs, fault_row: Callable[..., None], retries: int, deaths: int
+) -> None:
+    """Kubernetes starts each of its workers' containers again, after a longer while each time."""
     script = """
         import os, warnings
         import numpy
@@ -236,13 +239,20 @@ def test_a_fit_that_ends_every_worker_is_a_failed_fit(kind_runs: Runs, fault_row
         print([str(score) for score in search.cv_results_["mean_test_score"]])
         print([str(each.message) for each in caught if each.category is FitFailedWarning])
     """
-    ended = kind_runs.run(script)
+    ended = kind_runs.run(script, "--retries", str(retries))
     assert ended.returncode == 0, ended.stderr
     scores, told = ended.stdout.splitlines()
     assert scores == "['0.0', '1.0', 'nan', '3.0', '4.0', '5.0']"
     assert "1 fits failed out of a total of 12" in told
-    assert "the fit of `Culprit` with number=2 on fold 1 of 2 ended 2 workers" in told
-    fault_row("every worker of a fit (exit)", "in each try", "FitFailedWarning, nan for that fit", 0, 0, None)
+    assert f"the fit of `Culprit` with number=2 on fold 1 of 2 ended {deaths} workers" in told
+    fault_row(
+        "every worker of a fit (exit)",
+        f"in each try, --retries {retries}",
+        "FitFailedWarning, nan for that fit",
+        0,
+        0,
+        None,
+    )
 
 
 def test_a_search_scales_up_and_down_again(kind_runs: Runs) -> None:
