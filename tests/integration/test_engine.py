@@ -717,7 +717,7 @@ def test_a_worker_that_dies_with_its_result(
 def _no_worker_comes(client: Client) -> Iterator[None]:
     """As far as the client is told; a real one that stays away would cost the next tests their cluster."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(client, "scheduler_info", lambda n_workers: {"n_workers": 0})
+        patch.setattr(client, "scheduler_info", lambda n_workers: {"n_workers": 0, "workers": {}})
         patch.setattr(client, "gather", lambda remote, asynchronous: asyncio.sleep(3600))
         yield
 
