@@ -42,8 +42,8 @@ def search(peer: str, quick: bool) -> Numbers:
     X, y = numpy.random.default_rng(0).normal(size=(500, 10)), numpy.arange(500) % 2
     numbers: Numbers = {}
     with engine(peer, workers):
-        for known in (1, candidates):  # the first is the warm-up
-            grid = {"number": list(range(known))}
+        for count in (workers, candidates):  # the first is the warm-up, of five fits a worker
+            grid = {"number": list(range(count))}
             fits = GridSearchCV(Sleeper(seconds), grid, cv=5, refit=False)
             with timed(numbers, "seconds"):
                 fits.fit(X, y)
