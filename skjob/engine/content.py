@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from skjob.engine.code_uses import Import, Uses, uses
-from skjob.engine.data import large_size
+from skjob.engine.data import SMALL, large_size
 from skjob.engine.origin import Origins, locate
 from skjob.engine.randomness import random_by_default, unseeded
 
@@ -51,8 +51,7 @@ OBSERVERS = ("_skl_callbacks", "_parent_callback_ctx")
 """Attributes in which scikit-learn 1.9 keeps the callbacks of an estimator: they watch a fit and don't change it."""
 
 SPARSE_CACHES = frozenset({"maxprint", "_has_sorted_indices", "_has_canonical_format", "has_canonical_format"})
-LARGE = 100_000
-"""Bytes above which an array or a frame is told by its content key, which the call knows already."""
+"""What a sparse matrix holds beside its content."""
 
 REMEMBERED = 256
 """Bytes above which the digest of an array is remembered for as long as the array lives."""
@@ -178,7 +177,7 @@ class Contents:
             # By its arrays: the object also keeps what it has found out about them, which changes as it is used.
             state = {name: part for name, part in vars(value).items() if name not in SPARSE_CACHES}
             self._tagged(walk, b"sparse", kind, state)
-        elif kind.__module__.startswith("pandas") and large_size(value) > LARGE:
+        elif kind.__module__.startswith("pandas") and large_size(value) > SMALL:
             walk.out.append(_text(b"K", self._array_key(value)))
         else:
             self._write_object(walk, value, kind)
@@ -252,7 +251,7 @@ class Contents:
         walk.out.append(token)
 
     def _array_token(self, value: Any) -> bytes:
-        if value.nbytes > LARGE:
+        if value.nbytes > SMALL:  # told by its content key, which the call knows already
             return _text(b"K", self._array_key(value))
         dtype = value.dtype
         inner = _Walk(code=False)

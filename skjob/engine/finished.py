@@ -70,7 +70,7 @@ class FinishedFits:
         self._told: set[str] = set()
         self._counts: Counter[str] = Counter()
         self._before: Counter[str] = Counter()
-        self._writers = ThreadPoolExecutor(WRITERS, "skjob-keep") if self.store.remote else None
+        self.writers = ThreadPoolExecutor(WRITERS, "skjob-keep") if self.store.remote else None
 
     @property
     def tally(self) -> Tally:
@@ -163,11 +163,11 @@ class CallFits:
         versions = self.versions()
         if differs:
             self._fits.say(f"fits are not kept for another run: workers have {', '.join(differs)}")
-        elif self._fits._writers is None:
+        elif self._fits.writers is None:
             self._keep(identity, result, seconds, versions)
         else:
             self._writing = [write for write in self._writing if not write.done()]
-            self._writing.append(self._fits._writers.submit(self._keep, identity, result, seconds, versions))
+            self._writing.append(self._fits.writers.submit(self._keep, identity, result, seconds, versions))
 
     def _keep(self, identity: FitIdentity, result: Any, seconds: float, versions: Mapping[str, str]) -> None:
         if self._fits.store.keep(identity, result, seconds, versions):

@@ -72,12 +72,13 @@ def run_batch(key: str, payload: bytes, names: list[str], *values: Shared) -> li
         started = time.perf_counter()
         try:
             calls, backend, expected = TaskUnpickler(payload, data).load()
+            differs = differences(expected)
         except BaseException as error:
             return [_failed(error, started)]
         outcomes: list[Outcome] = []
         with joblib.parallel_config(backend=backend, n_jobs=None):
             for call in calls:
-                outcomes.append(_run(call, differences(expected)))
+                outcomes.append(_run(call, differs))
                 if not outcomes[-1].ok:
                     break
         return outcomes
