@@ -3,19 +3,25 @@
 Dask takes back what waits and lets run what runs: a fit of four hours would hold its worker for four hours after
 Ctrl-C. Here each task notes its thread while it runs. To stop it, an exception is raised in that thread, which ends
 what runs in Python; what is deep in compiled code and still there after `PATIENCE` seconds goes with its worker's
-process, where something starts that again (a nanny, or Kubernetes).
+process, where something starts that again (a nanny, or Kubernetes). A task that is importing is let finish that first:
+an import broken off leaves modules behind that no later import mends.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 PATIENCE = 5.0
+LOOK_AGAIN = 0.05
+"""Seconds between two looks at a task that is importing."""
 
 ENDED_BY_SKJOB = 0
 """The exit status: nothing is wrong with such a worker."""
@@ -23,9 +29,18 @@ ENDED_BY_SKJOB = 0
 RESTARTED_VARIABLE = "SKJOB_WORKER_IS_RESTARTED"
 """Set where the worker has no nanny, and is started again by whoever runs it."""
 
+
+@dataclass
+class _Running:
+    """A task that runs in this process: its thread, and whether it was told to stop."""
+
+    thread: int
+    told: bool = False
+
+
 _lock = threading.Lock()
-_running: dict[str, int] = {}
-"""The tasks that run in this process, by key, and their threads."""
+_running: dict[str, _Running] = {}
+"""By key."""
 
 
 class Stopped(BaseException):
@@ -37,7 +52,7 @@ def interruptible(key: str) -> Iterator[None]:
     """The task of this key runs in this thread, for the length of the block."""
     try:
         with _lock:
-            _running[key] = threading.get_ident()
+            _running[key] = _Running(threading.get_ident())
         yield
     finally:
         while True:  # it may come at this very moment, and is for this task alone
@@ -51,25 +66,42 @@ def interruptible(key: str) -> Iterator[None]:
 
 async def stop_tasks(prefix: str, dask_worker: Any = None) -> None:
     """Runs on a worker, in its event loop: ends the tasks whose key contains `prefix`."""
-    if not _interrupt(prefix):
-        return
-    if dask_worker.nanny is not None or RESTARTED_VARIABLE in os.environ:
-        timer = threading.Timer(PATIENCE, _end_process, (prefix,))
-        timer.daemon = True
-        timer.start()
+    if _interrupt(prefix):
+        restarted = dask_worker.nanny is not None or RESTARTED_VARIABLE in os.environ
+        threading.Thread(target=_see_to_the_end, args=(prefix, restarted), daemon=True).start()
 
 
 def _interrupt(prefix: str) -> bool:
+    """Tell each of these tasks once, but not in mid-import. Whether any of them still runs."""
     with _lock:  # a task that has just ended must not leave its exception to the next one on its thread
-        threads = [thread for key, thread in _running.items() if prefix in key]
-        for thread in threads:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(Stopped))
-    return bool(threads)
+        tasks = [task for key, task in _running.items() if prefix in key]
+        for task in tasks:
+            if not task.told and not _imports(task.thread):
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(task.thread), ctypes.py_object(Stopped))
+                task.told = True
+    return bool(tasks)
+
+
+def _imports(thread: int) -> bool:
+    frame = sys._current_frames().get(thread)
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _see_to_the_end(prefix: str, restarted: bool) -> None:
+    limit = time.monotonic() + PATIENCE
+    while _interrupt(prefix):
+        if time.monotonic() > limit:
+            if restarted:
+                _end_process(prefix)
+            return
+        time.sleep(LOOK_AGAIN)
 
 
 def _end_process(prefix: str) -> None:
     with _lock:
-        wanted = [key for key in _running if prefix not in key]
-        still = len(_running) > len(wanted)
-    if still and not wanted:  # else it would take what others want with it
-        os._exit(ENDED_BY_SKJOB)
+        if _running and all(prefix in key for key in _running):  # else it would take what others want with it
+            os._exit(ENDED_BY_SKJOB)

@@ -131,7 +131,6 @@ def cluster() -> Iterator[LocalCluster]:
     settings = {
         "distributed.scheduler.allowed-failures": 1,
         "distributed.scheduler.active-memory-manager.start": False,
-        "distributed.deploy.lost-worker-timeout": "30 days",
     }
     with (
         dask.config.set(settings),

@@ -1,12 +1,14 @@
 """What nobody wants any more is ended, in Python at once and else with its process; and nothing but that."""
 
 import asyncio
+import importlib
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -115,6 +117,44 @@ def test_the_next_task_on_its_thread_is_not_hit() -> None:
     _interrupt("call1")
     worker.ended()
     assert [_kind(outcomes[0]) for outcomes in worker.outcomes.values()] == [Stopped, None, None]
+
+
+SLOW_PACKAGE = {
+    "__init__.py": "from slow_package import part\n",
+    "part.py": """
+import time
+import slow_package.inner
+from tests.unit.test_stop import STARTED
+
+STARTED["one"].set()
+for _ in range(100):
+    time.sleep(0.001)
+""",
+    "inner.py": "value = 7\n",
+}
+
+
+def test_an_import_is_not_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package whose import was broken off has lost its parts for good: sys.modules has them, the package hasn't."""
+    package = tmp_path / "slow_package"
+    package.mkdir()
+    for name, text in SLOW_PACKAGE.items():
+        (package / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def fit() -> None:
+        import slow_package.part  # noqa: F401
+
+        _endless("two")
+
+    worker = Worker()
+    worker.start(("fit-call1-0-1", _task(fit)))
+    assert STARTED["one"].wait(DEADLINE)
+    _interrupt("call1")
+    worker.ended()
+    assert [_kind(outcome) for outcome in worker.outcomes["fit-call1-0-1"]] == [Stopped]
+    imported = importlib.import_module("slow_package")
+    assert imported.inner.value == 7
 
 
 def test_tasks_of_other_calls_run_on() -> None:
