@@ -68,14 +68,15 @@ class Environment:
     """What workers must have, by normalized name.
 
     `python` is a minor version, `3.11`; `tool` made the environment, for people: "venv", "uv", "conda", "poetry" or
-    "system". `left_out` says of each distribution that is not sent why. `problems` are what can't be rebuilt on
-    workers, each with what to do.
+    "system". `engine` are those of `pins` that a worker is made of, with what they need. `left_out` says of each
+    distribution that is not sent why. `problems` are what can't be rebuilt on workers, each with what to do.
     """
 
     python: str
     tool: str
     pins: dict[str, str]
     local: tuple[LocalDistribution, ...] = ()
+    engine: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
@@ -117,8 +118,15 @@ def find_environment(imported: Collection[str] = ()) -> Environment:
         for name in ENGINE
         if name not in found
     ]
+    engine = _closure(found, ENGINE)
     return Environment(
-        python_here(), _tool(found.get("joblib")), pins, tuple(local), dict(sorted(left_out.items())), tuple(problems)
+        python=python_here(),
+        tool=_tool(found.get("joblib")),
+        pins=pins,
+        local=tuple(local),
+        engine={name: version for name, version in pins.items() if name in engine},
+        left_out=dict(sorted(left_out.items())),
+        problems=tuple(problems),
     )
 
 
@@ -344,7 +352,7 @@ def _local(distribution: _Distribution, kind: str) -> tuple[LocalDistribution, l
                 f"`{name}` is installed in editable mode from {paths}, which is not there: install it again, "
                 f"or remove it with `uv pip uninstall {name}`"
             )
-        if followed.unknown:
+        if followed.unknown and not sources:
             problems.append(
                 f"`{name}` is installed in editable mode by a build backend that skjob can't follow "
                 f"(`{followed.unknown[0]}`): install it without `--editable`"

@@ -12,10 +12,12 @@ import re
 import subprocess
 import tempfile
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from skjob.environment.found import ENGINE
 from skjob.environment.index import IndexSettings, unconfigured
 from skjob.environment.needs import normalized
 from skjob.errors import ConfigError
@@ -28,15 +30,22 @@ _SOURCES = ("archive", "directory", "vcs")
 
 
 def read_lock(
-    path: Path, python: str, *, local: Collection[str] = (), index: IndexSettings | None = None
+    path: Path,
+    python: str,
+    *,
+    local: Collection[str] = (),
+    engine: Mapping[str, str] = MappingProxyType({}),
+    index: IndexSettings | None = None,
 ) -> dict[str, str]:
     """Versions by normalized name, for `python`, a minor version, on Linux.
 
     `local` are distributions that travel as archives: the file may ask for those from a folder or a repository, too.
-    `index` is where they are looked up; uv's own configuration by default.
+    `engine` is what workers are made of, which they have in these versions, asked for or not. `index` is where
+    distributions are looked up; uv's own configuration by default.
 
     Raises:
-        ConfigError: the file can't be read or resolved, or asks for what no index has; with all that uv says.
+        ConfigError: the file can't be read or resolved, or asks for what no index has, or for another version of what
+            both ends must share; with all that uv says.
     """
     hint = _HINT.format(path=path)
     try:
@@ -48,7 +57,7 @@ def read_lock(
             "name a file of requirements, a pyproject.toml or a lock; or `auto`, or `none`",
         ) from error
     if not re.fullmatch(r"pylock(\..+)?\.toml", path.name):
-        text = _resolved(path, python, index, hint)
+        text = _resolved(path, python, engine, index, hint)
     try:
         lock = tomllib.loads(text)
         packages = [dict(each) for each in lock.get("packages", ())]
@@ -71,12 +80,17 @@ def read_lock(
             problems.append(f"`{path}` asks for `{name}` without a version")
         else:
             pins[name] = str(package["version"])
+    problems += [
+        f"`{path}` asks for `{name}` {pins[name]}, and it is {engine[name]} here: both ends must have the same"
+        for name in ENGINE
+        if name in engine and pins.get(name, engine[name]) != engine[name]
+    ]
     if problems:
         raise ConfigError.collect(problems, hint)
-    return pins
+    return {**engine, **pins}
 
 
-def _resolved(path: Path, python: str, index: IndexSettings | None, hint: str) -> str:
+def _resolved(path: Path, python: str, engine: Mapping[str, str], index: IndexSettings | None, hint: str) -> str:
     """What uv makes of the file: the text of a lock."""
     import uv
 
@@ -88,6 +102,10 @@ def _resolved(path: Path, python: str, index: IndexSettings | None, hint: str) -
         command = ["pip", "compile", str(path), "--python-version", python, "--python-platform", target]
     with tempfile.TemporaryDirectory(prefix="skjob-") as scratch:
         folder, variables = Path(scratch), dict(os.environ)
+        if not project:
+            constraints = folder / "installed-here.txt"
+            constraints.write_text("".join(f"{name}=={engine[name]}\n" for name in ENGINE if name in engine))
+            command += ["--constraint", str(constraints)]
         if index is not None:
             for name, content in index.files().items():
                 (folder / name).write_bytes(content)
@@ -108,8 +126,14 @@ def _resolved(path: Path, python: str, index: IndexSettings | None, hint: str) -
             ) from error
     if ended.returncode:
         said = index.redact(ended.stderr) if index is not None else ended.stderr
+        if engine and not project:
+            hint = f"workers have {_listed(ENGINE)} in the versions that are installed here; {hint}"
         raise ConfigError(f"uv can't resolve `{path}` for Python {python} on Linux: {_told(said)}", hint)
     return ended.stdout
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _told(said: str) -> str:
