@@ -118,7 +118,7 @@ def find_environment(imported: Collection[str] = ()) -> Environment:
         for name in ENGINE
         if name not in found
     ]
-    engine = _closure(found, ENGINE)
+    engine = _closure(found, _plain(ENGINE))
     return Environment(
         python=python_here(),
         tool=_tool(found.get("joblib")),
@@ -133,35 +133,38 @@ def find_environment(imported: Collection[str] = ()) -> Environment:
 def _not_needed(found: Mapping[str, _Distribution], imported: Collection[str]) -> dict[str, str]:
     """Why these distributions are not sent."""
     itself = found.get("skjob")
-    own = {requirement.name for requirement in itself.needs(frozenset())} if itself else set()
-    client_side = _closure(found, own - WORKER_SIDE)
+    own = itself.needs(frozenset()) if itself else []
+    client_side = _closure(found, [each for each in own if each.name not in WORKER_SIDE])
     # A lock file asks for everything by name, so that the records say nothing.
     recorded = not all(found[name].is_requested for name in client_side)
     wanted = {name for name in client_side if (recorded and found[name].is_requested) or found[name].provides(imported)}
-    needed = _closure(found, (found.keys() - client_side - INSTALLERS - {"skjob"}) | wanted | set(ENGINE))
+    needed = _closure(found, _plain((found.keys() - client_side - INSTALLERS - {"skjob"}) | wanted | set(ENGINE)))
     left_out = dict.fromkeys(client_side - needed, CLIENT_SIDE)
     left_out |= dict.fromkeys(INSTALLERS & found.keys() - needed, INSTALLER)
     return left_out | ({"skjob": ITSELF} if itself else {})
 
 
-def _closure(found: Mapping[str, _Distribution], names: Iterable[str]) -> set[str]:
-    """The distributions of these names and all that they require, of those there are."""
-    waiting = [(name, frozenset[str]()) for name in names]
-    seen: set[tuple[str, frozenset[str]]] = set()
-    while waiting:
-        item = waiting.pop()
-        name, extras = item
-        if item in seen or name not in found or name == "skjob":
-            continue
-        seen.add(item)
-        waiting += [(requirement.name, requirement.extras) for requirement in found[name].needs(extras)]
-    return {name for name, _ in seen}
-
-
 @dataclass(frozen=True)
 class _Requirement:
     name: str
-    extras: frozenset[str]
+    extras: frozenset[str] = frozenset()
+
+
+def _plain(names: Iterable[str]) -> list[_Requirement]:
+    return [_Requirement(name) for name in names]
+
+
+def _closure(found: Mapping[str, _Distribution], required: Iterable[_Requirement]) -> set[str]:
+    """The distributions of these names and all that they require, of those there are."""
+    waiting = list(required)
+    seen: set[_Requirement] = set()
+    while waiting:
+        item = waiting.pop()
+        if item in seen or item.name not in found or item.name == "skjob":
+            continue
+        seen.add(item)
+        waiting += found[item.name].needs(item.extras)
+    return {item.name for item in seen}
 
 
 @cache
