@@ -67,8 +67,37 @@ def interruptible(key: str) -> Iterator[None]:
 async def stop_tasks(prefix: str, dask_worker: Any = None) -> None:
     """Runs on a worker, in its event loop: ends the tasks whose key contains `prefix`."""
     if _interrupt(prefix):
-        restarted = dask_worker.nanny is not None or RESTARTED_VARIABLE in os.environ
+        restarted = _is_restarted(dask_worker)
         threading.Thread(target=_see_to_the_end, args=(prefix, restarted), daemon=True).start()
+
+
+async def stop_key(key: Any, dask_worker: Any = None) -> None:
+    """Runs on a worker, in its event loop: ends the task of this key, whoever has sent it.
+
+    What else the worker does goes with its process, where that is the only way: Dask has it done elsewhere.
+    """
+    if not _tell_threads_of(key, dask_worker):
+        return
+    if _is_restarted(dask_worker):
+        threading.Timer(PATIENCE, _end_if_running, args=(key, dask_worker)).start()
+
+
+def _is_restarted(worker: Any) -> bool:
+    """Whether somebody starts the process again when it ends."""
+    return worker.nanny is not None or RESTARTED_VARIABLE in os.environ
+
+
+def _tell_threads_of(key: Any, worker: Any) -> bool:
+    with worker.active_threads_lock:
+        threads = [thread for thread, running in worker.active_threads.items() if running == key]
+        for thread in threads:
+            _raise_in(thread)
+    return bool(threads)
+
+
+def _end_if_running(key: Any, worker: Any) -> None:
+    if key in list(worker.active_threads.values()):
+        os._exit(ENDED_BY_SKJOB)
 
 
 def _interrupt(prefix: str) -> bool:
@@ -77,9 +106,13 @@ def _interrupt(prefix: str) -> bool:
         tasks = [task for key, task in _running.items() if prefix in key]
         for task in tasks:
             if not task.told and not _imports(task.thread):
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(task.thread), ctypes.py_object(Stopped))
+                _raise_in(task.thread)
                 task.told = True
     return bool(tasks)
+
+
+def _raise_in(thread: int) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(Stopped))
 
 
 def _imports(thread: int) -> bool:

@@ -1,0 +1,32 @@
+"""XGBoost and LightGBM on Dask: trainings of which each worker does a part, all at the same time.
+
+`watch.py` runs on the scheduler and ends a training that has lost a part, `guard.py` is what a program's own calls get,
+`xgboost.py` and `lightgbm.py` are the trainings of declared jobs, `layout.py` puts the data on workers for them.
+Nothing here imports the libraries before they are used.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+
+def prepare(client: Any) -> None:
+    """Make trainings that this process starts on the client's cluster safe: they end, and say why."""
+    from skjob.boosters.guard import guard
+    from skjob.boosters.watch import TrainingWatch
+    from skjob.engine.plugin import register
+
+    register(client, TrainingWatch())
+    guard()
+
+
+def is_booster(path: str) -> Literal["xgboost", "lightgbm"] | None:
+    """Which library an estimator is of, by its import path, where it can be trained on several workers at once."""
+    module, _, name = path.rpartition(".")
+    library = module.partition(".")[0]
+    kind = name.removeprefix("Dask")
+    if library == "xgboost" and kind in ("XGBClassifier", "XGBRegressor", "XGBRanker"):
+        return "xgboost"
+    if library == "lightgbm" and kind in ("LGBMClassifier", "LGBMRegressor", "LGBMRanker"):
+        return "lightgbm"
+    return None

@@ -1,0 +1,204 @@
+"""What a program sees of distributed trainings: LightGBM's early stopping is refused, and a lost worker is named.
+
+LightGBM's Dask estimators hang with early stopping (LightGBM issues 3712, 6351 and 7009): each worker judges by its own
+part of the evaluation set, and the first to stop leaves the others waiting. A `fit` that asks for it raises at once.
+And where a worker dies, the library's own error (a socket, a poll, a ring) often comes before Dask has noticed; it
+becomes the cause of one that says what happened.
+
+The public calls of `xgboost.dask` and `lightgbm.dask` are wrapped, when a program imports them: an import costs a
+second, and most programs need neither.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.abc
+import importlib.util
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from importlib.machinery import ModuleSpec
+from types import FrameType, ModuleType
+from typing import Any
+
+from skjob.boosters.lost import TrainingLost, worker_gone
+from skjob.errors import ConfigError
+
+EARLY_STOPPING = ("early_stopping_round", "early_stopping_rounds", "early_stopping", "n_iter_no_change")
+"""LightGBM's parameter and its aliases."""
+
+INSTEAD = "train a fixed number of rounds (`n_estimators`), or use `xgboost.dask`, whose early stopping works"
+
+NOTICED = 2.0
+"""Seconds after a training has failed within which Dask has noticed that a worker is gone."""
+
+LOOK_AGAIN = 0.1
+
+GUARDED = "_skjob_guarded"
+
+
+def early_stopping_asked(parameters: Mapping[str, Any], callbacks: Sequence[Any] = ()) -> str | None:
+    """How these parameters and callbacks of LightGBM's ask for early stopping; None where they don't."""
+    for name in EARLY_STOPPING:
+        rounds = parameters.get(name)
+        # As LightGBM reads it: nothing and numbers below one mean none.
+        if rounds is not None and not (isinstance(rounds, int | float) and rounds <= 0):
+            return f"`{name}={rounds!r}`"
+    for callback in callbacks:
+        if type(callback).__module__.startswith("lightgbm.") and hasattr(callback, "stopping_rounds"):
+            return f"the callback `early_stopping({callback.stopping_rounds})`"
+    return None
+
+
+def refuse_early_stopping(estimator: Any, fit_arguments: Mapping[str, Any]) -> None:
+    """Raises ConfigError where a fit of LightGBM's on Dask would hang."""
+    asked = early_stopping_asked(
+        {**estimator.get_params(), **fit_arguments},
+        fit_arguments.get("callbacks") or estimator.get_params().get("callbacks") or (),
+    )
+    if asked is not None:
+        raise ConfigError(
+            f"`{type(estimator).__name__}` is asked for early stopping, by {asked}{_place()}: "
+            "LightGBM's Dask estimators hang with it (LightGBM issues 3712, 6351, 7009)",
+            INSTEAD,
+        )
+
+
+def _place() -> str:
+    """Where the program calls: ` at train.py:12`."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("skjob", "lightgbm"):
+        frame = frame.f_back
+    return f" at `{frame.f_code.co_filename}:{frame.f_lineno}`" if frame is not None else ""
+
+
+# ---- a worker that is lost
+
+
+def naming_lost_workers(function: Callable[..., Any], library: str) -> Callable[..., Any]:
+    """`function`, whose errors tell of a worker that went away meanwhile."""
+
+    @functools.wraps(function)
+    def wrapped(*arguments: Any, **keywords: Any) -> Any:
+        before = _workers()
+        try:
+            return function(*arguments, **keywords)
+        except (TrainingLost, ConfigError):
+            raise
+        except Exception as error:
+            gone = _gone(before) if before and _may_be_loss(error) else None
+            if gone is None:
+                raise
+            raise TrainingLost(worker_gone(library, gone)) from error
+
+    return wrapped
+
+
+def _may_be_loss(error: Exception) -> bool:
+    """Whether a lost worker can look like this. The libraries' own errors for a wrong parameter look no different."""
+    library = type(error).__module__.partition(".")[0]
+    return library in ("xgboost", "lightgbm", "distributed") or "worker" in str(error)
+
+
+def _workers() -> dict[str, str]:
+    """Names by address; none where there is no client, or one that is used from a coroutine."""
+    from distributed import get_client
+
+    with suppress(Exception):
+        client = get_client()
+        if not client.asynchronous:
+            workers = client.scheduler_info(n_workers=-1)["workers"]
+            return {address: str(worker["name"]) for address, worker in workers.items()}
+    return {}
+
+
+def _gone(before: Mapping[str, str]) -> str | None:
+    deadline = time.monotonic() + NOTICED
+    while time.monotonic() < deadline:
+        now = _workers()
+        gone = next((name for address, name in before.items() if now and address not in now), None)
+        if gone is not None:
+            return gone
+        time.sleep(LOOK_AGAIN)
+    return None
+
+
+# ---- where it is put in place
+
+
+def guard_lightgbm(module: ModuleType) -> None:
+    """Wrap the estimators of `lightgbm.dask`."""
+    for estimator in _public(module, "fit"):
+
+        def fit(self: Any, *arguments: Any, _fit: Callable[..., Any] = estimator.fit, **keywords: Any) -> Any:
+            refuse_early_stopping(self, keywords)
+            return _fit(self, *arguments, **keywords)
+
+        functools.update_wrapper(fit, estimator.fit)
+        estimator.fit = naming_lost_workers(fit, module.__name__)
+
+
+def guard_xgboost(module: ModuleType) -> None:
+    """Wrap `train` and the estimators of `xgboost.dask`."""
+    module.train = naming_lost_workers(module.train, module.__name__)  # type: ignore[attr-defined]
+    for estimator in _public(module, "fit"):
+        estimator.fit = naming_lost_workers(estimator.fit, module.__name__)
+
+
+GUARDS: dict[str, Callable[[ModuleType], None]] = {"lightgbm.dask": guard_lightgbm, "xgboost.dask": guard_xgboost}
+
+
+def guard() -> None:
+    """Guard these modules: now where they are imported, else as soon as they are."""
+    for name in GUARDS:
+        if name in sys.modules:
+            _guard(sys.modules[name])
+    if not any(isinstance(finder, _GuardingFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _GuardingFinder())
+
+
+def _guard(module: ModuleType) -> None:
+    if not hasattr(module, GUARDED):
+        setattr(module, GUARDED, True)
+        GUARDS[module.__name__](module)
+
+
+def _public(module: ModuleType, method: str) -> list[Any]:
+    """Classes of the module's own that have this method."""
+    named = (getattr(module, name, None) for name in getattr(module, "__all__", ()))
+    return [thing for thing in named if isinstance(thing, type) and hasattr(thing, method) and method in vars(thing)]
+
+
+class _GuardingFinder(importlib.abc.MetaPathFinder):
+    """Finds these modules as the other finders do, and guards what they have loaded."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Called by Python for each module that is imported."""
+        if fullname not in GUARDS:
+            return None
+        finders = [finder for finder in sys.meta_path if finder is not self]
+        spec = next((spec for finder in finders if (spec := finder.find_spec(fullname, path, target))), None)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _GuardingLoader(spec.loader)
+        return spec
+
+
+class _GuardingLoader(importlib.abc.Loader):
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """As the real one."""
+        module: ModuleType | None = self._loader.create_module(spec)
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """As the real one, and what is new here."""
+        self._loader.exec_module(module)
+        _guard(module)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
