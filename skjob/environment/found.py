@@ -69,7 +69,8 @@ class Environment:
 
     `python` is a minor version, `3.11`; `tool` made the environment, for people: "venv", "uv", "conda", "poetry" or
     "system". `engine` are those of `pins` that a worker is made of, with what they need. `left_out` says of each
-    distribution that is not sent why. `problems` are what can't be rebuilt on workers, each with what to do.
+    distribution that is not sent why. `problems` are what can't be rebuilt on workers, each with what to do;
+    `image_problems` are those of them that an image has too.
     """
 
     python: str
@@ -79,6 +80,7 @@ class Environment:
     engine: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    image_problems: tuple[str, ...] = ()
 
 
 def find_environment(imported: Collection[str] = ()) -> Environment:
@@ -98,25 +100,26 @@ def find_environment(imported: Collection[str] = ()) -> Environment:
     left_out |= _not_needed(found, imported)
     pins: dict[str, str] = {}
     local: list[LocalDistribution] = []
-    problems: list[str] = []
+    lost: list[str] = []
     for name in sorted(found.keys() - left_out.keys()):
         distribution = found[name]
         kind = distribution.kind
-        if name in ENGINE and kind is not None:
-            problems.append(
-                f"`{name}` is installed from {distribution.origin}, and workers are made of it before anything can be "
-                f"sent to them: install a published version, or bake an image with `skjob env build`"
-            )
-        elif kind is None:
+        if kind is None:
             pins[name] = distribution.version
         else:
             each_local, wrong = _local(distribution, kind)
             local.append(each_local)
-            problems += wrong
-    problems += [
+            lost += wrong
+    lost += [
         f"`{name}` has no metadata here, and workers can't do without: install it with `uv pip install {name}`"
         for name in ENGINE
         if name not in found
+    ]
+    unsendable = [
+        f"`{each.name}` is installed from {each.origin}, and workers are made of it before anything can be sent to "
+        "them: install a published version, or bake an image with `skjob env build`"
+        for each in local
+        if each.name in ENGINE
     ]
     engine = _closure(found, _plain(ENGINE))
     return Environment(
@@ -126,7 +129,8 @@ def find_environment(imported: Collection[str] = ()) -> Environment:
         local=tuple(local),
         engine={name: version for name, version in pins.items() if name in engine},
         left_out=dict(sorted(left_out.items())),
-        problems=tuple(problems),
+        problems=(*unsendable, *lost),
+        image_problems=tuple(lost),
     )
 
 

@@ -19,11 +19,10 @@ from pathlib import Path, PurePosixPath
 
 from skjob.environment.found import LocalDistribution
 from skjob.environment.needs import python_here
-from skjob.errors import ConfigError
+from skjob.errors import EnvironmentFault
 
 MOST_BYTES = 200 * 2**20
-MOST_FILES = 20_000
-"""Of one distribution."""
+"""Of one distribution, before packing."""
 
 _NOT_SENT = frozenset({"INSTALLER", "RECORD", "REQUESTED", "SOURCES.txt", "direct_url.json", "installed-files.txt"})
 """Of metadata: what tells of the installation here. uv's own files, `uv_…json`, hold its time."""
@@ -57,28 +56,28 @@ def pack_local(local: Sequence[LocalDistribution]) -> PackedLocal:
     """The archive of these distributions.
 
     Raises:
-        ConfigError: some of it can't be sent; all reasons at once.
+        EnvironmentFault: some of it can't be sent; all reasons at once.
     """
     packed = try_to_pack(local)
     if packed.problems:
-        raise ConfigError.collect(
+        raise EnvironmentFault.collect(
             [*packed.problems], "`skjob env` shows what would be sent; `--env none` takes the image as it is"
         )
     return packed
 
 
-def try_to_pack(local: Sequence[LocalDistribution]) -> PackedLocal:
-    """The same, with the reasons among the results."""
+def try_to_pack(local: Sequence[LocalDistribution], most_bytes: float = MOST_BYTES) -> PackedLocal:
+    """The same, with the reasons among the results. `most_bytes` is a limit for each distribution."""
     taken: dict[str, Path] = {}
     sizes: dict[str, int] = {}
     generated: dict[str, bytes] = {}
     problems: list[str] = []
     for distribution in local:
-        files, size = _measured(_files(distribution))
+        files, size = _measured(_files(distribution), most_bytes)
         if size is None:
             problems.append(
-                f"`{distribution.name}`, from {distribution.origin}, is larger than {MOST_BYTES // 2**20} MiB or "
-                f"{MOST_FILES:,} files: keep data out of the package, or bake an image with `skjob env build`"
+                f"`{distribution.name}`, from {distribution.origin}, is larger than {MOST_BYTES // 2**20} MiB: "
+                "keep data out of the package, or bake an image with `skjob env build`"
             )
             continue
         sizes[distribution.name] = size
@@ -210,8 +209,8 @@ def _is_sendable(name: str) -> bool:
     return not any(part.startswith(".") for part in name.split("/"))
 
 
-def _measured(files: Iterable[tuple[str, Path]]) -> tuple[dict[str, Path], int | None]:
-    """The files, and their bytes in all; None as soon as they are too many."""
+def _measured(files: Iterable[tuple[str, Path]], most_bytes: float) -> tuple[dict[str, Path], int | None]:
+    """The files, and their bytes in all; None as soon as that is too much."""
     found: dict[str, Path] = {}
     size = 0
     for name, path in files:
@@ -220,7 +219,7 @@ def _measured(files: Iterable[tuple[str, Path]]) -> tuple[dict[str, Path], int |
         found[name] = path
         with suppress(OSError):  # reading it will tell
             size += path.stat().st_size
-        if size > MOST_BYTES or len(found) > MOST_FILES:
+        if size > most_bytes:
             return {}, None
     return found, size
 
@@ -233,7 +232,7 @@ def _foreign(distribution: LocalDistribution, files: Mapping[str, Path]) -> list
     compiled = [name for name in files if _COMPILED.search(name)]
     if compiled and sys.platform != "linux":
         problem = f"`{distribution.name}` has modules compiled for this system ({compiled[0]}), and workers run Linux"
-        return [f"{problem}: publish it to an index, or bake an image with `skjob env build`"]
+        return [f"{problem}: publish it to an index that workers reach"]
     lost = [name for name in compiled if _is_foreign(name) and not _has_other_form(name, files)]
     if not lost:
         return []

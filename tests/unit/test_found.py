@@ -394,7 +394,7 @@ def test_every_editable_one_that_cannot_be_followed_is_told(install: Install, si
 
 def test_an_engine_that_is_local_or_absent_is_told(install: Install) -> None:
     for name in ENGINE[1:]:
-        install(name, direct_url=EDITABLE if name == "joblib" else None)
+        install(name, files=(f"{name}.py",), direct_url=EDITABLE if name == "joblib" else None)
     found = find_environment()
     assert [problem.partition(": ")[::2] for problem in found.problems] == [
         (
@@ -406,7 +406,8 @@ def test_an_engine_that_is_local_or_absent_is_told(install: Install) -> None:
             "install it with `uv pip install cloudpickle`",
         ),
     ]
-    assert found.local == ()
+    assert found.image_problems == found.problems[1:]
+    assert [each.name for each in found.local] == ["joblib"]
 
 
 # ------------------------------------------------------------------------------------------------- who made it
