@@ -7,17 +7,23 @@ Nothing here imports the libraries before they are used.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 
-def prepare(client: Any) -> None:
-    """Make trainings that this process starts on the client's cluster safe: they end, and say why."""
+def prepare(client: Any, threads: int | None = None, tell: Callable[[str], None] = lambda _: None) -> None:
+    """Make trainings that this process starts on the client's cluster safe: they end, and say why.
+
+    `threads` is how many the cluster may come to have, which a training waits for; None takes the workers that there
+    are. `tell` takes a line for the user.
+    """
     from skjob.boosters.guard import guard
     from skjob.boosters.watch import TrainingWatch
+    from skjob.boosters.workers import Muster
     from skjob.engine.plugin import register
 
     register(client, TrainingWatch())
-    guard()
+    guard(Muster(client, threads or 0, tell))
 
 
 def is_booster(path: str) -> Literal["xgboost", "lightgbm"] | None:

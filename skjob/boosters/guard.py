@@ -1,4 +1,4 @@
-"""What a program sees of distributed trainings: LightGBM's early stopping is refused, and a lost worker is named.
+"""What a program's own trainings get: their workers first, LightGBM's early stopping refused, a lost worker named.
 
 LightGBM's Dask estimators hang with early stopping (LightGBM issues 3712, 6351 and 7009): each worker judges by its own
 part of the evaluation set, and the first to stop leaves the others waiting. A `fit` that asks for it raises at once.
@@ -17,7 +17,7 @@ import importlib.util
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib.machinery import ModuleSpec
 from types import FrameType, ModuleType
 from typing import Any
@@ -73,26 +73,39 @@ def _place() -> str:
     return f" at `{frame.f_code.co_filename}:{frame.f_lineno}`" if frame is not None else ""
 
 
-# ---- a worker that is lost
+# ---- workers
 
 
-def naming_lost_workers(function: Callable[..., Any], library: str) -> Callable[..., Any]:
-    """`function`, whose errors tell of a worker that went away meanwhile."""
+def with_workers(function: Callable[..., Any], library: str) -> Callable[..., Any]:
+    """`function`, which begins when its workers are there, and whose error tells of one that went away meanwhile."""
 
     @functools.wraps(function)
     def wrapped(*arguments: Any, **keywords: Any) -> Any:
-        before = _workers()
-        try:
+        if _asynchronous():
             return function(*arguments, **keywords)
-        except (TrainingLost, ConfigError):
-            raise
-        except Exception as error:
-            gone = _gone(before) if before and _may_be_loss(error) else None
-            if gone is None:
+        with _muster():
+            before = _workers()
+            try:
+                return function(*arguments, **keywords)
+            except (TrainingLost, ConfigError):
                 raise
-            raise TrainingLost(worker_gone(library, gone)) from error
+            except Exception as error:
+                gone = _gone(before) if before and _may_be_loss(error) else None
+                if gone is None:
+                    raise
+                raise TrainingLost(worker_gone(library, gone)) from error
 
     return wrapped
+
+
+def _asynchronous() -> bool:
+    """Whether nothing may wait here: in a coroutine, the client's own above all; or where there is no client."""
+    from distributed import get_client
+
+    try:
+        return bool(get_client().asynchronous)
+    except ValueError:
+        return True
 
 
 def _may_be_loss(error: Exception) -> bool:
@@ -102,14 +115,12 @@ def _may_be_loss(error: Exception) -> bool:
 
 
 def _workers() -> dict[str, str]:
-    """Names by address; none where there is no client, or one that is used from a coroutine."""
+    """Names by address."""
     from distributed import get_client
 
     with suppress(Exception):
-        client = get_client()
-        if not client.asynchronous:
-            workers = client.scheduler_info(n_workers=-1)["workers"]
-            return {address: str(worker["name"]) for address, worker in workers.items()}
+        workers = get_client().scheduler_info(n_workers=-1)["workers"]
+        return {address: str(worker["name"]) for address, worker in workers.items()}
     return {}
 
 
@@ -136,21 +147,31 @@ def guard_lightgbm(module: ModuleType) -> None:
             return _fit(self, *arguments, **keywords)
 
         functools.update_wrapper(fit, estimator.fit)
-        estimator.fit = naming_lost_workers(fit, module.__name__)
+        estimator.fit = with_workers(fit, module.__name__)
 
 
 def guard_xgboost(module: ModuleType) -> None:
-    """Wrap `train` and the estimators of `xgboost.dask`."""
-    module.train = naming_lost_workers(module.train, module.__name__)  # type: ignore[attr-defined]
+    """Wrap `train`, the estimators, and the classes of `xgboost.dask` that lay out data on the workers there are."""
+    module.train = with_workers(module.train, module.__name__)  # type: ignore[attr-defined]
     for estimator in _public(module, "fit"):
-        estimator.fit = naming_lost_workers(estimator.fit, module.__name__)
+        estimator.fit = with_workers(estimator.fit, module.__name__)
+    for matrix in (module.DaskDMatrix, module.DaskQuantileDMatrix):
+        matrix.__init__ = with_workers(matrix.__init__, module.__name__)
 
 
 GUARDS: dict[str, Callable[[ModuleType], None]] = {"lightgbm.dask": guard_lightgbm, "xgboost.dask": guard_xgboost}
 
 
-def guard() -> None:
-    """Guard these modules: now where they are imported, else as soon as they are."""
+_muster: Callable[[], AbstractContextManager[None]] = nullcontext
+
+
+def guard(muster: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+    """Guard these modules: now where they are imported, else as soon as they are.
+
+    Each call is made within a `muster`, which gets the workers together.
+    """
+    global _muster
+    _muster = muster
     for name in GUARDS:
         if name in sys.modules:
             _guard(sys.modules[name])

@@ -70,9 +70,17 @@ def _meeting(spec: Any) -> str:
     return ""
 
 
-def is_tied(task: Any) -> bool:
-    """Whether only one worker can do this task: a part of a training, or anything else that was sent to one worker."""
-    return bool(task.worker_restrictions) and len(task.worker_restrictions) == 1
+def want_all(client: str, wanted: bool, dask_scheduler: Any = None) -> None:
+    """Runs on the scheduler: a client is about to train, and wants every worker that it can have; or no longer."""
+    watch = dask_scheduler.plugins.get(NAME)
+    if watch is not None:
+        (watch.wanting.add if wanted else watch.wanting.discard)(client)
+
+
+def any_wanted(scheduler: Any) -> bool:
+    """Whether a client wants every worker that it can have."""
+    watch = scheduler.plugins.get(NAME)
+    return watch is not None and bool(watch.wanting)
 
 
 class TrainingWatch(SchedulerPlugin):  # type: ignore[misc]
@@ -85,6 +93,8 @@ class TrainingWatch(SchedulerPlugin):  # type: ignore[misc]
         self._scheduler: Any = None
         self._names: dict[str, str] = {}
         self._ending: dict[str, asyncio.Future[None]] = {}
+        self.wanting: set[str] = set()
+        """The clients that are about to train."""
 
     async def start(self, scheduler: Any) -> None:
         """Called by the scheduler."""
@@ -106,6 +116,10 @@ class TrainingWatch(SchedulerPlugin):  # type: ignore[misc]
         for part in tied:
             self._fail(part, worker_gone(part.library, name))
             self._end_peers(part, worker_gone(part.library, name))
+
+    def remove_client(self, scheduler: Any, client: str) -> None:
+        """Called by the scheduler when a client has gone."""
+        self.wanting.discard(client)
 
     def transition(self, key: Any, start: str, finish: str, *_: Any, **__: Any) -> None:
         """Called by the scheduler: a part that fails leaves its peers waiting."""

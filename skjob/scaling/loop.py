@@ -178,7 +178,8 @@ class ScalingLoop:
         useful = useful_workers(waiting + len(remaining), self._at_once)
         peak = self._peak.see(now, useful, kept_seconds(supply.seconds, waiting, remaining))
         length = mean_length(sight.waiting, lengths)
-        return Demand(waiting, length, remaining, finished, peak, self._workers(now, sight.processing))
+        workers = self._workers(now, sight)
+        return Demand(waiting, length, remaining, finished, peak, workers, sight.together, sight.all_wanted)
 
     def _look_for_problems(self, *, alone: bool) -> None:
         """What keeps a worker from running is worth a word; it ends the run where no other worker is left."""
@@ -209,9 +210,10 @@ class ScalingLoop:
             self._told = (time.monotonic(), progress)
             self._progress(progress)
 
-    def _workers(self, now: float, processing: dict[str, int]) -> tuple[Worker, ...]:
-        self._idle_since = {name: self._idle_since.get(name, now) for name, tasks in processing.items() if tasks == 0}
-        return tuple(Worker(name, now - self._idle_since.get(name, now)) for name in processing)
+    def _workers(self, now: float, sight: Sight) -> tuple[Worker, ...]:
+        idle = [name for name, tasks in sight.processing.items() if tasks == 0 and name not in sight.holding]
+        self._idle_since = {name: self._idle_since.get(name, now) for name in idle}
+        return tuple(Worker(name, now - self._idle_since.get(name, now)) for name in sight.processing)
 
     def _apply(self, decision: Decision, sight: Sight) -> None:
         if decision.total is not None:

@@ -4,8 +4,8 @@ Up, at once, to what the work can use: a worker is asked for where it will still
 worth its start. Down, by name, when so many were not needed for about as long as it would take to start them again:
 who does not know when the next work comes pays at most twice what clairvoyance would (the break-even rule of ski
 rental: Karlin, Manasse, Rudolph, Sleator, "Competitive snoopy caching", Algorithmica 3, 1988). Never a busy worker,
-and none while others are on their way: who is not needed is decided when all are there. One that does not come and is
-not needed any more is taken back.
+none while others are on their way (who is not needed is decided when all are there), and none while workers do
+something together, as in a training of XGBoost. One that does not come and is not needed any more is taken back.
 
 The scheduler knows a window of the work only: the engine hands over some tasks for every worker that may come, and the
 next as those finish. A window that stays full means more to come: a few times what has been done so far, so that what
@@ -58,7 +58,8 @@ class Demand:
     `waiting` tasks have no thread yet; `length` is how many seconds one of them takes, None where nothing was measured.
     `remaining` has, for each task that runs, the seconds it is expected to run on. `finished` tasks were done since
     there was last nothing to do. `peak` is how many workers the tasks could use at most, lately: in the time for which
-    an idle worker is kept.
+    an idle worker is kept. `together`: some of what runs works as one, on the workers it has. `all_wanted`: a program
+    waits for every worker that it can have.
     """
 
     waiting: int
@@ -67,6 +68,8 @@ class Demand:
     finished: int
     peak: int
     workers: tuple[Worker, ...]
+    together: bool = False
+    all_wanted: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,10 +111,14 @@ def late_after(seconds: float) -> float:
 
 def decide(demand: Demand, supply: Supply, limits: WorkerRange, threads: int) -> Decision:
     """What to do now. `threads` is how many tasks one worker runs at once."""
+    if demand.all_wanted:
+        return Decision(total=limits.maximum) if supply.asked < limits.maximum else Decision()
     useful = max(limits.minimum, min(limits.maximum, useful_workers(demand.waiting + len(demand.remaining), threads)))
     wanted = min(useful, max(limits.minimum, supply.asked + _missing(demand, supply, limits, threads)))
     if wanted > supply.asked:
         return Decision(total=wanted)
+    if demand.together:
+        return Decision()
     if supply.coming:
         return Decision(withdraw=min(supply.late(), supply.asked - useful) if useful < supply.asked else 0)
     idle = sorted(

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from skjob.boosters.watch import any_wanted
 
 OURS = ("skjob-", "Shared-")
 """How the keys of shared data begin (`skjob.engine.shared.Shared`), which the engine sends again where it is lost."""
 
+
+KEPT_BYTES = 2**20
+"""Of data that a program keeps on a worker, from which the worker stays."""
 
 QUIET = 10.0
 """Seconds; workers are heard of every second or two."""
@@ -27,6 +33,9 @@ class Sight:
     each that runs has been running. `processing` has the number of tasks of each worker, by its name. `at_once` is how
     many tasks a worker runs at once: as many as it has threads, unless they need more memory than that leaves them;
     None where no worker has a task. `quiet` are the workers that have not been heard of for `QUIET` seconds.
+    `holding` are those that hold data which a program keeps there: a library may have noted where it is, and the others
+    may have no room for it. `together` tells that tasks run which belong together, and `all_wanted` that a program is
+    about to start such, and wants every worker that it can have.
     """
 
     done: dict[str, tuple[int, float]]
@@ -35,6 +44,9 @@ class Sight:
     processing: dict[str, int]
     at_once: int | None
     quiet: tuple[str, ...] = ()
+    holding: frozenset[str] = frozenset()
+    together: bool = False
+    all_wanted: bool = False
 
 
 def look(dask_scheduler: Any = None) -> Sight:
@@ -66,7 +78,30 @@ def look(dask_scheduler: Any = None) -> Sight:
                 waiting[task.prefix.name] += 1
     silence = time.time() - QUIET
     quiet = tuple(str(worker.name) for worker in dask_scheduler.workers.values() if worker.last_seen < silence)
-    return Sight(done, dict(waiting), dict(running), processing, min(most, default=None), quiet)
+    return Sight(
+        done,
+        dict(waiting),
+        dict(running),
+        processing,
+        min(most, default=None),
+        quiet,
+        frozenset(str(worker.name) for worker in dask_scheduler.workers.values() if _holds_much(worker)),
+        runs_together(dask_scheduler),
+        any_wanted(dask_scheduler),
+    )
+
+
+def runs_together(scheduler: Any) -> bool:
+    """Whether there are tasks that work as one: of one function, and each tied to a worker of its own.
+
+    So do trainings of XGBoost and LightGBM, and Dask's own shuffle: one that leaves takes the work of all along.
+    """
+    tied: dict[str, set[str]] = defaultdict(set)
+    for worker in scheduler.workers.values():
+        for task in worker.processing:
+            if task.worker_restrictions and len(task.worker_restrictions) == 1:
+                tied[task.prefix.name] |= task.worker_restrictions
+    return any(len(workers) > 1 for workers in tied.values())
 
 
 def _at_once(worker: Any, task: Any) -> int:
@@ -79,13 +114,14 @@ def _at_once(worker: Any, task: Any) -> int:
 async def release(names: list[str], dask_scheduler: Any = None) -> list[str]:
     """Runs on the scheduler: let these workers go, and tell which have.
 
-    A task may have come since they were chosen: who has one stays, and so do all where one waits that nobody has. Their
-    data goes to those who stay. Where nobody stays, shared data is lost on purpose, as the engine sends it again; of
-    workers that hold anything else, such as results that somebody wants, one stays and gets all of it.
+    A task may have come since they were chosen: who has one stays, and so do all where one waits that nobody has, or
+    where tasks run that belong together. Their data goes to those who stay. Where nobody stays, shared data is lost on
+    purpose, as the engine sends it again; of workers that hold anything else, such as results that somebody wants, one
+    stays and gets all of it.
     """
     workers = [worker for worker in dask_scheduler.workers.values() if str(worker.name) in names]
     idle = [worker for worker in workers if not worker.processing]
-    if _somebody_waits(dask_scheduler):
+    if _somebody_waits(dask_scheduler) or runs_together(dask_scheduler) or any_wanted(dask_scheduler):
         return []
     if len(idle) == len(dask_scheduler.workers):
         staying = next((worker for worker in idle if _holds_what_counts(worker)), None)
@@ -126,5 +162,20 @@ def _somebody_waits(scheduler: Any) -> bool:
 
 def _holds_what_counts(worker: Any) -> bool:
     """Whether it has in memory what is wanted and is not the engine's."""
-    wanted = (task.key for task in worker.has_what if task.who_wants or task.waiters)
-    return any(not (isinstance(key, str) and key.startswith(OURS)) for key in wanted)
+    return any(True for _ in _kept(worker))
+
+
+def _holds_much(worker: Any) -> bool:
+    size = 0
+    for task in _kept(worker):
+        size += task.get_nbytes()
+        if size >= KEPT_BYTES:
+            return True
+    return False
+
+
+def _kept(worker: Any) -> Iterator[Any]:
+    for task in worker.has_what:
+        ours = isinstance(task.key, str) and task.key.startswith(OURS)
+        if not ours and (task.who_wants or task.waiters):
+            yield task
