@@ -15,6 +15,7 @@ import typer
 
 from skjob.cli.doctor import doctor
 from skjob.cli.down import down
+from skjob.cli.env import env
 from skjob.cli.install import install
 from skjob.cli.ps import ps
 from skjob.cli.run import run
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 for command in (run, ps, down, install, doctor, schema):
     app.command()(command)
+app.add_typer(env, name="env")
 
 
 def _version(asked: bool) -> None:

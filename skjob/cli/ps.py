@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from skjob.cli.columns import aligned
 from skjob.cli.connection import ContextOption, NamespaceOption
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def ps(
 
 
 def table(found: list[RunningCluster], *, with_namespace: bool) -> list[str]:
-    """Aligned columns under a heading; plain text, so that other programs can read it too."""
+    """The lines of the table, its heading first."""
     heading = ["NAME", "USER", "PROGRAM", "AGE", "WORKERS", "STATE", "EXPIRES"]
     rows = [
         [
@@ -64,11 +65,7 @@ def table(found: list[RunningCluster], *, with_namespace: bool) -> list[str]:
         heading.insert(0, "NAMESPACE")
         for row, run in zip(rows, found, strict=True):
             row.insert(0, run.namespace)
-    widths = [max(len(row[column]) for row in [heading, *rows]) for column in range(len(heading))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in [heading, *rows]
-    ]
+    return aligned([heading, *rows])
 
 
 def expiry(run: RunningCluster) -> str:

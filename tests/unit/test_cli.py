@@ -46,6 +46,7 @@ def test_help(folder: Path, arguments: list[str]) -> None:
         "install",
         "doctor",
         "schema",
+        "env",
     ]
 
 
