@@ -32,6 +32,7 @@ def cluster(
     context: str | None = None,
     namespace: str | None = None,
     image: str | None = None,
+    env: str | None = None,
     worker_cpu: float | str | None = None,
     worker_memory: int | str | None = None,
     start_timeout: float | str | None = None,
@@ -52,7 +53,10 @@ def cluster(
     context, namespace : str, default=None
         The kubeconfig's context and the namespace; None takes the current ones.
     image : str, default=None
-        The image of scheduler and workers; None takes Python's own and installs what is needed as the pods start.
+        The image of scheduler and workers; None takes Python's own.
+    env : {"auto", "none"} or path, default="auto"
+        What the pods must have: the distributions that are installed here, what the image has, or those of a file of
+        requirements.
     worker_cpu : float or str, default=0.5
         Cores that a worker requests; "500m" is 0.5.
     worker_memory : int (bytes) or str, default="2Gi"
@@ -89,6 +93,7 @@ def cluster(
         "context": context,
         "namespace": namespace,
         "image": image,
+        "env": env,
         "worker_cpu": worker_cpu,
         "worker_memory": worker_memory,
         "start_timeout": start_timeout,

@@ -61,6 +61,7 @@ class Settings:
     context: str | None = None
     namespace: str | None = None
     image: str | None = None
+    env: str = "auto"
     workers: WorkerRange | None = None
     worker_cpu: float | None = None
     worker_memory: int | None = None
@@ -182,6 +183,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "context": parse_name,
     "namespace": parse_name,
     "image": parse_name,
+    "env": parse_name,
     "workers": parse_workers,
     "worker_cpu": parse_cpu,
     "worker_memory": parse_memory,

@@ -52,6 +52,8 @@ class Machine:
 class Plan:
     """What a run will do. `why` tells the user where it runs and for what reason, in one line.
 
+    `env` is the environment of the pods: the one here, `auto`, the image's own, `none`, or that of a file.
+
     `checkpoint` is the address of the store of finished fits, None where none are kept; `retries` is how often a fit is
     tried again whose worker died.
     """
@@ -61,7 +63,7 @@ class Plan:
     workers: WorkerRange
     size: WorkerSize
     image: str
-    install: bool
+    env: str
     start_timeout: float
     max_time: float | None
     grace: float
@@ -76,7 +78,7 @@ class Plan:
 
 
 def default_image(python_minor: str) -> str:
-    """The image that exists for every Python: the engine is installed into it as the pod starts."""
+    """The image that exists for every Python. It has nothing else: all that the environment has is installed."""
     return f"python:{python_minor}-slim"
 
 
@@ -98,7 +100,7 @@ def make_plan(settings: Settings, place: Place, reason: str, machine: Machine, p
         workers=workers,
         size=size,
         image=settings.image or default_image(python_minor),
-        install=settings.image is None,
+        env=settings.env,
         start_timeout=min(settings.start_timeout, settings.max_time or settings.start_timeout),
         max_time=settings.max_time,
         grace=settings.grace,

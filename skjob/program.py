@@ -39,7 +39,10 @@ INTERRUPT_GRACE = 10.0
 
 @dataclass(frozen=True)
 class Assignment:
-    """What the child is told once the cluster is there. Certificates are files in `folder`."""
+    """What the child is told once the cluster is there. Certificates are files in `folder`.
+
+    `packages` is a file with the distributions that workers can have from nowhere but here.
+    """
 
     path: str
     arguments: tuple[str, ...]
@@ -51,6 +54,7 @@ class Assignment:
     run: str
     checkpoint: str | None
     resume: bool
+    packages: str | None
 
 
 def check_script(path: Path) -> None:
@@ -195,11 +199,12 @@ def _connect(assignment: Assignment) -> None:
     from distributed import Client
     from distributed.versions import VersionMismatchWarning
 
+    from skjob.boosters import prepare
     from skjob.cluster.certificates import TlsFiles
     from skjob.engine.backend import SkjobBackend
     from skjob.engine.finished import FinishedFits
     from skjob.engine.modules import pack
-    from skjob.engine.plugin import LocalModules, register
+    from skjob.engine.plugin import PACKAGES_PART, SCRIPT_PART, send_modules
 
     tls = TlsFiles.inside(Path(assignment.folder))
     # So that `Client()` in the script finds the cluster too.
@@ -214,8 +219,11 @@ def _connect(assignment: Assignment) -> None:
     packed = pack(root)
     if not packed.complete:
         print(f"skjob: not all that is beside `{assignment.path}` was sent: too much, or not readable", file=sys.stderr)
-    register(client, LocalModules(packed.content))
+    if assignment.packages is not None:
+        send_modules(client, PACKAGES_PART, Path(assignment.packages).read_bytes())
+    send_modules(client, SCRIPT_PART, packed.content)
     box = Writer(Path(assignment.folder))
+    prepare(client, assignment.width, partial(box.send, "note"))
     fits = assignment.checkpoint and FinishedFits(
         assignment.checkpoint,
         assignment.run,

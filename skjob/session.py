@@ -27,9 +27,10 @@ from skjob import config
 from skjob.cluster.base import Cluster, WorkerCounts
 from skjob.cluster.claim import claim_of, take
 from skjob.cluster.names import RunNames, new_run_id
-from skjob.config import Layer, Place, Settings
+from skjob.config import Layer, Place, Settings, WorkerRange
+from skjob.environment.needs import installed
 from skjob.environment.numbers import compare, ground_here
-from skjob.environment.versions import check_versions
+from skjob.environment.versions import check_pins, check_versions
 from skjob.errors import (
     INTERNAL_FAULT,
     AccessError,
@@ -49,6 +50,7 @@ from skjob.scaling.loop import Progress, ScalingLoop
 
 if TYPE_CHECKING:
     from skjob.cluster.api import Api
+    from skjob.environment.wanted import Wanted
 
 Tell = Callable[[Event], None]
 POLL = 0.1
@@ -87,10 +89,12 @@ def run(
     tell: Tell,
     ended: Callable[[Record], None],
     folder: Path,
+    name: str | None = None,
 ) -> int:
     """Run a program on a cluster and take everything down again; the exit status.
 
-    `ended` gets the record of a run that had one, however it ended.
+    `name` is a cluster that `--keep` has left: it is used, and stays. `ended` gets the record of a run that had one,
+    however it ended.
 
     Raises:
         SkjobError: the run could not begin, or its cluster was lost, or not all of it could be removed.
@@ -102,7 +106,7 @@ def run(
     try:
         with Signals() as signals:
             try:
-                _run_and_release(job, layers, recorder, signals, keep=keep, resume=resume)
+                _run_and_release(job, layers, recorder, signals, keep=keep, resume=resume, name=name)
             except Stopped as stopped:  # between two steps, where nothing else takes it
                 _end_stopped(recorder, stopped)
     finally:
@@ -111,11 +115,18 @@ def run(
 
 
 def _run_and_release(
-    job: JobSpec, layers: Sequence[Layer], recorder: Recorder, signals: Signals, *, keep: bool, resume: bool
+    job: JobSpec,
+    layers: Sequence[Layer],
+    recorder: Recorder,
+    signals: Signals,
+    *,
+    keep: bool,
+    resume: bool,
+    name: str | None,
 ) -> None:
     stack = ExitStack()
     try:
-        code = _run(job, layers, recorder, stack, signals, keep=keep, resume=resume)
+        code = _run(job, layers, recorder, stack, signals, keep=keep, resume=resume, name=name)
         recorder.end("succeeded" if code == 0 else "failed", code, None)
     except Stopped as stopped:
         _end_stopped(recorder, stopped)
@@ -152,6 +163,7 @@ def _run(
     *,
     keep: bool,
     resume: bool,
+    name: str | None,
 ) -> int:
     began = time.monotonic()
     ground = find_ground(layers)
@@ -171,8 +183,14 @@ def _run(
     private = Path(stack.enter_context(_private_folder()))
     program = Program()  # imports while the cluster starts
     stack.callback(program.close)
-    cluster = make_cluster(job, recorder.record.run_id, plan, ground, private, recorder.note, keep=keep)
-    stack.callback(_Closing(cluster, recorder, signals, "leave the cluster" if keep else "remove the cluster"))
+    wanted = wanted_by(plan, job)
+    if name is None:
+        cluster = make_cluster(job, recorder.record.run_id, plan, ground, private, recorder.note, wanted, keep=keep)
+    else:
+        cluster = _kept_cluster(name, ground, plan, private, recorder.note)
+        plan = replace(plan, workers=WorkerRange(cluster.asked(), cluster.asked()))
+    leaves = keep or name is not None
+    stack.callback(_Closing(cluster, recorder, signals, "leave the cluster" if leaves else "remove the cluster"))
     recorder.record.cluster = _described(cluster.name, plan, ground)
     with _within(deadline, plan.max_time):
         asked = time.monotonic()
@@ -185,6 +203,9 @@ def _run(
             recorder.workers(first_worker(cluster, client, plan.start_timeout, recorder.note))
         took = time.monotonic() - asked
     recorder.record.numbers = _numbers(client)
+    recorder.record.cluster["environment"] = cluster.environment
+    if wanted is not None and name is not None:
+        check_pins(wanted.pins, _installed_there(client), name)
 
     watch = _Watch(cluster.name)
     stack.enter_context(
@@ -202,6 +223,7 @@ def _run(
             run=recorder.record.run_id,
             checkpoint=plan.checkpoint,
             resume=resume,
+            packages=_pack_local(wanted, private),
         )
     )
     mail = Mail(private, recorder)
@@ -238,14 +260,43 @@ def _check_store(address: str, run_id: str) -> None:
     FitStore(address, run_id)
 
 
+def wanted_by(plan: Plan, job: JobSpec) -> Wanted | None:
+    """The environment that pods must have. This machine's workers have the one they are started in."""
+    if plan.place is Place.LOCAL:
+        return None
+    from skjob.environment.wanted import wanted_environment
+
+    return wanted_environment(plan.env, job)
+
+
+def _pack_local(wanted: Wanted | None, private: Path) -> str | None:
+    """A file with the local distributions, for the program to send; None where there are none."""
+    if wanted is None or not wanted.local:
+        return None
+    from skjob.environment.local import pack_local
+
+    file = private / "packages.zip"
+    file.write_bytes(pack_local(wanted.local).content)
+    return str(file)
+
+
 def _numbers(client: Any) -> dict[str, Any]:
-    """Whether they are those of a local run: by one worker, as all are of one image. Nothing where it goes just now."""
+    """Whether they are those of a local run. Nothing where the worker that is asked goes just now."""
     with suppress(Exception):
-        worker = next(iter(client.nthreads()))
-        asking = client.run(ground_here, workers=[worker], asynchronous=True)
-        there = asyncio.run_coroutine_threadsafe(asking, client.loop.asyncio_loop).result(ASK_TIMEOUT)
-        return compare(ground_here(), there[worker])
+        return compare(ground_here(), _ask_a_worker(client, ground_here))
     return {}
+
+
+def _installed_there(client: Any) -> dict[str, str]:
+    found: dict[str, str] = _ask_a_worker(client, installed)
+    return found
+
+
+def _ask_a_worker(client: Any, question: Callable[[], Any]) -> Any:
+    """One speaks for all: they are of one image, and each has compared its environment with what is needed."""
+    worker = next(iter(client.nthreads()))
+    asking = client.run(question, workers=[worker], asynchronous=True)
+    return asyncio.run_coroutine_threadsafe(asking, client.loop.asyncio_loop).result(ASK_TIMEOUT)[worker]
 
 
 @contextmanager
@@ -331,19 +382,21 @@ def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: 
     """
     import joblib
 
+    from skjob.boosters import prepare
     from skjob.engine.backend import SkjobBackend
     from skjob.engine.finished import FinishedFits
     from skjob.engine.modules import pack
-    from skjob.engine.plugin import LocalModules, register
+    from skjob.engine.plugin import PACKAGES_PART, SCRIPT_PART, send_modules
 
     ground = find_ground(layers)
     plan = make_plan(ground.settings, ground.place, ground.reason, this_machine(), python_minor())
     note(plan.why)
+    wanted = wanted_by(plan, job)
     fits = FinishedFits(plan.checkpoint, tell=note) if plan.checkpoint else None
     with ExitStack() as stack:
         private = stack.enter_context(_private_folder())
         if name is None:
-            cluster = make_cluster(job, new_run_id(), plan, ground, private, note, keep=False)
+            cluster = make_cluster(job, new_run_id(), plan, ground, private, note, wanted, keep=False)
         else:
             cluster = _kept_cluster(name, ground, plan, private, note)
         stack.callback(cluster.close)
@@ -353,7 +406,12 @@ def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: 
         take(client, claim_of(job.path.name), cluster.name)
         first_worker(cluster, client, plan.start_timeout, note)
         took = time.monotonic() - asked
-        register(client, LocalModules(pack(job.root).content))
+        if wanted is not None and name is not None:
+            check_pins(wanted.pins, _installed_there(client), name)
+        if (packages := _pack_local(wanted, private)) is not None:
+            send_modules(client, PACKAGES_PART, Path(packages).read_bytes())
+        send_modules(client, SCRIPT_PART, pack(job.root).content)
+        prepare(client, None if name else plan.width, note)
         if name is None:
             watch = _Watch(cluster.name, told=note)
             stack.enter_context(_watched(cluster, client, plan, took, lambda _: None, lambda _: None, note, watch))
@@ -403,7 +461,15 @@ def find_ground(layers: Sequence[Layer]) -> Ground:
 
 
 def make_cluster(
-    job: JobSpec, run_id: str, plan: Plan, ground: Ground, private: Path, note: Callable[[str], None], *, keep: bool
+    job: JobSpec,
+    run_id: str,
+    plan: Plan,
+    ground: Ground,
+    private: Path,
+    note: Callable[[str], None],
+    wanted: Wanted | None,
+    *,
+    keep: bool,
 ) -> Cluster:
     """The cluster that the plan calls for, not started yet."""
     names = RunNames(run_id, job.path.stem, getpass.getuser())
@@ -412,13 +478,9 @@ def make_cluster(
 
         return LocalCluster(names.cluster, private, plan.workers.first, plan.size, plan.retries)
     from skjob.cluster.kube import KubernetesCluster
-    from skjob.environment.installation import installation
 
     assert ground.api is not None  # noqa: S101 - there is no such ground without one
-    needed = installation(job) if plan.install else None
-    for name in needed.left_out if needed else ():
-        note(f"`{name}` is not installed from an index, and is not sent; name an image that has it with `--image`")
-    return KubernetesCluster(ground.api, names, plan, private, note, installation=needed, keep=keep)
+    return KubernetesCluster(ground.api, names, plan, private, note, wanted=wanted, keep=keep)
 
 
 @contextmanager

@@ -31,8 +31,17 @@ def run(
     ] = None,
     context: Annotated[Text, typer.Option(help="The kubeconfig's context. [default: the current one]")] = None,
     namespace: Annotated[Text, typer.Option(help="The namespace. [default: the context's]")] = None,
-    image: Annotated[
-        Text, typer.Option(help="The image of scheduler and workers. [default: Python's own, filled at start]")
+    image: Annotated[Text, typer.Option(help="The image of scheduler and workers. [default: Python's own]")] = None,
+    env: Annotated[
+        Text,
+        typer.Option(
+            metavar="auto|none|FILE",
+            help="What the pods must have: the environment here, what the image has, or a file of requirements."
+            " [default: auto]",
+        ),
+    ] = None,
+    cluster: Annotated[
+        Text, typer.Option(metavar="NAME", help="Run on a cluster that `--keep` has left, and leave it again.")
     ] = None,
     worker_cpu: Annotated[
         Text, typer.Option(metavar="CORES", help="Cores a worker requests: 500m, 2. [default: 500m]")
@@ -85,6 +94,7 @@ def run(
         "context": context,
         "namespace": namespace,
         "image": image,
+        "env": env,
         "worker_cpu": worker_cpu,
         "worker_memory": worker_memory,
         "start_timeout": start_timeout,
@@ -99,10 +109,14 @@ def run(
     try:
         layers = [config.flags(given), config.environment(os.environ), config.project(folder)]
         settings = config.resolve(layers)
-        if keep and settings.on is Place.LOCAL:
-            raise ConfigError("`--keep` needs a cluster that outlives skjob", "leave out `--on local`")
+        if (keep or cluster) and settings.on is Place.LOCAL:
+            raise ConfigError(
+                f"`{'--keep' if keep else '--cluster'}` needs a cluster that outlives skjob", "leave out `--on local`"
+            )
         job = JobSpec(program, tuple(arguments or ()))
-        code = run_job(job, layers, keep=keep, resume=resume, tell=reporter.tell, ended=reporter.ended, folder=folder)
+        code = run_job(
+            job, layers, keep=keep, resume=resume, tell=reporter.tell, ended=reporter.ended, folder=folder, name=cluster
+        )
     except SkjobError as error:
         if not json:
             raise

@@ -44,6 +44,10 @@ class Cluster(Protocol):
     def tls(self) -> TlsFiles:
         """The certificates that a client shows and asks for."""
 
+    @property
+    def environment(self) -> dict[str, object]:
+        """How the workers came to their environment, for the record; empty where nothing had to be done for it."""
+
     def start(self) -> None:
         """Start the scheduler and ask for the first workers; returns when a client can connect."""
 

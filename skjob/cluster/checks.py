@@ -9,25 +9,24 @@ a DaskCluster that every operator refuses at once, because its name is too long,
 from __future__ import annotations
 
 import getpass
-import json
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 
 from skjob import config
-from skjob.cluster import inventory, manifest
+from skjob.cluster import manifest
 from skjob.cluster.api import Api, Manifest, NotFound, connect
 from skjob.cluster.capacity import format_size, largest_fit
 from skjob.cluster.certificates import make_certificates
 from skjob.cluster.defaults import read_defaults
-from skjob.cluster.diagnose import Cause, diagnose
 from skjob.cluster.install import OperatorState, Presence, operator_state, operator_version
-from skjob.cluster.names import RUN_LABEL, RunNames, new_run_id
+from skjob.cluster.names import RunNames, new_run_id
 from skjob.cluster.permissions import RUN_PERMISSIONS, missing
+from skjob.cluster.probe import anchored, image_contents
 from skjob.errors import (
     INTERNAL_FAULT,
     AccessError,
@@ -42,7 +41,6 @@ PACKAGES = ("dask", "distributed", "scikit-learn", "joblib", "numpy")
 """What the client, the scheduler and the workers must have in common, beside Python."""
 
 _OPERATOR_PATIENCE = 10.0
-_REMOVE_DEADLINE = 20.0
 _POLL = 0.2
 
 
@@ -238,7 +236,7 @@ def _operator_seen(state: OperatorState) -> Check:
 def _operator_answers(api: Api) -> bool:
     """Whether something takes note of a DaskCluster. Its name is one that the operator refuses: it starts nothing."""
     names = _names()
-    with _anchored(api, manifest.anchor(names, api.context.namespace, 60)) as anchor:
+    with anchored(api, manifest.anchor(names, api.context.namespace, 60)) as anchor:
         metadata = {
             "name": f"{names.cluster}-asks-whether-an-operator-is-there-to-refuse-this",
             "namespace": api.context.namespace,
@@ -282,25 +280,17 @@ def _nodes(api: Api, cpu: float, memory: int) -> Check:
 # --- the image
 
 
-_VERSIONS_SCRIPT = f"""
-import importlib.metadata as m, json, platform
-def find(name):
-    try: return m.version(name)
-    except m.PackageNotFoundError: return None
-text = json.dumps({{"python": platform.python_version(), "packages": {{n: find(n) for n in {PACKAGES!r}}}}})
-open("/dev/termination-log", "w").write(text)
-"""
-
-
 def _image(api: Api, image: str | None, local: Versions, timeout: float, *, may_try: bool) -> Check:
     if not may_try:
         return Check("image", Outcome.SKIPPED, "not tried")
     # Python's own image has none of the packages: the pods of a run install them.
     chosen = image or default_image(".".join(local.python.split(".")[:2]))
     try:
-        inside = image_versions(api, chosen, timeout)
+        contents = image_contents(api, chosen, timeout)
     except SkjobError as error:
         return _failed("image", error)
+    found = contents.distributions
+    inside = Versions(contents.python, {package: found.get(package) for package in PACKAGES})
     failures, warnings = compare_versions(local, inside, packages=image is not None)
     remedy = "choose an image made for this machine's versions: `--image`"
     if failures:
@@ -310,61 +300,6 @@ def _image(api: Api, image: str | None, local: Versions, timeout: float, *, may_
         return Check("image", Outcome.WARNING, f"`{chosen}`: {'; '.join(warnings)}", remedy)
     matches = "the same versions as here" if image else "the rest is installed as a pod starts"
     return _ok("image", f"`{chosen}` has Python {inside.python}; {matches}")
-
-
-def image_versions(api: Api, image: str, timeout: float) -> Versions:
-    """What a pod of this image finds in itself.
-
-    Raises:
-        StartError: the pod can't run, or does not within `timeout` seconds; the message says why.
-    """
-    names = _names()
-    with _anchored(api, _versions_job(names, api.context.namespace, image, timeout)):
-        end = time.monotonic() + timeout
-        while True:
-            # Events first: a rejection whose pod exists by now is no news.
-            events = api.list("Event", api.context.namespace)
-            pods = api.list("Pod", api.context.namespace, selector=f"{RUN_LABEL}={names.run_id}")
-            if (message := _said(pods)) is not None:
-                return message
-            causes = diagnose(pods, events, cluster=names.cluster)
-            over = time.monotonic() > end
-            if causes and (causes[0].fatal or over):
-                raise StartError(_without_pod(causes[0]), causes[0].hint)
-            if over:
-                raise StartError(f"no pod of `{image}` ran within {timeout:.0f} s", "`--timeout` waits longer")
-            time.sleep(_POLL)
-
-
-def _versions_job(names: RunNames, namespace: str, image: str, timeout: float) -> Manifest:
-    """An anchor with one pod. A Job, because it ends by itself and whoever may run skjob may create one."""
-    job = manifest.anchor(names, namespace, timeout + 10)
-    job["spec"] |= {"parallelism": 1, "backoffLimit": 0, "ttlSecondsAfterFinished": 60}
-    job["spec"]["template"]["metadata"] = {"labels": names.labels("doctor")}
-    pod = job["spec"]["template"]["spec"]
-    pod["terminationGracePeriodSeconds"] = 1
-    pod["containers"][0] |= {
-        "name": "versions",
-        "image": image,
-        "command": ["python", "-c", _VERSIONS_SCRIPT],
-        "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
-    }
-    return job
-
-
-def _said(pods: Sequence[Manifest]) -> Versions | None:
-    for pod in pods:
-        for status in pod.get("status", {}).get("containerStatuses") or []:
-            ended = status.get("state", {}).get("terminated") or {}
-            if ended.get("exitCode") == 0 and ended.get("message"):
-                said = json.loads(ended["message"])
-                return Versions(said["python"], said["packages"])
-    return None
-
-
-def _without_pod(cause: Cause) -> str:
-    """The pod is doctor's own: its name tells the user nothing."""
-    return cause.message.rpartition(" (")[0] or cause.message
 
 
 def compare_versions(local: Versions, inside: Versions, *, packages: bool) -> tuple[list[str], list[str]]:
@@ -397,24 +332,6 @@ def _release(text: str) -> tuple[str, ...]:
 
 def _names() -> RunNames:
     return RunNames(new_run_id(), "doctor", getpass.getuser())
-
-
-@contextmanager
-def _anchored(api: Api, anchor: Manifest) -> Iterator[Manifest]:
-    """An anchor, and at the end nothing of what it owns."""
-    metadata = anchor["metadata"]
-    try:
-        yield api.create(anchor)
-    finally:
-        # What stands in the way of the removal is no finding about the image; the anchor ends by itself.
-        with suppress(SkjobError):
-            inventory.remove(
-                api,
-                metadata["name"],
-                metadata["namespace"],
-                run_id=metadata["labels"][RUN_LABEL],
-                deadline=_REMOVE_DEADLINE,
-            )
 
 
 def _ok(name: str, detail: str) -> Check:

@@ -19,6 +19,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from skjob.cluster.capacity import Manifest, format_memory, format_size, largest_fit, quantity, requests
+from skjob.environment.pod import UNFIT
 
 
 class CauseKind(StrEnum):
@@ -29,6 +30,8 @@ class CauseKind(StrEnum):
     IMAGE = "image"
     COMMAND = "command"
     """The image does not have the command that it is asked to run."""
+    ENVIRONMENT = "environment"
+    """The image has not what the program needs, and can't get it."""
     CONFIGURATION = "configuration"
     CRASHED = "crashed"
     OUT_OF_MEMORY = "out-of-memory"
@@ -322,6 +325,9 @@ def _of_container(pod: Manifest, container: Manifest, evidence: _Evidence) -> It
         text = f"killed for using more memory than its limit{of}"
         hint = "give each worker more memory with `--worker-memory`, or fit fewer models in it at a time"
         yield CauseKind.OUT_OF_MEMORY, text, hint, _is_loop(container, ended)
+    elif ended.get("exitCode") == UNFIT and ended.get("message"):
+        hint = "run it again: the image is looked into anew; or `--env none` takes it as it is"
+        yield CauseKind.ENVIRONMENT, _words(ended["message"], 4000), hint, True
     elif ended.get("exitCode"):
         yield _crash(pod, container, ended, evidence)
 

@@ -25,16 +25,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from skjob.cluster import inventory, manifest
+from skjob.cluster import environment, inventory, manifest
 from skjob.cluster.api import Api, Context, NotFound, Rejected, Unanswered
 from skjob.cluster.capacity import largest_fit
 from skjob.cluster.certificates import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Certificates, make_certificates
-from skjob.cluster.diagnose import Cause, diagnose
+from skjob.cluster.diagnose import Cause, CauseKind, diagnose
 from skjob.cluster.names import KEPT_ANNOTATION, RUN_LABEL, RunNames
 from skjob.cluster.permissions import missing
-from skjob.environment.installation import Installation
+from skjob.environment.images import forget
 from skjob.environment.source import skjob_archive
-from skjob.errors import ConfigError, ForbiddenError, OperatorError, StartError
+from skjob.environment.wanted import Wanted
+from skjob.errors import ConfigError, ForbiddenError, OperatorError, SkjobError, StartError
 from skjob.plan import Plan
 
 OPERATOR_TIMEOUT = 20.0
@@ -62,7 +63,7 @@ class KubernetesCluster:
         private: Path,
         note: Callable[[str], None],
         *,
-        installation: Installation | None = None,
+        wanted: Wanted | None = None,
         keep: bool = False,
     ) -> None:
         self.name = names.cluster
@@ -74,7 +75,8 @@ class KubernetesCluster:
         self._namespace = api.context.namespace
         self._plan = plan
         self._note = note
-        self._installation = installation
+        self._wanted = wanted
+        self.environment: dict[str, object] = {}
         self._keep = keep
         self._asked = plan.workers.first
         self._heartbeat: Heartbeat | None = None
@@ -86,18 +88,37 @@ class KubernetesCluster:
     def start(self) -> None:
         """Create everything and wait until the scheduler answers."""
         self._warn_if_nothing_fits()
+        kept = self._make_environment()
+        needs = kept.needs if kept else None
         grace = self._plan.grace
         anchor = self._create_anchor(grace)
-        self._heartbeat = Heartbeat(self._api, self.name, self._namespace, grace, self._note)
+        self._heartbeat = Heartbeat(
+            self._api, self.name, self._namespace, grace, self._note, beside=lambda: self._keep_environment(kept)
+        )
         self._heartbeat.start()
         for content in (
-            manifest.secret(self._names, self._namespace, self._certificates, self._installation),
-            manifest.files(self._names, self._namespace, skjob_archive(), self._installation),
+            manifest.secret(self._names, self._namespace, self._certificates.files()),
+            manifest.files(self._names, self._namespace, skjob_archive(), needs),
         ):
             self._api.create(manifest.owned_by(anchor, content))
-        cluster = manifest.dask_cluster(self._names, self._namespace, self._plan, self._installation)
+        cluster = manifest.dask_cluster(self._names, self._namespace, self._plan, needs, kept.name if kept else "")
         self._api.create(manifest.owned_by(anchor, cluster))
         self._connect(cluster)
+
+    def _make_environment(self) -> environment.Kept | None:
+        """Before the cluster is paid for: what its pods will need is in the image, or kept in the namespace."""
+        if self._wanted is None:
+            return None
+        image, timeout = self._plan.image, self._plan.start_timeout
+        kept = environment.make_ready(self._api, self._wanted, image, timeout, self._note)
+        self.environment = dict(kept.made)
+        return kept
+
+    def _keep_environment(self, kept: environment.Kept | None) -> None:
+        """Workers that come later need it too. Where it is gone, they say so."""
+        if kept is not None and kept.name:
+            with suppress(SkjobError):
+                environment.keep(self._api, kept.name)
 
     def _connect(self, cluster: manifest.Manifest) -> None:
         """Wait until the scheduler of a DaskCluster answers."""
@@ -152,6 +173,8 @@ class KubernetesCluster:
         causes = self._causes()
         fatal = next((cause for cause in causes if cause.fatal), None)
         if fatal is not None:
+            if fatal.kind is CauseKind.ENVIRONMENT:
+                forget(self._plan.image)  # it is not what it was, or not what we think
             raise StartError(fatal.message, fatal.hint)
         return [cause.message for cause in causes]
 
@@ -196,17 +219,23 @@ class KubernetesCluster:
             if self._dask is not None:
                 self._dask.end()
 
-    def _leave(self) -> None:
+    def _prolong(self, heartbeat: Heartbeat) -> datetime:
+        """Let it live for `--keep-time` without us; until when."""
         until = datetime.now(UTC) + timedelta(seconds=self._plan.keep_time)
         annotation = {KEPT_ANNOTATION: until.isoformat(timespec="seconds")}
         self._api.patch("Job", self.name, self._namespace, {"metadata": {"annotations": annotation}})
+        heartbeat.stop()
+        heartbeat.join()  # a last beat must not shorten what follows
+        heartbeat.prolong(self._plan.keep_time)
+        return until
+
+    def _leave(self) -> None:
         assert self._heartbeat is not None  # noqa: S101 - it starts with the anchor
-        self._heartbeat.join()  # a last beat must not shorten what follows
-        self._heartbeat.prolong(self._plan.keep_time)
+        until = self._prolong(self._heartbeat)
         where = f"--context {self._api.context.name} --namespace {self._namespace}"
         self._note(f"`{self.name}` is kept until {until:%Y-%m-%d %H:%M} UTC")
         names = f'name="{self.name}", context="{self._api.context.name}", namespace="{self._namespace}"'
-        self._note(f"use it, in Python: `with skjob.cluster({names}): …`")
+        self._note(f"use it: `skjob run --cluster {self.name}`, or in Python `with skjob.cluster({names}): …`")
         self._note(f"remove it: `skjob down {self.name} {where}`")
 
     def _set_replicas(self) -> None:
@@ -357,11 +386,22 @@ class KeptCluster(KubernetesCluster):
         self._existing = cluster
 
     def start(self) -> None:
-        """Connect to the scheduler."""
+        """Connect to the scheduler; while it is used, it lives."""
+        anchor = self._api.get("Job", self.name, self._namespace)
+        created = datetime.fromisoformat(anchor["metadata"]["creationTimestamp"])
+        age = max(0.0, (datetime.now(UTC) - created).total_seconds())
+        self._heartbeat = Heartbeat(self._api, self.name, self._namespace, self._plan.keep_time, self._note, age=age)
+        self._heartbeat.prolong(self._plan.keep_time)
+        self._heartbeat.start()
         self._connect(self._existing)
 
     def close(self, hurried: Callable[[], bool] = lambda: False) -> None:
-        """Close the connection."""
+        """Close the connection; it lives on as if it had just been left."""
+        self._closing.set()
+        if self._heartbeat is not None:
+            with suppress(SkjobError):  # it may be gone, by `skjob down`
+                self._prolong(self._heartbeat)
+            self._heartbeat = None
         if self._dask is not None:
             self._dask.end()
 
@@ -373,13 +413,25 @@ class Heartbeat:
     creation, with this machine's clocks, so that those of the two need not agree.
     """
 
-    def __init__(self, api: Api, name: str, namespace: str, grace: float, note: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        api: Api,
+        name: str,
+        namespace: str,
+        grace: float,
+        note: Callable[[str], None],
+        *,
+        age: float = 0.0,
+        beside: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`age` is that of the anchor in seconds, where it was there before. `beside` is called with each beat."""
         self._api = api
         self._name = name
         self._namespace = namespace
         self._grace = grace
         self._note = note
-        self._created = (time.monotonic(), time.time())
+        self._beside = beside
+        self._created = (time.monotonic() - age, time.time() - age)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="skjob-heartbeat", daemon=True)
 
@@ -408,6 +460,7 @@ class Heartbeat:
             try:
                 self.prolong(self._grace)
                 missed = 0
+                self._beside()
             except Exception as error:  # whatever it is, the next beat may succeed; without one the cluster ends
                 missed += 1
                 if missed == 2 and not self._stop.is_set():

@@ -41,6 +41,7 @@ class LocalCluster:
         self.name = name
         self.address = ""
         self.tls = make_certificates(name).write(folder)
+        self.environment: dict[str, object] = {}
         self._folder = folder
         self._size = size
         self._retries = retries

@@ -12,12 +12,14 @@ a port-forward reaches and other pods do not.
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from skjob.cluster.certificates import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Certificates
-from skjob.cluster.names import COMPONENT_LABEL, RunNames
-from skjob.environment.index import CONFIG_FILE
-from skjob.environment.installation import PIP_FOLDER, Installation
+from skjob.cluster.certificates import CA_FILE, CERTIFICATE_FILE, KEY_FILE
+from skjob.cluster.names import COMPONENT_LABEL, INSTANCE_LABEL, RunNames
+from skjob.environment.keeper import INDEX_FOLDER, PORT
+from skjob.environment.needs import NEEDS_FILE, Needs
+from skjob.environment.pod import KEEPER_TLS_FOLDER, RUN_FOLDER, SITE_FOLDER
 from skjob.plan import Plan
 
 Manifest = dict[str, Any]
@@ -27,11 +29,8 @@ PAGES_PORT = 8787
 USER = 1000
 
 TLS_FOLDER = "/skjob/tls"
-RUN_FOLDER = "/skjob/run"
-SITE_FOLDER = "/skjob/site"
 SCRATCH_FOLDER = "/tmp"  # noqa: S108 - the pod's own
 ARCHIVE_FILE = "skjob.zip"
-REQUIREMENTS_FILE = "requirements.txt"
 
 SCHEDULER_CPU, SCHEDULER_MEMORY = "50m", 2**30
 
@@ -83,9 +82,8 @@ def owned_by(anchor: Manifest, manifest: Manifest) -> Manifest:
     return {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": [owner]}}
 
 
-def secret(names: RunNames, namespace: str, certificates: Certificates, installation: Installation | None) -> Manifest:
-    """The certificates of the cluster, and pip's configuration where there is one."""
-    content = {**certificates.files(), **(installation.pip_files if installation else {})}
+def secret(names: RunNames, namespace: str, content: Mapping[str, bytes]) -> Manifest:
+    """Certificates, and whatever else is nobody else's to read."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -96,28 +94,83 @@ def secret(names: RunNames, namespace: str, certificates: Certificates, installa
     }
 
 
-def files(names: RunNames, namespace: str, archive: bytes, installation: Installation | None) -> Manifest:
-    """What the pods mount: skjob's own source, and the requirements where they install any."""
+def files(names: RunNames, namespace: str, archive: bytes, needs: Needs | None) -> Manifest:
+    """What the pods mount: skjob's own source, and what they need beside it."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": _metadata(names, namespace, "files"),
         "immutable": True,
-        "data": {REQUIREMENTS_FILE: installation.requirements} if installation else {},
+        "data": {NEEDS_FILE: needs.as_json()} if needs else {},
         "binaryData": {ARCHIVE_FILE: base64.b64encode(archive).decode()},
     }
 
 
-def dask_cluster(names: RunNames, namespace: str, plan: Plan, installation: Installation | None) -> Manifest:
-    """The DaskCluster, from which the operator makes the scheduler, its Service and the workers."""
+def keeper_job(names: RunNames, namespace: str, image: str, index_files: Sequence[str], lifetime: float) -> Manifest:
+    """The anchor of an environment, whose one pod makes it and keeps it (`skjob.environment.keeper`)."""
+    mounts, volumes = _mounts(names, KEEPER_TLS_FOLDER)
+    mounts.append({"name": "site", "mountPath": SITE_FOLDER})
+    volumes.append({"name": "site", "emptyDir": {}})
+    if index_files:
+        items = [{"key": file, "path": file} for file in sorted(index_files)]
+        mounts.append({"name": "index", "mountPath": INDEX_FOLDER, "readOnly": True})
+        volumes.append({"name": "index", "secret": {"secretName": names.cluster, "items": items, "defaultMode": 0o440}})
+    job = anchor(names, namespace, lifetime)
+    # A failure stays to be seen for a while; a pod that its node lost is made anew.
+    job["spec"] |= {"parallelism": 1, "backoffLimit": 3, "ttlSecondsAfterFinished": 60}
+    job["spec"]["template"]["metadata"] = {"labels": names.labels("environment")}
+    pod = job["spec"]["template"]["spec"]
+    pod |= {"enableServiceLinks": False, "terminationGracePeriodSeconds": 1, "volumes": volumes}
+    pod["containers"] = [
+        {
+            "name": "environment",
+            "image": image,
+            "command": ["python", "-m", "skjob.environment.keeper"],
+            "env": [
+                {"name": "HOME", "value": SCRATCH_FOLDER},
+                {"name": "PYTHONPATH", "value": f"{RUN_FOLDER}/{ARCHIVE_FILE}"},
+                {"name": "PYTHONUNBUFFERED", "value": "1"},
+            ],
+            "ports": [{"name": "environment", "containerPort": PORT}],
+            # It serves when it listens: it listens when all is installed.
+            "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},
+            "resources": _resources("100m", "1Gi"),
+            "securityContext": _NOBODY_EXTRA,
+            "volumeMounts": mounts,
+        }
+    ]
+    return job
+
+
+def keeper_service(names: RunNames, namespace: str) -> Manifest:
+    """Where pods find it, whatever pod of the Job it is."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _metadata(names, namespace, "environment"),
+        "spec": {
+            "type": "ClusterIP",
+            "selector": {INSTANCE_LABEL: names.cluster},
+            "ports": [{"name": "environment", "port": PORT, "targetPort": "environment"}],
+        },
+    }
+
+
+def dask_cluster(names: RunNames, namespace: str, plan: Plan, needs: Needs | None, environment: str = "") -> Manifest:
+    """The DaskCluster, from which the operator makes the scheduler, its Service and the workers.
+
+    With `needs`, each pod sees to them before it becomes Dask; `environment` names the objects that keep what the image
+    lacks, where it lacks anything.
+    """
     service = f"{names.cluster}-scheduler"
     scheduler = _pod(
         names,
         plan,
-        installation,
+        needs,
+        environment,
         name="scheduler",
         command=[
-            "python", "-m", "distributed.cli.dask_scheduler",
+            "distributed.cli.dask_scheduler",
             "--protocol", "tls",
             "--port", str(SCHEDULER_PORT),
             "--dashboard-address", f"127.0.0.1:{PAGES_PORT}",
@@ -130,11 +183,12 @@ def dask_cluster(names: RunNames, namespace: str, plan: Plan, installation: Inst
     worker = _pod(
         names,
         plan,
-        installation,
+        needs,
+        environment,
         name="worker",
         command=[
             # Without a nanny: the pod restarts a worker that dies, and says in its status why it died.
-            "python", "-m", "distributed.cli.dask_worker",
+            "distributed.cli.dask_worker",
             "--no-nanny",
             "--name", "$(DASK_WORKER_NAME)",
             "--nthreads", str(plan.size.threads),
@@ -187,77 +241,68 @@ def _metadata(names: RunNames, namespace: str, component: str) -> Manifest:
 def _pod(
     names: RunNames,
     plan: Plan,
-    installation: Installation | None,
+    needs: Needs | None,
+    environment: str,
     *,
     name: str,
     command: list[str],
     resources: Manifest,
     ports: list[Manifest],
 ) -> Manifest:
+    mounts, volumes = _mounts(names, TLS_FOLDER)
+    python_path = f"{RUN_FOLDER}/{ARCHIVE_FILE}"
+    start = ["python", "-m"]
+    if needs is not None:
+        start.append("skjob.environment.pod")
+        python_path = f"{SITE_FOLDER}:{python_path}"
+    variables = _environment(python_path, plan.retries)
+    if environment:
+        # Libraries that wheels expect of the system, and slim images lack (skjob.environment.archives).
+        variables.append({"name": "LD_LIBRARY_PATH", "value": SITE_FOLDER})
+        items = [{"key": file, "path": file} for file in (CA_FILE, CERTIFICATE_FILE, KEY_FILE)]
+        mounts += [
+            {"name": "site", "mountPath": SITE_FOLDER},
+            {"name": "environment", "mountPath": KEEPER_TLS_FOLDER, "readOnly": True},
+        ]
+        volumes += [
+            {"name": "site", "emptyDir": {}},
+            {"name": "environment", "secret": {"secretName": environment, "items": items, "defaultMode": 0o440}},
+        ]
+    return {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 1,
+        "securityContext": _pod_security(),
+        "containers": [
+            {
+                "name": name,
+                "image": plan.image,
+                "command": [*start, *command],
+                "env": variables,
+                "ports": ports,
+                "resources": resources,
+                "securityContext": _NOBODY_EXTRA,
+                "volumeMounts": mounts,
+            }
+        ],
+        "volumes": volumes,
+    }
+
+
+def _mounts(names: RunNames, tls_folder: str) -> tuple[list[Manifest], list[Manifest]]:
+    """What every pod has: certificates, files, and the only folder that it may write to."""
+    tls_items = [{"key": file, "path": file} for file in (CA_FILE, CERTIFICATE_FILE, KEY_FILE)]
     mounts: list[Manifest] = [
-        {"name": "tls", "mountPath": TLS_FOLDER, "readOnly": True},
+        {"name": "tls", "mountPath": tls_folder, "readOnly": True},
         {"name": "run", "mountPath": RUN_FOLDER, "readOnly": True},
         {"name": "tmp", "mountPath": SCRATCH_FOLDER},
     ]
-    tls_items = [{"key": file, "path": file} for file in (CA_FILE, CERTIFICATE_FILE, KEY_FILE)]
     volumes: list[Manifest] = [
         {"name": "tls", "secret": {"secretName": names.cluster, "items": tls_items, "defaultMode": 0o440}},
         {"name": "run", "configMap": {"name": names.cluster}},
         {"name": "tmp", "emptyDir": {}},
     ]
-    python_path = f"{RUN_FOLDER}/{ARCHIVE_FILE}"
-    pod: Manifest = {
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 1,
-        "securityContext": _pod_security(),
-    }
-    if installation is not None:
-        python_path = f"{SITE_FOLDER}:{python_path}"
-        mounts.append({"name": "site", "mountPath": SITE_FOLDER})
-        volumes.append({"name": "site", "emptyDir": {}})
-        pod["initContainers"] = [_install(names, plan, installation, mounts, volumes)]
-    pod["containers"] = [
-        {
-            "name": name,
-            "image": plan.image,
-            "command": command,
-            "env": _environment(python_path, plan.retries),
-            "ports": ports,
-            "resources": resources,
-            "securityContext": _NOBODY_EXTRA,
-            "volumeMounts": mounts,
-        }
-    ]
-    pod["volumes"] = volumes
-    return pod
-
-
-def _install(
-    names: RunNames, plan: Plan, installation: Installation, mounts: list[Manifest], volumes: list[Manifest]
-) -> Manifest:
-    pip_items = [{"key": file, "path": file} for file in sorted(installation.pip_files)]
-    pip_mounts = []
-    if pip_items:
-        volumes.append(
-            {"name": "pip", "secret": {"secretName": names.cluster, "items": pip_items, "defaultMode": 0o440}}
-        )
-        pip_mounts = [{"name": "pip", "mountPath": PIP_FOLDER, "readOnly": True}]
-    return {
-        "name": "environment",
-        "image": plan.image,
-        "command": [
-            "python", "-m", "pip", "install", "--no-cache-dir", "--disable-pip-version-check", "--no-input",
-            "--only-binary", ":all:", "--target", SITE_FOLDER, "--requirement", f"{RUN_FOLDER}/{REQUIREMENTS_FILE}",
-        ],
-        "env": [
-            {"name": "HOME", "value": SCRATCH_FOLDER},
-            {"name": "PIP_CONFIG_FILE", "value": f"{PIP_FOLDER}/{CONFIG_FILE}"},
-        ],
-        "resources": _resources("100m", "1Gi"),
-        "securityContext": _NOBODY_EXTRA,
-        "volumeMounts": [*mounts, *pip_mounts],
-    }  # fmt: skip
+    return mounts, volumes
 
 
 def _environment(python_path: str, retries: int) -> list[Manifest]:

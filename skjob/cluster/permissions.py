@@ -38,7 +38,7 @@ RUN_PERMISSIONS = (
     Permission(DASK_GROUP, "daskclusters", ("create", "get", "list", "patch", "delete"), "the Dask cluster"),
     Permission(DASK_GROUP, "daskworkergroups", ("get", "list", "patch", "delete"), "the number of workers"),
     Permission("apps", "deployments", ("get", "list", "delete"), "removing one worker and no other"),
-    Permission("", "services", ("get", "list", "delete"), "the scheduler's address"),
+    Permission("", "services", ("create", "get", "list", "delete"), "the addresses of scheduler and environment"),
     Permission("", "pods", ("get", "list", "watch", "delete"), "whether scheduler and workers run"),
     Permission("", "pods/log", ("get",), "what pods wrote before they ended"),
     Permission("", "pods/portforward", ("create", "get"), "reaching the scheduler from this machine"),

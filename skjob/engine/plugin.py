@@ -1,7 +1,11 @@
-"""Makes the modules beside the user's script importable on every worker, also on those that join later.
+"""Makes the user's own modules importable on scheduler and workers, also on workers that join later.
 
 Dask's scheduler gives a worker that joins the plugins that it knows. One that has been started again knows none: those
-of a client are noted with the client, and registered again where it has connected to another scheduler.
+of a client are noted with the client, and registered again where it has connected to another scheduler. The scheduler
+gets the modules too: it reads the graphs of Dask's collections, and with them the functions they are made of.
+
+A cluster that serves one run after the other may have an older version of a module already. It is imported anew,
+unless it can't be: compiled code, or data held here that is made of the old classes. Such a worker is started again.
 """
 
 from __future__ import annotations
@@ -10,41 +14,119 @@ import asyncio
 import hashlib
 import importlib
 import io
+import os
 import sys
+import tempfile
 import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distributed.diagnostics.plugin import WorkerPlugin
+from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
+
+from skjob.engine.stop import ENDED_BY_SKJOB
 
 NOTED = "skjob-plugins"
+PACKAGES_PART, SCRIPT_PART = "packages", "script"
+"""The parts of the user's code: distributions that are local here, and what stands beside the script."""
+
 CHECK_SECONDS = 10.0
 HAS_SKJOB = "__import__('importlib.util').util.find_spec('skjob') is not None"
 CHECKED = "skjob-workers-checked"
 
 
+@dataclass(frozen=True)
+class _Unpacked:
+    digest: str
+    folder: Path
+
+
+_unpacked: dict[str, _Unpacked] = {}
+"""What this process has unpacked, by the part of the user's code that it is."""
+
+
 class LocalModules(WorkerPlugin):  # type: ignore[misc]
-    """Unpacks the source files into the worker's own folder and puts that on the import path."""
+    """Unpacks source files into the worker's own folder and puts that on the import path.
 
-    idempotent = True
+    `part` tells one archive from another: a later one of the same part takes the place of the earlier one.
+    """
 
-    def __init__(self, archive: bytes) -> None:
-        self.name = f"skjob-modules-{hashlib.sha256(archive).hexdigest()[:16]}"
+    def __init__(self, part: str, archive: bytes) -> None:
+        self.part = part
+        self.name = f"skjob-{part}"
         self.archive = archive
 
     def setup(self, worker: Any) -> None:
-        """Called by each worker as it joins."""
-        folder = Path(worker.local_directory) / self.name
-        with zipfile.ZipFile(io.BytesIO(self.archive)) as archive:
-            archive.extractall(folder)
-        sys.path.insert(0, str(folder))
-        importlib.invalidate_caches()
+        """Called by each worker as it joins, and again when an archive takes the place of another."""
+        replaced = _unpack(self.part, self.archive, Path(worker.local_directory))
+        if replaced is not None and not _import_anew(replaced, worker.data.values()):
+            # Whoever started it starts it again (Kubernetes, or a nanny), and it has the new code from the first.
+            worker.loop.call_later(0.1, os._exit, ENDED_BY_SKJOB)
 
 
-def register(client: Any, plugin: WorkerPlugin) -> None:
-    """Give all workers of this client this plugin, now and later."""
+class SchedulerModules(SchedulerPlugin):  # type: ignore[misc]
+    """The same on the scheduler, which holds no data; what is compiled there is not looked at again."""
+
+    def __init__(self, part: str, archive: bytes) -> None:
+        self.part = part
+        self.name = f"skjob-{part}"
+        self.archive = archive
+
+    async def start(self, scheduler: Any) -> None:
+        """Called as the scheduler takes the plugin."""
+        if replaced := _unpack(self.part, self.archive, Path(tempfile.gettempdir())):
+            _import_anew(replaced, ())
+
+
+def send_modules(client: Any, part: str, archive: bytes) -> None:
+    """Make what is in the archive importable wherever this client's work goes."""
+    register(client, SchedulerModules(part, archive))
+    register(client, LocalModules(part, archive))
+
+
+def _unpack(part: str, archive: bytes, folder: Path) -> Path | None:
+    """The folder with another content that this one takes the place of, if there was one in this process."""
+    digest = hashlib.sha256(archive).hexdigest()[:16]
+    before = _unpacked.get(part)
+    if before is not None and before.digest == digest:
+        return None
+    target = folder / f"skjob-{part}-{digest}"
+    with zipfile.ZipFile(io.BytesIO(archive)) as content:
+        content.extractall(target)
+    if before is not None and str(before.folder) in sys.path:
+        # In its place: the script's own modules stay before those of packages.
+        sys.path[sys.path.index(str(before.folder))] = str(target)
+    else:
+        sys.path.insert(0, str(target))
+    importlib.invalidate_caches()
+    _unpacked[part] = _Unpacked(digest, target)
+    return before.folder if before else None
+
+
+def _import_anew(folder: Path, held: Iterable[Any]) -> bool:
+    """Forget the modules imported from a folder, so that they are imported from where they are now.
+
+    False, and nothing is done, where that is not safe: some are compiled, or something held is of their classes.
+    """
+    old = {
+        name: module
+        for name, module in list(sys.modules.items())
+        if (getattr(module, "__file__", None) or "").startswith(f"{folder}{os.sep}")
+    }
+    if any(str(module.__file__).endswith((".so", ".pyd")) for module in old.values()):
+        return False
+    if any(type(value).__module__ in old for value in held):
+        return False
+    for name in old:
+        del sys.modules[name]
+    return True
+
+
+def register(client: Any, plugin: WorkerPlugin | SchedulerPlugin) -> None:
+    """Give the scheduler, or all workers of this client, this plugin, now and later."""
     noted = client.extensions.setdefault(NOTED, {"scheduler": _scheduler(client), "plugins": {}})
-    noted["plugins"][plugin.name] = plugin
+    noted["plugins"][type(plugin), plugin.name] = plugin
     client.register_plugin(plugin)
 
 

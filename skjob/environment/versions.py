@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from skjob.environment.needs import differing
 from skjob.errors import StartError
 
 MUST_AGREE = ("dask", "distributed", "cloudpickle")
@@ -43,6 +44,22 @@ def check_versions(versions: Mapping[str, Any]) -> list[str]:
             "choose an image with the same versions, with `--image`, or leave it out for one made to match",
         )
     return [f"another version, which may give other numbers: {line}" for line in slight]
+
+
+def check_pins(pins: Mapping[str, str], there: Mapping[str, str], cluster: str) -> None:
+    """Compare this environment with that of a cluster which was there before.
+
+    Raises:
+        StartError: some versions differ; with all of them.
+    """
+    if different := differing(pins, there):
+        each = ", ".join(
+            f"{name} {version} here, {there.get(name, 'none')} there" for name, version in different.items()
+        )
+        raise StartError(
+            f"the cluster `{cluster}` has another environment: {each}",
+            "leave it out to start one with this environment; or `--env none` takes it as it is",
+        )
 
 
 def _packages(peer: Versions) -> dict[str, str]:

@@ -33,7 +33,10 @@ OWN_KUBECONFIG = ROOT / ".kind" / "kubeconfig"
 START_SECONDS = 45 * 60
 GONE_SECONDS = 10.0
 
-DEFAULTS = {"image": IMAGE, "worker-cpu": "100m", "worker-memory": "512Mi"}
+DEFAULTS = {"image": IMAGE, "worker-cpu": "100m", "worker-memory": "512Mi", "env": "none"}
+"""Tests of anything but the environment take the image as it is: that of the tests is full of tools."""
+
+pytest_plugins = ["user_env"]
 
 
 @dataclass(frozen=True)

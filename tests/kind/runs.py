@@ -23,17 +23,18 @@ SEARCHING = """
 
 
 class Runs:
-    """Runs `skjob` in a folder of its own against the tests' cluster."""
+    """Runs `skjob` in a folder of its own against the tests' cluster, with the tests' Python or another one."""
 
-    def __init__(self, folder: Path, environment: dict[str, str], namespace: str) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str], namespace: str, python: str = sys.executable) -> None:
         self.folder = folder
         self.environment = environment
-        self._namespace = namespace
+        self.namespace = namespace
+        self.python = python
 
     def command(self, script: str, *options: str) -> list[str]:
         (self.folder / "train.py").write_text(textwrap.dedent(script))
-        start = [sys.executable, "-m", "skjob", "run", "train.py", "--on", "kubernetes"]
-        return [*start, "--context", "kind-skjob", "--namespace", self._namespace, "--workers", "2", *options]
+        start = [self.python, "-m", "skjob", "run", "train.py", "--on", "kubernetes"]
+        return [*start, "--context", "kind-skjob", "--namespace", self.namespace, "--workers", "2", *options]
 
     def run(self, script: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -29,7 +29,7 @@ from skjob.errors import ConfigError
 
 HINT = "`skjob run --help` lists the options and their defaults"
 NAMES = (
-    "`on`, `context`, `namespace`, `image`, `workers`, `worker-cpu`, `worker-memory`, `start-timeout`, `max-time`, "
+    "`on`, `context`, `namespace`, `image`, `env`, `workers`, `worker-cpu`, `worker-memory`, `start-timeout`, `max-time`, "
     "`grace`, `keep-time`, `checkpoint`, `retries`"
 )
 QUANTITY = "must be a quantity such as `500m`, `2` or `2Gi`"

@@ -1,4 +1,4 @@
-"""The objects of a run, whole: one plan with an image, one that installs, and what no object may ever be."""
+"""The objects of a run, whole: with and without an environment to see to, and what no object may ever be."""
 
 import base64
 import json
@@ -9,19 +9,17 @@ from typing import Any
 import pytest
 
 from skjob.cluster.certificates import Certificates
-from skjob.cluster.manifest import anchor, dask_cluster, files, owned_by, secret
+from skjob.cluster.manifest import anchor, dask_cluster, files, keeper_job, keeper_service, owned_by, secret
 from skjob.cluster.names import RunNames
 from skjob.config import Place, WorkerRange
 from skjob.engine.stop import RESTARTED_VARIABLE
-from skjob.environment.installation import Installation
+from skjob.environment.needs import Needs
 from skjob.plan import Plan, WorkerSize
 
 NAMES = RunNames("20261123-155901-3f9a1c", "train", "Ann")
 CERTIFICATES = Certificates(b"the authority", b"the certificate", b"the key")
-INSTALLATION = Installation(
-    "numpy==2.4.0\n",
-    {"pip.conf": b"[global]\nindex-url = https://ann:secret@index.example\n", "authority.pem": b"-authority-"},
-)
+INDEX_FILES = {"settings.json": b"https://ann:secret@index.example", "authority.pem": b"-authority-"}
+NEEDS = Needs("3.11", {"numpy": "2.4.0"}, served_at="skjob-environment-1.team:8443")
 RESTRICTED = {
     "runAsNonRoot": True,
     "runAsUser": 1000,
@@ -36,14 +34,14 @@ CONTAINER = {
 }
 
 
-def _plan(*, install: bool = False, workers: tuple[int, int] = (2, 6)) -> Plan:
+def _plan(*, workers: tuple[int, int] = (2, 6)) -> Plan:
     return Plan(
         place=Place.KUBERNETES,
         why="",
         workers=WorkerRange(*workers),
         size=WorkerSize(cpu=1.5, memory=2**30, threads=2),
-        image="python:3.11-slim" if install else "registry.example/team:1",
-        install=install,
+        image="registry.example/team:1",
+        env="auto",
         start_timeout=300,
         max_time=None,
         grace=300,
@@ -204,7 +202,7 @@ def test_the_anchor() -> None:
 def test_everything_else_goes_when_the_anchor_goes() -> None:
     created = anchor(NAMES, "team", 300)
     created["metadata"]["uid"] = "1234"
-    before = secret(NAMES, "team", CERTIFICATES, None)
+    before = secret(NAMES, "team", CERTIFICATES.files())
     owned = owned_by(created, before)
     assert owned == {
         **before,
@@ -213,25 +211,16 @@ def test_everything_else_goes_when_the_anchor_goes() -> None:
             "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "skjob-train-3f9a1c", "uid": "1234"}],
         },
     }
-    assert before == secret(NAMES, "team", CERTIFICATES, None)  # made anew, not changed
+    assert before == secret(NAMES, "team", CERTIFICATES.files())  # made anew, not changed
 
 
 def _encoded(value: bytes) -> str:
     return base64.b64encode(value).decode()
 
 
-@pytest.mark.parametrize(
-    ("installation", "more"),
-    [
-        (None, {}),
-        (
-            INSTALLATION,
-            {"pip.conf": _encoded(INSTALLATION.pip_files["pip.conf"]), "authority.pem": _encoded(b"-authority-")},
-        ),
-    ],
-)
-def test_the_secret(installation: Installation | None, more: dict[str, str]) -> None:
-    assert secret(NAMES, "team", CERTIFICATES, installation) == {
+@pytest.mark.parametrize("more", [{}, INDEX_FILES])
+def test_the_secret(more: dict[str, bytes]) -> None:
+    assert secret(NAMES, "team", CERTIFICATES.files() | more) == {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": _metadata("certificates"),
@@ -241,14 +230,14 @@ def test_the_secret(installation: Installation | None, more: dict[str, str]) -> 
             "ca.crt": _encoded(b"the authority"),
             "tls.crt": _encoded(b"the certificate"),
             "tls.key": _encoded(b"the key"),
-            **more,
+            **{name: _encoded(value) for name, value in more.items()},
         },
     }
 
 
-@pytest.mark.parametrize(("installation", "data"), [(None, {}), (INSTALLATION, {"requirements.txt": "numpy==2.4.0\n"})])
-def test_the_files(installation: Installation | None, data: dict[str, str]) -> None:
-    assert files(NAMES, "team", b"\x00zip", installation) == {
+@pytest.mark.parametrize(("needs", "data"), [(None, {}), (NEEDS, {"environment.json": NEEDS.as_json()})])
+def test_the_files(needs: Needs | None, data: dict[str, str]) -> None:
+    assert files(NAMES, "team", b"\x00zip", needs) == {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": _metadata("files"),
@@ -258,43 +247,94 @@ def test_the_files(installation: Installation | None, data: dict[str, str]) -> N
     }
 
 
-def test_a_cluster_from_an_image() -> None:
+def test_a_cluster_of_an_image_as_it_is() -> None:
     assert dask_cluster(NAMES, "team", _plan(), None) == _dask_cluster(
         {**POD, "containers": [SCHEDULER], "volumes": VOLUMES},
         {**POD, "containers": [WORKER], "volumes": VOLUMES},
     )
 
 
-@pytest.mark.parametrize("pip_files", [INSTALLATION.pip_files, {}])
-def test_a_cluster_that_installs(pip_files: dict[str, bytes]) -> None:
-    mounts = [*MOUNTS, {"name": "site", "mountPath": "/skjob/site"}]
-    volumes = [*VOLUMES, {"name": "site", "emptyDir": {}}]
-    pip_mounts: list[dict[str, Any]] = []
-    if pip_files:
-        items = [{"key": name, "path": name} for name in ("authority.pem", "pip.conf")]
-        pip = {"secretName": "skjob-train-3f9a1c", "items": items, "defaultMode": 0o440}
-        volumes.append({"name": "pip", "secret": pip})
-        pip_mounts = [{"name": "pip", "mountPath": "/skjob/pip", "readOnly": True}]
-    install = {
-        "name": "environment",
-        "image": "python:3.11-slim",
-        "command": [
-            "python", "-m", "pip", "install", "--no-cache-dir", "--disable-pip-version-check", "--no-input",
-            "--only-binary", ":all:", "--target", "/skjob/site", "--requirement", "/skjob/run/requirements.txt",
-        ],
-        "env": [{"name": "HOME", "value": "/tmp"}, {"name": "PIP_CONFIG_FILE", "value": "/skjob/pip/pip.conf"}],
-        "resources": {"requests": {"cpu": "100m", "memory": "1Gi"}, "limits": {"memory": "1Gi"}},
-        "securityContext": CONTAINER,
-        "volumeMounts": [*mounts, *pip_mounts],
-    }  # fmt: skip
-    environment = _environment("/skjob/site:/skjob/run/skjob.zip")
-    pod = {**POD, "initContainers": [install], "volumes": volumes}
-    changed = {"image": "python:3.11-slim", "volumeMounts": mounts}
-    installation = Installation("numpy==2.4.0\n", pip_files)
-    assert dask_cluster(NAMES, "team", _plan(install=True), installation) == _dask_cluster(
-        {**pod, "containers": [{**SCHEDULER, **changed, "env": environment}]},
-        {**pod, "containers": [{**WORKER, **changed, "env": [*environment, WORKER["env"][-1]]}]},
+@pytest.mark.parametrize("environment", ["", "skjob-environment-1"])
+def test_a_cluster_whose_pods_see_to_their_environment(environment: str) -> None:
+    mounts, volumes = [*MOUNTS], [*VOLUMES]
+    if environment:
+        items = [{"key": name, "path": name} for name in ("ca.crt", "tls.crt", "tls.key")]
+        kept = {"secretName": environment, "items": items, "defaultMode": 0o440}
+        mounts += [
+            {"name": "site", "mountPath": "/skjob/site"},
+            {"name": "environment", "mountPath": "/skjob/environment", "readOnly": True},
+        ]
+        volumes += [{"name": "site", "emptyDir": {}}, {"name": "environment", "secret": kept}]
+    variables = _environment("/skjob/site:/skjob/run/skjob.zip")
+
+    def changed(container: dict[str, Any]) -> dict[str, Any]:
+        [python, m, *rest] = container["command"]
+        more = container["env"][len(variables) :]
+        libraries = [{"name": "LD_LIBRARY_PATH", "value": "/skjob/site"}] if environment else []
+        command = [python, m, "skjob.environment.pod", *rest]
+        return {**container, "command": command, "volumeMounts": mounts, "env": [*variables, *libraries, *more]}
+
+    assert dask_cluster(NAMES, "team", _plan(), NEEDS, environment) == _dask_cluster(
+        {**POD, "containers": [changed(SCHEDULER)], "volumes": volumes},
+        {**POD, "containers": [changed(WORKER)], "volumes": volumes},
     )
+
+
+@pytest.mark.parametrize("index_files", [[], [*INDEX_FILES]])
+def test_the_pod_that_keeps_an_environment(index_files: list[str]) -> None:
+    job = keeper_job(NAMES, "team", "registry.example/team:1", index_files, 3600)
+    tls = {**MOUNTS[0], "mountPath": "/skjob/environment"}
+    mounts = [tls, *MOUNTS[1:], {"name": "site", "mountPath": "/skjob/site"}]
+    volumes = [*VOLUMES, {"name": "site", "emptyDir": {}}]
+    if index_files:
+        mounts.append({"name": "index", "mountPath": "/skjob/index", "readOnly": True})
+        items = [{"key": name, "path": name} for name in ("authority.pem", "settings.json")]
+        index = {"secretName": "skjob-train-3f9a1c", "items": items, "defaultMode": 0o440}
+        volumes.append({"name": "index", "secret": index})
+    expected = anchor(NAMES, "team", 3600)
+    expected["spec"] |= {"parallelism": 1, "backoffLimit": 3, "ttlSecondsAfterFinished": 60}
+    expected["spec"]["template"] = {
+        "metadata": {"labels": _metadata("environment")["labels"]},
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": 1,
+            "securityContext": RESTRICTED,
+            "containers": [
+                {
+                    "name": "environment",
+                    "image": "registry.example/team:1",
+                    "command": ["python", "-m", "skjob.environment.keeper"],
+                    "env": [
+                        {"name": "HOME", "value": "/tmp"},
+                        {"name": "PYTHONPATH", "value": "/skjob/run/skjob.zip"},
+                        {"name": "PYTHONUNBUFFERED", "value": "1"},
+                    ],
+                    "ports": [{"name": "environment", "containerPort": 8443}],
+                    "readinessProbe": {"tcpSocket": {"port": 8443}, "periodSeconds": 1},
+                    "resources": {"requests": {"cpu": "100m", "memory": "1Gi"}, "limits": {"memory": "1Gi"}},
+                    "securityContext": CONTAINER,
+                    "volumeMounts": mounts,
+                }
+            ],
+            "volumes": volumes,
+        },
+    }
+    assert job == expected
+
+
+def test_where_pods_find_it() -> None:
+    assert keeper_service(NAMES, "team") == {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _metadata("environment"),
+        "spec": {
+            "type": "ClusterIP",
+            "selector": {"app.kubernetes.io/instance": "skjob-train-3f9a1c"},
+            "ports": [{"name": "environment", "port": 8443, "targetPort": "environment"}],
+        },
+    }
 
 
 @pytest.mark.parametrize(("workers", "replicas"), [((0, 5), 1), ((1, 5), 1), ((3, 5), 3), ((4, 4), 4)])
@@ -312,8 +352,9 @@ def test_what_fits_a_worker_fits_through_the_scheduler(worker: int, scheduler: i
 
 def _pods() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "anchor", anchor(NAMES, "team", 300)["spec"]["template"]["spec"]
-    for name, installation in (("image", None), ("installs", INSTALLATION)):
-        spec = dask_cluster(NAMES, "team", _plan(install=installation is not None), installation)["spec"]
+    yield "keeper", keeper_job(NAMES, "team", "an-image", [*INDEX_FILES], 3600)["spec"]["template"]["spec"]
+    for name, needs, environment in (("image", None, ""), ("complete", NEEDS, ""), ("unpacks", NEEDS, "skjob-env-1")):
+        spec = dask_cluster(NAMES, "team", _plan(), needs, environment)["spec"]
         for role in ("scheduler", "worker"):
             yield f"{role}-{name}", spec[role]["spec"]
 
@@ -340,11 +381,12 @@ def test_no_secret_is_anywhere_but_in_the_secret() -> None:
     public = json.dumps(
         [
             anchor(NAMES, "team", 300),
-            files(NAMES, "team", b"zip", INSTALLATION),
-            dask_cluster(NAMES, "team", _plan(install=True), INSTALLATION),
+            files(NAMES, "team", b"zip", NEEDS),
+            dask_cluster(NAMES, "team", _plan(), NEEDS, "skjob-environment-1"),
+            keeper_job(NAMES, "team", "an-image", [*INDEX_FILES], 3600),
         ]
     )
-    private = [*CERTIFICATES.files().values(), *INSTALLATION.pip_files.values(), b"ann:secret"]
+    private = [*CERTIFICATES.files().values(), *INDEX_FILES.values(), b"ann:secret"]
     for value in private:
         assert value.decode() not in public
         assert _encoded(value) not in public

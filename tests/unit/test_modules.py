@@ -265,6 +265,7 @@ def test_a_restored_module_has_the_state_and_its_own_functions_see_it(project: P
 class _Worker:
     def __init__(self, folder: Path) -> None:
         self.local_directory = str(folder)
+        self.data: dict[str, object] = {}
 
 
 def test_a_worker_imports_what_the_plugin_brings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,14 +273,9 @@ def test_a_worker_imports_what_the_plugin_brings(tmp_path: Path, monkeypatch: py
     _write(source, "unit_brought.py")
     (source / "unit_brought.py").write_text("VALUE = 7\n")
     monkeypatch.setattr(sys, "path", list(sys.path))
-    plugin = LocalModules(pack(source).content)
+    plugin = LocalModules("script", pack(source).content)
     plugin.setup(_Worker(tmp_path / "worker"))
     import unit_brought  # type: ignore[import-not-found]
 
     assert unit_brought.VALUE == 7
     assert Path(unit_brought.__file__).is_relative_to(tmp_path / "worker")
-
-
-def test_a_plugin_is_called_by_its_content(tmp_path: Path) -> None:
-    """Distributed keeps one plugin of each name, and a second run in a notebook may have changed the modules."""
-    assert LocalModules(b"a").name == LocalModules(b"a").name != LocalModules(b"b").name

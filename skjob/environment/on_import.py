@@ -1,0 +1,172 @@
+"""Distributions that are unpacked when they are first imported, from the pod that keeps them.
+
+An environment of 86 distributions is half a gigabyte, of which one program imports a tenth; a worker that unpacked all
+of it would start many seconds later than one of an image that has it. So a pod begins with the metadata of all, which
+says what is there, and gets each distribution, with those that it requires, as an import asks for it. Python looks for
+modules with the finders in `sys.meta_path`; the one here finds nothing itself, and sees that the next one will.
+
+Processes of one pod share the folder: a lock keeps them from each other's half-done work.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import json
+import ssl
+import sys
+import tarfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
+from importlib.machinery import FileFinder, ModuleSpec
+from pathlib import Path
+from types import ModuleType
+
+CA_FILE, CERTIFICATE_FILE, KEY_FILE = "ca.crt", "tls.crt", "tls.key"
+METADATA_ARCHIVE = "_metadata"
+"""The archive of what every pod needs from the start. No distribution is called so: normalized names have no `_`."""
+
+INDEX_FILE = ".skjob-index.json"
+UNPACKED_FOLDER = ".skjob-unpacked"
+LOCK_FILE = ".skjob-lock"
+
+PATIENCE = 300.0
+"""Seconds for which the pod that keeps the environment may be away: Kubernetes starts another."""
+
+_ANSWER_TIMEOUT = 30.0
+_PAUSE = 0.5
+
+
+class Unreachable(Exception):
+    """What is kept can't be had; the message says where and why."""
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """Where an environment is kept: `address` is host and port, `tls` the folder of the certificates to show."""
+
+    address: str
+    tls: Path
+
+    def unpack(self, name: str, folder: Path) -> None:
+        """Unpack one archive into a folder. Raises Unreachable after `PATIENCE` seconds."""
+        context = ssl.create_default_context(cafile=str(self.tls / CA_FILE))
+        context.load_cert_chain(self.tls / CERTIFICATE_FILE, self.tls / KEY_FILE)
+        context.check_hostname = False  # whoever shows a certificate of this authority is the one: it signed no other
+        url = f"https://{self.address}/{name}"
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                with (
+                    urllib.request.urlopen(url, timeout=_ANSWER_TIMEOUT, context=context) as answer,
+                    gzip.GzipFile(fileobj=answer) as content,
+                    tarfile.open(fileobj=content, mode="r|") as archive,
+                ):
+                    archive.extractall(folder)  # noqa: S202 - made by the keeper, which alone has such a certificate
+            except (OSError, EOFError, tarfile.TarError, urllib.error.URLError) as error:
+                if time.monotonic() > deadline:
+                    raise Unreachable(f"the environment at `{self.address}` can't be had: {error}") from error
+                time.sleep(_PAUSE)
+            else:
+                return
+
+
+@dataclass(frozen=True)
+class Index:
+    """What is kept: the distributions that hold a top-level module, and those that a distribution requires."""
+
+    holders: dict[str, list[str]]
+    requires: dict[str, list[str]]
+
+    @classmethod
+    def read(cls, site: Path) -> Index:
+        """That of the metadata that was unpacked there."""
+        return cls(**json.loads((site / INDEX_FILE).read_text(encoding="utf-8")))
+
+    def all_for(self, module: str) -> list[str]:
+        """The distributions that a top-level module needs to be imported; those required come first."""
+        chosen: dict[str, None] = {}
+        waiting = list(self.holders.get(module, ()))
+        while waiting:
+            name = waiting.pop()
+            if name not in chosen:
+                chosen[name] = None
+                waiting += self.requires.get(name, ())
+        return list(reversed(chosen))
+
+
+class UnpackOnImport(MetaPathFinder):
+    """Finds nothing, and sees that what is kept is there when the next finder looks."""
+
+    def __init__(self, keeper: Keeper, site: Path) -> None:
+        self._keeper = keeper
+        self._site = site
+        self._index = Index.read(site)
+        self._waiting = set(self._index.holders)
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Called by Python for each module that is imported. None always.
+
+        Raises:
+            ImportError: what holds the module can't be had.
+        """
+        top = fullname.partition(".")[0]
+        if top in self._waiting:
+            try:
+                self._unpack(top)
+            except Unreachable as error:
+                raise ImportError(str(error), name=fullname) from error
+            self._waiting.discard(top)
+            _look_anew(self._site)
+        return None
+
+    def _unpack(self, module: str) -> None:
+        unpacked = self._site / UNPACKED_FOLDER
+        for name in self._index.all_for(module):
+            mark = unpacked / name
+            if mark.exists():
+                continue
+            with _locked(self._site):
+                if not mark.exists():
+                    self._keeper.unpack(name, self._site)
+                    mark.touch()
+
+
+@contextmanager
+def _locked(site: Path) -> Iterator[None]:
+    """For one process, and one thread of it, at a time."""
+    with (site / LOCK_FILE).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def begin(keeper: Keeper, site: Path) -> None:
+    """Let this process have what is kept, by importing it. What every pod needs is unpacked now."""
+    with _locked(site):
+        if not (site / INDEX_FILE).exists():
+            (site / UNPACKED_FOLDER).mkdir(exist_ok=True)
+            keeper.unpack(METADATA_ARCHIVE, site)
+            # Processes that a task starts find what is kept as this one does: Python runs this file as it starts.
+            (site / "sitecustomize.py").write_text(
+                "from pathlib import Path\n"
+                "from skjob.environment.on_import import Keeper, begin\n"
+                f"begin(Keeper({keeper.address!r}, Path({str(keeper.tls)!r})), Path({str(site)!r}))\n",
+                encoding="utf-8",
+            )
+    if not any(isinstance(finder, UnpackOnImport) for finder in sys.meta_path):
+        sys.meta_path.insert(0, UnpackOnImport(keeper, site))
+    _look_anew(site)
+
+
+def _look_anew(site: Path) -> None:
+    """Python remembers what a folder had in it."""
+    finder = sys.path_importer_cache.get(str(site))
+    if isinstance(finder, FileFinder):
+        finder.invalidate_caches()
