@@ -153,8 +153,9 @@ def _importable(root: Path) -> Iterator[tuple[str, Path]]:
     packages: dict[Path, None] = {}
     folders: set[Path] = {Path()}
     for file in find_sources(root).files:
-        if is_project and file.parts[0] in _BUILT and not (root / file.parts[0] / "__init__.py").exists():
-            continue
+        top = file.parts[0]
+        if is_project and (top == "setup.py" or (top in _BUILT and not (root / top / "__init__.py").exists())):
+            continue  # not of what is installed
         above = [Path(*file.parts[:depth]) for depth in range(1, len(file.parts))]
         package = next((folder for folder in above if (root / folder / "__init__.py").exists()), None)
         if package is not None:
