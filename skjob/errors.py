@@ -2,6 +2,7 @@
 
     SkjobError
     ├── ConfigError        120  the request is wrong: an option, a setting, a script, a job file
+    │   └── EnvironmentFault 120  what the program needs can't be had for the workers
     ├── AccessError        121  no way to a Kubernetes API: kubeconfig, context, network, credentials
     ├── ForbiddenError     122  the API answers, and forbids what a run needs
     ├── OperatorError      123  the Dask operator is absent or does not act
@@ -50,6 +51,10 @@ class ConfigError(SkjobError):
             return cls(problems[0], hint)
         lines = "".join(f"\n  - {problem}" for problem in problems)
         return cls(f"{len(problems)} problems:{lines}", hint)
+
+
+class EnvironmentFault(ConfigError):
+    """What the program needs can't be had for the workers. Nothing was started."""
 
 
 class AccessError(SkjobError):

@@ -9,7 +9,6 @@ Pods import this file from an archive, before anything is installed: the standar
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +18,9 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 SETTINGS_FILE = "index.json"
 UV_FILE = "uv.toml"
 AUTHORITY_FILE = "authority.pem"
+
+_TOKEN = 16
+"""The least length of a token; what is shorter is a user's name."""
 
 PROXY_VARIABLES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 
@@ -120,8 +122,9 @@ class IndexSettings:
         for url in (*(each.url for each in self.indexes), *self.find_links, *self.proxies.values()):
             parts = split_address(url)
             user, colon, password = parts.netloc.rpartition("@")[0].partition(":")
-            # A user name alone is a token.
-            for secret in (password if colon else user, parts.query):
+            # A token may stand in the place of the user, with nothing or a constant word for its password.
+            token = user if len(user) >= _TOKEN or (colon and not password) else ""
+            for secret in (password, token, parts.query):
                 found |= {secret, unquote(secret), quote(unquote(secret), safe="")}
         return found - {""}
 
@@ -192,25 +195,3 @@ def with_credentials(url: str, user: str, password: str) -> str:
     parts = split_address(url)
     who = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
     return urlunsplit(parts._replace(netloc=f"{who}@{host(url)}"))
-
-
-# Until `installation` goes.
-CONFIG_FILE = "pip.conf"
-
-
-def pip_files(environ: Mapping[str, str], config_files: list[Path], mounted_at: str) -> dict[str, bytes]:
-    from skjob.environment.configured import index_settings
-
-    settings = index_settings(environ, Path("/"), config_files, [])
-    said = settings.pip_variables(Path(mounted_at))
-    proxy = said.get("HTTPS_PROXY", "")
-    options = {n.removeprefix("PIP_").lower().replace("_", "-"): v for n, v in said.items() if n.startswith("PIP_")}
-    lines = [f"{name} = {value}" for name, value in {**options, "proxy": proxy}.items() if value]
-    files = {AUTHORITY_FILE: settings.authority} if settings.authority else {}
-    return {**files, **({CONFIG_FILE: "\n".join(["[global]", *lines, ""]).encode()} if lines else {})}
-
-
-def pip_config_files() -> list[Path]:
-    from skjob.environment.configured import pip_config_files
-
-    return pip_config_files(os.environ)

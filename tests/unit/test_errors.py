@@ -18,7 +18,11 @@ KINDS = sorted(
 
 
 def test_each_error_has_an_exit_status_of_its_own() -> None:
-    assert [kind.exit_code for kind in KINDS] == list(range(120, 128))
+    assert [kind.exit_code for kind in KINDS if kind.__base__ is SkjobError] == list(range(120, 128))
+
+
+def test_a_kind_of_an_error_ends_as_it_does() -> None:
+    assert [kind.exit_code for kind in KINDS] == [kind.mro()[-5].exit_code for kind in KINDS]
 
 
 def test_the_tree_in_the_docstring_is_the_tree() -> None:

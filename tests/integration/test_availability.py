@@ -1,0 +1,512 @@
+"""Whether pins can be had, asked of real uv and of indexes of these tests; and that uv and pip install from them."""
+
+import base64
+import hashlib
+import html
+import http.server
+import io
+import ipaddress
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from uv import find_uv_bin
+
+from skjob.environment.availability import REMEMBERED_FOR, check_available
+from skjob.environment.configured import index_settings
+from skjob.environment.index import AUTHORITY_FILE, Index, IndexSettings, unconfigured
+from skjob.errors import ConfigError, EnvironmentFault
+
+PLATFORM = "x86_64-manylinux_2_36"
+USER, PASSWORD = "ann", "s3cr%t/word"
+HINT = "`skjob env` shows what would be sent; `--env FILE` installs another set, `--image` begins with another image"
+
+# ------------------------------------------------------------------------------------------------- an index
+
+
+def _wheel(name: str, version: str, tag: str = "py3-none-any") -> tuple[str, bytes]:
+    stem = f"{name}-{version}"
+    files = {
+        f"{name}.py": f"version = {version!r}\n",
+        f"{stem}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{stem}.dist-info/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n",
+    }
+    digests = {path: hashlib.sha256(content.encode()).digest() for path, content in files.items()}
+    files[f"{stem}.dist-info/RECORD"] = "".join(
+        f"{path},sha256={base64.urlsafe_b64encode(digest).decode().rstrip('=')},{len(files[path])}\n"
+        for path, digest in digests.items()
+    )
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for path, content in files.items():
+            archive.writestr(path, content)
+    return f"{stem}-{tag}.whl", buffer.getvalue()
+
+
+def _source(name: str, version: str) -> tuple[str, bytes]:
+    buffer = io.BytesIO()
+    content = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        member = tarfile.TarInfo(f"{name}-{version}/PKG-INFO")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    return f"{name}-{version}.tar.gz", buffer.getvalue()
+
+
+FILES = dict(
+    [
+        _wheel("pure", "1.0"),
+        _wheel("pure", "2.0"),
+        _wheel("native", "1.0", "cp311-cp311-manylinux_2_17_x86_64"),
+        _wheel("withdrawn", "1.0"),
+        _wheel("patch", "1.0"),
+        _wheel("older", "1.0", "cp38-cp38-manylinux_2_17_x86_64"),
+        _wheel("newer", "1.0"),
+        _wheel("apple", "1.0", "cp311-cp311-macosx_11_0_arm64"),
+        _wheel("glibc", "1.0", "cp311-cp311-manylinux_2_40_x86_64"),
+        _source("source", "1.0"),
+    ]
+)
+REQUIRES = {"newer": ">=3.13", "patch": ">=3.11.4"}
+
+
+@dataclass
+class Serving:
+    """A package index (PEP 503) on this machine. `asked` are the paths of the requests that it answered with a page."""
+
+    server: http.server.ThreadingHTTPServer
+    scheme: str
+    credentials: str = ""
+    status: int = 0
+    asked: list[str] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.server.server_port}"
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self.address}/simple"
+
+    def url_with(self, credentials: str) -> str:
+        return f"{self.scheme}://{credentials}@{self.address}/simple"
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    serving: Serving
+
+    def do_GET(self) -> None:
+        wanted = "Basic " + base64.b64encode(self.serving.credentials.encode()).decode()
+        if self.serving.credentials and self.headers.get("Authorization") != wanted:
+            self._answer(401, b"", {"WWW-Authenticate": "Basic realm=index"})
+        elif self.serving.status:
+            self._answer(self.serving.status, b"")
+        else:
+            self.serving.asked.append(self.path)
+            content = self._content(*self.path.strip("/").split("/"))
+            self._answer(200 if content else 404, content or b"")
+
+    def _content(self, kind: str, name: str = "", *_: str) -> bytes | None:
+        if kind == "files":
+            return FILES.get(name)
+        files = FILES if kind == "flat" else [file for file in FILES if file.startswith(f"{name}-")]
+        links = [
+            f'<a href="/files/{file}"{" data-yanked=broken" if name == "withdrawn" else ""}'
+            f' data-requires-python="{html.escape(REQUIRES.get(name, ""))}">{file}</a>'
+            for file in files
+        ]
+        return f"<html><body>{''.join(links)}</body></html>".encode() if links else None
+
+    def _answer(self, status: int, content: bytes, headers: Mapping[str, str] | None = None) -> None:
+        self.send_response(status)
+        kind = "text/html" if content.startswith(b"<html>") else "application/octet-stream"
+        for name, value in {"Content-Type": kind, "Content-Length": str(len(content)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """A client that goes away, or does not trust the certificate, is what some of these tests are about."""
+
+
+Start = Callable[..., Serving]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts an index, with its `credentials`, the `status` of all its answers, and its TLS `context`."""
+    servers = []
+
+    def started(credentials: str = "", status: int = 0, context: ssl.SSLContext | None = None) -> Serving:
+        handler = type("Handler", (_Handler,), {})
+        server = _Server(("127.0.0.1", 0), handler)
+        if context:
+            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        handler.serving = Serving(server, "https" if context else "http", credentials, status)  # type: ignore[attr-defined]
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        servers.append((server, thread))
+        return handler.serving  # type: ignore[attr-defined, no-any-return]
+
+    yield started
+    for server, thread in servers:
+        server.shutdown()
+        server.server_close()
+        thread.join(10)
+
+
+@dataclass(frozen=True)
+class Tls:
+    context: ssl.SSLContext
+    authority: Path
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    """The server's side of TLS for 127.0.0.1, and the authority that alone knows it."""
+    folder = tmp_path_factory.mktemp("tls")
+    now = datetime.now(UTC)
+    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+
+    def named(common: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common)])
+
+    def builder(subject: str, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+        return x509.CertificateBuilder(
+            named("a company's authority"), named(subject), public_key, x509.random_serial_number(),
+            now - timedelta(hours=1), now + timedelta(days=1),
+        )  # fmt: skip
+
+    ca = (
+        builder("a company's authority", ca_key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(ca_key, hashes.SHA256())
+    )
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    certificate = (
+        builder("the index", key.public_key())
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "server.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM) + private)
+    (folder / "ca.pem").write_bytes(ca.public_bytes(serialization.Encoding.PEM))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder / "server.pem")
+    return Tls(context, folder / "ca.pem")
+
+
+@pytest.fixture(autouse=True)
+def uv_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for each test: a port may be used again, and uv knows an index by its address. No second try either."""
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+
+
+def _only(url: str) -> IndexSettings:
+    return IndexSettings(indexes=(Index(url, default=True),))
+
+
+def _fault(pins: Mapping[str, str], settings: IndexSettings, deadline: float = 60) -> EnvironmentFault:
+    with pytest.raises(EnvironmentFault) as caught:
+        check_available(pins, "3.11", PLATFORM, settings, None, deadline)
+    assert caught.value.exit_code == 120
+    assert caught.value.hint == HINT
+    return caught.value
+
+
+# ------------------------------------------------------------------------------------------------- what can be had
+
+
+def test_all_that_can_be_had(start: Start) -> None:
+    pins = {"pure": "1.0", "native": "1.0", "withdrawn": "1.0", "patch": "1.0"}
+    check_available(pins, "3.11", PLATFORM, _only(start().url), None)
+
+
+def test_no_pins_ask_nobody() -> None:
+    check_available({}, "3.11", PLATFORM, _only("http://127.0.0.1:1/simple"), None)
+
+
+IS_ON_NO_INDEX = "name the index it comes from in the settings of uv or pip, or leave it out"
+IS_WITHDRAWN = "it may have been withdrawn, or come from another index: install one that is there"
+IS_FOR_ANOTHER_PYTHON = "install a version that has wheels for this Python"
+IS_FOR_ANOTHER_SYSTEM = "install a version that has wheels for pods too"
+ON_PODS = f"pods run on `{PLATFORM}`"
+IS_SOURCE = "install a version that has wheels, or build one and put it on an index of your own"
+
+
+@pytest.mark.parametrize(
+    ("pin", "problem", "advice"),
+    [
+        ("absent==1.0", "no index that is configured has `absent`", IS_ON_NO_INDEX),
+        ("pure==3.0", "the index has `pure`, but not this version", IS_WITHDRAWN),
+        ("older==1.0", "its wheels are for `cp38`, and pods have Python 3.11", IS_FOR_ANOTHER_PYTHON),
+        ("newer==1.0", "it is for Python>=3.13, and pods have 3.11", "install a version for this Python"),
+        ("apple==1.0", f"its wheels are for `macosx_11_0_arm64`, and {ON_PODS}", IS_FOR_ANOTHER_SYSTEM),
+        ("glibc==1.0", f"its wheels are for `manylinux_2_40_x86_64`, and {ON_PODS}", IS_FOR_ANOTHER_SYSTEM),
+        ("source==1.0", "the index has only its source, and pods have no compiler", IS_SOURCE),
+    ],
+)  # fmt: skip
+def test_a_pin_that_can_not_be_had(start: Start, pin: str, problem: str, advice: str) -> None:
+    name, _, version = pin.partition("==")
+    assert _fault({"pure": "1.0", name: version}, _only(start().url)).message == f"`{pin}`: {problem}; {advice}"
+
+
+def test_a_version_that_is_none(start: Start) -> None:
+    message = _fault({"pure": "1.0", "odd": "one"}, _only(start().url)).message
+    assert message.startswith("`odd==one`: uv can't install it: ")
+
+
+def test_all_that_can_not_be_had_are_told_at_once(start: Start) -> None:
+    bad = {"absent": "1.0", "apple": "1.0", "newer": "1.0", "older": "1.0", "pure": "3.0", "source": "1.0"}
+    message = _fault({**bad, "native": "1.0", "patch": "1.0", "withdrawn": "1.0"}, _only(start().url)).message
+    first, *lines = message.splitlines()
+    assert first == "6 problems:"
+    assert [line.partition(":")[0] for line in lines] == [f"  - `{name}=={v}`" for name, v in sorted(bad.items())]
+
+
+def test_what_is_only_in_a_folder_of_this_machine(start: Start, tmp_path: Path) -> None:
+    name, content = _wheel("hand_made", "1.0")
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    (wheels / name).write_bytes(content)
+    environ = {"PIP_INDEX_URL": start().url, "PIP_FIND_LINKS": str(wheels), "HOME": str(tmp_path)}
+    settings = index_settings(environ, tmp_path, [], [])
+    assert settings.notes() == [f"`{wheels}` is on this machine only: pods don't install from it"]
+    assert _fault({"hand-made": "1.0"}, settings).message == (
+        f"`hand-made==1.0`: it is in `{wheels}`, on this machine only, where pods can't reach it; "
+        "put it on an index, or into an image"
+    )
+
+
+def test_find_links_that_are_a_page(start: Start) -> None:
+    serving = start()
+    page = f"http://{serving.address}/flat"
+    check_available({"pure": "1.0"}, "3.11", PLATFORM, IndexSettings(find_links=(page,), no_index=True), None)
+    assert serving.asked == ["/flat"]
+
+
+# ------------------------------------------------------------------------------------------------- indexes that fail
+
+
+def _closed_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("credentials", "refused"),
+    [
+        ("", "access without credentials"),
+        ("ann:wr0ng-word", "these credentials"),
+        ("a-long-token-of-hers", "these credentials"),
+    ],
+)
+def test_credentials_that_are_refused(start: Start, credentials: str, refused: str) -> None:
+    serving = start(f"{USER}:{PASSWORD}")
+    error = _fault({"pure": "1.0"}, _only(serving.url_with(credentials) if credentials else serving.url))
+    assert error.message == (
+        f"the index `{serving.url}` refuses {refused}; pods have those of its address, of netrc, or of "
+        "`UV_INDEX_<NAME>_PASSWORD`; keyrings don't travel"
+    )
+    assert not any(word in str(error) for word in ("wr0ng-word", "a-long-token-of-hers", PASSWORD))
+
+
+def test_an_index_that_forbids(start: Start) -> None:
+    serving = start(status=403)
+    message = _fault({"pure": "1.0"}, _only(serving.url)).message
+    assert message.startswith(f"the index `{serving.url}` refuses access without credentials; ")
+
+
+def test_an_index_with_a_fault(start: Start) -> None:
+    serving = start(status=503)
+    assert _fault({"pure": "1.0"}, _only(serving.url_with(f"{USER}:pw-of-ann"))).message == (
+        f"the index `{serving.url}` answers 503 Service Unavailable; see that its address is right"
+    )
+
+
+def test_a_certificate_that_is_not_trusted(start: Start, tls: Tls) -> None:
+    serving = start(context=tls.context)
+    assert _fault({"pure": "1.0"}, _only(serving.url)).message == (
+        f"the index `{serving.url}` has a certificate that is not trusted; "
+        "name the certificate authority with `SSL_CERT_FILE`"
+    )
+
+
+def test_an_index_that_is_not_there() -> None:
+    url = f"http://127.0.0.1:{_closed_port()}/simple"
+    message = _fault({"pure": "1.0"}, _only(url)).message
+    assert message == f"the index `{url}` refuses the connection; see that it runs, and that its address is right"
+
+
+def test_a_host_that_is_not_known() -> None:
+    message = _fault({"pure": "1.0"}, _only("https://index.invalid/simple")).message
+    assert message == "the index `https://index.invalid/simple` has a host name that nobody knows; correct its address"
+
+
+def test_an_index_that_does_not_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/simple"
+        message = _fault({"pure": "1.0"}, _only(url), deadline=2).message
+    assert message == (
+        f"the index `{url}` does not answer; see that it runs; a company's network may want `HTTPS_PROXY` set"
+    )
+
+
+def test_all_indexes_that_fail_are_told_at_once(start: Start, tls: Tls) -> None:
+    closed = f"http://127.0.0.1:{_closed_port()}/simple"
+    private, untrusted, fine = start(f"{USER}:{PASSWORD}"), start(context=tls.context), start()
+    indexes = (Index(private.url, "corp"), Index(untrusted.url), Index(fine.url), Index(closed, default=True))
+    page = f"http://127.0.0.1:{_closed_port()}/wheels"
+    message = _fault({"absent": "1.0"}, IndexSettings(indexes=indexes, find_links=(page,))).message
+    told = [line.split("`")[1] for line in message.splitlines()[1:]]
+    assert told == [private.url, untrusted.url, closed, page]
+
+
+# ------------------------------------------------------------------------------------------------- remembered
+
+
+def test_a_positive_answer_is_remembered_for_a_month(start: Start, tmp_path: Path) -> None:
+    serving = start(f"{USER}:{PASSWORD}")
+    settings = _only(serving.url_with("ann:s3cr%25t%2Fword"))
+    cache = tmp_path / "cache"
+    pins = {"pure": "1.0"}
+    check_available(pins, "3.11", PLATFORM, settings, cache)
+    files = [file for file in cache.rglob("*") if file.is_file()]
+    assert [file.read_bytes() for file in files] == [b""]
+
+    serving.status = 503
+    check_available(pins, "3.11", PLATFORM, settings, cache)
+    check_available(pins, "3.11", PLATFORM, _only(serving.url_with("ann:changed-since")), cache)
+    for other in (
+        ({"pure": "2.0"}, "3.11", PLATFORM, settings),
+        (pins, "3.12", PLATFORM, settings),
+        (pins, "3.11", "aarch64-manylinux_2_36", settings),
+        (pins, "3.11", PLATFORM, _only(serving.url_with("ann:s3cr%25t%2Fword") + "/")),
+    ):
+        with pytest.raises(EnvironmentFault, match="503"):
+            check_available(*other, cache)
+
+    long_ago = time.time() - REMEMBERED_FOR - 1
+    os.utime(files[0], (long_ago, long_ago))
+    with pytest.raises(EnvironmentFault, match="503"):
+        check_available(pins, "3.11", PLATFORM, settings, cache)
+    serving.status = 0
+    check_available({"pure": "2.0"}, "3.11", PLATFORM, settings, cache)
+    assert not files[0].exists()  # it was out of date
+
+
+def test_a_cache_that_can_not_be_written_is_none(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    check_available({"pure": "1.0"}, "3.11", PLATFORM, _only(start().url), tmp_path / "file")
+
+
+# ------------------------------------------------------------------------------------------------- the same in a pod
+
+
+@pytest.fixture
+def private(start: Start, tls: Tls) -> Serving:
+    """An index that wants credentials, and that one authority only vouches for."""
+    return start(f"{USER}:{PASSWORD}", context=tls.context)
+
+
+def _sources(serving: Serving, tls: Tls, home: Path) -> dict[str, dict[str, str]]:
+    """The ways to tell uv or pip of that index, each with the files that it needs."""
+    home.mkdir(exist_ok=True)
+    (home / "netrc").write_text(f"machine 127.0.0.1 login {USER} password {PASSWORD}\n")
+    url = serving.url_with("ann:s3cr%25t%2Fword")
+    trust = {"HOME": str(home), "SSL_CERT_FILE": str(tls.authority)}
+    named = {"UV_INDEX_CORP_USERNAME": USER, "UV_INDEX_CORP_PASSWORD": PASSWORD}
+    return {
+        "uv, address": {"UV_DEFAULT_INDEX": url, **trust},
+        "uv, named": {"UV_DEFAULT_INDEX": f"corp={serving.url}", **named, **trust},
+        "netrc": {"UV_DEFAULT_INDEX": serving.url, "NETRC": str(home / "netrc"), **trust},
+        "pip": {"PIP_INDEX_URL": url, "PIP_CERT": str(tls.authority), "HOME": str(home)},
+        "folder": {"PIP_INDEX_URL": url, "SSL_CERT_DIR": str(tls.authority.parent), "HOME": str(home)},
+    }
+
+
+@pytest.mark.parametrize("tool", ["uv", "pip"])
+@pytest.mark.parametrize("source", ["uv, address", "uv, named", "netrc", "pip", "folder"])
+def test_installed_in_a_pod_from_a_private_index(
+    private: Serving, tls: Tls, tmp_path: Path, source: str, tool: str
+) -> None:
+    """As a pod does: from the files of the Secret, in an environment that says nothing of indexes."""
+    found = index_settings(_sources(private, tls, tmp_path / "home")[source], tmp_path, [], [])
+    check_available({"pure": "1.0"}, "3.11", PLATFORM, found, None)
+
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    for name, content in found.files().items():
+        (mounted / name).write_bytes(content)
+    settings = IndexSettings.from_files(mounted)
+    assert settings == found
+    assert tls.authority.read_bytes() in (mounted / AUTHORITY_FILE).read_bytes()
+
+    target = tmp_path / "target"
+    if tool == "uv":
+        command = [find_uv_bin(), "pip", "install", "--python", sys.executable, "--no-deps"]
+        variables = settings.uv_variables(mounted)
+    else:
+        command = [sys.executable, "-m", "pip", "install", "--no-cache-dir", "--disable-pip-version-check"]
+        variables = settings.pip_variables(mounted)
+    environ = {**unconfigured(os.environ), "HOME": str(tmp_path / "nowhere"), **variables}
+    command += ["--target", str(target), "pure==1.0"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, settings.redact(done.stderr)
+    assert (target / "pure.py").read_text() == "version = '1.0'\n"
+
+
+def test_of_several_indexes_those_of_pip_are_all_asked_and_those_of_uv_up_to_the_first(
+    start: Start, tmp_path: Path
+) -> None:
+    """What pip takes from any index, a pod's uv takes too; what uv here would refuse, it refuses there."""
+    one, other = start(), start()
+    environ = {"HOME": str(tmp_path)}
+    pip = index_settings(environ | {"PIP_INDEX_URL": one.url, "PIP_EXTRA_INDEX_URL": other.url}, tmp_path, [], [])
+    check_available({"pure": "1.0"}, "3.11", PLATFORM, pip, None)
+    assert (one.asked, other.asked) == (["/simple/pure/"], ["/simple/pure/"])
+    uv = index_settings(environ | {"UV_DEFAULT_INDEX": one.url + "/", "UV_INDEX": other.url + "/"}, tmp_path, [], [])
+    check_available({"pure": "1.0"}, "3.11", PLATFORM, uv, None)
+    assert (one.asked[1:], other.asked[1:]) == ([], ["/simple/pure/"])
+
+
+def test_an_environment_that_says_otherwise_changes_nothing(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check asks what pods will ask, whatever the variables and files here say."""
+    serving = start()
+    (tmp_path / "uv.toml").write_text("no-index = true\n")
+    monkeypatch.chdir(tmp_path)
+    for name in ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{_closed_port()}/")
+    check_available({"pure": "1.0"}, "3.11", PLATFORM, _only(serving.url), None)
+    assert serving.asked == ["/simple/pure/"]
+
+
+def test_an_environment_fault_is_an_error_of_the_request() -> None:
+    assert issubclass(EnvironmentFault, ConfigError)
