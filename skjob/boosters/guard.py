@@ -83,14 +83,14 @@ def with_workers(function: Callable[..., Any], library: str) -> Callable[..., An
     def wrapped(*arguments: Any, **keywords: Any) -> Any:
         if _asynchronous():
             return function(*arguments, **keywords)
-        with _muster():
+        with mustered():
             before = _workers()
             try:
                 return function(*arguments, **keywords)
             except (TrainingLost, ConfigError):
                 raise
             except Exception as error:
-                gone = _gone(before) if before and _may_be_loss(error) else None
+                gone = gone_of(before) if before and _may_be_loss(error) else None
                 if gone is None:
                     raise
                 raise TrainingLost(worker_gone(library, gone)) from error
@@ -114,21 +114,22 @@ def _may_be_loss(error: Exception) -> bool:
     return library in ("xgboost", "lightgbm", "distributed") or "worker" in str(error)
 
 
-def _workers() -> dict[str, str]:
-    """Names by address."""
+def _workers(client: Any = None) -> dict[str, str] | None:
+    """Names by address; None where the scheduler does not tell."""
     from distributed import get_client
 
     with suppress(Exception):
-        workers = get_client().scheduler_info(n_workers=-1)["workers"]
+        workers = (client or get_client()).scheduler_info(n_workers=-1)["workers"]
         return {address: str(worker["name"]) for address, worker in workers.items()}
-    return {}
+    return None
 
 
-def _gone(before: Mapping[str, str]) -> str | None:
+def gone_of(before: Mapping[str, str], client: Any = None) -> str | None:
+    """The name of the first of these workers that has gone, or goes within the time that Dask needs to notice it."""
     deadline = time.monotonic() + NOTICED
     while time.monotonic() < deadline:
-        now = _workers()
-        gone = next((name for address, name in before.items() if now and address not in now), None)
+        now = _workers(client)
+        gone = next((name for address, name in before.items() if now is not None and address not in now), None)
         if gone is not None:
             return gone
         time.sleep(LOOK_AGAIN)
@@ -163,6 +164,11 @@ GUARDS: dict[str, Callable[[ModuleType], None]] = {"lightgbm.dask": guard_lightg
 
 
 _muster: Callable[[], AbstractContextManager[None]] = nullcontext
+
+
+def mustered() -> AbstractContextManager[None]:
+    """A block that begins when the workers are there that a training may have, and in which none goes."""
+    return _muster()
 
 
 def guard(muster: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:

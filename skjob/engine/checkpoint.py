@@ -52,7 +52,7 @@ class OtherFormat(ValueError):
     """An entry of another version of skjob."""
 
 
-class _Place(Protocol):
+class Place(Protocol):
     """Where entries are. Both methods raise OSError, and what else the filesystem raises."""
 
     def read(self, group: str, name: str) -> bytes | None:
@@ -89,7 +89,7 @@ class FitStore:
         self._lock = threading.Lock()
         self._problems: dict[str, None] = {}
         self._damaged = 0
-        self._place: _Place = _place(address)
+        self._place: Place = place_at(address)
         self.remote = isinstance(self._place, _Remote)
 
     @property
@@ -197,7 +197,12 @@ def _checksum(entry: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _place(address: str) -> _Place:
+def place_at(address: str) -> Place:
+    """The place at this address: a folder, or any address that fsspec knows.
+
+    Raises:
+        ConfigError: there is no such kind of address, or no writing to it.
+    """
     if "://" not in address and "::" not in address:
         return _Folder(Path(address))
     if address.startswith(("file://", "local://")):
