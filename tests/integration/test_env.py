@@ -1,0 +1,446 @@
+"""Real environments, as uv and the build backends make them: what is found, what is sent, and what `skjob env` says.
+
+Most of it needs no index: uv builds with the backend that it brings. Other backends come from the index that uv uses.
+"""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uv
+
+import skjob
+
+REPOSITORY = Path(skjob.__file__).parents[1]
+ITSELF = "skjob itself travels with each run"
+PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+PACK = """
+import sys
+from pathlib import Path
+from skjob.environment.found import find_environment
+from skjob.environment.local import pack_local
+Path(sys.argv[1]).write_bytes(pack_local(find_environment().local).content)
+"""
+
+
+@dataclass(frozen=True)
+class Venv:
+    """An environment with what is installed into it here, on top of what this test's own environment has."""
+
+    folder: Path
+
+    @property
+    def python(self) -> Path:
+        return self.folder / "bin" / "python"
+
+    def install(self, *arguments: str | Path, offline: bool = True) -> None:
+        run_uv("pip", "install", "--no-deps", *(["--offline"] if offline else []), "--python", self.python, *arguments)
+
+    def run(self, *arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(("SKJOB_", "PYTHON"))}
+        return subprocess.run(
+            [self.python, *arguments],
+            cwd=self.folder.parent,
+            env={**environ, "PYTHONPATH": str(REPOSITORY), "NO_COLOR": "1", **variables},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def env(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return self.run("-m", "skjob", "env", *arguments, **variables)
+
+    def sent(self, *arguments: str) -> dict[str, Any]:
+        ended = self.env(*arguments, "--json")
+        assert (ended.returncode, ended.stderr) == (0, "")
+        told: dict[str, Any] = json.loads(ended.stdout)
+        return told
+
+
+def run_uv(*arguments: str | Path, folder: Path | None = None) -> None:
+    ended = subprocess.run(
+        [uv.find_uv_bin(), *arguments], cwd=folder, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.fixture
+def venv(tmp_path: Path) -> Venv:
+    folder = tmp_path / "venv"
+    run_uv("venv", "--offline", "--python", sys.executable, folder)
+    site = folder / "lib" / f"python{PYTHON}" / "site-packages"
+    (site / "zz_shared.pth").write_text(sysconfig.get_path("purelib"))
+    return Venv(folder)
+
+
+def project(folder: Path, name: str, backend: str = "uv_build", more: str = "", src: str = "src/{}") -> Path:
+    """A package that tells its own name, from a file of data."""
+    modules = {"uv_build": "uv_build", "hatchling": "hatchling.build", "setuptools": "setuptools.build_meta"}
+    modules |= {
+        "poetry-core": "poetry.core.masonry.api",
+        "flit_core": "flit_core.buildapi",
+        "pdm-backend": "pdm.backend",
+    }
+    package = folder / name / src.format(name)
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(
+        f"from importlib.resources import files\nNAME = files({name!r}).joinpath('name.txt').read_text()\n"
+    )
+    (package / "name.txt").write_text(name)
+    (folder / name / "pyproject.toml").write_text(
+        f"[build-system]\nrequires = [{backend!r}]\nbuild-backend = {modules[backend]!r}\n"
+        f"[project]\nname = {name!r}\nversion = '1.5'\ndescription = 'a test'\n{more}"
+    )
+    return folder / name
+
+
+def as_sent(told: Mapping[str, Any], *names: str) -> list[tuple[str, str, str, str]]:
+    return [
+        (each["name"], each["version"], each["how"], each["why"])
+        for each in told["distributions"]
+        if each["name"] in names
+    ]
+
+
+def imported_elsewhere(archive: bytes, folder: Path, *names: str) -> list[str]:
+    """What these packages say of themselves where nothing else is."""
+    zipfile.ZipFile(io.BytesIO(archive)).extractall(folder)
+    code = (
+        f"import sys; sys.path.insert(0, {str(folder)!r})\n"
+        "from importlib import import_module, metadata\n"
+        f"for name in {names!r}: print(import_module(name).NAME, metadata.version(name))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-I", "-S", "-B", "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.stderr == ""
+    return ended.stdout.splitlines()
+
+
+# ------------------------------------------------------------------------------------------------- what is found
+
+
+def test_every_way_of_installing(venv: Venv, tmp_path: Path) -> None:
+    made = {name: project(tmp_path, name) for name in ("in_place", "copied", "wheeled", "cloned", "published")}
+    wheels = tmp_path / "wheels"
+    for name in ("wheeled", "published"):
+        run_uv("build", "--offline", "--wheel", "--out-dir", wheels, made[name])
+    git = ("git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", made["cloned"])
+    for command in (("init", "--quiet"), ("add", "."), ("commit", "--quiet", "--message", "first")):
+        subprocess.run([*git, *command], check=True, timeout=60)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True, timeout=60).stdout
+    venv.install("--editable", made["in_place"])
+    venv.install(made["copied"])
+    wheel = wheels / "wheeled-1.5-py3-none-any.whl"
+    venv.install(wheel)
+    venv.install(f"cloned @ git+{made['cloned'].as_uri()}")
+    venv.install("--no-index", "--find-links", wheels, "published")
+
+    told = venv.sent()
+    assert (told["python"], told["tool"], told["problems"], told["compiled"]) == (PYTHON, "uv", [], [])
+    assert as_sent(told, "in-place", "copied", "wheeled", "cloned", "published", "skjob") == [
+        ("cloned", "1.5", "as an archive", f"vcs: {made['cloned'].as_uri()}@{commit[:12]}"),
+        ("copied", "1.5", "as an archive", f"folder: {made['copied']}"),
+        ("in-place", "1.5", "as an archive", f"editable: {made['in_place']}"),
+        ("published", "1.5", "from an index", "installed here"),
+        ("skjob", version("skjob"), "not sent", ITSELF),
+        ("wheeled", "1.5", "as an archive", f"archive: {wheel}"),
+    ]
+    assert told["totals"]["as an archive"] == 4
+    assert told["archive_bytes"] > 0
+    assert {(each["name"], each["bytes"] > 0) for each in told["distributions"] if each["how"] == "as an archive"} == {
+        ("cloned", True),
+        ("copied", True),
+        ("in-place", True),
+        ("wheeled", True),
+    }
+
+    packed = venv.run("-c", PACK, str(tmp_path / "archive.zip"))
+    assert packed.stderr == ""
+    names = ("in_place", "copied", "wheeled", "cloned")
+    archive = (tmp_path / "archive.zip").read_bytes()
+    assert imported_elsewhere(archive, tmp_path / "there", *names) == [f"{name} 1.5" for name in names]
+
+
+SETUPTOOLS_MAPPED = "[tool.setuptools]\npackages = ['{0}']\n[tool.setuptools.package-dir]\n{0} = 'code/inner'\n"
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_editable_by_setuptools(venv: Venv, tmp_path: Path, strict: bool) -> None:
+    """Three layouts, three ways: a folder on the path, a table in an import hook, and for strict mode links."""
+    layouts = {
+        "in_src": ("src/{}", ""),
+        "flat": ("{}", ""),
+        "mapped": ("code/inner", SETUPTOOLS_MAPPED.format("mapped")),
+    }
+    mode = ("--config-setting", "editable_mode=strict") if strict else ()
+    for name, (src, more) in layouts.items():
+        more += f"[tool.setuptools.package-data]\n{name} = ['*.txt']\n"
+        venv.install(*mode, "--editable", project(tmp_path, name, "setuptools", more, src), offline=False)
+    assert_editable(venv, tmp_path, *layouts)
+
+
+def test_editable_by_other_backends(venv: Venv, tmp_path: Path) -> None:
+    backends = {"by_hatch": "hatchling", "by_poetry": "poetry-core", "by_flit": "flit_core", "by_pdm": "pdm-backend"}
+    for name, backend in backends.items():
+        venv.install("--editable", project(tmp_path, name, backend), offline=False)
+    assert_editable(venv, tmp_path, *backends)
+
+
+def assert_editable(venv: Venv, tmp_path: Path, *names: str) -> None:
+    told = venv.sent()
+    found = as_sent(told, *(name.replace("_", "-") for name in names))
+    assert found == sorted(
+        (name.replace("_", "-"), "1.5", "as an archive", f"editable: {tmp_path / name}") for name in names
+    )
+    packed = venv.run("-c", PACK, str(tmp_path / "archive.zip"))
+    assert packed.stderr == ""
+    archive = (tmp_path / "archive.zip").read_bytes()
+    assert imported_elsewhere(archive, tmp_path / "there", *names) == [f"{name} 1.5" for name in names]
+
+
+# ------------------------------------------------------------------------------------------------- what is told
+
+
+def test_for_people(venv: Venv, tmp_path: Path) -> None:
+    venv.install("--editable", project(tmp_path, "mine"))
+    ended = venv.env()
+    assert ended.returncode == 0
+    lines = [line.split(maxsplit=2) for line in ended.stdout.splitlines()]
+    assert lines[0] == ["NAME", "VERSION", "HOW            WHY"]
+    assert ["mine", "1.5", f"as an archive  editable: {tmp_path}/mine"] in lines
+    assert ["dask", version("dask"), "from an index  a worker is made of it"] in lines
+    assert ["skjob", version("skjob"), f"not sent       {ITSELF}"] in lines
+    assert f"skjob: Python {PYTHON} (uv): " in ended.stderr
+    assert ", 1 as an archive, " in ended.stderr
+
+
+def test_what_a_program_imports_is_sent_though_skjob_needs_it_too(venv: Venv, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("import kubernetes\n")
+    kubernetes = version("kubernetes")
+    assert as_sent(venv.sent(), "kubernetes") == [
+        ("kubernetes", kubernetes, "not sent", "needed by skjob alone, not on workers")
+    ]
+    assert as_sent(venv.sent("--program", "train.py"), "kubernetes") == [
+        ("kubernetes", kubernetes, "from an index", "installed here")
+    ]
+
+
+def test_what_cannot_be_sent_is_told_and_refused(venv: Venv, tmp_path: Path) -> None:
+    for name in ("moved", "also_moved"):
+        venv.install("--editable", project(tmp_path, name))
+        (tmp_path / name).rename(tmp_path / f"{name}_away")
+    problems = [
+        f"`{name}` is installed in editable mode from `{tmp_path}/{folder}/src`, which is not there: install it again, "
+        f"or remove it with `uv pip uninstall {name}`"
+        for name, folder in (("also-moved", "also_moved"), ("moved", "moved"))
+    ]
+    for command in ((), ("build",)):
+        ended = venv.env(*command)
+        assert ended.returncode == 120
+        assert "\n".join(["error: 2 problems:", *(f"  - {problem}" for problem in problems), ""]) in ended.stderr
+        assert "Traceback" not in ended.stderr
+    ended = venv.env("--json")
+    assert ended.returncode == 120
+    assert json.loads(ended.stdout)["problems"] == problems
+
+
+def test_none_sends_nothing(venv: Venv) -> None:
+    told = venv.sent("--env", "none")
+    assert (told["totals"].keys(), told["archive_bytes"]) == ({"not sent"}, 0)
+    ended = venv.env("build", "--env", "none")
+    assert (ended.returncode, ended.stdout) == (120, "")
+    assert ended.stderr.startswith("error: `--env none` leaves nothing to bake")
+
+
+# ------------------------------------------------------------------------------------------------- a file
+
+
+def lock(folder: Path, packages: str) -> None:
+    (folder / "pylock.toml").write_text(f'lock-version = "1.0"\ncreated-by = "a test"\n{packages}')
+
+
+def test_a_lock(venv: Venv, tmp_path: Path) -> None:
+    venv.install("--editable", project(tmp_path, "mine"))
+    lock(
+        tmp_path,
+        f"""
+        requires-python = ">=3.8"
+        [[packages]]
+        name = "Six"
+        version = "1.16.0"
+        [[packages]]
+        name = "pywin32"
+        version = "300"
+        marker = "sys_platform == 'win32'"
+        [[packages]]
+        name = "joblib"
+        version = "{version("joblib")}"
+        [[packages]]
+        name = "mine"
+        directory = {{ path = "mine", editable = true }}
+        """,
+    )
+    told = venv.sent("--env", "pylock.toml")
+    assert as_sent(told, "six", "pywin32", "dask", "joblib", "mine", "pytest") == [
+        ("dask", version("dask"), "from an index", "a worker is made of it"),
+        ("joblib", version("joblib"), "from an index", "a worker is made of it"),
+        ("mine", "1.5", "as an archive", f"editable: {tmp_path}/mine"),
+        ("pytest", version("pytest"), "not sent", "pylock.toml does not ask for it"),
+        ("six", "1.16.0", "from an index", "pylock.toml asks for it"),
+    ]
+
+
+def test_everything_that_is_wrong_with_a_lock(venv: Venv, tmp_path: Path) -> None:
+    lock(
+        tmp_path,
+        """
+        requires-python = "<3.8"
+        [[packages]]
+        name = "elsewhere"
+        vcs = { type = "git", url = "https://me:secret@host/x.git" }
+        [[packages]]
+        name = "versionless"
+        [[packages]]
+        name = "joblib"
+        version = "0.1"
+        """,
+    )
+    ended = venv.env("--env", "pylock.toml")
+    assert (ended.returncode, ended.stdout) == (120, "")
+    lines = [line.removeprefix("  - ") for line in ended.stderr.splitlines()]
+    assert lines[:5] == [
+        "error: 4 problems:",
+        f"`pylock.toml` is for Python <3.8, and this is {PYTHON}",
+        "`pylock.toml` asks for `elsewhere` from `https://host/x.git`, which no index has: install it here too, "
+        "and it is sent as an archive",
+        "`pylock.toml` asks for `versionless` without a version",
+        f"`pylock.toml` asks for `joblib` 0.1, and it is {version('joblib')} here: both ends must have the same",
+    ]
+
+
+@pytest.fixture
+def wheels(tmp_path: Path) -> Path:
+    """A folder that serves as an index: `upper` needs `lower`."""
+    folder = tmp_path / "wheels"
+    for name, more in (("upper", "dependencies = ['lower>=1']"), ("lower", "")):
+        run_uv("build", "--offline", "--wheel", "--out-dir", folder, project(tmp_path / "source", name, more=more))
+    return folder
+
+
+def test_requirements_are_resolved(venv: Venv, tmp_path: Path, wheels: Path) -> None:
+    (tmp_path / "requirements.txt").write_text(f"--no-index\n--find-links {wheels}\nupper\n")
+    told = venv.sent("--env", "requirements.txt")
+    assert as_sent(told, "upper", "lower") == [
+        ("lower", "1.5", "from an index", "requirements.txt asks for it"),
+        ("upper", "1.5", "from an index", "requirements.txt asks for it"),
+    ]
+
+
+def test_a_project_that_uv_has_locked_is_taken_as_locked(venv: Venv, tmp_path: Path, wheels: Path) -> None:
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    (folder / "pyproject.toml").write_text(
+        "[project]\nname = 'locked'\nversion = '1'\nrequires-python = '>=3.11'\ndependencies = ['upper']\n"
+        "[dependency-groups]\ndev = ['only-for-tests']\n"
+        f"[tool.uv]\nno-index = true\nfind-links = ['{wheels}']\n"
+        "[tool.uv.sources]\nonly-for-tests = { path = '../tests_only' }\n"
+    )
+    project(tmp_path, "tests_only")
+    content = (tmp_path / "tests_only" / "pyproject.toml").read_text().replace("tests_only", "only-for-tests")
+    content += "[tool.uv.build-backend]\nmodule-name = 'tests_only'\n"
+    (tmp_path / "tests_only" / "pyproject.toml").write_text(content)
+    run_uv("lock", "--offline", "--python", sys.executable, folder=folder)
+    for wheel in wheels.iterdir():
+        wheel.unlink()  # what is locked is not looked up
+    told = venv.sent("--env", "locked/pyproject.toml")
+    assert as_sent(told, "upper", "lower", "locked", "only-for-tests") == [
+        ("lower", "1.5", "from an index", "locked/pyproject.toml asks for it"),
+        ("upper", "1.5", "from an index", "locked/pyproject.toml asks for it"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("--no-index\nupper\n", "because upper was not found in the provided package locations"),
+        ("joblib=1\n", 'no such comparison operator "="'),
+        ("--no-index\njoblib==0.1\n", "because you require joblib==0.1 and joblib=="),
+    ],
+)
+def test_what_uv_says_of_a_file_that_it_cannot_resolve(venv: Venv, tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "requirements.txt").write_text(content)
+    ended = venv.env("--env", "requirements.txt")
+    assert (ended.returncode, ended.stdout) == (120, "")
+    assert ended.stderr.startswith(f"error: uv can't resolve `requirements.txt` for Python {PYTHON} on Linux: ")
+    assert message in ended.stderr.lower()
+    assert "\nhint: workers have cloudpickle, dask, " in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "`asked.toml`, which `--env` names, can't be read: No such file or directory"),
+        (b"\xff\xfe", "`asked.toml`, which `--env` names, is not text"),
+    ],
+)
+def test_a_file_that_cannot_be_read(venv: Venv, tmp_path: Path, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "asked.toml").write_bytes(content)
+    ended = venv.env("--env", "asked.toml")
+    hint = "name a file of requirements, a pyproject.toml or a lock; or `auto`, or `none`"
+    assert (ended.returncode, ended.stderr) == (120, f"error: {message}\n\nhint: {hint}\n")
+
+
+# ------------------------------------------------------------------------------------------------- an image
+
+
+def test_the_files_of_an_image(venv: Venv, tmp_path: Path) -> None:
+    venv.install("--editable", project(tmp_path, "mine"))
+    ended = venv.env("build", "--output", "image", "--base", "example.org/python:own")
+    assert (ended.returncode, ended.stdout) == (0, "")
+    image = tmp_path / "image"
+    assert {path.name for path in image.iterdir()} == {"Dockerfile", "requirements.txt", "local"}
+    assert (image / "local" / "mine" / "name.txt").read_text() == "mine"
+    requirements = (image / "requirements.txt").read_text().splitlines()
+    assert f"dask=={version('dask')}" in requirements
+    assert [line for line in requirements if line.startswith(("mine", "skjob", "pip=", "uv="))] == []
+    text = (image / "Dockerfile").read_text()
+    assert text.startswith("ARG BASE=example.org/python:own\n")
+    assert f"\nCOPY local/ /opt/environment/lib/python{PYTHON}/site-packages/\n" in text
+    assert "\nUSER 1000:1000\n" in text
+
+    ended = venv.env("build", "--output", "image")
+    assert (ended.returncode, ended.stdout) == (120, "")
+    assert ended.stderr.startswith("error: `--output` names `image`, which is there already")
+
+
+def test_the_dockerfile_is_printed(venv: Venv) -> None:
+    ended = venv.env("build")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith(f"ARG BASE=python:{PYTHON}-slim\n")
+    assert "COPY local/" not in ended.stdout  # there are none
+    assert ended.stdout == venv.env("--env", "auto", "build", "--print").stdout
+
+
+def test_without_a_builder(venv: Venv, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    ended = venv.env("build", "--tag", "localhost/never", PATH=str(tmp_path / "empty"))
+    assert (ended.returncode, ended.stdout) == (120, "")
+    assert ended.stderr == (
+        "error: no image can be built here: `docker` is not installed, `podman` is not installed\n\nhint: start one of "
+        "them, or take the files to where one runs: `skjob env build --output FOLDER`\n"
+    )
