@@ -109,7 +109,7 @@ def main() -> None:
         ours = [
             sys.executable, "-m", "skjob", "run", "train.py", "--on", "kubernetes", "--workers", str(WORKERS),
             "--image", options.image, "--namespace", options.namespace,
-            "--worker-cpu", CPU, "--worker-memory", MEMORY,
+            "--worker-cpu", CPU, "--worker-memory", MEMORY, "--env", "none",
         ]  # fmt: skip
         theirs = [sys.executable, "stock.py", options.image, options.namespace, str(WORKERS), CPU, MEMORY]
         for _ in range(options.rounds):
