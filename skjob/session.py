@@ -223,7 +223,7 @@ def _run(
             run=recorder.record.run_id,
             checkpoint=plan.checkpoint,
             resume=resume,
-            packages=_pack_local(wanted, private),
+            packages=_packages_file(wanted, private),
         )
     )
     mail = Mail(private, recorder)
@@ -269,14 +269,12 @@ def wanted_by(plan: Plan, job: JobSpec) -> Wanted | None:
     return wanted_environment(plan.env, job)
 
 
-def _pack_local(wanted: Wanted | None, private: Path) -> str | None:
-    """A file with the local distributions, for the program to send; None where there are none."""
-    if wanted is None or not wanted.local:
+def _packages_file(wanted: Wanted | None, private: Path) -> str | None:
+    """With the distributions that are local here, for the program to send; None where there are none."""
+    if wanted is None or not wanted.packages:
         return None
-    from skjob.environment.local import pack_local
-
     file = private / "packages.zip"
-    file.write_bytes(pack_local(wanted.local).content)
+    file.write_bytes(wanted.packages)
     return str(file)
 
 
@@ -408,8 +406,8 @@ def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: 
         took = time.monotonic() - asked
         if wanted is not None and name is not None:
             check_pins(wanted.pins, _installed_there(client), name)
-        if (packages := _pack_local(wanted, private)) is not None:
-            send_modules(client, PACKAGES_PART, Path(packages).read_bytes())
+        if wanted is not None and wanted.packages:
+            send_modules(client, PACKAGES_PART, wanted.packages)
         send_modules(client, SCRIPT_PART, pack(job.root).content)
         prepare(client, None if name else plan.width, note)
         if name is None:

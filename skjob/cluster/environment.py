@@ -12,7 +12,7 @@ import getpass
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -38,7 +38,10 @@ LIFETIME = 3600.0
 LEAST_LIFETIME = 120.0
 """One that ends sooner may be gone before it is prolonged."""
 
-PLATFORM = "x86_64-manylinux_2_28"
+_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+_GLIBC = "manylinux_2_36"
+"""That of Debian 12, on which Python's own slim images stand; what asks for a newer one may not run there."""
+
 _POLL = 0.2
 _DIAGNOSE_EVERY = 1.0
 _FORMAT = 2
@@ -61,7 +64,16 @@ def uv_version() -> str:
     return version("uv")
 
 
-def make_ready(api: Api, wanted: Wanted, image: str, timeout: float, note: Callable[[str], None]) -> Kept:
+def platform_of(nodes: Sequence[Manifest] | None) -> str:
+    """The pods' platform as uv calls it. Nodes of several kinds, or that may not be listed, are taken for x86-64."""
+    machines = {node["status"]["nodeInfo"]["architecture"] for node in nodes or ()}
+    only = machines.pop() if len(machines) == 1 else "amd64"
+    return f"{_MACHINES.get(only, only)}-{_GLIBC}"
+
+
+def make_ready(
+    api: Api, wanted: Wanted, image: str, platform: str, timeout: float, note: Callable[[str], None]
+) -> Kept:
     """See that the environment can be had in the namespace: nothing to do where the image has it, or it is kept there.
 
     Raises:
@@ -83,7 +95,7 @@ def make_ready(api: Api, wanted: Wanted, image: str, timeout: float, note: Calla
         keep(api, name)
         how = "kept"
     else:
-        check_available(lacking, wanted.python, PLATFORM, wanted.index, cache_folder())
+        check_available(lacking, wanted.python, platform, wanted.index, cache_folder())
         note(f"installing {len(lacking)} distributions that the image lacks, once for this set of versions")
         how = "made"
         _create(api, name, image, Needs(wanted.python, lacking, uv=uv_version()), wanted.index)

@@ -110,7 +110,8 @@ class KubernetesCluster:
         if self._wanted is None:
             return None
         image, timeout = self._plan.image, self._plan.start_timeout
-        kept = environment.make_ready(self._api, self._wanted, image, timeout, self._note)
+        platform = environment.platform_of(self._nodes)
+        kept = environment.make_ready(self._api, self._wanted, image, platform, timeout, self._note)
         self.environment = dict(kept.made)
         return kept
 

@@ -13,7 +13,8 @@ from skjob.environment.found import ENGINE, Environment, find_environment
 from skjob.environment.local import MOST_BYTES, PackedLocal, try_to_pack
 from skjob.environment.lockfile import read_lock
 from skjob.environment.needs import installed
-from skjob.environment.wanted import AUTO, NONE
+
+AUTO, NONE = "auto", "none"
 
 
 class Way(StrEnum):

@@ -1,4 +1,4 @@
-"""The environment that a run's workers must have, as the setting `env` asks for it.
+"""The environment that a run's workers must have, as the setting `env` asks for it, ready to be sent.
 
 `auto` is the one that skjob runs in, `none` is the image's own, whatever that is, and anything else is a file of
 requirements, in which the distributions that are local here go along all the same.
@@ -7,27 +7,27 @@ requirements, in which the distributions that are local here go along all the sa
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from skjob.environment.configured import index_settings
-from skjob.environment.found import LocalDistribution, find_environment
 from skjob.environment.imported import imported_by
 from skjob.environment.index import IndexSettings
-from skjob.environment.lockfile import read_lock
-from skjob.errors import ConfigError
+from skjob.environment.shipment import NONE, shipment
+from skjob.errors import EnvironmentFault
 from skjob.plan import JobSpec
-
-AUTO, NONE = "auto", "none"
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Versions of published distributions, by normalized name; local ones, sent from here; where to install from."""
+    """Versions of published distributions, by normalized name, and where to install them from.
+
+    `packages` is an archive of those that are local here; empty where there are none.
+    """
 
     python: str
     pins: dict[str, str]
-    local: tuple[LocalDistribution, ...]
+    packages: bytes = field(repr=False)
     index: IndexSettings
 
 
@@ -39,14 +39,10 @@ def wanted_environment(choice: str, job: JobSpec) -> Wanted | None:
     """
     if choice == NONE:
         return None
-    found = find_environment(imported_by(job))
-    if found.problems:
-        raise ConfigError.collect(
-            [*found.problems], "`skjob env` shows what would be sent; `--env none` takes the image as it is"
+    sent = shipment(choice, imported_by(job))
+    if sent.problems:
+        raise EnvironmentFault.collect(
+            [*sent.problems], "`skjob env` shows what would be sent; `--env none` takes the image as it is"
         )
-    index = index_settings(os.environ, Path.cwd())
-    pins = found.pins
-    if choice != AUTO:
-        local = [each.name for each in found.local]
-        pins = read_lock(Path(choice), found.python, local=local, engine=found.engine, index=index)
-    return Wanted(found.python, pins, found.local, index)
+    packages = sent.packed.content if sent.packed.sizes else b""
+    return Wanted(sent.python, sent.pins, packages, index_settings(os.environ, Path.cwd()))

@@ -5,15 +5,25 @@ One namespace keeps it from the first test to the last; the image has an older p
 
 from __future__ import annotations
 
+import functools
+import http.server
 import json
 import re
 import subprocess
+import threading
+import zipfile
 from pathlib import Path
 
 import pytest
 from kubernetes import client
 from runs import DEADLINE, Runs
 from user_env import OLDER_PANDAS, UserEnvironment
+
+from skjob.cluster.api import Api
+from skjob.cluster.probe import image_contents
+from skjob.environment.images import known_contents, remember
+
+IMAGE = "localhost/skjob:dev"
 
 LOOKING = """
     import json
@@ -94,3 +104,100 @@ def test_a_cluster_with_another_environment_is_refused(looking: Runs, kind_env: 
     finally:
         down = [looking.python, "-m", "skjob", "down", name, "--context", "kind-skjob"]
         subprocess.run([*down, "--namespace", looking.namespace], env=kind_env, check=True, timeout=DEADLINE)
+
+
+# ------------------------------------------------------------------------------------------------- what can't be had
+
+
+def _nothing_was_started(api: client.ApiClient, namespace: str) -> bool:
+    """No scheduler or worker, not even for a moment: the events of a namespace outlive their pods."""
+    events = client.CoreV1Api(api).list_namespaced_event(namespace).items
+    started = [event.involved_object.name for event in events if event.involved_object.name.startswith("skjob-train")]
+    clusters = client.CustomObjectsApi(api).list_namespaced_custom_object(
+        "kubernetes.dask.org", "v1", namespace, "daskclusters"
+    )
+    return not started and not clusters["items"]
+
+
+@pytest.fixture
+def cached_runs(kind_runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """With one cache for all tests, so that the image is looked into once."""
+    kind_runs.environment["XDG_CACHE_HOME"] = str(tmp_path_factory.getbasetemp() / "cache")
+    return kind_runs
+
+
+@pytest.mark.parametrize(
+    ("requirements", "environment", "told"),
+    [
+        ("no-such-thing-at-all==1.0\n", {}, ["no-such-thing-at-all"]),
+        ("humanize\nhumanize<1\n", {}, ["humanize"]),
+        ("= is not a requirement =\n", {}, ["packages.txt"]),
+        (None, {}, ["packages.txt"]),
+        ("humanize==4.12.0\n", {"UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple"}, ["127.0.0.1:9"]),
+        ("humanize==4.12.0\n", {"SSL_CERT_FILE": "absent.pem"}, ["absent.pem"]),
+    ],
+    ids=["unknown", "contradiction", "no requirements", "no file", "no index", "no certificates"],
+)
+def test_what_can_not_be_had_is_told_before_anything_starts(
+    cached_runs: Runs,
+    kind_api: client.ApiClient,
+    namespace: str,
+    requirements: str | None,
+    environment: dict[str, str],
+    told: list[str],
+) -> None:
+    if requirements is not None:
+        (cached_runs.folder / "packages.txt").write_text(requirements)
+    ended = cached_runs.run("print('ran')", "--env", "packages.txt", **environment)
+    assert ended.returncode == 120, ended.stderr
+    assert ended.stdout == ""
+    assert "Traceback" not in ended.stderr
+    for words in told:
+        assert words in ended.stderr
+    assert "hint: " in ended.stderr
+    assert _nothing_was_started(kind_api, namespace)
+
+
+def test_an_index_that_pods_can_not_reach_is_told_before_the_cluster_starts(
+    cached_runs: Runs, kind_api: client.ApiClient, namespace: str
+) -> None:
+    """On this machine's loopback, where the check here finds the wheel."""
+    wheel = "unit_only_here-1.0-py3-none-any.whl"
+    simple = cached_runs.folder / "index" / "unit-only-here"
+    simple.mkdir(parents=True)
+    (simple / "index.html").write_text(f'<a href="{wheel}">{wheel}</a>')
+    with zipfile.ZipFile(simple / wheel, "w") as content:
+        info = "unit_only_here-1.0.dist-info"
+        content.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: unit-only-here\nVersion: 1.0\n")
+        content.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        content.writestr(f"{info}/RECORD", "")
+    (cached_runs.folder / "packages.txt").write_text("unit-only-here==1.0\n")
+    handler = functools.partial(QuietHandler, directory=str(cached_runs.folder / "index"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        index = f"http://127.0.0.1:{server.server_address[1]}/"
+        ended = cached_runs.run("print('ran')", "--env", "packages.txt", UV_DEFAULT_INDEX=index)
+        server.shutdown()
+    assert ended.returncode == 124, ended.stderr
+    assert "can't install the environment in the cluster" in ended.stderr
+    assert ended.stdout == ""
+    assert _nothing_was_started(kind_api, namespace)
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def test_an_image_that_is_not_what_it_was_is_told_by_its_pods(
+    cached_runs: Runs, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This machine remembers an image of that name with one more package: the pods know better, and it forgets."""
+    (cached_runs.folder / "packages.txt").write_text("humanize==4.12.0\n")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cached_runs.folder / "cache"))
+    remember(IMAGE, {**image_contents(api, IMAGE, 60).distributions, "humanize": "4.12.0"})
+    ended = cached_runs.run("print('ran')", "--env", "packages.txt", XDG_CACHE_HOME=str(cached_runs.folder / "cache"))
+    assert ended.returncode == 124, ended.stderr
+    assert "humanize 4.12.0 here, none there" in ended.stderr
+    assert ended.stdout == ""
+    assert known_contents(IMAGE) is None
