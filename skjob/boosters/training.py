@@ -6,8 +6,10 @@ workers are free and as many of them are there as before, or all that come withi
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +21,8 @@ from skjob.boosters.workers import ARRIVAL
 
 FREE_TIMEOUT = 20.0
 """Seconds after which a worker that still does something is taken all the same."""
+
+ASK_TIMEOUT = 5.0
 
 LOOK_AGAIN = 0.2
 
@@ -49,35 +53,35 @@ def wait_for_workers(
 ) -> tuple[Place, ...]:
     """Wait for so many workers; after `arrival` seconds without a new one, those that are there are enough.
 
-    With `free`, also until none of them does anything: what is left of a training keeps a worker for some seconds.
+    With `free`, first until none of those that are there does anything: what is left of a training keeps a worker for
+    some seconds, or takes it along.
 
     Raises:
         TrainingLost: there is none within `timeout` seconds.
     """
+    deadline = time.monotonic() + FREE_TIMEOUT
+    while free and time.monotonic() < deadline and _anybody_works(client):
+        time.sleep(LOOK_AGAIN)
     began = latest = time.monotonic()
     there = places(client)
     while len(there) < number:
         now = time.monotonic()
-        if there and now - latest > arrival:
+        if there and now - latest > min(arrival, timeout):
             break
-        if now - began > timeout:
-            if there:
-                break
+        if not there and now - began > timeout:
             raise TrainingLost(f"no worker came within {timeout:.0f} s to go on with the training")
         time.sleep(LOOK_AGAIN)
         before, there = there, places(client)
         if len(there) > len(before):
             latest = time.monotonic()
-    if not free:
-        return there
-    deadline = time.monotonic() + FREE_TIMEOUT
-    while time.monotonic() < deadline and _anybody_works(client):
-        time.sleep(LOOK_AGAIN)
-    return places(client) or there
+    return there
 
 
 def _anybody_works(client: Any) -> bool:
-    return any(client.run(_works, on_error="ignore").values())
+    asking = client.run(_works, on_error="ignore", asynchronous=True)
+    with suppress(TimeoutError, OSError):  # one that dies just now is not waited for
+        return any(asyncio.run_coroutine_threadsafe(asking, client.loop.asyncio_loop).result(ASK_TIMEOUT).values())
+    return True
 
 
 def _works(dask_worker: Any = None) -> bool:
