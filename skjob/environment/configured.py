@@ -21,7 +21,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from skjob.environment.index import PROXY_VARIABLES, UV_FILE, Index, IndexSettings, split_address, with_credentials
+from skjob.environment.index import (
+    PROXY_VARIABLES,
+    UV_FILE,
+    Index,
+    IndexSettings,
+    shown,
+    split_address,
+    with_credentials,
+)
 from skjob.errors import ConfigError
 
 MOST_BYTES = 900_000
@@ -70,6 +78,11 @@ def index_settings(
     lead = uv if uv.locations() else pip
     authority = _authority(environ, settings.get("cert", ""), uv.system_certificates, problems)
     indexes, find_links, left_out = _reachable(lead)
+    problems += [
+        f"`{shown(url) or 'an index'}`, in the settings of uv or pip, is not an address"
+        for url in (*(each.url for each in indexes), *find_links)
+        if not _is_sound(url)
+    ]
     credentials = _Netrc(environ, problems)
     found = IndexSettings(
         indexes=tuple(replace(each, url=credentials.added_to(each.url)) for each in indexes),
@@ -90,7 +103,7 @@ def index_settings(
         )
     if problems:
         raise ConfigError.collect(
-            problems, "correct the settings of pip and uv, or choose an image that has everything, with `--env none`"
+            problems, "correct the settings of uv and pip; `--env none` takes the image as it is and needs none"
         )
     return found
 
@@ -103,6 +116,15 @@ def _reachable(said: _Said) -> tuple[list[Index], list[str], list[str]]:
     find_links = [each for each in said.find_links if _is_address(each)]
     named = [*(each.url for each in said.indexes), *said.find_links]
     return indexes, find_links, [*dict.fromkeys(each for each in named if not _is_address(each))]
+
+
+def _is_sound(url: str) -> bool:
+    """Whether it has a host, and a port that is one if any."""
+    parts = split_address(url)
+    try:
+        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
 
 
 def _default_is_left_out(said: _Said) -> bool:
@@ -292,6 +314,9 @@ def _wrong(table: Any) -> str:
         return "`index` is not a list of tables"
     if not all(isinstance(each.get("url"), str) and isinstance(each.get("name", ""), str) for each in indexes):
         return "an `index` has no `url`, or a `name` that is not a string"
+    codes = [each.get("ignore-error-codes", []) for each in indexes]
+    if not all(isinstance(each, list) and all(isinstance(code, int) for code in each) for each in codes):
+        return "`ignore-error-codes` is not a list of numbers"
     return ""
 
 
@@ -304,8 +329,8 @@ def _uv_indexes(table: Mapping[str, Any]) -> Iterator[Index]:
     for each in table.get("index", []):
         if _is_flat(each):
             continue
-        codes = tuple(code for code in each.get("ignore-error-codes", []) if isinstance(code, int))
-        yield Index(each["url"], each.get("name", ""), each.get("default", False) is True, codes)
+        codes = tuple(each.get("ignore-error-codes", ()))
+        yield Index(each["url"], each.get("name", ""), each.get("default") is True, codes)
     yield from (Index(url) for url in table.get("extra-index-url", []))
     if "index-url" in table:
         yield Index(table["index-url"], default=True)
