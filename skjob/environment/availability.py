@@ -191,18 +191,25 @@ class _Asker:
     def pin_problems(self, pins: Sequence[str], settings: IndexSettings) -> list[str]:
         """Of each pin by itself. Of groups that fail, only their halves are asked about."""
         problems: dict[str, str] = {}
+        unasked: dict[str, str] = {}  # an index fails, or time is up, in the middle of it
         failed: list[Sequence[str]] = [pins]
         with ThreadPoolExecutor(_AT_ONCE) as threads:
             while failed:
                 halves = [half for group in failed for half in _halves(group)]
                 answers = [each for each in threads.map(lambda half: self.ask(half, settings), halves) if each]
+                unasked |= {pin: each.said for each in answers if each.by_index for pin in each.pins}
+                answers = [each for each in answers if not each.by_index]
                 failed = [each.pins for each in answers if len(each.pins) > 1]
                 problems |= {
                     each.pins[0]: _pin_problem(each, self.python, self.platform, settings)
                     for each in answers
                     if len(each.pins) == 1
                 }
-        return [problems[pin] for pin in pins if pin in problems]
+        told = [problems[pin] for pin in pins if pin in problems]
+        if unasked:
+            why = _translated(_INDEX_FAULTS, next(iter(unasked.values())), access="access")
+            told.append(f"{len(unasked)} that may not be there could not be asked for: the index {why}")
+        return told
 
 
 def _halves(group: Sequence[str]) -> list[Sequence[str]]:

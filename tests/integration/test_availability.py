@@ -92,6 +92,7 @@ class Serving:
     scheme: str
     credentials: str = ""
     status: int = 0
+    fails_next: bool = False
     asked: list[str] = field(default_factory=list)
 
     @property
@@ -117,6 +118,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._answer(self.serving.status, b"")
         else:
             self.serving.asked.append(self.path)
+            if self.serving.fails_next:
+                self.serving.status = 503
             content = self._content(*self.path.strip("/").split("/"))
             self._answer(200 if content else 404, content or b"")
 
@@ -374,6 +377,15 @@ def test_an_index_that_does_not_answer() -> None:
         message = _fault({"pure": "1.0"}, _only(url), deadline=2).message
     assert message == (
         f"the index `{url}` does not answer; see that it runs; a company's network may want `HTTPS_PROXY` set"
+    )
+
+
+def test_an_index_that_fails_in_the_middle(start: Start) -> None:
+    serving = start()
+    serving.fails_next = True
+    assert _fault({"absent": "1.0"}, _only(serving.url)).message == (
+        "1 that may not be there could not be asked for: the index answers 503 Service Unavailable; "
+        "see that its address is right"
     )
 
 
