@@ -1,4 +1,4 @@
-"""Runs a declared job, as the script that its user didn't have to write: load, search, report, save.
+"""Runs a declared job, as the script that its user didn't have to write: load, search or fit, report, save.
 
 Called in the child process in place of a script, with joblib's active backend in place; so the search is built
 without `n_jobs` and goes where any script's would. What the job asks for in vain (data that can't be read, a folder
@@ -12,12 +12,18 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from skjob.data.address import File, files_of
+from skjob.data.learning import booster, classifies, learning_of
+from skjob.data.pieces import Asked, Fitted, fit, refusals
+from skjob.data.placement import Placement, Workers, place, shown
+from skjob.data.size import Table, table_of
 from skjob.errors import ConfigError
 from skjob.job import (
     Component,
@@ -27,51 +33,110 @@ from skjob.job import (
     HalvingGridSearch,
     HalvingRandomSearch,
     RandomSearch,
+    Search,
     TableFile,
     build_estimator,
     build_space,
     in_a_line,
 )
-from skjob.jobfile import beside, importable_from
+from skjob.jobmeaning import beside, importable_from
+
+HOLDOUT_SEED = 0
+"""Of the draw of the rows that a single fit is scored on."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What a search learns from."""
+    """What an estimator learns from."""
 
     features: Any
     target: Any
     groups: Any = None
 
 
-def run_declared(job: DeclaredJob, folder: Path) -> None:
-    """Runs the job. Its paths are relative to `folder`, and modules there can be imported."""
+def run_declared(
+    job: DeclaredJob,
+    folder: Path,
+    placement: Placement | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+    rounds: str | None = None,
+) -> None:
+    """Runs the job, its data where the plan has placed it: whole where that is None.
+
+    The job's paths are relative to `folder`, and modules there can be imported. `tell` takes a line for the user.
+    `rounds` is the address below which a booster's training keeps what it has learned, None for nowhere.
+    """
     with importable_from(folder):
-        samples = load_samples(job.data, folder)
-        search = build_search(job)
-        groups = {} if samples.groups is None else {"groups": samples.groups}
-        search.fit(samples.features, samples.target, **groups)
-        _print_results(job, search)
-        _save(job, search, folder)
+        if job.search is not None:
+            samples = load_samples(job.data, folder)
+            search = build_search(job, job.search)
+            groups = {} if samples.groups is None else {"groups": samples.groups}
+            search.fit(samples.features, samples.target, **groups)
+            _print_results(job, job.search, search)
+            _save(job, search, folder)
+            return
+        estimator = build_estimator(job.estimator)
+        if placement is not None and placement.pieces and isinstance(job.data, TableFile):
+            fitted = _fit_in_pieces(job, job.data, estimator, folder, placement, partial(_train, tell, rounds))
+        else:
+            fitted = _fit_whole(job, estimator, load_samples(job.data, folder))
+        _print_fit(fitted)
+        _save_model(job, fitted.model, folder)
 
 
 # ---- data
 
 
+def place_data(job: DeclaredJob, folder: Path, workers: Workers, *, shared_files: bool) -> Placement | None:
+    """Where the data of a job goes, by its size and the workers' memory; None for a data set of scikit-learn.
+
+    `shared_files` tells whether workers see the files of this machine.
+
+    Raises:
+        ConfigError: it fits in no way, or the estimator can't learn from it as it would have to; with all problems.
+    """
+    if isinstance(job.data, Dataset):
+        return None
+    with importable_from(folder):
+        estimator = build_estimator(job.estimator)
+    table = table_of(files_of(job.data.addresses, folder))
+    asked = _asked(job, job.data, table, estimator)
+    columns = list(dict.fromkeys([*asked.features, asked.target, *([job.data.groups] if job.data.groups else [])]))
+    name = type(estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator).__name__
+    placement = place(
+        table, columns, asked.address, name, learning_of(estimator), workers, search=job.search is not None
+    )
+    if not placement.pieces:
+        sent = f"{shown(table.file_bytes)} of files are read here, and sent to workers once"
+        return replace(placement, why=f"{placement.why}; {sent}")
+    problems = refusals(table, asked, estimator)
+    if not shared_files and not all(file.remote for file in table.files):
+        problems.append(f"`{asked.address}` is on this machine, where workers can't read it: put it where they can")
+    if problems:
+        raise ConfigError.collect(problems, placement.why)
+    return placement
+
+
+def _asked(job: DeclaredJob, data: TableFile, table: Table, estimator: Any) -> Asked:
+    others = tuple(name for name in table.names if name not in (data.target, data.groups))
+    own = "accuracy" if classifies(estimator) else "r2"
+    return Asked(data.shown, data.features or others, data.target, job.holdout, HOLDOUT_SEED, job.scorers or (own,))
+
+
 def load_samples(data: TableFile | Dataset, folder: Path) -> Samples:
-    """The samples of a file or of scikit-learn."""
+    """The samples of files or of scikit-learn, here."""
     if isinstance(data, Dataset):
         try:
             return Samples(*data.build())
         except Exception as error:
             raise ConfigError(f"data set `{data.loader}` can't be loaded: {in_a_line(error)}") from error
-    frame = _read_table(beside(folder, data.path), data)
+    frame = _read_table(files_of(data.addresses, folder), data)
     missing = int(frame[data.target].isna().sum())
     if frame.empty:
-        raise ConfigError(f"`{data.path}` has no rows")
+        raise ConfigError(f"`{data.shown}` has no rows")
     if missing:
         rows = "1 row" if missing == 1 else f"{missing} rows"
-        raise ConfigError(f"target column `{data.target}` of `{data.path}` is empty in {rows}", "remove or fill them")
+        raise ConfigError(f"target column `{data.target}` of `{data.shown}` is empty in {rows}", "remove or fill them")
     others = [column for column in frame.columns if column not in (data.target, data.groups)]
     return Samples(
         features=frame[list(data.features) if data.features else others],
@@ -80,24 +145,77 @@ def load_samples(data: TableFile | Dataset, folder: Path) -> Samples:
     )
 
 
-def _read_table(path: Path, data: TableFile) -> Any:
+def _read_table(files: Sequence[File], data: TableFile) -> Any:
     import pandas
 
     columns = None
     if data.features:
         columns = list(dict.fromkeys([*data.features, data.target, *([data.groups] if data.groups else [])]))
-    try:
-        if path.suffix == ".parquet":
-            return pandas.read_parquet(path, columns=columns)
-        return pandas.read_csv(path, usecols=columns)
-    except Exception as error:
-        raise ConfigError(f"`{data.path}` can't be read: {in_a_line(error)}") from error
+    frames = []
+    for file in files:
+        try:
+            if file.parquet:
+                frames.append(pandas.read_parquet(file.url, columns=columns))
+            else:
+                frames.append(pandas.read_csv(file.url, usecols=columns))
+        except Exception as error:
+            name = file.url if file.remote else data.shown
+            raise ConfigError(f"`{name}` can't be read: {in_a_line(error)}") from error
+    return frames[0] if len(frames) == 1 else pandas.concat(frames, ignore_index=True)
+
+
+# ---- a single fit
+
+
+def _fit_whole(job: DeclaredJob, estimator: Any, samples: Samples) -> Fitted:
+    """On the rows that are not held out, in this process: what is parallel in it goes where any script's would."""
+    from sklearn.metrics import get_scorer
+    from sklearn.model_selection import train_test_split
+
+    if not job.holdout:
+        return Fitted(estimator.fit(samples.features, samples.target), {}, len(samples.target), 0)
+    X, X_held_out, y, y_held_out = train_test_split(
+        samples.features, samples.target, test_size=job.holdout, random_state=HOLDOUT_SEED
+    )
+    estimator.fit(X, y)
+    if job.scorers:
+        scores = {name: float(get_scorer(name)(estimator, X_held_out, y_held_out)) for name in job.scorers}
+    else:
+        scores = {"": float(estimator.score(X_held_out, y_held_out))}
+    return Fitted(estimator, scores, len(y), len(y_held_out))
+
+
+def _fit_in_pieces(
+    job: DeclaredJob, data: TableFile, estimator: Any, folder: Path, placement: Placement, train: Callable[..., Any]
+) -> Fitted:
+    table = table_of(files_of(data.addresses, folder))
+    return fit(estimator, table, _asked(job, data, table, estimator), placement, partial(train, table))
+
+
+def _train(
+    tell: Callable[[str], None], rounds: str | None, table: Table, estimator: Any, X: Any, y: Any, watched: Any
+) -> Any:
+    """XGBoost's and LightGBM's own training on all workers at once."""
+    from distributed import Client
+
+    client = Client.current()
+    if booster(estimator) == "xgboost":
+        from skjob.boosters.xgboost import train_xgboost
+
+        # Rounds are kept with the content that they were learned from.
+        content = repr([(file.url, file.size, file.state) for file in table.files])
+        return train_xgboost(
+            estimator, X, y, client=client, folder=rounds, identity=content, eval_set=watched, tell=tell
+        ).model
+    from skjob.boosters.lightgbm import train_lightgbm
+
+    return train_lightgbm(estimator, X, y, client=client, eval_set=watched, tell=tell).model
 
 
 # ---- search
 
 
-def build_search(job: DeclaredJob) -> Any:
+def build_search(job: DeclaredJob, search: Search) -> Any:
     """scikit-learn's search, unfitted."""
     # Halving is behind this import, whose only effect is to let it be imported.
     from sklearn.experimental import enable_halving_search_cv  # noqa: F401
@@ -114,10 +232,10 @@ def build_search(job: DeclaredJob) -> Any:
         HalvingGridSearch: HalvingGridSearchCV,
         HalvingRandomSearch: HalvingRandomSearchCV,
     }
-    options = job.search.model_dump(exclude={"kind"})
+    options = search.model_dump(exclude={"kind"})
     if options["error_score"] == "nan":
         options["error_score"] = math.nan
-    return classes[type(job.search)](
+    return classes[type(search)](
         build_estimator(job.estimator),
         build_space(job),
         scoring=list(job.scoring) if isinstance(job.scoring, tuple) else job.scoring,
@@ -129,10 +247,17 @@ def build_search(job: DeclaredJob) -> Any:
 # ---- results
 
 
-def _print_results(job: DeclaredJob, search: Any) -> None:
+def _print_fit(fitted: Fitted) -> None:
+    print(f"learned from     {fitted.learned_from} rows")
+    for name, score in fitted.scores.items():
+        by = f" ({name})" if name else ""
+        print(f"score            {score!r}{by}, on {fitted.held_out} rows held out")
+
+
+def _print_results(job: DeclaredJob, asked: Search, search: Any) -> None:
     print(f"candidates       {len(search.cv_results_['params'])}, {search.n_splits_} folds each")
     if hasattr(search, "best_params_"):
-        chooser = job.search.refit if isinstance(job.search.refit, str) else job.scoring
+        chooser = asked.refit if isinstance(asked.refit, str) else job.scoring
         by = f" ({chooser})" if chooser else ""
         # `repr` of a plain float is exact: the same search prints the same line, wherever it ran.
         print(f"best score       {float(search.cv_results_[_mean_score(chooser, job)][search.best_index_])!r}{by}")
@@ -153,9 +278,14 @@ def _save(job: DeclaredJob, search: Any, folder: Path) -> None:
         _write(path, lambda file: _write_table(search.cv_results_, path.suffix, file))
         print(f"table            {job.outputs.table}")
     if job.outputs.model is not None:
+        _save_model(job, search.best_estimator_, folder)
+
+
+def _save_model(job: DeclaredJob, model: Any, folder: Path) -> None:
+    if job.outputs.model is not None:
         import joblib
 
-        _write(beside(folder, job.outputs.model), lambda file: joblib.dump(search.best_estimator_, file))
+        _write(beside(folder, job.outputs.model), lambda file: joblib.dump(model, file))
         print(f"model            {job.outputs.model}")
 
 
@@ -214,7 +344,7 @@ def _write(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
             fill(file)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise ConfigError(f"`{path}` can't be written: {reason}", "the search itself has ended") from error
+        raise ConfigError(f"`{path}` can't be written: {reason}", "the fit itself has ended") from error
 
 
 @contextmanager

@@ -44,13 +44,19 @@ class ConfigError(SkjobError):
 
     exit_code = 120
 
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.problems = [message]
+
     @classmethod
     def collect(cls, problems: list[str], hint: str = "") -> ConfigError:
         """One error for all problems at once, in the order they were found."""
         if len(problems) == 1:
             return cls(problems[0], hint)
         lines = "".join(f"\n  - {problem}" for problem in problems)
-        return cls(f"{len(problems)} problems:{lines}", hint)
+        error = cls(f"{len(problems)} problems:{lines}", hint)
+        error.problems = problems
+        return error
 
 
 class EnvironmentFault(ConfigError):

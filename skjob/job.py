@@ -33,8 +33,9 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+from skjob.data.address import SUFFIXES as DATA_SUFFIXES
+
 IMPORT_PATH = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+$"
-DATA_SUFFIXES = (".csv", ".csv.gz", ".parquet")
 TABLE_SUFFIXES = (".csv", ".parquet", ".json")
 MODEL_SUFFIXES = (".joblib",)
 
@@ -85,8 +86,16 @@ def _listed(suffixes: tuple[str, ...]) -> str:
 
 DataPath: TypeAlias = Annotated[
     StrictStr,
-    Field(pattern=_pattern_of(DATA_SUFFIXES)),
-    Expected(f"a path that ends with {_listed(DATA_SUFFIXES)}"),
+    # A folder's name has no suffix, or is marked as one.
+    Field(pattern=rf"({_pattern_of(DATA_SUFFIXES)}|/$|(^|/)[^/.]+$)"),
+    Expected(f"a path or an address that ends with {_listed(DATA_SUFFIXES)}, or that of a folder"),
+]
+DataPaths: TypeAlias = Annotated[
+    DataPath | Annotated[tuple[DataPath, ...], Field(min_length=1)],
+    Expected(f"a path or an address that ends with {_listed(DATA_SUFFIXES)}, or that of a folder, or a list of them"),
+]
+HeldOut: TypeAlias = Annotated[
+    Annotated[StrictFloat, Field(ge=0, lt=1)], Expected("a part of the rows such as `0.25`, or `0` for none")
 ]
 ModelPath: TypeAlias = Annotated[
     StrictStr,
@@ -360,8 +369,13 @@ class TableFile(_Value):
 
     tag: ClassVar[str] = "<file>"
 
-    path: DataPath = Field(
-        description="A CSV or Parquet file, relative to the job file's folder.", examples=["data/train.parquet"]
+    path: DataPaths = Field(
+        description=(
+            "A CSV or Parquet file, a pattern such as `data/*.parquet`, a folder of Parquet files, or a list of these. "
+            "A path is relative to the job file's folder; an address that fsspec knows, `s3://...`, is read by the "
+            "workers themselves."
+        ),
+        examples=["data/train.parquet", "s3://bucket/measurements/*.parquet"],
     )
     target: Name = Field(description="The column to predict.")
     features: Annotated[tuple[StrictStr, ...] | None, Field(min_length=1), Expected("a list of column names")] = Field(
@@ -370,6 +384,17 @@ class TableFile(_Value):
     groups: Name | None = Field(
         default=None, description="The column of group labels, for a splitter such as `GroupKFold`."
     )
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The paths as a list, also where there is one."""
+        return self.path if isinstance(self.path, tuple) else (self.path,)
+
+    @property
+    def shown(self) -> str:
+        """What a message calls it."""
+        first, *others = self.addresses
+        return f"{first} and {len(others)} more" if others else first
 
 
 class Dataset(_Value):
@@ -398,8 +423,8 @@ class Outputs(_Value):
     model: ModelPath | None = Field(
         default=None,
         description=(
-            "The best candidate, fitted on all data, as `joblib.load` reads it. Relative to the job file's folder; "
-            "the folder must exist."
+            "The best candidate, fitted on all data, or without a search the model that was scored; as `joblib.load` "
+            "reads it. Relative to the job file's folder; the folder must exist."
         ),
         examples=["best.joblib"],
     )
@@ -514,13 +539,22 @@ FoldsForm: TypeAlias = Annotated[
 
 
 class DeclaredJob(_Value):
-    """A search that skjob runs on a cluster, without a script."""
+    """A search, or a single fit, that skjob runs on a cluster, without a script."""
 
     estimator: EstimatorForm = Field(
-        description="The estimator to tune: one class with its parameters, or a list of steps that form a pipeline."
+        description=(
+            "The estimator to tune or to fit: one class with its parameters, or a list of steps that form a pipeline."
+        )
     )
-    search: SearchForm = Field(description="How the parameter space is searched.")
-    space: SpaceForm = Field(
+    search: SearchForm | None = Field(
+        default=None,
+        description=(
+            "How the parameter space is searched. Without it the estimator is fitted once, as it is, and scored on "
+            "the rows that `holdout` leaves out."
+        ),
+    )
+    space: SpaceForm | None = Field(
+        default=None,
         description=(
             "The values to try for each parameter: a list, or in a random search a distribution. A pipeline's "
             "parameters are named `step__parameter`. A list of such mappings is searched one after the other."
@@ -536,8 +570,15 @@ class DeclaredJob(_Value):
         ),
         examples=["accuracy", "neg_mean_squared_error"],
     )
-    cv: FoldsForm = Field(default=5, description="The number of folds, or a splitter with its parameters.")
-    outputs: Outputs = Field(description="Where the fitted best model and the table of results go.")
+    cv: FoldsForm = Field(default=5, description="A search's number of folds, or a splitter with its parameters.")
+    holdout: HeldOut = Field(
+        default=0.25,
+        description=(
+            "Without a search: the part of the rows, drawn at random and the same each time, that the model is scored "
+            "on and does not learn from."
+        ),
+    )
+    outputs: Outputs = Field(description="Where the fitted model and a search's table of results go.")
 
     @property
     def scorers(self) -> tuple[str, ...]:
@@ -549,6 +590,8 @@ class DeclaredJob(_Value):
     @property
     def subspaces(self) -> tuple[dict[str, tuple[Any, ...] | Distribution], ...]:
         """The parameter space as a list of mappings, also where there is one."""
+        if self.space is None:
+            return ()
         return self.space if isinstance(self.space, tuple) else (self.space,)
 
 

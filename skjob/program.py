@@ -41,7 +41,8 @@ INTERRUPT_GRACE = 10.0
 class Assignment:
     """What the child is told once the cluster is there. Certificates are files in `folder`.
 
-    `packages` is a file with the distributions that workers can have from nowhere but here.
+    `packages` is a file with the distributions that workers can have from nowhere but here; `placement` is where the
+    data of a declared job goes.
     """
 
     path: str
@@ -55,6 +56,7 @@ class Assignment:
     checkpoint: str | None
     resume: bool
     packages: str | None
+    placement: dict[str, Any] | None = None
 
 
 def check_script(path: Path) -> None:
@@ -201,10 +203,12 @@ def _connect(assignment: Assignment) -> None:
 
     from skjob.boosters import prepare
     from skjob.cluster.certificates import TlsFiles
+    from skjob.data.credentials import Credentials, found
+    from skjob.data.mended import mend_as_imported
     from skjob.engine.backend import SkjobBackend
     from skjob.engine.finished import FinishedFits
     from skjob.engine.modules import pack
-    from skjob.engine.plugin import PACKAGES_PART, SCRIPT_PART, send_modules
+    from skjob.engine.plugin import PACKAGES_PART, SCRIPT_PART, register, send_modules
 
     tls = TlsFiles.inside(Path(assignment.folder))
     # So that `Client()` in the script finds the cluster too.
@@ -224,6 +228,9 @@ def _connect(assignment: Assignment) -> None:
     send_modules(client, SCRIPT_PART, packed.content)
     box = Writer(Path(assignment.folder))
     prepare(client, assignment.width, partial(box.send, "note"))
+    mend_as_imported()
+    if variables := found(os.environ):
+        register(client, Credentials(variables))
     fits = assignment.checkpoint and FinishedFits(
         assignment.checkpoint,
         assignment.run,
@@ -259,12 +266,16 @@ def _run_script(assignment: Assignment) -> None:
 
 
 def _run_declared(assignment: Assignment) -> None:
+    from skjob.data.placement import Placement
     from skjob.declared import run_declared
     from skjob.jobfile import read_job
 
     path = Path(assignment.path)
+    placement = assignment.placement and Placement(**assignment.placement)
+    tell = partial(Writer(Path(assignment.folder)).send, "note")
+    rounds = f"{assignment.checkpoint}/rounds" if assignment.checkpoint else None
     with _as_python_ends(assignment):
-        run_declared(read_job(path), path.resolve().parent)
+        run_declared(read_job(path), path.resolve().parent, placement or None, tell, rounds)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -178,6 +178,7 @@ def _run(
         raise ConfigError("`--resume` takes fits that were kept, and `--checkpoint none` keeps none", "leave one out")
     if plan.checkpoint is not None and ground.settings.checkpoint is not None:
         _check_store(plan.checkpoint, recorder.record.run_id)
+    placement = _place_data(job, plan, recorder)
     deadline = None if plan.max_time is None else began + plan.max_time
 
     private = Path(stack.enter_context(_private_folder()))
@@ -202,6 +203,7 @@ def _run(
         with recorder.step("wait for the first worker"):
             recorder.workers(first_worker(cluster, client, plan.start_timeout, recorder.note))
         took = time.monotonic() - asked
+    _note_peaks(client)
     recorder.record.numbers = _numbers(client)
     recorder.record.cluster["environment"] = cluster.environment
     if wanted is not None and name is not None:
@@ -209,7 +211,9 @@ def _run(
 
     watch = _Watch(cluster.name)
     stack.enter_context(
-        _watched(cluster, client, plan, took, recorder.workers, recorder.progress, recorder.note, watch)
+        _watched(
+            cluster, client, plan, took, recorder.workers, recorder.progress, recorder.note, watch, recorder.memory
+        )
     )
     program.begin(
         Assignment(
@@ -224,6 +228,7 @@ def _run(
             checkpoint=plan.checkpoint,
             resume=resume,
             packages=_packages_file(wanted, private),
+            placement=placement,
         )
     )
     mail = Mail(private, recorder)
@@ -240,6 +245,8 @@ def _run(
             raise
         finally:
             mail.read()
+            if code == 0:
+                recorder.memory(_peaks(client))
             for line in _of_fits(recorder.record.fits, finished=code == 0):
                 recorder.note(line)
     return code
@@ -295,6 +302,41 @@ def _ask_a_worker(client: Any, question: Callable[[], Any]) -> Any:
     worker = next(iter(client.nthreads()))
     asking = client.run(question, workers=[worker], asynchronous=True)
     return asyncio.run_coroutine_threadsafe(asking, client.loop.asyncio_loop).result(ASK_TIMEOUT)[worker]
+
+
+def _place_data(job: JobSpec, plan: Plan, recorder: Recorder) -> dict[str, Any] | None:
+    """Where the data of a declared job goes; told, and in the record. Raises ConfigError where it fits in no way."""
+    if not job.declared:
+        return None
+    from skjob.data.placement import Workers
+    from skjob.declared import place_data
+    from skjob.jobfile import read_job
+
+    workers = Workers(plan.workers.maximum, plan.size.memory, plan.size.threads)
+    placed = place_data(read_job(job.path), job.root, workers, shared_files=plan.place is Place.LOCAL)
+    if placed is None:
+        return None
+    recorder.note(placed.why)
+    recorder.record.data = asdict(placed)
+    return recorder.record.data
+
+
+def _note_peaks(client: Any) -> None:
+    from skjob.engine.plugin import register
+    from skjob.record.memory import PeakMemory
+
+    register(client, PeakMemory())
+
+
+def _peaks(client: Any) -> dict[str, int]:
+    """The most memory that each worker has had up to now; of those that do not answer the loop has noted it."""
+    from skjob.record.memory import peak_of
+
+    with suppress(Exception):
+        asking = client.run(peak_of, on_error="ignore", asynchronous=True)
+        found = asyncio.run_coroutine_threadsafe(asking, client.loop.asyncio_loop).result(ASK_TIMEOUT)
+        return dict(found.values())
+    return {}
 
 
 @contextmanager
@@ -606,6 +648,7 @@ def _watched(
     progress: Callable[[Progress], None],
     complain: Callable[[str], None],
     watch: _Watch,
+    memory: Callable[[dict[str, int]], None] = lambda _: None,
 ) -> Iterator[_Watch]:
     loop = ScalingLoop(
         cluster,
@@ -618,6 +661,7 @@ def _watched(
         complain=complain,
         lost=watch.lose,
         usual_start=usual_start,
+        memory=memory,
     )
     watch.unseen_for = loop.unseen_for
     loop.start()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -78,7 +78,10 @@ class Outcome:
 
 @dataclass
 class Record:
-    """Everything that is known of a run. Grows while the run goes on; see the module's docstring."""
+    """Everything that is known of a run. Grows while the run goes on; see the module's docstring.
+
+    `peak_memory` is of each worker's process, in bytes, by its name. `data` is where a declared job's data was placed.
+    """
 
     run_id: str
     program: str
@@ -90,6 +93,8 @@ class Record:
     cluster: dict[str, Any] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     workers: list[WorkersAt] = field(default_factory=list)
+    peak_memory: dict[str, int] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     numbers: dict[str, Any] = field(default_factory=dict)
     fits: dict[str, int] = field(default_factory=dict)
@@ -158,6 +163,11 @@ class Recorder:
             if last is None or (last.asked, last.connected) != (counts.asked, counts.connected):
                 self._tell(Event("workers", f"{counts.connected} of {counts.asked} workers"))
             self.save()
+
+    def memory(self, peaks: Mapping[str, int]) -> None:
+        """Record the most memory that each worker has had, in bytes. Written with the next thing that happens."""
+        known = self.record.peak_memory
+        known.update({name: peak for name, peak in peaks.items() if peak > known.get(name, 0)})
 
     def progress(self, progress: Tasks) -> None:
         """Tell how far the program is. Not kept: the workers' record and the steps are what stays of it."""

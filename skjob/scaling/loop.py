@@ -67,8 +67,8 @@ class ScalingLoop:
     """Keeps the number of workers at what the policy wants.
 
     `observe` is called with the counts each time, `progress` now and then, `complain` with what holds a worker back,
-    and `lost` with the error that ends the run, when the cluster has not been seen for `patience` seconds. A worker is
-    thought to take `usual_start` seconds to come until one has.
+    `memory` with the most that each worker has had of it, and `lost` with the error that ends the run, when the cluster
+    has not been seen for `patience` seconds. A worker is thought to take `usual_start` seconds to come until one has.
     """
 
     def __init__(
@@ -84,6 +84,7 @@ class ScalingLoop:
         complain: Callable[[str], None],
         lost: Callable[[Exception], None],
         usual_start: float,
+        memory: Callable[[dict[str, int]], None] = lambda _: None,
     ) -> None:
         self._cluster = cluster
         self._client = client
@@ -96,6 +97,7 @@ class ScalingLoop:
         self._told = (0.0, Progress(0, 0))
         self._complain = complain
         self._lost = lost
+        self._memory = memory
         self._idle_since: dict[str, float] = {}
         self._arrivals = Arrivals(usual_start)
         self._lengths = Lengths()
@@ -136,6 +138,7 @@ class ScalingLoop:
 
     def _tick(self) -> None:
         sight: Sight = self._client.run_on_scheduler(look, callback_timeout=LOOK_TIMEOUT)
+        self._memory(sight.peaks)
         done = sum(count for count, _ in sight.done.values())
         tasks = sum(sight.waiting.values()) + sum(map(len, sight.running.values()))
         self._tell(Progress(done, tasks))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from skjob.boosters.watch import any_wanted
@@ -20,6 +20,9 @@ OURS = ("skjob-", "Shared-")
 
 KEPT_BYTES = 2**20
 """Of data that a program keeps on a worker, from which the worker stays."""
+
+PEAK = "skjob-peak-memory"
+"""`skjob.record.memory.METRIC`, whose import the scheduler does not need."""
 
 QUIET = 10.0
 """Seconds; workers are heard of every second or two."""
@@ -35,7 +38,8 @@ class Sight:
     None where no worker has a task. `quiet` are the workers that have not been heard of for `QUIET` seconds.
     `holding` are those that hold data which a program keeps there: a library may have noted where it is, and the others
     may have no room for it. `together` tells that tasks run which belong together, and `all_wanted` that a program is
-    about to start such, and wants every worker that it can have.
+    about to start such, and wants every worker that it can have. `peaks` has the most memory that each worker has had,
+    in bytes, by its name.
     """
 
     done: dict[str, tuple[int, float]]
@@ -47,6 +51,7 @@ class Sight:
     holding: frozenset[str] = frozenset()
     together: bool = False
     all_wanted: bool = False
+    peaks: dict[str, int] = field(default_factory=dict)
 
 
 def look(dask_scheduler: Any = None) -> Sight:
@@ -88,6 +93,7 @@ def look(dask_scheduler: Any = None) -> Sight:
         frozenset(str(worker.name) for worker in dask_scheduler.workers.values() if _holds_much(worker)),
         runs_together(dask_scheduler),
         any_wanted(dask_scheduler),
+        {str(worker.name): int(worker.metrics.get(PEAK, 0)) for worker in dask_scheduler.workers.values()},
     )
 
 

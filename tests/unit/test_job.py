@@ -185,5 +185,5 @@ def test_the_schema_is_plain_json_and_describes_every_key() -> None:
     ]
     assert silent == []
     assert all(form["additionalProperties"] is False for form in [schema, *schema["$defs"].values()])
-    assert schema["required"] == ["estimator", "search", "space", "data", "outputs"]
+    assert schema["required"] == ["estimator", "data", "outputs"]
     assert schema["$defs"]["Component"]["required"] == ["class"]

@@ -6,9 +6,12 @@ from pathlib import Path
 import pandas
 import pytest
 
+from skjob.data.address import files_of
+from skjob.data.size import table_of
 from skjob.errors import ConfigError
 from skjob.job import Component, GridSearch, TableFile
-from skjob.jobfile import beside, importable_from, read_job, table_columns
+from skjob.jobfile import read_job
+from skjob.jobmeaning import beside, importable_from
 
 pytestmark = pytest.mark.unit
 
@@ -127,15 +130,27 @@ def test_a_folder_is_not_a_job(folder: Path) -> None:
 
 
 def test_every_missing_section_is_named(folder: Path) -> None:
-    sections = ("estimator", "search", "space", "data", "outputs")
-    assert _problems("cv: 3\n") == [f"1:1: `{name}` is missing" for name in sections]
+    sections = ("estimator", "data", "outputs")
+    assert _problems("scoring: f1\n") == [f"1:1: `{name}` is missing" for name in sections]
 
 
 @pytest.mark.parametrize(
     ("sections", "said"),
     [
         # form: keys
-        ({"search": ""}, ["1:1: `search` is missing"]),
+        ({"space": ""}, ["1:1: `space` is missing"]),
+        ({"search": "", "data": "data: {path: data.csv, target: y, groups: site}"}, [
+            "2:1: space: is tried by a `search`: give one, or leave it out for a single fit",
+            "3:35: data.groups: is for the folds of a `search`",
+            "5:1: cv: is for a `search`: a single fit is scored on what `holdout` leaves out",
+            "6:31: outputs.table: is of a `search`: a single fit has only a `model`",
+        ]),
+        ({"cv": "cv: 3\nholdout: 0.5"}, [
+            "7:1: holdout: is for a single fit: a `search` scores on its folds"
+        ]),
+        ({"search": "", "space": "", "cv": "holdout: 1", "outputs": "outputs: {model: m.joblib}"}, [
+            "4:10: holdout: `1` is not a part of the rows such as `0.25`, or `0` for none"
+        ]),
         ({"cv": "csv: 3"}, ["6:1: csv: unknown key; did you mean `cv`?"]),
         ({"cv": "cv: 3\ncv: 4"}, ["7:1: cv: `cv` is given twice, first in line 6"]),
         (
@@ -195,7 +210,8 @@ def test_every_missing_section_is_named(folder: Path) -> None:
         ]),
         ({"cv": "cv: 1"}, ["6:5: cv: `1` is not a whole number of at least 2, or a splitter"]),
         ({"data": "data: {path: data.xls, target: y}"}, [
-            "4:14: data.path: `data.xls` is not a path that ends with `.csv` or `.csv.gz` or `.parquet`",
+            ("4:14: data.path: `data.xls` is not a path or an address that ends with `.csv` or `.csv.gz` or "
+            "`.parquet`, or that of a folder, or a list of them"),
             "4:14: data.path: `data.xls` does not exist",
         ]),
         ({"outputs": "outputs: {model: best.pkl, table: x.csv}"}, [
@@ -345,6 +361,9 @@ def test_problems_and_their_places(folder: Path, sections: dict[str, str], said:
         {"search": "search: {kind: grid, refit: f1}", "scoring": "scoring: [accuracy, f1]"},
         {"search": "search: {kind: grid, refit: false}", "outputs": "outputs: {table: results.json}"},
         {"scoring": ""},
+        {"search": "", "space": "", "cv": "", "outputs": "outputs: {model: m.joblib}"},
+        {"search": "", "space": "", "cv": "holdout: 0", "outputs": "outputs: {model: m.joblib}"},
+        {"data": "data: {path: [data.csv, 'd*.csv'], target: y}"},
         {"scoring": "scoring: null"},
         {"cv": ""},
         {"cv": "cv: {class: sklearn.model_selection.GroupKFold, parameters: {n_splits: 2}}",
@@ -405,10 +424,10 @@ def test_reading_runs_no_module_where_the_path_is_no_identifier(folder: Path) ->
 def test_columns_come_from_the_schema_alone(folder: Path) -> None:
     frame = pandas.DataFrame({"a": [1], "y": [2]}, index=pandas.Index([7], name="id"))
     frame.to_parquet("data.parquet")
-    assert table_columns(folder / "data.parquet") == ["a", "y"]
+    assert table_of(files_of(["data.parquet"], folder)).names == ["a", "y"]
     Path("damaged.parquet").write_bytes(b"PAR1 and then nothing")
     with pytest.raises(ConfigError, match=r"damaged.parquet` can't be read: "):
-        table_columns(folder / "damaged.parquet")
+        table_of(files_of(["damaged.parquet"], folder))
 
 
 def test_paths_are_beside_the_job_file(tmp_path: Path) -> None:

@@ -64,6 +64,8 @@ def test_a_record_that_has_just_begun(recorder: Recorder, tmp_path: Path) -> Non
         "cluster": {},
         "steps": [],
         "workers": [],
+        "peak_memory": {},
+        "data": {},
         "notes": [],
         "numbers": {},
         "fits": {},
@@ -178,3 +180,10 @@ def test_what_is_no_ascii_is_kept(recorder: Recorder) -> None:
 
 def test_where_records_are() -> None:
     assert run_file("x") == Path(".skjob/runs/x/run.json")
+
+
+def test_the_most_memory_of_each_worker(recorder: Recorder) -> None:
+    recorder.memory({"a": 5, "b": 7})
+    recorder.memory({"a": 9, "b": 3, "c": 1})
+    recorder.save()
+    assert _on_disk(recorder)["peak_memory"] == {"a": 9, "b": 7, "c": 1}

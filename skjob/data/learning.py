@@ -1,0 +1,59 @@
+"""What an estimator can learn from, by its class: data that is whole, in pieces, or either."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from skjob.data.placement import Learning
+
+DASK_ML_MODELS = ("dask_ml.linear_model.", "dask_ml.naive_bayes.")
+BOOSTERS = {
+    "XGBClassifier": Learning.EITHER,
+    "XGBRegressor": Learning.EITHER,
+    "LGBMClassifier": Learning.EITHER,
+    "LGBMRegressor": Learning.EITHER,
+    "DaskXGBClassifier": Learning.PIECES,
+    "DaskXGBRegressor": Learning.PIECES,
+    "DaskLGBMClassifier": Learning.PIECES,
+    "DaskLGBMRegressor": Learning.PIECES,
+}
+
+
+def booster(estimator: Any) -> str | None:
+    """`xgboost` or `lightgbm`, where the estimator is theirs and can be trained on Dask's collections."""
+    kind = type(estimator)
+    package = kind.__module__.partition(".")[0]
+    return package if package in ("xgboost", "lightgbm") and kind.__name__ in BOOSTERS else None
+
+
+def learning_of(estimator: Any) -> Learning:
+    """What the estimator, or the pipeline, can learn from."""
+    steps = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
+    last = steps[-1]
+    if is_dask_ml_model(last):
+        return Learning.PIECES
+    if len(steps) == 1 and booster(last):
+        return BOOSTERS[type(last).__name__]
+    if any(is_dask_ml(step) for step in steps[:-1]):
+        return Learning.PIECES if hasattr(last, "partial_fit") else Learning.WHOLE
+    return Learning.EITHER if all(hasattr(step, "partial_fit") for step in steps) else Learning.WHOLE
+
+
+def is_dask_ml_model(step: Any) -> bool:
+    """Whether it is fitted by dask-ml, on Dask's arrays."""
+    return f"{type(step).__module__}.".startswith(DASK_ML_MODELS)
+
+
+def is_dask_ml(step: Any) -> bool:
+    """Whether it comes from dask-ml."""
+    return type(step).__module__.partition(".")[0] == "dask_ml"
+
+
+def classifies(estimator: Any) -> bool:
+    """Whether it predicts classes. dask-ml's classifiers don't say so as scikit-learn's do."""
+    from sklearn.base import is_classifier
+
+    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+    if is_dask_ml_model(last):
+        return type(last).__name__ in ("LogisticRegression", "GaussianNB")
+    return bool(is_classifier(last))
