@@ -44,6 +44,7 @@ from skjob.engine.order import Lengths, Work, priority, work_of
 from skjob.engine.plugin import check_workers, register_again
 from skjob.engine.stop import stop_tasks
 from skjob.engine.task import Outcome, run_batch
+from skjob.engine.threads import WholeWorkers
 from skjob.engine.work import calls_of, describe, fit_arguments, label
 
 MOST_TRIES = 3
@@ -176,6 +177,7 @@ class Call:
         self._outcomes: queue.SimpleQueue[tuple[int, list[Outcome | Known] | Exception] | None] = queue.SimpleQueue()
         self._lengths = Lengths()
         self._memory = WorkerMemory(client)
+        self._whole = WholeWorkers(client)
         self._closed = False
         self._prepared = False
         self._worker_seen = -math.inf
@@ -316,6 +318,7 @@ class Call:
             raise WorkersLost(f"its data was lost with workers, {MOST_TRIES} times")
         self._sending(partial(self._data.restore, piece.held))
         memory = self._memory.reserved(needed(piece.calls, piece.held.values()))
+        whole = self._whole.reserved(piece.calls)
         with self._lock:  # so that `cancel` finds it either sent or not to be sent
             if number not in self._out:
                 self._data.release(piece.held)
@@ -333,9 +336,14 @@ class Call:
                 # So that it waits at the scheduler for a free thread, whichever worker's. Else, where there are few
                 # tasks, Dask sends them all to the worker that has the data, and others stand idle.
                 _data_producer=True,
+                whole=whole is not None,
             )
             piece.remote = self._client.get(
-                {piece.key: task}, piece.key, sync=False, priority=piece.priority, resources=memory
+                {piece.key: task},
+                piece.key,
+                sync=False,
+                priority=piece.priority,
+                resources={**(memory or {}), **(whole or {})} or None,
             )
             asyncio.run_coroutine_threadsafe(self._fetch(number, piece.remote), self._client.loop.asyncio_loop)
 

@@ -12,7 +12,7 @@ import pickle
 import time
 import traceback
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ import joblib
 from skjob.engine.output import captured
 from skjob.engine.shared import Pickled, Shared, protected
 from skjob.engine.stop import interruptible
-from skjob.engine.threads import limit_inner_threads
+from skjob.engine.threads import all_threads, limit_inner_threads
 from skjob.engine.versions import differences
 from skjob.engine.warned import Warned, noted_warnings
 from skjob.engine.work import Call
@@ -61,10 +61,10 @@ class TaskUnpickler(pickle.Unpickler):
         return protected(value)
 
 
-def run_batch(key: str, payload: bytes, names: list[str], *values: Shared) -> list[Outcome]:
+def run_batch(key: str, payload: bytes, names: list[str], *values: Shared, whole: bool = False) -> list[Outcome]:
     """Unpickle and run calls, up to the first that fails; never raises, unless the worker itself is going down.
 
-    `values` are the shared data with these `names`.
+    `values` are the shared data with these `names`. The task has the worker to itself where it is `whole`.
     """
     limit_inner_threads()
     data = dict(zip(names, values, strict=True))
@@ -76,7 +76,7 @@ def run_batch(key: str, payload: bytes, names: list[str], *values: Shared) -> li
         except BaseException as error:
             return [_failed(error, started)]
         outcomes: list[Outcome] = []
-        with joblib.parallel_config(backend=backend, n_jobs=None):
+        with joblib.parallel_config(backend=backend, n_jobs=None), all_threads(calls) if whole else nullcontext():
             for call in calls:
                 outcomes.append(_run(call, differs))
                 if not outcomes[-1].ok:

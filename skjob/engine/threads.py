@@ -1,9 +1,15 @@
-"""How many threads a fit's own numerics may use on a worker: its share of the cores, as with joblib's loky.
+"""How many threads a fit's own numerics may use on a worker.
 
-Pods, the workers of skjob's local cluster and those that a nanny of Dask's starts have it in their environment before
-Python starts. This is for a worker that somebody has started without one (`dask worker --no-nanny`): each of its fits
-would start as many BLAS and OpenMP threads as the machine has cores. What the environment says is left alone, and so is
-a worker in a process that is not its own.
+Most estimators compute on one core, and a worker runs as many of their fits as it has threads. A few use all cores of a
+machine by themselves: gradient boosting of scikit-learn, XGBoost, LightGBM. Of those a worker runs one fit at a time,
+with as many inner threads as it has threads, unless the user has said `n_jobs=1`. A worker declares itself a resource
+of Dask's, which such a task takes.
+
+For all others it is their share of the cores, as with joblib's loky. Pods, the workers of skjob's local cluster and
+those that a nanny of Dask's starts have it in their environment before Python starts. `limit_inner_threads` is for a
+worker that somebody has started without one (`dask worker --no-nanny`): each of its fits would start as many BLAS and
+OpenMP threads as the machine has cores. What the environment says is left alone, and so is a worker in a process that
+is not its own.
 """
 
 from __future__ import annotations
@@ -11,10 +17,28 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from distributed.diagnostics.plugin import WorkerPlugin
+
+from skjob.engine.plugin import register
+from skjob.engine.work import Call, fit_arguments, parts_of
 
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 WORKER_COMMAND = "distributed.cli.dask_worker"
+
+WHOLE_WORKER = "skjob-whole-worker"
+"""The resource of which each worker has one."""
+
+THREADED = {
+    "sklearn.ensemble._hist_gradient_boosting": None,
+    "xgboost": "n_jobs",
+    "lightgbm": "n_jobs",
+    "catboost": "thread_count",
+}
+"""Modules whose estimators use all cores by themselves, with the parameter that says how many, where they have one."""
 
 _once = threading.Lock()
 _done = False
@@ -53,3 +77,99 @@ def _is_worker_process() -> bool:
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     name = getattr(spec, "name", "") or os.path.basename(sys.argv[0])  # noqa: PTH119 - a name, not a path
     return name == WORKER_COMMAND or (name == "dask" and "worker" in sys.argv[:2])
+
+
+# ---- estimators that use all cores by themselves
+
+
+def takes_whole_worker(call: Call) -> bool:
+    """Whether something in this call uses all the cores it gets, and the user has not said that it should use one."""
+    return any(number is None or number != 1 for _, _, number in _threaded(call))
+
+
+def _threaded(call: Call) -> Iterator[tuple[Any, str | None, Any]]:
+    """Each estimator in a call that uses all cores by itself, its parameter for their number, and the number."""
+    arguments = fit_arguments(call)
+    chosen = dict((arguments or {}).get("parameters") or {})
+    candidates = [arguments["estimator"], *chosen.values()] if arguments else parts_of([call])
+    for candidate in candidates:
+        for name, estimator, given in _estimators_in(candidate):
+            module = next((module for module in THREADED if _is_of(estimator, module)), None)
+            if module is None:
+                continue
+            parameter = THREADED[module]
+            if parameter is None:
+                yield estimator, None, None
+            else:
+                path = f"{name}__{parameter}" if name else parameter
+                yield estimator, parameter, chosen.get(path, given.get(path))
+
+
+def _estimators_in(candidate: Any) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """The estimator itself and all that are in it (steps of a pipeline, what a meta-estimator fits), by their names."""
+    if isinstance(candidate, type) or not hasattr(candidate, "get_params"):
+        return
+    try:
+        given = candidate.get_params()
+    except Exception:  # the user's own objects are asked
+        return
+    yield "", candidate, given
+    for name, value in given.items():
+        if hasattr(value, "get_params") and not isinstance(value, type):
+            yield name, value, given
+
+
+def _is_of(estimator: Any, module: str) -> bool:
+    return any(f"{kind.__module__}.".startswith(f"{module}.") for kind in type(estimator).__mro__)
+
+
+class WholeWorker(WorkerPlugin):  # type: ignore[misc]
+    """Declares the resource, also on workers that join later."""
+
+    name = WHOLE_WORKER
+    idempotent = True
+
+    async def setup(self, worker: Any) -> None:
+        """Called by each worker as it joins."""
+        await worker.set_resources(**{WHOLE_WORKER: 1})
+
+
+class WholeWorkers:
+    """What tasks of a client reserve that use all of a worker's cores."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._lock = threading.Lock()
+        self._declared = False
+
+    def reserved(self, calls: list[Call]) -> dict[str, int] | None:
+        """The resource that a task of these calls takes; None where it takes a thread like any other."""
+        if not any(takes_whole_worker(call) for call in calls):
+            return None
+        with self._lock:
+            if not self._declared:
+                register(self._client, WholeWorker())
+                self._declared = True
+        return {WHOLE_WORKER: 1}
+
+
+@contextmanager
+def all_threads(calls: list[Call]) -> Iterator[None]:
+    """Runs on a worker: for the length of the block the estimators in these calls get all of its threads."""
+    import threadpoolctl
+    from distributed import get_worker
+
+    threads = int(get_worker().state.nthreads)
+    changed = []
+    for call in calls:
+        for estimator, parameter, number in _threaded(call):
+            # LightGBM looks at the machine and at nothing else. The others look at OpenMP, as they do on any machine.
+            if parameter is not None and number in (None, -1) and _is_of(estimator, "lightgbm"):
+                changed.append((estimator, parameter, estimator.get_params()[parameter]))
+                estimator.set_params(**{parameter: threads})
+    try:
+        with threadpoolctl.threadpool_limits(threads, user_api="openmp"):
+            yield
+    finally:
+        for estimator, parameter, number in changed:
+            estimator.set_params(**{parameter: number})
