@@ -26,12 +26,12 @@ from pathlib import Path
 from typing import Any
 
 from skjob.cluster import environment, inventory, manifest
-from skjob.cluster.api import Api, Context, NotFound, Rejected, Unanswered
+from skjob.cluster.api import Api, Context, NotFound, Unanswered
 from skjob.cluster.capacity import largest_fit
 from skjob.cluster.certificates import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Certificates, make_certificates
 from skjob.cluster.diagnose import Cause, CauseKind, diagnose
 from skjob.cluster.names import KEPT_ANNOTATION, RUN_LABEL, RunNames
-from skjob.cluster.permissions import missing
+from skjob.cluster.refusals import refusals_explained
 from skjob.environment.images import forget
 from skjob.environment.source import skjob_archive
 from skjob.environment.wanted import Wanted
@@ -111,7 +111,8 @@ class KubernetesCluster:
             return None
         image, timeout = self._plan.image, self._plan.start_timeout
         platform = environment.platform_of(self._nodes)
-        kept = environment.make_ready(self._api, self._wanted, image, platform, timeout, self._note)
+        with refusals_explained(self._api):
+            kept = environment.make_ready(self._api, self._wanted, image, platform, timeout, self._note)
         self.environment = dict(kept.made)
         return kept
 
@@ -248,23 +249,11 @@ class KubernetesCluster:
         API did not answer."""
         self._begun = True
         try:
-            return self._api.create(manifest.anchor(self._names, self._namespace, lifetime))
-        except NotFound as error:
+            with refusals_explained(self._api):
+                return self._api.create(manifest.anchor(self._names, self._namespace, lifetime))
+        except (StartError, ForbiddenError):
             self._begun = False
-            raise StartError(
-                f"there is no namespace `{self._namespace}` in the cluster of context `{self._api.context.name}`",
-                "name one that is there with `--namespace`, or ask for it",
-            ) from error
-        except Rejected as error:
-            self._begun = False
-            raise StartError(error.message, "the cluster's own rules refuse the run: ask who keeps them") from error
-        except ForbiddenError as error:
-            self._begun = False
-            lacking = ", ".join(f"`{permission}`" for permission in missing(self._api, self._namespace))
-            raise ForbiddenError(
-                f"you may not do in namespace `{self._namespace}` what a run needs: {lacking or error.message}",
-                "`skjob doctor --role` prints the Role that gives it; ask for that",
-            ) from error
+            raise
 
     def _warn_if_nothing_fits(self) -> None:
         """Say at once what the scheduler of Kubernetes would say later. An autoscaler may still bring a larger node."""

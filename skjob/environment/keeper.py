@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from skjob.environment.archives import pack
-from skjob.environment.index import IndexSettings
+from skjob.environment.index import IndexSettings, unconfigured
 from skjob.environment.needs import Needs, differing, installed, python_here
 from skjob.environment.on_import import CA_FILE, CERTIFICATE_FILE, KEY_FILE
 from skjob.environment.pod import KEEPER_TLS_FOLDER, RUN_FOLDER, SITE_FOLDER, Unfit, end_unfit
@@ -73,7 +73,12 @@ def _run(command: list[str], variables: dict[str, str], timeout: float, settings
     tool = Path(command[0]).name if command[1] != "-m" else command[2]
     try:
         done = subprocess.run(
-            command, env=os.environ | variables, timeout=timeout, capture_output=True, text=True, check=False
+            command,
+            env=unconfigured(os.environ) | variables,
+            timeout=timeout,
+            capture_output=True,
+            text=True,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise Unfit(f"{tool} was not done after {timeout:.0f} s") from error

@@ -106,6 +106,27 @@ def test_a_cluster_with_another_environment_is_refused(looking: Runs, kind_env: 
         subprocess.run([*down, "--namespace", looking.namespace], env=kind_env, check=True, timeout=DEADLINE)
 
 
+def test_pythons_own_image(user_runs: Runs, user_namespace: str, kind_api: client.ApiClient) -> None:
+    """What a run takes where no image is named. It has nothing, so that all comes from the index, uv too."""
+    core = client.CoreV1Api(kind_api)
+    (user_runs.folder / "packages.txt").write_text("humanize==4.12.0\n")
+    script = """
+        import sklearn
+        from joblib import Parallel, delayed
+        def version(_):
+            import humanize, sklearn
+            return humanize.__version__, sklearn.__version__
+        print(set(Parallel()(delayed(version)(i) for i in range(4))) == {("4.12.0", sklearn.__version__)})
+    """
+    core.patch_namespaced_config_map("skjob-defaults", user_namespace, {"data": {"image": None}})
+    try:
+        ended = user_runs.run(script, "--workers", "1", "--env", "packages.txt")
+    finally:
+        core.patch_namespaced_config_map("skjob-defaults", user_namespace, {"data": {"image": IMAGE}})
+    assert (ended.returncode, ended.stdout) == (0, "True\n"), ended.stderr
+    assert user_runs.record()["cluster"]["image"].endswith("-slim")
+
+
 # ------------------------------------------------------------------------------------------------- what can't be had
 
 

@@ -40,7 +40,11 @@ def test_a_grid_search_gives_the_same_numbers(kind_runs: Runs) -> None:
         [sys.executable, "train.py", "by_python.json"],
         cwd=kind_runs.folder, capture_output=True, text=True, timeout=DEADLINE,
     )  # fmt: skip
-    assert ended.stdout == alone.stdout
+    told, expected = (
+        [line for line in text.splitlines() if not line.startswith("fitted in")]
+        for text in (ended.stdout, alone.stdout)
+    )
+    assert told == expected
     results = [json.loads((kind_runs.folder / name).read_text()) for name in ("by_skjob.json", "by_python.json")]
     with_skjob, without = ({key: value for key, value in each.items() if "_time" not in key} for each in results)
     assert with_skjob == without
@@ -279,23 +283,6 @@ def test_adaptive_workers_come_and_a_deleted_one_is_replaced(
     assert max(at["connected"] for at in kind_runs.record()["workers"]) == 3
 
 
-def test_the_default_image_is_filled_at_start(kind_runs: Runs, kind_api: client.ApiClient, namespace: str) -> None:
-    """Python's own image: what the script imports is installed, in the version it has here, as the pods start."""
-    core = client.CoreV1Api(kind_api)
-    core.patch_namespaced_config_map("skjob-defaults", namespace, {"data": {"image": None, "worker-memory": "600Mi"}})
-    script = """
-        import pluggy
-        from joblib import Parallel, delayed
-        def version(_):
-            import pluggy
-            return pluggy.__version__
-        print(set(Parallel()(delayed(version)(i) for i in range(4))) == {pluggy.__version__})
-    """
-    ended = kind_runs.run(script, "--workers", "1")
-    assert (ended.returncode, ended.stdout) == (0, "True\n"), ended.stderr
-    assert kind_runs.record()["cluster"]["image"].endswith("-slim")
-
-
 def test_it_runs_here_where_kubernetes_has_no_operator(kind_runs: Runs, kind_env: dict[str, str]) -> None:
     """Nothing answers at the address of this context: `auto` runs on this machine and says why."""
     environment = kind_env | {"KUBECONFIG": str(dead_kubeconfig(kind_runs.folder))}
@@ -366,16 +353,6 @@ def test_who_may_not_run_is_told_what_is_missing(
     assert (ended.returncode, ended.stdout) == (122, "")
     assert "`create, get, list, patch, delete jobs`" in ended.stderr
     assert "`list events`" in ended.stderr
-
-
-@pytest.mark.parametrize("name", ["random_forest.py", "pipeline_cross_val_score.py"])
-def test_examples(kind_runs: Runs, name: str) -> None:
-    script = (EXAMPLES / name).read_text()
-    ended = kind_runs.run(script)
-    alone = subprocess.run(
-        [sys.executable, "train.py"], cwd=kind_runs.folder, capture_output=True, text=True, timeout=DEADLINE
-    )
-    assert (ended.returncode, ended.stdout) == (0, alone.stdout), ended.stderr
 
 
 def test_a_declared_job_and_its_results(kind_runs: Runs) -> None:
