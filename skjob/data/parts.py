@@ -60,7 +60,8 @@ def read_part(part: Part, columns: Sequence[str], rows: Rows, holdout: float, se
 
     columns = list(columns)
     # Without fsspec's own cache, which reads megabytes ahead of each column; pyarrow asks for all it needs at once.
-    with fsspec.open(part.url, "rb", cache_type="none") as stream:
+    system, path = fsspec.url_to_fs(part.url)
+    with system.open(path, "rb", cache_type="none") as stream:
         file = pyarrow.parquet.ParquetFile(stream, metadata=_footer(part.url), pre_buffer=True)
         table = file.read_row_groups(list(part.groups), columns=columns, use_threads=False)
     if rows is not Rows.ALL:

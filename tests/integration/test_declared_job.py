@@ -10,7 +10,7 @@ import joblib
 import numpy
 import pandas
 import pytest
-from sklearn.datasets import load_digits, load_iris
+from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVC
 
@@ -49,24 +49,6 @@ def _run(folder: Path, **sections: Any) -> None:
     (folder / "job.yaml").write_text(json.dumps(content | sections))
     with joblib.parallel_config("threading", n_jobs=2):
         run_declared(read_job(folder / "job.yaml"), folder)
-
-
-def test_the_command_runs_the_example(tmp_path: Path) -> None:
-    job = tmp_path / "job.yaml"
-    job.write_text(EXAMPLE.read_text())
-    ended = subprocess.run(
-        [sys.executable, "-m", "skjob", "run", str(job), "--on", "local", "--workers", "2"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=tmp_path,
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert "best score       0.98" in ended.stdout
-    assert "table            results.csv" in ended.stdout
-    X, y = load_digits(return_X_y=True)
-    assert joblib.load(tmp_path / "best.joblib").score(X, y) > 0.98
-    assert len(pandas.read_csv(tmp_path / "results.csv")) == 8
 
 
 def test_the_command_refuses_a_file_with_mistakes_before_anything_starts(tmp_path: Path) -> None:

@@ -1,0 +1,321 @@
+"""Data larger than a worker's memory, on workers of this machine: dask-ml in a script's way, and declared jobs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.array
+import dask.dataframe
+import joblib
+import numpy
+import pandas
+import pytest
+from distributed import Client, LocalCluster
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression, SGDClassifier
+
+from skjob.data.address import files_of
+from skjob.data.mended import mend_as_imported
+from skjob.data.placement import Workers
+from skjob.data.size import table_of
+from skjob.declared import place_data, run_declared
+from skjob.errors import ConfigError
+from skjob.jobfile import read_job
+
+pytestmark = [
+    pytest.mark.integration,
+    # Of dask-ml, which has had no release since; and of what it uses in a way that is to end.
+    pytest.mark.filterwarnings("default"),
+]
+
+FEATURES = [f"f{number}" for number in range(6)]
+ROWS = 40_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def client() -> Iterator[Client]:
+    mend_as_imported()
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, memory_limit="700MiB", dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four files with features, a class `y`, the same in words, and a number `z`."""
+    folder = tmp_path_factory.mktemp("data")
+    weights = numpy.random.default_rng(7).normal(size=6)
+    for number in range(4):
+        rng = numpy.random.default_rng(number)
+        X = rng.normal(size=(ROWS // 4, 6))
+        y = (X @ weights + rng.logistic(size=len(X)) / 2 > 0).astype(int)
+        frame = pandas.DataFrame(X, columns=FEATURES).assign(
+            y=y, word=numpy.where(y, "yes", "no"), z=X @ weights, colour=rng.choice(["red", "blue"], len(X))
+        )
+        frame.to_parquet(folder / f"part{number}.parquet", row_group_size=2000, index=False)
+    return folder
+
+
+@pytest.fixture
+def frame(folder: Path) -> Any:
+    return dask.dataframe.read_parquet(str(folder), split_row_groups=1)
+
+
+@pytest.fixture
+def arrays(frame: Any) -> tuple[Any, Any]:
+    """As dask-ml wants them. Without the mend, Dask reads several of these parts as one, and the two differ."""
+    return frame[FEATURES].to_dask_array(lengths=True), frame["y"].to_dask_array(lengths=True)
+
+
+# ---- dask-ml, as scripts use it
+
+
+def test_logistic_regression_is_scikit_learns(arrays: tuple[Any, Any], folder: Path) -> None:
+    from dask_ml.linear_model import LogisticRegression as OnPieces
+
+    X, y = arrays
+    assert X.numblocks[0] == y.numblocks[0] == 20
+    model = OnPieces(solver="lbfgs").fit(X, y)
+    whole = pandas.read_parquet(folder)
+    alone = LogisticRegression().fit(whole[FEATURES].to_numpy(), whole["y"])
+    assert model.coef_ == pytest.approx(alone.coef_[0], rel=0.01)
+    assert float(model.score(X, y)) == pytest.approx(alone.score(whole[FEATURES].to_numpy(), whole["y"]), abs=0.002)
+
+
+def test_linear_regression_scores(frame: Any) -> None:
+    from dask_ml.linear_model import LinearRegression
+
+    X, z = frame[FEATURES].to_dask_array(lengths=True), frame["z"].to_dask_array(lengths=True)
+    assert LinearRegression(solver="lbfgs").fit(X, z).score(X, z) == pytest.approx(1, abs=1e-4)
+
+
+def test_the_score_of_unknown_length_is_scikit_learns() -> None:
+    from dask_ml.metrics import r2_score as on_pieces
+    from sklearn.metrics import r2_score
+
+    rng = numpy.random.default_rng(0)
+    y = rng.normal(size=100)
+    for true, predicted in (
+        (y, y + rng.normal(size=100)),
+        (y, y),
+        (numpy.ones(100), y),
+        (numpy.ones(100), numpy.ones(100)),
+    ):
+        pieces = [dask.array.from_array(values, chunks=30) for values in (true, predicted)]
+        assert on_pieces(*pieces) == pytest.approx(r2_score(true, predicted))
+
+
+def test_hyperband_finds_a_good_model(arrays: tuple[Any, Any]) -> None:
+    from dask_ml.model_selection import HyperbandSearchCV
+
+    X, y = arrays
+    search = HyperbandSearchCV(
+        SGDClassifier(random_state=0), {"alpha": numpy.logspace(-4, 2, 30)}, max_iter=9, random_state=0
+    )
+    search.fit(X, y, classes=[0, 1])
+    assert search.best_score_ > 0.8
+    assert search.score(X, y) > 0.8
+    assert max(search.cv_results_["partial_fit_calls"]) > 1
+
+
+def test_incremental_and_parallel_post_fit(arrays: tuple[Any, Any]) -> None:
+    from dask_ml.wrappers import Incremental, ParallelPostFit
+
+    X, y = arrays
+    one = Incremental(SGDClassifier(random_state=0), random_state=0, scoring="accuracy").fit(X, y, classes=[0, 1])
+    assert one.score(X, y) > 0.8
+    other = ParallelPostFit(RandomForestClassifier(10, random_state=0), scoring="accuracy")
+    other.fit(*(values[:2000].compute() for values in arrays))
+    assert other.score(X, y) > 0.8
+    assert other.predict_proba(X).shape == (ROWS, 2)
+
+
+def test_preprocessing_and_split(frame: Any, arrays: tuple[Any, Any]) -> None:
+    from dask_ml.model_selection import train_test_split
+    from dask_ml.preprocessing import Categorizer, DummyEncoder, StandardScaler
+
+    X, y = arrays
+    scaled = StandardScaler().fit_transform(X)
+    assert numpy.abs(scaled.mean(axis=0).compute()).max() < 1e-6
+    parts = train_test_split(X, y, test_size=0.25, random_state=0)
+    assert [len(part) for part in parts] == [ROWS * 3 // 4, ROWS // 4] * 2
+    encoded = DummyEncoder().fit_transform(Categorizer().fit_transform(frame[["colour"]]))
+    assert list(encoded.columns) == ["colour_blue", "colour_red"]
+
+
+# ---- declared jobs
+
+
+def _job(folder: Path, **sections: Any) -> Path:
+    content = {
+        "estimator": {"class": "dask_ml.linear_model.LogisticRegression", "parameters": {"solver": "lbfgs"}},
+        "data": {"path": "*.parquet", "target": "y", "features": FEATURES},
+        "outputs": {"model": "model.joblib"},
+    }
+    path = folder / "job.yaml"
+    path.write_text(json.dumps(content | sections))
+    return path
+
+
+def _run(folder: Path, memory: int, **sections: Any) -> Any:
+    """The placement that the plan would choose for such workers, after the job has run with it."""
+    job = read_job(_job(folder, **sections))
+    placed = place_data(job, folder, Workers(2, memory), shared_files=True)
+    run_declared(job, folder, placed)
+    return placed
+
+
+SGD = {"class": "sklearn.linear_model.SGDClassifier", "parameters": {"random_state": 0, "loss": "log_loss"}}
+SCALER = {"class": "sklearn.preprocessing.StandardScaler"}
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("estimator", "target", "least"),
+    [
+        ({"class": "dask_ml.linear_model.LogisticRegression", "parameters": {"solver": "lbfgs"}}, "y", 0.8),
+        ([{"class": "dask_ml.preprocessing.StandardScaler"},
+          {"class": "dask_ml.linear_model.LogisticRegression", "parameters": {"solver": "lbfgs"}}], "y", 0.8),
+        ({"class": "dask_ml.linear_model.LinearRegression", "parameters": {"solver": "lbfgs"}}, "z", 0.99),
+        (SGD, "word", 0.8),
+        ([SCALER, SGD], "y", 0.8),
+        ({"class": "sklearn.linear_model.SGDRegressor", "parameters": {"random_state": 0}}, "z", 0.99),
+        ({"class": "xgboost.XGBClassifier", "parameters": {"n_estimators": 20}}, "y", 0.8),
+        ({"class": "lightgbm.LGBMRegressor", "parameters": {"n_estimators": 20, "verbose": -1}}, "z", 0.8),
+    ],
+)  # fmt: skip
+def test_in_pieces(folder: Path, estimator: Any, target: str, least: float, capsys: pytest.CaptureFixture[str]) -> None:
+    data = {"path": "*.parquet", "target": target, "features": FEATURES}
+    assert _run(folder, 6 * MIB, estimator=estimator, data=data).pieces
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("learned from     3")
+    score = float(told[1].split()[1])
+    assert least < score <= 1
+    model = joblib.load(folder / "model.joblib")
+    whole = pandas.read_parquet(folder)
+    assert _score(whole[target].to_numpy(), model.predict(whole[FEATURES].to_numpy())) == pytest.approx(score, abs=0.02)
+
+
+def _score(target: Any, predicted: Any) -> float:
+    from sklearn.metrics import accuracy_score, r2_score
+
+    return float(r2_score(target, predicted) if target.dtype == float else accuracy_score(target, predicted))
+
+
+def test_pieces_and_whole_agree(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scores = []
+    for memory in (6 * MIB, 2**30):
+        placed = _run(folder, memory, estimator=[SCALER, SGD])
+        assert placed.pieces == (memory == 6 * MIB)
+        scores.append(float(capsys.readouterr().out.splitlines()[1].split()[1]))
+    assert scores[0] == pytest.approx(scores[1], abs=0.02)
+
+
+def test_without_rows_held_out_all_are_learned_from(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _run(folder, 6 * MIB, holdout=0)
+    assert capsys.readouterr().out.startswith(f"learned from     {ROWS} rows\nmodel ")
+
+
+def test_a_single_fit_whole_is_scikit_learns(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from sklearn.metrics import f1_score
+    from sklearn.model_selection import train_test_split
+
+    _run(folder, 2**30, estimator={"class": "sklearn.linear_model.LogisticRegression"}, scoring=["accuracy", "f1"])
+    whole = pandas.read_parquet(folder)
+    X, X_held_out, y, y_held_out = train_test_split(whole[FEATURES], whole["y"], test_size=0.25, random_state=0)
+    alone = LogisticRegression().fit(X, y)
+    told = capsys.readouterr().out
+    assert f"score            {alone.score(X_held_out, y_held_out)!r} (accuracy), on 10000 rows held out\n" in told
+    assert f"score            {float(f1_score(y_held_out, alone.predict(X_held_out)))!r} (f1)" in told
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"estimator": {"class": "sklearn.svm.SVC"}}, "`SVC` needs it whole"),
+        ({"estimator": SGD, "search": {"kind": "grid"}, "space": {"alpha": [1e-4]}}, "a search needs it whole"),
+        ({"data": {"path": "*.parquet", "target": "y", "features": ["colour", "f0"]}, "scoring": "roc_auc"},
+         "2 problems:\n  - column `colour` of `*.parquet` does not hold numbers"),
+    ],
+)  # fmt: skip
+def test_what_can_not_be_in_pieces(folder: Path, sections: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        _run(folder, 2 * MIB, **sections)
+    assert said in caught.value.message
+
+
+def test_files_of_this_machine_are_no_pieces_elsewhere(folder: Path) -> None:
+    job = read_job(_job(folder))
+    with pytest.raises(ConfigError, match="is on this machine, where workers can't read it"):
+        place_data(job, folder, Workers(2, 6 * MIB), shared_files=False)
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [("gaps", "target column `gaps` of `*.parquet` is empty in 1 rows"), ("three", "takes 0 and 1")],
+)
+def test_targets_that_are_no_use(tmp_path: Path, target: str, said: str) -> None:
+    frame = pandas.DataFrame({"f0": numpy.arange(30.0), "gaps": [None, *[1.0] * 29], "three": [0, 1, 2] * 10})
+    frame.to_parquet(tmp_path / "t.parquet", row_group_size=10)
+    with pytest.raises(ConfigError) as caught:
+        _run(tmp_path, 6 * MIB, data={"path": "*.parquet", "target": target, "features": ["f0"]})
+    assert said in caught.value.message
+
+
+# ---- a real S3-speaking server
+
+
+@pytest.fixture
+def bucket(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    import fsspec
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "word", "DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    system = fsspec.filesystem("s3", skip_instance_cache=True)
+    system.mkdir("data")
+    system.put(f"{folder}/part*.parquet", "data/table/")
+    yield "s3://data/table"
+    fsspec.filesystem("s3").clear_instance_cache()
+    server.stop()
+
+
+@pytest.mark.parametrize("address", ["{bucket}/*.parquet", "{bucket}", "{bucket}/part1.parquet"])
+def test_a_job_on_s3(folder: Path, tmp_path: Path, bucket: str, address: str) -> None:
+    """By the command: the plan says what it does, workers read, and no credential is shown or recorded."""
+    path = _job(tmp_path, data={"path": address.format(bucket=bucket), "target": "y", "features": FEATURES})
+    ended = subprocess.run(
+        [sys.executable, "-m", "skjob", "run", str(path), "--on", "local", "--workers", "2", "--worker-memory", "700Mi"],
+        capture_output=True, text=True, timeout=120, cwd=tmp_path,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert "stays in pieces of up to" in ended.stderr
+    assert float(ended.stdout.splitlines()[1].split()[1]) > 0.8
+    [record] = tmp_path.glob(".skjob/runs/*/run.json")
+    told = json.loads(record.read_text())
+    assert told["data"]["pieces"] is True
+    assert len(told["peak_memory"]) == 2
+    assert all(50 * MIB < peak < 700 * MIB for peak in told["peak_memory"].values())
+    assert "word" not in record.read_text()
+
+
+def test_an_address_that_is_not_there(tmp_path: Path, bucket: str) -> None:
+    with pytest.raises(ConfigError, match=r"data.path: `s3://data/nothing/\*.parquet` has no file"):
+        read_job(_job(tmp_path, data={"path": "s3://data/nothing/*.parquet", "target": "y"}))
+
+
+def test_the_footers_alone_tell_the_size_of_what_is_on_s3(folder: Path, bucket: str) -> None:
+    there, here = (table_of(files_of([address], folder)) for address in (bucket, "*.parquet"))
+    assert (there.rows, there.memory(there.names)) == (here.rows, here.memory(here.names))
