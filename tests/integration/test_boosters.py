@@ -1,0 +1,396 @@
+"""XGBoost and LightGBM trained on a real Dask cluster, whose workers are killed in mid-training."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dask.array
+import dask.dataframe
+import lightgbm
+import numpy
+import pandas
+import pytest
+import xgboost.dask
+from distributed import Client, LocalCluster, get_worker, wait
+from joblib import parallel_config
+from sklearn.datasets import make_classification
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.model_selection import GridSearchCV
+
+from skjob.boosters import prepare
+from skjob.boosters.checkpoint import Stored, identity_of
+from skjob.boosters.lightgbm import train_lightgbm
+from skjob.boosters.lost import TrainingLost
+from skjob.boosters.watch import part_of
+from skjob.boosters.xgboost import train_xgboost
+from skjob.errors import ConfigError
+from skjob.scaling.scheduler import give_up, look, release
+
+pytestmark = pytest.mark.timeout(240)
+
+DEADLINE = 60.0
+ENDLESS = 100_000
+"""Rounds that no test waits for."""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    """Three workers of one thread, each with a nanny."""
+    with LocalCluster(
+        n_workers=3, threads_per_worker=1, memory_limit="1GB", dashboard_address="127.0.0.1:0", host="127.0.0.1"
+    ) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster: LocalCluster) -> Iterator[Client]:
+    with Client(cluster) as client:
+        prepare(client, 3)
+        _until(lambda: len(client.nthreads()) == 3 and not _busy(client), "the workers are not free")
+        yield client
+
+
+def _until(what: Callable[[], Any], why: str) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not what():
+        assert time.monotonic() < deadline, why
+        time.sleep(0.1)
+
+
+def _busy(client: Client) -> list[Any]:
+    def running(dask_worker: Any = None) -> list[Any]:
+        return list(dask_worker.active_threads.values())
+
+    return [key for keys in client.run(running, on_error="ignore").values() if keys for key in keys]
+
+
+def _parts(dask_scheduler: Any = None) -> list[str]:
+    """Runs on the scheduler: the addresses of the workers that take part in a training just now."""
+    found = [part_of(task) for task in dask_scheduler.tasks.values() if task.state == "processing"]
+    return [part.worker for part in found if part is not None and part.meeting]
+
+
+def _data(client: Client, parts: int = 6) -> tuple[Any, Any]:
+    X = dask.array.random.default_rng(0).random((12_000, 10), chunks=(12_000 // parts, 10)).persist()
+    y = (X[:, 0] + X[:, 1] > 1).astype(int).persist()
+    wait([X, y])
+    return X, y
+
+
+def _estimator(library: str, rounds: int, **parameters: Any) -> Any:
+    if library == "xgboost":
+        return xgboost.dask.DaskXGBClassifier(n_estimators=rounds, **parameters)
+    return lightgbm.DaskLGBMClassifier(n_estimators=rounds, verbose=-1, **parameters)
+
+
+class _Killer:
+    """Ends a worker in mid-training; `seen` has its name when that is done."""
+
+    def __init__(self, client: Client, end: Callable[[Client, str], None], when: Callable[[], bool]) -> None:
+        self.seen: list[str] = []
+        self._thread = threading.Thread(target=self._run, args=(client, end, when), daemon=True)
+        self._thread.start()
+
+    def _run(self, client: Client, end: Callable[[Client, str], None], when: Callable[[], bool]) -> None:
+        _until(lambda: len(client.run_on_scheduler(_parts)) == 3 and when(), "no training began")
+        time.sleep(1)  # into the rounds: the data is read first
+        address = sorted(client.run_on_scheduler(_parts))[0]
+        name = str(client.scheduler_info(n_workers=-1)["workers"][address]["name"])
+        end(client, address)
+        self.seen.append(name)
+
+    def join(self) -> str:
+        self._thread.join(DEADLINE)
+        [name] = self.seen
+        return name
+
+
+def _kill(client: Client, address: str) -> None:
+    os.kill(client.run(os.getpid, workers=[address])[address], signal.SIGKILL)
+
+
+def _machine_gone(client: Client, address: str) -> None:
+    """It does not answer, its connections stay open, and somebody says that its machine is gone."""
+    process = client.run(os.getpid, workers=[address])[address]
+    name = str(client.scheduler_info(n_workers=-1)["workers"][address]["name"])
+    os.kill(process, signal.SIGSTOP)
+    time.sleep(1)
+    client.run_on_scheduler(give_up, [name])
+    threading.Timer(15, os.kill, (process, signal.SIGKILL)).start()
+
+
+# ---- in a script
+
+
+@pytest.mark.filterwarnings("ignore:Parameter n_jobs will be ignored")
+@pytest.mark.parametrize("end", [_kill, _machine_gone])
+@pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
+def test_a_training_that_loses_a_worker_ends_with_its_name_and_the_next_one_works(
+    client: Client, library: str, end: Callable[[Client, str], None]
+) -> None:
+    X, y = _data(client)
+    killer = _Killer(client, end, lambda: True)
+    began = time.monotonic()
+    with pytest.raises(TrainingLost) as caught:
+        _estimator(library, ENDLESS).fit(X, y)
+    assert time.monotonic() - began < DEADLINE
+    assert f"`{library}.dask` can't go on: worker `{killer.join()}` went away" in str(caught.value)
+    _until(lambda: not _busy(client), "the other workers still train")
+    fitted = _estimator(library, 5).fit(X, y)
+    assert (fitted.predict(X) == y).mean().compute() > 0.8
+
+
+@pytest.mark.filterwarnings("ignore:Parameter n_jobs will be ignored")
+def test_peers_of_a_part_that_fails_are_ended(client: Client) -> None:
+    """LightGBM's other parts would wait for it for ever, and hold their workers."""
+    X, y = _data(client)
+    [victim, *_] = sorted(client.nthreads())
+
+    def objective(truth: Any, predicted: Any) -> Any:
+        if get_worker().address == victim:
+            raise ArithmeticError("not on this worker")
+        return predicted - truth, numpy.ones_like(truth)
+
+    with pytest.raises(ArithmeticError, match="not on this worker"):
+        lightgbm.DaskLGBMRegressor(n_estimators=ENDLESS, objective=objective, verbose=-1).fit(X, y)
+    _until(lambda: not _busy(client), "the other workers still train")
+    assert lightgbm.DaskLGBMRegressor(n_estimators=3, verbose=-1).fit(X, y).fitted_
+
+
+def test_evaluation_sets_and_early_stopping_of_xgboost(client: Client) -> None:
+    X, y = _data(client)
+    noise = dask.array.random.default_rng(1).random(X.shape[0], chunks=X.chunks[0]) < 0.3
+    noisy = dask.array.where(noise, 1 - y, y).persist()
+    fitted = _estimator("xgboost", 500, early_stopping_rounds=3, learning_rate=1.0)
+    fitted.fit(X[:6000], noisy[:6000], eval_set=[(X[6000:], noisy[6000:])])
+    assert len(fitted.evals_result()["validation_0"]["logloss"]) == fitted.best_iteration + 4 < 500
+
+
+def test_early_stopping_of_lightgbm_is_refused(client: Client) -> None:
+    X, y = _data(client)
+    with pytest.raises(ConfigError, match="early_stopping_round=3"):
+        _estimator("lightgbm", 5, early_stopping_round=3).fit(X, y, eval_set=[(X, y)])
+
+
+def test_no_worker_goes_while_a_training_runs_or_data_is_kept(client: Client) -> None:
+    X, y = _data(client)
+    names = sorted(client.run_on_scheduler(look).processing)
+    holding = client.run_on_scheduler(look).holding
+    assert holding, "nobody is seen to hold the data"
+    seen: dict[str, Any] = {}
+
+    def watch() -> None:
+        _until(lambda: len(client.run_on_scheduler(_parts)) == 3, "no training began")
+        seen["together"] = client.run_on_scheduler(look).together
+        seen["released"] = client.run_on_scheduler(release, names)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    _estimator("xgboost", 200, max_depth=8).fit(X, y)
+    thread.join(DEADLINE)
+    assert seen == {"together": True, "released": []}
+    sight = client.run_on_scheduler(look)
+    assert (sight.together, sight.all_wanted) == (False, False)
+    del X, y
+    _until(lambda: not client.run_on_scheduler(look).holding, "they hold what nobody wants")
+
+
+# ---- declared
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of Parquet files: 6 of training data, and one to evaluate on."""
+    folder = tmp_path_factory.mktemp("table")
+    random = numpy.random.default_rng(0)
+    frame = pandas.DataFrame(random.normal(size=(14_000, 8)), columns=[f"c{number}" for number in range(8)])
+    frame["y"] = (frame.c0 * frame.c1 + frame.c2 + random.normal(size=len(frame)) > 0).astype(int)
+    for number in range(7):
+        frame[number * 2000 : (number + 1) * 2000].to_parquet(folder / f"{number}.parquet")
+    return folder
+
+
+def _declared(table: Path) -> dict[str, Any]:
+    frame = dask.dataframe.read_parquet([str(table / f"{number}.parquet") for number in range(6)])
+    valid = dask.dataframe.read_parquet([str(table / "6.parquet")])
+    return {
+        "X": frame.drop(columns="y"),
+        "y": frame["y"],
+        "eval_set": [(valid.drop(columns="y"), valid["y"])],
+        "identity": "the table of this test",
+    }
+
+
+@pytest.mark.parametrize("parameters", [{}, {"early_stopping_rounds": 40, "n_estimators": 600}])
+def test_a_declared_training_goes_on_and_its_model_is_that_of_one_training(
+    client: Client, table: Path, tmp_path: Path, parameters: dict[str, Any]
+) -> None:
+    given = {"n_estimators": 250, "max_depth": 7, "learning_rate": 0.03, **parameters}
+    estimator = xgboost.XGBClassifier(**given)
+    told: list[str] = []
+    whole = train_xgboost(estimator, **_declared(table), client=client, folder=None, tell=told.append)
+    assert (whole.restarts, whole.resumed_from, told) == (0, 0, [])
+    kept = Stored(tmp_path, str(identity_of(estimator, "the table of this test", xgboost.__version__)))
+    killer = _Killer(client, _kill, lambda: (kept.find() or whole).rounds < 200 and kept.find() is not None)
+    again = train_xgboost(
+        estimator, **_declared(table), client=client, folder=tmp_path, every=5, wait_for_worker=DEADLINE,
+        tell=told.append,
+    )  # fmt: skip
+    name = killer.join()
+    assert again.restarts == 1
+    assert f"worker `{name}` went away; goes on from round" in told[0]
+    assert again.history == whole.history
+    assert again.rounds == whole.rounds
+    dumps = [trained.model.get_booster().get_dump(with_stats=True) for trained in (whole, again)]
+    assert dumps[0] == dumps[1]
+    if "early_stopping_rounds" in parameters:
+        assert again.model.best_iteration == whole.model.best_iteration == again.rounds - 41
+    found = train_xgboost(estimator, **_declared(table), client=client, folder=tmp_path, tell=told.append)
+    assert (found.resumed_from, found.rounds, found.restarts) == (again.rounds, again.rounds, 0)
+    assert "an earlier run has trained all" in told[-1]
+    features = pandas.read_parquet(table / "6.parquet").drop(columns="y")
+    numpy.testing.assert_array_equal(found.model.predict_proba(features), whole.model.predict_proba(features))
+
+
+@pytest.mark.filterwarnings("ignore:Parameter n_jobs will be ignored")
+def test_a_declared_training_of_lightgbm_starts_again(client: Client, table: Path) -> None:
+    data = _declared(table)
+    data.pop("identity")
+    told: list[str] = []
+    killer = _Killer(client, _kill, lambda: True)
+    trained = train_lightgbm(
+        lightgbm.LGBMClassifier(n_estimators=400, verbose=-1), **data, client=client, wait_for_worker=DEADLINE,
+        tell=told.append,
+    )  # fmt: skip
+    assert f"worker `{killer.join()}` went away; starts again" in told[0]
+    assert (trained.restarts, trained.rounds) == (1, 400)
+    assert type(trained.model) is lightgbm.LGBMClassifier
+    assert len(trained.history["valid_0"]["binary_logloss"]) == 400
+
+
+def test_labels_that_xgboost_would_train_nonsense_on(client: Client, table: Path) -> None:
+    data = _declared(table)
+    data["y"] = data["y"] + 5
+    with pytest.raises(ConfigError, match="the labels are 5, 6: XGBoost needs 0, 1, 2"):
+        train_xgboost(xgboost.XGBClassifier(n_estimators=3), **data, client=client, folder=None)
+
+
+def test_partitions_that_do_not_match(client: Client, table: Path) -> None:
+    data = _declared(table)
+    data["y"] = data["y"].repartition(npartitions=2)
+    with pytest.raises(ConfigError, match="different numbers of partitions: 6, 2"):
+        train_xgboost(xgboost.XGBClassifier(n_estimators=3), **data, client=client, folder=None)
+
+
+# ---- in searches
+
+
+def test_gradient_boosting_in_a_search_has_a_worker_to_itself() -> None:
+    """Each fit gets the worker's four threads, and there is one at a time; with `n_jobs=1` there are four."""
+    X, y = make_classification(600, 8, random_state=0)
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=4, dashboard_address="127.0.0.1:0", host="127.0.0.1", memory_limit="2GB"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        for estimator, at_once in (
+            (xgboost.XGBClassifier(n_estimators=60), 1),
+            (lightgbm.LGBMClassifier(n_estimators=60, verbose=-1), 1),
+            (HistGradientBoostingClassifier(max_iter=30), 1),
+            (xgboost.XGBClassifier(n_estimators=60, n_jobs=1), 4),
+        ):
+            search = GridSearchCV(estimator, {"max_depth": [3, 4, 5, 6]}, cv=3, refit=False)
+            most = _most_at_once(client, search, X, y)
+            assert most == at_once, estimator
+            assert numpy.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def _most_at_once(client: Client, search: Any, X: Any, y: Any) -> int:
+    over = threading.Event()
+    seen = [0]
+
+    def watch() -> None:
+        while not over.wait(0.02):
+            seen.append(len(_busy(client)))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        with parallel_config(backend="skjob", n_jobs=-1, client=client):
+            search.fit(X, y)
+    finally:
+        over.set()
+        thread.join(DEADLINE)
+    return max(seen)
+
+
+# ---- as a user runs it
+
+
+def _skjob_run(folder: Path, script: str, *options: str) -> subprocess.CompletedProcess[str]:
+    (folder / "train.py").write_text(textwrap.dedent(script))
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("SKJOB_")}
+    return subprocess.run(
+        [sys.executable, "-m", "skjob", "run", "train.py", "--on", "local", *options],
+        cwd=folder, env={**ours, "KUBECONFIG": str(folder / "none")}, capture_output=True, text=True, timeout=180,
+    )  # fmt: skip
+
+
+def test_a_training_in_a_script_gets_all_workers_that_the_run_may_have(tmp_path: Path) -> None:
+    """The data is lazy, and there is one worker of three when it begins."""
+    script = """
+        import dask.array
+        from dask.distributed import Client
+        from xgboost.dask import DaskDMatrix, train
+        client = Client.current()
+        X = dask.array.random.default_rng(0).random((6000, 4), chunks=(500, 4))
+        y = (X[:, 0] > 0.5).astype(int)
+        matrix = DaskDMatrix(client, X, y)
+        print("workers", len(matrix.worker_map))
+        trained = train(client, {"objective": "binary:logistic"}, matrix, 5, evals=[(matrix, "train")])
+        print("rounds", trained["booster"].num_boosted_rounds(), len(trained["history"]["train"]["logloss"]))
+    """
+    ended = _skjob_run(tmp_path, script, "--workers", "1:3")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.split("\n")[:2] == ["workers 3", "rounds 5 5"]
+
+
+@pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
+def test_a_script_whose_worker_is_killed_ends_with_an_error(tmp_path: Path, library: str) -> None:
+    estimator = {
+        "xgboost": "from xgboost.dask import DaskXGBClassifier as Estimator",
+        "lightgbm": "from lightgbm import DaskLGBMClassifier as Estimator",
+    }[library]
+    script = f"""
+        import os, signal, threading, time
+        import dask.array
+        from dask.distributed import Client
+        {estimator}
+        client = Client.current()
+        X = dask.array.random.default_rng(0).random((6000, 4), chunks=(500, 4))
+        y = (X[:, 0] > 0.5).astype(int)
+        Estimator(n_estimators=3).fit(X, y)
+        workers = client.run(os.getpid)
+        print("workers", len(workers), flush=True)
+        def kill():
+            time.sleep(4)
+            os.kill(sorted(workers.values())[0], signal.SIGKILL)
+        threading.Thread(target=kill, daemon=True).start()
+        Estimator(n_estimators={ENDLESS}).fit(X, y)
+        print("never")
+    """
+    ended = _skjob_run(tmp_path, script, "--workers", "3")
+    assert ended.returncode == 1, ended.stderr
+    assert "workers 3" in ended.stdout
+    assert "never" not in ended.stdout
+    assert f"TrainingLost: `{library}.dask` can't go on: worker `" in ended.stderr
