@@ -17,7 +17,7 @@ COMPILE = $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 -
 # a run's image must have the client's Python
 export BASE ?= python:$(shell $(VENV)/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo 3.11)-slim
 
-.PHONY: help demo test test-upstream check format kind kind-down image lock clean bench-startup bench-environment bench-engine
+.PHONY: help demo test test-upstream check format kind kind-down image lock clean bench-startup bench-environment bench-story bench-engine
 
 help: ## list what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -58,6 +58,9 @@ bench-startup: $(READY) ## time a start beside stock KubeCluster, on the cluster
 
 bench-environment: $(READY) ## time the ways to an environment of 86 distributions, on the cluster of `make kind`
 	@$(VENV)/bin/python benchmarks/environment.py
+
+bench-story: $(READY) ## time the examples on this machine and on the cluster of `make kind` (ARGS="forest --rounds 1")
+	@$(VENV)/bin/python benchmarks/story.py $(ARGS)
 
 bench-engine: $(BENCH)/.installed ## the engine beside stock joblib+Dask, loky, dask-ml and Ray (ARGS="a c --rounds 1")
 	@$(BENCH)/bin/python benchmarks/engine.py $(ARGS)

@@ -1,4 +1,4 @@
-"""The benchmarks of the engine work, and what they count is as it should be. What they time is not looked at here."""
+"""The benchmarks work, and what they count is as it should be. What they time is not looked at here."""
 
 import subprocess
 import sys
@@ -39,3 +39,13 @@ def test_no_finished_fit_is_repeated() -> None:
     finished, repeated, *_ = (float(row["skjob"]) for row in table.values())
     assert finished >= 30
     assert repeated == 0
+
+
+def test_each_step_of_the_story_has_its_times_beside_those_of_python_alone() -> None:
+    command = [sys.executable, str(BENCHMARKS / "story.py"), "scaled", "package", "--quick", "--on", "python,local"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    head, _, *rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("|")]
+    assert len(head) == 6
+    assert [row[0].split(":")[0].strip() for row in rows] == ["scaled up for the search", "package sync"]
+    assert all(float(cell) > 0 for row in rows for cell in row[1:])

@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 DEADLINE = 120.0
 
 # For a while: long enough to be stopped in, and never finished on its own.
@@ -404,33 +403,3 @@ def test_the_python_api_can_be_used_again(tmp_path: Path, environment: dict[str,
         "2 False",
     ], ended.stderr
     assert wait_until_gone(tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    "name", ["random_forest.py", "pipeline_cross_val_score.py", "notebook_style.py", "any_dask_client.py"]
-)
-def test_examples(tmp_path: Path, environment: dict[str, str], name: str) -> None:
-    """Each example prints the same by skjob as by Python alone; those that import skjob bring their own cluster."""
-    script = (EXAMPLES / name).read_text()
-    (tmp_path / "train.py").write_text(script)
-    alone = subprocess.run(
-        [sys.executable, "train.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=DEADLINE
-    )
-    assert (alone.returncode, bool(alone.stdout)) == (0, True), alone.stderr
-    if "skjob" not in script:
-        ended = skjob_run(tmp_path, environment, script)
-        assert (ended.returncode, ended.stdout) == (0, alone.stdout), ended.stderr
-
-
-def test_a_grid_search_gives_the_same_numbers(tmp_path: Path, environment: dict[str, str]) -> None:
-    script = (EXAMPLES / "digits_grid_search.py").read_text()
-    ended = skjob_run(tmp_path, environment, script, "--", "by_skjob.json")
-    assert ended.returncode == 0, ended.stderr
-    alone = subprocess.run(
-        [sys.executable, "train.py", "by_python.json"],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=DEADLINE,
-    )  # fmt: skip
-    assert ended.stdout == alone.stdout
-    results = [json.loads((tmp_path / name).read_text()) for name in ("by_skjob.json", "by_python.json")]
-    with_skjob, without = ({key: value for key, value in each.items() if "_time" not in key} for each in results)
-    assert with_skjob == without

@@ -1,4 +1,4 @@
-"""`skjob run` on a real Kubernetes: the same numbers, from pods that the API knew, and nothing left however it ends.
+"""`skjob run` on a real Kubernetes: work in pods that the API knows, and nothing left however it ends.
 
 The `namespace` fixture fails any test after which an object of a run is still there.
 """
@@ -21,8 +21,6 @@ from skjob.cluster.api import Api
 from skjob.cluster.certificates import make_certificates
 from skjob.cluster.inventory import leftovers, runs
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
 
 def seconds_until_gone(api: Api, run_id: str, namespace: str, at_most: float) -> float:
     began = time.monotonic()
@@ -30,24 +28,6 @@ def seconds_until_gone(api: Api, run_id: str, namespace: str, at_most: float) ->
         assert time.monotonic() - began < at_most, f"still there after {at_most:.0f} s: {left}"
         time.sleep(0.5)
     return time.monotonic() - began
-
-
-def test_a_grid_search_gives_the_same_numbers(kind_runs: Runs) -> None:
-    script = (EXAMPLES / "digits_grid_search.py").read_text()
-    ended = kind_runs.run(script, "--", "by_skjob.json")
-    assert ended.returncode == 0, ended.stderr
-    alone = subprocess.run(
-        [sys.executable, "train.py", "by_python.json"],
-        cwd=kind_runs.folder, capture_output=True, text=True, timeout=DEADLINE,
-    )  # fmt: skip
-    told, expected = (
-        [line for line in text.splitlines() if not line.startswith("fitted in")]
-        for text in (ended.stdout, alone.stdout)
-    )
-    assert told == expected
-    results = [json.loads((kind_runs.folder / name).read_text()) for name in ("by_skjob.json", "by_python.json")]
-    with_skjob, without = ({key: value for key, value in each.items() if "_time" not in key} for each in results)
-    assert with_skjob == without
 
 
 def test_tasks_run_in_pods_that_the_api_knows(
@@ -353,30 +333,6 @@ def test_who_may_not_run_is_told_what_is_missing(
     assert (ended.returncode, ended.stdout) == (122, "")
     assert "`create, get, list, patch, delete jobs`" in ended.stderr
     assert "`list events`" in ended.stderr
-
-
-def test_a_declared_job_and_its_results(kind_runs: Runs) -> None:
-    job = kind_runs.folder / "job.yaml"
-    job.write_text((EXAMPLES / "declared_job" / "job.yaml").read_text())
-    command = [part if part != "train.py" else "job.yaml" for part in kind_runs.command("")]
-    ended = subprocess.run(
-        command, cwd=kind_runs.folder, env=kind_runs.environment, capture_output=True, text=True, timeout=DEADLINE
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert (kind_runs.folder / "best.joblib").exists()
-    assert (kind_runs.folder / "results.csv").exists()
-
-
-def test_the_python_api_from_a_script(kind_env: dict[str, str], namespace: str, tmp_path: Path) -> None:
-    script = tmp_path / "notebook_style.py"
-    script.write_text((EXAMPLES / "notebook_style.py").read_text())
-    environment = kind_env | {"SKJOB_ON": "kubernetes", "SKJOB_CONTEXT": "kind-skjob", "SKJOB_NAMESPACE": namespace}
-    ended = subprocess.run(
-        [sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=DEADLINE
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert f"running on Kubernetes: context `kind-skjob`, namespace `{namespace}`" in ended.stderr
-    assert [file.name for file in tmp_path.iterdir()] == ["notebook_style.py"]
 
 
 def test_an_operator_that_is_dead_is_told_as_such(
