@@ -316,6 +316,11 @@ def _environment(python_path: str, retries: int) -> list[Manifest]:
         # Else the scheduler takes copies of shared data away 2 s after a call, and the next call fetches them anew.
         "DASK_DISTRIBUTED__SCHEDULER__ACTIVE_MEMORY_MANAGER__START": "False",
         "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": str(retries),
+        # A nanny would set the first: memory that was given up goes back to the system, which the limit counts, and at
+        # 80 % of it Dask gives a worker no more tasks. Arrow's own pool and an arena for each thread would keep theirs.
+        "MALLOC_TRIM_THRESHOLD_": "65536",
+        "MALLOC_ARENA_MAX": "2",
+        "ARROW_DEFAULT_MEMORY_POOL": "system",
         # `skjob.engine.stop.RESTARTED_VARIABLE`, whose import would slow each start down by joblib's.
         "SKJOB_WORKER_IS_RESTARTED": "1",
         # Every look of the scaling loop would be a line of the scheduler's log.
