@@ -51,7 +51,7 @@ def refusals(table: Table, asked: Asked, estimator: Any) -> list[str]:
     columns = {column.name: column for column in table.columns}
     words = [name for name in asked.features if columns[name].kind != "number"]
     problems = []
-    if words and not is_dask_ml(steps[0]):
+    if words and (is_dask_ml_model(steps[0]) or not is_dask_ml(steps[0])):
         problems.append(
             f"column `{words[0]}` of `{asked.address}` does not hold numbers: an estimator in pieces takes numbers; "
             "name the others in `features`, or begin with a step of `dask_ml.preprocessing`"
