@@ -1,7 +1,6 @@
 """Each example, run as its user would: by Python alone and by `skjob run` on this machine, with the same result.
 
-The examples are those that lie in examples/, so that none can be forgotten. What they say of time is masked. They run
-with an interpreter that has examples/digit-features in editable mode, and all that is installed here.
+The interpreter has what is installed here, and examples/digit-features in editable mode.
 """
 
 from __future__ import annotations
@@ -15,19 +14,11 @@ from pathlib import Path
 import joblib
 import pandas
 import pytest
+from example_programs import ARGUMENTS, BRINGS_ITS_CLUSTER, JOBS, SCORES, SCRIPTS, SUCCEEDED, found, scores
 from sklearn.datasets import load_digits
-from story import EXAMPLES, FITTED, user_python
+from story import EXAMPLES, user_python
 
 DEADLINE = 120.0
-SCRIPTS = sorted(path.name for path in EXAMPLES.glob("*.py"))
-JOBS = sorted(str(path.relative_to(EXAMPLES)) for path in EXAMPLES.glob("*/*.yaml"))
-BRINGS_ITS_CLUSTER = "notebook_style.py"
-ARGUMENTS = {
-    "digits_grid_search.py": ["scores.json"],  # with every digit
-    "scaled_up_search.py": ["--candidates", "3", "--seconds", "0.2"],
-}
-
-Ended = subprocess.CompletedProcess[str]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +33,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return ours | {"KUBECONFIG": str(tmp_path / "none"), "NO_COLOR": "1"}
 
 
-def _run(folder: Path, environment: dict[str, str], *command: str) -> Ended:
+def _run(folder: Path, environment: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
     ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=DEADLINE)
     assert ended.returncode == 0, ended.stderr
     return ended
@@ -52,41 +43,27 @@ def _outcomes(folder: Path) -> list[object]:
     return [json.loads(path.read_text())["outcome"] for path in (folder / ".skjob" / "runs").glob("*/run.json")]
 
 
-SUCCEEDED = {"status": "succeeded", "exit_code": 0, "cause": None, "cleanup": None}
-
-
-def without_times(printed: str) -> str:
-    """What an example prints, with its seconds masked: there are some, in each."""
-    assert FITTED.search(printed), printed
-    return FITTED.sub("fitted in … s", printed)
-
-
-@pytest.mark.parametrize("name", [name for name in SCRIPTS if name != BRINGS_ITS_CLUSTER])
-def test_a_script_gives_by_skjob_what_it_gives_by_python(
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_finds_by_skjob_what_it_finds_by_python(
     python: str, tmp_path: Path, environment: dict[str, str], name: str
 ) -> None:
-    for folder in ("alone", "by_skjob"):  # what one leaves, as kept fits, the other must not find
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / name).write_text((EXAMPLES / name).read_text())
+    alone, by_skjob = tmp_path / "alone", tmp_path / "by_skjob"  # fits that one keeps, the other must not find
+    for folder in (alone, by_skjob):
+        folder.mkdir()
+        (folder / name).write_text((EXAMPLES / name).read_text())
     arguments = ARGUMENTS.get(name, [])
-    alone = _run(tmp_path / "alone", environment, python, name, *arguments)
+    expected = found(_run(alone, environment, python, name, *arguments).stdout)
     run = [python, "-m", "skjob", "run", name, "--on", "local", "--workers", "2", "--", *arguments]
-    by_skjob = _run(tmp_path / "by_skjob", environment, *run)
-    assert without_times(by_skjob.stdout) == without_times(alone.stdout)
-    assert _outcomes(tmp_path / "by_skjob") == [SUCCEEDED]
-    if "scores.json" in arguments:
-        assert _scores(tmp_path / "by_skjob") == _scores(tmp_path / "alone")
-
-
-def _scores(folder: Path) -> dict[str, object]:
-    scores = json.loads((folder / "scores.json").read_text())
-    return {name: values for name, values in scores.items() if "_time" not in name}
+    assert found(_run(by_skjob, environment, *run).stdout) == expected
+    assert scores(by_skjob) == scores(alone)
+    assert bool(scores(alone)) == (SCORES in arguments)
+    assert _outcomes(by_skjob) == [SUCCEEDED]
 
 
 def test_a_notebook_brings_its_cluster(python: str, tmp_path: Path, environment: dict[str, str]) -> None:
     (tmp_path / BRINGS_ITS_CLUSTER).write_text((EXAMPLES / BRINGS_ITS_CLUSTER).read_text())
     ended = _run(tmp_path, environment | {"SKJOB_ON": "local"}, python, BRINGS_ITS_CLUSTER)
-    assert without_times(ended.stdout).splitlines()[1:] == [
+    assert found(ended.stdout)[1:] == [
         "fitted on 2 workers", "best C:     0.0826", "best score: 0.9916", "fitted in … s"
     ]  # fmt: skip
     assert "skjob: running on this machine: " in ended.stderr
@@ -106,4 +83,4 @@ def test_a_declared_job_writes_its_results(python: str, tmp_path: Path, environm
 
 def test_the_readme_names_each_example() -> None:
     named = set(re.findall(r"\]\(([^)]+)\)", (EXAMPLES / "README.md").read_text()))
-    assert named == {*SCRIPTS, *JOBS, "digit-features"}
+    assert named == {*SCRIPTS, *JOBS, BRINGS_ITS_CLUSTER, "digit-features"}
