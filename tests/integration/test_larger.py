@@ -67,7 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def frame(folder: Path) -> Any:
-    return dask.dataframe.read_parquet(str(folder), split_row_groups=1)
+    return dask.dataframe.read_parquet(f"{folder}/part*.parquet", split_row_groups=1)
 
 
 @pytest.fixture

@@ -1,0 +1,152 @@
+"""Parquet of four times a worker's memory limit, behind an S3-speaking server, read by workers in pods.
+
+The server is moto's, in this process: pods and this machine reach it by the address that this machine has in the
+nodes' network. What a worker has at most is told by the kernel, and is in the record.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy
+import pyarrow
+import pyarrow.parquet
+import pytest
+from kubernetes import client
+from runs import Runs
+from sklearn.linear_model import LogisticRegression
+
+LIMIT = 512 * 2**20
+FEATURES = 32
+ROWS_IN_FILE = 131_072
+DEADLINE = 1500.0
+
+WEIGHTS = numpy.random.default_rng(7).normal(size=FEATURES).astype("float32") / 4
+
+
+def _rows(number: int) -> tuple[Any, Any]:
+    rng = numpy.random.default_rng(number)
+    X = rng.standard_normal((ROWS_IN_FILE, FEATURES), dtype="float32")
+    return X, (X @ WEIGHTS + rng.logistic(size=ROWS_IN_FILE) > 0).astype("int8")
+
+
+def _file(number: int) -> bytes:
+    X, y = _rows(number)
+    table = pyarrow.table({**{f"f{index}": X[:, index] for index in range(FEATURES)}, "y": y})
+    file = io.BytesIO()
+    pyarrow.parquet.write_table(table, file, row_group_size=32_768, compression="none", use_dictionary=False)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def storage(kind_api: client.ApiClient) -> Iterator[dict[str, str]]:
+    """The variables that lead to a server with the bucket `data`."""
+    from moto.server import ThreadedMotoServer
+
+    [node, *_] = client.CoreV1Api(kind_api).list_node(_request_timeout=30).items
+    [address] = [each.address for each in node.status.addresses if each.type == "InternalIP"]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as looking:  # nothing is sent
+        looking.connect((address, 80))
+        here = looking.getsockname()[0]
+    server = ThreadedMotoServer(ip_address=here, port=0, verbose=False)
+    server.start()
+    yield {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "a word that nobody may see",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://{here}:{server.get_host_and_port()[1]}",
+    }
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def bucket(storage: dict[str, str]) -> tuple[str, int]:
+    """The address of the table, and its bytes: more than four times what a worker may have."""
+    import fsspec
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in storage.items():
+            patch.setenv(name, value)
+        system = fsspec.filesystem("s3", skip_instance_cache=True)
+        system.mkdir("larger")
+        written = number = 0
+        while written <= 4 * LIMIT:
+            content = _file(number)
+            system.pipe_file(f"larger/table/part{number:03}.parquet", content)
+            written, number = written + len(content), number + 1
+    return "s3://larger/table/*.parquet", written
+
+
+def _run(runs: Runs, storage: dict[str, str], job: dict[str, Any], *options: str) -> subprocess.CompletedProcess[str]:
+    (runs.folder / "job.yaml").write_text(json.dumps(job))
+    command = [part if part != "train.py" else "job.yaml" for part in runs.command("", *options)]
+    return subprocess.run(
+        command, cwd=runs.folder, env=runs.environment | storage, capture_output=True, text=True, timeout=DEADLINE
+    )
+
+
+@pytest.mark.timeout(1800)
+def test_four_times_a_workers_memory(user_runs: Runs, storage: dict[str, str], bucket: tuple[str, int]) -> None:
+    address, written = bucket
+    assert written > 4 * LIMIT
+    job = {
+        "estimator": {
+            "class": "dask_ml.linear_model.LogisticRegression",
+            "parameters": {"solver": "lbfgs", "max_iter": 3},
+        },
+        "data": {"path": address, "target": "y"},
+        "holdout": 0.1,
+        "outputs": {"model": "model.joblib"},
+    }
+    ended = _run(user_runs, storage, job, "--workers", "3", "--worker-memory", "512Mi")
+    assert ended.returncode == 0, ended.stderr
+    assert "stays in pieces of up to 11 MiB, read anew for each pass over it" in ended.stderr
+    [line] = [line for line in ended.stdout.splitlines() if line.startswith("score ")]
+    score = float(line.split()[1])
+    record = user_runs.record()
+    peaks = record["peak_memory"]
+    assert len(peaks) == 3
+    assert all(100 * 2**20 < peak < LIMIT for peak in peaks.values())
+    assert "nobody may see" not in json.dumps(record) + ended.stderr + ended.stdout
+
+    X, y = _rows(0)
+    alone = LogisticRegression().fit(X, y)
+    others, answers = _rows(1)
+    assert score == pytest.approx(alone.score(others, answers), abs=0.01)
+    model = joblib.load(Path(user_runs.folder, "model.joblib"))
+    assert float(numpy.mean(model.predict(others) == answers)) == pytest.approx(alone.score(others, answers), abs=0.01)
+    print(f"{written / 2**20:.0f} MiB, peaks {sorted(peak // 2**20 for peak in peaks.values())} MiB, score {score:.4f}")
+
+
+def test_what_fits_is_read_here_and_says_so(user_runs: Runs, storage: dict[str, str], bucket: tuple[str, int]) -> None:
+    address = bucket[0].replace("*", "part000")
+    job = {
+        "estimator": {"class": "sklearn.linear_model.SGDClassifier", "parameters": {"random_state": 0}},
+        "data": {"path": address, "target": "y"},
+        "outputs": {"model": "model.joblib"},
+    }
+    ended = _run(user_runs, storage, job, "--worker-memory", "512Mi")
+    assert ended.returncode == 0, ended.stderr
+    assert "loaded whole" in ended.stderr
+    assert user_runs.record()["data"]["pieces"] is False
+
+
+def test_what_fits_in_no_way_starts_nothing(user_runs: Runs, storage: dict[str, str], bucket: tuple[str, int]) -> None:
+    job = {
+        "estimator": {"class": "sklearn.svm.SVC"},
+        "data": {"path": bucket[0], "target": "y"},
+        "outputs": {"model": "model.joblib"},
+    }
+    ended = _run(user_runs, storage, job, "--worker-memory", "512Mi")
+    assert ended.returncode == 120
+    assert "`SVC` needs it whole" in ended.stderr
+    assert "--worker-memory 9Gi" in ended.stderr
+    assert user_runs.record()["steps"] == []
+    assert not (user_runs.folder / "model.joblib").exists()
