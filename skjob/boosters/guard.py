@@ -23,6 +23,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from skjob.boosters.lost import TrainingLost, worker_gone
+from skjob.boosters.watch import is_ending
 from skjob.errors import ConfigError
 
 EARLY_STOPPING = ("early_stopping_round", "early_stopping_rounds", "early_stopping", "n_iter_no_change")
@@ -32,6 +33,9 @@ INSTEAD = "train a fixed number of rounds (`n_estimators`), or use `xgboost.dask
 
 NOTICED = 2.0
 """Seconds after a training has failed within which Dask has noticed that a worker is gone."""
+
+LAST_ENDS = 20.0
+"""Seconds after which nothing is left of a training that was lost."""
 
 LOOK_AGAIN = 0.1
 
@@ -84,6 +88,7 @@ def with_workers(function: Callable[..., Any], library: str) -> Callable[..., An
         if _asynchronous():
             return function(*arguments, **keywords)
         with mustered():
+            _wait_for_the_last()
             before = _workers()
             try:
                 return function(*arguments, **keywords)
@@ -96,6 +101,25 @@ def with_workers(function: Callable[..., Any], library: str) -> Callable[..., An
                 raise TrainingLost(worker_gone(library, gone)) from error
 
     return wrapped
+
+
+def _wait_for_the_last() -> None:
+    """What is left of a training that was lost keeps workers for some seconds, or takes them along."""
+    from distributed import get_client
+
+    deadline = time.monotonic() + LAST_ENDS
+    while get_client().run_on_scheduler(is_ending) and time.monotonic() < deadline:
+        time.sleep(LOOK_AGAIN)
+
+
+def _forget_peers(dask_worker: Any = None) -> None:
+    """Runs on a worker: LightGBM closes its connections when a training succeeds, and only then (lightgbm 4.7).
+
+    The next one on this worker would talk to peers that are gone: "Socket send error, Broken pipe".
+    """
+    basic = sys.modules.get("lightgbm.basic")
+    if basic is not None and not any("_train_part" in str(key) for key in dask_worker.active_threads.values()):
+        basic._LIB.LGBM_NetworkFree()
 
 
 def _asynchronous() -> bool:
@@ -142,13 +166,24 @@ def gone_of(before: Mapping[str, str], client: Any = None) -> str | None:
 def guard_lightgbm(module: ModuleType) -> None:
     """Wrap the estimators of `lightgbm.dask`."""
     for estimator in _public(module, "fit"):
+        estimator.fit = _guarded_fit(estimator.fit, module.__name__)
 
-        def fit(self: Any, *arguments: Any, _fit: Callable[..., Any] = estimator.fit, **keywords: Any) -> Any:
-            refuse_early_stopping(self, keywords)
-            return _fit(self, *arguments, **keywords)
 
-        functools.update_wrapper(fit, estimator.fit)
-        estimator.fit = with_workers(fit, module.__name__)
+def _guarded_fit(original: Callable[..., Any], library: str) -> Callable[..., Any]:
+    def with_fresh_workers(self: Any, *arguments: Any, **keywords: Any) -> Any:
+        from distributed import get_client
+
+        get_client().run(_forget_peers, on_error="ignore")
+        return original(self, *arguments, **keywords)
+
+    inner = with_workers(with_fresh_workers, library)
+
+    @functools.wraps(original)
+    def fit(self: Any, *arguments: Any, **keywords: Any) -> Any:
+        refuse_early_stopping(self, keywords)  # before anything is waited for
+        return inner(self, *arguments, **keywords)
+
+    return fit
 
 
 def guard_xgboost(module: ModuleType) -> None:

@@ -77,6 +77,12 @@ def want_all(client: str, wanted: bool, dask_scheduler: Any = None) -> None:
         (watch.wanting.add if wanted else watch.wanting.discard)(client)
 
 
+def is_ending(dask_scheduler: Any = None) -> bool:
+    """Runs on the scheduler: whether something is left of a training that was lost."""
+    watch = dask_scheduler.plugins.get(NAME)
+    return watch is not None and bool(watch.ending)
+
+
 def any_wanted(scheduler: Any) -> bool:
     """Whether a client wants every worker that it can have."""
     watch = scheduler.plugins.get(NAME)
@@ -92,7 +98,7 @@ class TrainingWatch(SchedulerPlugin):  # type: ignore[misc]
     def __init__(self) -> None:
         self._scheduler: Any = None
         self._names: dict[str, str] = {}
-        self._ending: dict[str, asyncio.Future[None]] = {}
+        self.ending: dict[str, asyncio.Future[None]] = {}
         self.wanting: set[str] = set()
         """The clients that are about to train."""
 
@@ -142,22 +148,28 @@ class TrainingWatch(SchedulerPlugin):  # type: ignore[misc]
 
     def _end_peers(self, part: Part, message: str) -> None:
         """Once a training: a peer that fails in turn is no news."""
-        if not part.meeting or part.meeting in self._ending:
+        if not part.meeting or part.meeting in self.ending:
             return
         peers = self._peers(part)
         if peers:
-            ending = self._ending[part.meeting] = asyncio.ensure_future(self._end(peers, message))
-            ending.add_done_callback(lambda _: self._ending.pop(part.meeting, None))
+            ending = self.ending[part.meeting] = asyncio.ensure_future(self._end(peers, message))
+            ending.add_done_callback(lambda _: self.ending.pop(part.meeting, None))
 
     def _peers(self, part: Part) -> list[Part]:
         found = (part_of(task) for task in self._scheduler.tasks.values() if task.state not in OVER)
         return [peer for peer in found if peer is not None and peer.meeting == part.meeting and peer.key != part.key]
 
     async def _end(self, peers: list[Part], message: str) -> None:
+        from skjob.engine.stop import PATIENCE
+
         await asyncio.sleep(PEERS_END)
-        for part in peers:
+        # One that its program has given back is not known here any more, and may still run.
+        left = [part for part in peers if getattr(self._scheduler.tasks.get(part.key), "state", "") not in OVER[:2]]
+        for part in left:
             self._fail(part, message)
-        await self._stop(peers)
+        await self._stop(left)
+        if left:
+            await asyncio.sleep(PATIENCE + 1.0)
 
     async def _stop(self, peers: list[Part]) -> None:
         """Whatever the scheduler thinks of them: their program may have given them back, and they still run."""

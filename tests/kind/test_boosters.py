@@ -25,7 +25,8 @@ TELL = """
     y = (X[:, 0] > 0.5).astype(int)
 
     def parts():
-        return [key for keys in client.processing().values() for key in keys if key.startswith(("fn-", "_train_part-"))]
+        keys = [str(key) for keys in client.processing().values() for key in keys]
+        return [key for key in keys if key.startswith(("fn-", "_train_part-"))]
 
     def tell():
         while len(parts()) < 2:
