@@ -3,7 +3,8 @@
 Most estimators compute on one core, and a worker runs as many of their fits as it has threads. A few use all cores of a
 machine by themselves: gradient boosting of scikit-learn, XGBoost, LightGBM. Of those a worker runs one fit at a time,
 with as many inner threads as it has threads, unless the user has said `n_jobs=1`. A worker declares itself a resource
-of Dask's, which such a task takes.
+of Dask's, which such a task takes. The models of XGBoost 3.2 and LightGBM 4.7 are the same with any number of threads;
+those of scikit-learn 1.9 differ in their last digits, as they do on machines with different numbers of cores.
 
 For all others it is their share of the cores, as with joblib's loky. Pods, the workers of skjob's local cluster and
 those that a nanny of Dask's starts have it in their environment before Python starts. `limit_inner_threads` is for a
