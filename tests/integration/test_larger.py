@@ -227,7 +227,8 @@ def test_pieces_and_whole_agree(folder: Path, capsys: pytest.CaptureFixture[str]
         placed = _run(folder, memory, estimator=[SCALER, SGD])
         assert placed.pieces == (memory == 6 * MIB)
         scores.append(_printed(capsys.readouterr().out, "score"))
-    assert scores[0] == pytest.approx(scores[1], abs=0.02)
+    # Pieces are passed over once, and the whole data until it has converged.
+    assert scores[0] == pytest.approx(scores[1], abs=0.05)
 
 
 def test_without_rows_held_out_all_are_learned_from(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
