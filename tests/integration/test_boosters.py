@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -70,7 +71,12 @@ def _busy(client: Client) -> list[Any]:
     def running(dask_worker: Any = None) -> list[Any]:
         return list(dask_worker.active_threads.values())
 
-    return [key for keys in client.run(running, on_error="ignore").values() if keys for key in keys]
+    asking = client.run(running, on_error="ignore", asynchronous=True)
+    try:  # one that ends just now would be waited for, for half a minute
+        answers = asyncio.run_coroutine_threadsafe(asking, client.loop.asyncio_loop).result(5)
+    except TimeoutError:
+        return ["a worker that does not answer"]
+    return [key for keys in answers.values() for key in keys or ()]
 
 
 def _parts(dask_scheduler: Any = None) -> list[str]:
