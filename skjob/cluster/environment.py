@@ -13,15 +13,17 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from skjob.cluster import inventory, manifest
-from skjob.cluster.api import Api, Conflict, Manifest, NotFound
+from skjob.cluster.api import Api, Conflict, Manifest, NotFound, Unanswered
 from skjob.cluster.certificates import make_certificates
 from skjob.cluster.diagnose import diagnose
 from skjob.cluster.names import INSTANCE_LABEL, KEPT_ANNOTATION, RunNames, new_run_id
 from skjob.cluster.probe import image_contents
+from skjob.cluster.refusals import refusals_explained
 from skjob.environment.availability import check_available
 from skjob.environment.images import cache_folder, known_contents, remember
 from skjob.environment.index import IndexSettings
@@ -30,7 +32,7 @@ from skjob.environment.needs import Needs, differing
 from skjob.environment.pod import UNFIT
 from skjob.environment.source import skjob_archive
 from skjob.environment.wanted import Wanted
-from skjob.errors import SkjobError, StartError
+from skjob.errors import ForbiddenError, SkjobError, StartError
 
 LIFETIME = 3600.0
 """Seconds for which an environment is kept after it was last used."""
@@ -42,9 +44,13 @@ _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _GLIBC = "manylinux_2_36"
 """That of Debian 12, on which Python's own slim images stand; what asks for a newer one may not run there."""
 
+_MADE_WITHIN = 30.0
+"""Seconds within which whoever makes its objects has made all of them."""
+
+_API_PATIENCE = 15.0
 _POLL = 0.2
 _DIAGNOSE_EVERY = 1.0
-_FORMAT = 2
+_FORMAT = 3
 """Part of the name: another layout of the archive is another environment."""
 
 
@@ -58,7 +64,7 @@ class Kept:
 
 
 def uv_version() -> str:
-    """Of the uv that is installed here; the one in the cluster is the same."""
+    """Of the uv that is installed here; the keeper gets the same, unless its image has one of its own."""
     from importlib.metadata import version
 
     return version("uv")
@@ -83,53 +89,82 @@ def make_ready(
     has = known_contents(image)
     if has is None:
         note(f"looking into the image `{image}`, once")
-        has = dict(image_contents(api, image, timeout).distributions)
+        with refusals_explained(api):
+            contents = image_contents(api, image, timeout)
+        has = dict(contents.distributions)
         remember(image, has)
     lacking = differing(wanted.pins, has)
     if not lacking:
         return Kept("", Needs(wanted.python, wanted.pins), {"lacking": 0})
-    name = _name(image, wanted.python, lacking)
+    name = _name(image, wanted.python, lacking, wanted.index)
     needs = Needs(wanted.python, wanted.pins, served_at=f"{name}.{api.context.namespace}:{PORT}")
     began = time.monotonic()
+    ours = False
     if _is_kept(api, name):
         keep(api, name)
-        how = "kept"
     else:
         check_available(lacking, wanted.python, platform, wanted.index, cache_folder())
         note(f"installing {len(lacking)} distributions that the image lacks, once for this set of versions")
-        how = "made"
-        _create(api, name, image, Needs(wanted.python, lacking, uv=uv_version()), wanted.index)
-    made = _wait(api, name, began + timeout, timeout)
+        ours = _create(api, name, image, Needs(wanted.python, lacking, uv=uv_version()), wanted.index)
+    made = _wait(api, name, began + timeout, timeout, ours=ours)
+    how = "made" if ours else "kept"
     return Kept(name, needs, {"lacking": len(lacking), how: round(time.monotonic() - began, 2), **made})
 
 
-def keep(api: Api, name: str) -> None:
-    """Let it live for `LIFETIME` seconds from now. Called when a run begins to use it, and while it does."""
+def keep(api: Api, name: str, seconds: float = LIFETIME) -> None:
+    """Let it live for so many seconds from now. Called when a run begins to use it, and while it does.
+
+    Raises:
+        StartError: it is gone.
+    """
     namespace = api.context.namespace
-    job = api.get("Job", name, namespace)
-    limit = _age(job) + LIFETIME
-    until = datetime.now(UTC) + timedelta(seconds=LIFETIME)
-    annotation = {KEPT_ANNOTATION: until.isoformat(timespec="seconds")}
-    patch = {"metadata": {"annotations": annotation}, "spec": {"activeDeadlineSeconds": round(limit)}}
-    api.patch("Job", name, namespace, patch)
+    try:
+        job = api.get("Job", name, namespace)
+        until = datetime.now(UTC) + timedelta(seconds=seconds)
+        limit = max(_age(job) + seconds, job["spec"]["activeDeadlineSeconds"])  # somebody may need it for longer
+        annotation = {KEPT_ANNOTATION: until.isoformat(timespec="seconds")}
+        patch = {"metadata": {"annotations": annotation}, "spec": {"activeDeadlineSeconds": round(limit)}}
+        api.patch("Job", name, namespace, patch)
+    except NotFound as error:
+        raise StartError(
+            f"the environment `{name}` is not kept any more", "run it again, on a cluster of its own: it is made anew"
+        ) from error
 
 
-def _name(image: str, python: str, lacking: Mapping[str, str]) -> str:
-    content = json.dumps([_FORMAT, image, python, sorted(lacking.items())])
+def _name(image: str, python: str, lacking: Mapping[str, str], index: IndexSettings) -> str:
+    """By all that it is made of: the same version from another index may be another distribution."""
+    places = [hashlib.sha256(each.url.encode()).hexdigest() for each in index.indexes]
+    content = json.dumps([_FORMAT, image, python, sorted(lacking.items()), places, index.find_links, index.no_index])
     return f"skjob-environment-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
 def _is_kept(api: Api, name: str) -> bool:
+    """Whether it is there and will be for a while. What is left of one is removed."""
+    namespace = api.context.namespace
     try:
-        job = api.get("Job", name, api.context.namespace)
+        job = api.get("Job", name, namespace)
     except NotFound:
         return False
-    ended = any(each["status"] == "True" for each in job.get("status", {}).get("conditions") or [])
     left = job["spec"]["activeDeadlineSeconds"] - _age(job)
-    if not ended and left > LEAST_LIFETIME and "deletionTimestamp" not in job["metadata"]:
+    whole = _age(job) < _MADE_WITHIN or _has_service(api, name)
+    if not _has_failed(job) and left > LEAST_LIFETIME and whole and "deletionTimestamp" not in job["metadata"]:
         return True
-    inventory.remove(api, name, api.context.namespace)
+    with suppress(NotFound):  # it has gone meanwhile
+        inventory.remove(api, name, namespace)
     return False
+
+
+def _has_service(api: Api, name: str) -> bool:
+    """The last of its objects to be made: without it, whoever made the others was cut short."""
+    try:
+        api.get("Service", name, api.context.namespace)
+    except NotFound:
+        return False
+    return True
+
+
+def _has_failed(job: Manifest) -> bool:
+    return any(each["status"] == "True" for each in job.get("status", {}).get("conditions") or [])
 
 
 def _age(job: Manifest) -> float:
@@ -137,13 +172,15 @@ def _age(job: Manifest) -> float:
     return (datetime.now(UTC) - created).total_seconds()
 
 
-def _create(api: Api, name: str, image: str, needs: Needs, index: IndexSettings) -> None:
+def _create(api: Api, name: str, image: str, needs: Needs, index: IndexSettings) -> bool:
+    """Make its objects. False where another run was a moment faster: it makes the same."""
     namespace = api.context.namespace
     names = RunNames(new_run_id(), "environment", getpass.getuser(), existing=name)
     try:
-        anchor = api.create(manifest.keeper_job(names, namespace, image, [*index.files()], LIFETIME))
+        with refusals_explained(api):
+            anchor = api.create(manifest.keeper_job(names, namespace, image, [*index.files()], LIFETIME))
     except Conflict:
-        return  # another run was a moment faster: it makes the same
+        return False
     try:
         for content in (
             manifest.secret(names, namespace, {**make_certificates(name).files(), **index.files()}),
@@ -152,34 +189,49 @@ def _create(api: Api, name: str, image: str, needs: Needs, index: IndexSettings)
         ):
             api.create(manifest.owned_by(anchor, content))
         keep(api, name)
-    except SkjobError:
-        inventory.remove(api, name, namespace, wait=False)
+    except BaseException:  # Ctrl-C too: a Job without the rest would stand in the way of the next run
+        inventory.remove(api, name, namespace, run_id=names.run_id, wait=False)
+        raise
+    return True
+
+
+def _wait(api: Api, name: str, deadline: float, timeout: float, *, ours: bool) -> dict[str, object]:
+    """Until the pod serves; what it says of its work. One that can't be made is removed by the run that made it."""
+    try:
+        return _until_it_serves(api, name, deadline, timeout)
+    except BaseException:
+        if ours:
+            with suppress(SkjobError):  # what is in the way of that is not what the user has to know
+                inventory.remove(api, name, api.context.namespace, wait=False)
         raise
 
 
-def _wait(api: Api, name: str, deadline: float, timeout: float) -> dict[str, object]:
-    """Until the pod serves; what it says of its work."""
+def _until_it_serves(api: Api, name: str, deadline: float, timeout: float) -> dict[str, object]:
     namespace = api.context.namespace
+    answered = time.monotonic()
     looked = 0.0
     problems: list[str] = []
     while True:
-        pods = api.list("Pod", namespace, selector=f"{INSTANCE_LABEL}={name}")
-        for pod in pods:
-            if any(each["type"] == "Ready" and each["status"] == "True" for each in _conditions(pod)):
-                return _said(api.log(pod["metadata"]["name"], namespace, lines=1))
-            if unfit := _unfit(pod):
-                inventory.remove(api, name, namespace, wait=False)
-                raise StartError(unfit, "`--env FILE` installs another set, `--image` has another to begin with")
         now = time.monotonic()
-        if now - looked > _DIAGNOSE_EVERY:
-            looked = now
-            causes = diagnose(pods, api.list("Event", namespace), cluster=name)
-            problems = [cause.message for cause in causes]
-            if causes and causes[0].fatal:
-                inventory.remove(api, name, namespace, wait=False)
-                raise StartError(f"the environment can't be made: {causes[0].message}", causes[0].hint)
+        try:
+            pods = api.list("Pod", namespace, selector=f"{INSTANCE_LABEL}={name}")
+            for pod in pods:
+                if any(each["type"] == "Ready" and each["status"] == "True" for each in _conditions(pod)):
+                    return _said(api.log(pod["metadata"]["name"], namespace, lines=1))
+                if ended := _ended(api, pod):
+                    raise StartError(ended, "`--env FILE` installs another set, `--image` has another to begin with")
+            if now - looked > _DIAGNOSE_EVERY:
+                looked = now
+                _see_that_it_is_there(api, name)
+                causes = diagnose(pods, _events(api), cluster=name)
+                problems = [cause.message for cause in causes]
+                if causes and causes[0].fatal:
+                    raise StartError(f"the environment can't be made: {causes[0].message}", causes[0].hint)
+            answered = now
+        except Unanswered:
+            if now - answered > _API_PATIENCE:
+                raise
         if now > deadline:
-            inventory.remove(api, name, namespace, wait=False)
             why = f": {problems[0]}" if problems else ""
             raise StartError(
                 f"the environment was not made within `--start-timeout`, {timeout:.0f} s{why}",
@@ -188,16 +240,41 @@ def _wait(api: Api, name: str, deadline: float, timeout: float) -> dict[str, obj
         time.sleep(_POLL)
 
 
-def _conditions(pod: Manifest) -> list[Manifest]:
-    return pod.get("status", {}).get("conditions") or []
+def _see_that_it_is_there(api: Api, name: str) -> None:
+    try:
+        job = api.get("Job", name, api.context.namespace)
+    except NotFound as error:
+        raise StartError(f"the environment `{name}` was removed while it was made", "run it again") from error
+    if _has_failed(job):
+        raise StartError(
+            f"the pods that make the environment `{name}` end again and again",
+            f"`kubectl --namespace {api.context.namespace} describe job {name}` shows more",
+        )
 
 
-def _unfit(pod: Manifest) -> str:
+def _events(api: Api) -> list[Manifest]:
+    try:
+        return api.list("Event", api.context.namespace)
+    except ForbiddenError:
+        return []
+
+
+def _ended(api: Api, pod: Manifest) -> str:
+    """Why its container has ended by itself, if it has; one whose node goes away is made anew by the Job."""
     for status in pod.get("status", {}).get("containerStatuses") or []:
         ended = status.get("state", {}).get("terminated") or {}
         if ended.get("exitCode") == UNFIT:
             return str(ended.get("message") or "the environment can't be made")
+        if ended.get("reason") == "OOMKilled":
+            return f"the pod that makes the environment needs more memory than its limit, {manifest.KEEPER_MEMORY}"
+        if 0 < ended.get("exitCode", 0) < 128:
+            last = api.log(pod["metadata"]["name"], api.context.namespace, lines=1).strip()
+            return f"the pod that makes the environment ended with exit code {ended['exitCode']}: {last}"
     return ""
+
+
+def _conditions(pod: Manifest) -> list[Manifest]:
+    return pod.get("status", {}).get("conditions") or []
 
 
 def _said(log: str) -> dict[str, object]:

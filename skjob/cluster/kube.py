@@ -30,7 +30,7 @@ from skjob.cluster.api import Api, Context, NotFound, Unanswered
 from skjob.cluster.capacity import largest_fit
 from skjob.cluster.certificates import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Certificates, make_certificates
 from skjob.cluster.diagnose import Cause, CauseKind, diagnose
-from skjob.cluster.names import KEPT_ANNOTATION, RUN_LABEL, RunNames
+from skjob.cluster.names import ENVIRONMENT_ANNOTATION, KEPT_ANNOTATION, RUN_LABEL, RunNames
 from skjob.cluster.refusals import refusals_explained
 from skjob.environment.images import forget
 from skjob.environment.source import skjob_archive
@@ -77,6 +77,7 @@ class KubernetesCluster:
         self._note = note
         self._wanted = wanted
         self.environment: dict[str, object] = {}
+        self._environment_name = ""
         self._keep = keep
         self._asked = plan.workers.first
         self._heartbeat: Heartbeat | None = None
@@ -93,7 +94,7 @@ class KubernetesCluster:
         grace = self._plan.grace
         anchor = self._create_anchor(grace)
         self._heartbeat = Heartbeat(
-            self._api, self.name, self._namespace, grace, self._note, beside=lambda: self._keep_environment(kept)
+            self._api, self.name, self._namespace, grace, self._note, beside=self._keep_environment
         )
         self._heartbeat.start()
         for content in (
@@ -111,16 +112,16 @@ class KubernetesCluster:
             return None
         image, timeout = self._plan.image, self._plan.start_timeout
         platform = environment.platform_of(self._nodes)
-        with refusals_explained(self._api):
-            kept = environment.make_ready(self._api, self._wanted, image, platform, timeout, self._note)
+        kept = environment.make_ready(self._api, self._wanted, image, platform, timeout, self._note)
+        self._environment_name = kept.name
         self.environment = dict(kept.made)
         return kept
 
-    def _keep_environment(self, kept: environment.Kept | None) -> None:
+    def _keep_environment(self) -> None:
         """Workers that come later need it too. Where it is gone, they say so."""
-        if kept is not None and kept.name:
+        if self._environment_name:
             with suppress(SkjobError):
-                environment.keep(self._api, kept.name)
+                environment.keep(self._api, self._environment_name)
 
     def _connect(self, cluster: manifest.Manifest) -> None:
         """Wait until the scheduler of a DaskCluster answers."""
@@ -229,6 +230,8 @@ class KubernetesCluster:
         heartbeat.stop()
         heartbeat.join()  # a last beat must not shorten what follows
         heartbeat.prolong(self._plan.keep_time)
+        if self._environment_name:
+            environment.keep(self._api, self._environment_name, self._plan.keep_time)
         return until
 
     def _leave(self) -> None:
@@ -250,7 +253,8 @@ class KubernetesCluster:
         self._begun = True
         try:
             with refusals_explained(self._api):
-                return self._api.create(manifest.anchor(self._names, self._namespace, lifetime))
+                anchor = manifest.anchor(self._names, self._namespace, lifetime, self._environment_name)
+                return self._api.create(anchor)
         except (StartError, ForbiddenError):
             self._begun = False
             raise
@@ -380,9 +384,15 @@ class KeptCluster(KubernetesCluster):
         anchor = self._api.get("Job", self.name, self._namespace)
         created = datetime.fromisoformat(anchor["metadata"]["creationTimestamp"])
         age = max(0.0, (datetime.now(UTC) - created).total_seconds())
-        self._heartbeat = Heartbeat(self._api, self.name, self._namespace, self._plan.keep_time, self._note, age=age)
+        self._heartbeat = Heartbeat(
+            self._api, self.name, self._namespace, self._plan.keep_time, self._note,
+            age=age, beside=self._keep_environment,
+        )  # fmt: skip
         self._heartbeat.prolong(self._plan.keep_time)
         self._heartbeat.start()
+        self._environment_name = (anchor["metadata"].get("annotations") or {}).get(ENVIRONMENT_ANNOTATION, "")
+        if self._environment_name:
+            environment.keep(self._api, self._environment_name, self._plan.keep_time)
         self._connect(self._existing)
 
     def close(self, hurried: Callable[[], bool] = lambda: False) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skjob.cluster.certificates import CA_FILE, CERTIFICATE_FILE, KEY_FILE
-from skjob.cluster.names import COMPONENT_LABEL, INSTANCE_LABEL, RunNames
+from skjob.cluster.names import COMPONENT_LABEL, ENVIRONMENT_ANNOTATION, INSTANCE_LABEL, RunNames
 from skjob.environment.keeper import INDEX_FOLDER, PORT
 from skjob.environment.needs import NEEDS_FILE, Needs
 from skjob.environment.pod import KEEPER_TLS_FOLDER, RUN_FOLDER, SITE_FOLDER
@@ -32,6 +32,7 @@ TLS_FOLDER = "/skjob/tls"
 SCRATCH_FOLDER = "/tmp"  # noqa: S108 - the pod's own
 ARCHIVE_FILE = "skjob.zip"
 
+KEEPER_MEMORY = "1Gi"
 SCHEDULER_CPU, SCHEDULER_MEMORY = "50m", 2**30
 
 _NOBODY_EXTRA = {
@@ -41,12 +42,18 @@ _NOBODY_EXTRA = {
 }
 
 
-def anchor(names: RunNames, namespace: str, lifetime: float) -> Manifest:
-    """The owner of all: lives for `lifetime` seconds, unless it is prolonged."""
+def anchor(names: RunNames, namespace: str, lifetime: float, environment: str = "") -> Manifest:
+    """The owner of all: lives for `lifetime` seconds, unless it is prolonged.
+
+    It says which environment the run needs: whoever takes its cluster over, keeps that too.
+    """
+    metadata = _metadata(names, namespace, "anchor")
+    if environment:
+        metadata["annotations"] |= {ENVIRONMENT_ANNOTATION: environment}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": _metadata(names, namespace, "anchor"),
+        "metadata": metadata,
         "spec": {
             "parallelism": 0,
             "activeDeadlineSeconds": round(lifetime),
@@ -134,7 +141,7 @@ def keeper_job(names: RunNames, namespace: str, image: str, index_files: Sequenc
             "ports": [{"name": "environment", "containerPort": PORT}],
             # It serves when it listens: it listens when all is installed.
             "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},
-            "resources": _resources("100m", "1Gi"),
+            "resources": _resources("100m", KEEPER_MEMORY),
             "securityContext": _NOBODY_EXTRA,
             "volumeMounts": mounts,
         }

@@ -25,6 +25,7 @@ MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 PROGRAM_ANNOTATION = "skjob/program"
 USER_ANNOTATION = "skjob/user"
 KEPT_ANNOTATION = "skjob/kept-until"
+ENVIRONMENT_ANNOTATION = "skjob/environment"
 
 MANAGED_BY_SKJOB = f"{MANAGED_BY_LABEL}=skjob"
 DEFAULTS_CONFIGMAP = "skjob-defaults"

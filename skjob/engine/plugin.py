@@ -11,10 +11,13 @@ unless it can't be: compiled code, or data held here that is made of the old cla
 from __future__ import annotations
 
 import asyncio
+import atexit
+import functools
 import hashlib
 import importlib
 import io
 import os
+import shutil
 import sys
 import tempfile
 import zipfile
@@ -23,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dask import config
 from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
 
 from skjob.engine.stop import ENDED_BY_SKJOB
@@ -75,7 +79,7 @@ class SchedulerModules(SchedulerPlugin):  # type: ignore[misc]
 
     async def start(self, scheduler: Any) -> None:
         """Called as the scheduler takes the plugin."""
-        if replaced := _unpack(self.part, self.archive, Path(tempfile.gettempdir())):
+        if replaced := _unpack(self.part, self.archive, _own_folder()):
             _import_anew(replaced, ())
 
 
@@ -104,23 +108,43 @@ def _unpack(part: str, archive: bytes, folder: Path) -> Path | None:
     return before.folder if before else None
 
 
-def _import_anew(folder: Path, held: Iterable[Any]) -> bool:
-    """Forget the modules imported from a folder, so that they are imported from where they are now.
+@functools.cache
+def _own_folder() -> Path:
+    """A folder of this process's own, which goes with it: a scheduler has none, as workers have."""
+    folder = Path(tempfile.mkdtemp(prefix="skjob-", dir=config.get("temporary-directory", None)))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
-    False, and nothing is done, where that is not safe: some are compiled, or something held is of their classes.
+
+def _import_anew(replaced: Path, held: Iterable[Any]) -> bool:
+    """Forget the modules of the user's, so that they are imported from where they are now.
+
+    All of them, not only those of the folder that was replaced: others may have taken functions from those. False, and
+    nothing is done, where that is not safe: some are compiled, or something held is of their classes.
     """
-    old = {
-        name: module
-        for name, module in list(sys.modules.items())
-        if (getattr(module, "__file__", None) or "").startswith(f"{folder}{os.sep}")
-    }
-    if any(str(module.__file__).endswith((".so", ".pyd")) for module in old.values()):
+    folders = tuple(f"{folder}{os.sep}" for folder in {replaced, *(each.folder for each in _unpacked.values())})
+    old = {name: module for name, module in list(sys.modules.items()) if _is_from(module, folders)}
+    if any(str(getattr(module, "__file__", None)).endswith((".so", ".pyd")) for module in old.values()):
         return False
     if any(type(value).__module__ in old for value in held):
         return False
     for name in old:
         del sys.modules[name]
+        parent, _, child = name.rpartition(".")
+        if parent and parent not in old and parent in sys.modules:
+            vars(sys.modules[parent]).pop(child, None)
     return True
+
+
+def _is_from(module: object, folders: tuple[str, ...]) -> bool:
+    """A package without `__init__.py` has no file, and may lie in several folders."""
+    file = getattr(module, "__file__", None)
+    if file is not None:
+        return str(file).startswith(folders)
+    try:
+        return any(f"{place}{os.sep}".startswith(folders) for place in getattr(module, "__path__", ()))
+    except Exception:  # whatever a module of somebody's puts there
+        return False
 
 
 def register(client: Any, plugin: WorkerPlugin | SchedulerPlugin) -> None:

@@ -20,6 +20,9 @@ from dataclasses import dataclass
 from typing import Any
 
 PATIENCE = 5.0
+IMPORT_PATIENCE = 300.0
+"""Seconds more for a task that imports: what it imports may have to be fetched first."""
+
 LOOK_AGAIN = 0.05
 """Seconds between two looks at a task that is importing."""
 
@@ -127,11 +130,17 @@ def _imports(thread: int) -> bool:
 def _see_to_the_end(prefix: str, restarted: bool) -> None:
     limit = time.monotonic() + PATIENCE
     while _interrupt(prefix):
-        if time.monotonic() > limit:
-            if restarted:
-                _end_process(prefix)
+        now = time.monotonic()
+        if now > limit and restarted:
+            _end_process(prefix)
+        if now > limit + IMPORT_PATIENCE or (now > limit and _all_told(prefix)):
             return
         time.sleep(LOOK_AGAIN)
+
+
+def _all_told(prefix: str) -> bool:
+    with _lock:
+        return all(task.told for key, task in _running.items() if prefix in key)
 
 
 def _end_process(prefix: str) -> None:

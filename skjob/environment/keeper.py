@@ -25,6 +25,7 @@ from skjob.environment.on_import import CA_FILE, CERTIFICATE_FILE, KEY_FILE
 from skjob.environment.pod import KEEPER_TLS_FOLDER, RUN_FOLDER, SITE_FOLDER, Unfit, end_unfit
 
 PORT = 8443
+CACHE = "uv-cache"
 INDEX_FOLDER = "/skjob/index"
 SCRATCH_FOLDER = "/tmp"  # noqa: S108 - the pod's own
 BOOTSTRAP_TIMEOUT = 180
@@ -48,7 +49,7 @@ def install(needs: Needs, settings: IndexSettings, index: Path, site: Path, scra
         uv, "pip", "install", "--python", sys.executable, "--target", str(site), "--no-deps", "--only-binary", ":all:",
         "--link-mode", "hardlink", "--compile-bytecode", "--requirement", str(requirements),
     ]  # fmt: skip
-    variables = settings.uv_variables(index) | {"UV_CACHE_DIR": str(site.parent / "uv-cache"), "UV_NO_PROGRESS": "1"}
+    variables = settings.uv_variables(index) | {"UV_CACHE_DIR": str(site.parent / CACHE), "UV_NO_PROGRESS": "1"}
     _run(command, variables, INSTALL_TIMEOUT, settings)
     lacking = differing(needs.pins, installed([str(site)]))
     if lacking:
@@ -156,7 +157,8 @@ def main() -> None:
         "install_seconds": round(done - began, 2),
         "pack_seconds": round(time.monotonic() - done, 2),
     }
-    shutil.rmtree(site)
+    for folder in (site, site.parent / CACHE):  # linked to each other
+        shutil.rmtree(folder, ignore_errors=True)
     print(json.dumps(told), flush=True)
     serve(archives, Path(KEEPER_TLS_FOLDER), PORT).serve_forever()
 

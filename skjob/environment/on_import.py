@@ -10,8 +10,10 @@ Processes of one pod share the folder: a lock keeps them from each other's half-
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import gzip
+import http.client
 import json
 import ssl
 import sys
@@ -19,6 +21,7 @@ import tarfile
 import time
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,46 +37,54 @@ METADATA_ARCHIVE = "_metadata"
 INDEX_FILE = ".skjob-index.json"
 UNPACKED_FOLDER = ".skjob-unpacked"
 LOCK_FILE = ".skjob-lock"
+CHILDREN_FILE = "sitecustomize.py"
 
-PATIENCE = 300.0
-"""Seconds for which the pod that keeps the environment may be away: Kubernetes starts another."""
+PATIENCE = 120.0
+FAILED_FOR = 30.0
+"""Seconds for which what could not be had is not asked for again: each import of a program would wait anew."""
 
 _ANSWER_TIMEOUT = 30.0
 _PAUSE = 0.5
+_LOOK_AGAIN = 0.02
 
 
 class Unreachable(Exception):
-    """What is kept can't be had; the message says where and why."""
+    """What is kept can't be had; the message says where and why, and `passing` whether it may be had a little later."""
+
+    def __init__(self, message: str, passing: bool = True) -> None:
+        super().__init__(message)
+        self.passing = passing
 
 
 @dataclass(frozen=True)
 class Keeper:
-    """Where an environment is kept: `address` is host and port, `tls` the folder of the certificates to show."""
+    """Where an environment is kept: `address` is host and port, `tls` the folder of the certificates to show.
+
+    `patience` is for how many seconds it may be away: Kubernetes starts another.
+    """
 
     address: str
     tls: Path
+    patience: float = PATIENCE
 
     def unpack(self, name: str, folder: Path) -> None:
-        """Unpack one archive into a folder. Raises Unreachable after `PATIENCE` seconds."""
+        """Unpack one archive into a folder. Raises Unreachable; whether to try again is in it."""
         context = ssl.create_default_context(cafile=str(self.tls / CA_FILE))
         context.load_cert_chain(self.tls / CERTIFICATE_FILE, self.tls / KEY_FILE)
         context.check_hostname = False  # whoever shows a certificate of this authority is the one: it signed no other
-        url = f"https://{self.address}/{name}"
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                with (
-                    urllib.request.urlopen(url, timeout=_ANSWER_TIMEOUT, context=context) as answer,
-                    gzip.GzipFile(fileobj=answer) as content,
-                    tarfile.open(fileobj=content, mode="r|") as archive,
-                ):
-                    archive.extractall(folder)  # noqa: S202 - made by the keeper, which alone has such a certificate
-            except (OSError, EOFError, tarfile.TarError, urllib.error.URLError) as error:
-                if time.monotonic() > deadline:
-                    raise Unreachable(f"the environment at `{self.address}` can't be had: {error}") from error
-                time.sleep(_PAUSE)
-            else:
-                return
+        # Never through a proxy: it is in the same namespace.
+        handlers = (urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+        opener = urllib.request.build_opener(*handlers)
+        try:
+            with (
+                opener.open(f"https://{self.address}/{name}", timeout=_ANSWER_TIMEOUT) as answer,
+                gzip.GzipFile(fileobj=answer) as content,
+                tarfile.open(fileobj=content, mode="r|") as archive,
+            ):
+                archive.extractall(folder)  # noqa: S202 - made by the keeper, which alone has such a certificate
+        except (OSError, EOFError, zlib.error, tarfile.TarError, http.client.HTTPException) as error:
+            passing = not isinstance(error, urllib.error.HTTPError) and getattr(error, "errno", None) != errno.ENOSPC
+            raise Unreachable(f"the environment at `{self.address}` can't be had: {error}", passing) from error
 
 
 @dataclass(frozen=True)
@@ -108,6 +119,7 @@ class UnpackOnImport(MetaPathFinder):
         self._site = site
         self._index = Index.read(site)
         self._waiting = set(self._index.holders)
+        self._failed: tuple[float, Unreachable] | None = None
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -120,46 +132,79 @@ class UnpackOnImport(MetaPathFinder):
         top = fullname.partition(".")[0]
         if top in self._waiting:
             try:
-                self._unpack(top)
+                for name in self._index.all_for(top):
+                    self._unpack(name)
             except Unreachable as error:
                 raise ImportError(str(error), name=fullname) from error
             self._waiting.discard(top)
             _look_anew(self._site)
         return None
 
-    def _unpack(self, module: str) -> None:
-        unpacked = self._site / UNPACKED_FOLDER
-        for name in self._index.all_for(module):
-            mark = unpacked / name
-            if mark.exists():
-                continue
-            with _locked(self._site):
+    def _unpack(self, name: str) -> None:
+        if self._failed is not None and time.monotonic() < self._failed[0]:
+            raise self._failed[1]
+        try:
+            unpack_once(self._keeper, name, self._site, self._site / UNPACKED_FOLDER / name)
+        except Unreachable as error:
+            self._failed = (time.monotonic() + FAILED_FOR, error)
+            raise
+        self._failed = None
+
+
+def unpack_once(keeper: Keeper, name: str, site: Path, mark: Path) -> None:
+    """Unpack an archive, unless the mark says that some process of this pod has; `mark` is made when it is complete.
+
+    Raises:
+        Unreachable: it can't be had within the keeper's patience.
+    """
+    deadline = time.monotonic() + keeper.patience
+    while not mark.exists():
+        try:
+            with _locked(site, deadline):
                 if not mark.exists():
-                    self._keeper.unpack(name, self._site)
+                    keeper.unpack(name, site)
                     mark.touch()
+        except Unreachable as error:
+            if not error.passing or time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE)
 
 
 @contextmanager
-def _locked(site: Path) -> Iterator[None]:
+def _locked(site: Path, deadline: float) -> Iterator[None]:
     """For one process, and one thread of it, at a time."""
     with (site / LOCK_FILE).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise Unreachable("another process is unpacking, and does not end", passing=False) from error
+                time.sleep(_LOOK_AGAIN)
+        try:
+            yield
+        finally:
+            # Not only closed: a process that was forked meanwhile has a copy, which would keep it locked.
+            fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def begin(keeper: Keeper, site: Path) -> None:
-    """Let this process have what is kept, by importing it. What every pod needs is unpacked now."""
-    with _locked(site):
-        if not (site / INDEX_FILE).exists():
-            (site / UNPACKED_FOLDER).mkdir(exist_ok=True)
-            keeper.unpack(METADATA_ARCHIVE, site)
-            # Processes that a task starts find what is kept as this one does: Python runs this file as it starts.
-            (site / "sitecustomize.py").write_text(
-                "from pathlib import Path\n"
-                "from skjob.environment.on_import import Keeper, begin\n"
-                f"begin(Keeper({keeper.address!r}, Path({str(keeper.tls)!r})), Path({str(site)!r}))\n",
-                encoding="utf-8",
-            )
+    """Let this process have what is kept, by importing it. What every pod needs is unpacked now.
+
+    Raises:
+        Unreachable: that can't be had.
+    """
+    (site / UNPACKED_FOLDER).mkdir(exist_ok=True)
+    if not (site / CHILDREN_FILE).exists():
+        # Processes that a task starts find what is kept as this one does: Python runs this file as it starts.
+        (site / CHILDREN_FILE).write_text(
+            "from pathlib import Path\n"
+            "from skjob.environment.on_import import Keeper, begin\n"
+            f"begin(Keeper({keeper.address!r}, Path({str(keeper.tls)!r})), Path({str(site)!r}))\n",
+            encoding="utf-8",
+        )
+    unpack_once(keeper, METADATA_ARCHIVE, site, site / UNPACKED_FOLDER / METADATA_ARCHIVE)
     if not any(isinstance(finder, UnpackOnImport) for finder in sys.meta_path):
         sys.meta_path.insert(0, UnpackOnImport(keeper, site))
     _look_anew(site)

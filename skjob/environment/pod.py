@@ -14,11 +14,13 @@ import time
 from pathlib import Path
 
 from skjob.environment.needs import Needs, differing, installed, python_here
-from skjob.environment.on_import import Keeper, Unreachable, begin
+from skjob.environment.on_import import PATIENCE, Keeper, Unreachable, begin
 
 RUN_FOLDER = "/skjob/run"
 SITE_FOLDER = "/skjob/site"
 KEEPER_TLS_FOLDER = "/skjob/environment"
+
+SCHEDULER_PATIENCE = 20.0
 
 UNFIT = 78
 """The exit status of a pod that can't have what it needs (sysexits' EX_CONFIG)."""
@@ -30,8 +32,10 @@ class Unfit(Exception):
     """The pod can't have what it needs; the message says what, in the user's words."""
 
 
-def complete(needs: Needs, site: Path, tls: Path) -> float:
+def complete(needs: Needs, site: Path, tls: Path, patience: float = PATIENCE) -> float:
     """See that all is there; the seconds that took, 0 where nothing had to be done.
+
+    `patience` is for how many seconds the pod that keeps the environment may be away, now and later.
 
     Raises:
         Unfit: the image has another Python, or what it lacks can't be had.
@@ -41,7 +45,7 @@ def complete(needs: Needs, site: Path, tls: Path) -> float:
     began = time.monotonic()
     if needs.served_at:
         try:
-            begin(Keeper(needs.served_at, tls), site)
+            begin(Keeper(needs.served_at, tls, patience), site)
         except Unreachable as error:
             raise Unfit(str(error)) from error
     there = installed()
@@ -55,8 +59,10 @@ def complete(needs: Needs, site: Path, tls: Path) -> float:
 def main() -> None:
     """Complete the environment, then run the module that the arguments name."""
     module, *arguments = sys.argv[1:]
+    # A scheduler that waits in an import answers nobody meanwhile: the client would take it for lost.
+    patience = SCHEDULER_PATIENCE if module.endswith("scheduler") else PATIENCE
     try:
-        seconds = complete(Needs.read(Path(RUN_FOLDER)), Path(SITE_FOLDER), Path(KEEPER_TLS_FOLDER))
+        seconds = complete(Needs.read(Path(RUN_FOLDER)), Path(SITE_FOLDER), Path(KEEPER_TLS_FOLDER), patience)
     except Unfit as unfit:
         end_unfit(unfit)
     if seconds:

@@ -25,7 +25,6 @@ import pytest
 import uv
 
 from skjob.cluster.certificates import make_certificates
-from skjob.environment import on_import
 from skjob.environment.archives import pack
 from skjob.environment.index import IndexSettings
 from skjob.environment.keeper import install, serve
@@ -56,7 +55,7 @@ def _uv_is_in_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
 def wheels(tmp_path: Path) -> IndexSettings:
     folder = tmp_path / "wheels"
     _wheel(folder, "unit_alpha", "1.2", "VALUE = 12")
-    _wheel(folder, "unit_beta", "3.4", "import unit_alpha\nVALUE = unit_alpha.VALUE + 1", "unit-alpha>=1; extra_ == 1")
+    _wheel(folder, "unit_beta", "3.4", "VALUE = 13", "unit-alpha>=1")
     _wheel(folder, "unit_gamma", "5.6", "VALUE = 56")
     return IndexSettings(find_links=(str(folder),), no_index=True)
 
@@ -174,6 +173,40 @@ def test_a_second_life_of_a_pod_unpacks_nothing_again(served: str, site: Path, t
     assert importlib.import_module("unit_alpha").VALUE == "as it was"
 
 
+def test_a_proxy_is_not_asked_for_what_is_in_the_namespace(
+    served: str, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    assert complete(_needs(served), site, tmp_path / "tls", patience=1.0) > 0
+
+
+FORKING = """
+import os, pathlib, signal, sys, time
+from skjob.environment.on_import import _locked
+
+site = pathlib.Path(sys.argv[1])
+with _locked(site, time.monotonic() + 5):
+    child = os.fork()
+    if not child:
+        time.sleep(60)
+        os._exit(0)
+try:
+    with _locked(site, time.monotonic() + 5):
+        print("locked again")
+finally:
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+"""
+
+
+def test_a_process_forked_in_mid_unpacking_holds_up_nobody(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORKING, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("locked again\n", "")
+
+
 def test_what_was_cut_short_is_unpacked_again(served: str, site: Path, tmp_path: Path) -> None:
     complete(_needs(served), site, tmp_path / "tls")
     (site / "unit_alpha.py").write_text("VAL")
@@ -196,11 +229,8 @@ def test_a_process_that_a_task_starts_has_the_same(served: str, site: Path, tmp_
     assert (done.stdout, done.stderr) == ("13\n", "")
 
 
-def test_an_import_of_what_can_not_be_had(
-    served: str, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    complete(_needs(served), site, tmp_path / "tls")
-    monkeypatch.setattr(on_import, "PATIENCE", 0.5)
+def test_an_import_of_what_can_not_be_had(served: str, site: Path, tmp_path: Path) -> None:
+    complete(_needs(served), site, tmp_path / "tls", patience=0.5)
     (tmp_path / "archives" / "unit-alpha").unlink()
     with pytest.raises(ImportError, match=r"the environment at `.*` can't be had"):
         importlib.import_module("unit_alpha")
@@ -237,13 +267,12 @@ def test_whoever_says_nothing_holds_up_nobody(served: str, site: Path, tmp_path:
         assert complete(_needs(served), site, tmp_path / "tls") > 0
 
 
-def test_a_keeper_that_does_not_come_back(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(on_import, "PATIENCE", 1.0)
+def test_a_keeper_that_does_not_come_back(site: Path, tmp_path: Path) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{closed.getsockname()[1]}"
     with pytest.raises(Unfit, match=rf"the environment at `{address}` can't be had: .*refused"):
-        complete(_needs(address), site, _certificates(tmp_path / "tls", "kept"))
+        complete(_needs(address), site, _certificates(tmp_path / "tls", "kept"), patience=1.0)
 
 
 def test_the_pod_becomes_dask_with_the_environment_that_it_unpacked(

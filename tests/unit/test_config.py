@@ -29,8 +29,8 @@ from skjob.errors import ConfigError
 
 HINT = "`skjob run --help` lists the options and their defaults"
 NAMES = (
-    "`on`, `context`, `namespace`, `image`, `env`, `workers`, `worker-cpu`, `worker-memory`, `start-timeout`, `max-time`, "
-    "`grace`, `keep-time`, `checkpoint`, `retries`"
+    "`on`, `context`, `namespace`, `image`, `env`, `workers`, `worker-cpu`, `worker-memory`, `start-timeout`, "
+    "`max-time`, `grace`, `keep-time`, `checkpoint`, `retries`"
 )
 QUANTITY = "must be a quantity such as `500m`, `2` or `2Gi`"
 DURATION = "must be a duration such as `90s`, `5m` or `1h30m`"

@@ -6,6 +6,7 @@ import pytest
 
 from skjob.cluster.environment import _name, platform_of
 from skjob.cluster.names import CLUSTER_NAME_MAX
+from skjob.environment.index import Index, IndexSettings
 
 
 def _node(architecture: str) -> dict[str, Any]:
@@ -30,13 +31,15 @@ def test_nodes_that_may_not_be_listed() -> None:
 
 
 def test_an_environment_is_called_by_all_that_makes_it() -> None:
-    name = _name("python:3.11-slim", "3.11", {"a": "1", "b": "2"})
-    assert name == _name("python:3.11-slim", "3.11", {"b": "2", "a": "1"})
+    nowhere, elsewhere = IndexSettings(), IndexSettings(indexes=(Index("https://index.example/simple"),))
+    name = _name("python:3.11-slim", "3.11", {"a": "1", "b": "2"}, nowhere)
+    assert name == _name("python:3.11-slim", "3.11", {"b": "2", "a": "1"}, nowhere)
     others = {
-        _name("python:3.12-slim", "3.11", {"a": "1", "b": "2"}),
-        _name("python:3.11-slim", "3.12", {"a": "1", "b": "2"}),
-        _name("python:3.11-slim", "3.11", {"a": "1", "b": "2.1"}),
-        _name("python:3.11-slim", "3.11", {"a": "1"}),
+        _name("python:3.12-slim", "3.11", {"a": "1", "b": "2"}, nowhere),
+        _name("python:3.11-slim", "3.12", {"a": "1", "b": "2"}, nowhere),
+        _name("python:3.11-slim", "3.11", {"a": "1", "b": "2.1"}, nowhere),
+        _name("python:3.11-slim", "3.11", {"a": "1"}, nowhere),
+        _name("python:3.11-slim", "3.11", {"a": "1", "b": "2"}, elsewhere),
     }
-    assert len(others | {name}) == 5
+    assert len(others | {name}) == 6
     assert len(name) <= CLUSTER_NAME_MAX

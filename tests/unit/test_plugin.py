@@ -76,14 +76,29 @@ def test_what_was_not_changed_stays_imported(worker: Worker) -> None:
     assert importlib.import_module("unit_model") is before
 
 
-def test_a_part_does_not_touch_the_other_one_which_stays_before_it(worker: Worker) -> None:
+def test_the_script_s_own_modules_stay_before_those_of_packages(worker: Worker) -> None:
     LocalModules("packages", FIRST).setup(worker)
     LocalModules("script", _archive(unit_features="VALUE = 'beside the script'")).setup(worker)
-    of_script = importlib.import_module("unit_features")
-    assert of_script.VALUE == "beside the script"
+    assert importlib.import_module("unit_features").VALUE == "beside the script"
     LocalModules("packages", SECOND).setup(worker)
-    assert importlib.import_module("unit_features") is of_script
-    assert importlib.import_module("unit_model").unit_features is of_script
+    assert importlib.import_module("unit_features").VALUE == "beside the script"
+
+
+def test_what_another_part_has_taken_from_what_was_changed_is_taken_anew(worker: Worker) -> None:
+    script = _archive(unit_beside="from unit_features import VALUE")
+    LocalModules("packages", FIRST).setup(worker)
+    LocalModules("script", script).setup(worker)
+    assert importlib.import_module("unit_beside").VALUE == 1
+    LocalModules("packages", SECOND).setup(worker)
+    LocalModules("script", script).setup(worker)
+    assert importlib.import_module("unit_beside").VALUE == 2
+
+
+def test_a_package_without_an_init_file_is_imported_anew_too(worker: Worker) -> None:
+    for number in (1, 2):
+        LocalModules("packages", _archive(**{"unit_space/part": f"VALUE = {number}"})).setup(worker)
+        importlib.import_module("unit_space.part")
+        assert number == importlib.import_module("unit_space").part.VALUE
 
 
 def test_a_worker_that_holds_what_is_of_an_old_class_is_started_again(worker: Worker) -> None:
