@@ -68,15 +68,16 @@ Measured = dict[tuple[str, str], list[Times]]
 
 def story(machines: int, quick: bool) -> list[Step]:
     """The steps in the article's order."""
-    candidates = 2 if quick else 4 * machines
+    candidates = 2 if quick else 2 * machines
     sleeping = ("--candidates", str(candidates), "--seconds", "0.1" if quick else "1")
+    gib = "0.1" if quick else "2"
     what = f"scaled up for the search: {5 * candidates + 1} fits that sleep, {machines} workers on Kubernetes"
     return [
         Step("forest", "a random forest, `n_jobs=-1`", "random_forest.py"),
         Step("grid", "a grid search", "digits_grid_search.py"),
         Step("scaled", what, "scaled_up_search.py", sleeping, f"1:{machines}"),
         Step("package", "package sync", "own_package.py"),
-        Step("larger", "larger than memory", "larger_than_memory.py"),
+        Step("larger", f"larger than memory: {gib} GiB, workers of 512 MiB", "larger_than_memory.py", ("--gib", gib)),
         Step("xgboost", "XGBoost", "xgboost_on_dask.py"),
     ]
 

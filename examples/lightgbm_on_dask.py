@@ -19,7 +19,7 @@ def main() -> None:
     features = da.random.default_rng(0).integers(0, 50, size=(20_000, 8), chunks=(2_500, 8))
     target = (features[:, 0] * features[:, 1] + features[:, 2] > 640).astype(int)
     model = DaskLGBMClassifier(n_estimators=100, learning_rate=0.2, verbose=-1)
-    with Client(processes=False) as client:  # here one worker, which has no need to talk to others
+    with Client() as client:
         features, target = client.persist([features, target])
         began = perf_counter()
         model.fit(features[:15_000], target[:15_000])

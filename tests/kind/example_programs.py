@@ -6,9 +6,17 @@ seconds and without what a library logs beside it.
 
 from __future__ import annotations
 
+import io
 import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import joblib
+import numpy
+import pandas
+import pytest
 from story import EXAMPLES, FITTED
 
 BRINGS_ITS_CLUSTER = "notebook_style.py"
@@ -21,17 +29,70 @@ ARGUMENTS = {
     "scaled_up_search.py": ["--candidates", "3", "--seconds", "0.2"],
 }
 
+RESULTS = {
+    "declared_job/job.yaml": {"best.joblib": ["StandardScaler", "SVC"], "results.csv": 8},
+    "declared_job/larger.yaml": {"larger.joblib": ["StandardScaler", "LogisticRegression"]},
+}
+"""What each declared job leaves: models, by their steps, and tables, by their rows."""
+
 SUCCEEDED = {"status": "succeeded", "exit_code": 0, "cause": None, "cleanup": None}
 
 
 def found(printed: str) -> list[str]:
     """The lines that a program printed, with its seconds masked: there are some, in each."""
     assert FITTED.search(printed), printed
-    lines = FITTED.sub("fitted in … s", printed).splitlines()
-    return [line for line in lines if not line.startswith("[LightGBM] ")]  # of its ports, whatever `verbose` says
+    # LightGBM tells of its ports first, from several processes at once, whatever its `verbose` says.
+    before, _, own = printed.rpartition("accuracy")
+    told = f"accuracy{own}" if "open ports for workers" in before else printed
+    return FITTED.sub("fitted in … s", told).splitlines()
 
 
 def scores(folder: Path) -> dict[str, object]:
     """What the grid search wrote there, without times; nothing where another program ran."""
     written = json.loads((folder / SCORES).read_text()) if (folder / SCORES).exists() else {}
     return {name: values for name, values in written.items() if "_time" not in name}
+
+
+def results(folder: Path) -> dict[str, list[str] | int]:
+    """The models and tables there."""
+    models = {path.name: joblib.load(path) for path in folder.glob("*.joblib")}
+    steps = {name: [type(step).__name__ for _, step in model.steps] for name, model in models.items()}
+    return {**steps, **{path.name: len(pandas.read_csv(path)) for path in folder.glob("*.csv")}}
+
+
+def best_or_only_score(printed: str) -> float:
+    """The score that a declared job has told."""
+    [score] = re.findall(r"^(?:best )?score +([0-9.]+)", printed, re.MULTILINE)
+    return float(score)
+
+
+@contextmanager
+def measurements(host: str) -> Iterator[dict[str, str]]:
+    """The data of declared_job/larger.yaml, on an S3-speaking server here; the variables that lead there."""
+    import fsspec
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address=host, port=0, verbose=False)
+    server.start()
+    variables = {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "word",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://{host}:{server.get_host_and_port()[1]}",
+    }
+    rng = numpy.random.default_rng(0)
+    frame = pandas.DataFrame(rng.normal(5, 2, (20_000, 4)), columns=["speed", "heat", "load", "age"])
+    frame["broken"] = (frame["heat"] + frame["load"] - frame["speed"] + rng.logistic(size=len(frame)) > 5).astype(int)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        system = fsspec.filesystem("s3", skip_instance_cache=True)
+        system.makedirs("bucket", exist_ok=True)  # in one process, all of them have the same
+        for number, part in enumerate((frame[:10_000], frame[10_000:])):
+            file = io.BytesIO()
+            part.to_parquet(file, index=False)
+            system.pipe_file(f"bucket/measurements/part{number}.parquet", file.getvalue())
+    try:
+        yield variables
+    finally:
+        server.stop()
