@@ -464,7 +464,9 @@ def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: 
 
 def _kept_cluster(name: str, ground: Ground, plan: Plan, private: Path, note: Callable[[str], None]) -> Cluster:
     if ground.api is None:
-        raise AccessError(f"`{name}` can't be reached: {ground.reason}", "name its context with `context=`")
+        raise AccessError(
+            f"`{name}` can't be reached: {ground.reason}", "name its context, with `--context` or `context=`"
+        )
     from skjob.cluster.kube import KeptCluster
 
     return KeptCluster(ground.api, name, plan, private, note)
