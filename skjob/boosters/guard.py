@@ -11,10 +11,12 @@ second, and most programs need neither.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import importlib.abc
 import importlib.util
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -36,6 +38,9 @@ NOTICED = 2.0
 
 LAST_ENDS = 20.0
 """Seconds after which nothing is left of a training that was lost."""
+
+THREADS_MEET = 1.0
+"""Seconds within which all threads of a worker that have nothing to do begin what is theirs."""
 
 LOOK_AGAIN = 0.1
 
@@ -112,14 +117,26 @@ def _wait_for_the_last() -> None:
         time.sleep(LOOK_AGAIN)
 
 
-def _forget_peers(dask_worker: Any = None) -> None:
+async def _forget_peers(dask_worker: Any = None) -> None:
     """Runs on a worker: LightGBM closes its connections when a training succeeds, and only then (lightgbm 4.7).
 
-    The next one on this worker would talk to peers that are gone: "Socket send error, Broken pipe".
+    The next one there would talk to peers that are gone: "Socket send error, Broken pipe", or a wait for ever. Each
+    thread has its own connections, so each closes them, between two tasks.
     """
     basic = sys.modules.get("lightgbm.basic")
-    if basic is not None and not any("_train_part" in str(key) for key in dask_worker.active_threads.values()):
+    if basic is None:
+        return
+    threads = dask_worker.state.nthreads
+    all_there = threading.Barrier(threads)
+
+    def close() -> None:
+        with suppress(threading.BrokenBarrierError):  # a thread that is busy closes them when it is free
+            all_there.wait(THREADS_MEET)
         basic._LIB.LGBM_NetworkFree()
+
+    executor = dask_worker.executors["default"]
+    closing = [asyncio.wrap_future(executor.submit(close)) for _ in range(threads)]
+    await asyncio.wait(closing, timeout=2 * THREADS_MEET)
 
 
 def _asynchronous() -> bool:
