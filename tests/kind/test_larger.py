@@ -99,7 +99,7 @@ def test_four_times_a_workers_memory(user_runs: Runs, storage: dict[str, str], b
     job = {
         "estimator": {
             "class": "dask_ml.linear_model.LogisticRegression",
-            "parameters": {"solver": "lbfgs", "max_iter": 3},
+            "parameters": {"solver": "lbfgs", "max_iter": 2},
         },
         "data": {"path": address, "target": "y"},
         "holdout": 0.1,
