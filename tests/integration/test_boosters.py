@@ -34,7 +34,7 @@ from skjob.boosters.lost import TrainingLost
 from skjob.boosters.watch import part_of
 from skjob.boosters.xgboost import train_xgboost
 from skjob.errors import ConfigError
-from skjob.scaling.scheduler import give_up, look, release
+from skjob.scaling.scheduler import KEPT_BYTES, give_up, look, release
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -189,9 +189,11 @@ def test_early_stopping_of_lightgbm_is_refused(client: Client) -> None:
 
 def test_no_worker_goes_while_a_training_runs_or_data_is_kept(client: Client) -> None:
     X, y = _data(client)
-    names = sorted(client.run_on_scheduler(look).processing)
-    holding = client.run_on_scheduler(look).holding
-    assert holding, "nobody is seen to hold the data"
+    kept = dask.array.ones(KEPT_BYTES // 8, chunks=-1).persist()
+    wait(kept)
+    sight = client.run_on_scheduler(look)
+    names = sorted(sight.processing)
+    assert len(sight.holding) >= 1, "nobody is seen to hold the data"
     seen: dict[str, Any] = {}
 
     def watch() -> None:
@@ -206,7 +208,7 @@ def test_no_worker_goes_while_a_training_runs_or_data_is_kept(client: Client) ->
     assert seen == {"together": True, "released": []}
     sight = client.run_on_scheduler(look)
     assert (sight.together, sight.all_wanted) == (False, False)
-    del X, y
+    del kept
     _until(lambda: not client.run_on_scheduler(look).holding, "they hold what nobody wants")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import textwrap
 import threading
@@ -16,14 +17,17 @@ from runs import DEADLINE, Runs
 
 pytestmark = pytest.mark.timeout(600)  # the first of them may have to make the environment
 
-TELL = """
+DATA = """
     import threading, time
+    from pathlib import Path
     import dask.array
     from dask.distributed import Client
     client = Client.current()
     X = dask.array.random.default_rng(0).random((6000, 4), chunks=(500, 4))
     y = (X[:, 0] > 0.5).astype(int)
+"""
 
+TELL = """
     def parts():
         keys = [str(key) for keys in client.processing().values() for key in keys]
         return [key for key in keys if key.startswith(("fn-", "_train_part-"))]
@@ -60,13 +64,19 @@ ENDLESS = """
 GOES_ON = """
     from skjob.boosters.xgboost import train_xgboost
     from xgboost import XGBClassifier
-    def train(every):
+    def train(folder, every):
         estimator = XGBClassifier(n_estimators=600, max_depth=4)
-        return train_xgboost(estimator, X, y, client=client, folder=None, every=every)
+        return train_xgboost(estimator, X, y, client=client, folder=folder, every=every)
+
+    def tell():
+        while not list(Path("checkpoints").rglob("*.json")):
+            time.sleep(0.1)
+        print("in mid-training", flush=True)
+
     threading.Thread(target=tell, daemon=True).start()
-    trained = train(every=5)
+    trained = train("checkpoints", 5)
     print("rounds", trained.rounds, "restarts", trained.restarts, flush=True)
-    print("same", trained.model.get_booster().get_dump() == train(every=1000).model.get_booster().get_dump())
+    print("same", trained.model.get_booster().get_dump() == train(None, 1000).model.get_booster().get_dump())
 """
 
 
@@ -124,7 +134,7 @@ def test_a_training_in_a_script_whose_worker_pod_is_deleted_ends_with_an_error(
     user_runs: Runs, kind_api: client.ApiClient, user_namespace: str, library: str
 ) -> None:
     """And the next training, on the same cluster, works."""
-    ended = _with_a_pod_deleted(user_runs, kind_api, user_namespace, TELL + IN_A_SCRIPT[library] + ENDLESS)
+    ended = _with_a_pod_deleted(user_runs, kind_api, user_namespace, DATA + TELL + IN_A_SCRIPT[library] + ENDLESS)
     print(f"{library}: told after {ended.seconds:.1f} s: {ended.lines[-2:]}")
     assert ended.code == 3, ended.errors
     assert [line for line in ended.lines if line.startswith("accuracy")] == ["accuracy 1.0"] * 2
@@ -135,8 +145,10 @@ def test_a_training_in_a_script_whose_worker_pod_is_deleted_ends_with_an_error(
 def test_a_training_with_checkpoints_goes_on_when_its_worker_pod_is_deleted(
     user_runs: Runs, kind_api: client.ApiClient, user_namespace: str
 ) -> None:
-    ended = _with_a_pod_deleted(user_runs, kind_api, user_namespace, TELL + GOES_ON)
+    ended = _with_a_pod_deleted(user_runs, kind_api, user_namespace, DATA + GOES_ON)
     print(f"goes on: told after {ended.seconds:.1f} s: {ended.lines[-3:]}")
     assert ended.code == 0, ended.errors
-    assert "went away; goes on from round" in ended.lines[1]
+    went_on = re.search(r"went away; goes on from round (\d+)", ended.lines[1])
+    assert went_on is not None, ended.lines
+    assert 0 < int(went_on[1]) < 600
     assert ended.lines[2:] == ["rounds 600 restarts 1", "same True"]
