@@ -189,7 +189,7 @@ def test_early_stopping_of_lightgbm_is_refused(client: Client) -> None:
 
 def test_no_worker_goes_while_a_training_runs_or_data_is_kept(client: Client) -> None:
     X, y = _data(client)
-    kept = dask.array.ones(KEPT_BYTES // 8, chunks=-1).persist()
+    kept = dask.array.random.default_rng(0).random(KEPT_BYTES // 8, chunks=-1).persist()
     wait(kept)
     sight = client.run_on_scheduler(look)
     names = sorted(sight.processing)

@@ -65,7 +65,7 @@ GOES_ON = """
     from skjob.boosters.xgboost import train_xgboost
     from xgboost import XGBClassifier
     def train(folder, every):
-        estimator = XGBClassifier(n_estimators=600, max_depth=4)
+        estimator = XGBClassifier(n_estimators=3000, max_depth=4)
         return train_xgboost(estimator, X, y, client=client, folder=folder, every=every)
 
     def tell():
@@ -74,9 +74,9 @@ GOES_ON = """
         print("in mid-training", flush=True)
 
     threading.Thread(target=tell, daemon=True).start()
-    trained = train("checkpoints", 5)
+    trained = train("checkpoints", 20)
     print("rounds", trained.rounds, "restarts", trained.restarts, flush=True)
-    print("same", trained.model.get_booster().get_dump() == train(None, 1000).model.get_booster().get_dump())
+    print("same", trained.model.get_booster().get_dump() == train(None, 10_000).model.get_booster().get_dump())
 """
 
 
@@ -150,5 +150,5 @@ def test_a_training_with_checkpoints_goes_on_when_its_worker_pod_is_deleted(
     assert ended.code == 0, ended.errors
     went_on = re.search(r"went away; goes on from round (\d+)", ended.lines[1])
     assert went_on is not None, ended.lines
-    assert 0 < int(went_on[1]) < 600
-    assert ended.lines[2:] == ["rounds 600 restarts 1", "same True"]
+    assert 0 < int(went_on[1]) < 3000
+    assert ended.lines[2:] == ["rounds 3000 restarts 1", "same True"]
