@@ -12,7 +12,11 @@ from itertools import pairwise
 from operator import getitem
 from typing import Any
 
+from skjob.boosters.lost import TrainingLost
 from skjob.errors import ConfigError
+
+LOOK_AGAIN = 1.0
+"""Seconds between two looks whether the workers that read their parts are still there."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,9 @@ def lay_out(client: Any, rows: Sequence[Any], workers: Sequence[Place]) -> list[
     """Collections whose rows belong together (features, target, weights, any of them None), computed, with each
     partition of all of them on the worker that the rule says.
 
-    A worker that goes meanwhile is no reason to fail: its partitions are computed elsewhere.
-
     Raises:
         ConfigError: they have not as many partitions each.
+        TrainingLost: a worker has gone meanwhile. What goes later is computed elsewhere.
     """
     import dask
 
@@ -56,14 +59,56 @@ def lay_out(client: Any, rows: Sequence[Any], workers: Sequence[Place]) -> list[
     for place, block in zip(workers, blocks(len(parts), len(workers)), strict=True):
         if not block:
             continue
-        pinned = {"workers": [place.address], "allow_other_workers": True}
+        pinned = {"workers": [place.address]}
         for bundle in client.compute([parts[number] for number in block], **pinned):
             for number, piece in enumerate(pieces):
                 piece.append(client.submit(getitem, bundle, number, **pinned))
+    _settle(client, [future for piece in pieces for future in piece], workers)
     made = iter(
         _rebuilt(like, [dask.delayed(future) for future in piece]) for like, piece in zip(present, pieces, strict=True)
     )
     return [None if collection is None else next(made) for collection in rows]
+
+
+def _settle(client: Any, pieces: list[Any], workers: Sequence[Place]) -> None:
+    """Wait until all pieces are where they should be, and let them be computed elsewhere from then on.
+
+    Dask takes tasks that others may do from a busy worker, so that nobody else may do these at first.
+    """
+    from distributed import wait
+
+    while True:
+        try:
+            wait(pieces, LOOK_AGAIN)
+            break
+        except TimeoutError:
+            there = {place.address for place in places(client)}
+            gone = next((place.name for place in workers if place.address not in there), None)
+            if gone is not None:
+                client.cancel(pieces, force=True)  # else they wait for that worker, also when they are asked for anew
+                raise TrainingLost(f"worker `{gone}` went away while it read its part of the data") from None
+    client.run_on_scheduler(_anywhere, [piece.key for piece in pieces])
+
+
+def _anywhere(keys: Sequence[Any], dask_scheduler: Any = None) -> None:
+    """Runs on the scheduler: these tasks, and those that they are made from, may be done by any worker."""
+    tasks = [task for key in keys if (task := dask_scheduler.tasks.get(key)) is not None]
+    seen = set(tasks)
+    while tasks:
+        task = tasks.pop()
+        task.loose_restrictions = True
+        new = task.dependencies - seen
+        seen |= new
+        tasks += new
+
+
+def in_parts(collection: Any, parts: int) -> Any:
+    """The collection in at least so many partitions, where it has fewer."""
+    if collection is None or collection.npartitions >= parts:
+        return collection
+    if _is_array(collection):
+        return collection.rechunk({0: max(1, -(-collection.shape[0] // parts))})
+    return collection.repartition(npartitions=parts)
 
 
 def _by_rows(collection: Any) -> Any:

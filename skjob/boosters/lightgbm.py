@@ -7,10 +7,11 @@ its Dask estimators hang with it (see `guard.py`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 from skjob.boosters.guard import INSTEAD, early_stopping_asked, mustered
-from skjob.boosters.layout import lay_out, places
+from skjob.boosters.layout import in_parts, lay_out, places
 from skjob.boosters.lost import TrainingLost
 from skjob.boosters.training import Tell, Trained, lost_worker, wait_for_workers
 from skjob.errors import ConfigError
@@ -59,10 +60,11 @@ def train_lightgbm(
         while True:
             try:
                 features, target, weights, groups = lay_out(client, (X, y, sample_weight, group), workers)
-                sets = [tuple(lay_out(client, pair, workers)) for pair in eval_set]
-                extra = {"sample_weight": weights, "group": groups, "eval_set": sets or None}
+                parts = features.npartitions
+                sets = [tuple(in_parts(each, parts) for each in lay_out(client, pair, workers)) for pair in eval_set]
+                extra = {"sample_weight": weights, "group": groups}
                 given = {name: value for name, value in extra.items() if value is not None}
-                fitted = kind(**parameters, client=client).fit(features, target, **given)
+                fitted = kind(**parameters, client=client).fit(features, target, **given, **_watched(kind, sets))
                 break
             except ConfigError:
                 raise
@@ -82,3 +84,12 @@ def train_lightgbm(
     model = fitted.to_local()
     history = {name: dict(scores) for name, scores in fitted.evals_result_.items()} if sets else {}
     return Trained(model, history, int(model.booster_.current_iteration()), 0, restarts)
+
+
+def _watched(kind: Any, sets: list[Any]) -> dict[str, Any]:
+    """The evaluation sets as this LightGBM wants them: 4.7 warns of `eval_set`, 4.6 knows nothing else."""
+    if not sets:
+        return {}
+    if "eval_X" not in signature(kind.fit).parameters:
+        return {"eval_set": sets}
+    return {"eval_X": tuple(features for features, _ in sets), "eval_y": tuple(target for _, target in sets)}
