@@ -16,6 +16,7 @@ from typing import Any
 
 import dask.array
 import dask.dataframe
+import joblib
 import lightgbm
 import numpy
 import pandas
@@ -345,11 +346,11 @@ def _most_at_once(client: Client, search: Any, X: Any, y: Any) -> int:
 # ---- as a user runs it
 
 
-def _skjob_run(folder: Path, script: str, *options: str) -> subprocess.CompletedProcess[str]:
-    (folder / "train.py").write_text(textwrap.dedent(script))
+def _skjob_run(folder: Path, content: str, *options: str, name: str = "train.py") -> subprocess.CompletedProcess[str]:
+    (folder / name).write_text(textwrap.dedent(content))
     ours = {name: value for name, value in os.environ.items() if not name.startswith("SKJOB_")}
     return subprocess.run(
-        [sys.executable, "-m", "skjob", "run", "train.py", "--on", "local", *options],
+        [sys.executable, "-m", "skjob", "run", name, "--on", "local", *options],
         cwd=folder, env={**ours, "KUBECONFIG": str(folder / "none")}, capture_output=True, text=True, timeout=180,
     )  # fmt: skip
 
@@ -402,3 +403,20 @@ def test_a_script_whose_worker_is_killed_ends_with_an_error(tmp_path: Path, libr
     assert "workers 3" in ended.stdout
     assert "never" not in ended.stdout
     assert f"TrainingLost: `{library}.dask` can't go on: worker `" in ended.stderr
+
+
+@pytest.mark.parametrize("estimator", ["xgboost.dask.DaskXGBClassifier", "lightgbm.DaskLGBMClassifier"])
+def test_a_declared_job_is_trained_on_data_in_pieces(table: Path, tmp_path: Path, estimator: str) -> None:
+    """And leaves a model for one machine."""
+    job = f"""
+        estimator: {{class: {estimator}, parameters: {{n_estimators: 40}}}}
+        data: {{path: "{table}/*.parquet", target: y}}
+        outputs: {{model: model.joblib}}
+    """
+    ended = _skjob_run(tmp_path, job, "--workers", "2", name="job.yaml")
+    assert ended.returncode == 0, ended.stderr
+    assert "stays in pieces" in ended.stderr
+    model = joblib.load(tmp_path / "model.joblib")
+    assert type(model).__name__ == estimator.rpartition(".Dask")[2]
+    frame = pandas.concat([pandas.read_parquet(path) for path in sorted(table.glob("*.parquet"))])
+    assert (model.predict(frame.drop(columns="y").to_numpy()) == frame["y"]).mean() > 0.8
