@@ -26,6 +26,7 @@ JOBS = sorted(str(path.relative_to(EXAMPLES)) for path in EXAMPLES.glob("*/*.yam
 SCORES = "scores.json"
 ARGUMENTS = {
     "digits_grid_search.py": [SCORES],  # with every digit
+    "larger_than_memory.py": ["--gib", "0.05", "--passes", "2"],  # test_larger.py has the large one
     "scaled_up_search.py": ["--candidates", "3", "--seconds", "0.2"],
 }
 
