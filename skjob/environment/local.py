@@ -19,7 +19,6 @@ from pathlib import Path, PurePosixPath
 
 from skjob.environment.found import LocalDistribution
 from skjob.environment.needs import python_here
-from skjob.errors import EnvironmentFault
 
 MOST_BYTES = 200 * 2**20
 """Of one distribution, before packing."""
@@ -46,28 +45,9 @@ class PackedLocal:
     compiled: tuple[str, ...]
     problems: tuple[str, ...]
 
-    @property
-    def complete(self) -> bool:
-        """Whether it holds everything."""
-        return not self.problems
 
-
-def pack_local(local: Sequence[LocalDistribution]) -> PackedLocal:
-    """The archive of these distributions.
-
-    Raises:
-        EnvironmentFault: some of it can't be sent; all reasons at once.
-    """
-    packed = try_to_pack(local)
-    if packed.problems:
-        raise EnvironmentFault.collect(
-            [*packed.problems], "`skjob env` shows what would be sent; `--env none` takes the image as it is"
-        )
-    return packed
-
-
-def try_to_pack(local: Sequence[LocalDistribution], most_bytes: float = MOST_BYTES) -> PackedLocal:
-    """The same, with the reasons among the results. `most_bytes` is a limit for each distribution."""
+def pack_local(local: Sequence[LocalDistribution], most_bytes: float = MOST_BYTES) -> PackedLocal:
+    """The archive of these distributions. `most_bytes` is a limit for each of them."""
     taken: dict[str, Path] = {}
     sizes: dict[str, int] = {}
     generated: dict[str, bytes] = {}

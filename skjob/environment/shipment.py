@@ -10,7 +10,7 @@ from pathlib import Path
 
 from skjob.environment.configured import index_settings
 from skjob.environment.found import ENGINE, Environment, find_environment
-from skjob.environment.local import MOST_BYTES, PackedLocal, try_to_pack
+from skjob.environment.local import MOST_BYTES, PackedLocal, pack_local
 from skjob.environment.lockfile import read_lock
 from skjob.environment.needs import installed
 
@@ -57,12 +57,12 @@ def shipment(env: str, imported: Collection[str] = (), *, into_image: bool = Fal
     """
     found = find_environment(imported)
     if env == NONE:
-        nothing = try_to_pack(())
+        nothing = pack_local(())
         why = "workers have what their image has"
         items = [Item(name, version, Way.NOT_SENT, why) for name, version in sorted(installed().items())]
         return Shipment(env, found.python, found.tool, tuple(items), {}, nothing, ())
     pins = found.pins if env == AUTO else _of_file(Path(env), found)
-    packed = try_to_pack(found.local, float("inf") if into_image else MOST_BYTES)
+    packed = pack_local(found.local, float("inf") if into_image else MOST_BYTES)
     items = [
         *(Item(name, version, Way.INDEX, _why(name, version, env, found)) for name, version in pins.items()),
         *(
