@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 from kubernetes import client, config
 from runs import Runs
+from user_env import user_environment, user_namespace, user_runs  # noqa: F401 - fixtures
 
 from skjob.cluster.api import Api, connect
 
@@ -35,8 +36,6 @@ GONE_SECONDS = 10.0
 
 DEFAULTS = {"image": IMAGE, "worker-cpu": "100m", "worker-memory": "512Mi", "env": "none"}
 """Tests of anything but the environment take the image as it is: that of the tests is full of tools."""
-
-pytest_plugins = ["user_env"]
 
 
 @dataclass(frozen=True)
