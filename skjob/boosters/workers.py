@@ -54,9 +54,16 @@ class Muster:
                 self._want(False)
 
     def _want(self, wanted: bool) -> None:
-        self._client.run_on_scheduler(want_all, self._client.id, wanted)
+        if not self._is_over():
+            self._client.run_on_scheduler(want_all, self._client.id, wanted)
+
+    def _is_over(self) -> bool:
+        """The cluster was left, and the program goes on with another one: what it trains there is none of ours."""
+        return self._client.status in ("closing", "closed")
 
     def _wait(self) -> None:
+        if self._is_over():
+            return
         there = self._threads()
         deadline = time.monotonic() + self._arrival
         while there < self._enough:

@@ -23,7 +23,6 @@ from skjob.cluster.certificates import make_certificates
 from skjob.cluster.diagnose import diagnose
 from skjob.cluster.names import INSTANCE_LABEL, KEPT_ANNOTATION, RunNames, new_run_id
 from skjob.cluster.probe import image_contents
-from skjob.cluster.refusals import refusals_explained
 from skjob.environment.availability import check_available
 from skjob.environment.images import cache_folder, known_contents, remember
 from skjob.environment.index import IndexSettings
@@ -89,9 +88,7 @@ def make_ready(
     has = known_contents(image)
     if has is None:
         note(f"looking into the image `{image}`, once")
-        with refusals_explained(api):
-            contents = image_contents(api, image, timeout)
-        has = dict(contents.distributions)
+        has = dict(image_contents(api, image, timeout).distributions)
         remember(image, has)
     lacking = differing(wanted.pins, has)
     if not lacking:
@@ -177,8 +174,7 @@ def _create(api: Api, name: str, image: str, needs: Needs, index: IndexSettings)
     namespace = api.context.namespace
     names = RunNames(new_run_id(), "environment", getpass.getuser(), existing=name)
     try:
-        with refusals_explained(api):
-            anchor = api.create(manifest.keeper_job(names, namespace, image, [*index.files()], LIFETIME))
+        anchor = api.create(manifest.keeper_job(names, namespace, image, [*index.files()], LIFETIME))
     except Conflict:
         return False
     try:
@@ -190,7 +186,8 @@ def _create(api: Api, name: str, image: str, needs: Needs, index: IndexSettings)
             api.create(manifest.owned_by(anchor, content))
         keep(api, name)
     except BaseException:  # Ctrl-C too: a Job without the rest would stand in the way of the next run
-        inventory.remove(api, name, namespace, run_id=names.run_id, wait=False)
+        with suppress(SkjobError):
+            inventory.remove(api, name, namespace, run_id=names.run_id, wait=False)
         raise
     return True
 

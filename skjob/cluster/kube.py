@@ -112,7 +112,8 @@ class KubernetesCluster:
             return None
         image, timeout = self._plan.image, self._plan.start_timeout
         platform = environment.platform_of(self._nodes)
-        kept = environment.make_ready(self._api, self._wanted, image, platform, timeout, self._note)
+        with refusals_explained(self._api):
+            kept = environment.make_ready(self._api, self._wanted, image, platform, timeout, self._note)
         self._environment_name = kept.name
         self.environment = dict(kept.made)
         return kept
