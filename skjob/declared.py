@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from skjob.data.address import File, files_of
-from skjob.data.learning import booster, classifies, learning_of
+from skjob.data.learning import booster, classifies, learning_of, steps_of
 from skjob.data.pieces import Asked, Fitted, fit, refusals
 from skjob.data.placement import Placement, Workers, place, shown
 from skjob.data.size import Table, table_of
-from skjob.errors import ConfigError
+from skjob.errors import ConfigError, in_a_line
 from skjob.job import (
     Component,
     Dataset,
@@ -37,7 +37,6 @@ from skjob.job import (
     TableFile,
     build_estimator,
     build_space,
-    in_a_line,
 )
 from skjob.jobmeaning import beside, importable_from
 
@@ -101,8 +100,8 @@ def place_data(job: DeclaredJob, folder: Path, workers: Workers, *, shared_files
         estimator = build_estimator(job.estimator)
     table = table_of(files_of(job.data.addresses, folder))
     asked = _asked(job, job.data, table, estimator)
-    columns = list(dict.fromkeys([*asked.features, asked.target, *([job.data.groups] if job.data.groups else [])]))
-    name = type(estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator).__name__
+    columns = _columns(asked.features, job.data)
+    name = type(steps_of(estimator)[-1]).__name__
     placement = place(
         table, columns, asked.address, name, learning_of(estimator), workers, search=job.search is not None
     )
@@ -121,6 +120,11 @@ def _asked(job: DeclaredJob, data: TableFile, table: Table, estimator: Any) -> A
     others = tuple(name for name in table.names if name not in (data.target, data.groups))
     own = "accuracy" if classifies(estimator) else "r2"
     return Asked(data.shown, data.features or others, data.target, job.holdout, HOLDOUT_SEED, job.scorers or (own,))
+
+
+def _columns(features: Sequence[str], data: TableFile) -> list[str]:
+    """All that a fit needs of a table, each once."""
+    return list(dict.fromkeys([*features, data.target, *([data.groups] if data.groups else [])]))
 
 
 def load_samples(data: TableFile | Dataset, folder: Path) -> Samples:
@@ -148,9 +152,7 @@ def load_samples(data: TableFile | Dataset, folder: Path) -> Samples:
 def _read_table(files: Sequence[File], data: TableFile) -> Any:
     import pandas
 
-    columns = None
-    if data.features:
-        columns = list(dict.fromkeys([*data.features, data.target, *([data.groups] if data.groups else [])]))
+    columns = _columns(data.features, data) if data.features else None
     frames = []
     for file in files:
         try:

@@ -25,6 +25,11 @@ INTERRUPTED = 130
 TERMINATED = 143
 
 
+def in_a_line(error: BaseException) -> str:
+    """An error's words in one line, or its name where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class SkjobError(Exception):
     """Something that a user can mend. `message` says what and where, `hint` what to do."""
 

@@ -34,6 +34,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from skjob.data.address import SUFFIXES as DATA_SUFFIXES
+from skjob.errors import in_a_line
 
 IMPORT_PATH = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+$"
 TABLE_SUFFIXES = (".csv", ".parquet", ".json")
@@ -641,11 +642,6 @@ def _why_not_found(missing: str) -> str:
         return f"package `{missing}` is not installed{nearest(missing, installed)}"
     inside = pkgutil.iter_modules(getattr(importlib.import_module(parent), "__path__", None) or [])
     return f"package `{parent}` has no module `{name}`{nearest(name, (each.name for each in inside))}"
-
-
-def in_a_line(error: BaseException) -> str:
-    """An error's words in one line, or its name where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def as_component(value: Any) -> Component | None:

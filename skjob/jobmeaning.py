@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from skjob.data.address import files_of, has_pattern, is_remote
 from skjob.data.size import table_of
-from skjob.errors import ConfigError
+from skjob.errors import ConfigError, in_a_line
 from skjob.job import (
     Choice,
     Component,
@@ -40,7 +40,6 @@ from skjob.job import (
     build_value,
     dataset_loaders,
     import_named,
-    in_a_line,
     nearest,
     step_names,
 )

@@ -7,7 +7,6 @@ the record says how it ended, the cluster is removed, and the exit status is the
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 import os
 import shutil
@@ -24,6 +23,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from skjob import config
+from skjob.answers import answer
 from skjob.cluster.base import Cluster, WorkerCounts
 from skjob.cluster.claim import claim_of, take
 from skjob.cluster.names import RunNames, new_run_id
@@ -301,7 +301,7 @@ def _ask_a_worker(client: Any, question: Callable[[], Any]) -> Any:
     """One speaks for all: they are of one image, and each has compared its environment with what is needed."""
     worker = next(iter(client.nthreads()))
     asking = client.run(question, workers=[worker], asynchronous=True)
-    return asyncio.run_coroutine_threadsafe(asking, client.loop.asyncio_loop).result(ASK_TIMEOUT)[worker]
+    return answer(client, asking, ASK_TIMEOUT)[worker]
 
 
 def _place_data(job: JobSpec, plan: Plan, recorder: Recorder) -> dict[str, Any] | None:
@@ -334,8 +334,7 @@ def _peaks(client: Any) -> dict[str, int]:
 
     with suppress(Exception):
         asking = client.run(peak_of, on_error="ignore", asynchronous=True)
-        found = asyncio.run_coroutine_threadsafe(asking, client.loop.asyncio_loop).result(ASK_TIMEOUT)
-        return dict(found.values())
+        return dict(answer(client, asking, ASK_TIMEOUT).values())
     return {}
 
 

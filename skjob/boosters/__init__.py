@@ -8,7 +8,7 @@ Nothing here imports the libraries before they are used.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 
 def prepare(client: Any, threads: int | None = None, tell: Callable[[str], None] = lambda _: None) -> None:
@@ -24,15 +24,3 @@ def prepare(client: Any, threads: int | None = None, tell: Callable[[str], None]
 
     register(client, TrainingWatch())
     guard(Muster(client, threads or 0, tell))
-
-
-def is_booster(path: str) -> Literal["xgboost", "lightgbm"] | None:
-    """Which library an estimator is of, by its import path, where it can be trained on several workers at once."""
-    module, _, name = path.rpartition(".")
-    library = module.partition(".")[0]
-    kind = name.removeprefix("Dask")
-    if library == "xgboost" and kind in ("XGBClassifier", "XGBRegressor", "XGBRanker"):
-        return "xgboost"
-    if library == "lightgbm" and kind in ("LGBMClassifier", "LGBMRegressor", "LGBMRanker"):
-        return "lightgbm"
-    return None

@@ -13,20 +13,18 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import importlib.abc
-import importlib.util
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from importlib.machinery import ModuleSpec
 from types import FrameType, ModuleType
 from typing import Any
 
 from skjob.boosters.lost import TrainingLost, worker_gone
 from skjob.boosters.watch import is_ending
 from skjob.errors import ConfigError
+from skjob.when_imported import when_imported
 
 EARLY_STOPPING = ("early_stopping_round", "early_stopping_rounds", "early_stopping", "n_iter_no_change")
 """LightGBM's parameter and its aliases."""
@@ -43,8 +41,6 @@ THREADS_MEET = 1.0
 """Seconds within which all threads of a worker that have nothing to do begin what is theirs."""
 
 LOOK_AGAIN = 0.1
-
-GUARDED = "_skjob_guarded"
 
 
 def early_stopping_asked(parameters: Mapping[str, Any], callbacks: Sequence[Any] = ()) -> str | None:
@@ -230,54 +226,11 @@ def guard(muster: Callable[[], AbstractContextManager[None]] = nullcontext) -> N
     """
     global _muster
     _muster = muster
-    for name in GUARDS:
-        if name in sys.modules:
-            _guard(sys.modules[name])
-    if not any(isinstance(finder, _GuardingFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _GuardingFinder())
-
-
-def _guard(module: ModuleType) -> None:
-    if not hasattr(module, GUARDED):
-        setattr(module, GUARDED, True)
-        GUARDS[module.__name__](module)
+    for name, wrap in GUARDS.items():
+        when_imported(name, wrap)
 
 
 def _public(module: ModuleType, method: str) -> list[Any]:
     """Classes of the module's own that have this method."""
     named = (getattr(module, name, None) for name in getattr(module, "__all__", ()))
     return [thing for thing in named if isinstance(thing, type) and hasattr(thing, method) and method in vars(thing)]
-
-
-class _GuardingFinder(importlib.abc.MetaPathFinder):
-    """Finds these modules as the other finders do, and guards what they have loaded."""
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """Called by Python for each module that is imported."""
-        if fullname not in GUARDS:
-            return None
-        finders = [finder for finder in sys.meta_path if finder is not self]
-        spec = next((spec for finder in finders if (spec := finder.find_spec(fullname, path, target))), None)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _GuardingLoader(spec.loader)
-        return spec
-
-
-class _GuardingLoader(importlib.abc.Loader):
-    def __init__(self, loader: Any) -> None:
-        self._loader = loader
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """As the real one."""
-        module: ModuleType | None = self._loader.create_module(spec)
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        """As the real one, and what is new here."""
-        self._loader.exec_module(module)
-        _guard(module)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loader, name)

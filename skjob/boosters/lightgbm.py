@@ -69,7 +69,7 @@ def train_lightgbm(
             except ConfigError:
                 raise
             except Exception as error:
-                gone = lost_worker(error, workers, client)
+                gone = lost_worker(workers, client)
                 if gone is None:
                     raise
                 restarts += 1

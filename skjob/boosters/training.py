@@ -6,13 +6,13 @@ workers are free and as many of them are there as before, or all that come withi
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from skjob.answers import answer
 from skjob.boosters.guard import gone_of
 from skjob.boosters.history import History
 from skjob.boosters.layout import Place, places
@@ -42,9 +42,11 @@ class Trained:
     restarts: int
 
 
-def lost_worker(error: Exception, workers: Sequence[Place], client: Any) -> str | None:
-    """The worker whose going may be why a training failed; None where all are still there."""
-    del error  # what the libraries raise tells nothing for sure
+def lost_worker(workers: Sequence[Place], client: Any) -> str | None:
+    """The worker whose going may be why a training failed; None where all are still there.
+
+    What the libraries raise tells nothing for sure.
+    """
     return gone_of({place.address: place.name for place in workers}, client)
 
 
@@ -80,7 +82,7 @@ def wait_for_workers(
 def _anybody_works(client: Any) -> bool:
     asking = client.run(_works, on_error="ignore", asynchronous=True)
     with suppress(TimeoutError, OSError):  # one that dies just now is not waited for
-        return any(asyncio.run_coroutine_threadsafe(asking, client.loop.asyncio_loop).result(ASK_TIMEOUT).values())
+        return any(answer(client, asking, ASK_TIMEOUT).values())
     return True
 
 

@@ -10,7 +10,6 @@ tests/integration/test_boosters.py).
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from skjob.answers import answer
 from skjob.boosters.guard import mustered
 from skjob.boosters.history import Checkpoint, joined
 from skjob.boosters.layout import Place, lay_out, places
@@ -153,7 +153,7 @@ class _Training:
             except ConfigError:
                 raise
             except Exception as error:
-                gone = lost_worker(error, workers, self._client)
+                gone = lost_worker(workers, self._client)
                 if gone is None:
                     raise
                 restarts += 1
@@ -270,8 +270,7 @@ class _Training:
         """Run it on those of the workers that are still there; one that dies just now is not waited for."""
         there = [place.address for place in places(self._client) if place.address in workers]
         asking = self._client.run(function, *arguments, workers=there, on_error="ignore", asynchronous=True)
-        answers = asyncio.run_coroutine_threadsafe(asking, self._client.loop.asyncio_loop).result(ASK_TIMEOUT)
-        return list(answers.values())
+        return list(answer(self._client, asking, ASK_TIMEOUT).values())
 
     def _note(self, checkpoint: Any) -> None:
         self._latest = checkpoint

@@ -98,6 +98,13 @@ class Api:
         items: list[Manifest] = self._request("GET", _path(kind, namespace), query=query)["items"]
         return items
 
+    def readable_events(self, namespace: str) -> list[Manifest]:  # type: ignore[valid-type]
+        """The events of a namespace; none where they may not be listed."""
+        try:
+            return self.list("Event", namespace)
+        except ForbiddenError:
+            return []
+
     def create(self, manifest: Manifest) -> Manifest:
         """Raises Conflict where the name is taken, Rejected where the API would not have it."""
         namespace = manifest["metadata"].get("namespace", "") if "metadata" in manifest else ""

@@ -21,7 +21,7 @@ from skjob.cluster import inventory, manifest
 from skjob.cluster.api import Api, Conflict, Manifest, NotFound, Unanswered
 from skjob.cluster.certificates import make_certificates
 from skjob.cluster.diagnose import diagnose
-from skjob.cluster.names import INSTANCE_LABEL, KEPT_ANNOTATION, RunNames, new_run_id
+from skjob.cluster.names import INSTANCE_LABEL, RunNames, kept_annotation, new_run_id
 from skjob.cluster.probe import image_contents
 from skjob.environment.availability import check_available
 from skjob.environment.images import cache_folder, known_contents, remember
@@ -31,7 +31,7 @@ from skjob.environment.needs import Needs, differing
 from skjob.environment.pod import UNFIT
 from skjob.environment.source import skjob_archive
 from skjob.environment.wanted import Wanted
-from skjob.errors import ForbiddenError, SkjobError, StartError
+from skjob.errors import SkjobError, StartError
 
 LIFETIME = 3600.0
 """Seconds for which an environment is kept after it was last used."""
@@ -117,10 +117,11 @@ def keep(api: Api, name: str, seconds: float = LIFETIME) -> None:
     namespace = api.context.namespace
     try:
         job = api.get("Job", name, namespace)
-        until = datetime.now(UTC) + timedelta(seconds=seconds)
-        limit = max(_age(job) + seconds, job["spec"]["activeDeadlineSeconds"])  # somebody may need it for longer
-        annotation = {KEPT_ANNOTATION: until.isoformat(timespec="seconds")}
-        patch = {"metadata": {"annotations": annotation}, "spec": {"activeDeadlineSeconds": round(limit)}}
+        now = datetime.now(UTC)
+        # Somebody may need it for longer.
+        limit = max(inventory.age(job, now) + seconds, job["spec"]["activeDeadlineSeconds"])
+        annotations = kept_annotation(now + timedelta(seconds=seconds))
+        patch = {"metadata": {"annotations": annotations}, "spec": {"activeDeadlineSeconds": round(limit)}}
         api.patch("Job", name, namespace, patch)
     except NotFound as error:
         raise StartError(
@@ -142,8 +143,9 @@ def _is_kept(api: Api, name: str) -> bool:
         job = api.get("Job", name, namespace)
     except NotFound:
         return False
-    left = job["spec"]["activeDeadlineSeconds"] - _age(job)
-    whole = _age(job) < _MADE_WITHIN or _has_service(api, name)
+    age = inventory.age(job, datetime.now(UTC))
+    left = job["spec"]["activeDeadlineSeconds"] - age
+    whole = age < _MADE_WITHIN or _has_service(api, name)
     if not _has_failed(job) and left > LEAST_LIFETIME and whole and "deletionTimestamp" not in job["metadata"]:
         return True
     with suppress(NotFound):  # it has gone meanwhile
@@ -162,11 +164,6 @@ def _has_service(api: Api, name: str) -> bool:
 
 def _has_failed(job: Manifest) -> bool:
     return any(each["status"] == "True" for each in job.get("status", {}).get("conditions") or [])
-
-
-def _age(job: Manifest) -> float:
-    created = datetime.fromisoformat(job["metadata"]["creationTimestamp"])
-    return (datetime.now(UTC) - created).total_seconds()
 
 
 def _create(api: Api, name: str, image: str, needs: Needs, index: IndexSettings) -> bool:
@@ -220,7 +217,7 @@ def _until_it_serves(api: Api, name: str, deadline: float, timeout: float) -> di
             if now - looked > _DIAGNOSE_EVERY:
                 looked = now
                 _see_that_it_is_there(api, name)
-                causes = diagnose(pods, _events(api), cluster=name)
+                causes = diagnose(pods, api.readable_events(namespace), cluster=name)
                 problems = [cause.message for cause in causes]
                 if causes and causes[0].fatal:
                     raise StartError(f"the environment can't be made: {causes[0].message}", causes[0].hint)
@@ -247,13 +244,6 @@ def _see_that_it_is_there(api: Api, name: str) -> None:
             f"the pods that make the environment `{name}` end again and again",
             f"`kubectl --namespace {api.context.namespace} describe job {name}` shows more",
         )
-
-
-def _events(api: Api) -> list[Manifest]:
-    try:
-        return api.list("Event", api.context.namespace)
-    except ForbiddenError:
-        return []
 
 
 def _ended(api: Api, pod: Manifest) -> str:

@@ -113,7 +113,7 @@ def _summary(namespace: str, run_id: str, items: list[tuple[str, Manifest]], now
         run_id=run_id,
         user=annotations.get(names.USER_ANNOTATION) or labels.get(names.USER_LABEL, ""),
         program=annotations.get(names.PROGRAM_ANNOTATION, ""),
-        age_seconds=_age(speaker, now),
+        age_seconds=age(speaker, now),
         workers=sum(_runs(pod) for pod in workers),
         workers_asked=sum(_component(deployment) == "worker" for deployment in of_kind["Deployment"]),
         kept_until=kept_until,
@@ -150,7 +150,8 @@ def _time(text: str | None) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment and moment.tzinfo is None else moment
 
 
-def _age(manifest: Manifest, now: datetime) -> float:
+def age(manifest: Manifest, now: datetime) -> float:
+    """Seconds since an object was created."""
     created = _time(manifest["metadata"].get("creationTimestamp")) or now
     return max(0.0, (now - created).total_seconds())
 

@@ -30,7 +30,7 @@ from skjob.cluster.api import Api, Context, NotFound, Unanswered
 from skjob.cluster.capacity import largest_fit
 from skjob.cluster.certificates import CA_FILE, CERTIFICATE_FILE, KEY_FILE, Certificates, make_certificates
 from skjob.cluster.diagnose import Cause, CauseKind, diagnose
-from skjob.cluster.names import ENVIRONMENT_ANNOTATION, KEPT_ANNOTATION, RUN_LABEL, RunNames
+from skjob.cluster.names import ENVIRONMENT_ANNOTATION, RUN_LABEL, RunNames, kept_annotation
 from skjob.cluster.refusals import refusals_explained
 from skjob.environment.images import forget
 from skjob.environment.source import skjob_archive
@@ -226,8 +226,8 @@ class KubernetesCluster:
     def _prolong(self, heartbeat: Heartbeat) -> datetime:
         """Let it live for `--keep-time` without us; until when."""
         until = datetime.now(UTC) + timedelta(seconds=self._plan.keep_time)
-        annotation = {KEPT_ANNOTATION: until.isoformat(timespec="seconds")}
-        self._api.patch("Job", self.name, self._namespace, {"metadata": {"annotations": annotation}})
+        patch = {"metadata": {"annotations": kept_annotation(until)}}
+        self._api.patch("Job", self.name, self._namespace, patch)
         heartbeat.stop()
         heartbeat.join()  # a last beat must not shorten what follows
         heartbeat.prolong(self._plan.keep_time)
@@ -318,11 +318,8 @@ class KubernetesCluster:
             ) from None
 
     def _causes(self) -> list[Cause]:
-        try:
-            # Before the pods: of a pod that was refused and then made, the making must be seen.
-            events = self._api.list("Event", self._namespace)
-        except ForbiddenError:
-            events = []
+        # Before the pods: of a pod that was refused and then made, the making must be seen.
+        events = self._api.readable_events(self._namespace)
         pods = self._pods()
         logs: dict[str, str] = {}
         for pod in pods:
@@ -383,8 +380,7 @@ class KeptCluster(KubernetesCluster):
     def start(self) -> None:
         """Connect to the scheduler; while it is used, it lives."""
         anchor = self._api.get("Job", self.name, self._namespace)
-        created = datetime.fromisoformat(anchor["metadata"]["creationTimestamp"])
-        age = max(0.0, (datetime.now(UTC) - created).total_seconds())
+        age = inventory.age(anchor, datetime.now(UTC))
         self._heartbeat = Heartbeat(
             self._api, self.name, self._namespace, self._plan.keep_time, self._note,
             age=age, beside=self._keep_environment,

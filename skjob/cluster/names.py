@@ -32,6 +32,11 @@ DEFAULTS_CONFIGMAP = "skjob-defaults"
 """The ConfigMap, in the namespace of a run, that holds a platform team's defaults."""
 
 
+def kept_annotation(until: datetime) -> dict[str, str]:
+    """Says until when something is kept that nobody uses."""
+    return {KEPT_ANNOTATION: until.isoformat(timespec="seconds")}
+
+
 def slug(text: str, max_length: int = 63) -> str:
     """`text` as a DNS-1035 label of at most `max_length` characters; `x` where nothing of it can stay."""
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()

@@ -13,6 +13,7 @@ from skjob.cluster import inventory, manifest
 from skjob.cluster.api import Api, Manifest
 from skjob.cluster.diagnose import Cause, diagnose
 from skjob.cluster.names import RUN_LABEL, RunNames, new_run_id
+from skjob.environment.needs import normalized
 from skjob.errors import SkjobError, StartError
 
 _REMOVE_DEADLINE = 20.0
@@ -20,9 +21,7 @@ _POLL = 0.2
 
 _SCRIPT = """
 import importlib.metadata as m, json, platform
-found = {}
-for d in m.distributions():
-    if d.metadata["Name"]: found.setdefault(d.metadata["Name"].lower().replace("_", "-").replace(".", "-"), d.version)
+found = [(d.metadata["Name"], d.version) for d in m.distributions() if d.metadata["Name"]]
 print(json.dumps({"python": platform.python_version(), "distributions": found}))
 """
 
@@ -81,7 +80,10 @@ def _said(api: Api, pods: Sequence[Manifest]) -> Contents | None:
             if (status.get("state", {}).get("terminated") or {}).get("exitCode") == 0:
                 text = api.log(pod["metadata"]["name"], pod["metadata"]["namespace"], lines=1)
                 if text:
-                    return Contents(**json.loads(text))
+                    said = json.loads(text)
+                    # The first of a name counts, as it does for import.
+                    found = {normalized(name): version for name, version in reversed(said["distributions"])}
+                    return Contents(said["python"], found)
     return None
 
 

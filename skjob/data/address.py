@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skjob.errors import ConfigError
+from skjob.errors import ConfigError, in_a_line
 
 PARQUET = (".parquet",)
 CSV = (".csv", ".csv.gz")
@@ -91,7 +91,7 @@ def _files(address: str, folder: Path) -> list[File]:
     try:
         system, path = fsspec.url_to_fs(url)
     except (ImportError, ValueError) as error:
-        raise ConfigError(f"`{address}` can't be read: {_in_a_line(error)}") from error
+        raise ConfigError(f"`{address}` can't be read: {in_a_line(error)}") from error
     try:
         if has_pattern(path):
             found = system.glob(path, detail=True)
@@ -102,7 +102,7 @@ def _files(address: str, folder: Path) -> list[File]:
     except FileNotFoundError:
         raise ConfigError(f"`{address}` does not exist") from None
     except Exception as error:
-        raise ConfigError(f"`{address}` can't be listed: {_in_a_line(error)}") from error
+        raise ConfigError(f"`{address}` can't be listed: {in_a_line(error)}") from error
     wanted = [
         File(system.unstrip_protocol(name) if is_remote(address) else name, int(about["size"] or 0), _state(about))
         for name, about in sorted(found.items())
@@ -122,7 +122,3 @@ def _hidden(below: str) -> bool:
 def _state(about: dict[str, Any]) -> str:
     known = (about.get(key) for key in ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "created"))
     return str(next((value for value in known if value), ""))
-
-
-def _in_a_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

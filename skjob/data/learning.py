@@ -19,16 +19,32 @@ BOOSTERS = {
 }
 
 
+def library_of(path: str) -> str | None:
+    """`xgboost` or `lightgbm`, by an estimator's import path, where they can train it on several workers at once."""
+    module, _, name = path.rpartition(".")
+    library = module.partition(".")[0]
+    kind = name.removeprefix("Dask")
+    if library == "xgboost" and kind in ("XGBClassifier", "XGBRegressor", "XGBRanker"):
+        return "xgboost"
+    if library == "lightgbm" and kind in ("LGBMClassifier", "LGBMRegressor", "LGBMRanker"):
+        return "lightgbm"
+    return None
+
+
 def booster(estimator: Any) -> str | None:
-    """`xgboost` or `lightgbm`, where the estimator is theirs and can be trained on Dask's collections."""
+    """The library of an estimator that a declared job trains on Dask's collections: no ranker."""
     kind = type(estimator)
-    package = kind.__module__.partition(".")[0]
-    return package if package in ("xgboost", "lightgbm") and kind.__name__ in BOOSTERS else None
+    return library_of(f"{kind.__module__}.{kind.__name__}") if kind.__name__ in BOOSTERS else None
+
+
+def steps_of(estimator: Any) -> list[Any]:
+    """Of a pipeline; any other estimator is its own only step."""
+    return [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
 
 
 def learning_of(estimator: Any) -> Learning:
     """What the estimator, or the pipeline, can learn from."""
-    steps = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
+    steps = steps_of(estimator)
     last = steps[-1]
     if is_dask_ml_model(last):
         return Learning.PIECES
@@ -53,7 +69,7 @@ def classifies(estimator: Any) -> bool:
     """Whether it predicts classes. dask-ml's classifiers don't say so as scikit-learn's do."""
     from sklearn.base import is_classifier
 
-    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+    last = steps_of(estimator)[-1]
     if is_dask_ml_model(last):
         return type(last).__name__ in ("LogisticRegression", "GaussianNB")
     return bool(is_classifier(last))

@@ -7,11 +7,11 @@ how to see that it is gone; then the function goes. A module that looks otherwis
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 from typing import Any
+
+from skjob.when_imported import when_imported
 
 
 def _persist_from_a_coroutine(module: ModuleType) -> None:
@@ -92,30 +92,7 @@ MENDS: dict[str, Callable[[ModuleType], None]] = {
 }
 
 
-class _Mending(MetaPathFinder):
-    """Finds a module where it is found anyway, and has it mended when it has run."""
-
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """None for all modules but those few."""
-        mend = MENDS.get(name)
-        spec = PathFinder.find_spec(name, path, target) if mend else None
-        if mend is None or spec is None or spec.loader is None:
-            return None
-        run = spec.loader.exec_module
-
-        def run_and_mend(module: ModuleType) -> None:
-            run(module)
-            mend(module)
-
-        spec.loader.exec_module = run_and_mend  # type: ignore[method-assign]
-        return spec
-
-
 def mend_as_imported() -> None:
     """From now on in this process; what has been imported already is mended now. Safe to call twice."""
-    if any(isinstance(finder, _Mending) for finder in sys.meta_path):
-        return
-    sys.meta_path.insert(0, _Mending())
     for name, mend in MENDS.items():
-        if name in sys.modules:
-            mend(sys.modules[name])
+        when_imported(name, mend)

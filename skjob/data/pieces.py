@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from skjob.data.learning import booster, classifies, is_dask_ml, is_dask_ml_model
+from skjob.data.learning import booster, classifies, is_dask_ml, is_dask_ml_model, steps_of
 from skjob.data.parts import Part, Pieces, Rows, parts_of, read_column, read_numbers, read_part
 from skjob.data.placement import Placement
 from skjob.data.scores import SCORERS, Sums
@@ -47,7 +47,7 @@ class Fitted:
 
 def refusals(table: Table, asked: Asked, estimator: Any) -> list[str]:
     """What keeps this estimator from learning from these pieces, as far as it can be told without reading them."""
-    steps = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
+    steps = steps_of(estimator)
     columns = {column.name: column for column in table.columns}
     words = [name for name in asked.features if columns[name].kind != "number"]
     problems = []
@@ -83,7 +83,7 @@ def fit(
     parts = parts_of(table, placement.piece_rows)
     all_rows = Pieces(parts, table, holdout=asked.holdout, seed=asked.seed)
     learn = replace(all_rows, rows=Rows.LEARN if asked.holdout else Rows.ALL)
-    steps = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
+    steps = steps_of(estimator)
     classes = _classes(steps[-1], parts, asked)
     X = _features(learn, asked)
     y = learn.column(asked.target, _target_type(table, asked.target, classes))

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from skjob.data.address import File
-from skjob.errors import ConfigError
+from skjob.errors import ConfigError, in_a_line
 
 FOOTERS_AT_ONCE = 16
 TABLES_KEPT = 8
@@ -139,7 +139,7 @@ def _footer(file: File) -> _Footer | str:
             # By way of pandas, which keeps an index as a column of the file.
             schema = metadata.schema.to_arrow_schema()
     except Exception as error:
-        return f"`{file.url}` can't be read: {' '.join(str(error).split()) or type(error).__name__}"
+        return f"`{file.url}` can't be read: {in_a_line(error)}"
     groups = tuple(
         RowGroup(file.url, number, metadata.row_group(number).num_rows) for number in range(metadata.num_row_groups)
     )
@@ -217,8 +217,7 @@ def _csv(files: Sequence[File]) -> Table:
         head, consumed = _head(first)
         frame = pandas.read_csv(io.BytesIO(head))
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(f"`{first.url}` can't be read: {reason}") from error
+        raise ConfigError(f"`{first.url}` can't be read: {in_a_line(error)}") from error
     total = sum(file.size for file in files)
     rows = round(len(frame) * total / max(1, consumed)) if len(files) > 1 or total > consumed else len(frame)
     used = frame.memory_usage(index=False, deep=True)

@@ -35,6 +35,7 @@ from dask.task_spec import Task, TaskRef
 from distributed import Client, KilledWorker
 from distributed import Future as Remote
 
+from skjob.answers import answer
 from skjob.engine.data import CallData, shared_data
 from skjob.engine.failed import failed_fit
 from skjob.engine.finished import FinishedFits
@@ -243,7 +244,7 @@ class Call:
     def _tell_workers(self, telling: Any) -> None:
         """Have the event loop do it, and wait a little: one that does not answer must not hold up the others."""
         with suppress(Exception):  # the connection may be breaking: a client that is gone wants nothing
-            asyncio.run_coroutine_threadsafe(telling, self._client.loop.asyncio_loop).result(TELL_SECONDS)
+            answer(self._client, telling, TELL_SECONDS)
 
     # -------------------------------------------------------------------------------------------- sending
 

@@ -10,7 +10,6 @@ unless it can't be: compiled code, or data held here that is made of the old cla
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import functools
 import hashlib
@@ -29,6 +28,7 @@ from typing import Any
 from dask import config
 from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
 
+from skjob.answers import answer
 from skjob.engine.stop import ENDED_BY_SKJOB
 
 NOTED = "skjob-plugins"
@@ -178,7 +178,7 @@ def check_workers(client: Any) -> None:
     # Nothing of skjob's own can be sent to look for it: a worker ends that can't read its message.
     looking = client.run(eval, HAS_SKJOB, workers=workers, on_error="return", asynchronous=True)
     try:
-        [found] = asyncio.run_coroutine_threadsafe(looking, client.loop.asyncio_loop).result(CHECK_SECONDS).values()
+        [found] = answer(client, looking, CHECK_SECONDS).values()
     except (TimeoutError, OSError, ValueError):
         return  # it may be busy, or just leaving
     if found is False or isinstance(found, ModuleNotFoundError):

@@ -21,6 +21,9 @@ from skjob.environment.needs import normalized
 from skjob.environment.on_import import INDEX_FILE, METADATA_ARCHIVE
 
 OPENMP = "libgomp.so.1"
+WITHOUT_OPENMP = frozenset({"lightgbm"})
+"""Distributions whose wheels need it and don't bring it; slim images have none."""
+
 _LEVEL = 1
 _AT_ONCE = 2
 
@@ -85,7 +88,7 @@ def _add_openmp(site: Path, distributions: Iterable[str]) -> None:
     ends with "libgomp.so.1: cannot open shared object file". The pods' loader looks into the folder that this is in.
     No longer needed when that import works in `python:3.11-slim` after nothing but `pip install lightgbm`.
     """
-    if "lightgbm" not in set(distributions):
+    if WITHOUT_OPENMP.isdisjoint(distributions):
         return
     places = [site, *(Path(str(each.locate_file(""))) for each in metadata.distributions(name="scikit-learn"))]
     libraries = (file for place in places for file in sorted((place / "scikit_learn.libs").glob("libgomp-*.so*")))

@@ -13,14 +13,14 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from skjob.environment.archives import WITHOUT_OPENMP
 from skjob.environment.index import AUTHORITY_FILE, IndexSettings
+from skjob.environment.needs import requirements_of
 
 DOCKERFILE, REQUIREMENTS, LOCAL = "Dockerfile", "requirements.txt", "local"
 INDEX_SECRET, AUTHORITY_SECRET = "index", "ca"
 
 _PREFIX = "/opt/environment"
-_WITHOUT_OPENMP = frozenset({"lightgbm"})
-"""Their wheels need libgomp and don't bring it; slim images have none."""
 
 
 def dockerfile(python: str, pins: Mapping[str, str], *, local: bool, base: str | None = None) -> str:
@@ -52,7 +52,7 @@ def dockerfile(python: str, pins: Mapping[str, str], *, local: bool, base: str |
         "",
     ]
     image = ["FROM ${BASE}", "USER root"]
-    if _WITHOUT_OPENMP & pins.keys():
+    if WITHOUT_OPENMP & pins.keys():
         image += [
             r"RUN ldconfig -p | grep -q 'libgomp\.so\.1' \ ".rstrip(),
             " || { apt-get update && apt-get install --yes --no-install-recommends libgomp1 \\",
@@ -80,8 +80,7 @@ def write_context(folder: Path, text: str, pins: Mapping[str, str], archive: byt
     """Fill the folder that an image is built from. `archive` holds the local distributions; it may be empty."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / DOCKERFILE).write_text(text, encoding="utf-8")
-    lines = [f"{name}=={version}\n" for name, version in sorted(pins.items())]
-    (folder / REQUIREMENTS).write_text("".join(lines), encoding="utf-8")
+    (folder / REQUIREMENTS).write_text(requirements_of(pins), encoding="utf-8")
     if archive:
         with zipfile.ZipFile(io.BytesIO(archive)) as packed:
             packed.extractall(folder / LOCAL)

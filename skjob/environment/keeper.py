@@ -18,10 +18,10 @@ import sys
 import time
 from pathlib import Path
 
+from skjob.cluster.certificates import CA_FILE, CERTIFICATE_FILE, KEY_FILE
 from skjob.environment.archives import pack
 from skjob.environment.index import IndexSettings, unconfigured
-from skjob.environment.needs import Needs, differing, installed, python_here
-from skjob.environment.on_import import CA_FILE, CERTIFICATE_FILE, KEY_FILE
+from skjob.environment.needs import Needs, differing, installed, python_here, requirements_of
 from skjob.environment.pod import KEEPER_TLS_FOLDER, RUN_FOLDER, SITE_FOLDER, Unfit, end_unfit
 
 PORT = 8443
@@ -44,7 +44,7 @@ def install(needs: Needs, settings: IndexSettings, index: Path, site: Path, scra
         raise Unfit(f"the image has Python {python_here()}, and this environment has {needs.python}")
     uv = _uv(needs.uv, settings, index, scratch)
     requirements = scratch / "requirements.txt"
-    requirements.write_text("".join(f"{name}=={version}\n" for name, version in sorted(needs.pins.items())))
+    requirements.write_text(requirements_of(needs.pins))
     command = [
         uv, "pip", "install", "--python", sys.executable, "--target", str(site), "--no-deps", "--only-binary", ":all:",
         "--link-mode", "hardlink", "--compile-bytecode", "--requirement", str(requirements),

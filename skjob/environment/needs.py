@@ -68,6 +68,18 @@ def differing(pins: Mapping[str, str], there: Mapping[str, str]) -> dict[str, st
     return {name: version for name, version in pins.items() if _plain(there.get(name, "")) != _plain(version)}
 
 
+def told(different: Mapping[str, str], there: Mapping[str, str]) -> str:
+    """Each difference in words: `pandas 2.2.3 here, 3.1.0 there`."""
+    return ", ".join(
+        f"{name} {version} here, {there.get(name, 'none')} there" for name, version in sorted(different.items())
+    )
+
+
+def requirements_of(pins: Mapping[str, str]) -> str:
+    """The text of a file of requirements that asks for these versions."""
+    return "".join(f"{name}=={version}\n" for name, version in sorted(pins.items()))
+
+
 def normalized(name: str) -> str:
     """As the index spells it (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()

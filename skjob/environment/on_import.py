@@ -30,7 +30,8 @@ from importlib.machinery import FileFinder, ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
-CA_FILE, CERTIFICATE_FILE, KEY_FILE = "ca.crt", "tls.crt", "tls.key"
+from skjob.cluster.certificates import CA_FILE, CERTIFICATE_FILE, KEY_FILE
+
 METADATA_ARCHIVE = "_metadata"
 """The archive of what every pod needs from the start. No distribution is called so: normalized names have no `_`."""
 

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from skjob.environment.needs import Needs, differing, installed, python_here
+from skjob.environment.needs import Needs, differing, installed, python_here, told
 from skjob.environment.on_import import PATIENCE, Keeper, Unreachable, begin
 
 RUN_FOLDER = "/skjob/run"
@@ -51,8 +51,7 @@ def complete(needs: Needs, site: Path, tls: Path, patience: float = PATIENCE) ->
     there = installed()
     lacking = differing(needs.pins, there)
     if lacking:
-        each = (f"{name} {version} here, {there.get(name, 'none')} there" for name, version in sorted(lacking.items()))
-        raise Unfit(f"the pods don't have the versions of this environment: {', '.join(each)}")
+        raise Unfit(f"the pods don't have the versions of this environment: {told(lacking, there)}")
     return time.monotonic() - began if needs.served_at else 0.0
 
 

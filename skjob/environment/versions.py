@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from skjob.environment.needs import differing
+from skjob.environment.needs import differing, told
 from skjob.errors import StartError
 
 MUST_AGREE = ("dask", "distributed", "cloudpickle")
@@ -53,11 +53,8 @@ def check_pins(pins: Mapping[str, str], there: Mapping[str, str], cluster: str) 
         StartError: some versions differ; with all of them.
     """
     if different := differing(pins, there):
-        each = ", ".join(
-            f"{name} {version} here, {there.get(name, 'none')} there" for name, version in different.items()
-        )
         raise StartError(
-            f"the cluster `{cluster}` has another environment: {each}",
+            f"the cluster `{cluster}` has another environment: {told(different, there)}",
             "leave it out to start one with this environment; or `--env none` takes it as it is",
         )
 

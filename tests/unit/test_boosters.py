@@ -18,7 +18,6 @@ from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassif
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skjob.boosters import is_booster
 from skjob.boosters.checkpoint import Stored, decode, encode, identity_of
 from skjob.boosters.guard import early_stopping_asked, guard
 from skjob.boosters.history import Checkpoint, first_rounds, joined
@@ -28,6 +27,7 @@ from skjob.boosters.rounds import GoingOn
 from skjob.boosters.watch import part_of
 from skjob.boosters.xgboost import check_xgboost
 from skjob.config import WorkerRange
+from skjob.data.learning import library_of
 from skjob.engine.threads import takes_whole_worker
 from skjob.errors import ConfigError
 from skjob.scaling.policy import Decision, Demand, Supply, Worker, decide
@@ -47,7 +47,7 @@ from skjob.scaling.policy import Decision, Demand, Supply, Worker, decide
     ],
 )
 def test_which_library_trains_on_several_workers(path: str, library: str | None) -> None:
-    assert is_booster(path) == library
+    assert library_of(path) == library
 
 
 @pytest.mark.parametrize(("parts", "workers"), [(6, 3), (7, 3), (2, 3), (0, 2), (5, 1), (1000, 7)])
@@ -137,7 +137,7 @@ def test_modules_are_guarded_once() -> None:
     fit = lightgbm.DaskLGBMClassifier.fit
     guard()
     assert lightgbm.DaskLGBMClassifier.fit is fit
-    assert sum(type(finder).__name__ == "_GuardingFinder" for finder in sys.meta_path) == 1
+    assert sum(type(finder).__name__ == "_ActingFinder" for finder in sys.meta_path) == 1
 
 
 def test_all_problems_of_an_xgboost_job_at_once() -> None:
