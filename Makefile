@@ -17,7 +17,7 @@ COMPILE = $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 -
 # a run's image must have the client's Python
 export BASE ?= python:$(shell $(VENV)/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo 3.11)-slim
 
-.PHONY: help demo test test-upstream check format kind kind-down image lock clean bench-startup bench-environment bench-story bench-engine
+.PHONY: help demo test test-upstream check format kind kind-down image manifests lock clean bench-startup bench-environment bench-story bench-engine
 
 help: ## list what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -26,10 +26,10 @@ demo: $(READY) ## run a grid search on this machine
 	@$(VENV)/bin/skjob run examples/digits_grid_search.py --on local
 
 test: $(READY) ## run every test: unit, integration, and kind on a cluster it starts
-	@tests/kind/with-cluster $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	@tests/kind/with-cluster $(VENV)/bin/python -m pytest -n 2 --no-loadscope-reorder $(PYTEST_ARGS)
 
-test-upstream: $(READY) ## run joblib's and scikit-learn's own tests with skjob's backend, and say what differs
-	@$(VENV)/bin/python -m pytest tests/upstream $(PYTEST_ARGS)
+test-upstream: $(READY) ## run all of joblib's and scikit-learn's own tests with skjob's backend, and say what differs
+	@$(VENV)/bin/python -m pytest tests/upstream --with-slow $(PYTEST_ARGS)
 
 check: $(READY) ## lint and type-check
 	$(VENV)/bin/ruff format --check .
@@ -64,6 +64,9 @@ bench-story: $(READY) ## time the examples on this machine and on the cluster of
 
 bench-engine: $(BENCH)/.installed ## the engine beside stock joblib+Dask, loky, dask-ml and Ray (ARGS="a c --rounds 1")
 	@$(BENCH)/bin/python benchmarks/engine.py $(ARGS)
+
+manifests: $(READY) ## render k8s/ from the chart, and bring its custom resources up to date
+	@PATH=$$PATH:$$(dirname "$$(tests/kind/cluster helm)") $(VENV)/bin/python k8s/render.py
 
 lock: $(READY) ## bring requirements.lock and image-requirements.lock up to date (UPGRADE=--upgrade for newer versions)
 	@$(VENV)/bin/python -m pip install --quiet uv

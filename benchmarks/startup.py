@@ -4,8 +4,8 @@
 
 Stock KubeCluster is given what it needs to work with current distributed: the commands `dask scheduler` and `dask
 worker` in a spec of its own, the same image, the same requests. Everything else is as it comes, without TLS. Both are
-timed from the start of the Python process: `ready` is when a client can submit, `first task` when the first result is
-back, `all` when the process has ended and its cluster is deleted. Ratios compare the medians.
+timed from the start of the Python process. Ratios compare the medians of the moments that both have; then each one's
+own steps follow, told by its own log or record and by a watch on its pods.
 
 Stock KubeCluster waits for a `status.phase` that a race in the operator may never set, and gives up after 60 s. Such
 starts are counted and started again: the times are those of the starts that went well.
@@ -23,20 +23,37 @@ import textwrap
 import time
 from pathlib import Path
 
+from kubernetes import config
+from startup_watch import Watched
+
 CPU, MEMORY, WORKERS = "100m", "512Mi", 2
+GOALS = {"first task": 0.2, "two workers": 0.25}
+
+SHARED = ("client ready", "first task", "two workers", "exit", "nothing left")
 
 SCRIPT = """
-    import json, sys, time
+    import json, time
     from dask.distributed import Client
-    ready = time.time()
-    assert Client.current().submit(sum, [1, 2]).result() == 3
-    print(json.dumps({"ready": ready, "first task": time.time()}))
+    moments = {"client ready": time.time()}
+    client = Client.current()
+    assert client.submit(sum, [1, 2]).result() == 3
+    moments["first task"] = time.time()
+    client.wait_for_workers(2)
+    moments["two workers"] = moments["end of the program"] = time.time()
+    print(json.dumps(moments))
 """
 
 STOCK = """
     import json, sys, time
     from dask_kubernetes.operator import KubeCluster
     from distributed import Client
+
+    moments = {"imported": time.time()}
+
+    class Logged(KubeCluster):
+        def _log(self, log):
+            moments[log.partition(",")[0]] = time.time()
+            super()._log(log)
 
     image, namespace, workers, cpu, memory = sys.argv[1:]
     resources = {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}}
@@ -68,27 +85,50 @@ STOCK = """
             },
         },
     }
-    with KubeCluster(custom_cluster_spec=spec, namespace=namespace, quiet=True) as cluster, Client(cluster) as client:
-        ready = time.time()
+    with Logged(custom_cluster_spec=spec, namespace=namespace, quiet=True) as cluster, Client(cluster) as client:
+        moments["client ready"] = time.time()
         assert client.submit(sum, [1, 2]).result() == 3
-        print(json.dumps({"ready": ready, "first task": time.time()}))
+        moments["first task"] = time.time()
+        client.wait_for_workers(2)
+        moments["two workers"] = moments["end of the program"] = time.time()
+        print(json.dumps(moments))
 """
-
 
 RACE = "Dask Cluster resource not actioned"
 
 
-def timed(command: list[str], folder: Path) -> dict[str, float] | None:
-    """Run a command; the seconds to each moment that it printed, and to its end. None where it lost the race."""
-    began = time.time()
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
-    ended = time.time()
-    if RACE in done.stderr:
-        return None
-    if done.returncode != 0:
-        sys.exit(f"`{' '.join(command[:6])} …` failed:\n{done.stderr}")
-    moments = json.loads(done.stdout.splitlines()[-1])
-    return {**{name: at - began for name, at in moments.items()}, "all": ended - began}
+def timed(command: list[str], folder: Path, namespace: str) -> dict[str, float] | None:
+    """Run a command; the seconds to each moment of it, in their order. None where it lost the race."""
+    watched = Watched(config.new_client_from_config(), namespace)
+    try:
+        began = time.time()
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+        ended = time.time()
+        if RACE in done.stderr:
+            return None
+        if done.returncode != 0:
+            sys.exit(f"`{' '.join(command[:6])} …` failed:\n{done.stderr}")
+        moments = json.loads(done.stdout.splitlines()[-1])
+        moments |= watched.moments() | {"exit": ended, "nothing left": watched.gone()}
+    finally:
+        watched.end()
+    return {name: at - began for name, at in sorted(moments.items(), key=lambda moment: moment[1])}
+
+
+def medians(runs: list[dict[str, float]]) -> dict[str, float]:
+    """Of each moment that every run had, in the order of these medians."""
+    names = [name for name in runs[0] if all(name in run for run in runs)]
+    found = {name: statistics.median(run[name] for run in runs) for name in names}
+    return dict(sorted(found.items(), key=lambda moment: moment[1]))
+
+
+def table(title: str, rows: dict[str, float]) -> None:
+    """Moments, and the seconds since the one before."""
+    print(f"\n| {title} | at, s | step, s |\n| --- | ---: | ---: |")
+    before = 0.0
+    for name, at in rows.items():
+        print(f"| {name} | {at:.1f} | {at - before:.1f} |")
+        before = at
 
 
 def main() -> None:
@@ -114,22 +154,29 @@ def main() -> None:
         theirs = [sys.executable, "stock.py", options.image, options.namespace, str(WORKERS), CPU, MEMORY]
         for _ in range(options.rounds):
             for runs, command in ((skjob, ours), (stock, theirs)):
-                while (moments := timed(command, folder)) is None:
+                while (moments := timed(command, folder, options.namespace)) is None:
                     lost += 1
                 runs.append(moments)
         for path in sorted((folder / ".skjob" / "runs").glob("*/run.json")):
             for step in json.loads(path.read_text())["steps"]:
                 steps.setdefault(step["name"], []).append(step["seconds"])
 
-    print(f"{options.rounds} rounds, {WORKERS} workers, medians in seconds")
+    print(f"{options.rounds} rounds, {WORKERS} workers, medians in seconds since Enter")
     print(f"stock KubeCluster gave up {lost} times of {lost + options.rounds}, 60 s each, which are not counted\n")
-    print(f"| {'moment':<12} | skjob | stock KubeCluster | ratio |\n| --- | ---: | ---: | ---: |")
-    for moment in ("ready", "first task", "all"):
-        mine, other = (statistics.median(run[moment] for run in runs) for runs in (skjob, stock))
-        print(f"| {moment:<12} | {mine:.1f} | {other:.1f} | {mine / other:.2f} |")
-    print("\n| step of skjob, from its record | seconds |\n| --- | ---: |")
+    print("| moment | skjob | stock KubeCluster | ratio | goal |\n| --- | ---: | ---: | ---: | ---: |")
+    mine, other = medians(skjob), medians(stock)
+    for name in SHARED:
+        ratio = mine[name] / other[name]
+        print(f"| {name} | {mine[name]:.1f} | {other[name]:.1f} | {ratio:.2f} | {GOALS.get(name, '')} |")
+    left = {name: run["nothing left"] - run["end of the program"] for name, run in (("skjob", mine), ("stock", other))}
+    print(
+        f"\nfrom the end of the program until nothing is left: skjob {left['skjob']:.1f} s, stock {left['stock']:.1f} s"
+    )
+    table("skjob: moment", mine)
+    print("\n| skjob: step of its record | s |\n| --- | ---: |")
     for name, seconds in steps.items():
         print(f"| {name} | {statistics.median(seconds):.2f} |")
+    table("stock KubeCluster: moment", other)
 
 
 if __name__ == "__main__":

@@ -36,11 +36,16 @@ def cluster(
     worker_cpu: float | str | None = None,
     worker_memory: int | str | None = None,
     start_timeout: float | str | None = None,
+    max_cost: float | str | None = None,
     grace: float | str | None = None,
     checkpoint: str | None = None,
     retries: int | None = None,
 ) -> Iterator[Client]:
     """Every joblib-parallel part of scikit-learn inside the `with` block runs on a cluster, which ends with the block.
+
+    In a program of `skjob run` it is that run's cluster: none is started, and what is said here does not count.
+
+    What is not said here, variables and project files may say, as for `skjob run`; but a `max-time` is of that alone.
 
     Parameters
     ----------
@@ -49,7 +54,7 @@ def cluster(
     on : {"auto", "kubernetes", "local"}, default="auto"
         Where. "auto" takes Kubernetes where a context is there and has the Dask operator, else this machine.
     name : str, default=None
-        A cluster that `skjob run --keep` has left. It is used, and stays.
+        A cluster that `skjob up` or `skjob run --keep` has left. It is used, and stays.
     context, namespace : str, default=None
         The kubeconfig's context and the namespace; None takes the current ones.
     image : str, default=None
@@ -63,6 +68,8 @@ def cluster(
         A worker's memory limit.
     start_timeout : float (seconds) or str, default="5m"
         How long to wait for the first worker.
+    max_cost : float, default=None
+        What the cluster may cost, where the platform team tells prices: it ends before that is more.
     grace : float (seconds) or str, default="5m"
         How long a cluster outlives this process if it is killed.
     checkpoint : str, default=None
@@ -82,10 +89,14 @@ def cluster(
     """
     import os
 
-    from skjob import config
+    from skjob import config, inside
     from skjob.plan import JobSpec
     from skjob.session import open_cluster
 
+    if inside.run_client is not None:
+        _say("`skjob.cluster()` uses the cluster of this run, with the run's own options")
+        yield inside.run_client
+        return
     text_workers = f"{workers[0]}:{workers[1]}" if isinstance(workers, tuple) else workers
     given = {
         "workers": text_workers,
@@ -97,6 +108,7 @@ def cluster(
         "worker_cpu": worker_cpu,
         "worker_memory": worker_memory,
         "start_timeout": start_timeout,
+        "max_cost": max_cost,
         "grace": grace,
         "checkpoint": checkpoint,
         "retries": retries,

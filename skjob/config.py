@@ -7,18 +7,37 @@ ConfigMap is handed in by whoever has read it.
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from skjob.errors import ConfigError
+from skjob.nearest import nearest
+
+LONGEST_SECONDS = 87600 * 3600.0
+"""Above it, the moment at which it is over may be one that no calendar has."""
 
 PROJECT_FILES = ("skjob.toml", "pyproject.toml")
+
+TEAM_KEYS = (
+    "team", "node-selector", "tolerations", "priority-class", "queue", "prices", "currency", "nodes",
+    "most-workers", "most-cpu", "most-memory", "most-time",
+)  # fmt: skip
+"""What the ConfigMap alone can say (`skjob.team`)."""
+
+OPTIONS_ALONE = ("cluster", "keep", "resume", "json", "verbose")
+"""What is for one run, and so has neither a variable nor a place in a file."""
+
+_ELSEWHERE_CALLED = {"idle_timeout": "keep_time"}
+"""Options of other commands than `skjob run`, and the setting that each of them is."""
 
 
 class Place(StrEnum):
@@ -54,7 +73,8 @@ class WorkerRange:
 class Settings:
     """What a user, a project and a platform team asked for.
 
-    Units: `worker_cpu` in cores, `worker_memory` in bytes, times in seconds. None means: the plan decides.
+    Units: `worker_cpu` in cores, `worker_memory` in bytes, times in seconds, `max_cost` in the currency of prices. None
+    means: the plan decides.
     """
 
     on: Place = Place.AUTO
@@ -67,6 +87,7 @@ class Settings:
     worker_memory: int | None = None
     start_timeout: float = 300.0
     max_time: float | None = None
+    max_cost: float | None = None
     grace: float = 300.0
     keep_time: float = 4 * 3600.0
     checkpoint: str | None = None
@@ -75,11 +96,41 @@ class Settings:
 
 @dataclass(frozen=True)
 class Layer:
-    """One source of settings. `name_of` tells how a field is called there, for messages."""
+    """One source of settings. For messages: `name_of` tells how a field is called there, `place` where that is, and
+    `hint` where its names are listed."""
 
     values: Mapping[str, Any]
     name_of: Callable[[str], str]
     strict: bool = True
+    place: str = ""
+    hint: str = ""
+
+    def called(self, name: str) -> str:
+        """A field with where it is set, for messages."""
+        return f"`{self.name_of(name)}`" + (f" in `{self.place}`" if self.place else "")
+
+
+class Problems:
+    """Around each check of a request: what is wrong is told all at once, in the end, by `raise_any`."""
+
+    def __init__(self) -> None:
+        self.found: list[ConfigError] = []
+
+    def __enter__(self) -> None:
+        """A check begins."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
+        if isinstance(error, ConfigError):
+            self.found.append(error)
+        return isinstance(error, ConfigError)
+
+    def raise_any(self) -> None:
+        """Raises ConfigError where any check did: with all their problems and hints."""
+        if len(self.found) == 1:
+            raise self.found[0]
+        if self.found:
+            hints = dict.fromkeys(error.hint for error in self.found if error.hint)
+            raise ConfigError.collect([each for error in self.found for each in error.problems], "; ".join(hints))
 
 
 def parse_workers(text: str) -> WorkerRange:
@@ -136,6 +187,8 @@ def parse_seconds(text: str) -> float:
     total = hours * 3600 + minutes * 60 + seconds
     if total <= 0:
         raise ValueError("must be a duration longer than zero")
+    if total > LONGEST_SECONDS:
+        raise ValueError("must be a duration of at most ten years, `87600h`")
     return total
 
 
@@ -145,6 +198,14 @@ def parse_grace(text: str) -> float:
     if seconds < 10:
         raise ValueError("must be a duration of at least `10s`")
     return seconds
+
+
+def parse_cost(text: str) -> float:
+    """An amount of money, `5` or `0.50`, in whichever currency prices are."""
+    match = re.fullmatch(r"\d+(?:\.\d+)?", text.strip())
+    if match is None or float(match[0]) <= 0:
+        raise ValueError("must be an amount above zero, such as `5` or `0.50`")
+    return float(match[0])
 
 
 def parse_place(text: str) -> Place:
@@ -159,6 +220,13 @@ def parse_name(text: str) -> str:
     """Any name that is not empty."""
     if not text.strip():
         raise ValueError("must be a name")
+    return text.strip()
+
+
+def parse_namespace(text: str) -> str:
+    """A name that a namespace can have: a DNS-1123 label."""
+    if not re.fullmatch(r"(?=.{1,63}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?", text.strip()):
+        raise ValueError("must be at most 63 small letters, digits and hyphens, a letter or digit first and last")
     return text.strip()
 
 
@@ -181,7 +249,7 @@ def parse_retries(text: str) -> int:
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "on": parse_place,
     "context": parse_name,
-    "namespace": parse_name,
+    "namespace": parse_namespace,
     "image": parse_name,
     "env": parse_name,
     "workers": parse_workers,
@@ -189,6 +257,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "worker_memory": parse_memory,
     "start_timeout": parse_seconds,
     "max_time": parse_seconds,
+    "max_cost": parse_cost,
     "grace": parse_grace,
     "keep_time": parse_seconds,
     "checkpoint": parse_address,
@@ -197,15 +266,24 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
 assert set(_PARSERS) == {field.name for field in fields(Settings)}  # noqa: S101 - a setting without a parser
 
 
-def flags(values: Mapping[str, str | None]) -> Layer:
-    """The options of the command line, those that were given."""
-    given = {name: value for name, value in values.items() if value is not None}
-    return Layer(given, lambda name: f"--{name.replace('_', '-')}")
+def flags(values: Mapping[str, str | None], command: str = "") -> Layer:
+    """The options of a command, those that were given, each as the setting that it is."""
+    option = {_ELSEWHERE_CALLED.get(name, name): name for name, value in values.items() if value is not None}
+    return Layer(
+        {name: values[option[name]] for name in option},
+        lambda name: f"--{_hyphened(option.get(name, name))}",
+        hint=help_of(command) if command else "",
+    )
+
+
+def help_of(command: str) -> str:
+    """The hint where an option of a command is wrong."""
+    return f"`skjob {command} --help` lists the options and their defaults"
 
 
 def arguments(values: Mapping[str, str]) -> Layer:
     """The arguments of `skjob.cluster`, those that were given."""
-    return Layer(values, lambda name: f"{name}=")
+    return Layer(values, lambda name: f"{name}=", hint="`help(skjob.cluster)` lists the arguments and their defaults")
 
 
 def environment(environ: Mapping[str, str]) -> Layer:
@@ -214,42 +292,65 @@ def environment(environ: Mapping[str, str]) -> Layer:
     values = {
         name: value
         for name, value in set_.items()
-        if name in _PARSERS or get_close_matches(name, _PARSERS, n=1, cutoff=0.8)
+        if name in (*_PARSERS, *OPTIONS_ALONE, *_ELSEWHERE_CALLED)
+        or _is_the_teams(name)
+        or get_close_matches(name, _PARSERS, n=1, cutoff=0.8)
     }
     return Layer(values, lambda name: f"SKJOB_{name.upper()}")
 
 
 def project(folder: Path) -> Layer:
-    """`skjob.toml`, or `[tool.skjob]` of `pyproject.toml`, of the folder or the nearest one above it."""
+    """`skjob.toml`, or `[tool.skjob]` of `pyproject.toml`, of the folder or the nearest one above it that has one.
+
+    Raises:
+        ConfigError: both have settings, or the file is not what it should be, or somebody else's.
+    """
     for candidate in (folder, *folder.parents):
-        for file_name in PROJECT_FILES:
-            path = candidate / file_name
-            if not path.is_file():
-                continue
-            try:
-                table = tomllib.loads(path.read_text(encoding="utf-8"))
-            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-                raise ConfigError(f"`{path}` is not valid TOML: {error}", "mend the file") from error
-            except OSError as error:
-                raise ConfigError(f"`{path}` can't be read: {error.strerror}", "mend its permissions") from error
-            values: Any = table
-            if file_name == "pyproject.toml":
-                tool = table.get("tool", {})
-                values = tool.get("skjob") if isinstance(tool, dict) else tool
-            if values is not None and not isinstance(values, dict):
-                raise ConfigError(f"`[tool.skjob]` in `{path}` is not a table", "mend the file")
-            if values is not None:
-                return Layer(
-                    {name.replace("-", "_"): value for name, value in values.items()},
-                    lambda name, path=path: f"{name.replace('_', '-')} in {path}",  # type: ignore[misc]
+        tables = {path: table for name in PROJECT_FILES if (table := _table(path := candidate / name)) is not None}
+        telling = [path for path, table in tables.items() if table]
+        if len(telling) > 1:
+            both = " and ".join(f"`{path}`" for path in telling)
+            raise ConfigError(f"{both} both have settings", "move them into one of the two")
+        for path in telling:
+            if _is_a_strangers(path):
+                raise ConfigError(
+                    f"`{path}` belongs to somebody else, in a folder where everybody may write",
+                    "work in a folder of your own, or have a `skjob.toml` in it",
                 )
+            values = {name.replace("-", "_"): value for name, value in tables[path].items()}
+            return Layer(values, _hyphened, place=str(path))
+        if tables:
+            break
     return Layer({}, str)
+
+
+def _table(path: Path) -> dict[str, Any] | None:
+    """The settings in a project file; None where it has no place for them."""
+    if not path.is_file():
+        return None
+    try:
+        table: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"`{path}` is not valid TOML: {error}", "mend the file") from error
+    except OSError as error:
+        raise ConfigError(f"`{path}` can't be read: {error.strerror}", "mend its permissions") from error
+    if path.name == "pyproject.toml":
+        tool = table.get("tool", {})
+        table = tool.get("skjob") if isinstance(tool, dict) else tool
+    if table is not None and not isinstance(table, dict):
+        raise ConfigError(f"`[tool.skjob]` in `{path}` is not a table", "mend the file")
+    return table
+
+
+def _is_a_strangers(path: Path) -> bool:
+    """Whether anybody may have put this file here, for whoever works below: in `/tmp`, say."""
+    return bool(path.parent.stat().st_mode & stat.S_IWOTH) and path.lstat().st_uid not in (0, os.getuid())
 
 
 def cluster_defaults(data: Mapping[str, str], origin: str) -> Layer:
     """A platform team's defaults. Keys this version does not know are left to the version that does."""
     values = {name.replace("-", "_"): value for name, value in data.items()}
-    return Layer(values, lambda name: f"{name.replace('_', '-')} in {origin}", strict=False)
+    return Layer(values, _hyphened, strict=False, place=origin)
 
 
 def resolve(layers: Iterable[Layer]) -> Settings:
@@ -258,21 +359,38 @@ def resolve(layers: Iterable[Layer]) -> Settings:
     Raises:
         ConfigError: with every wrong value of every layer, also of those that another layer overrides.
     """
-    settings, problems = Settings(), []
-    for layer in reversed(list(layers)):
+    layers = list(layers)
+    settings, problems, hints = Settings(), list[str](), list[str]()
+    for layer in reversed(layers):
         for name, raw in layer.values.items():
-            if name not in _PARSERS:
-                if layer.strict:
-                    problems.append(f"`{layer.name_of(name)}` is not a setting; there are {_names()}")
-                continue
-            try:
-                settings = replace(settings, **{name: _PARSERS[name](str(raw))})
-            except ValueError as error:
-                problems.append(f"`{layer.name_of(name)}` {error}, not `{raw}`")
+            called = layer.called(name)
+            if name in _PARSERS:
+                try:
+                    settings = replace(settings, **{name: _PARSERS[name](str(raw))})
+                except ValueError as error:
+                    problems.append(f"{called} {error}, not `{raw}`")
+            elif layer.strict and _is_the_teams(name):
+                problems.append(f"{called} is the platform team's to set, in the namespace's ConfigMap")
+            elif layer.strict and name in OPTIONS_ALONE:
+                problems.append(f"{called} is no setting: it can only be given as `--{name}`")
+            elif layer.strict:
+                meant = nearest(_ELSEWHERE_CALLED.get(name, name), _PARSERS, layer.name_of)
+                problems.append(f"{called} is not a setting{meant}")
+                hints = hints or [f"the settings are {', '.join(f'`{layer.name_of(each)}`' for each in _PARSERS)}"]
     if problems:
-        raise ConfigError.collect(problems, "`skjob run --help` lists the options and their defaults")
+        hints += [layer.hint for layer in layers if layer.hint]
+        raise ConfigError.collect(problems, "; ".join(hints))
     return settings
 
 
-def _names() -> str:
-    return ", ".join(f"`{name.replace('_', '-')}`" for name in _PARSERS)
+def called(layers: Iterable[Layer], name: str) -> str:
+    """How a setting is called where it was last set, for messages: by option, argument, variable or file."""
+    return next((layer.called(name) for layer in layers if name in layer.values), f"`{_hyphened(name)}`")
+
+
+def _is_the_teams(name: str) -> bool:
+    return _hyphened(name) in TEAM_KEYS
+
+
+def _hyphened(name: str) -> str:
+    return name.replace("_", "-")

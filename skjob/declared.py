@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from skjob.data.address import File, files_of
 from skjob.data.learning import booster, classifies, learning_of, steps_of
-from skjob.data.pieces import Asked, Fitted, fit, refusals
+from skjob.data.pieces import Asked, Fitted, content_of, fit, refusals
 from skjob.data.placement import Placement, Workers, place, shown
 from skjob.data.size import Table, table_of
 from skjob.errors import ConfigError, in_a_line
@@ -76,7 +76,7 @@ def run_declared(
             return
         estimator = build_estimator(job.estimator)
         if placement is not None and placement.pieces and isinstance(job.data, TableFile):
-            fitted = _fit_in_pieces(job, job.data, estimator, folder, placement, partial(_train, tell, rounds))
+            fitted = _fit_in_pieces(job, job.data, estimator, folder, placement, tell, rounds)
         else:
             fitted = _fit_whole(job, estimator, load_samples(job.data, folder))
         _print_fit(fitted)
@@ -188,24 +188,38 @@ def _fit_whole(job: DeclaredJob, estimator: Any, samples: Samples) -> Fitted:
 
 
 def _fit_in_pieces(
-    job: DeclaredJob, data: TableFile, estimator: Any, folder: Path, placement: Placement, train: Callable[..., Any]
+    job: DeclaredJob,
+    data: TableFile,
+    estimator: Any,
+    folder: Path,
+    placement: Placement,
+    tell: Callable[[str], None],
+    rounds: str | None,
 ) -> Fitted:
     table = table_of(files_of(data.addresses, folder))
-    return fit(estimator, table, _asked(job, data, table, estimator), placement, partial(train, table))
+    asked = _asked(job, data, table, estimator)
+    return fit(estimator, table, asked, placement, partial(_train, tell, rounds, content_of(table, asked, placement)))
 
 
 def _train(
-    tell: Callable[[str], None], rounds: str | None, table: Table, estimator: Any, X: Any, y: Any, watched: Any
+    tell: Callable[[str], None],
+    rounds: str | None,
+    content: str | None,
+    estimator: Any,
+    X: Any,
+    y: Any,
+    watched: Any,
 ) -> Any:
-    """XGBoost's and LightGBM's own training on all workers at once."""
+    """XGBoost's and LightGBM's own training on all workers at once. Rounds are kept where their `content` is known."""
     from distributed import Client
 
     client = Client.current()
     if booster(estimator) == "xgboost":
         from skjob.boosters.xgboost import train_xgboost
 
-        # Rounds are kept with the content that they were learned from.
-        content = repr([(file.url, file.size, file.state) for file in table.files])
+        if rounds is not None and content is None:
+            tell("xgboost: the training is not kept for another run: the data's store tells no change of its files")
+            rounds = None
         return train_xgboost(
             estimator, X, y, client=client, folder=rounds, identity=content, eval_set=watched, tell=tell
         ).model

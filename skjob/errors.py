@@ -1,13 +1,15 @@
 """Every error a user can meet: what happened, what to do about it, and its exit status.
 
     SkjobError
-    ├── ConfigError        120  the request is wrong: an option, a setting, a script, a job file
+    ├── ConfigError        120  the request is wrong: an option, a setting, a namespace, a script, a job file
     │   └── EnvironmentFault 120  what the program needs can't be had for the workers
     ├── AccessError        121  no way to a Kubernetes API: kubeconfig, context, network, credentials
+    │   ├── Unanswered     121  it was not reached, or is overloaded: asking again may help
+    │   └── Unauthorized   121  the credentials can't be had, or are not accepted
     ├── ForbiddenError     122  the API answers, and forbids what a run needs
     ├── OperatorError      123  the Dask operator is absent or does not act
     ├── StartError         124  the cluster was accepted and can't run: image, capacity, deadline
-    ├── DeadlineError      125  `--max-time` is over
+    ├── DeadlineError      125  `--max-time` is over, or `--max-cost` nearly spent
     ├── ClusterLost        126  the scheduler went away while the program ran
     └── CleanupFailed      127  something of the run is left behind (also: a fault of skjob's own)
 
@@ -18,11 +20,12 @@ do.
 
 from __future__ import annotations
 
-from typing import ClassVar
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 INTERNAL_FAULT = 127
 INTERRUPTED = 130
-TERMINATED = 143
 
 
 def in_a_line(error: BaseException) -> str:
@@ -30,18 +33,56 @@ def in_a_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def first_line(error: object) -> str:
+    """The first line of what an error says, or its name where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+_IN_ADDRESS = r"[^\s/`'\"]"
+_PASSWORD = re.compile(rf"(?<=://)([^\s/`'\":@]*):{_IN_ADDRESS}*@")
+_TOKEN = re.compile(r"(?<=://)[^\s/`'\":@]{16,}@")
+_SIGNATURE = re.compile(
+    r"([?&](?:[^\s=&`'\"]*(?:signature|credential|token|secret|password)|sig|key)=)[^\s&`'\"]+", re.I
+)
+
+
+def without_credentials(text: str) -> str:
+    """The text with `****` in the place of what opens an address: a password, a token, the signature of a link."""
+    if "://" not in text:
+        return text
+    return _SIGNATURE.sub(r"\1****", _TOKEN.sub("****@", _PASSWORD.sub(r"\1:****@", text)))
+
+
+def data_without_credentials(data: Any) -> Any:
+    """Plain data with the same in each of its texts, to be encoded after: in JSON the mask would take quotes along."""
+    if isinstance(data, str):
+        return without_credentials(data)
+    if isinstance(data, Mapping):
+        return {name: data_without_credentials(value) for name, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [data_without_credentials(each) for each in data]
+    return data
+
+
 class SkjobError(Exception):
-    """Something that a user can mend. `message` says what and where, `hint` what to do."""
+    """Something that a user can mend. `message` says what and where, `hint` what to do; no address's password in them.
+
+    `log` is the last lines that what has failed wrote.
+    """
 
     exit_code: ClassVar[int] = INTERNAL_FAULT
 
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+    def __init__(self, message: str, hint: str = "", log: str = "") -> None:
+        self.message, self.hint, self.log = (without_credentials(text) for text in (message, hint, log))
+        super().__init__(self.message)
+
+    @property
+    def quoted_log(self) -> str:
+        """Its lines, set off from what is ours."""
+        return "".join(f"\n  | {line}" for line in self.log.splitlines())
 
     def __str__(self) -> str:
-        return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
+        return f"{self.message}{self.quoted_log}" + (f"\nhint: {self.hint}" if self.hint else "")
 
 
 class ConfigError(SkjobError):
@@ -51,7 +92,7 @@ class ConfigError(SkjobError):
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message, hint)
-        self.problems = [message]
+        self.problems = [self.message]
 
     @classmethod
     def collect(cls, problems: list[str], hint: str = "") -> ConfigError:
@@ -60,7 +101,7 @@ class ConfigError(SkjobError):
             return cls(problems[0], hint)
         lines = "".join(f"\n  - {problem}" for problem in problems)
         error = cls(f"{len(problems)} problems:{lines}", hint)
-        error.problems = problems
+        error.problems = [without_credentials(problem) for problem in problems]
         return error
 
 
@@ -72,6 +113,14 @@ class AccessError(SkjobError):
     """There is no way to a Kubernetes API."""
 
     exit_code = 121
+
+
+class Unanswered(AccessError):
+    """The API was not reached, or is overloaded: asking again may help."""
+
+
+class Unauthorized(AccessError):
+    """The credentials can't be had, or the API does not accept them, or not any more."""
 
 
 class ForbiddenError(SkjobError):
@@ -93,7 +142,7 @@ class StartError(SkjobError):
 
 
 class DeadlineError(SkjobError):
-    """`--max-time` is over."""
+    """`--max-time` is over, or `--max-cost` nearly spent."""
 
     exit_code = 125
 

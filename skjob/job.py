@@ -13,9 +13,9 @@ import importlib.metadata
 import inspect
 import math
 import pkgutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import (
@@ -35,6 +35,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from skjob.data.address import SUFFIXES as DATA_SUFFIXES
 from skjob.errors import in_a_line
+from skjob.nearest import nearest
 
 IMPORT_PATH = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+$"
 TABLE_SUFFIXES = (".csv", ".parquet", ".json")
@@ -51,17 +52,6 @@ class Expected:
         # The text is a template there: braces would be taken for fields.
         what = self.what.replace("{", "{{").replace("}", "}}")
         return core_schema.custom_error_schema(handler(source), custom_error_type="expected", custom_error_message=what)
-
-
-def nearest(name: object, known: Iterable[object]) -> str:
-    """`; did you mean …?` for a name that is close to a known one, or nothing."""
-    names = [str(each) for each in known]
-    inner = [each for each in names if each.endswith(f"__{name}")]
-    # Two letters exchanged, or the other case, are nearer than what difflib counts as near.
-    letters = sorted(str(name).lower())
-    same = [each for each in names if sorted(each.lower()) == letters]
-    close = inner or same or get_close_matches(str(name), names, n=1)
-    return f"; did you mean `{close[0]}`?" if close else ""
 
 
 def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -614,8 +604,10 @@ class ImportProblem(Exception):
 
 
 def import_named(path: str) -> Any:
-    """What an import path names. Imports the module."""
+    """What an import path names. Imports the module, unless it is one of Python's own: nothing in those is fitted."""
     module_path, _, attribute = path.rpartition(".")
+    if module_path.partition(".")[0] in sys.stdlib_module_names:
+        raise ImportProblem(f"`{module_path}` is a module of Python's own, and has nothing that a job is made of")
     try:
         module = importlib.import_module(module_path)
     except ModuleNotFoundError as error:

@@ -26,9 +26,9 @@ from skjob.job import (
     Step,
     TableFile,
     forms,
-    nearest,
 )
 from skjob.jobtext import Findings, Location, Mark, shown
+from skjob.nearest import nearest
 
 SECTIONS = {
     name: TypeAdapter(hint)

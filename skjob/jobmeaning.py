@@ -40,19 +40,24 @@ from skjob.job import (
     build_value,
     dataset_loaders,
     import_named,
-    nearest,
     step_names,
 )
 from skjob.jobform import Parts, report_form
 from skjob.jobtext import Findings, Location, shown
+from skjob.nearest import nearest
+from skjob.paths import expanded
 
 WhyNot: TypeAlias = Callable[[type], str]
 """Why a class can't be used in some place; nothing where it can."""
 
 
 def beside(folder: Path, text: str) -> Path:
-    """A path as a job file writes it: relative to the file's folder, `~` is the user's home."""
-    return folder / Path(text).expanduser()
+    """A path as a job file writes it: relative to the file's folder, `~` is the user's home.
+
+    Raises:
+        ConfigError: `~` is of a user who isn't there.
+    """
+    return folder / expanded(text)
 
 
 @contextmanager
@@ -66,10 +71,14 @@ def importable_from(folder: Path) -> Iterator[None]:
     finally:
         sys.path.remove(str(folder))
         for name in set(sys.modules) - before:
-            origin = getattr(sys.modules[name], "__file__", None)
-            # An environment inside the folder, `.venv`, is no code of the job.
-            if origin and Path(origin).is_relative_to(folder) and "site-packages" not in origin:
+            if _stands_in(folder, sys.modules[name]):
                 del sys.modules[name]
+
+
+def _stands_in(folder: Path, module: Any) -> bool:
+    """Whether a module's file is in a folder. An environment inside it, `.venv`, is no code of the job."""
+    origin = getattr(module, "__file__", None) or ""
+    return bool(origin) and Path(origin).is_relative_to(folder) and "site-packages" not in origin
 
 
 @dataclass
@@ -120,7 +129,7 @@ class Meaning:
             steps.append((name, "passthrough" if built is None else built))
         return Pipeline(steps)
 
-    def _component(self, component: Component, location: Location, why_not: WhyNot | None = None) -> Any:
+    def _component(self, component: Component, location: Location, why_not: WhyNot) -> Any:
         """The component, built without what is wrong with it; None where that can't be. What is wrong is reported."""
         before = len(self.findings.found)
         sound = dict(component.parameters)
@@ -143,17 +152,26 @@ class Meaning:
                 self.findings.at_key(location, message)
             return None
 
-    def _factory(self, component: Component, location: Location, why_not: WhyNot | None) -> Any:
+    def _factory(self, component: Component, location: Location, why_not: WhyNot) -> Any:
         try:
             factory = import_named(component.import_path)
         except ImportProblem as problem:
             self.findings.at_value(location, str(problem))
             return None
-        reason = "it is not a class" if not isinstance(factory, type) else why_not and why_not(factory)
+        reason = why_not(factory) if isinstance(factory, type) else "it is not a class"
         if reason:
             self.findings.at_value(location, f"`{component.import_path}` can't be used here: {reason}")
             return None
         return factory
+
+    def _why_no_part(self, factory: type) -> str:
+        """Building it runs its code: only what is made to be a part of an estimator, or is the user's own, may be."""
+        known = factory.__module__.partition(".")[0] == "sklearn"
+        for names in (("get_params", "set_params"), ("split", "get_n_splits")):
+            known = known or all(hasattr(factory, name) for name in names)
+        if known or _stands_in(self.folder, sys.modules.get(factory.__module__)):
+            return ""
+        return "it is no estimator, kernel or splitter, neither scikit-learn's nor a class beside the job file"
 
     def _arguments(self, function: Any, given: dict[str, Any], location: Location) -> list[str]:
         """The given names that a function does not take. They are reported, and those that it lacks."""
@@ -186,7 +204,7 @@ class Meaning:
             report_form(location, value, error.errors(), self.findings)
             return False
         if component is not None:
-            self._component(component, location)
+            self._component(component, location, self._why_no_part)
         elif (members := as_tuple(value)) is not None:
             for index, member in enumerate(members):
                 self._value(member, (*location, "tuple", index))
@@ -365,8 +383,17 @@ class Meaning:
         data = content.get("data") if isinstance(content, dict) else None
         path = data.get("path") if isinstance(data, dict) else None
         known = isinstance(path, str) and not is_remote(path) and not has_pattern(path)
-        if known and not beside(self.folder, str(path)).exists():
+        there = self._path(str(path), ("data", "path")) if known else None
+        if there is not None and not there.exists():
             self.findings.at_value(("data", "path"), f"`{path}` does not exist")
+
+    def _path(self, text: str, location: Location) -> Path | None:
+        """A path beside the job file; None where it is none, which is reported."""
+        try:
+            return beside(self.folder, text)
+        except ConfigError as error:
+            self.findings.at_value(location, error.message)
+            return None
 
     def _dataset(self, data: Dataset) -> None:
         loaders = dataset_loaders()
@@ -392,9 +419,9 @@ class Meaning:
             if not given:
                 self.findings.at_key(("outputs",), "is empty: give `model`, `table` or both")
         for name, text in (("model", outputs.model), ("table", outputs.table)):
-            if text is None:
+            location = ("outputs", name)
+            if text is None or (path := self._path(text, location)) is None:
                 continue
-            path, location = beside(self.folder, text), ("outputs", name)
             if not path.parent.is_dir():
                 self.findings.at_value(location, f"folder `{Path(text).parent}` does not exist")
             elif not os.access(path.parent, os.W_OK | os.X_OK):

@@ -31,6 +31,7 @@ from typing import Any
 
 from skjob.errors import ConfigError, SkjobError, StartError
 from skjob.mailbox import Writer
+from skjob.signals import Bystander
 
 CONNECT_TIMEOUT = 30
 INTERRUPT_GRACE = 10.0
@@ -42,7 +43,7 @@ class Assignment:
     """What the child is told once the cluster is there. Certificates are files in `folder`.
 
     `packages` is a file with the distributions that workers can have from nowhere but here; `placement` is where the
-    data of a declared job goes.
+    data of a declared job goes. `patience` is for how many seconds the scheduler may be away.
     """
 
     path: str
@@ -52,6 +53,7 @@ class Assignment:
     address: str
     width: int
     wait_for_workers: float
+    patience: float
     run: str
     checkpoint: str | None
     resume: bool
@@ -69,6 +71,12 @@ def check_script(path: Path) -> None:
         raise ConfigError(f"there is no script `{path}`", "check the path; it is relative to the working directory")
     if path.is_dir():
         raise ConfigError(f"`{path}` is a folder", "name the script to run in it")
+    # Python takes them: JSON is an expression that says nothing, up to its first `null`.
+    if path.suffix == ".ipynb":
+        hint = f"`jupyter nbconvert --to script {path}` makes a script of it, or use `skjob.cluster()` in it"
+        raise ConfigError(f"`{path}` is a notebook", hint)
+    if path.suffix in (".json", ".toml"):
+        raise ConfigError(f"`{path}` is not a script", "a job file ends in `.yaml`")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the run itself will show them
@@ -88,6 +96,7 @@ class Program:
 
     def __init__(self) -> None:
         """Start the child; it waits for its assignment."""
+        self._bystander = Bystander()
         read_end, self._life_line = os.pipe()
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "skjob.program", str(read_end)], pass_fds=[read_end]
@@ -115,10 +124,11 @@ class Program:
     def stop(self, signal_number: int, hurried: Callable[[], bool] = lambda: False) -> int:
         """End the program: the signal, then, `INTERRUPT_GRACE` seconds later or at once if `hurried`, SIGKILL.
 
+        A signal that went to the whole process group has reached it already: a second one would cut its clean-up short.
         Returns its exit status.
         """
         status = self.wait(0)
-        if status is None and not (signal_number == signal.SIGINT and _terminal_has_told_it()):
+        if status is None and not self._bystander.told(signal_number):
             self._process.send_signal(signal_number)
         deadline = time.monotonic() + INTERRUPT_GRACE
         while status is None and time.monotonic() < deadline and not hurried():
@@ -134,20 +144,7 @@ class Program:
             os.close(self._life_line)
             self._life_line = -1
         self.stop(signal.SIGTERM)
-
-
-def _terminal_has_told_it() -> bool:
-    """Ctrl-C in a terminal reaches every process in the foreground; a second SIGINT would cut its clean-up short."""
-    try:
-        terminal = os.open(os.ctermid(), os.O_RDONLY | os.O_NOCTTY)  # whatever stdin is
-    except OSError:
-        return False
-    try:
-        return os.tcgetpgrp(terminal) == os.getpgrp()
-    except OSError:
-        return False
-    finally:
-        os.close(terminal)
+        self._bystander.close()
 
 
 # ----------------------------------------------------------------------------------------------- in the child process
@@ -156,7 +153,9 @@ def _terminal_has_told_it() -> bool:
 def main() -> None:
     """Wait for the assignment, connect, run."""
     inherited = signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # before there is a program, Ctrl-C is for the parent
+    early: list[int] = []
+    if inherited is not signal.SIG_IGN:  # a shell's background jobs ignore it
+        signal.signal(signal.SIGINT, lambda number, _: early.append(number))
     life_line = os.fdopen(int(sys.argv[1]), "rb", buffering=0)
     os.set_inheritable(life_line.fileno(), False)
     _import_ahead()
@@ -168,7 +167,9 @@ def main() -> None:
     _end_with_parent(life_line, Path(assignment.folder))
     with _as_python_ends(assignment):
         _connect(assignment)
-    signal.signal(signal.SIGINT, inherited)  # which a shell's background jobs ignore
+        signal.signal(signal.SIGINT, inherited)
+        if early:  # Ctrl-C before there was a program: the parent does not tell it anew
+            signal.raise_signal(signal.SIGINT)
     if assignment.declared:
         _run_declared(assignment)
     else:
@@ -201,14 +202,12 @@ def _connect(assignment: Assignment) -> None:
     from distributed import Client
     from distributed.versions import VersionMismatchWarning
 
-    from skjob.boosters import prepare
+    from skjob import inside
     from skjob.cluster.certificates import TlsFiles
-    from skjob.data.credentials import Credentials, found
-    from skjob.data.mended import mend_as_imported
     from skjob.engine.backend import SkjobBackend
     from skjob.engine.finished import FinishedFits
-    from skjob.engine.modules import pack
-    from skjob.engine.plugin import PACKAGES_PART, SCRIPT_PART, register, send_modules
+    from skjob.equipped import equip
+    from skjob.reconnecting import be_patient
 
     tls = TlsFiles.inside(Path(assignment.folder))
     # So that `Client()` in the script finds the cluster too.
@@ -219,18 +218,12 @@ def _connect(assignment: Assignment) -> None:
         client = Client(assignment.address, security=tls.security(), timeout=CONNECT_TIMEOUT, set_as_default=True)
     except (OSError, TimeoutError) as error:
         raise StartError(f"the scheduler does not answer the program: {error}", "run it again") from error
+    be_patient(client, assignment.patience)
+    inside.run_client = client
     root = Path(assignment.path).resolve().parent
-    packed = pack(root)
-    if not packed.complete:
-        print(f"skjob: not all that is beside `{assignment.path}` was sent: too much, or not readable", file=sys.stderr)
-    if assignment.packages is not None:
-        send_modules(client, PACKAGES_PART, Path(assignment.packages).read_bytes())
-    send_modules(client, SCRIPT_PART, packed.content)
     box = Writer(Path(assignment.folder))
-    prepare(client, assignment.width, partial(box.send, "note"))
-    mend_as_imported()
-    if variables := found(os.environ):
-        register(client, Credentials(variables))
+    packages = Path(assignment.packages).read_bytes() if assignment.packages is not None else None
+    equip(client, root, packages, assignment.width, partial(box.send, "note"))
     fits = assignment.checkpoint and FinishedFits(
         assignment.checkpoint,
         assignment.run,
@@ -290,7 +283,8 @@ def _as_python_ends(assignment: Assignment) -> Iterator[None]:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BaseException as error:
-        _tell(assignment, f"{type(error).__name__}: {error}")
+        words = str(error).strip()  # scikit-learn begins one with an empty line
+        _tell(assignment, f"{type(error).__name__}: {words}" if words else type(error).__name__)
         _show(error)
         if isinstance(error, KeyboardInterrupt):
             _die_of_interrupt()

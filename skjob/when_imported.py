@@ -14,14 +14,15 @@ from typing import Any
 
 Act = Callable[[ModuleType], None]
 
-_acts: dict[str, Act] = {}
+_acts: dict[str, list[Act]] = {}
 
 
 def when_imported(name: str, act: Act) -> None:
-    """Call `act` with the module of this full name when it has run. Once a module: a second act is not taken."""
-    if name in _acts:
+    """Call `act` with the module of this full name when it has run. Once a module: the same act is not taken again."""
+    acts = _acts.setdefault(name, [])
+    if act in acts:
         return
-    _acts[name] = act
+    acts.append(act)
     if not any(isinstance(finder, _ActingFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _ActingFinder())
     if name in sys.modules:
@@ -56,7 +57,8 @@ class _ActingLoader(importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         """As the real one, and what is new here."""
         self._loader.exec_module(module)
-        _acts[module.__name__](module)
+        for act in _acts[module.__name__]:
+            act(module)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)

@@ -1,7 +1,8 @@
 """XGBoost and LightGBM on Dask: trainings of which each worker does a part, all at the same time.
 
-`watch.py` runs on the scheduler and ends a training that has lost a part, `guard.py` is what a program's own calls get,
-`xgboost.py` and `lightgbm.py` are the trainings of declared jobs, `layout.py` puts the data on workers for them.
+On the scheduler `watch.py` ends a training that has lost a part, and `tracker.py` has XGBoost's tracker in a process of
+its own, `tracker_process.py`. `guard.py` is what a program's own calls get, `xgboost.py` and `lightgbm.py` are the
+trainings of declared jobs, `layout.py` puts the data on workers for them.
 Nothing here imports the libraries before they are used.
 """
 
@@ -18,9 +19,11 @@ def prepare(client: Any, threads: int | None = None, tell: Callable[[str], None]
     are. `tell` takes a line for the user.
     """
     from skjob.boosters.guard import guard
+    from skjob.boosters.tracker import Trackers
     from skjob.boosters.watch import TrainingWatch
     from skjob.boosters.workers import Muster
     from skjob.engine.plugin import register
 
     register(client, TrainingWatch())
+    register(client, Trackers())
     guard(Muster(client, threads or 0, tell))

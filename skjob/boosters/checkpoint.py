@@ -1,7 +1,7 @@
 """Checkpoints of declared trainings, in a folder or at an address of fsspec's: one file each, replaced as a whole.
 
-A training is known by its content: estimator, parameters, data, version of XGBoost. A changed job is another training,
-and begins at round 0.
+A training is known by its content: estimator, parameters, data with the columns and rows that are learned from, version
+of XGBoost. A changed job is another training, and begins at round 0.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NOT_ITS_RESULT = ("n_jobs", "nthread", "verbosity", "verbose", "client", "coll_c
 
 
 class Kept(Protocol):
-    """Where the latest checkpoint of one training is kept."""
+    """Where the latest checkpoint of one training is kept. Both methods may raise what the place raises."""
 
     def find(self) -> Checkpoint | None:
         """The latest; None where there is none that can be believed."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -66,8 +67,13 @@ def _meeting(spec: Any) -> str:
         return str(machines)
     for argument in (*spec.args, *spec.kwargs.values()):
         if isinstance(argument, dict) and "dmlc_tracker_port" in argument:
-            return f"{argument.get('dmlc_tracker_uri')}:{argument['dmlc_tracker_port']}"
+            return meeting_of(argument)
     return ""
+
+
+def meeting_of(arguments: Mapping[str, Any]) -> str:
+    """The same of what XGBoost's parts are given: where their tracker is."""
+    return f"{arguments.get('dmlc_tracker_uri')}:{arguments['dmlc_tracker_port']}"
 
 
 def want_all(client: str, wanted: bool, dask_scheduler: Any = None) -> None:

@@ -23,7 +23,7 @@ from skjob.boosters.history import Checkpoint, joined
 from skjob.boosters.layout import Place, lay_out, places
 from skjob.boosters.lost import TrainingLost
 from skjob.boosters.training import Tell, Trained, lost_worker, wait_for_workers
-from skjob.errors import ConfigError
+from skjob.errors import ConfigError, in_a_line
 
 FETCH_EVERY = 1.0
 """Seconds between two looks for a new checkpoint."""
@@ -132,7 +132,10 @@ class _Training:
         self._kept = kept
         self._every = max(1, every)
         self._tell = tell
-        self._latest = kept.find()
+        self._told: set[str] = set()
+        self._latest: Checkpoint | None = None
+        with self._telling_once("an earlier run's checkpoint can't be read"):
+            self._latest = kept.find()
 
     @property
     def rounds(self) -> int:
@@ -272,9 +275,20 @@ class _Training:
         asking = self._client.run(function, *arguments, workers=there, on_error="ignore", asynchronous=True)
         return list(answer(self._client, asking, ASK_TIMEOUT).values())
 
-    def _note(self, checkpoint: Any) -> None:
+    def _note(self, checkpoint: Checkpoint) -> None:
         self._latest = checkpoint
-        self._kept.keep(checkpoint)
+        with self._telling_once("checkpoints can't be kept for another run"):
+            self._kept.keep(checkpoint)
+
+    @contextmanager
+    def _telling_once(self, what: str) -> Iterator[None]:
+        """The place where checkpoints are kept may fail; the training, whose latest is here, goes on."""
+        try:
+            yield
+        except Exception as error:
+            if what not in self._told:
+                self._told.add(what)
+                self._tell(f"xgboost: {what}: {in_a_line(error)}")
 
 
 def _labels(part: Any) -> set[Any]:

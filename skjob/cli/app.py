@@ -1,94 +1,96 @@
-"""The `skjob` command: its subcommands, and the one place where an error becomes output and an exit status.
+"""The way into the `skjob` command, and the one place where an error becomes output and an exit status.
 
-Only light imports here and at the top of the files beside this one: `skjob --help` answers before a slow import would
-be done.
+Next to nothing is imported before `main`: Ctrl-C could end that with a traceback only.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import traceback
-from typing import Annotated, NoReturn
+from contextlib import suppress
+from gc import freeze
+from io import BufferedWriter, FileIO, TextIOWrapper, UnsupportedOperation
+from typing import Any, NoReturn
 
-import typer
-
-from skjob.cli.doctor import doctor
-from skjob.cli.down import down
-from skjob.cli.env import env
-from skjob.cli.install import install
-from skjob.cli.ps import ps
-from skjob.cli.run import run
-from skjob.cli.schema import schema
 from skjob.errors import INTERNAL_FAULT, INTERRUPTED, ConfigError, SkjobError
-
-# Without typer's rich formatting: importing it would double the time that `skjob --help` takes.
-app = typer.Typer(
-    name="skjob",
-    help="Run a scikit-learn program, unchanged, on your own Kubernetes cluster.",
-    invoke_without_command=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-for command in (run, ps, down, install, doctor, schema):
-    app.command()(command)
-app.add_typer(env, name="env")
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        from importlib.metadata import version
-
-        typer.echo(f"skjob {version('skjob')}")
-        raise typer.Exit
-
-
-@app.callback()
-def skjob(
-    context: typer.Context,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    """Run a scikit-learn program, unchanged, on your own Kubernetes cluster."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
 
 
 def main() -> NoReturn:
     """Run the command line; the exit statuses are those of `skjob.errors`."""
     try:
-        code = app(standalone_mode=False)
+        _ready_streams()
+        from skjob.cli.commands import run_typed
+
+        code = run_typed()
     except SkjobError as error:
         code = report(error)
-    except typer.TyperException as error:
-        code = report(_usage_error(error))
-    except (typer.Abort, KeyboardInterrupt):
+    except KeyboardInterrupt:
         code = INTERRUPTED
-    except typer.Exit as exit_:
-        code = exit_.exit_code
-    except Exception:
-        traceback.print_exc()
-        print("\nthis is a fault of skjob itself; please report it with the lines above", file=sys.stderr)
-        code = INTERNAL_FAULT
-    sys.exit(code if isinstance(code, int) else 0)
+    except Exception as error:
+        code = _unforeseen(error)
+    # What is there goes with the process. Python would look through all of it for cycles first, for half a second.
+    freeze()
+    sys.exit(code)
 
 
-def _usage_error(error: typer.TyperException) -> ConfigError:
-    command = getattr(getattr(error, "ctx", None), "command_path", "skjob")
-    message = error.format_message().rstrip(".")
-    message = message[0].lower() + message[1:]
-    hint = f"`{command} --help` lists what there is"
-    if command == "skjob run" and message.startswith("no such option"):
-        hint += "; the script's own arguments go after `--`: `skjob run train.py -- --depth 3`"
-    return ConfigError(message, hint)
+class _Heard(FileIO):
+    """A stderr whose reader may go away: what can't be written is dropped.
+
+    A terminal that closes, a reader that ends or a full disk must neither end a run nor keep its cluster from going.
+    """
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+def _ready_streams() -> None:
+    """Whatever is written can be: what the encoding lacks is shown as `?`, and what goes to a closed stream is dropped.
+
+    Else the first pipe to be opened would take the closed one's number, and the program would write into it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: that of the closed one
+            os.set_inheritable(null, True)
+            setattr(sys, name, os.fdopen(null, mode, closefd=False))
+    with suppress(UnsupportedOperation):  # a stream in memory
+        heard = BufferedWriter(_Heard(sys.stderr.fileno(), "w", closefd=False))
+        sys.stderr = TextIOWrapper(heard, sys.stderr.encoding, line_buffering=True)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _unforeseen(error: Exception) -> int:
+    """A fault of skjob itself, unless it is a stdout that can't be written."""
+    if isinstance(error, OSError) and error.filename is None and _stdout_refuses():
+        # Python would try once more as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return report(ConfigError(f"stdout can't be written: {error.strerror}"))
+    import traceback
+
+    traceback.print_exception(error)
+    print("\nthis is a fault of skjob itself; please report it with the lines above", file=sys.stderr)
+    return INTERNAL_FAULT
+
+
+def _stdout_refuses() -> bool:
+    """Whether stdout takes no more; else it has an empty line more, before a traceback."""
+    try:
+        print(flush=True)
+    except OSError:
+        return True
+    return False
 
 
 def report(error: SkjobError) -> int:
-    """Print an error, a blank line and its hint, in colour where a terminal shows it; its exit status."""
+    """Print an error with its log, a blank line and its hint, in colour where a terminal shows it; its exit status."""
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     label = "\x1b[1;31merror\x1b[0m" if colour else "error"
-    print(f"{label}: {error.message}", file=sys.stderr)
+    print(f"{label}: {error.message}{error.quoted_log}", file=sys.stderr)
     if error.hint:
         print(f"\nhint: {error.hint}", file=sys.stderr)
     return error.exit_code

@@ -1,8 +1,10 @@
-"""From the options that `ps`, `down`, `install` and `doctor` share to the settings and the API they mean."""
+"""From the options that commands share to the settings and the API they mean."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from skjob.cluster.api import Api
-    from skjob.config import Layer
+    from skjob.config import Layer, Settings
 
 ContextOption = Annotated[
     str | None, typer.Option("--context", help="The kubeconfig's context. [default: the current one]")
@@ -18,17 +20,67 @@ ContextOption = Annotated[
 NamespaceOption = Annotated[str | None, typer.Option("--namespace", help="The namespace. [default: the context's]")]
 
 
-def layers(**given: str | None) -> list[Layer]:
-    """What was said by option, by variable and by project file, the strongest first."""
+def layers(command: str, **given: str | None) -> list[Layer]:
+    """What was said by option of this command, by variable and by project file, the strongest first."""
     from skjob import config
 
-    return [config.flags(given), config.environment(os.environ), config.project(Path.cwd())]
+    return [config.flags(given, command), config.environment(os.environ), config.project(Path.cwd())]
 
 
-def connect(context: str | None, namespace: str | None) -> Api:
+def resolved(command: str, told: list[Layer], timeout: str) -> tuple[Settings, float]:
+    """The settings, and the seconds of a command's own `--timeout`. Raises ConfigError with all that is wrong."""
+    from skjob import config
+    from skjob.errors import ConfigError
+
+    problems = config.Problems()
+    with problems:
+        try:
+            seconds = config.parse_seconds(timeout)
+        except ValueError as error:
+            raise ConfigError(f"`--timeout` {error}, not `{timeout}`", config.help_of(command)) from error
+    with problems:
+        settings = config.resolve(told)
+    problems.raise_any()
+    return settings, seconds
+
+
+def namespace_of(settings: Settings) -> str:
+    """The one that is set, else the context's, else `default` where there is no kubeconfig. No request is made.
+
+    Raises AccessError where a context is named that is not there, and Unauthorized where its login is expired: what is
+    printed for another namespace than is meant would be applied there.
+    """
+    from skjob.cluster import api
+    from skjob.errors import AccessError, Unauthorized
+
+    if settings.namespace is not None:
+        return settings.namespace
+    try:
+        return api.connect(settings.context).context.namespace
+    except AccessError as error:
+        if settings.context is not None or isinstance(error, Unauthorized):
+            raise
+        return "default"
+
+
+def connect(command: str, context: str | None, namespace: str | None) -> Api:
     """The API of the context that is meant, in the namespace that is meant."""
     from skjob import config
     from skjob.cluster import api
 
-    settings = config.resolve(layers(context=context, namespace=namespace))
+    settings = config.resolve(layers(command, context=context, namespace=namespace))
     return api.connect(settings.context, settings.namespace)
+
+
+@contextmanager
+def looking(everywhere: bool) -> Iterator[None]:
+    """Around what looks into all namespaces, or into one: who may not do the first may do the second."""
+    from skjob.errors import ForbiddenError
+
+    try:
+        yield
+    except ForbiddenError as error:
+        if not everywhere:
+            raise
+        hint = "leave out `--all-namespaces`; `--namespace` looks into another one"
+        raise ForbiddenError(error.message, hint) from error

@@ -32,9 +32,7 @@ def doctor(
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Check everything that a run needs; the exit status is 0, or that of the first thing that is missing."""
-    from skjob import config
-    from skjob.cli.connection import layers
-    from skjob.errors import ConfigError
+    from skjob.cli.connection import layers, namespace_of, resolved
 
     given = {
         "context": context,
@@ -43,17 +41,15 @@ def doctor(
         "worker_cpu": worker_cpu,
         "worker_memory": worker_memory,
     }
+    told = layers("doctor", **given)
+    settings, patience = resolved("doctor", told, timeout)
     if role:
-        _print_role(namespace or config.resolve(layers(**given)).namespace or "default")
+        _print_role(namespace_of(settings))
         return
-    try:
-        seconds = config.parse_seconds(timeout)
-    except ValueError as error:
-        raise ConfigError(f"`--timeout` {error}, not `{timeout}`") from error
 
     from skjob.cluster.checks import examine
 
-    report = examine(layers(**given), check_image=not skip_image, timeout=seconds, tell=_ignore if json else _show)
+    report = examine(told, check_image=not skip_image, timeout=patience, tell=_ignore if json else _show)
     if json:
         typer.echo(_as_json(report))
     raise typer.Exit(report.exit_code)

@@ -24,12 +24,12 @@ def down(
     import getpass
 
     from skjob.cli.connection import connect
-    from skjob.cluster import inventory
+    from skjob.cluster import inventory, removal
     from skjob.errors import ConfigError
 
     if bool(names) == every or (everyone and not every):
         raise ConfigError("`skjob down` takes names or `--all`", "`skjob ps` lists the names")
-    api = connect(context, namespace)
+    api = connect("down", context, namespace)
     found = inventory.runs(api, api.context.namespace)
     user = None if everyone else getpass.getuser()
     chosen = inventory.choose(found, names or None, user)
@@ -37,6 +37,6 @@ def down(
         whose = "" if everyone else f" of `{user}`"
         typer.echo(f"skjob: nothing{whose} runs in namespace `{api.context.namespace}`", err=True)
         return
-    inventory.remove_runs(api, chosen, wait=not no_wait)
+    removal.remove_runs(api, chosen, wait=not no_wait)
     for run in chosen:
         typer.echo(f"skjob: {'asked for the removal of' if no_wait else 'removed'} `{run.name}`", err=True)

@@ -31,45 +31,29 @@ def install(
 ) -> None:
     """Install the Dask operator, once for a cluster; a platform team does this, with the permissions that it takes.
 
-    Safe to repeat: what is given is what will be, an image or a default that is not given is skjob's own again. An
-    operator that somebody else installed is left as it is.
+    Safe to repeat: what is given is what will be. Where any default is given, those that are not are skjob's own again;
+    where none is, they stay. An operator that has an image of your own is told its image each time; one that somebody
+    else installed is left as it is.
     """
-    from skjob import config
-    from skjob.cli.connection import connect, layers
+    from skjob.cli.connection import connect, layers, namespace_of, resolved
     from skjob.cluster import install as installation
-    from skjob.errors import ConfigError
 
     given = {"image": image, "worker_cpu": worker_cpu, "worker_memory": worker_memory}
-    try:
-        seconds = config.parse_seconds(timeout)
-    except ValueError as error:
-        raise ConfigError(f"`--timeout` {error}, not `{timeout}`") from error
-    settings = config.resolve(layers(context=context, namespace=namespace, **given))
+    told = layers("install", context=context, namespace=namespace, **given)
+    settings, patience = resolved("install", told, timeout)
 
     def defaults(where: str) -> Defaults:
         return installation.Defaults(where, **given)
 
     if dry_run:
-        where = settings.namespace or _namespace_of(settings.context)
-        _print_yaml(installation.install_manifests(image, defaults(where)))
+        _print_yaml(installation.install_manifests(image, defaults(namespace_of(settings))))
         return
-    api = connect(context, namespace)
+    api = connect("install", context, namespace)
     done = installation.install(
-        api, image, defaults(api.context.namespace), timeout=seconds, tell=lambda text: typer.echo(text, err=True)
+        api, image, defaults(api.context.namespace), timeout=patience, tell=lambda text: typer.echo(text, err=True)
     )
     state = done.operator
     typer.echo(f"skjob: the Dask operator {state.version} runs in `{state.namespace}` from `{state.image}`", err=True)
-
-
-def _namespace_of(context: str | None) -> str:
-    """The context's namespace where there is a kubeconfig; nothing is asked of a cluster."""
-    from skjob.cluster.api import connect
-    from skjob.errors import AccessError
-
-    try:
-        return connect(context).context.namespace
-    except AccessError:
-        return "default"
 
 
 def _print_yaml(manifests: list[dict[str, Any]]) -> None:

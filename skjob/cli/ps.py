@@ -22,19 +22,12 @@ def ps(
     json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
 ) -> None:
     """List the clusters that skjob has in Kubernetes: those of runs, and those that were kept or left behind."""
-    from skjob.cli.connection import connect
+    from skjob.cli.connection import connect, looking
     from skjob.cluster import inventory
-    from skjob.errors import ForbiddenError
 
-    api = connect(context, namespace)
-    try:
+    api = connect("ps", context, namespace)
+    with looking(everywhere=all_namespaces):
         found = inventory.runs(api, None if all_namespaces else api.context.namespace)
-    except ForbiddenError as error:
-        if not all_namespaces:
-            raise
-        raise ForbiddenError(
-            error.message, "leave out `--all-namespaces`; `--namespace` looks into another one"
-        ) from error
     if json:
         typer.echo(_as_json(found))
         return
@@ -48,7 +41,9 @@ def ps(
 
 def table(found: list[RunningCluster], *, with_namespace: bool) -> list[str]:
     """The lines of the table, its heading first."""
-    heading = ["NAME", "USER", "PROGRAM", "AGE", "WORKERS", "STATE", "EXPIRES"]
+    from skjob.cluster.cost import money
+
+    heading = ["NAME", "USER", "PROGRAM", "AGE", "WORKERS", "COST", "STATE", "EXPIRES"]
     rows = [
         [
             run.name,
@@ -56,11 +51,16 @@ def table(found: list[RunningCluster], *, with_namespace: bool) -> list[str]:
             run.program or "-",
             duration(run.age_seconds),
             f"{run.workers}/{run.workers_asked}",
+            "-" if run.cost is None else money(run.cost, run.currency),
             str(run.state),
             expiry(run),
         ]
         for run in found
     ]
+    if any(run.used_by for run in found):
+        heading.append("USED BY")
+        for row, run in zip(rows, found, strict=True):
+            row.append(run.used_by)
     if with_namespace:
         heading.insert(0, "NAMESPACE")
         for row, run in zip(rows, found, strict=True):

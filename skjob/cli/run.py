@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -41,7 +40,7 @@ def run(
         ),
     ] = None,
     cluster: Annotated[
-        Text, typer.Option(metavar="NAME", help="Run on a cluster that `--keep` has left, and leave it again.")
+        Text, typer.Option(metavar="NAME", help="Run on a cluster of `skjob up` or `--keep`, and leave it again.")
     ] = None,
     worker_cpu: Annotated[
         Text, typer.Option(metavar="CORES", help="Cores a worker requests: 500m, 2. [default: 500m]")
@@ -54,6 +53,12 @@ def run(
     ] = None,
     max_time: Annotated[
         Text, typer.Option(metavar="TIME", help="How long the whole run may take: 2h. [default: no limit]")
+    ] = None,
+    max_cost: Annotated[
+        Text,
+        typer.Option(
+            metavar="AMOUNT", help="What the run may cost, where the platform team tells prices: 5. [default: no limit]"
+        ),
     ] = None,
     grace: Annotated[
         Text, typer.Option(metavar="TIME", help="How long the cluster outlives a skjob that was killed. [default: 5m]")
@@ -83,9 +88,11 @@ def run(
 ) -> None:
     """Run a script or a job file, unchanged, on a cluster."""
     from skjob import config
+    from skjob.cli.connection import layers
     from skjob.cli.terminal import Reporter
     from skjob.config import Place
     from skjob.plan import JobSpec
+    from skjob.session import check
     from skjob.session import run as run_job
 
     given = {
@@ -99,23 +106,37 @@ def run(
         "worker_memory": worker_memory,
         "start_timeout": start_timeout,
         "max_time": max_time,
+        "max_cost": max_cost,
         "grace": grace,
         "keep_time": keep_time,
         "checkpoint": checkpoint,
         "retries": retries,
     }
     reporter = Reporter(json=json, verbose=verbose)
-    folder = Path.cwd()
     try:
-        layers = [config.flags(given), config.environment(os.environ), config.project(folder)]
-        settings = config.resolve(layers)
-        if (keep or cluster) and settings.on is Place.LOCAL:
-            raise ConfigError(
-                f"`{'--keep' if keep else '--cluster'}` needs a cluster that outlives skjob", "leave out `--on local`"
-            )
+        told = layers("run", **given)
         job = JobSpec(program, tuple(arguments or ()))
+        problems = config.Problems()
+        with problems:
+            settings = config.resolve(told)
+            if (keep or cluster) and settings.on is Place.LOCAL:
+                option = "--keep" if keep else "--cluster"
+                raise ConfigError(
+                    f"`{option}` needs a cluster that outlives skjob", f"leave out {config.called(told, 'on')}"
+                )
+        if problems.found:
+            with problems:
+                check(job)  # which a run begins with
+        problems.raise_any()
         code = run_job(
-            job, layers, keep=keep, resume=resume, tell=reporter.tell, ended=reporter.ended, folder=folder, name=cluster
+            job,
+            told,
+            keep=keep,
+            resume=resume,
+            tell=reporter.tell,
+            ended=reporter.ended,
+            folder=Path.cwd(),
+            name=cluster,
         )
     except SkjobError as error:
         if not json:

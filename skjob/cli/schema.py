@@ -5,6 +5,8 @@ It is made from the models that read a job file, so that the two can't disagree.
 
 from __future__ import annotations
 
+import typer
+
 
 def schema() -> None:
     """Print the JSON Schema of a job file."""
@@ -12,4 +14,4 @@ def schema() -> None:
 
     from skjob.job import json_schema
 
-    print(json.dumps(json_schema(), indent=2))
+    typer.echo(json.dumps(json_schema(), indent=2))

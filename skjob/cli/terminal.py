@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json as json_format
 import os
+import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 
-from skjob.errors import SkjobError
+from skjob.errors import SkjobError, data_without_credentials, without_credentials
 from skjob.record.record import Event, Record, run_file
 
 
@@ -24,7 +26,7 @@ class Reporter:
     def tell(self, event: Event) -> None:
         """Show one event."""
         if self._json:
-            self._write(json_format.dumps({name: value for name, value in asdict(event).items() if value is not None}))
+            self._object({name: value for name, value in asdict(event).items() if value is not None})
         elif event.kind == "step" and self._verbose:
             self._line(f"{event.text} …")
         elif event.kind == "step" and self._terminal:
@@ -36,12 +38,13 @@ class Reporter:
 
     def failed(self, error: SkjobError) -> None:
         """With `--json` an error is a line like any other; people get it from the command's end."""
-        self._write(json_format.dumps({"kind": "error", "text": error.message, "hint": error.hint}))
+        told = {"kind": "error", "text": error.message, "hint": error.hint, "log": error.log}
+        self._object({name: value for name, value in told.items() if value or name != "log"})
 
     def ended(self, record: Record) -> None:
         """How it ended, and where the record is."""
         if self._json:
-            self._write(json_format.dumps({"kind": "record", "record": asdict(record)}))
+            self._object({"kind": "record", "record": asdict(record)})
             return
         outcome = record.outcome
         if self._verbose:
@@ -49,9 +52,15 @@ class Reporter:
                 self._write(f"--- {source}\n{text}")
         # The cause of an error is told at the command's end, with what to do.
         if outcome.status == "failed":
-            self._line(f"the program failed, {outcome.cause or f'with status {outcome.exit_code}'}")
+            # All of it stands above, where the program has ended, and in the record.
+            lines = (outcome.cause or _status(outcome.exit_code)).splitlines()
+            self._line(f"the program failed, {lines[0]}")
         elif outcome.status != "error":
             self._line(outcome.cause or outcome.status)
+        if "amount" in record.cost:
+            from skjob.cluster.cost import money
+
+            self._line(f"cost: {money(record.cost['amount'], record.cost['currency'])}")
         self._line(f"the record of the run: {run_file(record.run_id)}")
 
     def _begin_line(self, step: str) -> None:
@@ -66,7 +75,16 @@ class Reporter:
     def _prefix(self) -> str:
         return "\x1b[2mskjob:\x1b[0m " if self._colour else "skjob: "
 
+    def _object(self, data: Mapping[str, object]) -> None:
+        print(json_format.dumps(data_without_credentials(data)), file=sys.stderr, flush=True)
+
     def _write(self, text: str) -> None:
         start = "\r\x1b[K" if self._begun else ""
         self._begun = False
-        print(start + text, file=sys.stderr, flush=True)
+        print(start + without_credentials(text), file=sys.stderr, flush=True)
+
+
+def _status(code: int | None) -> str:
+    """`with status 3`; with its name where a shell means a signal: `with status 137 (SIGKILL)`."""
+    signals = {128 + each: f" ({each.name})" for each in signal.Signals}
+    return f"with status {code}{signals.get(code or 0, '')}"

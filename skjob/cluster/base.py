@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from skjob.cluster.certificates import TlsFiles
+from skjob.cluster.cost import Spending
 
 Tell = Callable[[str], None]
 """Takes one line about what goes on, for the user."""
@@ -27,6 +28,17 @@ class WorkerCounts:
 
     def __str__(self) -> str:
         return f"{self.connected} of {self.asked} workers connected, {self.running} running"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why something that was asked for does not run, and what to do about it."""
+
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
 
 
 class Cluster(Protocol):
@@ -48,8 +60,11 @@ class Cluster(Protocol):
     def environment(self) -> dict[str, object]:
         """How the workers came to their environment, for the record; empty where nothing had to be done for it."""
 
-    def start(self) -> None:
-        """Start the scheduler and ask for the first workers; returns when a client can connect."""
+    def start(self, check: Callable[[], None] = lambda: None) -> None:
+        """Start the scheduler and ask for the first workers; returns when a client can connect.
+
+        `check` is called in each wait that may be long, and ends it by raising.
+        """
 
     def add_workers(self, total: int) -> None:
         """Ask for workers until there are `total`. Never fewer than now."""
@@ -64,8 +79,24 @@ class Cluster(Protocol):
         """Those of these workers whose machine is known to be gone."""
         ...
 
-    def problems(self) -> list[str]:
-        """Why workers that were asked for do not run, in the user's words; fatal causes are raised."""
+    def problems(self) -> list[Problem]:
+        """Why workers that were asked for do not run, in the user's words; fatal causes are raised.
+
+        Of one cause the words stay the same.
+        """
+        ...
+
+    def reclaim(self, client: Any) -> None:
+        """Called when the scheduler answers again. Raises ClusterLost where another run has taken it meanwhile."""
+
+    def gone(self) -> Problem | None:
+        """Why the cluster will not come back, where that is known; asked when it does not answer."""
+
+    def spent(self) -> Spending | None:
+        """What it has cost this run by now, and costs in an hour with all workers that were asked for.
+
+        None where nobody has told what things cost.
+        """
 
     def asked(self) -> int:
         """How many workers were asked for."""

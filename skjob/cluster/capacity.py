@@ -1,7 +1,8 @@
 """What the nodes of a cluster can hold: whether a pod of some size can run on any of them, ever.
 
-Pure over API objects. It goes by what nodes have, not by what is free now: a full node empties, a small one does not
-grow. Nodes that take no ordinary pods, cordoned ones and those with a taint, do not count.
+Pure over API objects. It goes by what nodes have, not by what is free now (`most_free` tells that): a full node
+empties, a small one does not grow. Nodes that take no ordinary pods, cordoned ones and those with a taint, do not
+count.
 """
 
 from __future__ import annotations
@@ -63,7 +64,29 @@ def largest_fit(
     Of `pods`, those of DaemonSets and of the node itself count as there for ever; leave them out where the user may
     not list them. The largest node is the one that comes nearest to holding the pod.
     """
-    rooms: list[tuple[str, float, int]] = []
+    rooms = _rooms(nodes, [pod for pod in pods if _stays(pod)])
+    fitting = sum(room_cpu >= cpu and room_memory >= memory for _, room_cpu, room_memory in rooms)
+    name, most_cpu, most_memory = _largest(rooms, cpu, memory)
+    return Fit(what, cpu, memory, len(rooms), fitting, name, most_cpu, most_memory)
+
+
+def most_free(nodes: Sequence[Manifest], pods: Sequence[Manifest], cpu: float, memory: int) -> str:
+    """What is free now where a pod of this size would come nearest to fitting; empty where no node takes any.
+
+    `pods` are all that are on the nodes.
+    """
+    name, free_cpu, free_memory = _largest(_rooms(nodes, pods), cpu, memory)
+    # Scheduling goes by cores and memory; what is left of one of them may be nothing, or less.
+    size = f"{format_cpus(max(0.0, round(free_cpu, 2)))} and {format_memory(max(0, free_memory))}"
+    return f"{size}, on `{name}`" if name else ""
+
+
+_Room = tuple[str, float, int]
+
+
+def _rooms(nodes: Sequence[Manifest], pods: Sequence[Manifest]) -> list[_Room]:
+    """The nodes that take ordinary pods, with what these pods leave of them."""
+    rooms: list[_Room] = []
     for node in nodes:
         spec = node.get("spec", {})
         taints = spec.get("taints") or []
@@ -71,21 +94,24 @@ def largest_fit(
             continue
         name = node["metadata"]["name"]
         allocatable = node.get("status", {}).get("allocatable", {})
-        permanent = [requests(pod) for pod in pods if pod.get("spec", {}).get("nodeName") == name and _stays(pod)]
+        there = [requests(pod) for pod in pods if pod.get("spec", {}).get("nodeName") == name]
         rooms.append(
             (
                 name,
-                quantity(allocatable.get("cpu", "0")) - sum(used for used, _ in permanent),
-                int(quantity(allocatable.get("memory", "0"))) - sum(used for _, used in permanent),
+                quantity(allocatable.get("cpu", "0")) - sum(used for used, _ in there),
+                int(quantity(allocatable.get("memory", "0"))) - sum(used for _, used in there),
             )
         )
-    fitting = sum(room_cpu >= cpu and room_memory >= memory for _, room_cpu, room_memory in rooms)
-    name, most_cpu, most_memory = max(
+    return rooms
+
+
+def _largest(rooms: Sequence[_Room], cpu: float, memory: int) -> _Room:
+    """The one that comes nearest to holding a pod of this size."""
+    return max(
         rooms,
         key=lambda room: (min(room[1] / (cpu or 1), room[2] / (memory or 1)), room[1], room[2]),
         default=("", 0.0, 0),
     )
-    return Fit(what, cpu, memory, len(rooms), fitting, name, most_cpu, most_memory)
 
 
 def requests(pod: Manifest) -> tuple[float, int]:

@@ -32,6 +32,12 @@ class Certificates:
         """By the file names that a Kubernetes secret of type `kubernetes.io/tls` uses."""
         return {CA_FILE: self.ca, CERTIFICATE_FILE: self.certificate, KEY_FILE: self.key}
 
+    def valid_until(self) -> datetime:
+        """When the cluster's certificate ends, in UTC: nobody can connect with it from then on."""
+        from cryptography import x509
+
+        return x509.load_pem_x509_certificate(self.certificate).not_valid_after_utc
+
     def write(self, folder: Path) -> TlsFiles:
         """Write them into `folder`, readable by nobody else."""
         for name, content in self.files().items():

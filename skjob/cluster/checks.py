@@ -18,26 +18,31 @@ from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 
 from skjob import config
-from skjob.cluster import manifest
+from skjob.cluster import ledger, manifest
 from skjob.cluster.api import Api, Manifest, NotFound, connect
 from skjob.cluster.capacity import format_size, largest_fit
 from skjob.cluster.certificates import make_certificates
 from skjob.cluster.defaults import read_defaults
 from skjob.cluster.install import OperatorState, Presence, operator_state, operator_version
-from skjob.cluster.names import RunNames, new_run_id
+from skjob.cluster.names import LEDGER_CONFIGMAP, RunNames, new_run_id
+from skjob.cluster.nodes import find_nodes
 from skjob.cluster.permissions import RUN_PERMISSIONS, missing
 from skjob.cluster.probe import anchored, image_contents
+from skjob.environment.shipment import NONE
+from skjob.environment.versions import MAY_CHANGE_NUMBERS, MUST_AGREE, PYTHON, differences
 from skjob.errors import (
     INTERNAL_FAULT,
     AccessError,
+    ConfigError,
     ForbiddenError,
     OperatorError,
     SkjobError,
     StartError,
 )
 from skjob.plan import DEFAULT_CPU, DEFAULT_MEMORY, default_image
+from skjob.team import TeamRules
 
-PACKAGES = ("dask", "distributed", "scikit-learn", "joblib", "numpy")
+PACKAGES = (*MUST_AGREE, *MAY_CHANGE_NUMBERS)
 """What the client, the scheduler and the workers must have in common, beside Python."""
 
 _OPERATOR_PATIENCE = 10.0
@@ -120,13 +125,21 @@ def _checks(layers: Sequence[config.Layer], check_image: bool, timeout: float) -
         if (absent := _namespace(api)) is not None:
             yield absent
             return
-        settings = config.resolve([*layers, read_defaults(api)])
+        try:
+            settings, rules = read_defaults(api, layers)
+        except ConfigError as error:
+            for problem in error.problems:
+                yield Check("settings", Outcome.FAILED, problem, error.hint, error.exit_code)
+            return
+        yield from _rules(rules)
+        yield from _costs(api, rules)
         lacking = list(_permissions(api))
         yield from lacking
         refused = any(check.outcome is Outcome.FAILED for check in lacking)
         yield from _operator(api, may_try=not refused)
-        yield _nodes(api, settings.worker_cpu or DEFAULT_CPU, settings.worker_memory or DEFAULT_MEMORY)
-        yield _image(api, settings.image, local, timeout, may_try=check_image and not refused)
+        yield _nodes(api, rules, settings.worker_cpu or DEFAULT_CPU, settings.worker_memory or DEFAULT_MEMORY)
+        filled, may_try = settings.env != NONE, check_image and not refused
+        yield _image(api, settings.image, local, timeout, rules, filled=filled, may_try=may_try)
     except SkjobError as error:  # the API went away, or refuses what every user may do
         yield _failed("api", error)
 
@@ -173,10 +186,34 @@ def _namespace(api: Api) -> Check | None:
         api.get("Namespace", name)
     except NotFound:
         remedy = f"`kubectl create namespace {name}`, or `--namespace`"
-        return Check("namespace", Outcome.FAILED, f"there is no namespace `{name}`", remedy, AccessError.exit_code)
+        return Check("namespace", Outcome.FAILED, f"there is no namespace `{name}`", remedy, ConfigError.exit_code)
     except ForbiddenError:
         return None  # an ordinary user may not look; what is refused in it shows in the permissions
     return None
+
+
+def _rules(rules: TeamRules) -> Iterator[Check]:
+    """What the platform team allows a run: nothing to mend, and good to know before it cuts something."""
+    if told := str(rules.limits):
+        yield _ok("limits", f"a run may have {told}, by {rules.limits.origin}")
+
+
+def _costs(api: Api, rules: TeamRules) -> Iterator[Check]:
+    """Where prices are known: whether what a run costs can be added to the team's totals."""
+    if not rules.prices.entries:
+        return
+    namespace = api.context.namespace
+    try:
+        api.get("ConfigMap", LEDGER_CONFIGMAP, namespace)
+    except NotFound:
+        detail = f"there is no ConfigMap `{LEDGER_CONFIGMAP}`: what runs cost is in no total"
+        yield Check("costs", Outcome.WARNING, detail, ledger.remedy(namespace))
+        return
+    if not api.allowed("patch", "configmaps", namespace, name=LEDGER_CONFIGMAP):
+        detail = f"may not patch ConfigMap `{LEDGER_CONFIGMAP}`: what runs cost is in no total"
+        yield Check("costs", Outcome.WARNING, detail, "ask for the Role that `skjob doctor --role` prints")
+        return
+    yield _ok("costs", f"counted in {rules.prices.currency}, and added to the team's totals: `skjob costs`")
 
 
 def _permissions(api: Api) -> Iterator[Check]:
@@ -189,7 +226,7 @@ def _permissions(api: Api) -> Iterator[Check]:
         group = f"{permission.resource}.{permission.group}" if permission.group else permission.resource
         yield Check(
             "permissions",
-            Outcome.FAILED,
+            Outcome.WARNING if permission.optional else Outcome.FAILED,
             f"may not {', '.join(permission.verbs)} `{group}` in `{namespace}`: {permission.purpose}",
             "ask for the Role that `skjob doctor --role` prints",
             ForbiddenError.exit_code,
@@ -262,11 +299,10 @@ def _operator_answers(api: Api) -> bool:
     return False
 
 
-def _nodes(api: Api, cpu: float, memory: int) -> Check:
-    try:
-        nodes = api.list("Node")
-    except ForbiddenError:
-        return Check("nodes", Outcome.SKIPPED, "may not be listed; a run does without")
+def _nodes(api: Api, rules: TeamRules, cpu: float, memory: int) -> Check:
+    nodes = find_nodes(api, rules)
+    if nodes is None:
+        return Check("nodes", Outcome.SKIPPED, "may not be listed, or there is none yet; a run does without")
     pods: list[Manifest] = []
     with suppress(SkjobError):  # in a large cluster it may also take too long
         pods = api.list("Pod", fields="status.phase=Running")
@@ -280,46 +316,51 @@ def _nodes(api: Api, cpu: float, memory: int) -> Check:
 # --- the image
 
 
-def _image(api: Api, image: str | None, local: Versions, timeout: float, *, may_try: bool) -> Check:
+def _image(
+    api: Api, image: str | None, local: Versions, timeout: float, rules: TeamRules, *, filled: bool, may_try: bool
+) -> Check:
+    """`filled`: what the image lacks is installed in the pods of a run."""
     if not may_try:
         return Check("image", Outcome.SKIPPED, "not tried")
     # Python's own image has none of the packages: the pods of a run install them.
     chosen = image or default_image(".".join(local.python.split(".")[:2]))
     try:
-        contents = image_contents(api, chosen, timeout)
+        contents = image_contents(api, chosen, timeout, rules)
     except SkjobError as error:
         return _failed("image", error)
     found = contents.distributions
     inside = Versions(contents.python, {package: found.get(package) for package in PACKAGES})
-    failures, warnings = compare_versions(local, inside, packages=image is not None)
+    failures, warnings = compare_versions(local, inside, packages=not filled)
     remedy = "choose an image made for this machine's versions: `--image`"
     if failures:
         detail = f"`{chosen}`: {'; '.join(failures + warnings)}"
         return Check("image", Outcome.FAILED, detail, remedy, StartError.exit_code)
     if warnings:
         return Check("image", Outcome.WARNING, f"`{chosen}`: {'; '.join(warnings)}", remedy)
-    matches = "the same versions as here" if image else "the rest is installed as a pod starts"
+    matches = "what else is needed is installed for a run" if filled else "the same versions as here"
     return _ok("image", f"`{chosen}` has Python {inside.python}; {matches}")
 
 
 def compare_versions(local: Versions, inside: Versions, *, packages: bool) -> tuple[list[str], list[str]]:
     """What keeps an image from serving this machine, and what may make its numbers differ.
 
-    Another minor version of Python can't read what this one pickles, and Dask promises nothing between releases.
-    Other differences are for the user to judge. Without `packages` they are not looked at: the pod installs them.
+    The rules are those of a run (`skjob.environment.versions`). Without `packages` Python alone is looked at: the rest
+    is installed for a run, in the versions that are needed.
     """
-    failures: list[str] = []
-    warnings: list[str] = []
-    if _release(local.python) != _release(inside.python):
-        failures.append(f"it has Python {inside.python}, this machine {local.python}")
-    for package, here in local.packages.items() if packages else ():
-        there = inside.packages.get(package)
-        if there is None:
-            failures.append(f"it has no {package}")
-        elif here is not None and there != here:
-            strict = package in ("dask", "distributed") and _release(here) != _release(there)
-            (failures if strict else warnings).append(f"it has {package} {there}, this machine {here}")
-    return failures, warnings
+    here, there = _by_name(local, packages=packages), _by_name(inside, packages=packages)
+    failures, warnings = (
+        [f"it has {_TITLES.get(name, name)} {there[name]}, this machine {here[name]}" for name in names]
+        for names in differences(here, there)
+    )
+    return failures + [f"it has no {name}" for name in here if name not in there], warnings
+
+
+_TITLES = {PYTHON: "Python"}
+
+
+def _by_name(versions: Versions, *, packages: bool) -> dict[str, str]:
+    found = {name: version for name, version in versions.packages.items() if version is not None}
+    return {PYTHON: versions.python, **(found if packages else {})}
 
 
 def _release(text: str) -> tuple[str, ...]:

@@ -14,10 +14,15 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from skjob.errors import StartError
+from skjob.cluster.names import shown
+from skjob.errors import StartError, in_a_line
 
 KEY = "skjob-claim"
 ANSWER_TIMEOUT = 30.0
+
+
+class InUse(StartError):
+    """Another run has the cluster."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Claim:
     since: str
 
     def __str__(self) -> str:
-        return f"{self.owner} for `{self.program}`, since {self.since}"
+        return shown(f"{self.owner} for `{self.program}`, since {self.since}")
 
 
 def claim_of(program: str) -> Claim:
@@ -42,13 +47,20 @@ def take(client: Any, claim: Claim, cluster: str) -> None:
     """Claim the cluster of this Dask client for it. `cluster` is its name.
 
     Raises:
-        StartError: somebody else has it, who is named.
+        InUse: somebody else has it, who is named.
+        StartError: its scheduler does not answer.
     """
-    held = client.run_on_scheduler(_take, client.id, asdict(claim), callback_timeout=ANSWER_TIMEOUT)
-    if held is not None:
+    try:
+        held = client.run_on_scheduler(_take, client.id, asdict(claim), callback_timeout=ANSWER_TIMEOUT)
+    except (OSError, TimeoutError) as error:
         raise StartError(
+            f"the scheduler of `{cluster}` does not answer: {in_a_line(error)}",
+            "try again; `skjob ps` shows whether the cluster is still there",
+        ) from error
+    if held is not None:
+        raise InUse(
             f"`{cluster}` is in use, by {Claim(**held)}",
-            "wait until that has ended, or start a cluster of your own: leave out its name",
+            "wait until that has ended, or start one of your own: leave out its name, or `skjob up` with another",
         )
 
 

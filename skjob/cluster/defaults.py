@@ -1,19 +1,56 @@
-"""A platform team's defaults for runs: the ConfigMap `skjob-defaults` of a namespace, as a layer of settings."""
+"""What a platform team says about runs in a namespace: the ConfigMap `skjob-defaults`, as defaults and as rules."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from skjob.cluster.api import Api, NotFound
 from skjob.cluster.names import DEFAULTS_CONFIGMAP
-from skjob.config import Layer, cluster_defaults
-from skjob.errors import ForbiddenError
+from skjob.config import Layer, Settings, cluster_defaults, resolve
+from skjob.errors import ConfigError, ForbiddenError
+from skjob.team import TeamRules, parse_rules
 
 
-def read_defaults(api: Api) -> Layer:
-    """The defaults of the context's namespace; none where there are none, or where they may not be read."""
+def read_defaults(api: Api, layers: Sequence[Layer]) -> tuple[Settings, TeamRules]:
+    """The settings of these layers over the namespace's defaults, and the namespace's rules.
+
+    Raises:
+        ConfigError: with every wrong value of every layer and of the ConfigMap.
+    """
     namespace = api.context.namespace
-    data: dict[str, str] = {}
+    data = _data(api, namespace)
+    origin = _origin(namespace)
+    problems: list[str] = []
+    hints: list[str] = []
+    settings, rules = Settings(), TeamRules()
+    try:
+        settings = resolve([*layers, cluster_defaults(data, origin)])
+    except ConfigError as error:
+        problems += error.problems
+        hints.append(error.hint)
+    try:
+        rules = parse_rules(data, origin)
+    except ConfigError as error:
+        problems += error.problems
+        hints.append(error.hint)
+    if problems:
+        raise ConfigError.collect(problems, "; ".join(hints))
+    return settings, _of_namespace(rules, namespace)
+
+
+def _data(api: Api, namespace: str) -> dict[str, str]:
+    """Empty where there is no such ConfigMap, or where it may not be read."""
     with suppress(NotFound, ForbiddenError):
-        data = api.get("ConfigMap", DEFAULTS_CONFIGMAP, namespace).get("data") or {}
-    return cluster_defaults(data, f"ConfigMap {namespace}/{DEFAULTS_CONFIGMAP}")
+        return api.get("ConfigMap", DEFAULTS_CONFIGMAP, namespace).get("data") or {}
+    return {}
+
+
+def _origin(namespace: str) -> str:
+    return f"ConfigMap {namespace}/{DEFAULTS_CONFIGMAP}"
+
+
+def _of_namespace(rules: TeamRules, namespace: str) -> TeamRules:
+    """Where no team is named, a namespace is one's own."""
+    return replace(rules, team=rules.team or namespace)

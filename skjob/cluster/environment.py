@@ -17,12 +17,25 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from skjob.cluster import inventory, manifest
-from skjob.cluster.api import Api, Conflict, Manifest, NotFound, Unanswered
+from skjob.cluster import inventory, ledger, manifest, removal
+from skjob.cluster.api import Api, Conflict, Manifest, NotFound, Rejected
+from skjob.cluster.capacity import requests
 from skjob.cluster.certificates import make_certificates
-from skjob.cluster.diagnose import diagnose
-from skjob.cluster.names import INSTANCE_LABEL, RunNames, kept_annotation, new_run_id
+from skjob.cluster.cost import Spending, hourly, possible_prices, read_spending
+from skjob.cluster.diagnose import Cause, diagnose
+from skjob.cluster.ledger import Entry
+from skjob.cluster.names import (
+    COST_ANNOTATION,
+    INSTANCE_LABEL,
+    PROGRAM_ANNOTATION,
+    RUN_LABEL,
+    USER_ANNOTATION,
+    RunNames,
+    kept_annotation,
+    new_run_id,
+)
 from skjob.cluster.probe import image_contents
+from skjob.cluster.waiting import wait_for_pod
 from skjob.environment.availability import check_available
 from skjob.environment.images import cache_folder, known_contents, remember
 from skjob.environment.index import IndexSettings
@@ -31,10 +44,15 @@ from skjob.environment.needs import Needs, differing
 from skjob.environment.pod import UNFIT
 from skjob.environment.source import skjob_archive
 from skjob.environment.wanted import Wanted
-from skjob.errors import SkjobError, StartError
+from skjob.errors import ForbiddenError, SkjobError, StartError
+from skjob.plan import NO_RULES
+from skjob.team import TeamRules
 
 LIFETIME = 3600.0
 """Seconds for which an environment is kept after it was last used."""
+
+MOST_LIFETIME = 30 * 24 * 3600.0
+"""As old as the chart's policies let one become; the next that is needed is made anew."""
 
 LEAST_LIFETIME = 120.0
 """One that ends sooner may be gone before it is prolonged."""
@@ -46,9 +64,6 @@ _GLIBC = "manylinux_2_36"
 _MADE_WITHIN = 30.0
 """Seconds within which whoever makes its objects has made all of them."""
 
-_API_PATIENCE = 15.0
-_POLL = 0.2
-_DIAGNOSE_EVERY = 1.0
 _FORMAT = 3
 """Part of the name: another layout of the archive is another environment."""
 
@@ -77,9 +92,19 @@ def platform_of(nodes: Sequence[Manifest] | None) -> str:
 
 
 def make_ready(
-    api: Api, wanted: Wanted, image: str, platform: str, timeout: float, note: Callable[[str], None]
+    api: Api,
+    wanted: Wanted,
+    image: str,
+    platform: str,
+    timeout: float,
+    note: Callable[[str], None],
+    rules: TeamRules = NO_RULES,
+    *,
+    check: Callable[[], None] = lambda: None,
 ) -> Kept:
     """See that the environment can be had in the namespace: nothing to do where the image has it, or it is kept there.
+
+    `check` is called while pods are waited for, and ends that by raising.
 
     Raises:
         ConfigError: some distribution can't be had for the pods' platform; nothing was created.
@@ -88,7 +113,9 @@ def make_ready(
     has = known_contents(image)
     if has is None:
         note(f"looking into the image `{image}`, once")
-        has = dict(image_contents(api, image, timeout).distributions)
+        contents = image_contents(api, image, timeout, rules, check=check)
+        _check_python(image, contents.python, wanted.python)
+        has = dict(contents.distributions)
         remember(image, has)
     lacking = differing(wanted.pins, has)
     if not lacking:
@@ -102,10 +129,19 @@ def make_ready(
     else:
         check_available(lacking, wanted.python, platform, wanted.index, cache_folder())
         note(f"installing {len(lacking)} distributions that the image lacks, once for this set of versions")
-        ours = _create(api, name, image, Needs(wanted.python, lacking, uv=uv_version()), wanted.index)
-    made = _wait(api, name, began + timeout, timeout, ours=ours)
+        ours = _create(api, name, image, Needs(wanted.python, lacking, uv=uv_version()), wanted.index, rules)
+    made = _wait(api, name, began + timeout, timeout, check, ours=ours)
     how = "made" if ours else "kept"
     return Kept(name, needs, {"lacking": len(lacking), how: round(time.monotonic() - began, 2), **made})
+
+
+def _check_python(image: str, there: str, wanted: str) -> None:
+    """Before anything is made of it. Pods look for themselves too: the name may come to mean another image."""
+    if there.split(".")[:2] != wanted.split(".")[:2]:
+        raise StartError(
+            f"the image `{image}` has Python {there}, and this environment has {wanted}",
+            f"choose an image with Python {wanted}, with `--image`, or leave it out for one made to match",
+        )
 
 
 def keep(api: Api, name: str, seconds: float = LIFETIME) -> None:
@@ -117,16 +153,40 @@ def keep(api: Api, name: str, seconds: float = LIFETIME) -> None:
     namespace = api.context.namespace
     try:
         job = api.get("Job", name, namespace)
-        now = datetime.now(UTC)
+        now = api.now()
         # Somebody may need it for longer.
-        limit = max(inventory.age(job, now) + seconds, job["spec"]["activeDeadlineSeconds"])
+        limit = max(min(inventory.age(job, now) + seconds, MOST_LIFETIME), job["spec"]["activeDeadlineSeconds"])
         annotations = kept_annotation(now + timedelta(seconds=seconds))
         patch = {"metadata": {"annotations": annotations}, "spec": {"activeDeadlineSeconds": round(limit)}}
         api.patch("Job", name, namespace, patch)
+        _book(api, job, now, limit)
     except NotFound as error:
         raise StartError(
             f"the environment `{name}` is not kept any more", "run it again, on a cluster of its own: it is made anew"
         ) from error
+
+
+def _book(api: Api, job: Manifest, now: datetime, limit: float) -> None:
+    """Write down what its pod costs until its deadline, in the name of whoever had it made. The run itself says where
+    there is no ledger."""
+    metadata = job["metadata"]
+    annotations = metadata.get("annotations") or {}
+    spending = read_spending(annotations.get(COST_ANNOTATION))
+    if spending is None:
+        return
+    until = now + timedelta(seconds=limit - inventory.age(job, now))
+    entry = Entry(
+        user=annotations.get(USER_ANNOTATION, ""),
+        program=annotations.get(PROGRAM_ANNOTATION, ""),
+        began=spending.at.isoformat(timespec="seconds"),
+        amount=round(spending.by(now), 6),
+        currency=spending.currency,
+        rate=round(spending.rate, 6),
+        at=now.isoformat(timespec="seconds"),
+        until=until.isoformat(timespec="seconds"),
+    )
+    with suppress(SkjobError):
+        ledger.book(api, metadata["namespace"], metadata["labels"][RUN_LABEL], entry)
 
 
 def _name(image: str, python: str, lacking: Mapping[str, str], index: IndexSettings) -> str:
@@ -143,13 +203,13 @@ def _is_kept(api: Api, name: str) -> bool:
         job = api.get("Job", name, namespace)
     except NotFound:
         return False
-    age = inventory.age(job, datetime.now(UTC))
+    age = inventory.age(job, api.now())
     left = job["spec"]["activeDeadlineSeconds"] - age
     whole = age < _MADE_WITHIN or _has_service(api, name)
     if not _has_failed(job) and left > LEAST_LIFETIME and whole and "deletionTimestamp" not in job["metadata"]:
         return True
     with suppress(NotFound):  # it has gone meanwhile
-        inventory.remove(api, name, namespace)
+        removal.remove(api, name, namespace)
     return False
 
 
@@ -166,15 +226,22 @@ def _has_failed(job: Manifest) -> bool:
     return any(each["status"] == "True" for each in job.get("status", {}).get("conditions") or [])
 
 
-def _create(api: Api, name: str, image: str, needs: Needs, index: IndexSettings) -> bool:
+def _create(api: Api, name: str, image: str, needs: Needs, index: IndexSettings, rules: TeamRules) -> bool:
     """Make its objects. False where another run was a moment faster: it makes the same."""
     namespace = api.context.namespace
-    names = RunNames(new_run_id(), "environment", getpass.getuser(), existing=name)
+    names = RunNames(new_run_id(), "environment", getpass.getuser(), existing=name, team=rules.team)
     try:
-        anchor = api.create(manifest.keeper_job(names, namespace, image, [*index.files()], LIFETIME))
+        job = manifest.keeper_job(names, namespace, image, [*index.files()], LIFETIME, rules.scheduling)
+        if rules.prices.entries:
+            rate = hourly(*requests(job["spec"]["template"]), possible_prices(rules))
+            spending = Spending(0.0, rate, datetime.now(UTC), rules.prices.currency)
+            job["metadata"]["annotations"][COST_ANNOTATION] = spending.as_json()
+        anchor = api.create(job)
     except Conflict:
         return False
     try:
+        with suppress(ForbiddenError, Rejected):  # the run says of its own that it can't be made
+            api.create(manifest.owned_by(anchor, manifest.keeper_policy(names, namespace)))
         for content in (
             manifest.secret(names, namespace, {**make_certificates(name).files(), **index.files()}),
             manifest.files(names, namespace, skjob_archive(), needs),
@@ -184,57 +251,59 @@ def _create(api: Api, name: str, image: str, needs: Needs, index: IndexSettings)
         keep(api, name)
     except BaseException:  # Ctrl-C too: a Job without the rest would stand in the way of the next run
         with suppress(SkjobError):
-            inventory.remove(api, name, namespace, run_id=names.run_id, wait=False)
+            removal.remove(api, name, namespace, run_id=names.run_id, wait=False)
         raise
     return True
 
 
-def _wait(api: Api, name: str, deadline: float, timeout: float, *, ours: bool) -> dict[str, object]:
+def _wait(
+    api: Api, name: str, deadline: float, timeout: float, check: Callable[[], None], *, ours: bool
+) -> dict[str, object]:
     """Until the pod serves; what it says of its work. One that can't be made is removed by the run that made it."""
     try:
-        return _until_it_serves(api, name, deadline, timeout)
+        return _until_it_serves(api, name, deadline, timeout, check)
     except BaseException:
         if ours:
             with suppress(SkjobError):  # what is in the way of that is not what the user has to know
-                inventory.remove(api, name, api.context.namespace, wait=False)
+                removal.remove(api, name, api.context.namespace, wait=False)
         raise
 
 
-def _until_it_serves(api: Api, name: str, deadline: float, timeout: float) -> dict[str, object]:
+def _until_it_serves(
+    api: Api, name: str, deadline: float, timeout: float, check: Callable[[], None]
+) -> dict[str, object]:
     namespace = api.context.namespace
-    answered = time.monotonic()
-    looked = 0.0
-    problems: list[str] = []
-    while True:
-        now = time.monotonic()
-        try:
-            pods = api.list("Pod", namespace, selector=f"{INSTANCE_LABEL}={name}")
-            for pod in pods:
-                if any(each["type"] == "Ready" and each["status"] == "True" for each in _conditions(pod)):
-                    return _said(api.log(pod["metadata"]["name"], namespace, lines=1))
-                if ended := _ended(api, pod):
-                    raise StartError(ended, "`--env FILE` installs another set, `--image` has another to begin with")
-            if now - looked > _DIAGNOSE_EVERY:
-                looked = now
-                _see_that_it_is_there(api, name)
-                causes = diagnose(pods, api.readable_events(namespace), cluster=name)
-                problems = [cause.message for cause in causes]
-                if causes and causes[0].fatal:
-                    raise StartError(f"the environment can't be made: {causes[0].message}", causes[0].hint)
-            answered = now
-        except Unanswered:
-            if now - answered > _API_PATIENCE:
-                raise
-        if now > deadline:
-            why = f": {problems[0]}" if problems else ""
-            raise StartError(
-                f"the environment was not made within `--start-timeout`, {timeout:.0f} s{why}",
-                "give it more time; or `skjob env build` makes an image that has all",
-            )
-        time.sleep(_POLL)
+    selector = f"{INSTANCE_LABEL}={name}"
+    causes: list[Cause] = []
+
+    def find(pod: Manifest) -> dict[str, object] | None:
+        if any(each["type"] == "Ready" and each["status"] == "True" for each in _conditions(pod)):
+            return _said(api.log(pod["metadata"]["name"], namespace, lines=1))
+        _see_that_it_has_not_ended(api, pod)
+        return None
+
+    def look() -> None:
+        since = _see_that_it_is_there(api, name)
+        events = api.readable_events(namespace)
+        pods = api.list("Pod", namespace, selector=selector)
+        for pod in pods:  # its own words say more
+            _see_that_it_has_not_ended(api, pod)
+        causes[:] = diagnose(pods, events, cluster=name, since=since)
+        if causes and causes[0].fatal:
+            raise StartError(f"the environment can't be made: {causes[0].message}", causes[0].hint, causes[0].log)
+
+    said = wait_for_pod(api, selector, find, look, deadline, check=check)
+    if said is None:
+        why = f": {causes[0].message}" if causes else ""
+        raise StartError(
+            f"the environment was not made within `--start-timeout`, {timeout:.0f} s{why}",
+            "give it more time; or `skjob env build` makes an image that has all",
+        )
+    return said
 
 
-def _see_that_it_is_there(api: Api, name: str) -> None:
+def _see_that_it_is_there(api: Api, name: str) -> str:
+    """Since when it is."""
     try:
         job = api.get("Job", name, api.context.namespace)
     except NotFound as error:
@@ -244,6 +313,12 @@ def _see_that_it_is_there(api: Api, name: str) -> None:
             f"the pods that make the environment `{name}` end again and again",
             f"`kubectl --namespace {api.context.namespace} describe job {name}` shows more",
         )
+    return str(job["metadata"]["creationTimestamp"])
+
+
+def _see_that_it_has_not_ended(api: Api, pod: Manifest) -> None:
+    if ended := _ended(api, pod):
+        raise StartError(ended, "`--env FILE` installs another set, `--image` has another to begin with")
 
 
 def _ended(api: Api, pod: Manifest) -> str:

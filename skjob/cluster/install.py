@@ -8,6 +8,7 @@ a second installation a no-op and a newer one an upgrade. An operator that someb
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ CUSTOM_RESOURCES = f"{DASK_GROUP}/v1"
 OPERATOR_NAMESPACE = "dask-operator"
 OPERATOR_NAME = "dask-kubernetes-operator"
 OPERATOR_SELECTOR = f"{NAME_LABEL}={OPERATOR_NAME}"
+OLDEST_OPERATOR = (2023, 8)
+"""From then on, workers are Deployments: each can be removed by its name."""
 
 _CHART = Path("dask_kubernetes/operator/deployment/helm/dask-kubernetes-operator")
 _POLL = 0.5
@@ -57,9 +60,28 @@ class OperatorState:
     ours: bool = False
 
     @property
-    def dead(self) -> bool:
-        """Known not to act, as opposed to not known."""
-        return self.deployment is Presence.ABSENT or (self.deployment is Presence.PRESENT and not self.ready)
+    def too_old(self) -> bool:
+        """Known to make pods in a way that skjob can't work with."""
+        return bool(re.match(r"v?\d+\.\d+", self.version)) and _release(self.version) < OLDEST_OPERATOR
+
+    @property
+    def trouble(self) -> str:
+        """Why it will not act, as far as can be seen; empty where nothing is known against it."""
+        where = f"the Dask operator `{self.namespace}/{self.name}`"
+        if not self.custom_resources:
+            return "the API does not know DaskClusters: there is no Dask operator"
+        if self.deployment is Presence.ABSENT:
+            return "there is no Deployment of a Dask operator in the cluster"
+        if self.deployment is Presence.PRESENT and not self.ready:
+            return f"{where} does not run"
+        if self.too_old:
+            oldest = ".".join(map(str, OLDEST_OPERATOR))
+            return f"{where} is of version {self.version}, and skjob needs {oldest} or later"
+        return ""
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
 
 
 def has_operator(api: Api) -> bool:
@@ -68,6 +90,14 @@ def has_operator(api: Api) -> bool:
     It tells that an operator was installed, not that it acts: that is `operator_state`, which needs more permissions.
     """
     return api.serves(CUSTOM_RESOURCES)
+
+
+def why_no_operator(api: Api) -> str:
+    """In words, where `has_operator` says no."""
+    others = api.versions_of(DASK_GROUP)
+    if others:
+        return f"the cluster of context `{api.context.name}` has DaskClusters of {', '.join(others)}, not of v1"
+    return f"the cluster of context `{api.context.name}` has no Dask operator"
 
 
 def operator_state(api: Api) -> OperatorState:
@@ -197,14 +227,19 @@ def operator_manifests(image: str, namespace: str) -> list[Manifest]:
 
 def custom_resource_definitions() -> list[Manifest]:
     """DaskCluster and its kin, from the installed package, which is not imported: that alone takes seconds."""
+    return [_load_yaml(path) for path in definition_files()]
+
+
+def definition_files() -> list[Path]:
+    """Where the package has them."""
     folder = Path(str(distribution("dask-kubernetes").locate_file(_CHART / "crds")))
-    manifests = [_load_yaml(path) for path in sorted(folder.glob("*.yaml"))]
-    if not manifests:
+    files = sorted(folder.glob("*.yaml"))
+    if not files:
         raise OperatorError(
             f"the installed dask-kubernetes {operator_version()} has no custom resources in `{folder}`",
             "reinstall it: `pip install --force-reinstall dask-kubernetes`",
         )
-    return manifests
+    return files
 
 
 def _load_yaml(path: Path) -> Manifest:
@@ -307,14 +342,18 @@ def install(
     """Bring the operator, and the defaults of a namespace, to what is asked for; returns when the operator acts.
 
     Raises:
-        ConfigError: the namespace of the defaults does not exist.
+        ConfigError: the namespace of the defaults does not exist, or no image is given where the operator has another
+            than its makers'.
         OperatorError: the operator does not run within `timeout` seconds, or can't at all.
     """
     if defaults and defaults.data:
         _require_namespace(api, defaults.namespace)
     end = time.monotonic() + timeout
     state = operator_state(api)
+    begun = f"{api.now():%Y-%m-%dT%H:%M:%SZ}"
     foreign = state.deployment is Presence.PRESENT and not state.ours
+    if operator_image is None:
+        check_published(state)
     manifests = install_manifests(operator_image, defaults)
     if foreign:
         tell(f"a Dask operator is there already, `{state.namespace}/{state.name}`, and is left as it is")
@@ -327,13 +366,24 @@ def install(
     if not foreign:
         definitions = [item["metadata"]["name"] for item in manifests if item["kind"] == "CustomResourceDefinition"]
         _wait_for_custom_resources(api, definitions, end, timeout)
-        _wait_for_operator(api, end, timeout)
+        _wait_for_operator(api, begun, end, timeout)
     elif not state.ready:
         raise OperatorError(
             f"the Dask operator `{state.namespace}/{state.name}`, which skjob did not install, does not run",
             f"`kubectl -n {state.namespace} describe deployment {state.name}` shows why",
         )
     return Installed(operator_state(api), tuple(applied), foreign)
+
+
+def check_published(state: OperatorState) -> None:
+    """Raises ConfigError where skjob's operator has an image of somebody's own: the published one, which it would get
+    when none is given, may be out of this cluster's reach."""
+    published = default_operator_image()
+    if state.ours and state.image.rpartition(":")[0] != published.rpartition(":")[0]:
+        raise ConfigError(
+            f"the Dask operator has the image `{state.image}`; without `--image` it would get `{published}`",
+            f"`--image {state.image}` leaves it as it is, `--image {published}` changes it",
+        )
 
 
 def _describe(manifest: Manifest) -> str:
@@ -372,14 +422,17 @@ def _established(definition: Manifest) -> bool:
     return any(item["type"] == "Established" and item["status"] == "True" for item in conditions)
 
 
-def _wait_for_operator(api: Api, end: float, timeout: float) -> None:
+def _wait_for_operator(api: Api, begun: str, end: float, timeout: float) -> None:
     while not _available(api.get("Deployment", OPERATOR_NAME, OPERATOR_NAMESPACE)):
-        events = api.list("Event", OPERATOR_NAMESPACE)
+        events = api.readable_events(OPERATOR_NAMESPACE)
         pods = api.list("Pod", OPERATOR_NAMESPACE, selector=f"{OPERATOR_SELECTOR},{INSTANCE_LABEL}=skjob")
-        causes = diagnose(_newest(pods), events, logs=_last_words(api, pods))
         over = time.monotonic() > end
+        # What was refused before may have been mended; in the end it is why Kubernetes has not tried again.
+        since = "" if over else begun
+        causes = diagnose(_newest(pods), events, logs=_last_words(api, pods), since=since)
         if causes and (causes[0].fatal or over):
-            raise OperatorError(f"the Dask operator can't run: {causes[0].message}", causes[0].hint)
+            cause = causes[0]
+            raise OperatorError(f"the Dask operator can't run: {cause.message}", cause.hint, cause.log)
         if over:
             raise OperatorError(
                 f"the Dask operator does not run after {timeout:.0f} s",

@@ -23,7 +23,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from skjob.cluster.base import Problem
 from skjob.cluster.certificates import TlsFiles, make_certificates
+from skjob.cluster.cost import Spending
 from skjob.errors import StartError
 from skjob.plan import WorkerSize
 
@@ -53,8 +55,8 @@ class LocalCluster:
         self._orders = count()
         self._one_order = threading.Lock()
 
-    def start(self) -> None:
-        """Start the process, its scheduler and the first workers; returns when a client can connect."""
+    def start(self, check: Callable[[], None] = lambda: None) -> None:
+        """Start the process, its scheduler and the first workers; returns when a client can connect, in seconds."""
         # A session of its own: Ctrl-C in the terminal is for the script, whose results these workers still hold.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "skjob.cluster.local"],
@@ -94,6 +96,10 @@ class LocalCluster:
         """None: this is the machine."""
         return []
 
+    def spent(self) -> Spending | None:
+        """This machine costs nothing."""
+        return None
+
     def asked(self) -> int:
         """How many workers were asked for."""
         return self._asked
@@ -102,9 +108,16 @@ class LocalCluster:
         """How many worker processes run."""
         return int(self._ask({"count": True}, ANSWER_TIMEOUT)["running"])
 
-    def problems(self) -> list[str]:
+    def reclaim(self, client: Any) -> None:
+        """Nobody else knows of it."""
+
+    def gone(self) -> Problem | None:
+        """Whether its process has ended: nobody starts another."""
+        return Problem(*self._why_ended()) if self._has_ended() else None
+
+    def problems(self) -> list[Problem]:
         """Nothing holds a process back; one that can't start ends `start` or is seen missing."""
-        if self._process is not None and self._process.poll() is not None:
+        if self._has_ended():
             raise self._ended()
         return []
 
@@ -149,8 +162,14 @@ class LocalCluster:
             raise self._ended()
         return answer
 
+    def _has_ended(self) -> bool:
+        return self._process is not None and self._process.poll() is not None
+
     def _ended(self) -> StartError:
-        return StartError(f"the cluster on this machine has ended: {self._last_words()}", "run with `-v` for its log")
+        return StartError(*self._why_ended())
+
+    def _why_ended(self) -> tuple[str, str]:
+        return f"the cluster on this machine has ended: {self._last_words()}", "`skjob run -v` shows its log"
 
     def _last_words(self) -> str:
         return next((line for line in reversed(self._log) if line.strip()), "it wrote nothing")

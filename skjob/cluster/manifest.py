@@ -6,7 +6,7 @@ operator (batch/v1 `activeDeadlineSeconds` and `ttlSecondsAfterFinished`, garbag
 
 Pods pass the `restricted` Pod Security Standard: no root, no capabilities, a read-only root file system, no token of a
 service account. Nothing listens in them but the TLS port of Dask; its HTTP pages are on the pod's own loopback, which
-a port-forward reaches and other pods do not.
+a port-forward reaches and other pods do not. Where the pod network enforces it, nobody else's pods connect at all.
 """
 
 from __future__ import annotations
@@ -16,11 +16,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skjob.cluster.certificates import CA_FILE, CERTIFICATE_FILE, KEY_FILE
-from skjob.cluster.names import COMPONENT_LABEL, ENVIRONMENT_ANNOTATION, INSTANCE_LABEL, RunNames
+from skjob.cluster.names import (
+    COMPONENT_LABEL,
+    ENVIRONMENT_ANNOTATION,
+    INSTANCE_LABEL,
+    NAME_LABEL,
+    QUEUE_LABEL,
+    RUN_LABEL,
+    RunNames,
+)
+from skjob.config import parse_quantity
 from skjob.environment.keeper import INDEX_FOLDER, PORT
 from skjob.environment.needs import NEEDS_FILE, Needs
 from skjob.environment.pod import KEEPER_TLS_FOLDER, RUN_FOLDER, SITE_FOLDER
-from skjob.plan import Plan
+from skjob.plan import Plan, WorkerSize
+from skjob.team import Scheduling
 
 Manifest = dict[str, Any]
 
@@ -28,10 +38,16 @@ SCHEDULER_PORT = 8786
 PAGES_PORT = 8787
 USER = 1000
 
+_SHOWN = ("scheduler.prometheus", "scheduler.info", "scheduler.json", "health", "statics")
+PAGES = [f"distributed.http.{page}" for page in _SHOWN]
+"""What the scheduler shows. Not its API, by which whoever reaches the port retires workers, whatever an image's own
+settings say; nor the way through it to the pages of others."""
+
 TLS_FOLDER = "/skjob/tls"
 SCRATCH_FOLDER = "/tmp"  # noqa: S108 - the pod's own
 ARCHIVE_FILE = "skjob.zip"
 
+ANYWHERE = Scheduling()
 KEEPER_MEMORY = "1Gi"
 SCHEDULER_CPU, SCHEDULER_MEMORY = "50m", 2**30
 
@@ -113,7 +129,55 @@ def files(names: RunNames, namespace: str, archive: bytes, needs: Needs | None) 
     }
 
 
-def keeper_job(names: RunNames, namespace: str, image: str, index_files: Sequence[str], lifetime: float) -> Manifest:
+def network_policy(names: RunNames, namespace: str) -> Manifest:
+    """Who may connect to a run's pods: those of the same run, at any port, because boosters choose theirs.
+
+    The operator asks nothing of a scheduler whose workers skjob removes, and a port-forward comes from the pod's own
+    node, which no policy keeps out.
+    """
+    return _network_policy(names, namespace, {"from": [_pods_with(RUN_LABEL, names.run_id)]})
+
+
+def keeper_policy(names: RunNames, namespace: str) -> Manifest:
+    """Who may fetch an environment: the pods of any run in the namespace, for all of which it is kept."""
+    ports = [{"protocol": "TCP", "port": PORT}]
+    return _network_policy(names, namespace, {"from": [_pods_with(NAME_LABEL, "skjob")], "ports": ports})
+
+
+def _network_policy(names: RunNames, namespace: str, ingress: Manifest) -> Manifest:
+    """For all pods of a run. What they connect to is not limited: data and packages may be anywhere."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": _metadata(names, namespace, "network"),
+        "spec": {**_pods_with(RUN_LABEL, names.run_id), "policyTypes": ["Ingress"], "ingress": [ingress]},
+    }
+
+
+def _pods_with(label: str, value: str) -> Manifest:
+    return {"podSelector": {"matchLabels": {label: value}}}
+
+
+def placed(pod: Manifest, scheduling: Scheduling) -> Manifest:
+    """The spec of a pod that runs where the platform team wants it."""
+    where: Manifest = {}
+    if scheduling.node_selector:
+        where["nodeSelector"] = dict(scheduling.node_selector)
+    if scheduling.tolerations:
+        where["tolerations"] = [dict(toleration) for toleration in scheduling.tolerations]
+    if scheduling.priority_class:
+        where["priorityClassName"] = scheduling.priority_class
+    return pod | where
+
+
+def keeper_job(
+    names: RunNames,
+    namespace: str,
+    image: str,
+    index_files: Sequence[str],
+    lifetime: float,
+    scheduling: Scheduling = ANYWHERE,
+) -> Manifest:
     """The anchor of an environment, whose one pod makes it and keeps it (`skjob.environment.keeper`)."""
     mounts, volumes = _mounts(names, KEEPER_TLS_FOLDER)
     mounts.append({"name": "site", "mountPath": SITE_FOLDER})
@@ -146,6 +210,7 @@ def keeper_job(names: RunNames, namespace: str, image: str, index_files: Sequenc
             "volumeMounts": mounts,
         }
     ]
+    job["spec"]["template"]["spec"] = placed(pod, scheduling)
     return job
 
 
@@ -166,10 +231,14 @@ def keeper_service(names: RunNames, namespace: str) -> Manifest:
 def dask_cluster(names: RunNames, namespace: str, plan: Plan, needs: Needs | None, environment: str = "") -> Manifest:
     """The DaskCluster, from which the operator makes the scheduler, its Service and the workers.
 
+    The operator gives all of them the DaskCluster's labels, and the two kinds of pods those of their own.
+
     With `needs`, each pod sees to them before it becomes Dask; `environment` names the objects that keep what the image
     lacks, where it lacks anything.
     """
     service = f"{names.cluster}-scheduler"
+    # Kueue counts pods. The anchor has none, and would be suspended, which stops its clock.
+    queue = {QUEUE_LABEL: plan.rules.scheduling.queue} if plan.rules.scheduling.queue else {}
     scheduler = _pod(
         names,
         plan,
@@ -184,7 +253,7 @@ def dask_cluster(names: RunNames, namespace: str, plan: Plan, needs: Needs | Non
             "--no-show",
         ],
         # Data that is sent to a worker passes through here: what a worker can hold must fit.
-        resources=_resources(SCHEDULER_CPU, str(max(SCHEDULER_MEMORY, plan.size.memory))),
+        resources=_resources(SCHEDULER_CPU, str(scheduler_memory(plan.size))),
         ports=[{"name": "tcp-comm", "containerPort": SCHEDULER_PORT}],
     )  # fmt: skip
     worker = _pod(
@@ -217,7 +286,7 @@ def dask_cluster(names: RunNames, namespace: str, plan: Plan, needs: Needs | Non
         "metadata": _metadata(names, namespace, "cluster"),
         "spec": {
             "scheduler": {
-                "metadata": {"labels": {COMPONENT_LABEL: "scheduler"}},
+                "metadata": {"labels": {COMPONENT_LABEL: "scheduler"} | queue},
                 "spec": scheduler,
                 "service": {
                     "type": "ClusterIP",
@@ -228,12 +297,30 @@ def dask_cluster(names: RunNames, namespace: str, plan: Plan, needs: Needs | Non
                 },
             },
             "worker": {
-                "metadata": {"labels": {COMPONENT_LABEL: "worker"}},
+                "metadata": {"labels": {COMPONENT_LABEL: "worker"} | queue},
                 "replicas": plan.workers.first,
                 "spec": worker,
             },
         },
     }
+
+
+def scheduler_memory(worker: WorkerSize) -> int:
+    """In bytes, beside workers of this size."""
+    return max(SCHEDULER_MEMORY, worker.memory)
+
+
+def size_of(cluster: Manifest) -> WorkerSize:
+    """The workers' size in a DaskCluster that `dask_cluster` has made."""
+    [container] = cluster["spec"]["worker"]["spec"]["containers"]
+    requests, command = container["resources"]["requests"], container["command"]
+    threads = int(command[command.index("--nthreads") + 1])
+    return WorkerSize(parse_quantity(requests["cpu"]), int(parse_quantity(requests["memory"])), threads)
+
+
+def image_of(cluster: Manifest) -> str:
+    """The image of its workers."""
+    return str(cluster["spec"]["worker"]["spec"]["containers"][0]["image"])
 
 
 def _metadata(names: RunNames, namespace: str, component: str) -> Manifest:
@@ -275,7 +362,7 @@ def _pod(
             {"name": "site", "emptyDir": {}},
             {"name": "environment", "secret": {"secretName": environment, "items": items, "defaultMode": 0o440}},
         ]
-    return {
+    pod = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": 1,
@@ -294,6 +381,7 @@ def _pod(
         ],
         "volumes": volumes,
     }
+    return placed(pod, plan.rules.scheduling)
 
 
 def _mounts(names: RunNames, tls_folder: str) -> tuple[list[Manifest], list[Manifest]]:
@@ -323,6 +411,7 @@ def _environment(python_path: str, retries: int) -> list[Manifest]:
         # Else the scheduler takes copies of shared data away 2 s after a call, and the next call fetches them anew.
         "DASK_DISTRIBUTED__SCHEDULER__ACTIVE_MEMORY_MANAGER__START": "False",
         "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": str(retries),
+        "DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES": str(PAGES),
         # A nanny would set the first: memory that was given up goes back to the system, which the limit counts, and at
         # 80 % of it Dask gives a worker no more tasks. Arrow's own pool and an arena for each thread would keep theirs.
         "MALLOC_TRIM_THRESHOLD_": "65536",

@@ -18,6 +18,8 @@ CLUSTER_NAME_MAX = 63 - len("-default-worker-") - 10
 
 RUN_LABEL = "skjob/run"
 USER_LABEL = "skjob/user"
+TEAM_LABEL = "skjob/team"
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 NAME_LABEL = "app.kubernetes.io/name"
 INSTANCE_LABEL = "app.kubernetes.io/instance"
@@ -26,15 +28,40 @@ PROGRAM_ANNOTATION = "skjob/program"
 USER_ANNOTATION = "skjob/user"
 KEPT_ANNOTATION = "skjob/kept-until"
 ENVIRONMENT_ANNOTATION = "skjob/environment"
+IDLE_ANNOTATION = "skjob/idle-timeout"
+"""Seconds that a cluster which was left lives after its last use."""
+WORKERS_ANNOTATION = "skjob/workers"
+"""The range in which a run on such a cluster scales it, `1:20`."""
+COST_ANNOTATION = "skjob/cost"
+"""What a run's cluster has cost by a certain time, and costs since, as JSON."""
+USE_ANNOTATION = "skjob/in-use"
+"""The program that uses such a cluster now, until when that is known, and which entry of the ledger pays, as JSON."""
 
 MANAGED_BY_SKJOB = f"{MANAGED_BY_LABEL}=skjob"
+LEDGER_CONFIGMAP = "skjob-costs"
+"""The ConfigMap, in the same namespace, that runs add their costs to."""
 DEFAULTS_CONFIGMAP = "skjob-defaults"
 """The ConfigMap, in the namespace of a run, that holds a platform team's defaults."""
+
+
+def shown(text: str) -> str:
+    """Words of an annotation in a line for a terminal, which would act on some characters: somebody else wrote them."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def kept_annotation(until: datetime) -> dict[str, str]:
     """Says until when something is kept that nobody uses."""
     return {KEPT_ANNOTATION: until.isoformat(timespec="seconds")}
+
+
+def check_cluster_name(name: str) -> str:
+    """A name for a cluster as a user gives it. Raises ValueError where none can have it."""
+    if name != slug(name, CLUSTER_NAME_MAX):
+        raise ValueError(
+            f"must be at most {CLUSTER_NAME_MAX} small letters, digits and hyphens, a letter first,"
+            " a letter or digit last"
+        )
+    return name
 
 
 def slug(text: str, max_length: int = 63) -> str:
@@ -59,6 +86,7 @@ class RunNames:
     program: str
     user: str
     existing: str = ""
+    team: str = ""
 
     @property
     def cluster(self) -> str:
@@ -70,7 +98,8 @@ class RunNames:
 
     def labels(self, component: str) -> dict[str, str]:
         """The labels of an object of this run."""
-        return {
+        team = {TEAM_LABEL: slug(self.team)} if self.team else {}
+        return team | {
             NAME_LABEL: "skjob",
             INSTANCE_LABEL: self.cluster,
             MANAGED_BY_LABEL: "skjob",

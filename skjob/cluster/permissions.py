@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from skjob.cluster.api import DASK_GROUP, Api, Manifest
-from skjob.cluster.names import MANAGED_BY_LABEL, NAME_LABEL
+from skjob.cluster.names import LEDGER_CONFIGMAP, MANAGED_BY_LABEL, NAME_LABEL
 
 _PARALLEL = 8
 
@@ -20,12 +20,13 @@ ROLE_NAME = "skjob-user"
 
 @dataclass(frozen=True)
 class Permission:
-    """Some verbs on one kind of object, and what a run needs them for."""
+    """Some verbs on one kind of object, and what a run needs them for; `optional` where it works without."""
 
     group: str
     resource: str
     verbs: tuple[str, ...]
     purpose: str
+    optional: bool = False
 
     def __str__(self) -> str:
         return f"{', '.join(self.verbs)} {self.resource}"
@@ -43,8 +44,18 @@ RUN_PERMISSIONS = (
     Permission("", "pods/log", ("get",), "what pods wrote before they ended"),
     Permission("", "pods/portforward", ("create", "get"), "reaching the scheduler from this machine"),
     Permission("", "events", ("list",), "why a pod does not run"),
+    Permission(
+        "networking.k8s.io",
+        "networkpolicies",
+        ("create", "list"),
+        "keeping other pods from connecting to a run's",
+        optional=True,
+    ),
 )
 """Everything that a run, `ps`, `down` and `doctor` ask of a namespace."""
+
+LEDGER_PERMISSION = Permission("", "configmaps", ("patch",), "the team's totals of costs", optional=True)
+"""On one ConfigMap alone, the ledger."""
 
 
 def missing(api: Api, namespace: str) -> list[Permission]:
@@ -66,12 +77,23 @@ def missing(api: Api, namespace: str) -> list[Permission]:
 
 
 def role(namespace: str, name: str = ROLE_NAME) -> Manifest:
-    """The Role that grants the table and no more."""
+    """The Role that grants the table, and writing to the ledger, and no more."""
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "Role",
         "metadata": {"name": name, "namespace": namespace, "labels": {NAME_LABEL: "skjob", MANAGED_BY_LABEL: "skjob"}},
-        "rules": role_rules(),
+        "rules": [*role_rules(), ledger_rule()],
+    }
+
+
+def ledger_rule() -> Manifest:
+    """The rule that lets a run add what it costs."""
+    permission = LEDGER_PERMISSION
+    return {
+        "apiGroups": [permission.group],
+        "resources": [permission.resource],
+        "resourceNames": [LEDGER_CONFIGMAP],
+        "verbs": [*permission.verbs],
     }
 
 

@@ -5,24 +5,33 @@ from __future__ import annotations
 import getpass
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
-from skjob.cluster import inventory, manifest
+from skjob.cluster import manifest, removal
 from skjob.cluster.api import Api, Manifest
 from skjob.cluster.diagnose import Cause, diagnose
 from skjob.cluster.names import RUN_LABEL, RunNames, new_run_id
+from skjob.cluster.waiting import wait_for_pod
 from skjob.environment.needs import normalized
-from skjob.errors import SkjobError, StartError
+from skjob.errors import SkjobError, StartError, Unanswered
+from skjob.plan import NO_RULES
+from skjob.team import Scheduling, TeamRules
 
 _REMOVE_DEADLINE = 20.0
-_POLL = 0.2
 
-_SCRIPT = """
+_MARK = "skjob found: "
+"""Before what our script says: an image may have words of its own, as it starts Python and as that ends."""
+
+_LINES, _QUOTED = 100, 10
+"""Of the log, its end, in which our line must be; and so many lines of it are told where it is not."""
+
+_SCRIPT = f"""
 import importlib.metadata as m, json, platform
 found = [(d.metadata["Name"], d.version) for d in m.distributions() if d.metadata["Name"]]
-print(json.dumps({"python": platform.python_version(), "distributions": found}))
+print({_MARK!r} + json.dumps({{"python": platform.python_version(), "distributions": found}}))
 """
 
 
@@ -34,31 +43,37 @@ class Contents:
     distributions: Mapping[str, str]
 
 
-def image_contents(api: Api, image: str, timeout: float) -> Contents:
-    """What a pod of this image finds in itself.
+def image_contents(
+    api: Api, image: str, timeout: float, rules: TeamRules = NO_RULES, *, check: Callable[[], None] = lambda: None
+) -> Contents:
+    """What a pod of this image finds in itself. `check` is called while it is waited for, and ends that by raising.
 
     Raises:
-        StartError: the pod can't run, or does not within `timeout` seconds; the message says why.
+        StartError: the pod can't run, or does not within `timeout` seconds, or does not tell; the message says why.
+        Unanswered, ForbiddenError: what it has told can't be had.
     """
-    names = RunNames(new_run_id(), "doctor", getpass.getuser())
-    with anchored(api, _job(names, api.context.namespace, image, timeout)):
-        end = time.monotonic() + timeout
-        while True:
-            # Events first: a rejection whose pod exists by now is no news.
-            events = api.list("Event", api.context.namespace)
-            pods = api.list("Pod", api.context.namespace, selector=f"{RUN_LABEL}={names.run_id}")
-            if (contents := _said(api, pods)) is not None:
-                return contents
-            causes = diagnose(pods, events, cluster=names.cluster)
-            over = time.monotonic() > end
-            if causes and (causes[0].fatal or over):
-                raise StartError(_without_pod(causes[0]), causes[0].hint)
-            if over:
-                raise StartError(f"no pod of `{image}` ran within {timeout:.0f} s", "give it more time")
-            time.sleep(_POLL)
+    names = RunNames(new_run_id(), "doctor", getpass.getuser(), team=rules.team)
+    namespace, selector = api.context.namespace, f"{RUN_LABEL}={names.run_id}"
+    causes: list[Cause] = []
+
+    def look() -> None:
+        # Events first: a rejection whose pod exists by now is no news.
+        events = api.readable_events(namespace)
+        causes[:] = diagnose(api.list("Pod", namespace, selector=selector), events, cluster=names.cluster)
+        if causes and causes[0].fatal:
+            raise _failed(causes[0])
+
+    with anchored(api, _job(names, namespace, image, timeout, rules.scheduling)):
+        deadline = time.monotonic() + timeout
+        contents = wait_for_pod(api, selector, partial(_said, api, image), look, deadline, check=check)
+    if contents is None and causes:
+        raise _failed(causes[0])
+    if contents is None:
+        raise StartError(f"no pod of `{image}` ran within {timeout:.0f} s", "give it more time")
+    return contents
 
 
-def _job(names: RunNames, namespace: str, image: str, timeout: float) -> Manifest:
+def _job(names: RunNames, namespace: str, image: str, timeout: float, scheduling: Scheduling) -> Manifest:
     """An anchor with one pod. A Job, because it ends by itself and whoever may run skjob may create one."""
     job = manifest.anchor(names, namespace, timeout + 10)
     job["spec"] |= {"parallelism": 1, "backoffLimit": 0, "ttlSecondsAfterFinished": 60}
@@ -71,25 +86,43 @@ def _job(names: RunNames, namespace: str, image: str, timeout: float) -> Manifes
         "command": ["python", "-c", _SCRIPT],
         "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
     }
+    job["spec"]["template"]["spec"] = manifest.placed(pod, scheduling)
     return job
 
 
-def _said(api: Api, pods: Sequence[Manifest]) -> Contents | None:
-    for pod in pods:
-        for status in pod.get("status", {}).get("containerStatuses") or []:
-            if (status.get("state", {}).get("terminated") or {}).get("exitCode") == 0:
-                text = api.log(pod["metadata"]["name"], pod["metadata"]["namespace"], lines=1)
-                if text:
-                    said = json.loads(text)
-                    # The first of a name counts, as it does for import.
-                    found = {normalized(name): version for name, version in reversed(said["distributions"])}
-                    return Contents(said["python"], found)
+def _said(api: Api, image: str, pod: Manifest) -> Contents | None:
+    """What a pod that has ended has found; None of one that has not. Raises SkjobError where that can't be had."""
+    for status in pod.get("status", {}).get("containerStatuses") or []:
+        if (status.get("state", {}).get("terminated") or {}).get("exitCode") == 0:
+            text = api.log(pod["metadata"]["name"], pod["metadata"]["namespace"], lines=_LINES, strict=True)
+            if not text:  # its node may not have it yet, and some never have one
+                raise Unanswered(
+                    f"the pod of `{image}` has ended, and its log can't be had: it is empty",
+                    "try again; `skjob run --env none` takes the image as it is",
+                )
+            return _contents(image, text)
     return None
 
 
-def _without_pod(cause: Cause) -> str:
+def _contents(image: str, text: str) -> Contents:
+    """As the log of a pod that has ended tells it. Raises StartError where it does not."""
+    _, mark, ours = text.rpartition(_MARK)
+    try:
+        said = json.loads(ours.partition("\n")[0] if mark else "")
+    except ValueError as error:
+        raise StartError(
+            f"the image `{image}` does not tell what it has in it: its `python` prints something else",
+            f"`docker run --rm --entrypoint python {image} -c 'print(1)'` shows what; or choose another `--image`",
+            "\n".join(text.splitlines()[-_QUOTED:]),
+        ) from error
+    # The first of a name counts, as it does for import.
+    found = {normalized(name): version for name, version in reversed(said["distributions"])}
+    return Contents(said["python"], found)
+
+
+def _failed(cause: Cause) -> StartError:
     """The pod is the probe's own: its name tells the user nothing."""
-    return cause.message.rpartition(" (")[0] or cause.message
+    return StartError(cause.message.rpartition(" (")[0] or cause.message, cause.hint, cause.log)
 
 
 @contextmanager
@@ -101,7 +134,7 @@ def anchored(api: Api, anchor: Manifest) -> Iterator[Manifest]:
     finally:
         # What stands in the way of the removal is no finding about the image; the anchor ends by itself.
         with suppress(SkjobError):
-            inventory.remove(
+            removal.remove(
                 api,
                 metadata["name"],
                 metadata["namespace"],

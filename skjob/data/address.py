@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from skjob.errors import ConfigError, in_a_line
+from skjob.paths import expanded
 
 PARQUET = (".parquet",)
 CSV = (".csv", ".csv.gz")
@@ -87,7 +88,7 @@ def files_of(addresses: Iterable[str], folder: Path) -> tuple[File, ...]:
 def _files(address: str, folder: Path) -> list[File]:
     import fsspec
 
-    url = address if is_remote(address) else str(folder / Path(address.removeprefix("file://")).expanduser())
+    url = address if is_remote(address) else str(folder / expanded(address.removeprefix("file://")))
     try:
         system, path = fsspec.url_to_fs(url)
     except (ImportError, ValueError) as error:
@@ -103,10 +104,13 @@ def _files(address: str, folder: Path) -> list[File]:
         raise ConfigError(f"`{address}` does not exist") from None
     except Exception as error:
         raise ConfigError(f"`{address}` can't be listed: {in_a_line(error)}") from error
+    # What stands before a wildcard was named by the user, whatever it begins with.
+    wildcard = _PATTERN.search(path)
+    base = path[: wildcard.start()].rpartition("/")[0] if wildcard else path
     wanted = [
         File(system.unstrip_protocol(name) if is_remote(address) else name, int(about["size"] or 0), _state(about))
         for name, about in sorted(found.items())
-        if about["type"] == "file" and name.endswith(SUFFIXES) and not _hidden(name.removeprefix(path))
+        if about["type"] == "file" and name.endswith(SUFFIXES) and not _hidden(name.removeprefix(base))
     ]
     if not wanted:
         kinds = ", ".join(f"`{suffix}`" for suffix in SUFFIXES)

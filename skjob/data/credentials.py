@@ -2,16 +2,21 @@
 
 It travels over the encrypted connection, into the memory of the workers' processes: no manifest, argument, log or
 record has it. A worker that has credentials of its own for the same kind of storage, by its service account say, keeps
-those.
+those. On a cluster that serves one run after the other they are a run's own: they are taken away when it ends, and,
+where it died, before the next begins.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from distributed.diagnostics.plugin import WorkerPlugin
+
+from skjob.answers import answer_while_connected
 
 FAMILIES: Mapping[str, tuple[str, ...]] = {
     "AWS": (
@@ -24,6 +29,8 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     ),
     "HF": ("HF_TOKEN", "HF_ENDPOINT"),
 }  # fmt: skip
+NAME = "skjob-credentials"
+FORGET_SECONDS = 20.0
 OWN_IDENTITY = {"AWS": ("AWS_ROLE_ARN", "AWS_CONTAINER_CREDENTIALS_FULL_URI"), "AZURE": ("AZURE_CLIENT_ID",)}
 """Variables of a pod that has an identity by other means."""
 
@@ -38,20 +45,49 @@ def found(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 class Credentials(WorkerPlugin):  # type: ignore[misc]
-    """Sets these variables on each worker, also on those that join later."""
+    """Sets these variables on each worker, also on those that join later, until it is taken away."""
 
-    name = "skjob-credentials"
+    name = NAME
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = dict(variables)
 
     def setup(self, worker: Any) -> None:
         """Called by each worker as it joins."""
-        os.environ.update(lacking(self._variables, os.environ))
-        if any(name.startswith(FSSPEC) for name in self._variables):
-            from fsspec import config
+        self._variables = lacking(self._variables, os.environ)
+        os.environ.update(self._variables)
+        _read_anew()
 
-            config.set_conf_env(config.conf)  # it has read them once, when it was imported
+    def teardown(self, worker: Any) -> None:
+        """Called by each worker when others take their place, or none."""
+        for name, value in self._variables.items():
+            if os.environ.get(name) == value:
+                del os.environ[name]
+        _read_anew()
+
+
+def _read_anew() -> None:
+    """fsspec reads its settings once, when it is imported, and keeps its connections and with them who made them."""
+    if "fsspec" not in sys.modules:
+        return
+    import fsspec
+    from fsspec import config
+
+    config.conf.clear()
+    config.set_conf_files(config.conf_dir, config.conf)
+    config.set_conf_env(config.conf)
+    for kind in fsspec.registry.values():
+        kind.clear_instance_cache()
+
+
+def forget(client: Any) -> None:
+    """Take the credentials of whichever run off all workers.
+
+    Raises:
+        OSError, TimeoutError: that can't be done.
+    """
+    with suppress(ValueError):  # there are none
+        answer_while_connected(client, client._unregister_worker_plugin(NAME), FORGET_SECONDS)
 
 
 def lacking(variables: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:

@@ -66,6 +66,19 @@ def refusals(table: Table, asked: Asked, estimator: Any) -> list[str]:
     return problems
 
 
+def content_of(table: Table, asked: Asked, placement: Placement) -> str | None:
+    """What tells the rows and columns that a fit learns from, and is watched on, from others, in this order.
+
+    None where a file's store tells nothing by which its content is known.
+    """
+    if not all(file.state for file in table.files):
+        return None
+    files = [(file.url, file.size, file.state) for file in table.files]
+    # The rows held out are drawn part by part, and the parts depend on the workers' memory.
+    parts = parts_of(table, placement.piece_rows)
+    return repr((files, parts, asked.features, asked.target, asked.holdout, asked.seed))
+
+
 def fit(
     estimator: Any,
     table: Table,

@@ -29,6 +29,7 @@ from joblib._parallel_backends import (
     SequentialBackend,
 )
 
+from skjob.answers import ask
 from skjob.engine.call import Call, Known, RemoteTraceback, WorkersLost
 from skjob.engine.finished import FinishedFits
 from skjob.engine.task import Outcome
@@ -38,6 +39,9 @@ __all__ = ["LOOK_AHEAD", "RemoteTraceback", "SkjobBackend", "WorkersLost"]
 
 LOOK_AHEAD = 4
 """Tasks that are out at a time, for each thread that the cluster may come to have."""
+
+LOOK_TIMEOUT = 10.0
+"""Seconds that the scheduler gets to say how wide the cluster is: the batches wait longer, and know when it is lost."""
 
 MOST_GROWTH = 8
 """How many times as many calls the next batch may have: calls that come later may take longer."""
@@ -140,8 +144,8 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         if n_jobs == 1:
             return 1
         connected = 0
-        with suppress(OSError):  # a connection that is just coming back: the batches wait for it
-            connected = sum(self.client.ncores().values())
+        with suppress(Exception):  # the batches wait for a connection that comes back, and say if none does
+            connected = sum(ask(self.client, self.client.ncores, LOOK_TIMEOUT).values())
         # joblib runs a width of 1 in the caller's own process, which is not what a cluster of one worker is for.
         return max(connected, self.width or 0, 2)
 

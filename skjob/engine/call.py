@@ -35,7 +35,7 @@ from dask.task_spec import Task, TaskRef
 from distributed import Client, KilledWorker
 from distributed import Future as Remote
 
-from skjob.answers import answer
+from skjob.answers import CONNECTION_LOST, answer
 from skjob.engine.data import CallData, shared_data
 from skjob.engine.failed import failed_fit
 from skjob.engine.finished import FinishedFits
@@ -47,6 +47,7 @@ from skjob.engine.stop import stop_tasks
 from skjob.engine.task import Outcome, run_batch
 from skjob.engine.threads import WholeWorkers
 from skjob.engine.work import calls_of, describe, fit_arguments, label
+from skjob.reconnecting import why_given_up
 
 MOST_TRIES = 3
 """How often a task is sent again when the workers that held its data are lost."""
@@ -64,8 +65,6 @@ TELL_SECONDS = 3.0
 
 STUCK_SECONDS = 10.0
 """Seconds between two looks whether any worker still takes tasks, while none has finished one."""
-
-CONNECTION_LOST = "the connection to the scheduler is lost"
 
 SEEN_LATELY = 5.0
 """Seconds for which a worker that was seen is believed to be there."""
@@ -271,7 +270,7 @@ class Call:
             piece.payload = self._sending(dump)
             self._send(number, piece)
         except Exception as error:
-            self._fail(number, _named(error, piece))
+            self._fail(number, self._named(error, piece))
         if number not in self._out:  # cancelled meanwhile, when it did not hold all of this yet
             self._data.release(piece.held)
 
@@ -303,6 +302,7 @@ class Call:
         deadline = time.monotonic() + self._wait_for_workers
         probe = self._client.submit(int, key=f"skjob-probe-{uuid4().hex}", pure=False)
         while not self._has_worker():
+            self._wait_for_connection()
             if self._closed or time.monotonic() > deadline:
                 raise WorkersLost(f"no worker came within {self._wait_for_workers:.0f} s")
             time.sleep(PAUSE)
@@ -392,7 +392,7 @@ class Call:
         elif isinstance(outcome, KilledWorker):
             self._suspect(number, piece, outcome)
         elif piece.remote.status == "error" or (piece.remote.status == "finished" and piece.tries >= MOST_TRIES):
-            self._fail(number, _named(outcome, piece))
+            self._fail(number, self._named(outcome, piece))
         else:
             self._again(number, piece)
         self._send_a_suspect()
@@ -407,7 +407,7 @@ class Call:
                     self._learn(batch.works[place], batch.identities[place], outcome)
         except Exception as error:  # nobody else would settle it any more
             if not batch.settled.done():
-                batch.settled.set_exception(_named(error, piece))
+                batch.settled.set_exception(self._named(error, piece))
             return
         failed = any(isinstance(result, Outcome) and not result.ok for result in batch.results)
         if (failed or batch.complete) and not batch.settled.done():
@@ -455,7 +455,7 @@ class Call:
             register_again(self._client)
             self._send(number, piece)
         except Exception as error:
-            self._fail(number, _named(error, piece))
+            self._fail(number, self._named(error, piece))
 
     # -------------------------------------------------------------------------------------------- what ends workers
 
@@ -530,10 +530,20 @@ class Call:
         for number in numbers:
             piece = self._out.get(number)
             if piece is not None:
-                self._fail(number, _named(error, piece))
+                self._fail(number, self._named(error, piece))
         for piece in suspects:
             if not piece.batch.settled.done():
-                piece.batch.settled.set_exception(_named(error, piece))
+                piece.batch.settled.set_exception(self._named(error, piece))
+
+    def _named(self, error: BaseException, piece: _Piece) -> BaseException:
+        """The error, with the call that it is about. Where the client was given up, whatever fails fails for that."""
+        if why := why_given_up(self._client):
+            error = WorkersLost(why)
+        if type(error) is WorkersLost and not str(error).startswith(piece.name):
+            return WorkersLost(f"{piece.name} can't be finished: {error}")
+        with suppress(Exception):
+            error.add_note(f"while {piece.name} was sent to a worker")
+        return error
 
 
 def somebody_works(dask_scheduler: Any = None) -> bool:
@@ -544,12 +554,3 @@ def somebody_works(dask_scheduler: Any = None) -> bool:
 def _work(call: Any) -> Work | None:
     arguments = fit_arguments(call)
     return None if arguments is None else work_of(arguments)
-
-
-def _named(error: BaseException, piece: _Piece) -> BaseException:
-    """The error, with the call that it is about."""
-    if type(error) is WorkersLost and not str(error).startswith(piece.name):
-        return WorkersLost(f"{piece.name} can't be finished: {error}")
-    with suppress(Exception):
-        error.add_note(f"while {piece.name} was sent to a worker")
-    return error

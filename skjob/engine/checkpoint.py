@@ -24,6 +24,7 @@ from uuid import uuid4
 from skjob.engine.identity import FitIdentity
 from skjob.engine.results import NotPlain, from_plain, to_plain
 from skjob.errors import ConfigError
+from skjob.paths import expanded
 
 FORMAT = 1
 ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory"})
@@ -222,7 +223,7 @@ class _Folder:
     """A folder of this machine. A fit is one file read, or one file written beside its place and moved there."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder.expanduser().absolute()
+        self._folder = expanded(folder).absolute()
         self._made: set[str] = set()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -296,6 +297,8 @@ class _Remote:
                 f"`{address}` is no address that fsspec knows: {error}",
                 "give a folder, or an address such as `s3://bucket/fits`",
             ) from error
+        except Exception as error:  # some kinds connect at once
+            raise _no_writing(address, error) from error
         self._address = address
         self._root = str(root).rstrip("/")
         self._atomic = address.partition("://")[0] in ATOMIC

@@ -28,7 +28,7 @@ from typing import Any
 from dask import config
 from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
 
-from skjob.answers import answer
+from skjob.answers import answer, ask
 from skjob.engine.stop import ENDED_BY_SKJOB
 
 NOTED = "skjob-plugins"
@@ -36,6 +36,9 @@ PACKAGES_PART, SCRIPT_PART = "packages", "script"
 """The parts of the user's code: distributions that are local here, and what stands beside the script."""
 
 CHECK_SECONDS = 10.0
+REGISTER_TIMEOUT = 300.0
+"""Seconds; packages that are local here may be large, and the way to the cluster slow."""
+
 HAS_SKJOB = "__import__('importlib.util').util.find_spec('skjob') is not None"
 CHECKED = "skjob-workers-checked"
 
@@ -151,7 +154,7 @@ def register(client: Any, plugin: WorkerPlugin | SchedulerPlugin) -> None:
     """Give the scheduler, or all workers of this client, this plugin, now and later."""
     noted = client.extensions.setdefault(NOTED, {"scheduler": _scheduler(client), "plugins": {}})
     noted["plugins"][type(plugin), plugin.name] = plugin
-    client.register_plugin(plugin)
+    ask(client, functools.partial(client.register_plugin, plugin), REGISTER_TIMEOUT)
 
 
 def register_again(client: Any) -> None:
@@ -160,7 +163,7 @@ def register_again(client: Any) -> None:
     if noted is None or noted["scheduler"] == (scheduler := _scheduler(client)):
         return
     for plugin in noted["plugins"].values():
-        client.register_plugin(plugin)
+        ask(client, functools.partial(client.register_plugin, plugin), REGISTER_TIMEOUT)
     noted["scheduler"] = scheduler
 
 

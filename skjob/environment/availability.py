@@ -167,7 +167,7 @@ class _Asker:
                 )
             except subprocess.TimeoutExpired:
                 return _Failed(pins, "Failed to fetch: no answer")
-        return _Failed(pins, done.stderr.strip()) if done.returncode else None
+        return _Failed(pins, _unwrapped(done.stderr.strip())) if done.returncode else None
 
     def index_problems(self, pin: str, settings: IndexSettings) -> list[str]:
         """Of each index by itself: whatever it says of the pin, it must say something."""
@@ -210,6 +210,11 @@ class _Asker:
             why = _translated(_INDEX_FAULTS, next(iter(unasked.values())), access="access")
             told.append(f"{len(unasked)} that may not be there could not be asked for: the index {why}")
         return told
+
+
+def _unwrapped(said: str) -> str:
+    """Its paragraphs, each in one line: uv breaks them to the width that the terminal, or `COLUMNS`, has."""
+    return re.sub(r"(?<!\n)\n(?!\n)\s*", " ", said)
 
 
 def _halves(group: Sequence[str]) -> list[Sequence[str]]:

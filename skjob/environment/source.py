@@ -13,6 +13,8 @@ from importlib.resources.abc import Traversable
 MOST_BYTES = 700_000
 """A ConfigMap holds one mebibyte, and base64 takes a third of that."""
 
+NOT_FOR_PODS = ("__pycache__", "cli")
+
 
 def skjob_archive() -> bytes:
     """The package as a zip file that Python can import from; the same bytes for the same source."""
@@ -26,7 +28,7 @@ def skjob_archive() -> bytes:
 
 def _add(archive: zipfile.ZipFile, folder: Traversable, name: str) -> None:
     for item in sorted(folder.iterdir(), key=lambda item: item.name):
-        if item.is_dir() and item.name != "__pycache__":
+        if item.is_dir() and item.name not in NOT_FOR_PODS:
             _add(archive, item, f"{name}/{item.name}")
         elif item.name.endswith(".py"):
             archive.writestr(zipfile.ZipInfo(f"{name}/{item.name}"), item.read_bytes(), zipfile.ZIP_DEFLATED)

@@ -1,7 +1,7 @@
 """Whether the two ends speak the same language: the versions here and on the cluster, compared before work is sent.
 
-Pure over what `distributed.Client.get_versions` gives. A difference that breaks pickles or protocols is an error; one
-that may change numbers is worth a word.
+Pure. A difference that breaks pickles or protocols is an error; one that may change numbers is worth a word. `skjob
+doctor` judges an image by the same rules as a run does its pods.
 """
 
 from __future__ import annotations
@@ -12,14 +12,29 @@ from typing import Any
 from skjob.environment.needs import differing, told
 from skjob.errors import StartError
 
+PYTHON = "python"
 MUST_AGREE = ("dask", "distributed", "cloudpickle")
 MAY_CHANGE_NUMBERS = ("scikit-learn", "numpy", "scipy", "joblib", "pandas")
+_SLIGHT = "another version, which may give other numbers"
 
 Versions = Mapping[str, Any]
 
 
+def differences(here: Mapping[str, str], there: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """What keeps two ends from working together, and what may make their numbers differ: the names.
+
+    What one end does not have is not compared.
+    """
+    serious: list[str] = []
+    slight: list[str] = []
+    for name in (PYTHON, *MUST_AGREE, *MAY_CHANGE_NUMBERS):
+        if name in here and name in there and _comparable(name, here[name]) != _comparable(name, there[name]):
+            (slight if name in MAY_CHANGE_NUMBERS else serious).append(name)
+    return serious, slight
+
+
 def check_versions(versions: Mapping[str, Any]) -> list[str]:
-    """Differences that may change numbers, one line each.
+    """Differences that may change numbers, one line each, in what `distributed.Client.get_versions` gives.
 
     Raises:
         StartError: the cluster has another Python, or another version of what both ends must share.
@@ -32,18 +47,25 @@ def check_versions(versions: Mapping[str, Any]) -> list[str]:
         if peer is None:
             continue
         there = _packages(peer)
-        for name in ("python", *MUST_AGREE, *MAY_CHANGE_NUMBERS):
-            here, other = client.get(name), there.get(name)
-            if here is None or other is None or _comparable(name, here) == _comparable(name, other):
-                continue
-            line = f"{name} {here} here, {other} on the cluster"
-            (slight if name in MAY_CHANGE_NUMBERS else serious)[line] = None
+        for names, lines in zip(differences(client, there), (serious, slight), strict=True):
+            lines |= dict.fromkeys(_line(name, client, there) for name in names)
     if serious:
         raise StartError(
             "the image does not match this environment: " + "; ".join(serious),
             "choose an image with the same versions, with `--image`, or leave it out for one made to match",
         )
-    return [f"another version, which may give other numbers: {line}" for line in slight]
+    return [f"{_SLIGHT}: {line}" for line in slight]
+
+
+def check_installed(here: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
+    """The same for distributions, of which `get_versions` knows few: scikit-learn is not among them."""
+    absent = [name for name in MAY_CHANGE_NUMBERS if name in here and name not in there]
+    lines = [f"{_SLIGHT}: {_line(name, here, there)}" for name in differences(here, there)[1]]
+    return lines + [f"the image has no {name}: what needs it fails there" for name in absent]
+
+
+def _line(name: str, here: Mapping[str, str], there: Mapping[str, str]) -> str:
+    return f"{name} {here[name]} here, {there[name]} on the cluster"
 
 
 def check_pins(pins: Mapping[str, str], there: Mapping[str, str], cluster: str) -> None:
@@ -60,10 +82,12 @@ def check_pins(pins: Mapping[str, str], there: Mapping[str, str], cluster: str) 
 
 
 def _packages(peer: Versions) -> dict[str, str]:
-    python = str(peer["host"]["python"])
-    return {"python": python, **{name: version for name, version in peer["packages"].items() if version}}
+    return {
+        PYTHON: str(peer["host"]["python"]),
+        **{name: version for name, version in peer["packages"].items() if version},
+    }
 
 
 def _comparable(name: str, version: str) -> str:
     """Python's last digit does not matter: its pickles and byte code are the same within a minor version."""
-    return ".".join(version.split(".")[:2]) if name == "python" else version
+    return ".".join(version.split(".")[:2]) if name == PYTHON else version

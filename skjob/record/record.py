@@ -1,7 +1,7 @@
 """What happened in a run, as data: `.skjob/runs/<run id>/run.json`.
 
 Written at each step, atomically, so that it tells how far a run came also when the machine goes down. Times are UTC in
-ISO 8601, durations in seconds.
+ISO 8601, durations in seconds. No password of an address is in it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
-from skjob.errors import ConfigError
+from skjob.errors import ConfigError, data_without_credentials, without_credentials
 
 FOLDER = Path(".skjob") / "runs"
 FITS_FOLDER = Path(".skjob") / "fits"
@@ -81,6 +81,7 @@ class Record:
     """Everything that is known of a run. Grows while the run goes on; see the module's docstring.
 
     `peak_memory` is of each worker's process, in bytes, by its name. `data` is where a declared job's data was placed.
+    `cost` is what was paid for its pods, where prices are known, and the most that might have been.
     """
 
     run_id: str
@@ -98,6 +99,7 @@ class Record:
     notes: list[str] = field(default_factory=list)
     numbers: dict[str, Any] = field(default_factory=dict)
     fits: dict[str, int] = field(default_factory=dict)
+    cost: dict[str, Any] = field(default_factory=dict)
     logs: dict[str, str] = field(default_factory=dict)
     outcome: Outcome = field(default_factory=Outcome)
     seconds: float | None = None
@@ -150,6 +152,7 @@ class Recorder:
 
     def note(self, message: str) -> None:
         """Something that the user should know, once."""
+        message = without_credentials(message)
         if message not in self.record.notes:
             self.record.notes.append(message)
             self._tell(Event("note", message))
@@ -166,8 +169,9 @@ class Recorder:
 
     def memory(self, peaks: Mapping[str, int]) -> None:
         """Record the most memory that each worker has had, in bytes. Written with the next thing that happens."""
-        known = self.record.peak_memory
-        known.update({name: peak for name, peak in peaks.items() if peak > known.get(name, 0)})
+        with self._lock:  # told by the thread that scales, while another may be writing the file
+            known = self.record.peak_memory
+            known.update({name: peak for name, peak in peaks.items() if peak > known.get(name, 0)})
 
     def progress(self, progress: Tasks) -> None:
         """Tell how far the program is. Not kept: the workers' record and the steps are what stays of it."""
@@ -208,7 +212,8 @@ class Recorder:
             if not ignore.exists():
                 ignore.write_text("*\n", encoding="utf-8")
             temporary = self.path.with_suffix(".tmp")
-            temporary.write_text(json.dumps(self.as_dict(), indent=2) + "\n", encoding="utf-8")
+            text = json.dumps(data_without_credentials(self.as_dict()), indent=2)
+            temporary.write_text(f"{text}\n", encoding="utf-8")
             temporary.replace(self.path)
 
     def as_dict(self) -> dict[str, Any]:

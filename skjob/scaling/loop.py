@@ -14,12 +14,15 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from skjob.cluster.base import Cluster, WorkerCounts
+from skjob.answers import answer_while_connected
+from skjob.cluster.api import Rejected
+from skjob.cluster.base import Cluster, Problem, WorkerCounts
 from skjob.config import WorkerRange
-from skjob.errors import ClusterLost, StartError
+from skjob.errors import AccessError, ClusterLost, ForbiddenError, SkjobError, StartError, Unanswered
 from skjob.scaling.arrivals import Arrivals
 from skjob.scaling.lengths import Lengths, mean_length
 from skjob.scaling.policy import (
@@ -37,7 +40,7 @@ from skjob.scaling.scheduler import Sight, give_up, look, release
 
 INTERVAL = 1.0
 
-SELDOM = 5.0
+SELDOM = 3.0
 """Seconds between two looks at the pods when nothing changes."""
 
 ALONE_PATIENCE = 90.0
@@ -50,6 +53,9 @@ STUCK_SECONDS = 12.0
 LOOK_TIMEOUT = 20.0
 RELEASE_TIMEOUT = 30.0
 """Seconds that the scheduler gets to answer, and workers to hand over their data."""
+
+TOLD_AFTER = 3.0
+"""Seconds without an answer that are worth a word."""
 
 TELL_EVERY = 10.0
 """Seconds between two lines about the progress."""
@@ -98,13 +104,20 @@ class ScalingLoop:
         self._complain = complain
         self._lost = lost
         self._memory = memory
+        self._api_failing_since: float | None = None
+        self._api_error: SkjobError | None = None
         self._idle_since: dict[str, float] = {}
         self._arrivals = Arrivals(usual_start)
         self._lengths = Lengths()
         self._peak: Peak | None = None
+        self._done_before = 0
         self._idle_at = 0
         self._alone_since: float | None = None
         self._replaced = -math.inf
+        self._here: set[str] = set()
+        self._one_went = -math.inf
+        self._owed = 0
+        self._complained: set[str] = set()
         self._running = Seldom(cluster.running)
         self._problems = Seldom(self._look_for_problems)
         self._stop = threading.Event()
@@ -125,24 +138,62 @@ class ScalingLoop:
         return 0.0 if self._failing_since is None else time.monotonic() - self._failing_since
 
     def _run(self) -> None:
+        with suppress(Exception):  # before the program has begun: what is done by now was an earlier run's
+            self._done_before = self._idle_at = _done(self._look())
         while not self._stop.wait(INTERVAL):
             try:
-                self._tick()
+                sight = self._look()
+                if self._failing_since is not None:
+                    self._cluster.reclaim(self._client)
+                self._tick(sight)
+                self._failing_since = self._api_failing_since = self._api_error = None
+            except ClusterLost as error:
+                self._lost(error)
+                return
+            except (AccessError, ForbiddenError, Rejected) as error:
+                # The scheduler has just answered: the run goes on for as long as it does.
                 self._failing_since = None
+                self._complain_of_api(error)
             except Exception as error:
                 # A connection that breaks is made again; a scheduler that is gone is not.
                 self._failing_since = self._failing_since or time.monotonic()
-                if self.unseen_for() > self._patience:
-                    self._lost(error)
+                if self._is_over(error):
                     return
 
-    def _tick(self) -> None:
-        sight: Sight = self._client.run_on_scheduler(look, callback_timeout=LOOK_TIMEOUT)
+    def _look(self) -> Sight:
+        asked = self._client.run_on_scheduler(look, asynchronous=True)
+        sight: Sight = answer_while_connected(self._client, asked, LOOK_TIMEOUT)
+        return sight
+
+    def _complain_of_api(self, error: SkjobError) -> None:
+        self._api_error = error
+        self._api_failing_since = self._api_failing_since or time.monotonic()
+        # What nobody but the user can mend is told at once.
+        patience = TOLD_AFTER if isinstance(error, Unanswered) else 0.0
+        if time.monotonic() - self._api_failing_since >= patience:
+            self._complain(f"{Problem(error.message, error.hint)}: the run goes on while its connection holds")
+
+    def _is_over(self, error: Exception) -> bool:
+        """Of a cluster that does not answer, whether it is lost; then that is told."""
+        if (problem := self._cluster.gone()) is not None:
+            self._lost(ClusterLost(problem.message, problem.hint))
+            return True
+        if self.unseen_for() > self._patience:
+            self._lost(self._api_error or error)
+            return True
+        if self.unseen_for() >= TOLD_AFTER:
+            self._complain(f"the scheduler does not answer: trying again for {self._patience:.0f} s")
+        return False
+
+    def _tick(self, sight: Sight) -> None:
         self._memory(sight.peaks)
-        done = sum(count for count, _ in sight.done.values())
+        self._make_up()
+        done = _done(sight)
         tasks = sum(sight.waiting.values()) + sum(map(len, sight.running.values()))
-        self._tell(Progress(done, tasks))
-        if not tasks or done < self._idle_at:  # a scheduler that was started again counts anew
+        if done < self._idle_at:  # a scheduler that was started again counts anew
+            self._done_before = 0
+        self._tell(Progress(done - self._done_before, tasks))
+        if not tasks or done < self._idle_at:
             self._idle_at = done
         now, asked, connected = time.monotonic(), self._cluster.asked(), len(sight.processing)
         coming = self._arrivals.see(now, asked, sight.processing)
@@ -152,7 +203,11 @@ class ScalingLoop:
             self._replace_unreachable(list(sight.quiet))
         if connected:
             self._alone_since = None
-        if coming:
+        if self._here - set(sight.processing):
+            self._one_went = now
+        self._here = set(sight.processing)
+        # Why one went is known only when its pod has ended, and then another may have come already.
+        if coming or now - self._one_went <= 2 * SELDOM:
             alone = not connected
             self._problems(now, alone, often=alone, alone=alone)
         self._at_once = min(self._threads, sight.at_once or self._at_once)
@@ -166,10 +221,16 @@ class ScalingLoop:
         gone = self._cluster.unreachable(quiet)
         if gone:
             self._complain(f"the machine of {len(gone)} workers does not answer: others do their work")
-            asked = self._cluster.asked()
             self._client.run_on_scheduler(give_up, gone, callback_timeout=RELEASE_TIMEOUT)
+            self._owed = self._cluster.asked()
             self._cluster.remove_workers(gone)
-            self._cluster.add_workers(asked)
+            self._make_up()
+
+    def _make_up(self) -> None:
+        """Ask for those that were taken away to be replaced; again, where the API was away in between."""
+        if self._owed:
+            self._cluster.add_workers(self._owed)
+            self._owed = 0
 
     def _demand(self, now: float, sight: Sight, supply: Supply, finished: int) -> Demand:
         lengths = self._lengths.see(sight.done, sight.running)
@@ -188,24 +249,30 @@ class ScalingLoop:
         """What keeps a worker from running is worth a word; it ends the run where no other worker is left."""
         try:
             for problem in self._cluster.problems():
-                self._complain(problem)
+                self._complain(str(problem))
         except StartError as error:
             now = time.monotonic()
             self._alone_since = (self._alone_since or now) if alone else None
             if self._alone_since is None or now - self._alone_since <= ALONE_PATIENCE:
-                self._complain(error.message)
+                self._complain_once(error)
                 self._replace_stuck(now)
                 return
-            self._lost(ClusterLost(f"no worker is left: {error.message}", error.hint))
+            self._lost(ClusterLost(f"no worker is left: {error.message}", error.hint, error.log))
             self._stop.set()
+
+    def _complain_once(self, error: StartError) -> None:
+        """With its log, which is another one each time."""
+        if error.message not in self._complained:
+            self._complained.add(error.message)
+            self._complain(f"{Problem(error.message, error.hint)}{error.quoted_log}")
 
     def _replace_stuck(self, now: float) -> None:
         """A container that has ended is started again after a longer while each time; a new one comes at once."""
         if self._alone_since is not None and now - max(self._alone_since, self._replaced) > STUCK_SECONDS:
             self._replaced = now
-            asked = self._cluster.asked()
-            self._cluster.withdraw(asked, [])
-            self._cluster.add_workers(asked)
+            self._owed = self._cluster.asked()
+            self._cluster.withdraw(self._owed, [])
+            self._make_up()
 
     def _tell(self, progress: Progress) -> None:
         at, last = self._told
@@ -228,6 +295,10 @@ class ScalingLoop:
                 self._cluster.remove_workers(gone)
         if decision.withdraw:
             self._cluster.withdraw(decision.withdraw, list(sight.processing))
+
+
+def _done(sight: Sight) -> int:
+    return sum(count for count, _ in sight.done.values())
 
 
 class Seldom:

@@ -278,6 +278,17 @@ def test_a_pin_that_can_not_be_had(start: Start, pin: str, problem: str, advice:
     assert _fault({"pure": "1.0", name: version}, _only(start().url)).message == f"`{pin}`: {problem}; {advice}"
 
 
+@pytest.mark.parametrize("columns", ["40", "100"])
+def test_a_narrow_terminal_changes_nothing(start: Start, monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    message = _fault({"newer": "1.0", "older": "1.0", "pure": "3.0"}, _only(start().url)).message
+    assert [line.partition(": ")[2].partition(";")[0] for line in message.splitlines()[1:]] == [
+        "it is for Python>=3.13, and pods have 3.11",
+        "its wheels are for `cp38`, and pods have Python 3.11",
+        "the index has `pure`, but not this version",
+    ]
+
+
 def test_a_version_that_is_none(start: Start) -> None:
     message = _fault({"pure": "1.0", "odd": "one"}, _only(start().url)).message
     assert message.startswith("`odd==one`: uv can't install it: ")

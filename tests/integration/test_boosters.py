@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import joblib
 import lightgbm
 import numpy
 import pandas
+import psutil
 import pytest
 import xgboost.dask
 from distributed import Client, LocalCluster, get_worker, wait
@@ -156,6 +159,194 @@ def test_a_training_that_loses_a_worker_ends_with_its_name_and_the_next_one_work
     assert (fitted.predict(X) == y).mean().compute() > 0.8
 
 
+def _trackers(dask_scheduler: Any = None) -> dict[str, int]:
+    """Runs on the scheduler: the processes of XGBoost's trackers there."""
+    running = dask_scheduler.plugins["skjob-trackers"].running
+    return {meeting: tracker.process.pid for meeting, tracker in running.items()}
+
+
+def _waiting(client: Client, workers: Sequence[str]) -> list[str]:
+    """Where these workers wait for the others: their tracker, once a worker that is connected to it."""
+
+    def connected() -> list[tuple[str, int]]:
+        connections = psutil.Process().net_connections("tcp")
+        return [tuple(one.raddr) for one in connections if one.raddr and one.status == psutil.CONN_ESTABLISHED]
+
+    meetings = [(meeting.rpartition(":")[0], int(meeting.rpartition(":")[2])) for meeting in _meetings(client)]
+    found = client.run(connected, workers=list(workers)).values()
+    return [f"{host}:{port}" for each in found for host, port in each if (host, port) in meetings]
+
+
+def _meetings(client: Client) -> set[str]:
+    def meetings(dask_scheduler: Any = None) -> set[str]:
+        found = [part_of(task) for task in dask_scheduler.tasks.values() if task.state == "processing"]
+        return {part.meeting for part in found if part is not None and part.meeting}
+
+    return client.run_on_scheduler(meetings)  # type: ignore[no-any-return]
+
+
+def _come_late(when: Path) -> None:
+    """Runs on a worker: its part has begun, and meets the others when there is this file."""
+    context = xgboost.dask.CommunicatorContext
+    enter = context.__enter__
+
+    def enter_late(self: Any) -> Any:
+        _until(when.exists, "it is never let go")
+        return enter(self)
+
+    context.__enter__ = enter_late
+
+
+def _reset_at_the_end(port: int) -> None:
+    """Runs on a worker: its connection to this port is reset when it dies, so that the first that is sent there fails.
+
+    Else it is the second, and only where the answer to the first was there by then.
+    """
+    for connection in psutil.Process().net_connections("tcp"):
+        if connection.raddr and connection.raddr.port == port:
+            with socket.socket(fileno=os.dup(connection.fd)) as its:
+                its.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def _kill_unnoticed(process: int, tracker: int, late: Path) -> None:
+    """Runs on the scheduler, whose loop sees nothing of it: a worker that waits dies, then the last one comes."""
+    os.kill(process, signal.SIGKILL)
+    _until(lambda: not _alive(process), "the worker does not die")
+    late.touch()
+    _until(lambda: not _listened_to(tracker), "the tracker has not met the dead worker, or has survived it")
+
+
+def _alive(process: int) -> bool:
+    return psutil.pid_exists(process) and psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+
+
+def _asleep(process: int) -> bool:
+    """Whether none of its threads has anything to do, as far as Linux knows."""
+    threads = [file.read_text() for file in Path(f"/proc/{process}/task").glob("*/stat")]
+    return all(thread.rpartition(") ")[2].startswith("S") for thread in threads)
+
+
+def _at_rest(process: int) -> bool:
+    """Whether none of its threads has had anything to do for half a second."""
+
+    def waits() -> list[str]:
+        threads = [file.read_text() for file in Path(f"/proc/{process}/task").glob("*/status")]
+        return [line for thread in threads for line in thread.splitlines() if "ctxt_switches" in line]
+
+    before = waits()
+    time.sleep(0.5)
+    return before == waits()
+
+
+def _listened_to(port: int) -> bool:
+    connections = psutil.net_connections("tcp")
+    return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in connections)
+
+
+def test_a_tracker_that_aborts_takes_no_scheduler_along(
+    cluster: LocalCluster, client: Client, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """XGBoost 3.2's aborts when a worker dies that waits for the last one to come; the scheduler is in this process."""
+    X, y = _data(client)
+    data = xgboost.dask.DaskDMatrix(client, X, y)
+    late, victim, other = sorted(client.nthreads())
+    name = str(client.scheduler_info(n_workers=-1)["workers"][victim]["name"])
+    processes = client.run(os.getpid)
+    process, other_process = processes[victim], processes[other]
+    come = tmp_path / "come"
+    client.run(_come_late, come, workers=[late])
+    aborted: list[int] = []
+
+    def kill() -> None:
+        _until(lambda: len(client.run_on_scheduler(_parts)) == 3, "no training began")
+        _until(lambda: len(_waiting(client, [victim, other])) == 2, "the two others don't wait for the last")
+        [meeting] = _meetings(client)
+        tracker = cluster.scheduler.plugins["skjob-trackers"].running[meeting]
+        port = int(meeting.rpartition(":")[2])
+        # They are connected. The tracker may not have looked yet, or just greet one: who dies then is no more than
+        # one that has not come. When nobody has anything to say, all wait for the last.
+        _until(
+            lambda: _at_rest(tracker.process.pid) and _asleep(process) and _asleep(other_process),
+            "the two others and the tracker have not done what they do first",
+        )
+        client.run(_reset_at_the_end, port, workers=[victim])
+        client.run_on_scheduler(_kill_unnoticed, process, port, come)
+        aborted.append(tracker.process.wait(DEADLINE))
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    with pytest.raises(TrainingLost) as caught:
+        xgboost.dask.train(client, {"objective": "binary:logistic"}, data, ENDLESS)
+    killer.join(DEADLINE)
+    assert f"worker `{name}` went away" in str(caught.value)
+    assert aborted == [-signal.SIGABRT], "XGBoost has mended it"
+    assert "XGBoost's tracker has ended with SIGABRT" in caplog.text
+    _until(lambda: not _busy(client), "the other workers still train")
+    assert _estimator("xgboost", 5).fit(X, y).get_booster().num_boosted_rounds() == 5
+    _until(lambda: not client.run_on_scheduler(_trackers), "a tracker is left")
+
+
+def test_a_tracker_has_a_process_while_its_training_runs(
+    client: Client, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """At the address that is asked for, and what the parts print arrives; without a process, it is as ever."""
+    printed = ""
+
+    def has_printed(what: str) -> bool:
+        nonlocal printed
+        printed += capfd.readouterr().err
+        return what in printed
+
+    X, y = _data(client)
+    data = xgboost.dask.DaskDMatrix(client, X, y)
+    seen: list[dict[str, int]] = []
+
+    def watch() -> None:
+        _until(lambda: len(client.run_on_scheduler(_parts)) == 3, "no training began")
+        seen.append(client.run_on_scheduler(_trackers))
+
+    def train(rounds: int, **settings: Any) -> None:
+        watching = threading.Thread(target=watch, daemon=True)
+        watching.start()
+        xgboost.dask.train(
+            client, {"objective": "binary:logistic"}, data, rounds, evals=[(data, "here")], verbose_eval=True,
+            coll_cfg=xgboost.collective.Config(**settings),
+        )  # fmt: skip
+        watching.join(DEADLINE)
+        _until(lambda: has_printed(f"[{rounds - 1}]\there-logloss"), "the scores don't come")
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    train(300, tracker_host_ip="127.0.0.1", tracker_port=port)
+    [(meeting, process)] = seen.pop().items()
+    assert meeting == f"127.0.0.1:{port}"
+    _until(lambda: not psutil.pid_exists(process), "the tracker outlives its training")
+    _until(lambda: not client.run_on_scheduler(_trackers), "a tracker is left")
+    monkeypatch.setattr("skjob.boosters.tracker.PROGRAM", Path("none.py"))
+    train(290)
+    assert seen == [{}]
+
+
+def test_a_tracker_ends_with_who_has_started_it() -> None:
+    program = """
+        import sys
+        import xgboost.core
+        from skjob.boosters.tracker import TrackerProcess
+        tracker = TrackerProcess(xgboost.core._LIB._name, 2, [(None, 0), ("127.0.0.1", 0)], 0)
+        print(tracker.process.pid, flush=True)
+        sys.stdin.read()
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as starter:
+        assert starter.stdout is not None
+        tracker = int(starter.stdout.readline())
+        assert _alive(tracker)
+        starter.kill()
+    _until(lambda: not _alive(tracker), "it goes on")
+
+
 @pytest.mark.filterwarnings("ignore:Parameter n_jobs will be ignored")
 def test_peers_of_a_part_that_fails_are_ended(client: Client) -> None:
     """LightGBM's other parts would wait for it for ever, and hold their workers."""
@@ -268,6 +459,22 @@ def test_a_declared_training_goes_on_and_its_model_is_that_of_one_training(
     assert "an earlier run has trained all" in told[-1]
     features = pandas.read_parquet(table / "6.parquet").drop(columns="y")
     numpy.testing.assert_array_equal(found.model.predict_proba(features), whole.model.predict_proba(features))
+
+
+def test_a_training_whose_checkpoints_can_not_be_kept_ends_with_its_model(
+    client: Client, table: Path, tmp_path: Path
+) -> None:
+    estimator = xgboost.XGBClassifier(n_estimators=5)
+    identity = str(identity_of(estimator, "the table of this test", xgboost.__version__))
+    # A folder stands where the file would be: it can be neither read nor replaced.
+    (tmp_path / f"training-{identity[:16]}" / f"{identity}.json").mkdir(parents=True)
+    told: list[str] = []
+    trained = train_xgboost(estimator, **_declared(table), client=client, folder=tmp_path, every=1, tell=told.append)
+    assert (trained.rounds, trained.model.get_booster().num_boosted_rounds()) == (5, 5)
+    assert [line.rpartition(": [Errno")[0] for line in told] == [
+        "xgboost: an earlier run's checkpoint can't be read",
+        "xgboost: checkpoints can't be kept for another run",
+    ]
 
 
 @pytest.mark.filterwarnings("ignore:Parameter n_jobs will be ignored")
@@ -391,8 +598,13 @@ def test_a_script_whose_worker_is_killed_ends_with_an_error(tmp_path: Path, libr
         Estimator(n_estimators=3).fit(X, y)
         workers = client.run(os.getpid)
         print("workers", len(workers), flush=True)
+        def parts():
+            keys = [str(key) for keys in client.processing().values() for key in keys]
+            return [key for key in keys if key.startswith(("fn-", "_train_part-"))]
         def kill():
-            time.sleep(4)
+            while len(parts()) < 3:
+                time.sleep(0.2)
+            time.sleep(1)
             os.kill(sorted(workers.values())[0], signal.SIGKILL)
         threading.Thread(target=kill, daemon=True).start()
         Estimator(n_estimators={ENDLESS}).fit(X, y)

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import pytest
 from distributed import Client, LocalCluster
 
-from skjob.cluster.claim import Claim, claim_of, take
+from skjob.cluster.claim import Claim, InUse, claim_of, take
 from skjob.errors import StartError
 
 pytestmark = pytest.mark.timeout(90)
@@ -43,7 +43,7 @@ def test_a_second_run_is_told_by_whom_a_cluster_is_used(cluster: LocalCluster) -
         with _client(cluster) as first:
             take(first, first_claim, "mine")
             take(first, first_claim, "mine")  # its own is in nobody's way
-            with pytest.raises(StartError) as refused:
+            with pytest.raises(InUse) as refused:
                 take(second, claim_of("other.py"), "mine")
             assert refused.value.message == ("`mine` is in use, by ada@mill for `train.py`, since 2026-11-24 10:00 UTC")
             assert refused.value.hint

@@ -6,7 +6,7 @@ import json
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -166,11 +166,17 @@ def _job(folder: Path, **sections: Any) -> Path:
     return path
 
 
-def _run(folder: Path, memory: int, **sections: Any) -> Any:
+def _run(
+    folder: Path,
+    memory: int,
+    tell: Callable[[str], None] = lambda _: None,
+    rounds: str | None = None,
+    **sections: Any,
+) -> Any:
     """The placement that the plan would choose for such workers, after the job has run with it."""
     job = read_job(_job(folder, **sections))
     placed = place_data(job, folder, Workers(2, memory), shared_files=True)
-    run_declared(job, folder, placed)
+    run_declared(job, folder, placed, tell, rounds)
     return placed
 
 
@@ -204,6 +210,30 @@ def test_in_pieces(folder: Path, estimator: Any, target: str, least: float, caps
     whole = _whole(folder)
     features = whole[FEATURES].to_numpy(copy=True)  # dask-ml's scaler writes into what it is given
     assert _score(whole[target].to_numpy(), model.predict(features)) == pytest.approx(score, abs=0.02)
+
+
+def test_a_kept_training_is_found_by_the_same_job_alone(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimator = {"class": "xgboost.XGBRegressor", "parameters": {"n_estimators": 8, "learning_rate": 0.5}}
+    told: list[str] = []
+
+    def score(target: str = "z", features: list[str] = FEATURES, holdout: float = 0.25) -> float:
+        data = {"path": "*.parquet", "target": target, "features": features}
+        _run(folder, 5 * MIB, told.append, str(tmp_path), estimator=estimator, data=data, holdout=holdout)
+        return _printed(capsys.readouterr().out, "score")
+
+    first = score()
+    assert score("y") < score(features=FEATURES[::-1]) == pytest.approx(first, abs=0.01)
+    score(holdout=0.1)
+    assert told == []
+    assert score() == first
+    assert told.pop() == "xgboost: an earlier run has trained all 8 rounds"
+    monkeypatch.setattr("skjob.data.address._state", lambda _: "")
+    for _ in range(2):
+        score()
+        assert "the training is not kept for another run" in told.pop()
+        assert told == []
 
 
 def _whole(folder: Path) -> pandas.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -156,7 +157,7 @@ def test_the_record_tells_the_run(tmp_path: Path, environment: dict[str, str]) -
     told = record(tmp_path)
     assert events[-1] == {"kind": "record", "record": told}
     assert (told["program"], told["arguments"], told["place"]) == ("train.py", ["7"], "local")
-    assert told["why"] == "running on this machine: `--on local`"
+    assert told["why"] == "running on this machine: `--on` is `local`"
     assert [step["name"] for step in told["steps"]] == [
         "start the scheduler",
         "connect",
@@ -307,6 +308,7 @@ def test_fits_without_a_seed_are_taken_where_that_is_asked_for(tmp_path: Path, e
             "`--resume` takes fits that were kept, and `--checkpoint none` keeps none",
         ),
         (["--checkpoint", "nosuch://here"], "`nosuch://here`"),
+        (["--checkpoint", "~nosuchuser/fits"], "`~nosuchuser/fits` is no path: there is no user `nosuchuser`"),
         (["--retries", "many"], "`--retries` must be a number from 0 to 10, not `many`"),
     ],
 )
@@ -403,3 +405,108 @@ def test_the_python_api_can_be_used_again(tmp_path: Path, environment: dict[str,
         "2 False",
     ], ended.stderr
     assert wait_until_gone(tmp_path) == []
+
+
+def test_a_block_of_its_own_is_the_runs_cluster(tmp_path: Path, environment: dict[str, str]) -> None:
+    script = """
+        from dask.distributed import Client
+        import skjob
+        with skjob.cluster(workers=1, on="kubernetes") as client:
+            print(client is Client.current(), len(client.scheduler_info()["workers"]))
+        print(Client.current().submit(sum, [1, 2]).result())
+    """
+    done = skjob_run(tmp_path, environment, script)
+    assert done.stdout == "True 2\n3\n"
+    assert "skjob: `skjob.cluster()` uses the cluster of this run, with the run's own options\n" in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "2>&-", "0<&- 2>&-"])
+def test_a_closed_stream_is_one_to_which_nothing_is_written(
+    tmp_path: Path, environment: dict[str, str], closed: str
+) -> None:
+    script = "import sys; print(sys.stdin.read(), 'done'); print('lost', file=sys.stderr)"
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *command(tmp_path, script)]
+    ended = subprocess.run(
+        shell, cwd=tmp_path, env=environment, capture_output=True, stdin=None if "0" in closed else subprocess.DEVNULL,
+        text=True, timeout=DEADLINE,
+    )  # fmt: skip
+    assert (ended.stdout, ended.returncode) == (" done\n", 0), ended.stderr
+    assert ("lost\n" in ended.stderr) == ("2" not in closed)
+
+
+@pytest.mark.parametrize("options", [[], ["--json"], ["-v"]])
+def test_a_stderr_that_nobody_reads_any_more_ends_no_run(
+    tmp_path: Path, environment: dict[str, str], options: list[str]
+) -> None:
+    script = """
+        import sys, time
+        print("begun", flush=True)
+        sys.stdin.read()
+        for _ in range(20):
+            time.sleep(0.1)
+        print("done")
+    """
+    with subprocess.Popen(
+        command(tmp_path, script, *options), cwd=tmp_path, env=environment, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as run:  # fmt: skip
+        assert run.stdin is not None
+        assert run.stdout is not None
+        assert run.stderr is not None
+        assert run.stdout.readline() == "begun\n"
+        run.stderr.close()
+        run.stdin.close()
+        assert run.stdout.read() == "done\n"
+        assert run.wait(DEADLINE) == 0
+    assert record(tmp_path)["steps"][-1]["name"] == "remove the cluster"
+    assert wait_until_gone(tmp_path) == []
+
+
+def test_a_terminal_that_goes_away_ends_a_run_in_order(tmp_path: Path, environment: dict[str, str]) -> None:
+    """SIGHUP, and a stderr that can't be written any more."""
+    script = """
+        import time
+        print("begun", flush=True)
+        time.sleep(600)
+    """
+    leader, follower = os.openpty()
+    with subprocess.Popen(
+        command(tmp_path, script), cwd=tmp_path, env=environment, text=True, start_new_session=True,
+        stdin=follower, stdout=subprocess.PIPE, stderr=follower,
+    ) as run:  # fmt: skip
+        os.close(follower)
+        assert run.stdout is not None
+        assert run.stdout.readline() == "begun\n"
+        os.close(leader)
+        run.send_signal(signal.SIGHUP)
+        assert run.wait(DEADLINE) == 128 + signal.SIGHUP
+    ended = record(tmp_path)
+    assert ended["outcome"]["cause"] == "stopped by SIGHUP"
+    assert ended["steps"][-1]["name"] == "remove the cluster"
+    assert wait_until_gone(tmp_path) == []
+
+
+def test_a_long_message_is_told_once(tmp_path: Path, environment: dict[str, str]) -> None:
+    script = "raise ValueError('\\nAll the 4 fits failed.\\nBelow are more details')"
+    ended = skjob_run(tmp_path, environment, script)
+    assert "skjob: the program failed, ValueError: All the 4 fits failed.\n" in ended.stderr
+    assert ended.stderr.splitlines().count("Below are more details") == 1  # in the traceback
+    assert record(tmp_path)["outcome"]["cause"] == "ValueError: All the 4 fits failed.\nBelow are more details"
+
+
+def test_the_readmes_program_for_any_dask_client_runs(tmp_path: Path, environment: dict[str, str]) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    [program] = [block for block in re.findall(r"```python\n(.*?)```", readme, re.S) if "Client()" in block]
+    before = """
+        from sklearn.datasets import load_iris
+        from sklearn.model_selection import GridSearchCV
+        from sklearn.svm import SVC
+        X, y = load_iris(return_X_y=True)
+        search = GridSearchCV(SVC(), {"C": [1, 10]})
+    """
+    (tmp_path / "train.py").write_text(f"{textwrap.dedent(before)}{program}    print(search.best_params_)\n")
+    ended = subprocess.run(
+        [sys.executable, "train.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=DEADLINE
+    )
+    assert (ended.stdout, ended.returncode) == ("{'C': 10}\n", 0), ended.stderr
+    assert list((tmp_path / "fits").iterdir())

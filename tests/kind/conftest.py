@@ -8,34 +8,27 @@ Tests see only a kubeconfig of their own, never the user's.
 
 from __future__ import annotations
 
-import json
 import os
-import secrets
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from kubernetes import client, config
+from namespaces import IMAGE, new_namespace
 from runs import Runs
+from turns import turn
 from user_env import user_environment, user_namespace, user_runs  # noqa: F401 - fixtures
 
 from skjob.cluster.api import Api, connect
 
 ROOT = Path(__file__).parents[2]
 CONTEXT = "kind-skjob"
-IMAGE = "localhost/skjob:dev"
 OWN_KUBECONFIG = ROOT / ".kind" / "kubeconfig"
 START_SECONDS = 45 * 60
-GONE_SECONDS = 10.0
-
-DEFAULTS = {"image": IMAGE, "worker-cpu": "100m", "worker-memory": "512Mi", "env": "none"}
-"""Tests of anything but the environment take the image as it is: that of the tests is full of tools."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +38,15 @@ class KindCluster:
     kubeconfig: Path
     context: str
     image: str
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A test of this folder waits for its turn before its time begins to count."""
+    if Path(__file__).parent not in item.path.parents:
+        return (yield)
+    with turn(item, OWN_KUBECONFIG.parent / "turn"):
+        return (yield)
 
 
 why_there_is_none = pytest.StashKey[str | None]()
@@ -87,15 +89,21 @@ def kind_cluster(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathF
     return KindCluster(kubeconfig, CONTEXT, IMAGE)
 
 
-@pytest.fixture
-def kind_env(kind_cluster: KindCluster) -> dict[str, str]:
-    """The environment to run `skjob` in: the tests' kubeconfig, and no setting of the user's."""
+@pytest.fixture(scope="session")
+def shared_env(kind_cluster: KindCluster) -> dict[str, str]:
+    """The environment to run `skjob` in: the tests' kubeconfig, and no setting of the user's. Not to be changed."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SKJOB_")}
     return environment | {
         "KUBECONFIG": str(kind_cluster.kubeconfig),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "NO_COLOR": "1",
     }
+
+
+@pytest.fixture
+def kind_env(shared_env: dict[str, str]) -> dict[str, str]:
+    """The same, a test's own."""
+    return dict(shared_env)
 
 
 @pytest.fixture(scope="session")
@@ -108,20 +116,9 @@ def kind_api(kind_cluster: KindCluster) -> Iterator[client.ApiClient]:
 
 @pytest.fixture
 def namespace(kind_api: client.ApiClient) -> Iterator[str]:
-    """A new namespace that admits only restricted pods, with the defaults of runs. A test must leave nothing in it."""
-    core = client.CoreV1Api(kind_api)
-    name = f"test-{secrets.token_hex(4)}"
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-    core.create_namespace({"metadata": {"name": name, "labels": labels}}, _request_timeout=30)
-    try:
-        core.create_namespaced_config_map(
-            name, {"metadata": {"name": "skjob-defaults"}, "data": DEFAULTS}, _request_timeout=30
-        )
+    """A new one, in which a test must leave nothing."""
+    with new_namespace(kind_api) as name:
         yield name
-        left = wait_until_nothing_is_left(kind_api, name)
-    finally:
-        core.delete_namespace(name, _request_timeout=30)
-    assert not left, f"{GONE_SECONDS:.0f} s after the test, skjob's objects are still in `{name}`: {', '.join(left)}"
 
 
 @pytest.fixture
@@ -133,45 +130,3 @@ def kind_runs(tmp_path: Path, kind_env: dict[str, str], namespace: str) -> Runs:
 def api(kind_env: dict[str, str], namespace: str, monkeypatch: pytest.MonkeyPatch) -> Api:
     monkeypatch.setenv("KUBECONFIG", kind_env["KUBECONFIG"])
     return connect("kind-skjob", namespace)
-
-
-def wait_until_nothing_is_left(api: client.ApiClient, namespace: str) -> list[str]:
-    """What is still there of skjob after `GONE_SECONDS`; asked for at once, so that a clean test ends at once."""
-    paths = listable_paths(api, namespace)
-    deadline = time.monotonic() + GONE_SECONDS
-    while left := managed_objects(api, paths):
-        if time.monotonic() > deadline:
-            break
-        time.sleep(0.5)
-    return left
-
-
-def listable_paths(api: client.ApiClient, namespace: str) -> list[tuple[str, str]]:
-    """The kind and path of every namespaced resource that the API can list, custom ones too; events excepted."""
-    groups = get(api, "/apis")["groups"]
-    bases = ["/api/v1"] + [f"/apis/{group['preferredVersion']['groupVersion']}" for group in groups]
-    paths = []
-    for base in bases:
-        for resource in get(api, base)["resources"]:
-            if resource["namespaced"] and "list" in resource["verbs"] and resource["kind"] != "Event":
-                paths.append((resource["kind"], f"{base}/namespaces/{namespace}/{resource['name']}"))
-    return paths
-
-
-def managed_objects(api: client.ApiClient, paths: list[tuple[str, str]]) -> list[str]:
-    selector = [("labelSelector", "app.kubernetes.io/managed-by=skjob")]
-    return [
-        f"{kind} `{item['metadata']['name']}`" for kind, path in paths for item in get(api, path, selector)["items"]
-    ]
-
-
-def get(api: client.ApiClient, path: str, query: list[tuple[str, str]] | None = None) -> Any:
-    """A GET of the API, as plain data."""
-    request = api.param_serialize(
-        method="GET",
-        resource_path=path,
-        query_params=query or [],
-        header_params={"Accept": "application/json"},
-        auth_settings=["BearerToken"],
-    )
-    return json.loads(api.call_api(*request, _request_timeout=30).read())

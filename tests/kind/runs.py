@@ -56,7 +56,22 @@ class Runs:
             finally:
                 process.kill()
 
+    def skjob_command(self, *arguments: str) -> list[str]:
+        where = ["--context", "kind-skjob", "--namespace", self.namespace]
+        return [self.python, "-m", "skjob", *arguments, *where]
+
+    def skjob(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Another command than `run`, in the namespace of these runs."""
+        return subprocess.run(
+            self.skjob_command(*arguments), cwd=self.folder, env=self.environment,
+            capture_output=True, text=True, timeout=DEADLINE,
+        )  # fmt: skip
+
+    def records(self) -> list[dict[str, Any]]:
+        """Those of all runs in this folder, the first at first."""
+        return [json.loads(path.read_text()) for path in sorted(self.folder.glob(".skjob/runs/*/run.json"))]
+
     def record(self) -> dict[str, Any]:
-        [path] = (self.folder / ".skjob" / "runs").glob("*/run.json")
-        content: dict[str, Any] = json.loads(path.read_text())
-        return content
+        """That of the only one."""
+        [record] = self.records()
+        return record

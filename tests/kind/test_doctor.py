@@ -97,7 +97,7 @@ def test_permissions_that_are_missing_are_told_verb_by_verb(
 
 def test_a_namespace_that_is_not_there(doctor: Doctor) -> None:
     done = doctor("--namespace", "nonesuch")
-    assert done.returncode == 121
+    assert done.returncode == 120
     assert "there is no namespace `nonesuch`" in done.stdout
 
 

@@ -58,7 +58,7 @@ def test_the_whole_environment_and_a_package_that_is_edited(
     """An unchanged script, an editable package, an older pandas, a module beside it; then edited, on a warm cluster."""
     first = looking.run(LOOKING, "--keep")
     assert _seen(first) == [[OLDER_PANDAS, 1, "1.5", "beside"]]
-    [name] = re.findall(r"`skjob run --cluster (\S+)`", first.stderr)
+    [name] = re.findall(r"`skjob run PROGRAM --cluster (\S+) ", first.stderr)
     try:
         user_environment.write("VALUE = 'edited'\n")
         (looking.folder / "beside.py").write_text("def word(): return 'edited too'\n")
@@ -95,7 +95,7 @@ def test_what_is_kept_is_used_by_later_runs(looking: Runs, kind_api: client.ApiC
 def test_a_cluster_with_another_environment_is_refused(looking: Runs, kind_env: dict[str, str], tmp_path: Path) -> None:
     first = looking.run("print('kept')", "--keep", "--workers", "1", "--env", "none")
     assert first.returncode == 0, first.stderr
-    [name] = re.findall(r"`skjob run --cluster (\S+)`", first.stderr)
+    [name] = re.findall(r"`skjob run PROGRAM --cluster (\S+) ", first.stderr)
     try:
         second = looking.run(LOOKING, "--cluster", name)
         assert second.returncode == 124

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from kubernetes import client
+from operators import refusals
 
 from skjob.cluster import api as kube
 from skjob.cluster.install import (
@@ -93,6 +94,12 @@ def test_the_operator_was_refused_nothing(kind_api: client.ApiClient) -> None:
     assert pods
     for pod in pods:
         log = core.read_namespaced_pod_log(pod.metadata.name, OPERATOR_NAMESPACE)
-        refused = [line for line in log.splitlines() if "forbidden" in line.lower() or "status=403" in line]
-        # Whoever deletes a namespace while something runs in it makes the API refuse new objects there: not a right.
-        assert [line for line in refused if "being terminated" not in line] == []
+        assert refusals(kind_api, log) == []
+
+
+def test_a_right_that_the_operator_lacks_is_found_in_its_log(kind_api: client.ApiClient) -> None:
+    user = f'is forbidden: User "system:serviceaccount:{OPERATOR_NAMESPACE}:{OPERATOR_NAME}" cannot'
+    granted = f'pods {user} watch resource "pods" in API group "" at the cluster scope'
+    lacking = f'secrets {user} get resource "secrets" in API group "" in the namespace "default"'
+    other = f'{user} get path "/metrics"'
+    assert refusals(kind_api, f"{granted}\n{lacking}\n{other}\nit acts\n") == [lacking, other]

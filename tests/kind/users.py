@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import yaml
 from kubernetes import client
 
-from skjob.cluster.permissions import role_rules
+from skjob.cluster.permissions import role
 
 
 def user_environment(
-    api: client.ApiClient, environment: dict[str, str], namespace: str, folder: Path, *, may_run: bool
+    api: client.ApiClient,
+    environment: dict[str, str],
+    namespace: str,
+    folder: Path,
+    *,
+    may_run: bool,
+    name: str = "",
+    without: Collection[tuple[str, str]] = (),
 ) -> dict[str, str]:
     """The environment of somebody who has, in one namespace, the Role that skjob asks for and nothing else; or
-    nothing at all."""
+    nothing at all. `without` are verbs on resources that this Role lacks."""
     core, rbac = client.CoreV1Api(api), client.RbacAuthorizationV1Api(api)
-    name = "somebody" if may_run else "nobody"
+    name = name or ("somebody" if may_run else "nobody")
     core.create_namespaced_service_account(namespace, {"metadata": {"name": name}})
     if may_run:
-        rbac.create_namespaced_role(namespace, {"metadata": {"name": name}, "rules": role_rules()})
+        rules = [
+            {**rule, "verbs": [verb for verb in rule["verbs"] if (verb, rule["resources"][0]) not in without]}
+            for rule in role(namespace)["rules"]
+        ]
+        rules = [rule for rule in rules if rule["verbs"]]
+        rbac.create_namespaced_role(namespace, {"metadata": {"name": name}, "rules": rules})
         binding = {
             "metadata": {"name": name},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},

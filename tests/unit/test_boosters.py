@@ -1,10 +1,11 @@
 """Trainings of XGBoost and LightGBM, as far as no cluster is needed: layout, checkpoints, early stopping, decisions."""
 
+import importlib
 import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import lightgbm
@@ -24,6 +25,7 @@ from skjob.boosters.history import Checkpoint, first_rounds, joined
 from skjob.boosters.layout import blocks
 from skjob.boosters.lightgbm import check_lightgbm
 from skjob.boosters.rounds import GoingOn
+from skjob.boosters.tracker import keep_apart
 from skjob.boosters.watch import part_of
 from skjob.boosters.xgboost import check_xgboost
 from skjob.config import WorkerRange
@@ -31,6 +33,7 @@ from skjob.data.learning import library_of
 from skjob.engine.threads import takes_whole_worker
 from skjob.errors import ConfigError
 from skjob.scaling.policy import Decision, Demand, Supply, Worker, decide
+from skjob.when_imported import when_imported
 
 
 @pytest.mark.parametrize(
@@ -138,6 +141,33 @@ def test_modules_are_guarded_once() -> None:
     guard()
     assert lightgbm.DaskLGBMClassifier.fit is fit
     assert sum(type(finder).__name__ == "_ActingFinder" for finder in sys.meta_path) == 1
+
+
+def test_a_module_is_acted_on_by_each_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "acted_on.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    seen: list[str] = []
+
+    def first(module: ModuleType) -> None:
+        seen.append(f"first {module.__name__}")
+
+    when_imported("acted_on", first)
+    when_imported("acted_on", first)
+    when_imported("acted_on", lambda _: seen.append("second"))
+    assert seen == []
+    importlib.import_module("acted_on")
+    when_imported("acted_on", lambda _: seen.append("third"))
+    assert seen == ["first acted_on", "second", "third"]
+
+
+def test_another_start_of_trackers_is_left_alone() -> None:
+    def start_tracker(workers: int) -> None: ...
+
+    module = ModuleType("xgboost.dask")
+    keep_apart(module)
+    module._start_tracker = start_tracker  # type: ignore[attr-defined]
+    keep_apart(module)
+    assert module._start_tracker is start_tracker
 
 
 def test_all_problems_of_an_xgboost_job_at_once() -> None:

@@ -351,6 +351,11 @@ def test_a_folder_that_cannot_be_made_is_an_error_at_once(tmp_path: Path, make: 
     assert caught.value.hint
 
 
+def test_a_folder_of_a_user_who_is_not_there_is_an_error_at_once() -> None:
+    with pytest.raises(ConfigError, match="there is no user `nosuchuser`"):
+        FitStore("~nosuchuser/fits", "run")
+
+
 def test_a_folder_without_permission_is_an_error_at_once(tmp_path: Path) -> None:
     folder = tmp_path / "fits"
     folder.mkdir(mode=0o500)
@@ -373,6 +378,7 @@ def test_a_folder_without_permission_is_an_error_at_once(tmp_path: Path) -> None
     [
         ("nowhere://bucket/fits", "is no address that fsspec knows", "s3://bucket/fits"),
         ("gs://bucket/fits", "needs a package that is not installed", "pip install gcsfs"),
+        ("ftp://ann:secret@127.0.0.1:9/fits", r"can't be kept in `ftp://ann:\*\*\*\*@127.0.0.1:9/fits`", "write to"),
     ],
 )
 def test_an_address_of_an_unknown_kind_is_an_error_at_once(address: str, message: str, hint: str) -> None:

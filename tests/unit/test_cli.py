@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from skjob.cli.connection import looking
+from skjob.errors import ForbiddenError
+
 HEAVY = ("distributed", "dask", "sklearn", "joblib", "kubernetes", "pydantic", "rich", "yaml", "numpy", "pandas")
 WORKERS = "must be a number of workers, `4`, or a range, `1:20`"
 OPTIONS = "`skjob run --help` lists the options and their defaults"
@@ -41,8 +44,11 @@ def test_help(folder: Path, arguments: list[str]) -> None:
     commands = ended.stdout.split("Commands:\n")[1].splitlines()
     assert [line.split()[0] for line in commands if line.strip()] == [
         "run",
+        "up",
         "ps",
         "down",
+        "gc",
+        "costs",
         "install",
         "doctor",
         "schema",
@@ -73,6 +79,11 @@ def test_version(folder: Path) -> None:
         (["run"], "missing argument 'program'", "`skjob run --help` lists what there is"),
         (["run", "train.py", "--fly"], "no such option: --fly", "`skjob run --help` lists what there is"),
         (["run", "a.py", "--workers"], "option '--workers' requires an argument", "`skjob --help` lists what there is"),
+        (
+            ["costs", "--by", "planet"],
+            "invalid value for '--by': 'planet' is not one of 'user', 'month', 'program', 'namespace'",
+            "`skjob costs --help` lists what there is",
+        ),
         (["run", "train.py", "--workers", "0"], "`--workers` must be at least 1, not `0`", OPTIONS),
         (["run", "train.py", "--workers", "-1"], f"`--workers` {WORKERS}, not `-1`", OPTIONS),
         (["run", "train.py", "--workers", "many"], f"`--workers` {WORKERS}, not `many`", OPTIONS),
@@ -98,7 +109,7 @@ def test_version(folder: Path) -> None:
         (
             ["run", "train.py", "--on", "local", "--keep"],
             "`--keep` needs a cluster that outlives skjob",
-            "leave out `--on local`",
+            "leave out `--on`",
         ),
     ],
 )  # fmt: skip
@@ -114,7 +125,7 @@ def test_a_variable_and_a_file_are_named_where_they_are_wrong(folder: Path) -> N
     ended = _skjob("run", "train.py", folder=folder, SKJOB_WORKERS="none")
     assert ended.stderr.splitlines()[:3] == [
         "error: 2 problems:",
-        f"  - `grace in {folder / 'skjob.toml'}` must be a duration of at least `10s`, not `1s`",
+        f"  - `grace` in `{folder / 'skjob.toml'}` must be a duration of at least `10s`, not `1s`",
         f"  - `SKJOB_WORKERS` {WORKERS}, not `none`",
     ]
     assert ended.returncode == 120
@@ -153,3 +164,50 @@ def test_light(folder: Path, arguments: list[str]) -> None:
     heavy, _, number = ended.stderr.strip().rpartition(" ")
     assert (ended.returncode, heavy) == (0, "[]")
     assert int(number) < 400
+
+
+@pytest.mark.parametrize(("everywhere", "hint"), [(True, "leave out `--all-namespaces`"), (False, "ask for it")])
+def test_who_may_not_look_everywhere_may_look_into_one_namespace(everywhere: bool, hint: str) -> None:
+    with pytest.raises(ForbiddenError, match="cannot list") as caught, looking(everywhere=everywhere):
+        raise ForbiddenError("cannot list jobs", "ask for it")
+    assert caught.value.hint.startswith(hint)
+
+
+@pytest.mark.parametrize("kind", ["grid", "gird"])
+def test_a_job_file_takes_no_arguments(folder: Path, kind: str) -> None:
+    (folder / "iris.csv").write_text("a,y\n1,0\n")
+    (folder / "job.yaml").write_text(
+        f"estimator: {{class: sklearn.svm.SVC}}\nsearch: {{kind: {kind}}}\nspace: {{C: [1, 10]}}\n"
+        "data: {path: iris.csv, target: y}\noutputs: {model: best.joblib}\n"
+    )
+    ended = _skjob("run", "job.yaml", "--on", "local", "--", "--depth", "3 4", folder=folder)
+    problems = [line.removeprefix("  - ").removeprefix("error: ") for line in ended.stderr.splitlines()]
+    assert "a job file takes no arguments, and there are `--depth '3 4'`" in problems
+    assert any("`gird` is not one of" in problem for problem in problems) == (kind == "gird")
+    assert ended.returncode == 120
+    assert not (folder / ".skjob").exists()
+
+
+def test_what_the_encoding_of_stdout_has_not_is_replaced(folder: Path) -> None:
+    variables = {"PYTHONIOENCODING": "latin-1", "KUBECONFIG": "/nonexistent"}
+    ended = _skjob("doctor", "--skip-image", folder=folder, **variables)
+    assert (ended.stderr, ended.returncode) == ("", 121)
+    assert "? " in ended.stdout
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", ["schema", "--version", "env --json"])
+def test_a_stdout_that_is_full_is_told_as_such(folder: Path, arguments: str, unbuffered: str) -> None:
+    environ = {**os.environ, "PYTHONUNBUFFERED": unbuffered, "NO_COLOR": "1"}
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "skjob", *arguments.split()]
+        ended = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=folder, env=environ, timeout=60, check=False
+        )
+    assert (ended.stderr, ended.returncode) == ("error: stdout can't be written: No space left on device\n", 120)
+
+
+def test_an_interrupt_while_the_command_is_imported(folder: Path) -> None:
+    (folder / "typer.py").write_text("raise KeyboardInterrupt\n")  # as Ctrl-C does; found before typer itself
+    ended = _skjob("--version", folder=folder)
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("", "", 130)

@@ -1,5 +1,6 @@
 """Settings: what each value may be, which layer wins, and that every wrong one is told with its place."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +9,19 @@ import pytest
 from skjob.config import (
     Layer,
     Place,
+    Problems,
     Settings,
     WorkerRange,
     arguments,
     cluster_defaults,
     environment,
     flags,
+    parse_cost,
     parse_cpu,
     parse_grace,
     parse_memory,
     parse_name,
+    parse_namespace,
     parse_place,
     parse_quantity,
     parse_seconds,
@@ -27,13 +31,15 @@ from skjob.config import (
 )
 from skjob.errors import ConfigError
 
-HINT = "`skjob run --help` lists the options and their defaults"
+OPTIONS = "`skjob run --help` lists the options and their defaults"
 NAMES = (
+    "the settings are "
     "`on`, `context`, `namespace`, `image`, `env`, `workers`, `worker-cpu`, `worker-memory`, `start-timeout`, "
-    "`max-time`, `grace`, `keep-time`, `checkpoint`, `retries`"
+    "`max-time`, `max-cost`, `grace`, `keep-time`, `checkpoint`, `retries`"
 )
 QUANTITY = "must be a quantity such as `500m`, `2` or `2Gi`"
 DURATION = "must be a duration such as `90s`, `5m` or `1h30m`"
+NAMESPACE = "must be at most 63 small letters, digits and hyphens, a letter or digit first and last"
 WORKERS = "must be a number of workers, `4`, or a range, `1:20`"
 
 
@@ -72,11 +78,16 @@ WORKERS = "must be a number of workers, `4`, or a range, `1:20`"
         (parse_seconds, "2h", 7200.0),
         (parse_seconds, "1h30m", 5400.0),
         (parse_seconds, " 1h1m1s ", 3661.0),
+        (parse_cost, "5", 5.0),
+        (parse_cost, " 0.50 ", 0.5),
         (parse_grace, "10s", 10.0),
         (parse_place, "auto", Place.AUTO),
         (parse_place, "kubernetes", Place.KUBERNETES),
         (parse_place, "local", Place.LOCAL),
         (parse_name, " team-a ", "team-a"),
+        (parse_namespace, " team-a ", "team-a"),
+        (parse_namespace, "0", "0"),
+        (parse_namespace, "a" * 63, "a" * 63),
     ],
 )
 def test_values_that_are_taken(parse: Any, text: str, value: object) -> None:
@@ -119,11 +130,16 @@ def test_values_that_are_taken(parse: Any, text: str, value: object) -> None:
         (parse_seconds, "1d", DURATION),
         (parse_seconds, "0", "must be a duration longer than zero"),
         (parse_seconds, "0h0m0s", "must be a duration longer than zero"),
+        (parse_seconds, "87601h", "must be a duration of at most ten years, `87600h`"),
+        (parse_cost, "0", "must be an amount above zero, such as `5` or `0.50`"),
+        (parse_cost, "-1", "must be an amount above zero, such as `5` or `0.50`"),
+        (parse_cost, "5 USD", "must be an amount above zero, such as `5` or `0.50`"),
         (parse_grace, "9.9", "must be a duration of at least `10s`"),
         (parse_grace, "never", DURATION),
         (parse_place, "cloud", "must be one of `auto`, `kubernetes`, `local`"),
         (parse_place, "Local", "must be one of `auto`, `kubernetes`, `local`"),
         (parse_name, " ", "must be a name"),
+        *((parse_namespace, text, NAMESPACE) for text in ("", "BAD_ns", "-a", "a-", "a.b", "ä", "a" * 64, "a\nb")),
     ],
 )
 def test_values_that_are_refused(parse: Any, text: str, message: str) -> None:
@@ -195,7 +211,7 @@ def test_every_problem_at_once_each_with_its_origin(tmp_path: Path) -> None:
     file = tmp_path / "skjob.toml"
     file.write_text('worker-memory = "much"\nworkers = true\nmin-workers = 3\nimage = "fine"\n')
     layers = [
-        flags({"workers": "many", "max_time": "0", "on": None}),
+        flags({"workers": "many", "max_time": "0", "on": None}, "run"),
         environment({"SKJOB_WORKERS": "5:2", "SKJOB_OTHER": "not ours"}),
         project(tmp_path),
         cluster_defaults({"grace": "1s", "from-next-year": "1"}, "ConfigMap team/skjob-defaults"),
@@ -204,15 +220,15 @@ def test_every_problem_at_once_each_with_its_origin(tmp_path: Path) -> None:
         resolve(layers)
     assert caught.value.message.splitlines() == [
         "7 problems:",
-        "  - `grace in ConfigMap team/skjob-defaults` must be a duration of at least `10s`, not `1s`",
-        f"  - `worker-memory in {file}` {QUANTITY}, not `much`",
-        f"  - `workers in {file}` {WORKERS}, not `True`",
-        f"  - `min-workers in {file}` is not a setting; there are {NAMES}",
+        "  - `grace` in `ConfigMap team/skjob-defaults` must be a duration of at least `10s`, not `1s`",
+        f"  - `worker-memory` in `{file}` {QUANTITY}, not `much`",
+        f"  - `workers` in `{file}` {WORKERS}, not `True`",
+        f"  - `min-workers` in `{file}` is not a setting; did you mean `workers`?",
         "  - `SKJOB_WORKERS` must have a minimum, 5, that is not above its maximum, 2, not `5:2`",
         f"  - `--workers` {WORKERS}, not `many`",
         "  - `--max-time` must be a duration longer than zero, not `0`",
     ]
-    assert caught.value.hint == HINT
+    assert caught.value.hint == f"{NAMES}; {OPTIONS}"
 
 
 def test_one_problem_is_told_without_a_list() -> None:
@@ -224,11 +240,33 @@ def test_one_problem_is_told_without_a_list() -> None:
 @pytest.mark.parametrize(
     ("layer", "told"),
     [
-        (arguments({"wrokers": "4"}), f"`wrokers=` is not a setting; there are {NAMES}"),
-        (flags({"wrokers": "4"}), f"`--wrokers` is not a setting; there are {NAMES}"),
+        (arguments({"wrokers": "4"}), "`wrokers=` is not a setting; did you mean `workers=`?"),
+        (flags({"wrokers": "4"}), "`--wrokers` is not a setting; did you mean `--workers`?"),
+        (flags({"quux": "4"}), "`--quux` is not a setting"),
         (cluster_defaults({"wrokers": "4"}, "ConfigMap x"), None),
-        (environment({"SKJOB_WROKERS": "4"}), f"`SKJOB_WROKERS` is not a setting; there are {NAMES}"),
-        (environment({"SKJOB_TEST_CLUSTER": "ready"}), None),
+        (environment({"SKJOB_MAX_TIEM": "4"}), "`SKJOB_MAX_TIEM` is not a setting; did you mean `SKJOB_MAX_TIME`?"),
+        (
+            environment({"SKJOB_IDLE_TIMEOUT": "1h"}),
+            "`SKJOB_IDLE_TIMEOUT` is not a setting; did you mean `SKJOB_KEEP_TIME`?",
+        ),
+        *(
+            (
+                environment({f"SKJOB_{name.upper()}": "1"}),
+                f"`SKJOB_{name.upper()}` is no setting: it can only be given as `--{name}`",
+            )
+            for name in ("cluster", "keep", "resume", "json", "verbose")
+        ),
+        (environment({"SKJOB_TEST_CLUSTER": "ready", "SKJOB_WORKER_IS_RESTARTED": "1"}), None),
+        (environment({"SKJOB_KIND_NODES": "offline", "SKJOB_BENCHMARK_JOINS_AT": "1", "SKJOB_KEEP": ""}), None),
+        (
+            environment({"SKJOB_MOST_WORKERS": "100"}),
+            "`SKJOB_MOST_WORKERS` is the platform team's to set, in the namespace's ConfigMap",
+        ),
+        (
+            arguments({"prices": "[]"}),
+            "`prices=` is the platform team's to set, in the namespace's ConfigMap",
+        ),
+        (cluster_defaults({"most-workers": "3"}, "ConfigMap x"), None),
     ],
 )
 def test_unknown_keys_where_they_can_only_be_mistakes(layer: Layer, told: str | None) -> None:
@@ -246,7 +284,10 @@ def test_unknown_keys_where_they_can_only_be_mistakes(layer: Layer, told: str | 
         ({"a/b/skjob.toml": 'image = "b"', "skjob.toml": 'image = "root"'}, "b"),
         ({"a/pyproject.toml": '[tool.skjob]\nimage = "a"', "skjob.toml": 'image = "root"'}, "a"),
         ({"a/pyproject.toml": '[project]\nname = "other"', "skjob.toml": 'image = "root"'}, "root"),
-        ({"a/skjob.toml": 'image = "own"', "a/pyproject.toml": '[tool.skjob]\nimage = "a"'}, "own"),
+        ({"a/skjob.toml": 'image = "own"', "a/pyproject.toml": '[project]\nname = "other"'}, "own"),
+        ({"a/skjob.toml": 'image = "own"', "a/pyproject.toml": "[tool.skjob]"}, "own"),
+        ({"a/skjob.toml": "", "a/pyproject.toml": '[tool.skjob]\nimage = "a"'}, "a"),
+        ({"a/skjob.toml": 'image = "a"', "pyproject.toml": '[tool.skjob]\nimage = "root"'}, "a"),
         ({"a/skjob.toml": "", "skjob.toml": 'image = "root"'}, None),
         ({"a/b/c/skjob.toml": 'image = "below"'}, None),
     ],
@@ -256,6 +297,34 @@ def test_the_nearest_project_file_above_the_folder(tmp_path: Path, files: dict[s
     for name, content in files.items():
         (tmp_path / name).write_text(content)
     assert resolve([project(tmp_path / "a" / "b")]).image == image
+
+
+def test_settings_in_two_files_of_one_folder(tmp_path: Path) -> None:
+    (tmp_path / "skjob.toml").write_text('image = "one"')
+    (tmp_path / "pyproject.toml").write_text("[tool.skjob]\nworkers = 3")
+    with pytest.raises(ConfigError) as caught:
+        project(tmp_path)
+    assert caught.value.message == f"`{tmp_path / 'skjob.toml'}` and `{tmp_path / 'pyproject.toml'}` both have settings"
+
+
+@pytest.mark.parametrize(("mode", "refused"), [(0o1777, True), (0o775, False)])
+def test_a_file_that_anybody_may_have_put_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, refused: bool
+) -> None:
+    file = tmp_path / "skjob.toml"
+    file.write_text('image = "theirs"')
+    tmp_path.chmod(mode)
+    assert resolve([project(tmp_path)]).image == "theirs"  # one's own
+    if os.getuid() == 0:
+        os.chown(file, 4242, 4242)
+    else:
+        monkeypatch.setattr(os, "getuid", lambda: 4242)
+    if not refused:
+        assert resolve([project(tmp_path)]).image == "theirs"
+        return
+    with pytest.raises(ConfigError) as caught:
+        project(tmp_path / "below")
+    assert caught.value.message == f"`{file}` belongs to somebody else, in a folder where everybody may write"
 
 
 def test_a_project_file_may_hold_numbers(tmp_path: Path) -> None:
@@ -298,3 +367,42 @@ def test_a_project_file_that_can_not_be_read(tmp_path: Path) -> None:
         assert caught.value.message == f"`{file}` can't be read: Permission denied"
     else:  # root reads everything
         assert resolve([project(tmp_path)]) == Settings()
+
+
+def test_an_option_with_another_name_than_its_setting() -> None:
+    assert resolve([flags({"idle_timeout": "2h"}, "up")]).keep_time == 7200.0
+    with pytest.raises(ConfigError) as caught:
+        resolve([flags({"idle_timeout": "soon"}, "up"), environment({"SKJOB_KEEP_TIME": "never"})])
+    assert caught.value.problems == [
+        f"`SKJOB_KEEP_TIME` {DURATION}, not `never`",
+        f"`--idle-timeout` {DURATION}, not `soon`",
+    ]
+    assert caught.value.hint == "`skjob up --help` lists the options and their defaults"
+
+
+def test_all_checks_are_made_before_any_problem_is_told() -> None:
+    problems = Problems()
+    for message, hint in (("one", "a"), ("two", ""), ("three", "a"), ("four", "b")):
+        with problems:
+            raise ConfigError(message, hint)
+    with problems:
+        resolve([flags({"workers": "2"})])
+    with pytest.raises(ConfigError) as caught:
+        problems.raise_any()
+    assert (caught.value.problems, caught.value.hint) == (["one", "two", "three", "four"], "a; b")
+
+
+def test_one_wrong_check_raises_as_it_is_and_none_raises_nothing() -> None:
+    problems = Problems()
+    problems.raise_any()
+    error = ConfigError("one", "a")
+    with problems:
+        raise error
+    with pytest.raises(ConfigError) as caught:
+        problems.raise_any()
+    assert caught.value is error
+
+
+def test_problems_take_no_other_error() -> None:
+    with pytest.raises(KeyError), Problems():
+        raise KeyError

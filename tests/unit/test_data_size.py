@@ -1,5 +1,6 @@
 """Files are found by name, pattern, folder and list; their size in memory is told without loading them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
@@ -8,6 +9,8 @@ import pytest
 
 from skjob.data.address import files_of, is_remote, protocol
 from skjob.data.parts import Part, Pieces, Rows, parts_of, read_part
+from skjob.data.pieces import Asked, content_of
+from skjob.data.placement import Placement
 from skjob.data.size import table_of
 from skjob.errors import ConfigError
 
@@ -55,6 +58,15 @@ def test_files_by_name_pattern_folder_and_list(folder: Path, addresses: list[str
     files = files_of(addresses, folder)
     assert [Path(file.url).name for file in files] == ["part0.parquet", "part1.parquet"]
     assert all(file.size == Path(file.url).stat().st_size and file.state and not file.remote for file in files)
+
+
+@pytest.mark.parametrize("address", ["*.csv", "{folder}/*.csv", "**/*.csv", "../_work/*.csv"])
+def test_hidden_is_only_what_lies_below_the_named_part(tmp_path: Path, address: str) -> None:
+    folder = tmp_path / ".cache" / "_work"
+    (folder / "_temporary").mkdir(parents=True)
+    for name in ("a.csv", "_b.csv", "_temporary/c.csv"):
+        (folder / name).write_text("x\n1\n")
+    assert [Path(file.url).name for file in files_of([address.format(folder=folder)], folder)] == ["a.csv"]
 
 
 def test_all_that_is_not_there_is_told_at_once(folder: Path) -> None:
@@ -137,6 +149,29 @@ def test_rows_are_held_out_once_and_for_all(folder: Path, frame: pandas.DataFram
     pieces = Pieces(parts, table_of(files_of(["table"], folder)), Rows.LEARN, 0.25, 0)
     assert sum(pieces.lengths()) == len(learn)
     assert Part(parts[0].url, (0,), 700, 0) != parts[0]
+
+
+def test_what_a_fit_learns_from_is_known_by_all_that_decides_it(folder: Path) -> None:
+    table = table_of(files_of(["table"], folder))
+    asked = Asked("table", ("long", "short"), "count", holdout=0.25, seed=0, scorers=("r2",))
+    placed = Placement(pieces=True, why="", memory=1, piece_rows=1500)
+    content = content_of(table, asked, placed)
+    assert content is not None
+    # Up to 1500 rows and up to 1400 are the same two row groups.
+    assert content == content_of(table, replace(asked, scorers=("mse",)), replace(placed, piece_rows=1400))
+    first, *others = table.files
+    contents = {
+        content_of(table, replace(asked, target="gaps"), placed),
+        content_of(table, replace(asked, features=("long",)), placed),
+        content_of(table, replace(asked, features=("short", "long")), placed),
+        content_of(table, replace(asked, holdout=0.1), placed),
+        content_of(table, replace(asked, seed=1), placed),
+        content_of(table, asked, replace(placed, piece_rows=700)),
+        content_of(replace(table, files=(replace(first, state="later"), *others)), asked, placed),
+        content_of(replace(table, files=(*others, first)), asked, placed),
+    }
+    assert len(contents | {content}) == 9
+    assert content_of(replace(table, files=(replace(first, state=""), *others)), asked, placed) is None
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,17 @@ def test_the_words_of_a_back_off_are_taken_from_the_event_where_the_container_ha
         "choose an image that exists: `--image`",
         True,
         f"Pod/{stuck['metadata']['name']}",
+        f"the image `{IMAGE}` can't be pulled: not found",
     )
+
+
+def test_a_pull_secret_that_is_not_there() -> None:
+    stuck = waits("ErrImagePull", f"{PULL}pull access denied, repository does not exist or may require authorization")
+    words = "Unable to retrieve some image pull secrets (regcred, other); attempting to pull the image may not succeed."
+    cause = one(diagnose([stuck], [event(stuck, "FailedToRetrieveImagePullSecret", words)]))
+    assert cause.message.endswith("; the pull secret `regcred`, `other` is not there (1 worker)")
+    assert "kubectl create secret docker-registry" in cause.hint
+    assert cause.fatal
 
 
 def test_the_words_of_a_back_off_are_its_own_in_newer_kubernetes() -> None:
@@ -234,6 +244,23 @@ def test_a_size_that_no_node_has_is_told_with_the_largest() -> None:
     assert not cause.fatal
 
 
+def test_what_is_free_is_told_to_those_who_may_see_it() -> None:
+    busy = pod(number=7)
+    free = pod(number=8) | {"spec": {**busy["spec"], "nodeName": "kind-worker2"}}
+    nodes = [node("kind-worker"), node("kind-worker2", "1")]
+    assert (
+        "; the most that is free now is 1.5 CPUs and 5.8 GiB, on `kind-worker`; waiting"
+        in one(diagnose([unschedulable(NO_ROOM)], [], nodes=nodes, others=[busy, free])).message
+    )
+
+
+def test_workers_that_wait_for_room_are_one_cause_whatever_the_words() -> None:
+    other = unschedulable(NO_ROOM.replace("2 Insufficient cpu", "2 Insufficient memory"), number=2)
+    cause = one(diagnose([unschedulable(NO_ROOM), other], []))
+    assert cause.message.endswith("waiting for room (2 workers)")
+    assert cause.topic == one(diagnose([other], [])).topic
+
+
 def test_what_the_autoscaler_does_is_told() -> None:
     waiting = unschedulable(NO_ROOM)
     grows = event(waiting, "TriggeredScaleUp", "pod triggered scale-up: [{pool 1->2 (max: 3)}]")
@@ -259,6 +286,30 @@ def test_an_evicted_worker_comes_back() -> None:
     cause = one(diagnose([evicted], []))
     assert cause.kind is CauseKind.EVICTED
     assert "Evicted: The node was low on resource: memory (1 worker)" in cause.message
+    assert not cause.fatal
+
+
+def test_a_scheduler_that_is_evicted_comes_back_once() -> None:
+    words = "Pod ephemeral local storage usage exceeds 1Mi"
+    evicted = pod("scheduler", phase="Failed", reason="Evicted", message=words)
+    assert not one(diagnose([evicted, runs()], [event(evicted, "Evicted", words)])).fatal
+    another = f"{CLUSTER}-scheduler-7d9f-another"
+    cause = diagnose([evicted], [event(another, "Evicted", words)])[0]
+    assert cause.fatal
+    assert "/tmp" in cause.hint
+
+
+def test_an_eviction_is_told_by_its_event_where_the_pod_says_that_it_succeeded() -> None:
+    ended_well = pod(phase="Succeeded")
+    told = event(
+        ended_well, "Evicted", "Pod ephemeral local storage usage exceeds the total limit of containers 16Mi. "
+    )
+    told["source"] = {"host": "kind-worker"}
+    cause = one(diagnose([ended_well, runs(number=2)], [told], cluster=CLUSTER))
+    assert cause.message == (
+        "the node `kind-worker` ended the pod: Evicted: Pod ephemeral local storage usage exceeds the total limit of"
+        " containers 16Mi (1 worker)"
+    )
     assert not cause.fatal
 
 
@@ -290,6 +341,9 @@ REJECTIONS = [
         "resourcequota",
         True,
     ),
+    ("failed quota: small: must specify limits.cpu for: worker", "a LimitRange with defaults", True),
+    ("unable to create new content in namespace team because it is being terminated", "is being deleted", True),
+    ("ValidatingAdmissionPolicy 'ours' with binding 'ours' denied request: no", "platform team", True),
     ("maximum memory usage per Container is 1Gi, but limit is 2Gi", "--worker-memory", True),
     ('violates PodSecurity "restricted:latest": allowPrivilegeEscalation != false', "pod security level", True),
     ('admission webhook "policy.example.org" denied the request: no', "platform team", True),
@@ -311,12 +365,39 @@ def test_pods_that_the_api_refuses(words: str, hint: str, fatal: bool) -> None:
     assert cause.object == f"ReplicaSet/{owner}"
 
 
-def test_a_quota_that_holds_some_of_the_workers_is_not_fatal() -> None:
-    message = (
-        "Error creating: pods is forbidden: exceeded quota: small, requested: pods=1, used: pods=2, limited: pods=2"
-    )
+@pytest.mark.parametrize(
+    ("numbers", "fatal"),
+    [
+        # a scheduler and a worker fit, whoever has the rest: another run's pods, or this run's
+        ("requested: pods=1, used: pods=2, limited: pods=2", False),
+        ("requested: pods=1, used: pods=1, limited: pods=1", True),
+        ("requested: count/pods=1,limits.memory=2Gi, used: count/pods=9,limits.memory=3Gi, limited: pods=9", False),
+        ("requested: limits.memory=2Gi, used: limits.memory=2Gi, limited: limits.memory=3Gi", True),
+        ("requested: limits.memory=2Gi, used: limits.memory=4Gi, limited: limits.memory=4Gi", False),
+        ("requested: requests.cpu=500m, used: requests.cpu=500m, limited: requests.cpu=800m", True),
+        ("requested: cpu=500m, used: cpu=1, limited: cpu=1", False),
+        ("requested: requests.example.org/gpu=1, used: requests.example.org/gpu=1, limited: x=1", False),
+    ],
+)
+def test_a_quota_that_is_full_empties_and_one_that_is_small_does_not_grow(numbers: str, fatal: bool) -> None:
+    message = f"Error creating: pods is forbidden: exceeded quota: small, {numbers}"
     refused = [event(f"{CLUSTER}-default-worker-0000000002-5b4c", "FailedCreate", message, kind="ReplicaSet")]
-    assert not one(diagnose([runs("scheduler"), runs()], refused)).fatal
+    cause = one(diagnose([runs("scheduler")], refused))
+    assert cause.fatal is fatal
+    assert cause.message.endswith("; waiting for room in it (1 worker)") is not fatal
+    assert cause.topic == "quota small"
+
+
+def test_bytes_are_told_as_people_write_them() -> None:
+    message = (
+        "Error creating: pods is forbidden: exceeded quota: q, requested: limits.memory=536870912,pods=1,"
+        " used: limits.memory=1610612736,pods=2, limited: pods=9000001"
+    )
+    refused = [event(f"{CLUSTER}-scheduler-5b4c", "FailedCreate", message, kind="ReplicaSet")]
+    assert (
+        "requested: limits.memory=512Mi,pods=1, used: limits.memory=1.5Gi,pods=2, limited: pods=9000001"
+        in one(diagnose([], refused)).message
+    )
 
 
 def test_a_rejection_that_is_over_is_no_news() -> None:
@@ -328,6 +409,32 @@ def test_a_rejection_that_is_over_is_no_news() -> None:
 def test_other_clusters_events_are_not_ours() -> None:
     other = event("skjob-other-111111-scheduler-7d9f", "FailedCreate", "exceeded quota", kind="ReplicaSet")
     assert diagnose([], [other], cluster=CLUSTER) == []
+
+
+@pytest.mark.parametrize(
+    ("about", "ours"),
+    [
+        ("dev-scheduler-7d9f8c", True),
+        ("dev-default-worker-0123456789-5b4c", True),
+        ("dev-x7k2p", True),  # a Job's pod
+        ("dev", True),
+        ("dev-2-scheduler-7d9f8c", False),
+        ("dev-2-default-worker-0123456789-5b4c", False),
+        ("dev2-scheduler-7d9f8c", False),
+    ],
+)
+def test_a_cluster_whose_name_begins_like_anothers(about: str, ours: bool) -> None:
+    refused = event(about, "FailedCreate", "Error creating: exceeded quota: small", kind="ReplicaSet")
+    assert bool(diagnose([], [refused], cluster="dev")) is ours
+
+
+@pytest.mark.parametrize(
+    ("since", "told"), [("", True), ("2026-11-23T16:00:10Z", True), ("2026-11-23T16:00:11Z", False)]
+)
+@pytest.mark.parametrize("when", [{}, {"lastTimestamp": None, "eventTime": "2026-11-23T16:00:10.123456Z"}])
+def test_what_held_an_earlier_cluster_of_the_same_name_is_no_news(since: str, told: bool, when: Manifest) -> None:
+    refused = event("dev-scheduler-7d9f8c", "FailedCreate", "exceeded quota: small", kind="ReplicaSet") | when
+    assert bool(diagnose([], [refused], cluster="dev", since=since)) is told
 
 
 # --- containers
@@ -394,6 +501,22 @@ def test_an_import_that_fails_is_fatal_at_once(last_line: str) -> None:
     assert cause.fatal
 
 
+def test_the_last_lines_of_a_container_that_ends_again_and_again() -> None:
+    broken = crashed(1, restarts=2)
+    log = "\n\n".join([*(f"line {number}" for number in range(20)), "x" * 300, "ValueError: no"])
+    cause = one(diagnose([broken], [], logs={broken["metadata"]["name"]: log}))
+    lines = cause.log.splitlines()
+    assert (len(lines), lines[0], lines[-1]) == (12, "line 10", "ValueError: no")
+    assert max(map(len, lines)) == 200
+    assert cause.message == "the container `worker` ended with exit code 1: ValueError: no (1 worker)"
+
+
+@pytest.mark.parametrize(("restarts", "told"), [(0, False), (1, False), (2, True)])
+def test_a_container_whose_log_is_not_there_yet_is_told_when_it_is(restarts: int, told: bool) -> None:
+    broken = crashed(1, restarts=restarts)
+    assert bool(diagnose([broken], [], logs={broken["metadata"]["name"]: ""})) is told
+
+
 def test_a_container_that_recovered_is_no_reason_to_end() -> None:
     recovered = runs()
     recovered["status"]["containerStatuses"][0] |= {"restartCount": 5, "lastState": ended(1)}
@@ -404,7 +527,7 @@ def test_a_signal_has_a_name() -> None:
     assert "ended with signal SIGSEGV" in one(diagnose([crashed(139, restarts=1)], [])).message
 
 
-@pytest.mark.parametrize(("restarts", "fatal"), [(0, False), (2, True)])
+@pytest.mark.parametrize(("restarts", "fatal"), [(0, False), (1, True), (2, True)])
 def test_a_container_that_used_too_much_memory(restarts: int, fatal: bool) -> None:
     cause = one(diagnose([crashed(137, restarts=restarts, reason="OOMKilled")], []))
     assert cause.kind is CauseKind.OUT_OF_MEMORY

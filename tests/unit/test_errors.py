@@ -5,7 +5,7 @@ import re
 import pytest
 
 from skjob import errors
-from skjob.errors import INTERNAL_FAULT, INTERRUPTED, TERMINATED, ConfigError, SkjobError
+from skjob.errors import INTERNAL_FAULT, INTERRUPTED, ConfigError, SkjobError, without_credentials
 
 KINDS = sorted(
     (
@@ -31,7 +31,7 @@ def test_the_tree_in_the_docstring_is_the_tree() -> None:
 
 
 def test_faults_and_signals_end_as_documented() -> None:
-    assert (INTERNAL_FAULT, INTERRUPTED, TERMINATED) == (127, 128 + 2, 128 + 15)
+    assert (INTERNAL_FAULT, INTERRUPTED) == (127, 128 + 2)
     assert SkjobError("x").exit_code == INTERNAL_FAULT
 
 
@@ -40,6 +40,10 @@ def test_an_error_is_its_message_and_its_hint(kind: type[SkjobError]) -> None:
     error = kind("no `x`", "make one")
     assert (error.message, error.hint, str(error)) == ("no `x`", "make one", "no `x`\nhint: make one")
     assert str(kind("no `x`")) == "no `x`"
+
+
+def test_the_log_of_what_failed_stands_between_message_and_hint() -> None:
+    assert str(SkjobError("it ended", "look", "one\ntwo\n")) == "it ended\n  | one\n  | two\nhint: look"
 
 
 @pytest.mark.parametrize(
@@ -52,3 +56,30 @@ def test_an_error_is_its_message_and_its_hint(kind: type[SkjobError]) -> None:
 def test_problems_are_collected_in_the_order_found(problems: list[str], message: str) -> None:
     error = ConfigError.collect(problems, "mend them")
     assert (error.message, error.hint, error.exit_code) == (message, "mend them", 120)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("`ftp://ann:secret@host/fits` is away", "`ftp://ann:****@host/fits` is away"),
+        ("ftp://ann:sec@ret@host:21/fits", "ftp://ann:****@host:21/fits"),
+        ("https://:secret@host", "https://:****@host"),
+        ("https://ghp_0123456789abcdef@host/a and s3://b/c@d", "https://****@host/a and s3://b/c@d"),
+        ("simplecache::sftp://ann:secret@host/x.csv", "simplecache::sftp://ann:****@host/x.csv"),
+        ("https://h/x.csv?a=1&X-Amz-Signature=0af&b=2", "https://h/x.csv?a=1&X-Amz-Signature=****&b=2"),
+        ("az://h/x?sig=0af%3D&se=9", "az://h/x?sig=****&se=9"),
+        ('{"path": "https://h/x?token=0af", "b": 1}', '{"path": "https://h/x?token=****", "b": 1}'),
+        ("sftp://ann@host/x, tls://127.0.0.1:8786, http://[::1]:80/a@b", None),
+        ("ann:secret@host is no address; C:1@2", None),
+    ],
+)
+def test_what_opens_an_address_is_not_shown(text: str, shown: str | None) -> None:
+    assert without_credentials(text) == (text if shown is None else shown)
+
+
+def test_no_error_shows_what_opens_an_address() -> None:
+    address = "ftp://ann:secret@host"
+    error = SkjobError(address, f"try {address}", f"log of {address}")
+    problems = ConfigError.collect([address, address], address)
+    assert "secret" not in f"{error} {error!r} {error.log} {problems} {problems!r} {problems.problems} {problems.hint}"
+    assert "secret" not in f"{ConfigError.collect([address]).problems}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
@@ -13,6 +15,8 @@ from skjob.cluster.install import (
     Defaults,
     OperatorState,
     Presence,
+    check_published,
+    default_operator_image,
     defaults_manifest,
     has_operator,
     install,
@@ -121,7 +125,7 @@ def test_defaults_are_written_where_there_are_any() -> None:
 
 
 @pytest.mark.parametrize(
-    ("deployment", "ready", "dead"),
+    ("deployment", "ready", "in_trouble"),
     [
         (Presence.PRESENT, True, False),
         (Presence.PRESENT, False, True),
@@ -129,8 +133,10 @@ def test_defaults_are_written_where_there_are_any() -> None:
         (Presence.UNKNOWN, False, False),
     ],
 )
-def test_an_operator_that_may_not_be_looked_at_is_not_dead(deployment: Presence, ready: bool, dead: bool) -> None:
-    assert OperatorState(True, deployment, ready=ready).dead is dead
+def test_an_operator_that_may_not_be_looked_at_is_in_no_trouble(
+    deployment: Presence, ready: bool, in_trouble: bool
+) -> None:
+    assert bool(OperatorState(True, deployment, ready=ready).trouble) is in_trouble
 
 
 class FakeApi:
@@ -143,10 +149,12 @@ class FakeApi:
         *,
         deployments: list[dict[str, Any]] | None = None,
         pods: list[dict[str, Any]] | None = None,
+        events: list[dict[str, Any]] | None = None,
         namespaces: tuple[str, ...] = ("team",),
     ) -> None:
         self.deployments = deployments
         self.pods = pods or []
+        self.events = events or []
         self.namespaces = namespaces
         self.applied: list[dict[str, Any]] = []
 
@@ -158,13 +166,19 @@ class FakeApi:
             if self.deployments is None:
                 raise ForbiddenError("deployments.apps is forbidden")
             return self.deployments
-        return self.pods if kind == "Pod" else []
+        return {"Pod": self.pods, "Event": self.events}.get(kind, [])
+
+    def readable_events(self, namespace: str) -> Any:
+        return self.list("Event", namespace)
 
     def get(self, kind: str, name: str, namespace: str = "") -> dict[str, Any]:
         if kind == "Namespace" and name not in self.namespaces:
             raise NotFound(f"namespaces {name} not found")
         conditions = [{"type": "Established", "status": "True"}] if kind == "CustomResourceDefinition" else []
         return {"metadata": {"name": name, "generation": 1}, "status": {"conditions": conditions}}
+
+    def now(self) -> datetime:
+        return datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 
     def apply(self, manifest: dict[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         assert not dry_run
@@ -223,6 +237,31 @@ def test_an_operator_that_never_comes_has_a_deadline() -> None:
         install(api, None, None, timeout=0, tell=ignore)
 
 
+def refused(at: str) -> dict[str, Any]:
+    """The operator's pod, by its namespace."""
+    return {
+        "reason": "FailedCreate",
+        "involvedObject": {"kind": "ReplicaSet", "name": "dask-kubernetes-operator-5d"},
+        "message": 'Error creating: pods "operator-1" is forbidden: violates PodSecurity',
+        "lastTimestamp": at,
+    }
+
+
+@pytest.mark.parametrize(("at", "ends"), [("2026-11-26T11:50:00Z", False), ("2026-11-26T12:00:01Z", True)])
+def test_a_refusal_of_an_earlier_installation_does_not_end_this_one(
+    at: str, ends: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been mended. Where it has not, it is told when the time is over."""
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: clock.append(clock.pop() + seconds))
+    api: Any = FakeApi(deployments=[], events=[refused(at)])
+    with pytest.raises(OperatorError, match="can't run: the API refuses the pod: violates PodSecurity"):
+        install(api, None, None, timeout=60, tell=ignore)
+    assert (clock[0] == 0) is ends
+    assert (clock[0] > 60) is not ends
+
+
 def test_defaults_of_a_namespace_that_is_not_there_end_it_before_anything_is_applied() -> None:
     api: Any = FakeApi(deployments=[], namespaces=())
     with pytest.raises(ConfigError, match="there is no namespace `team`"):
@@ -234,3 +273,44 @@ def test_who_may_not_look_does_not_know() -> None:
     api: Any = FakeApi()
     assert has_operator(api)
     assert operator_state(api) == OperatorState(custom_resources=True, deployment=Presence.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("state", "trouble"),
+    [
+        (OperatorState(False, Presence.UNKNOWN), "the API does not know DaskClusters: there is no Dask operator"),
+        (OperatorState(True, Presence.UNKNOWN), ""),
+        (OperatorState(True, Presence.ABSENT), "there is no Deployment of a Dask operator in the cluster"),
+        (OperatorState(True, Presence.PRESENT, "dask", "op"), "the Dask operator `dask/op` does not run"),
+        (
+            OperatorState(True, Presence.PRESENT, "dask", "op", version="2023.7.3", ready=True),
+            "the Dask operator `dask/op` is of version 2023.7.3, and skjob needs 2023.8 or later",
+        ),
+        (OperatorState(True, Presence.PRESENT, "dask", "op", version="2023.8.0", ready=True), ""),
+        (OperatorState(True, Presence.PRESENT, "dask", "op", version="latest", ready=True), ""),
+    ],
+)
+def test_what_can_be_seen_against_an_operator(state: OperatorState, trouble: str) -> None:
+    assert state.trouble == trouble
+
+
+def test_an_operator_with_an_image_of_ones_own_is_not_given_another_unasked() -> None:
+    """The published one may be out of the cluster's reach, and then nobody's runs would start any more."""
+    with pytest.raises(ConfigError) as caught:
+        check_published(OperatorState(True, Presence.PRESENT, image="registry.example.org:5000/skjob:1", ours=True))
+    assert "`registry.example.org:5000/skjob:1`; without `--image` it would get `ghcr.io/dask/" in caught.value.message
+    assert "`--image registry.example.org:5000/skjob:1` leaves it" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        OperatorState(False, Presence.ABSENT),
+        OperatorState(True, Presence.UNKNOWN),
+        OperatorState(True, Presence.PRESENT, image=default_operator_image(), ours=True),
+        OperatorState(True, Presence.PRESENT, image="ghcr.io/dask/dask-kubernetes-operator:2026.1.0", ours=True),
+        OperatorState(True, Presence.PRESENT, image="registry.example.org/operator:1"),
+    ],
+)
+def test_where_an_installation_needs_no_image(state: OperatorState) -> None:
+    check_published(state)

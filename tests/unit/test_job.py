@@ -21,9 +21,9 @@ from skjob.job import (
     dataset_loaders,
     import_named,
     json_schema,
-    nearest,
     step_names,
 )
+from skjob.nearest import nearest
 
 pytestmark = pytest.mark.unit
 
@@ -128,8 +128,8 @@ def test_a_choice_is_a_list() -> None:
 
 
 def test_values_are_built_at_any_depth() -> None:
-    built = build_value([{"class": "decimal.Decimal", "parameters": {"value": "1"}}, {0: {"tuple": [1, [2]]}}])
-    assert [str(built[0]), built[1]] == ["1", {0: (1, [2])}]
+    built = build_value([{"class": "sklearn.svm.SVC", "parameters": {"C": 7}}, {0: {"tuple": [1, [2]]}}])
+    assert [built[0].C, built[1]] == [7, {0: (1, [2])}]
 
 
 def test_a_mapping_that_only_resembles_a_component_stays_one() -> None:
@@ -159,7 +159,8 @@ def test_space_of_one_and_of_several_mappings() -> None:
         ("no_such_package.Thing", "package `no_such_package` is not installed"),
         ("sklearn.smv.SVC", "package `sklearn` has no module `smv`; did you mean `svm`?"),
         ("sklearn.svm.SCV", "module `sklearn.svm` has no `SCV`; did you mean `SVC`?"),
-        ("json.decoder.deep.Thing", "package `json.decoder` has no module `deep`"),
+        ("sklearn.svm.deep.Thing", "package `sklearn.svm` has no module `deep`"),
+        ("json.decoder.JSONDecoder", "`json.decoder` is a module of Python's own"),
     ],
 )
 def test_why_an_import_path_leads_nowhere(path: str, said: str) -> None:

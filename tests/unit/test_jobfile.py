@@ -227,8 +227,8 @@ def test_every_missing_section_is_named(folder: Path) -> None:
         ({"estimator": "estimator: {class: sklearn.svm.l1_min_c}"}, [
             "1:20: estimator.class: `sklearn.svm.l1_min_c` can't be used here: it is not a class"
         ]),
-        ({"estimator": "estimator: {class: pathlib.Path}"}, [
-            "1:20: estimator.class: `pathlib.Path` can't be used here: it is not an estimator: it has no `fit`"
+        ({"estimator": "estimator: {class: numpy.ndarray}"}, [
+            "1:20: estimator.class: `numpy.ndarray` can't be used here: it is not an estimator: it has no `fit`"
         ]),
         ({"estimator": "estimator: {class: sklearn.svm.SVC, parameters: {c: 1}}"}, [
             "1:50: estimator.parameters.c: `SVC` has no parameter `c`; did you mean `C`?"
@@ -341,6 +341,17 @@ def test_every_missing_section_is_named(folder: Path) -> None:
         ({"outputs": "outputs: {table: no/such/results.csv}"}, [
             "7:18: outputs.table: folder `no/such` does not exist"
         ]),
+        ({"outputs": "outputs: {model: ~nosuchuser/m.joblib, table: no/results.csv}"}, [
+            "7:18: outputs.model: `~nosuchuser/m.joblib` is no path: there is no user `nosuchuser` on this machine",
+            "7:47: outputs.table: folder `no` does not exist",
+        ]),
+        ({"data": "data: {path: ~nosuchuser/x.csv, target: y}"}, [
+            "4:14: data.path: `~nosuchuser/x.csv` is no path: there is no user `nosuchuser` on this machine"
+        ]),
+        ({"data": "data: {path: ~nosuchuser/x.csv}"}, [
+            "4:1: data: `target` is missing",
+            "4:14: data.path: `~nosuchuser/x.csv` is no path: there is no user `nosuchuser` on this machine",
+        ]),
         ({"outputs": "outputs: {table: data.csv}"}, [
             "7:18: outputs.table: `data.csv` is the data file: it would be overwritten"
         ]),
@@ -419,6 +430,62 @@ def test_a_module_that_fails_is_told_from_one_that_is_absent(folder: Path, modul
 def test_reading_runs_no_module_where_the_path_is_no_identifier(folder: Path) -> None:
     (problem,) = _problems(_with(estimator='estimator: {class: "os.system(1)"}'))
     assert "is not an import path" in problem
+
+
+def test_no_module_of_pythons_own_is_imported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    for path in ("os.system", "this.Poem"):
+        (problem,) = _problems(_with(estimator=f"estimator: {{class: {path}}}"))
+        assert "is a module of Python's own, and has nothing that a job is made of" in problem
+    assert "this" not in sys.modules
+
+
+BAGGING = "estimator: {class: sklearn.ensemble.BaggingClassifier, parameters: {estimator: %s}}"
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"estimator": BAGGING % "{class: planted.Ran}", "space": "space: {n_estimators: [1]}"},
+        {"estimator": BAGGING % "{class: planted.Ran, parameters: {args: [touch, ran]}}", "space": ""},
+        {"estimator": BAGGING % "{tuple: [{class: planted.Ran}]}", "space": "space: {n_estimators: [1]}"},
+        {"space": "space: {C: [{class: planted.Ran}]}"},
+        {"data": "data: {loader: load_digits, parameters: {n_class: {class: planted.Ran}}}"},
+        {"cv": "cv: {class: planted.Ran}"},
+        {"estimator": "estimator: {class: planted.Ran}"},
+    ],
+)
+def test_what_is_no_part_of_an_estimator_is_never_built(
+    folder: Path, sections: dict[str, str], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A class of an installed package: building one runs code of its author's with the file's words."""
+    packages = tmp_path_factory.mktemp("packages")
+    (packages / "planted.py").write_text(
+        "from pathlib import Path\nclass Ran:\n    def __init__(self, **_):\n        Path('ran').touch()\n"
+    )
+    monkeypatch.syspath_prepend(str(packages))
+    monkeypatch.delitem(sys.modules, "planted", raising=False)
+    problems = _problems(_with(**sections))
+    assert any("`planted.Ran` can't be used here: " in problem for problem in problems)
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "sklearn.gaussian_process.kernels.RBF",
+        "sklearn.svm.SVC",
+        "sklearn.compose.make_column_selector",
+        "sklearn.model_selection.KFold",
+        "beside.Own",
+    ],
+)
+def test_parts_of_estimators(folder: Path, part: str) -> None:
+    Path("beside.py").write_text("class Own:\n    pass\n")
+    held = f"{{class: sklearn.preprocessing.FunctionTransformer, parameters: {{kw_args: {{part: {{class: {part}}}}}}}}}"
+    svc = "{name: svc, class: sklearn.svm.SVC}"
+    Path("job.yaml").write_text(_with(estimator=f"estimator: [{held}, {svc}]", space="space: {svc__C: [1]}"))
+    read_job(Path("job.yaml"))
 
 
 def test_columns_come_from_the_schema_alone(folder: Path) -> None:

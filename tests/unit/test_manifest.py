@@ -9,12 +9,23 @@ from typing import Any
 import pytest
 
 from skjob.cluster.certificates import Certificates
-from skjob.cluster.manifest import anchor, dask_cluster, files, keeper_job, keeper_service, owned_by, secret
+from skjob.cluster.manifest import (
+    anchor,
+    dask_cluster,
+    files,
+    keeper_job,
+    keeper_policy,
+    keeper_service,
+    network_policy,
+    owned_by,
+    secret,
+)
 from skjob.cluster.names import RunNames
 from skjob.config import Place, WorkerRange
 from skjob.engine.stop import RESTARTED_VARIABLE
 from skjob.environment.needs import Needs
 from skjob.plan import Plan, WorkerSize
+from skjob.team import Scheduling, TeamRules
 
 NAMES = RunNames("20261123-155901-3f9a1c", "train", "Ann")
 CERTIFICATES = Certificates(b"the authority", b"the certificate", b"the key")
@@ -76,6 +87,10 @@ def _environment(python_path: str) -> list[dict[str, str]]:
         "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": "/skjob/tls/ca.crt",
         "DASK_DISTRIBUTED__SCHEDULER__ACTIVE_MEMORY_MANAGER__START": "False",
         "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "3",
+        "DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES": (
+            "['distributed.http.scheduler.prometheus', 'distributed.http.scheduler.info',"
+            " 'distributed.http.scheduler.json', 'distributed.http.health', 'distributed.http.statics']"
+        ),
         "MALLOC_TRIM_THRESHOLD_": "65536",
         "MALLOC_ARENA_MAX": "2",
         "ARROW_DEFAULT_MEMORY_POOL": "system",
@@ -338,6 +353,69 @@ def test_where_pods_find_it() -> None:
             "ports": [{"name": "environment", "port": 8443, "targetPort": "environment"}],
         },
     }
+
+
+OWN_PODS = {"podSelector": {"matchLabels": {"skjob/run": "20261123-155901-3f9a1c"}}}
+
+
+def _only(ingress: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": _metadata("network"),
+        "spec": {**OWN_PODS, "policyTypes": ["Ingress"], "ingress": [ingress]},
+    }
+
+
+def test_only_a_runs_own_pods_connect_to_them() -> None:
+    assert network_policy(NAMES, "team") == _only({"from": [OWN_PODS]})
+
+
+def test_only_skjobs_pods_fetch_an_environment() -> None:
+    anyones = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "skjob"}}}
+    assert keeper_policy(NAMES, "team") == _only({"from": [anyones], "ports": [{"protocol": "TCP", "port": 8443}]})
+
+
+def test_the_policy_selects_the_pods_it_is_for() -> None:
+    """The operator gives a DaskCluster's labels to the pods it makes; a Job's pods have those of its template."""
+    cluster = dask_cluster(NAMES, "team", _plan(), None)
+    keeper = keeper_job(NAMES, "team", "an-image", [], 3600)
+    for policy, pods in ((network_policy, cluster), (keeper_policy, keeper["spec"]["template"])):
+        selected = policy(NAMES, "team")["spec"]["podSelector"]["matchLabels"]
+        assert selected.items() <= pods["metadata"]["labels"].items()
+    [rule] = keeper_policy(NAMES, "team")["spec"]["ingress"]
+    assert rule["from"][0]["podSelector"]["matchLabels"].items() <= cluster["metadata"]["labels"].items()
+
+
+def test_where_the_platform_team_wants_the_pods() -> None:
+    toleration = {"key": "batch", "operator": "Exists", "effect": "NoSchedule"}
+    scheduling = Scheduling({"pool": "batch"}, (toleration,), "low", "team-queue")
+    where = {"nodeSelector": {"pool": "batch"}, "tolerations": [toleration], "priorityClassName": "low"}
+    plan = replace(_plan(), rules=TeamRules(scheduling=scheduling))
+    spec = dask_cluster(NAMES, "team", plan, None)["spec"]
+    keeper = keeper_job(NAMES, "team", "an-image", [], 3600, scheduling)
+    for pod in (spec["scheduler"]["spec"], spec["worker"]["spec"], keeper["spec"]["template"]["spec"]):
+        assert where.items() <= pod.items()
+    # Kueue suspends a Job that has its label, and a suspended anchor has no deadline.
+    queue = {"kueue.x-k8s.io/queue-name": "team-queue"}
+    assert all(queue.items() <= spec[role]["metadata"]["labels"].items() for role in ("scheduler", "worker"))
+    for job in (keeper, anchor(NAMES, "team", 300)):
+        assert "kueue.x-k8s.io/queue-name" not in str(job)
+
+
+def test_every_object_of_a_team_says_so() -> None:
+    names = replace(NAMES, team="Data Science")
+    for each in (
+        anchor(names, "team", 300),
+        secret(names, "team", {}),
+        files(names, "team", b"", None),
+        network_policy(names, "team"),
+        dask_cluster(names, "team", _plan(), None),
+        keeper_service(names, "team"),
+        keeper_job(names, "team", "an-image", [], 3600),
+        keeper_job(names, "team", "an-image", [], 3600)["spec"]["template"],
+    ):
+        assert each["metadata"]["labels"]["skjob/team"] == "data-science"
 
 
 @pytest.mark.parametrize(("workers", "replicas"), [((0, 5), 1), ((1, 5), 1), ((3, 5), 3), ((4, 4), 4)])

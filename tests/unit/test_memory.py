@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy
 import pytest
+from client_loop import client_loop
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVC
@@ -84,6 +85,7 @@ class FakeClient:
 
     def __init__(self, *workers: tuple[int | None, int]) -> None:
         self.workers = workers
+        self.loop = client_loop()
         self.extensions: dict[str, Any] = {}
         self.looks = 0
         self.plugins: list[Any] = []
@@ -96,7 +98,7 @@ class FakeClient:
         described = [{"memory_limit": limit, "nthreads": threads} for limit, threads in self.workers]
         return {"workers": dict(enumerate(described))}
 
-    def register_plugin(self, plugin: Any) -> None:
+    async def register_plugin(self, plugin: Any) -> None:
         self.plugins.append(plugin)
 
 

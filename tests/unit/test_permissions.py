@@ -46,14 +46,26 @@ def test_the_role_grants_the_table() -> None:
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
+        if "resourceNames" not in rule
     }
     assert granted == {
         (permission.group, permission.resource, verb) for permission in RUN_PERMISSIONS for verb in permission.verbs
     }
 
 
+def test_of_what_is_there_already_a_user_may_write_to_the_ledger_alone() -> None:
+    [named] = [rule for rule in role("team")["rules"] if "resourceNames" in rule]
+    assert named == {
+        "apiGroups": [""],
+        "resources": ["configmaps"],
+        "resourceNames": ["skjob-costs"],
+        "verbs": ["patch"],
+    }
+
+
 def test_no_user_needs_what_gives_more_than_a_run() -> None:
     granted = {(permission.resource, verb) for permission in RUN_PERMISSIONS for verb in permission.verbs}
-    # Pods come from the operator alone, and other people's secrets are theirs.
+    # Pods come from the operator alone, other people's secrets are theirs, and the platform team's policies stay.
     assert not granted & {("pods", "create"), ("pods/exec", "create"), ("secrets", "list"), ("secrets", "watch")}
+    assert not granted & {("networkpolicies", verb) for verb in ("delete", "patch", "update", "deletecollection")}
     assert not any(verb == "*" or resource == "*" for resource, verb in granted)

@@ -91,3 +91,23 @@ def test_warnings_of_the_compiler_are_pythons_own_affair(tmp_path: Path) -> None
     """Here warnings are errors; the script's own run will show them."""
     (tmp_path / "train.py").write_text("pattern = '\\d'\nx = 1\nif x is 1: pass\n")
     check_script(tmp_path / "train.py")
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "hint"),
+    [
+        (
+            "nb.ipynb",
+            "`{file}` is a notebook",
+            "`jupyter nbconvert --to script {file}` makes a script of it, or use `skjob.cluster()` in it",
+        ),
+        ("job.json", "`{file}` is not a script", "a job file ends in `.yaml`"),
+        ("job.toml", "`{file}` is not a script", "a job file ends in `.yaml`"),
+    ],
+)
+def test_what_python_would_take_and_is_no_script(tmp_path: Path, name: str, message: str, hint: str) -> None:
+    file = tmp_path / name
+    file.write_text('{"cells": []}\n')
+    with pytest.raises(ConfigError) as caught:
+        check_script(file)
+    assert (caught.value.message, caught.value.hint) == (message.format(file=file), hint.format(file=file))

@@ -1,7 +1,10 @@
 """The record of a run: on disk at each step, whole at any moment, and only what has changed."""
 
+import itertools
 import json
 import re
+import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +72,7 @@ def test_a_record_that_has_just_begun(recorder: Recorder, tmp_path: Path) -> Non
         "notes": [],
         "numbers": {},
         "fits": {},
+        "cost": {},
         "logs": {},
         "outcome": {"status": "running", "exit_code": None, "cause": None, "cleanup": None},
         "seconds": None,
@@ -187,3 +191,35 @@ def test_the_most_memory_of_each_worker(recorder: Recorder) -> None:
     recorder.memory({"a": 9, "b": 3, "c": 1})
     recorder.save()
     assert _on_disk(recorder)["peak_memory"] == {"a": 9, "b": 7, "c": 1}
+
+
+def test_memory_is_told_by_one_thread_while_another_writes(recorder: Recorder) -> None:
+    interval, over = sys.getswitchinterval(), threading.Event()
+
+    def tell() -> None:
+        for number in itertools.count(1):
+            recorder.memory({f"worker-{number}": number})
+            if over.wait(1e-5):
+                return
+
+    thread = threading.Thread(target=tell)
+    sys.setswitchinterval(1e-5)
+    try:
+        thread.start()
+        for _ in range(300):
+            recorder.save()
+    finally:
+        over.set()
+        thread.join()
+        sys.setswitchinterval(interval)
+    assert _on_disk(recorder)["peak_memory"]
+
+
+def test_what_opens_an_address_is_not_in_it(recorder: Recorder, told: list[Event]) -> None:
+    recorder.record.arguments.append("sftp://ann:secret@host/data")
+    recorder.record.logs = {"pod": 'GET "https://h/x?X-Amz-Signature=secret" failed\nand again'}
+    recorder.note("`https://ann:secret@host/x.csv` takes 3 GiB")
+    recorder.end("error", 120, "`ftp://ann:secret@host` is away")
+    assert "secret" not in recorder.path.read_text()
+    assert _on_disk(recorder)["logs"] == {"pod": 'GET "https://h/x?X-Amz-Signature=****" failed\nand again'}
+    assert told == [Event("note", "`https://ann:****@host/x.csv` takes 3 GiB")]

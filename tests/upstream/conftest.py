@@ -2,22 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-REPORTS = pytest.StashKey[dict[str, dict[str, Any]]]()
-COLUMNS = ("collected", "passed", "design", "chance", "memory", "absent", "skipped", "batches", "tests_with_batches")
+PROPERTY = "upstream"
+COLUMNS = (
+    "collected", "passed", "design", "chance", "memory", "absent", "slow", "skipped", "batches", "tests_with_batches",
+)  # fmt: skip
+
+
+Reports = dict[str, dict[str, Any]]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Known where these tests are run by themselves, as by `make test-upstream`."""
+    parser.addoption(
+        "--with-slow", action="store_true", help="all of the suites, also what differences.toml has as slow"
+    )
 
 
 @pytest.fixture(scope="session")
-def upstream_reports(pytestconfig: pytest.Config) -> dict[str, dict[str, Any]]:
+def upstream_options(pytestconfig: pytest.Config) -> list[str]:
+    """For the pytest that runs a suite."""
+    return ["--with-slow"] if pytestconfig.getoption("--with-slow", False) else []
+
+
+@pytest.fixture(scope="session")
+def upstream_reports() -> Reports:
     """For each suite that has run, the report of `upstream_plugin.py`."""
-    return pytestconfig.stash.setdefault(REPORTS, {})
+    return {}
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    reports = config.stash.get(REPORTS, {})
+@pytest.fixture
+def keep_report(request: pytest.FixtureRequest, upstream_reports: Reports) -> Callable[[str, dict[str, Any]], None]:
+    """For the tests that follow, and for the table at the end, which another process may show."""
+
+    def keep(suite: str, report: dict[str, Any]) -> None:
+        upstream_reports[suite] = report
+        request.node.user_properties.append((PROPERTY, (suite, report)))
+
+    return keep
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports: Reports = {
+        suite: report
+        for outcome in ("passed", "failed")
+        for test in terminalreporter.stats.get(outcome, ())
+        for name, (suite, report) in getattr(test, "user_properties", ())
+        if name == PROPERTY and test.when == "call"
+    }
     if not reports:
         return
     terminalreporter.section("upstream suites with skjob's backend")
@@ -26,7 +62,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for suite, report in {**reports, "all": total}.items():
         terminalreporter.line(_line(suite.rpartition(".")[2], report, _share(report)))
     terminalreporter.line(
-        "collected = passed + design + chance + memory + absent + skipped; "
+        "collected = passed + design + chance + memory + absent + slow + skipped; "
         "batches: how many went through the backend; tests: from how many tests"
     )
     for report in reports.values():

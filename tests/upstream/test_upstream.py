@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,11 @@ def _run(suite: str, folder: Path, *options: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_suite(suite: str, tmp_path: Path, upstream_reports: dict[str, dict[str, Any]]) -> None:
-    report = _run(suite, tmp_path)
-    upstream_reports[suite] = report
+def test_suite(
+    suite: str, tmp_path: Path, keep_report: Callable[[str, dict[str, Any]], None], upstream_options: list[str]
+) -> None:
+    report = _run(suite, tmp_path, *upstream_options)
+    keep_report(suite, report)
     assert report["passed"] > report["xfailed"]
     assert report["tests_with_batches"] > report["passed"] / 2, "they must go through the backend"
 

@@ -21,7 +21,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 DIFFERENCES = Path(__file__).with_name("differences.toml")
-KINDS = ("memory", "design", "chance", "absent")
+KINDS = ("memory", "design", "chance", "absent", "slow")
 OUTCOMES = ("passed", "failed", "error", "xfailed", "xpassed", "skipped", "deselected")
 
 listed: list[dict[str, Any]] = []
@@ -38,6 +38,7 @@ def dask_setup(_: Any) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--upstream-report", type=Path, required=True, help="the JSON file to write")
+    parser.addoption("--with-slow", action="store_true", help="run what is listed as `slow` too")
     parser.addoption("--with-loky", action="store_true", help="run what is listed as `memory`, with loky")
 
 
@@ -49,13 +50,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         matching = [item for item in items if test in (item.name, getattr(item, "originalname", None))]
         if not matching:
             raise pytest.UsageError(f"{DIFFERENCES.name}: there is no `{test}` in `{module.obj.__name__}`")
+        if difference["kind"] == "slow" and config.option.with_slow:
+            continue
         listed.append({"test": test, "tests": len(matching), **difference})
         for item in matching:
             kinds[item] = difference["kind"]
             reason = f"{difference['kind']}: {difference['cause']}"
             item.add_marker(pytest.mark.xfail(reason=reason, strict=difference["kind"] != "chance"))
     with_loky = config.option.with_loky
-    left_out = [item for item in items if (kinds.get(item) != "memory" if with_loky else kinds.get(item) == "absent")]
+    left_out = [
+        item for item in items if (kinds.get(item) != "memory" if with_loky else kinds.get(item) in ("absent", "slow"))
+    ]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
     if not with_loky:

@@ -1,0 +1,203 @@
+{{/* What several of the policies say. */}}
+
+{{/* The binding of a policy to the teams' namespaces. Takes (list root name with-limits). */}}
+{{- define "skjob.binding" -}}
+{{- $root := index . 0 -}}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata:
+  name: {{ $root.Release.Name }}-{{ index . 1 }}
+  labels:
+    {{- include "skjob.labels" $root | nindent 4 }}
+spec:
+  policyName: {{ $root.Release.Name }}-{{ index . 1 }}
+  validationActions: [Deny]
+  matchResources:
+    namespaceSelector:
+      matchExpressions:
+        - key: kubernetes.io/metadata.name
+          operator: In
+          values:
+            {{- range $root.Values.teams }}
+            - {{ .namespace }}
+            {{- end }}
+  {{- if index . 2 }}
+  paramRef:
+    # In the namespace of the request.
+    name: skjob
+    parameterNotFoundAction: Allow
+  {{- end }}
+{{- end }}
+
+{{/* The name of a Job that keeps an environment (skjob/cluster/environment.py). No run's cluster is called so. */}}
+{{- define "skjob.keeperPattern" -}}
+^skjob-environment-[0-9a-f]{12}$
+{{- end }}
+
+{{- define "skjob.limitVariables" -}}
+- name: isNew
+  expression: request.operation == 'CREATE'
+- name: limits
+  expression: "has(params.metadata.annotations) ? params.metadata.annotations : {}"
+# As teams.yaml writes them: `pool=batch,zone=a`, and `batch:Equal:yes:NoSchedule:`.
+- name: selector
+  expression: "'skjob/node-selector' in variables.limits ? variables.limits['skjob/node-selector'].split(',') : []"
+- name: tolerations
+  expression: "'skjob/tolerations' in variables.limits ? variables.limits['skjob/tolerations'].split(',') : []"
+{{- end }}
+
+{{/* Of policies that have `pods`, with the one that counts last. Sidecars and init containers count as the others. */}}
+{{- define "skjob.podVariables" -}}
+- name: allContainers
+  expression: "variables.pods.map(p, p.containers + (has(p.initContainers) ? p.initContainers : []))"
+- name: containers
+  expression: variables.allContainers[size(variables.allContainers) - 1]
+- name: areSized
+  expression: >-
+    variables.allContainers.all(cs, cs.all(c, has(c.resources) && has(c.resources.limits) && has(c.resources.requests)
+    && 'memory' in c.resources.limits && 'cpu' in c.resources.requests))
+{{- end }}
+
+{{- define "skjob.workerVariables" -}}
+{{ include "skjob.podVariables" . }}
+- name: workers
+  expression: object.spec.worker.replicas
+- name: oldWorkers
+  expression: "variables.isNew ? -1 : oldObject.spec.worker.replicas"
+- name: cpu
+  expression: >-
+    variables.areSized ? variables.containers.map(c, quantity(c.resources.requests.cpu).asApproximateFloat()).sum() : 0.0
+- name: memory
+  expression: >-
+    variables.areSized ? variables.containers.map(c, quantity(c.resources.limits.memory).asApproximateFloat()).sum() : 0.0
+- name: mostWorkers
+  expression: "'skjob/most-workers' in variables.limits ? int(variables.limits['skjob/most-workers']) : 2147483647"
+# Floats: a sum of tenths may be a little more than it is.
+- name: mostCpu
+  expression: >-
+    'skjob/most-cpu' in variables.limits ? quantity(variables.limits['skjob/most-cpu']).asApproximateFloat() * 1.000001 : 1e300
+- name: mostMemory
+  expression: >-
+    'skjob/most-memory' in variables.limits ? quantity(variables.limits['skjob/most-memory']).asApproximateFloat() * 1.000001 : 1e300
+{{- end }}
+
+{{- define "skjob.totalRules" -}}
+- expression: variables.workers <= variables.mostWorkers || variables.workers <= variables.oldWorkers
+  messageExpression: >-
+    string(variables.workers) + ' workers were asked for, and no run may have more than ' +
+    string(variables.mostWorkers) + ' (`most-workers`, annotation `skjob/most-workers` of ResourceQuota skjob)'
+- expression: double(variables.workers) * variables.cpu <= variables.mostCpu || variables.workers <= variables.oldWorkers
+  messageExpression: >-
+    string(variables.workers) + ' workers of ' + string(variables.cpu) + ' cores were asked for, and no run may have more'
+    + ' than ' + variables.limits['skjob/most-cpu'] + ' in all (`most-cpu`, annotation `skjob/most-cpu` of ResourceQuota skjob)'
+- expression: double(variables.workers) * variables.memory <= variables.mostMemory || variables.workers <= variables.oldWorkers
+  messageExpression: >-
+    string(variables.workers) + ' workers of ' + string(variables.memory / 1048576.0) + ' MiB were asked for, and no run'
+    + ' may have more than ' + variables.limits['skjob/most-memory'] + ' in all (`most-memory`, annotation `skjob/most-memory` of ResourceQuota skjob)'
+{{- end }}
+
+{{/* Takes the finalizers that somebody is sure to take off, as a list in CEL. */}}
+{{- define "skjob.finalizerRule" -}}
+# Something that nobody takes off keeps an object, and with it what it owns, for ever; `orphan` sets that free.
+- expression: >-
+    !has(object.metadata.finalizers) ||
+    object.metadata.finalizers.all(f, f in {{ . }}) ||
+    !variables.isNew && has(oldObject.metadata.finalizers) &&
+    object.metadata.finalizers.all(f, f in oldObject.metadata.finalizers)
+  message: a finalizer would keep this when its time is over
+{{- end }}
+
+{{/*
+What the operator notes down for itself, in annotations of 256 KiB at most: if it can't read it, or can't write it, its
+finalizer stays, and the workers with it. It writes down all that is measured here, each byte as six at most. Who may
+make Deployments is the operator, or could do what it does.
+*/}}
+{{- define "skjob.notesVariables" -}}
+- name: isOperator
+  expression: authorizer.group('apps').resource('deployments').namespace(request.namespace).check('create').allowed()
+- name: notes
+  expression: "has(object.metadata.annotations) ? object.metadata.annotations : {}"
+- name: ownFinalizers
+  expression: >-
+    variables.isOperator ? ['foregroundDeletion', 'kopf.zalando.org/KopfFinalizerMarker'] : ['foregroundDeletion']
+- name: oldNotes
+  expression: "!variables.isNew && has(oldObject.metadata.annotations) ? oldObject.metadata.annotations : {}"
+- name: workerNotes
+  expression: >-
+    has(object.spec.worker.metadata) && has(object.spec.worker.metadata.annotations) ?
+    object.spec.worker.metadata.annotations : {}
+- name: oldWorkerNotes
+  expression: >-
+    !variables.isNew && has(oldObject.spec.worker.metadata) && has(oldObject.spec.worker.metadata.annotations) ?
+    oldObject.spec.worker.metadata.annotations : {}
+{{- end }}
+
+{{- define "skjob.notesRule" -}}
+# Not even it has any to begin with: a group that had some would be no new one to it, and would never get its owner.
+- expression: >-
+    variables.isOperator && !variables.isNew ||
+    variables.notes.all(n, !n.startsWith('kopf.') || n in variables.oldNotes && variables.oldNotes[n] == variables.notes[n])
+    && variables.oldNotes.all(n, !n.startsWith('kopf.') || n in variables.notes)
+  message: annotations that begin with `kopf.` are the operator's own
+# These it gives to what it makes, as they are. So it does with labels, but sets over them those that it goes by.
+- expression: size(variables.workerNotes) == 0 || variables.workerNotes == variables.oldWorkerNotes
+  message: workers have no annotations of their own (spec.worker.metadata); the operator would take them for its notes
+- expression: >-
+    variables.isOperator || size(bytes('%s'.format([[object.spec,
+    has(object.metadata.labels) ? object.metadata.labels : {}, has(object.status) ? object.status : {},
+    variables.notes.map(n, n.startsWith('kopf.') ? '' : n + variables.notes[n])]]))) <= 32768
+  message: this is more than 32 KiB in all, which the operator could not write down when it has to let it go
+{{- end }}
+
+{{/*
+What pods that users write may not have. They are looked at once: later they can't be changed. Where they go is looked
+at when there may be pods of them, `isPlaced`: the Job that ends a run has none.
+*/}}
+{{- define "skjob.podRules" -}}
+- expression: "!variables.isNew || variables.isEmpty || variables.areSized"
+  message: each container must have a limit of memory and a request of cpu, so that what a run costs is known
+- expression: >-
+    !variables.isNew || variables.allContainers.all(cs, cs.all(c, !has(c.resources) ||
+    (!has(c.resources.limits) || c.resources.limits.all(r, r in ['cpu', 'memory', 'ephemeral-storage'])) &&
+    (!has(c.resources.requests) || c.resources.requests.all(r, r in ['cpu', 'memory', 'ephemeral-storage']))))
+  message: a run's containers may ask for cpu, memory and ephemeral-storage, and for nothing else that costs something
+- expression: >-
+    !variables.isNew || variables.pods.all(p,
+    !has(p.terminationGracePeriodSeconds) || p.terminationGracePeriodSeconds <= 60)
+  message: a pod must end within 60 s when its time is over (terminationGracePeriodSeconds)
+- expression: >-
+    !variables.isNew || variables.pods.all(p, !has(p.priorityClassName) || p.priorityClassName == '' ||
+    'skjob/priority-class' in variables.limits && p.priorityClassName == variables.limits['skjob/priority-class'])
+  message: a pod's priority is the platform team's to choose (`priority-class`, annotation `skjob/priority-class` of ResourceQuota skjob)
+- expression: >-
+    !variables.isPlaced || variables.pods.all(p, variables.selector.all(label,
+    has(p.nodeSelector) && p.nodeSelector.exists(key, key + '=' + p.nodeSelector[key] == label)))
+  messageExpression: >-
+    'each pod must have the nodeSelector ' + variables.limits['skjob/node-selector'] +
+    ' (`node-selector`, annotation `skjob/node-selector` of ResourceQuota skjob)'
+# What Kubernetes lets every pod tolerate may be said too.
+- expression: >-
+    !variables.isPlaced || variables.pods.all(p, !has(p.tolerations) || p.tolerations.all(t,
+    ((has(t.key) ? t.key : '') + ':' + (has(t.operator) && t.operator != '' ? t.operator : 'Equal') + ':' +
+    (has(t.value) ? t.value : '') + ':' + (has(t.effect) ? t.effect : '') + ':' +
+    (has(t.tolerationSeconds) ? string(t.tolerationSeconds) : '')) in variables.tolerations +
+    ['node.kubernetes.io/not-ready:Exists::NoExecute:300', 'node.kubernetes.io/unreachable:Exists::NoExecute:300']))
+  message: which taints a pod tolerates is the platform team's to choose (`tolerations`, annotation `skjob/tolerations` of ResourceQuota skjob)
+# A class can bring tolerations of its own, and more than the containers ask for.
+- expression: "!variables.isNew || variables.pods.all(p, !has(p.runtimeClassName) || p.runtimeClassName == '')"
+  message: a pod's runtime class is the platform team's to choose (runtimeClassName)
+# One pod could keep those of every namespace off its node, or off all of them.
+- expression: >-
+    !variables.isNew || variables.pods.all(p, !has(p.affinity) ||
+    !has(p.affinity.podAffinity) && !has(p.affinity.podAntiAffinity))
+  message: a pod must not choose which other pods it is near (podAffinity, podAntiAffinity)
+# It would pass by the taints.
+- expression: "!variables.isPlaced || variables.pods.all(p, !has(p.nodeName) || p.nodeName == '')"
+  message: a pod's node is Kubernetes' to choose (nodeName)
+- expression: >-
+    !variables.isNew || variables.pods.all(p,
+    (!has(p.serviceAccountName) || p.serviceAccountName in ['', 'default']) &&
+    (!has(p.serviceAccount) || p.serviceAccount in ['', 'default']))
+  message: a run's pods must not act as another service account
+{{- end }}

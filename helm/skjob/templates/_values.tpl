@@ -1,0 +1,85 @@
+{{/* The labels of everything. */}}
+{{- define "skjob.labels" -}}
+app.kubernetes.io/name: skjob
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "skjob.operatorLabels" -}}
+app.kubernetes.io/name: dask-kubernetes-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/version: {{ include "skjob.operatorVersion" . | quote }}
+{{- end }}
+
+{{/* What the definitions beside this were made for, whatever the image's tag is. */}}
+{{- define "skjob.operatorVersion" -}}2026.3.0{{- end }}
+
+{{/*
+A team with what it has of its own in place of what all have; as JSON. Takes (list root team). Not Helm's own way to merge:
+a setting that is a map would be a mixture, one that neither of them has written, and an empty one would be no setting.
+*/}}
+{{- define "skjob.team" -}}
+{{- $values := (index . 0).Values -}}
+{{- $team := deepCopy (index . 1) -}}
+{{- range $key := list "defaults" "placement" "limits" "costs" "quota" "networkPolicy" -}}
+{{- $merged := deepCopy (get $values $key | default dict) -}}
+{{- range $name, $value := get $team $key | default dict -}}{{- $_ := set $merged $name $value -}}{{- end -}}
+{{- $_ := set $team $key $merged -}}
+{{- end -}}
+{{- if not (hasKey $team "limitRange") -}}{{- $_ := set $team "limitRange" $values.limitRange -}}{{- end -}}
+{{- toJson $team -}}
+{{- end }}
+
+{{/* A number or text as text; Helm reads 1000000 as 1e+06. */}}
+{{- define "skjob.text" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) -}}{{- int64 . -}}{{- else -}}{{- . -}}{{- end -}}
+{{- end }}
+
+{{/* Labels in the order of their names, `pool=batch,zone=a`: neither can have one of these signs in it. */}}
+{{- define "skjob.selectorText" -}}
+{{- $labels := list -}}
+{{- range $name, $value := . -}}{{- $labels = append $labels (printf "%s=%s" $name $value) -}}{{- end -}}
+{{- join "," $labels -}}
+{{- end }}
+
+{{/* Tolerations, all that each may say in one order, `key:operator:value:effect:seconds`, as the policies compare them. */}}
+{{- define "skjob.tolerationsText" -}}
+{{- $texts := list -}}
+{{- range . -}}
+{{- $seconds := hasKey . "tolerationSeconds" | ternary (include "skjob.text" .tolerationSeconds) "" -}}
+{{- $parts := list (.key | default "") (.operator | default "Equal") (.value | default "") (.effect | default "") $seconds -}}
+{{- $texts = append $texts (join ":" $parts) -}}
+{{- end -}}
+{{- join "," $texts -}}
+{{- end }}
+
+{{/*
+No two teams of a name or in a namespace, none where the operator does not look, and no defaults with which every run of
+a team would be refused, as far as the schema can't say it.
+*/}}
+{{- define "skjob.check" -}}
+{{- $seen := dict -}}
+{{- $names := dict -}}
+{{- range .Values.teams -}}
+{{- if hasKey $names .name -}}
+{{- fail (printf "two teams are called `%s`: costs and tests of a team go by its name" .name) -}}
+{{- end -}}
+{{- $_ := set $names .name true -}}
+{{- if hasKey $seen .namespace -}}
+{{- fail (printf "the teams `%s` and `%s` are both in the namespace `%s`: a team has one of its own" (get $seen .namespace) .name .namespace) -}}
+{{- end -}}
+{{- $_ := set $seen .namespace .name -}}
+{{- if and $.Values.operator.enabled $.Values.operator.namespaces (not (has .namespace $.Values.operator.namespaces)) -}}
+{{- fail (printf "the team `%s` is in the namespace `%s`, which is not in `operator.namespaces`: nothing would act on its runs" .name .namespace) -}}
+{{- end -}}
+{{- $team := include "skjob.team" (list $ .) | fromJson -}}
+{{- if and (get $team.defaults "max-cost") (not $team.costs.prices) -}}
+{{- fail (printf "the team `%s` has a default `max-cost` and no `costs.prices`: every run of it would be refused" .name) -}}
+{{- end -}}
+{{- $workers := splitList ":" (get $team.defaults "workers" | toString) -}}
+{{- if gt (first $workers | int) (last $workers | int) -}}
+{{- fail (printf "the team `%s` has the default `workers` %s: the fewest are more than the most" .name $team.defaults.workers) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}

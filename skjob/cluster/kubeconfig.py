@@ -1,0 +1,131 @@
+"""Which API a user means: that of a context of the kubeconfig, or of the pod that this runs in. No request is made."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skjob.errors import AccessError, Unauthorized, first_line
+
+_SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+@dataclass(frozen=True)
+class Found:
+    """The client library's configuration, and the context's name and own namespace."""
+
+    configuration: Any
+    context: str
+    namespace: str
+    in_cluster: bool = False
+
+
+def find(context: str | None) -> Found:
+    """The named context, else the current one, else the pod that this runs in.
+
+    Raises:
+        AccessError: there is no kubeconfig, or no such context in it, or it can't be used.
+    """
+    if context is None and _in_cluster():
+        return _of_this_pod()
+    contexts, current = _read()
+    chosen = next((each for each in contexts if each["name"] == (context or current)), None)
+    if chosen is None:
+        there = ", ".join(f"`{each['name']}`" for each in contexts)
+        hint = f"it has {there}" if there else "it has none at all"
+        if context is not None:
+            raise AccessError(f"the kubeconfig has no context `{context}`", hint)
+        what = f"its current context, `{current}`, is not in it" if current else "it has no current context"
+        raise AccessError(f"there is no usable kubeconfig: {what}", f"name a context, with `--context`: {hint}")
+    own = chosen["context"].get("namespace") or "default"
+    return Found(_load(chosen["name"]), chosen["name"], own)
+
+
+def _in_cluster() -> bool:
+    """As kubectl and kr8s see it: whoever has a kubeconfig in a pod means that."""
+    there = os.environ.get("KUBECONFIG") or Path(_file()).exists()
+    return not there and _SERVICE_ACCOUNT.joinpath("token").exists()
+
+
+def _of_this_pod() -> Found:
+    from kubernetes import client, config
+    from kubernetes.config.config_exception import ConfigException
+
+    configuration = client.Configuration()
+    try:
+        config.load_incluster_config(client_configuration=configuration)
+        own = _SERVICE_ACCOUNT.joinpath("namespace").read_text().strip()
+    except (ConfigException, OSError) as error:
+        raise AccessError(
+            f"the service account of this pod can't be used: {first_line(error)}",
+            f"there is no kubeconfig, `{_file()}`, either; `skjob run --on local` runs on this machine",
+        ) from error
+    return Found(configuration, "in-cluster", own, in_cluster=True)
+
+
+def _file() -> str:
+    """As it is now, not as it was when the client library was imported."""
+    return os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
+
+
+def _read() -> tuple[list[dict[str, Any]], str | None]:
+    """Its contexts, and the name of the current one; it may have none, which the library's own list does not bear."""
+    from kubernetes.config.config_exception import ConfigException
+    from kubernetes.config.kube_config import KubeConfigMerger
+    from yaml import YAMLError
+
+    def unusable(why: str) -> AccessError:
+        hint = "`kubectl config view` shows what there is; `skjob run --on local` runs on this machine"
+        return AccessError(f"there is no usable kubeconfig: {why}", hint)
+
+    try:
+        merged = KubeConfigMerger(_file()).config
+    except (YAMLError, TypeError, KeyError, AttributeError) as error:  # of a file that is none: any of them
+        raise unusable(f"`{_file()}` is not one") from error
+    except (ConfigException, OSError, ValueError) as error:
+        raise unusable(first_line(error)) from error
+    if merged is None:
+        raise unusable(f"`{_file()}` is not there")
+    return [node.value for node in merged.value["contexts"]], merged.value.get("current-context") or None
+
+
+def _load(context: str) -> Any:
+    """The configuration of a context, with the credentials that it names."""
+    from kubernetes import client, config
+    from kubernetes.config.config_exception import ConfigException
+
+    configuration = client.Configuration()
+    first = f"`kubectl --context {context} get pods` should work first"
+    with _refused_credentials() as refused:
+        try:
+            config.load_kube_config(_file(), context=context, client_configuration=configuration)
+        except (ConfigException, OSError, ValueError, KeyError) as error:
+            raise AccessError(f"the context `{context}` can't be used: {first_line(error)}", first) from error
+    if refused:
+        raise Unauthorized(
+            f"the credentials of the context `{context}` can't be had: {refused[0]}", f"log in again: {first}"
+        )
+    return configuration
+
+
+@contextmanager
+def _refused_credentials() -> Iterator[list[str]]:
+    """What the client library (37.0) says in its log, and nowhere else, where a login plugin is missing or fails: it
+    goes on without credentials, and has all that is logged later shown. Once it raises instead, this can go."""
+    told: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.append(first_line(record.getMessage()))
+
+    handler = Handler(logging.ERROR)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield told
+    finally:
+        logging.getLogger().removeHandler(handler)

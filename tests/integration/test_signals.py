@@ -1,0 +1,107 @@
+"""One signal to a run is one signal to its program: from a terminal, to skjob alone, or to the whole process group."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DEADLINE = 120.0
+
+Run = Callable[..., "subprocess.Popen[str]"]
+
+# What reaches it after its first interrupt comes within a moment: it is counted for two seconds more. The first may
+# come before the print returns.
+COUNTING = """
+    import time
+    interrupts, end, told = 0, time.monotonic() + 60, False
+    while time.monotonic() < end:
+        try:
+            if not told:
+                told = True
+                print("counting", flush=True)
+            time.sleep(0.1)
+        except KeyboardInterrupt:
+            interrupts += 1
+            end = min(end, time.monotonic() + 2)
+    print(interrupts, "interrupts", flush=True)
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Run]:
+    """Starts a run in a session of its own, with a terminal where it is given one, and waits until it counts."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SKJOB_")}
+    environment |= {"KUBECONFIG": str(tmp_path / "none"), "NO_COLOR": "1"}
+    (tmp_path / "train.py").write_text(textwrap.dedent(COUNTING))
+    command = [sys.executable, "-m", "skjob", "run", "train.py", "--on", "local", "--workers", "1"]
+    started: list[subprocess.Popen[str]] = []
+
+    def start(**options: Any) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            start_new_session=True, **({"stdin": subprocess.DEVNULL} | options),
+        )  # fmt: skip
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "counting\n"
+        return process
+
+    yield start
+    for process in started:
+        with process:
+            if process.poll() is None:
+                process.terminate()
+
+
+def _to_skjob(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGINT)
+
+
+def _to_its_group(process: subprocess.Popen[str]) -> None:
+    os.killpg(process.pid, signal.SIGINT)
+
+
+@pytest.mark.parametrize("interrupt", [_to_skjob, _to_its_group])
+def test_without_a_terminal_the_program_is_interrupted_once(
+    start: Run, interrupt: Callable[[subprocess.Popen[str]], None]
+) -> None:
+    process = start()
+    interrupt(process)
+    written, told = process.communicate(timeout=DEADLINE)
+    assert written == "1 interrupts\n", told
+    assert process.returncode == 130
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    """Its two ends: whoever types, and what a process has."""
+    typing, shown = pty.openpty()
+    yield typing, shown
+    os.close(typing)
+    os.close(shown)
+
+
+@pytest.mark.parametrize("interrupt", ["Ctrl-C", _to_skjob, _to_its_group])
+def test_in_a_terminal_the_program_is_interrupted_once(
+    start: Run, terminal: tuple[int, int], interrupt: str | Callable[[subprocess.Popen[str]], None]
+) -> None:
+    typing, shown = terminal
+    name = os.ttyname(shown)
+    # The first terminal that the leader of a session opens is its own, with its group in the foreground.
+    process = start(stdin=shown, preexec_fn=lambda: os.close(os.open(name, os.O_RDWR)))
+    if isinstance(interrupt, str):
+        os.write(typing, b"\x03")
+    else:
+        interrupt(process)
+    written, told = process.communicate(timeout=DEADLINE)
+    assert written == "1 interrupts\n", told
+    assert process.returncode == 130

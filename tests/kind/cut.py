@@ -1,0 +1,87 @@
+"""A way to the API server that can be cut: what a client sees when its network goes."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import yaml
+
+
+class Network:
+    """Forwards connections to a server; while it is cut, none goes through and those there are end."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._server = (host, port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._open: set[socket.socket] = set()
+        self._cut = False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """End all connections and take no more."""
+        self._cut = True
+        for side in list(self._open):
+            self._end(side)
+
+    def mend(self) -> None:
+        """Let connections through again."""
+        self._cut = False
+
+    def close(self) -> None:
+        """End."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # it is closed
+            while True:
+                self._connect(self._listener.accept()[0])
+
+    def _connect(self, near: socket.socket) -> None:
+        try:
+            far = socket.create_connection(self._server, timeout=10)
+        except OSError:
+            near.close()
+            return
+        far.settimeout(None)
+        self._open |= {near, far}
+        if self._cut:
+            self._end(near)
+            self._end(far)
+            return
+        for ends in ((near, far), (far, near)):
+            threading.Thread(target=self._pump, args=ends, daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while content := source.recv(65536):
+                target.sendall(content)
+        self._end(source)
+        self._end(target)
+
+    def _end(self, side: socket.socket) -> None:
+        self._open.discard(side)
+        with suppress(OSError):
+            side.shutdown(socket.SHUT_RDWR)
+        side.close()
+
+
+def through(kubeconfig: Path, folder: Path) -> tuple[Network, Path]:
+    """A network to the server of a kubeconfig, and a kubeconfig that goes through it."""
+    content = yaml.safe_load(kubeconfig.read_text())
+    [cluster] = content["clusters"]
+    server = urlsplit(cluster["cluster"]["server"])
+    assert server.hostname is not None
+    assert server.port is not None
+    network = Network(server.hostname, server.port)
+    cluster["cluster"] |= {"server": f"https://127.0.0.1:{network.port}", "tls-server-name": server.hostname}
+    path = folder / "cut.kubeconfig"
+    path.write_text(yaml.safe_dump(content))
+    return network, path

@@ -1,0 +1,80 @@
+"""Namespaces for tests, each of which must be left as it was found."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from kubernetes import client
+from kubernetes.client.exceptions import ApiException
+
+IMAGE = "localhost/skjob:dev"
+GONE_SECONDS = 30.0
+
+DEFAULTS = {"image": IMAGE, "worker-cpu": "100m", "worker-memory": "512Mi", "env": "none"}
+"""Tests of anything but the environment take the image as it is: that of the tests is full of tools."""
+
+
+@contextmanager
+def new_namespace(kind_api: client.ApiClient) -> Iterator[str]:
+    """One that admits only restricted pods, with the defaults of runs. Nothing of a run may be in it in the end."""
+    core = client.CoreV1Api(kind_api)
+    name = f"test-{secrets.token_hex(4)}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    core.create_namespace({"metadata": {"name": name, "labels": labels}}, _request_timeout=30)
+    try:
+        core.create_namespaced_config_map(
+            name, {"metadata": {"name": "skjob-defaults"}, "data": DEFAULTS}, _request_timeout=30
+        )
+        yield name
+        left = wait_until_nothing_is_left(kind_api, name)
+    finally:
+        with suppress(ApiException):  # a test may have deleted it
+            core.delete_namespace(name, _request_timeout=30)
+    assert not left, f"{GONE_SECONDS:.0f} s after the test, skjob's objects are still in `{name}`: {', '.join(left)}"
+
+
+def wait_until_nothing_is_left(api: client.ApiClient, namespace: str) -> list[str]:
+    """What is still there of skjob after `GONE_SECONDS`; asked for at once, so that a clean test ends at once."""
+    paths = listable_paths(api, namespace)
+    deadline = time.monotonic() + GONE_SECONDS
+    while left := managed_objects(api, paths):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.5)
+    return left
+
+
+def listable_paths(api: client.ApiClient, namespace: str) -> list[tuple[str, str]]:
+    """The kind and path of every namespaced resource that the API can list, custom ones too; events excepted."""
+    groups = get(api, "/apis")["groups"]
+    bases = ["/api/v1"] + [f"/apis/{group['preferredVersion']['groupVersion']}" for group in groups]
+    paths = []
+    for base in bases:
+        for resource in get(api, base)["resources"]:
+            if resource["namespaced"] and "list" in resource["verbs"] and resource["kind"] != "Event":
+                paths.append((resource["kind"], f"{base}/namespaces/{namespace}/{resource['name']}"))
+    return paths
+
+
+def managed_objects(api: client.ApiClient, paths: list[tuple[str, str]]) -> list[str]:
+    selector = [("labelSelector", "app.kubernetes.io/managed-by=skjob")]
+    return [
+        f"{kind} `{item['metadata']['name']}`" for kind, path in paths for item in get(api, path, selector)["items"]
+    ]
+
+
+def get(api: client.ApiClient, path: str, query: list[tuple[str, str]] | None = None) -> Any:
+    """A GET of the API, as plain data."""
+    request = api.param_serialize(
+        method="GET",
+        resource_path=path,
+        query_params=query or [],
+        header_params={"Accept": "application/json"},
+        auth_settings=["BearerToken"],
+    )
+    return json.loads(api.call_api(*request, _request_timeout=30).read())

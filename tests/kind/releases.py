@@ -1,0 +1,111 @@
+"""Releases of the chart on the tests' cluster, each for one team in a namespace of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes import client
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "helm" / "skjob"
+HOME = "default"
+"""Where Helm keeps what it knows of a release."""
+
+USER = "somebody"
+TEAM = "somebodys"
+SECONDS = 300
+INSTALL_SECONDS = 1300
+
+DEFAULTS = {"image": "localhost/skjob:dev", "worker-cpu": "100m", "worker-memory": "512Mi", "env": "none"}
+LIMITS = {"most-workers": 3, "most-cpu": "1", "most-memory": "2Gi", "most-time": "10m"}
+
+Values = dict[str, Any]
+Result = subprocess.CompletedProcess[str]
+
+
+@cache
+def search_path() -> str:
+    """A search path with kubectl, and with Helm, which is built where there is none."""
+    found = subprocess.run(
+        [str(ROOT / "tests" / "kind" / "cluster"), "helm"],
+        text=True, capture_output=True, timeout=INSTALL_SECONDS, check=False,
+    )  # fmt: skip
+    path = f"{os.environ['PATH']}{os.pathsep}{Path(found.stdout.strip()).parent}"
+    problem = found.stderr if found.returncode else "" if shutil.which("kubectl", path=path) else "no `kubectl`"
+    if problem:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(problem)
+    return path
+
+
+def call(environment: dict[str, str], *command: str, succeeds: bool = True, text: str | None = None) -> Result:
+    """A program of the platform team's."""
+    done = subprocess.run(
+        command, env=os.environ | environment | {"PATH": search_path()}, input=text, text=True, capture_output=True,
+        timeout=SECONDS, check=False,
+    )  # fmt: skip
+    assert not succeeds or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release, its team's namespace, and the values that it was installed with."""
+
+    environment: dict[str, str]
+    name: str = field(default_factory=lambda: f"chart-{secrets.token_hex(4)}")
+
+    @property
+    def namespace(self) -> str:
+        return f"test-{self.name}"
+
+    def values(self, **more: Any) -> Values:
+        """For a cluster that has an operator and its custom resources; `more` in place of parts of it."""
+        team = {
+            "name": TEAM,
+            "namespace": self.namespace,
+            "createNamespace": True,
+            "subjects": [{"kind": "ServiceAccount", "name": USER, "namespace": self.namespace}],
+        }
+        values = {"operator": {"enabled": False}, "crds": {"enabled": False}, "defaults": DEFAULTS, "limits": LIMITS}
+        return {**values, "teams": [team], **more}
+
+    def upgrade(self, **more: Any) -> Result:
+        """Install it, or bring it to other values."""
+        # Custom resources that there are become the release's, where it brings them.
+        return self.helm(
+            "upgrade", "--install", "--take-ownership", "--wait", "--timeout", "2m", self.name, str(CHART),
+            "--values", "-", text=json.dumps(self.values(**more)),
+        )  # fmt: skip
+
+    def helm(self, verb: str, *arguments: str, succeeds: bool = True, text: str | None = None) -> Result:
+        command = ["helm", verb, *arguments, "--namespace", HOME, "--kube-context", "kind-skjob"]
+        return call(self.environment, *command, succeeds=succeeds, text=text)
+
+
+@contextmanager
+def installed(
+    environment: dict[str, str], api: client.ApiClient, release: Release | None = None, **values: Any
+) -> Iterator[Release]:
+    """A release, which is gone in the end, whatever runs, and the namespace with all that it keeps."""
+    release = release or Release(environment)
+    try:
+        release.upgrade(**values)
+        yield release
+    finally:
+        release.helm("uninstall", release.name, "--ignore-not-found", "--no-hooks")
+        core = client.CoreV1Api(api)
+        # Helm leaves the pods of its hooks, for their logs.
+        core.delete_collection_namespaced_pod(HOME, label_selector=f"app.kubernetes.io/instance={release.name}")
+        if any(each.metadata.name == release.namespace for each in core.list_namespace().items):
+            core.delete_namespace(release.namespace, _request_timeout=30)

@@ -1,0 +1,49 @@
+"""A job file is data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from command import run_command
+
+Row = Callable[..., None]
+
+BAGGING = "estimator: {class: sklearn.ensemble.BaggingClassifier, parameters: {estimator: {class: %s}}}"
+HOSTILE = {
+    "a tag that makes a Python object": ("cv: !!python/object/apply:os.system ['touch ran']", "is not allowed"),
+    "an estimator `os.system`": ("estimator: {class: os.system}", "a module of Python's own"),
+    "a parameter `subprocess.Popen`": (
+        BAGGING % "subprocess.Popen, parameters: {args: [touch, ran]}",
+        "a module of Python's own",
+    ),
+    "a parameter `pandas.HDFStore`": (BAGGING % "pandas.HDFStore, parameters: {path: ran}", "can't be used here"),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_job_file_is_data(
+    what: str,
+    kind_env: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    security_row: Row,
+) -> None:
+    section, words = HOSTILE[what]
+    sections = {
+        "estimator": "estimator: {class: sklearn.svm.SVC}",
+        "search": "search: {kind: grid}",
+        "space": "space: {C: [1]}",
+        "data": "data: {loader: load_iris}",
+        "outputs": "outputs: {table: results.csv}",
+        section.partition(":")[0]: section,
+    }
+    (tmp_path / "job.yaml").write_text("\n".join(sections.values()))
+    monkeypatch.chdir(tmp_path)
+    ended = run_command(["run", "job.yaml", "--on", "kubernetes"], kind_env, monkeypatch, capsys)
+    assert ended.returncode == 120, ended.stderr
+    assert words in ended.stderr
+    assert not Path("ran").exists()
+    security_row("a job file is data", what, "refused, nothing ran", "yes")

@@ -1,0 +1,105 @@
+"""What pods may, and what they have."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from attacked import Attacked
+from kubernetes import client
+from kubernetes.client.exceptions import ApiException
+
+pytestmark = pytest.mark.timeout(240)
+
+Row = Callable[..., None]
+
+
+def test_pods_are_restricted(
+    attacked: Attacked, kind_api: client.ApiClient, shared_namespace: str, security_row: Row
+) -> None:
+    """The namespace admits no other, as a pod that asks for more hears; the run's are there."""
+    assert {pod["metadata"]["labels"]["app.kubernetes.io/component"] for pod in attacked.pods} == {
+        "scheduler", "worker", "environment",
+    }  # fmt: skip
+    container = {"name": "c", "image": "localhost/skjob:dev", "securityContext": {"privileged": True}}
+    refusal = refused_pod(kind_api, shared_namespace, container | sized())
+    assert 'violates PodSecurity "restricted' in refusal
+    for seen in (*attacked.told["in workers"], attacked.told["in the scheduler"]):
+        assert (seen["user"], seen["root"]) == (1000, "Operation not permitted")
+    security_row("pods pass the `restricted` standard", "a task calls setuid(0)", "Operation not permitted", "yes")
+
+
+def test_every_container_has_its_size(
+    attacked: Attacked, kind_api: client.ApiClient, shared_namespace: str, security_row: Row
+) -> None:
+    containers = [
+        container
+        for pod in attacked.pods
+        for container in (*pod["spec"]["containers"], *pod["spec"].get("initContainers", []))
+    ]
+    assert len(containers) >= 4
+    for container in containers:
+        assert {"cpu", "memory"} <= set(container["resources"]["requests"])
+        assert container["resources"]["limits"]["memory"] == container["resources"]["requests"]["memory"]
+    unsized = {"name": "c", "image": "localhost/skjob:dev", "securityContext": restricted()}
+    assert "must specify" in refused_pod(kind_api, shared_namespace, unsized)
+    security_row(
+        "requests and a memory limit in each container",
+        "a quota that refuses any without",
+        f"all {len(containers)} are there",
+        "yes",
+    )
+
+
+def restricted() -> dict[str, Any]:
+    return {
+        "allowPrivilegeEscalation": False,
+        "runAsNonRoot": True,
+        "runAsUser": 1000,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def sized() -> dict[str, Any]:
+    return {"resources": {"requests": {"cpu": "1m", "memory": "8Mi"}, "limits": {"memory": "8Mi"}}}
+
+
+def refused_pod(kind_api: client.ApiClient, namespace: str, container: dict[str, Any]) -> str:
+    """What the API says of a pod that it refuses."""
+    pod = {"metadata": {"name": "refused"}, "spec": {"containers": [container]}}
+    with pytest.raises(ApiException) as refused:
+        client.CoreV1Api(kind_api).create_namespaced_pod(namespace, pod)
+    return str(json.loads(refused.value.body)["message"])
+
+
+def test_a_task_changes_nothing_in_its_container(attacked: Attacked, security_row: Row) -> None:
+    for seen in (*attacked.told["in workers"], attacked.told["in the scheduler"]):
+        writes = {folder: tuple(outcome) for folder, outcome in seen["writes"].items()}
+        assert writes.pop("/tmp") == ("written", "")
+        assert len(writes) == 5
+        assert {outcome[1] for outcome in writes.values()} == {"Read-only file system"}, writes
+    security_row(
+        "the root file system is read-only",
+        "a task writes to /, /etc, site-packages, its source and certificates",
+        "Read-only file system",
+        "yes",
+    )
+
+
+def test_no_pod_has_a_token_of_the_api(attacked: Attacked, security_row: Row) -> None:
+    """Kubernetes would mount it as a projected volume."""
+    for seen in (*attacked.told["in workers"], attacked.told["in the scheduler"]):
+        assert seen["token"] is False
+        assert seen["api"] in (401, 403)
+    for pod in attacked.pods:
+        assert pod["spec"]["automountServiceAccountToken"] is False
+        assert not [volume for volume in pod["spec"]["volumes"] if "projected" in volume]
+    security_row(
+        "no pod has a service account's token",
+        "a task looks for one, and asks the API for Secrets",
+        f"none there; {attacked.told['in workers'][0]['api']}",
+        "yes",
+    )

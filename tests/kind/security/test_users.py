@@ -1,0 +1,95 @@
+"""What users need: one Role, and what is so with less."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from attacked import Attacked
+from command import run_command
+from kubernetes import client
+from left import until_gone
+from runs import Runs
+from users import user_environment
+
+pytestmark = pytest.mark.timeout(240)
+
+Row = Callable[..., None]
+
+
+def test_the_role_was_enough(attacked: Attacked, security_row: Row) -> None:
+    """The whole run, with an environment of its own, as a user with that Role; and nothing of it is left."""
+    _, errors = attacked.ended
+    assert "skjob: succeeded" in errors
+    assert "you may not" not in errors
+    until_gone(attacked.api, attacked.run_id, 30)
+    security_row("users need one Role in one namespace", "a whole run with it", "succeeded, nothing is left", "yes")
+
+
+@pytest.fixture
+def in_shared(
+    shared_namespace: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command as somebody else, in the namespace of this folder."""
+
+    def call(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+        return run_command([*arguments, "--namespace", shared_namespace], environment, monkeypatch, capsys)
+
+    return call
+
+
+def lacking(doctor: subprocess.CompletedProcess[str]) -> list[str]:
+    """The lines of `doctor` that name missing verbs."""
+    return [line for line in doctor.stdout.splitlines() if "may not " in line and "permissions" in line]
+
+
+def test_a_role_without_network_policies_still_runs(
+    kind_api: client.ApiClient,
+    shared_env: dict[str, str],
+    shared_namespace: str,
+    tmp_path: Path,
+    in_shared: Callable[..., subprocess.CompletedProcess[str]],
+    security_row: Row,
+) -> None:
+    """As it was before there were any: a line says so, and `doctor` warns of it."""
+    older = user_environment(
+        kind_api, shared_env, shared_namespace, tmp_path, may_run=True, name="older",
+        without=[("create", "networkpolicies"), ("list", "networkpolicies")],
+    )  # fmt: skip
+    ended = Runs(tmp_path, older, shared_namespace).run("print('done')")
+    assert (ended.returncode, ended.stdout) == (0, "done\n"), ended.stderr
+    [line] = [line for line in ended.stderr.splitlines() if "NetworkPolic" in line]
+    assert line == (
+        f"skjob: you may not create NetworkPolicies in namespace `{shared_namespace}`: other pods can connect to the"
+        " run's, and are refused by its TLS alone"
+    )
+    told = in_shared(older, "doctor", "--skip-image")
+    assert told.returncode == 0, told.stdout
+    [lacks] = lacking(told)
+    assert "may not create, list `networkpolicies.networking.k8s.io`" in lacks
+    security_row("an older Role still runs", "one without NetworkPolicies", "the run succeeds, in one line why", "yes")
+
+
+def test_doctor_names_the_missing_verbs_and_no_others(
+    kind_api: client.ApiClient,
+    shared_env: dict[str, str],
+    shared_namespace: str,
+    tmp_path: Path,
+    in_shared: Callable[..., subprocess.CompletedProcess[str]],
+    security_row: Row,
+) -> None:
+    lesser = user_environment(
+        kind_api, shared_env, shared_namespace, tmp_path, may_run=True, name="lesser",
+        without=[("delete", "deployments"), ("get", "pods/log")],
+    )  # fmt: skip
+    told = in_shared(lesser, "doctor", "--skip-image")
+    assert told.returncode == 122
+    assert [line.partition("may not ")[2].partition(" in ")[0] for line in lacking(told)] == [
+        "delete `deployments.apps`",
+        "get `pods/log`",
+    ]
+    security_row(
+        "`doctor` says which verb is missing", "a Role without two of its verbs", "named both, no other", "yes"
+    )

@@ -1,0 +1,90 @@
+"""What stands in the cluster for a registry that refuses, and for admission webhooks. The standard library only.
+
+`python stand_in.py REGISTRY_PORT WEBHOOK_PORT CERTIFICATE KEY`, in a pod of each node. The registry has no image:
+`private/…` is for nobody, of the rest there is none. A webhook does what its path says.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+BREAKING = {"name": "DASK_DISTRIBUTED__COMM__TLS__CA_FILE", "value": "/nonexistent/ca.crt"}
+
+THINKING = 15.0
+
+PATCHES: dict[str, list[dict[str, Any]]] = {
+    "/loosen": [{"op": "add", "path": "/spec/hostNetwork", "value": True}],
+    "/break": [{"op": "add", "path": "/spec/containers/0/env/-", "value": BREAKING}],
+}
+
+
+class Answering(BaseHTTPRequestHandler):
+    """Says nothing of what it is asked."""
+
+    def answer(self, status: int, content: dict[str, Any], **headers: str) -> None:
+        text = json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(text)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+class Registry(Answering):
+    """As the distribution specification has it."""
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        if "/private/" in self.path:
+            denied = {"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]}
+            self.answer(401, denied, WWW_Authenticate='Basic realm="private"')
+        else:
+            self.answer(404, {"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]})
+
+
+class Webhook(Answering):
+    """`/refuse` refuses, `/think` takes its time; the others change what they are shown."""
+
+    def do_POST(self) -> None:
+        review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        path = self.path.partition("?")[0]
+        if path == "/think":
+            time.sleep(THINKING)
+        response: dict[str, Any] = {"uid": review["request"]["uid"], "allowed": path != "/refuse"}
+        if path in PATCHES:
+            patch = base64.b64encode(json.dumps(PATCHES[path]).encode()).decode()
+            response |= {"patchType": "JSONPatch", "patch": patch}
+        else:
+            response["status"] = {"message": "pods of this team need an owner"}
+        self.answer(200, {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
+
+
+def main() -> None:
+    """Serve until the pod ends."""
+    registry_port, webhook_port, certificate, key = sys.argv[1:]
+    registry = ThreadingHTTPServer(("127.0.0.1", int(registry_port)), Registry)
+    webhook = ThreadingHTTPServer(("", int(webhook_port)), Webhook)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    webhook.socket = context.wrap_socket(webhook.socket, server_side=True)
+    threading.Thread(target=registry.serve_forever, daemon=True).start()
+    webhook.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

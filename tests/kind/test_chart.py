@@ -1,0 +1,399 @@
+"""The chart on a real Kubernetes: installed, tested, upgraded and uninstalled, with a user's runs in between.
+
+The cluster's own operator serves these releases too, but for one that brings its own: for that moment the cluster's is
+taken away, so that no two act on one thing. What the limits refuse is in `test_policies.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import render
+import yaml
+from kubernetes import client
+from operators import no_operator, refusals
+from releases import CHART, DEFAULTS, HOME, LIMITS, TEAM, USER, Release, call, installed, search_path
+from runs import DEADLINE, Runs
+from users import user_environment
+from waits import until
+
+pytestmark = pytest.mark.timeout(400)
+
+Manifest = dict[str, Any]
+
+# Until it is told that it is enough.
+ONGOING = """
+    import time
+    from pathlib import Path
+    from joblib import Parallel, delayed
+    print("searching", flush=True)
+    rounds = 0
+    while not Path("enough").exists():
+        Parallel()(delayed(time.sleep)(0.2) for _ in range(4))
+        rounds += 1
+    print("rounds", rounds)
+"""
+GRACE = 30
+
+
+@pytest.fixture
+def release(kind_env: dict[str, str], kind_api: client.ApiClient) -> Iterator[Release]:
+    with installed(kind_env, kind_api) as found:
+        yield found
+
+
+@pytest.fixture
+def users_runs(release: Release, kind_env: dict[str, str], kind_api: client.ApiClient, tmp_path: Path) -> Runs:
+    """Runs of somebody of the team, who has what the chart gives and nothing else."""
+    return runs_of(release, kind_env, kind_api, tmp_path)
+
+
+def runs_of(release: Release, kind_env: dict[str, str], kind_api: client.ApiClient, folder: Path) -> Runs:
+    user = user_environment(kind_api, kind_env, release.namespace, folder, may_run=False, name=USER)
+    return Runs(folder, user, release.namespace)
+
+
+def pods(kind_api: client.ApiClient, namespace: str) -> dict[str, tuple[str, int]]:
+    """Scheduler and workers that run: their uids, and how often they were started again."""
+    found = client.CoreV1Api(kind_api).list_namespaced_pod(namespace, label_selector="dask.org/cluster-name").items
+    return {
+        pod.metadata.name: (pod.metadata.uid, sum(each.restart_count for each in pod.status.container_statuses))
+        for pod in found
+        if pod.status.phase == "Running" and pod.metadata.deletion_timestamp is None
+    }
+
+
+def names(kind_api: client.ApiClient, namespace: str) -> list[str]:
+    """Of the clusters that there are."""
+    found = client.CustomObjectsApi(kind_api).list_namespaced_custom_object(
+        "kubernetes.dask.org", "v1", namespace, "daskclusters"
+    )
+    return [each["metadata"]["name"] for each in found["items"]]
+
+
+def deadline(kind_api: client.ApiClient, namespace: str) -> int:
+    """That of the only run."""
+    [job] = client.BatchV1Api(kind_api).list_namespaced_job(namespace).items
+    return int(job.spec.active_deadline_seconds)
+
+
+# --- without a release
+
+
+def test_the_chart_is_well_formed(kind_env: dict[str, str]) -> None:
+    call(kind_env, "helm", "lint", "--strict", str(CHART))
+    call(kind_env, "helm", "lint", "--strict", str(CHART), "--values", str(render.EXAMPLE / "values.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"limits": {"most-worker": 3}}, "most-worker"),
+        ({"limits": {"most-time": "1d"}}, "/limits/most-time"),
+        ({"limits": {"most-cpu": "many"}}, "/limits/most-cpu"),
+        # With these, every run of the team would be refused.
+        ({"defaults": {"grace": "5s"}}, "/defaults/grace"),
+        ({"defaults": {"worker-memory": "64Mi"}}, "/defaults/worker-memory"),
+        ({"defaults": {"checkpoint": "memory://fits"}}, "/defaults/checkpoint"),
+        ({"defaults": {"workers": "10:2"}, "teams": [{"name": "a", "namespace": "x"}]}, "the fewest are more than"),
+        ({"teams": [{"name": "a", "namespace": "x", "defaults": {"max-cost": 20}}]}, "no `costs.prices`"),
+        ({"teams": [{"name": "a"}]}, "namespace"),
+        ({"teams": [{"name": "Data Science", "namespace": "a"}]}, "/teams/0/name"),
+        ({"teams": [{"name": "a", "namespace": "x"}, {"name": "b", "namespace": "x"}]}, "a team has one of its own"),
+        ({"teams": [{"name": "a", "namespace": "x"}, {"name": "a", "namespace": "y"}]}, "two teams are called `a`"),
+        # What is not there would be off, and nobody told.
+        ({"policies": None}, "missing property 'policies'"),
+        ({"policies": {"enabled": None}}, "missing property 'enabled'"),
+        (
+            {"teams": [{"name": "a", "namespace": "x"}], "operator": {"namespaces": ["y"]}},
+            "nothing would act on its runs",
+        ),
+    ],
+)
+def test_a_wrong_value_is_told(kind_env: dict[str, str], values: Manifest, complaint: str) -> None:
+    command = ["helm", "template", "skjob", str(CHART), "--kube-version", "1.30.0", "--values", "-"]
+    done = call(kind_env, *command, text=json.dumps(values), succeeds=False)
+    assert done.returncode != 0
+    assert complaint in done.stderr
+
+
+def test_values_that_are_taken_away_let_nobody_in(kind_env: dict[str, str]) -> None:
+    """Helm leaves out what is null."""
+    optional = ("defaults", "placement", "limits", "costs", "quota", "limitRange", "networkPolicy")
+    values = {"teams": [{"name": "a", "namespace": "x"}], **dict.fromkeys(optional)}
+    command = ["helm", "template", "skjob", str(CHART), "--kube-version", "1.30.0", "--values", "-"]
+    done = call(kind_env, *command, text=json.dumps(values))
+    [network] = [each for each in yaml.safe_load_all(done.stdout) if each and each["kind"] == "NetworkPolicy"]
+    assert "ingress" not in network["spec"]
+
+
+def test_a_team_has_each_setting_of_its_own_whole(kind_env: dict[str, str]) -> None:
+    """Nothing of a setting for all is mixed into it; an empty one is none."""
+    everybodys = {"node-selector": {"pool": "batch", "zone": "a"}, "tolerations": [{"key": "batch"}], "queue": "batch"}
+    own: dict[str, Manifest] = {
+        "same": {},
+        "other": {"placement": {"node-selector": {"pool": "gpu"}}, "limits": {"most-workers": 2}},
+        "none": {"placement": {"node-selector": {}, "tolerations": []}},
+    }
+    teams = [{"name": name, "namespace": name, **settings} for name, settings in own.items()]
+    values = {"placement": everybodys, "limits": {"most-workers": 9, "most-cpu": "4"}, "teams": teams}
+    command = ["helm", "template", "skjob", str(CHART), "--kube-version", "1.30.0", "--values", "-"]
+    made = [each for each in yaml.safe_load_all(call(kind_env, *command, text=json.dumps(values)).stdout) if each]
+
+    def told(namespace: str) -> tuple[Manifest, Manifest]:
+        """To skjob, and to the cluster."""
+        its = [each for each in made if each["metadata"].get("namespace") == namespace]
+        [defaults] = [each["data"] for each in its if each["metadata"]["name"] == "skjob-defaults"]
+        [quota] = [each["metadata"]["annotations"] for each in its if each["kind"] == "ResourceQuota"]
+        return defaults, quota
+
+    defaults, quota = told("same")
+    assert yaml.safe_load(defaults["node-selector"]) == everybodys["node-selector"]
+    assert (quota["skjob/node-selector"], quota["skjob/tolerations"]) == ("pool=batch,zone=a", "batch:Equal:::")
+    assert (defaults["most-workers"], defaults["most-cpu"], defaults["queue"]) == ("9", "4", "batch")
+
+    defaults, quota = told("other")
+    assert yaml.safe_load(defaults["node-selector"]) == {"pool": "gpu"}
+    assert (quota["skjob/node-selector"], quota["skjob/tolerations"]) == ("pool=gpu", "batch:Equal:::")
+    assert (defaults["most-workers"], defaults["most-cpu"], defaults["queue"]) == ("2", "4", "batch")
+
+    defaults, quota = told("none")
+    assert {"node-selector", "tolerations"} & set(defaults) == set()
+    assert {"skjob/node-selector", "skjob/tolerations"} & set(quota) == set()
+    assert defaults["queue"] == "batch"
+
+
+@pytest.mark.parametrize("served", ["all namespaces", "one namespace"])
+def test_the_api_takes_every_manifest(kind_env: dict[str, str], namespace: str, served: str) -> None:
+    """With all that there is to set, in a dry run on the server."""
+    team = {
+        "name": TEAM,
+        "namespace": namespace,
+        "subjects": [{"kind": "Group", "name": TEAM, "apiGroup": "rbac.authorization.k8s.io"}],
+        "placement": {
+            "node-selector": {"pool": "batch"},
+            "tolerations": [{"key": "batch", "operator": "Exists"}],
+            "priority-class": "batch",
+            "queue": "batch",
+        },
+        "limitRange": [{"type": "Container", "max": {"memory": "32Gi"}}],
+        "networkPolicy": {"denyIngress": True},
+    }
+    operator = {
+        "namespace": namespace,
+        "namespaces": [namespace] if served == "one namespace" else [],
+        "imagePullSecrets": ["registry"],
+        "nodeSelector": {"pool": "system"},
+        "tolerations": [{"key": "system", "operator": "Exists"}],
+    }
+    costs = {"nodes": [{"name": "large", "cpu": 8, "memory": "32Gi", "labels": {"pool": "batch"}}]}
+    values = {"operator": operator, "defaults": DEFAULTS, "limits": LIMITS, "costs": costs, "teams": [team]}
+    rendered = call(
+        kind_env, "helm", "template", "test-dry", str(CHART), "--namespace", namespace, "--no-hooks", "--values", "-",
+        text=json.dumps(values),
+    ).stdout  # fmt: skip
+    done = dry_run(kind_env, rendered)
+    for kind in ("customresourcedefinition", "deployment", "validatingadmissionpolicy", "networkpolicy", "limitrange"):
+        assert f"{kind}." in done or f"{kind}/" in done
+
+
+def dry_run(environment: dict[str, str], manifests: str) -> str:
+    # The cluster has some of it already, applied by others.
+    apply = ["kubectl", "apply", "--server-side", "--force-conflicts", "--dry-run=server", "--filename", "-"]
+    return call(environment, *apply, text=manifests).stdout
+
+
+# --- k8s/
+
+
+def test_the_plain_manifests_are_those_of_the_chart(kind_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make manifests` brings them up to date."""
+    monkeypatch.setenv("PATH", search_path())
+    assert {path: path.read_text() for path in render.manifests()} == render.manifests()
+
+
+@pytest.mark.parametrize(
+    ("overlay", "others"), [("team-example", ["base"]), ("kind", [])], ids=["team-example", "kind"]
+)
+def test_an_overlay_is_what_the_chart_makes_of_its_values(
+    kind_env: dict[str, str], namespace: str, overlay: str, others: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", search_path())
+    folder = render.K8S / "overlays" / overlay
+    folders = [*(render.K8S / other for other in others), folder]
+    built = "---\n".join(call(kind_env, "kubectl", "kustomize", str(each)).stdout for each in folders)
+    # The definitions are a megabyte, for which the loader in pure Python takes ten seconds.
+    found = keyed(list(yaml.load_all(built, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))))
+    definitions = {key for key in found if key[0] == "CustomResourceDefinition"}
+    assert len(definitions) == 4
+    wanted = keyed([yaml.safe_load(text) for text in render.template(folder / "values.yaml")])
+    assert {key: value for key, value in found.items() if key not in definitions} == wanted
+
+    # The namespace of the example is not there.
+    dry_run(kind_env, built.replace("namespace: data-science", f"namespace: {namespace}"))
+
+
+def keyed(manifests: list[Manifest]) -> dict[tuple[str, str], Manifest]:
+    return {(each["kind"], each["metadata"]["name"]): each for each in manifests}
+
+
+# --- a release
+
+
+def test_a_release_tests_itself(release: Release, kind_api: client.ApiClient) -> None:
+    release.upgrade(placement={"node-selector": {"kubernetes.io/os": "linux"}})
+    done = release.helm("test", release.name, "--logs")
+    told = [line for line in done.stdout.splitlines() if line.startswith(("ok: ", "not so: "))]
+    assert len(told) >= 10
+    assert not [line for line in told if not line.startswith("ok: ")]
+    assert "ok: the operator acts" in told
+    assert "ok: 4 workers are refused" in told
+    assert "ok: pods on any node are refused" in told
+    # Nobody keeps the rights that the test was given.
+    given = f"metadata.name={release.name}-test-{TEAM}"
+    core, rbac = client.CoreV1Api(kind_api), client.RbacAuthorizationV1Api(kind_api)
+    assert core.list_namespaced_pod(HOME, field_selector=given).items  # it stays, for its log
+    assert not core.list_namespaced_service_account(HOME, field_selector=given).items
+    assert not rbac.list_namespaced_role_binding(release.namespace, field_selector=given).items
+
+    # What it finds, Helm is told.
+    wrong = {"data": {"team": "others"}}
+    core.patch_namespaced_config_map("skjob-defaults", release.namespace, wrong)
+    done = release.helm("test", release.name, "--logs", succeeds=False)
+    assert done.returncode != 0
+    assert "not so: users can read the team's defaults" in done.stdout
+
+
+def test_what_is_next_is_told(release: Release) -> None:
+    notes = release.helm("get", "notes", release.name).stdout
+    assert f"helm test {release.name} --namespace default" in notes
+    assert f"skjob run train.py --namespace {release.namespace}" in notes
+
+
+def test_a_user_runs_with_what_the_chart_gives(users_runs: Runs, kind_api: client.ApiClient, release: Release) -> None:
+    selector = {"kubernetes.io/os": "linux"}
+    release.upgrade(placement={"node-selector": selector, "tolerations": [{"key": "batch", "operator": "Exists"}]})
+    doctor = [users_runs.python, "-m", "skjob", "doctor", "--namespace", release.namespace]
+    found = call(users_runs.environment, *doctor).stdout
+    assert "operator     answers" in found
+    assert "the same versions as here" in found
+    labels: set[str] = set()
+    with users_runs.searching(script=ONGOING) as process:
+        until(lambda: len(pods(kind_api, release.namespace)) == 3)
+        for pod in client.CoreV1Api(kind_api).list_namespaced_pod(release.namespace).items:
+            labels.add(pod.metadata.labels.get("skjob/team", "none"))
+            assert pod.spec.node_selector == selector
+            assert "batch" in {each.key for each in pod.spec.tolerations}
+        (users_runs.folder / "enough").touch()
+        written, told = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0, told
+    assert written.startswith("rounds ")
+    assert labels == {TEAM}
+    until(lambda: not client.BatchV1Api(kind_api).list_namespaced_job(release.namespace).items)
+    assert "forbidden" not in told
+
+
+def test_an_upgrade_to_lower_limits_leaves_what_runs_alone(
+    users_runs: Runs, kind_api: client.ApiClient, release: Release
+) -> None:
+    core = client.CoreV1Api(kind_api)
+    core.patch_namespaced_config_map("skjob-costs", release.namespace, {"data": {"earlier": "1.25"}})
+    with users_runs.searching("--grace", f"{GRACE}s", script=ONGOING) as process:
+        until(lambda: len(pods(kind_api, release.namespace)) == 3)
+        before = pods(kind_api, release.namespace)
+        lower = {"most-workers": 1, "most-cpu": "50m", "most-memory": "256Mi", "most-time": "5m"}
+        release.upgrade(limits=lower)
+        quota = core.read_namespaced_resource_quota("skjob", release.namespace)
+        assert quota.metadata.annotations["skjob/most-workers"] == "1"
+
+        # It goes on living: twice, so that one heartbeat began when the limits were lower.
+        for _ in range(2):
+            known = deadline(kind_api, release.namespace)
+            until(lambda known=known: deadline(kind_api, release.namespace) > known)
+        assert pods(kind_api, release.namespace) == before
+        (users_runs.folder / "enough").touch()
+        written, told = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0, told
+    assert written.startswith("rounds ")
+    assert "can't be kept alive" not in told
+    assert core.read_namespaced_config_map("skjob-costs", release.namespace).data["earlier"] == "1.25"
+
+
+def test_there_is_no_uninstallation_while_something_runs(
+    users_runs: Runs, kind_api: client.ApiClient, release: Release
+) -> None:
+    """It would take the rights away that the run needs."""
+    core = client.CoreV1Api(kind_api)
+    core.patch_namespaced_config_map("skjob-costs", release.namespace, {"data": {"earlier": "1.25"}})
+    with users_runs.searching(script=ONGOING) as process:
+        until(lambda: len(pods(kind_api, release.namespace)) == 3)
+        before = pods(kind_api, release.namespace)
+        [run] = names(kind_api, release.namespace)
+        refused = release.helm("uninstall", release.name, succeeds=False)
+        assert refused.returncode != 0
+        log = core.read_namespaced_pod_log(f"{release.name}-uninstall", HOME)
+        assert f"namespace {release.namespace}: {run} is not over" in log
+        assert pods(kind_api, release.namespace) == before
+        (users_runs.folder / "enough").touch()
+        written, told = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0, told
+    assert written.startswith("rounds ")
+
+    until(lambda: not names(kind_api, release.namespace))
+    release.helm("uninstall", release.name)
+    policies = client.AdmissionregistrationV1Api(kind_api).list_validating_admission_policy().items
+    assert not [each for each in policies if each.metadata.name.startswith(release.name)]
+    rbac = client.RbacAuthorizationV1Api(kind_api)
+    assert not rbac.list_namespaced_role_binding(release.namespace).items
+    assert core.read_namespaced_config_map("skjob-costs", release.namespace).data["earlier"] == "1.25"
+
+
+def test_an_uninstallation_that_does_not_ask_removes_nothing_of_a_run(
+    users_runs: Runs, kind_api: client.ApiClient, release: Release
+) -> None:
+    """The user can't prolong its life any more: it ends when its grace does, and all of it."""
+    with users_runs.searching("--grace", f"{GRACE}s", script=ONGOING):
+        until(lambda: len(pods(kind_api, release.namespace)) == 3)
+        before = pods(kind_api, release.namespace)
+        release.helm("uninstall", release.name, "--no-hooks")
+        time.sleep(5)  # what the garbage collector would take, is gone by then
+        assert pods(kind_api, release.namespace) == before
+        assert len(names(kind_api, release.namespace)) == 1
+        until(
+            lambda: not names(kind_api, release.namespace) and not pods(kind_api, release.namespace), seconds=2 * GRACE
+        )
+
+
+@pytest.mark.whole_cluster
+def test_a_release_with_an_operator_of_its_own(
+    kind_env: dict[str, str], kind_api: client.ApiClient, kind_cluster: Any, tmp_path: Path
+) -> None:
+    """It serves the team's namespace, with rights in that alone. The custom resources come with it, and stay."""
+    release = Release(kind_env)
+    home = f"{release.namespace}-operator"
+    operator = {"image": kind_cluster.image, "namespace": home, "namespaces": [release.namespace]}
+    crds = {"enabled": True}
+    with installed(kind_env, kind_api, release, operator=operator, crds=crds), no_operator(kind_api):
+        runs = runs_of(release, kind_env, kind_api, tmp_path)
+        done = runs.run(
+            "from joblib import Parallel, delayed; print(sum(Parallel()(delayed(abs)(-n) for n in range(9))))"
+        )
+        assert (done.returncode, done.stdout) == (0, "36\n"), done.stderr
+        assert "ok: the operator acts" in release.helm("test", release.name, "--logs").stdout
+        core = client.CoreV1Api(kind_api)
+        [pod] = core.list_namespaced_pod(home).items
+        log = core.read_namespaced_pod_log(pod.metadata.name, home)
+        until(lambda: not client.BatchV1Api(kind_api).list_namespaced_job(release.namespace).items)
+    assert refusals(kind_api, log) == []
+    assert home not in {each.metadata.name for each in core.list_namespace().items if each.status.phase == "Active"}
+    definitions = client.ApiextensionsV1Api(kind_api).list_custom_resource_definition().items
+    ours = [each for each in definitions if each.spec.group == "kubernetes.dask.org"]
+    assert len(ours) == 4
+    for definition in ours:
+        assert definition.metadata.annotations["meta.helm.sh/release-name"] == release.name
+        assert definition.metadata.deletion_timestamp is None

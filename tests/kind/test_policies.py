@@ -1,0 +1,731 @@
+"""What the cluster itself refuses to whoever goes round skjob: each attack is a row of the table, with the words of the
+refusal. Nothing is changed: every request is a dry run, and what is attacked is taken as it is without the attack.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes import client, config
+from releases import Release, installed
+from users import user_environment
+from waits import until
+
+from skjob.cluster.manifest import placed
+from skjob.team import Scheduling
+
+Manifest = dict[str, Any]
+
+JOBS, CONFIGMAPS, SECRETS, SERVICES = "/apis/batch/v1 jobs", "/api/v1 configmaps", "/api/v1 secrets", "/api/v1 services"
+CLUSTERS, GROUPS = "/apis/kubernetes.dask.org/v1 daskclusters", "/apis/kubernetes.dask.org/v1 daskworkergroups"
+DEPLOYMENTS, VOLUMES = "/apis/apps/v1 deployments", "/api/v1 persistentvolumeclaims"
+NETWORKS = "/apis/networking.k8s.io/v1 networkpolicies"
+
+RUN = "a-run"
+GROUP = f"{RUN}-default"
+KEEPER = "skjob-environment-0123456789ab"
+UID = "00000000-0000-0000-0000-000000000000"
+KOPF = "kopf.zalando.org/KopfFinalizerMarker"
+
+CONTAINER: Manifest = {
+    "name": "sleeper",
+    "image": "localhost/skjob:dev",
+    "command": ["sleep", "3600"],
+    "ports": [{"name": "tcp-comm", "containerPort": 8786}],
+    "resources": {"requests": {"cpu": "1m", "memory": "8Mi"}, "limits": {"memory": "32Mi"}},
+    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+}
+SELECTOR = {"kubernetes.io/os": "linux", "pool": "batch"}
+TOLERATIONS: list[Manifest] = [
+    {"key": "batch", "operator": "Exists", "effect": "NoSchedule"},
+    {"key": "spot", "value": "yes"},
+    {"key": "drained", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60},
+]
+EVERY_PODS = [
+    {"key": f"node.kubernetes.io/{what}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}
+    for what in ("not-ready", "unreachable")
+]
+PLACEMENT = {"priority-class": "batch", "node-selector": SELECTOR, "tolerations": TOLERATIONS}
+SCHEDULING = Scheduling(SELECTOR, tuple(TOLERATIONS), "batch")
+POD: Manifest = {
+    "terminationGracePeriodSeconds": 1,
+    "nodeSelector": SELECTOR,
+    "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+    "containers": [CONTAINER],
+}
+
+
+def job(name: str = RUN, **spec: Any) -> Manifest:
+    """The owner of a run; None takes a field away."""
+    whole = {
+        "parallelism": 0,
+        "activeDeadlineSeconds": 300,
+        "ttlSecondsAfterFinished": 0,
+        "template": {"spec": {**copy.deepcopy(POD), "restartPolicy": "Never"}},
+    }
+    spec = {key: value for key, value in (whole | spec).items() if value is not None}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": spec}
+
+
+def owner(name: str = RUN, uid: str = UID, **other: Any) -> Manifest:
+    return {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid, **other}
+
+
+def cluster(name: str = RUN, workers: int = 1, owners: list[Manifest] | None = None, **metadata: Any) -> Manifest:
+    """A run's cluster."""
+    port = {"name": "tcp-comm", "port": 8786, "targetPort": "tcp-comm"}
+    selector = {"dask.org/cluster-name": name, "dask.org/component": "scheduler"}
+    return {
+        "apiVersion": "kubernetes.dask.org/v1",
+        "kind": "DaskCluster",
+        "metadata": {"name": name, "ownerReferences": [owner()] if owners is None else owners, **metadata},
+        "spec": {
+            "worker": {"replicas": workers, "spec": copy.deepcopy(POD)},
+            "scheduler": {
+                "spec": copy.deepcopy(POD),
+                "service": {"type": "ClusterIP", "selector": selector, "ports": [port]},
+            },
+        },
+    }
+
+
+def group(
+    name: str = "other-default", workers: int = 1, owners: list[Manifest] | None = None, **metadata: Any
+) -> Manifest:
+    """The workers of a cluster, as the operator makes them."""
+    return {
+        "apiVersion": "kubernetes.dask.org/v1",
+        "kind": "DaskWorkerGroup",
+        "metadata": {"name": name, "ownerReferences": owners or [], **metadata},
+        "spec": {"cluster": "other", "worker": {"replicas": workers, "spec": copy.deepcopy(POD)}},
+    }
+
+
+def network(*peers: Manifest, owners: list[Manifest] | None = None, finalizers: Any = (), **spec: Any) -> Manifest:
+    """Who may connect to a run's pods."""
+    own = {"podSelector": {"matchLabels": {"skjob/run": "a"}}}
+    whole = {**own, "policyTypes": ["Ingress"], "ingress": [{"from": [*peers] or [own]}]}
+    owners = [owner()] if owners is None else owners
+    metadata = {"name": "own", "ownerReferences": owners, "finalizers": [*finalizers]}
+    return {"metadata": metadata, "spec": whole | spec}
+
+
+def worker(manifest: Manifest, **fields: Any) -> Manifest:
+    """Its workers' pod with these fields."""
+    manifest["spec"]["worker"]["spec"] |= fields
+    return manifest
+
+
+def scheduler_pod(manifest: Manifest, **fields: Any) -> Manifest:
+    """Its scheduler's pod with these fields."""
+    manifest["spec"]["scheduler"]["spec"] |= fields
+    return manifest
+
+
+def scheduler(manifest: Manifest, **resources: Any) -> Manifest:
+    manifest["spec"]["scheduler"]["spec"]["containers"][0]["resources"] |= resources
+    return manifest
+
+
+def described(manifest: Manifest, part: str, **metadata: Any) -> Manifest:
+    """With this metadata for what the operator makes of a part, `worker` or `scheduler`."""
+    manifest["spec"][part]["metadata"] = metadata
+    return manifest
+
+
+def listening(manifest: Manifest, name: str) -> Manifest:
+    """A scheduler with one more port, of this name."""
+    manifest["spec"]["scheduler"]["service"]["ports"].append({"name": name, "port": 8787})
+    return manifest
+
+
+def pod_of(manifest: Manifest, **fields: Any) -> Manifest:
+    """A Job whose pod has these fields."""
+    manifest["spec"]["template"]["spec"] |= fields
+    return manifest
+
+
+def container(cpu: str = "1m", memory: str = "32Mi", name: str = "sleeper", **limits: str) -> Manifest:
+    resources = {"requests": {"cpu": cpu}, "limits": {"memory": memory, **limits}}
+    return {**copy.deepcopy(CONTAINER), "name": name, "resources": resources}
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A request, and the words that refuse it. `user` is False for one that the Role refuses to users already."""
+
+    method: str
+    where: str
+    body: Manifest
+    refusal: str
+    user: bool = True
+
+
+def create(where: str, body: Manifest, refusal: str, *, user: bool = True) -> Attack:
+    return Attack("POST", where, body, refusal, user)
+
+
+def change(where: str, body: Manifest, refusal: str, *, user: bool = True) -> Attack:
+    return Attack("PATCH", where, body, refusal, user)
+
+
+def delete(where: str, body: Manifest, refusal: str, *, user: bool = True) -> Attack:
+    return Attack("DELETE", where, body, refusal, user)
+
+
+ORPHANS = {"propagationPolicy": "Orphan"}
+SECRET_OF_ACCOUNT = {"metadata": {"name": "stolen", "annotations": {"kubernetes.io/service-account.name": "default"}}}
+SERVICE: Manifest = {"metadata": {"name": "door"}, "spec": {"ports": [{"port": 80}]}}
+NEAR = [
+    {"labelSelector": {"matchLabels": {"app": "theirs"}}, "namespaceSelector": {}, "topologyKey": "kubernetes.io/os"}
+]
+AWAY_FROM_OTHERS = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": NEAR}}
+CLOSE_TO_OTHERS = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": NEAR}}
+MINE = ["example.org/mine"]
+NOTE = "kopf.zalando.org/last-handled-configuration"
+NOTED, LABELS = {NOTE: "{}"}, {"app.kubernetes.io/component": "worker"}
+CLAIM = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+
+ATTACKS = {
+    # More than a run may have: at the start,
+    "many workers": create(CLUSTERS, cluster(workers=4), "4 workers were asked for, and no run may have more than 3"),
+    "many cores": create(CLUSTERS, worker(cluster(workers=3), containers=[container("500m")]), "`most-cpu`"),
+    "much memory": create(CLUSTERS, worker(cluster(workers=3), containers=[container(memory="1Gi")]), "`most-memory`"),
+    "cores of a sidecar": create(
+        CLUSTERS, worker(cluster(), containers=[container(), container("1100m", name="sidecar")]), "`most-cpu`"
+    ),
+    "cores of an init container": create(
+        CLUSTERS, worker(cluster(), initContainers=[container("1100m", name="first")]), "`most-cpu`"
+    ),
+    "fewer than no workers": create(CLUSTERS, cluster(workers=-1), "should be a non-negative integer"),
+    "a large scheduler": create(
+        CLUSTERS, scheduler(cluster(), requests={"cpu": "1100m"}), "scheduler asks for more than one core"
+    ),
+    "a scheduler with much memory": create(
+        CLUSTERS, scheduler(cluster(), limits={"memory": "1100Mi"}), "scheduler asks for more memory"
+    ),
+    # and later.
+    "more workers": change(f"{CLUSTERS}/{RUN}", {"spec": {"worker": {"replicas": 4}}}, "`most-workers`"),
+    "more workers in the group": change(f"{GROUPS}/{GROUP}", {"spec": {"worker": {"replicas": 4}}}, "`most-workers`"),
+    "more workers by scale": change(
+        f"{CLUSTERS}/{RUN}/scale", {"spec": {"replicas": 2}}, "spec.worker.replicas", user=False
+    ),
+    "more workers in the group by scale": change(
+        f"{GROUPS}/{GROUP}/scale", {"spec": {"replicas": 2}}, "spec.worker.replicas", user=False
+    ),
+    "other workers": change(
+        f"{CLUSTERS}/{RUN}", {"spec": {"worker": {"spec": {"containers": [container("1")]}}}}, "can't be changed"
+    ),
+    "another scheduler": change(
+        f"{CLUSTERS}/{RUN}", {"spec": {"scheduler": {"spec": {"containers": [container("1")]}}}}, "can't be changed"
+    ),
+    "other workers in the group": change(
+        f"{GROUPS}/{GROUP}", {"spec": {"worker": {"spec": {"containers": [container("1")]}}}}, "can't be changed"
+    ),
+    "the group for another cluster": change(f"{GROUPS}/{GROUP}", {"spec": {"cluster": "other"}}, "can't be changed"),
+    "a second group": create(GROUPS, group(f"{RUN}-more"), "a cluster has one group of workers", user=False),
+    "a group with an owner of its own": create(
+        GROUPS, group(owners=[owner()]), "owned by its DaskCluster and by nothing else", user=False
+    ),
+    "a group of many cores": create(
+        GROUPS, worker(group(workers=3), containers=[container("500m")]), "`most-cpu`", user=False
+    ),
+    "a group of much memory": create(
+        GROUPS, worker(group(workers=3), containers=[container(memory="1Gi")]), "`most-memory`", user=False
+    ),
+    "a group of unknown size": create(
+        GROUPS, worker(group(), containers=[CONTAINER | {"resources": {}}]), "a limit of memory", user=False
+    ),
+    "a group with a device": create(
+        GROUPS,
+        worker(group(), containers=[container(**{"nvidia.com/gpu": "1"})]),
+        "nothing else that costs something",
+        user=False,
+    ),
+    "a group that takes long to end": create(
+        GROUPS, worker(group(), terminationGracePeriodSeconds=3600), "must end within 60 s", user=False
+    ),
+    "a group with a priority": create(
+        GROUPS, worker(group(), priorityClassName="system-cluster-critical"), "platform team's to choose", user=False
+    ),
+    "a group as another account": create(
+        GROUPS, worker(group(), serviceAccountName="somebody"), "another service account", user=False
+    ),
+    # Pods that cost what nobody counts.
+    "no limit of memory": create(
+        CLUSTERS,
+        worker(cluster(), containers=[CONTAINER | {"resources": {"requests": {"cpu": "1m"}}}]),
+        "must have a limit of memory",
+    ),
+    "no request of cores": create(
+        CLUSTERS,
+        worker(cluster(), containers=[CONTAINER | {"resources": {"limits": {"memory": "32Mi"}}}]),
+        "must have a limit of memory and a request of cpu",
+    ),
+    "a device": create(
+        CLUSTERS,
+        worker(cluster(), containers=[container(**{"nvidia.com/gpu": "1"})]),
+        "nothing else that costs something",
+    ),
+    "pods that take long to end": create(
+        CLUSTERS, worker(cluster(), terminationGracePeriodSeconds=3600), "must end within 60 s"
+    ),
+    "a priority": create(
+        CLUSTERS, worker(cluster(), priorityClassName="system-cluster-critical"), "the platform team's to choose"
+    ),
+    "another service account": create(
+        CLUSTERS, worker(cluster(), serviceAccountName="somebody"), "another service account"
+    ),
+    "another service account by its old name": create(
+        CLUSTERS, worker(cluster(), serviceAccount="somebody"), "another service account"
+    ),
+    # Pods on nodes of another price.
+    "any node": create(CLUSTERS, worker(cluster(), nodeSelector={}), "nodeSelector kubernetes.io/os=linux,pool=batch"),
+    "a label less": create(
+        CLUSTERS, worker(cluster(), nodeSelector={"kubernetes.io/os": "linux"}), "must have the nodeSelector"
+    ),
+    "other nodes": create(
+        CLUSTERS, worker(cluster(), nodeSelector=SELECTOR | {"kubernetes.io/os": "other"}), "must have the nodeSelector"
+    ),
+    "any node for the scheduler": create(
+        CLUSTERS,
+        scheduler_pod(cluster(), nodeSelector={}),
+        "`node-selector`, annotation `skjob/node-selector` of ResourceQuota",
+    ),
+    "another taint": create(
+        CLUSTERS, worker(cluster(), tolerations=[{"key": "gpu", "operator": "Exists"}]), "which taints a pod tolerates"
+    ),
+    "every taint": create(
+        CLUSTERS, worker(cluster(), tolerations=[{"operator": "Exists"}]), "which taints a pod tolerates"
+    ),
+    "more of a taint": create(
+        CLUSTERS, worker(cluster(), tolerations=[{"key": "batch", "operator": "Exists"}]), "the platform team's"
+    ),
+    "a taint with another value": create(
+        CLUSTERS, worker(cluster(), tolerations=[{"key": "spot", "value": "no"}]), "which taints a pod tolerates"
+    ),
+    "a taint for longer": create(
+        CLUSTERS,
+        worker(cluster(), tolerations=[{**TOLERATIONS[2], "tolerationSeconds": 3600}]),
+        "which taints a pod tolerates",
+    ),
+    "a taint for the scheduler": create(
+        CLUSTERS, scheduler_pod(cluster(), tolerations=[{"operator": "Exists"}]), "which taints a pod tolerates"
+    ),
+    "a node by its name": create(CLUSTERS, worker(cluster(), nodeName="dear"), "Kubernetes' to choose"),
+    "a runtime that brings tolerations": create(
+        CLUSTERS, worker(cluster(), runtimeClassName="gpu"), "a pod's runtime class is the platform team's"
+    ),
+    "a Job with a runtime that brings tolerations": create(
+        JOBS, pod_of(job("other"), runtimeClassName="gpu"), "a pod's runtime class is the platform team's"
+    ),
+    # One that runs keeps the pods of every namespace from all nodes.
+    "a pod that keeps others away": create(
+        CLUSTERS, worker(cluster(), affinity=AWAY_FROM_OTHERS), "must not choose which other pods it is near"
+    ),
+    "a scheduler that keeps others away": create(
+        CLUSTERS, scheduler_pod(cluster(), affinity=AWAY_FROM_OTHERS), "must not choose which other pods it is near"
+    ),
+    "a Job that keeps others away": create(
+        JOBS, pod_of(job("other"), affinity=AWAY_FROM_OTHERS), "must not choose which other pods it is near"
+    ),
+    "a pod close to others": create(
+        CLUSTERS, worker(cluster(), affinity=CLOSE_TO_OTHERS), "must not choose which other pods it is near"
+    ),
+    "a group anywhere": create(GROUPS, worker(group(), nodeSelector={}), "must have the nodeSelector", user=False),
+    "a group with another taint": create(
+        GROUPS, worker(group(), tolerations=[{"operator": "Exists"}]), "which taints a pod tolerates", user=False
+    ),
+    "a Job anywhere": create(JOBS, pod_of(job("other", parallelism=1), nodeSelector={}), "must have the nodeSelector"),
+    "a Job with another taint": create(
+        JOBS, pod_of(job("other", parallelism=1), tolerations=[{"operator": "Exists"}]), "which taints a pod tolerates"
+    ),
+    "a Job on a node by its name": create(
+        JOBS, pod_of(job("other", parallelism=1), nodeName="dear"), "Kubernetes' to choose"
+    ),
+    "a Job that has pods later": change(f"{JOBS}/{RUN}", {"spec": {"parallelism": 1}}, "must have the nodeSelector"),
+    # Clusters that live on.
+    "no owner": create(CLUSTERS, cluster(owners=[]), "must be owned by a Job"),
+    "an owner that is no Job": create(
+        CLUSTERS, cluster(owners=[owner(apiVersion="v1", kind="ConfigMap")]), "must be owned by a Job"
+    ),
+    "a second owner": create(
+        CLUSTERS,
+        cluster(owners=[owner(), owner(apiVersion="v1", kind="ConfigMap", name="skjob-costs")]),
+        "must be owned by a Job and by nothing else",
+    ),
+    "a second cluster of a run": create(CLUSTERS, cluster("another-run"), "must have the name of the Job"),
+    "an environment's Job as the owner": create(
+        CLUSTERS, cluster(KEEPER, owners=[owner(KEEPER)]), "may live longer than a run"
+    ),
+    "no owner any more": change(f"{CLUSTERS}/{RUN}", {"metadata": {"ownerReferences": None}}, "can't be changed"),
+    "another owner": change(f"{CLUSTERS}/{RUN}", {"metadata": {"ownerReferences": [owner()]}}, "can't be changed"),
+    "a group without its owner": change(
+        f"{GROUPS}/{GROUP}", {"metadata": {"ownerReferences": None}}, "owned by its DaskCluster and by nothing else"
+    ),
+    "a finalizer from the start": create(CLUSTERS, cluster(finalizers=["example.org/mine"]), "a finalizer would keep"),
+    "a finalizer": change(f"{CLUSTERS}/{RUN}", {"metadata": {"finalizers": ["example.org/mine"]}}, "a finalizer would"),
+    "a finalizer on the group": change(
+        f"{GROUPS}/{GROUP}", {"metadata": {"finalizers": ["example.org/mine"]}}, "a finalizer would keep this"
+    ),
+    "a finalizer on the Job": change(
+        f"{JOBS}/{RUN}", {"metadata": {"finalizers": ["example.org/mine"]}}, "a finalizer would keep this"
+    ),
+    # The operator takes it off a DaskCluster, and nobody a Job.
+    "the operator's finalizer on the Job": change(
+        f"{JOBS}/{RUN}", {"metadata": {"finalizers": [KOPF]}}, "a finalizer would keep this"
+    ),
+    "a finalizer on the pods of a Job": create(
+        JOBS,
+        job("other", template={**job()["spec"]["template"], "metadata": {"finalizers": MINE}}),
+        "keep the Job's pod",
+    ),
+    # Neither it nor its workers go, as long as the operator can't read what it wrote down.
+    "what the operator wrote down": change(
+        f"{CLUSTERS}/{RUN}", {"metadata": {"annotations": {NOTE: "{"}}}, "are the operator's own"
+    ),
+    "what the operator wrote down, gone": change(
+        f"{CLUSTERS}/{RUN}", {"metadata": {"annotations": {NOTE: None}}}, "are the operator's own"
+    ),
+    "what the operator wrote down of the group": change(
+        f"{GROUPS}/{GROUP}", {"metadata": {"annotations": {NOTE: "{"}}}, "are the operator's own"
+    ),
+    "what the operator never wrote": create(CLUSTERS, cluster(annotations={NOTE: "{"}), "are the operator's own"),
+    # It gives these to what it makes. A group that has some is no new one to it, and never gets an owner.
+    "notes for the group of workers": create(
+        CLUSTERS, described(cluster(), "worker", annotations=NOTED), "workers have no annotations of their own"
+    ),
+    "notes for the group of workers, a moment later": change(
+        f"{CLUSTERS}/{RUN}", {"spec": {"worker": {"metadata": {"annotations": NOTED}}}}, "no annotations of their own"
+    ),
+    "notes for the scheduler": create(
+        CLUSTERS, described(cluster(), "scheduler", annotations=NOTED), "a scheduler has no annotations of its own"
+    ),
+    "notes for the workers of the group": change(
+        f"{GROUPS}/{GROUP}", {"spec": {"worker": {"metadata": {"annotations": NOTED}}}}, "no annotations of their own"
+    ),
+    "a group with notes for its workers": create(
+        GROUPS, described(group(), "worker", annotations=NOTED), "no annotations of their own", user=False
+    ),
+    "a group with notes, from the operator itself": create(
+        GROUPS, group(annotations=NOTED), "are the operator's own", user=False
+    ),
+    "what the operator can't write down": change(
+        f"{CLUSTERS}/{RUN}", {"metadata": {"annotations": {"mine": "x" * 32768}}}, "more than 32 KiB"
+    ),
+    "labels that the operator can't write down": change(
+        f"{CLUSTERS}/{RUN}",
+        {"metadata": {"labels": {f"{n}-{'x' * 59}": "x" * 63 for n in range(300)}}},
+        "more than 32 KiB",
+    ),
+    "a phase that the operator can't write down": change(
+        f"{CLUSTERS}/{RUN}", {"status": {"phase": "x" * 32768}}, "more than 32 KiB"
+    ),
+    "workers that the operator can't write down": create(
+        CLUSTERS, worker(cluster(), containers=[{**container(), "args": ["x" * 32768]}]), "more than 32 KiB"
+    ),
+    "a group that the operator can't write down": change(
+        f"{GROUPS}/{GROUP}", {"metadata": {"annotations": {"mine": "x" * 32768}}}, "more than 32 KiB"
+    ),
+    "the operator's finalizer from the start": create(CLUSTERS, cluster(finalizers=[KOPF]), "a finalizer would keep"),
+    "the operator's finalizer on the group": change(
+        f"{GROUPS}/{GROUP}", {"metadata": {"finalizers": [KOPF]}}, "a finalizer would keep"
+    ),
+    "orphans of the Job": delete(f"{JOBS}/{RUN}", ORPHANS, "would live on without it"),
+    "orphans in the old spelling": delete(f"{JOBS}/{RUN}", {"orphanDependents": True}, "would live on without it"),
+    "orphans by the address": delete(f"{JOBS}/{RUN}?propagationPolicy=Orphan", {}, "would live on without it"),
+    "orphans of the cluster": delete(f"{CLUSTERS}/{RUN}", ORPHANS, "would live on without it"),
+    "orphans of the group": delete(f"{GROUPS}/{GROUP}", ORPHANS, "would live on without it"),
+    "orphans of a worker": delete(f"{DEPLOYMENTS}/{RUN}-scheduler", ORPHANS, "would live on without it"),
+    # Jobs that live on, or do the work themselves.
+    "no deadline": create(JOBS, job("other", activeDeadlineSeconds=None), "must say for how long it may live"),
+    "a late deadline": create(JOBS, job("other", activeDeadlineSeconds=601), "no run may for more than 600 s"),
+    "a later deadline": change(f"{JOBS}/{RUN}", {"spec": {"activeDeadlineSeconds": 601}}, "`most-time`"),
+    "no deadline any more": change(f"{JOBS}/{RUN}", {"spec": {"activeDeadlineSeconds": None}}, "for how long it may"),
+    "an environment for ever": create(JOBS, job(KEEPER, activeDeadlineSeconds=2592001), "live for 2592001 s"),
+    "a Job that stays": create(JOBS, job("other", ttlSecondsAfterFinished=None), "must go at most 60 s after its end"),
+    "a Job that stays long": change(f"{JOBS}/{RUN}", {"spec": {"ttlSecondsAfterFinished": 3600}}, "at most 60 s after"),
+    "a suspended Job": create(JOBS, job("other", suspend=True), "can't be suspended"),
+    "a Job that is suspended": change(f"{JOBS}/{RUN}", {"spec": {"suspend": True}}, "can't be suspended"),
+    "a Job that nobody minds": create(JOBS, job("other", managedBy="example.org/me"), "Kubernetes' own controller"),
+    "many pods": create(JOBS, job("other", parallelism=2), "a Job may have one pod"),
+    "more pods": change(f"{JOBS}/{RUN}", {"spec": {"parallelism": 2}}, "a Job may have one pod"),
+    "a Job with many cores": create(JOBS, pod_of(job("other"), containers=[container("1100m")]), "one core and 1Gi"),
+    "a Job with much memory": create(
+        JOBS, pod_of(job("other"), containers=[container(memory="1100Mi")]), "one core and 1Gi at most"
+    ),
+    "a Job of unknown size": create(
+        JOBS, pod_of(job("other"), containers=[CONTAINER | {"resources": {}}]), "must have a limit of memory"
+    ),
+    "a Job with a device": create(
+        JOBS, pod_of(job("other"), containers=[container(**{"nvidia.com/gpu": "1"})]), "nothing else that costs"
+    ),
+    "a Job with the pod's own resources": create(
+        JOBS, pod_of(job("other"), resources={"limits": {"memory": "64Mi"}}), "in its containers"
+    ),
+    "a Job that takes long to end": create(
+        JOBS, pod_of(job("other"), terminationGracePeriodSeconds=3600), "must end within 60 s"
+    ),
+    "a Job with a priority": create(
+        JOBS, pod_of(job("other"), priorityClassName="system-cluster-critical"), "the platform team's to choose"
+    ),
+    "a Job as another account": create(
+        JOBS, pod_of(job("other"), serviceAccountName="somebody"), "another service account"
+    ),
+    # What is the platform team's.
+    "other limits": change(f"{CONFIGMAPS}/skjob-defaults", {"data": {"most-workers": "99"}}, "is forbidden"),
+    "no limits": delete(f"{CONFIGMAPS}/skjob-defaults", {}, "the platform team's"),
+    "no costs": delete(f"{CONFIGMAPS}/skjob-costs", {}, "the platform team's to delete"),
+    "costs that go": change(f"{CONFIGMAPS}/skjob-costs", {"metadata": {"ownerReferences": [owner()]}}, "must stay"),
+    "costs that can't go": change(
+        f"{CONFIGMAPS}/skjob-costs", {"metadata": {"finalizers": MINE}}, "skjob-costs must stay"
+    ),
+    "costs that end here": change(f"{CONFIGMAPS}/skjob-costs", {"immutable": True}, "stay open"),
+    # Further than the namespace.
+    "an account's token": create(
+        SECRETS, {**SECRET_OF_ACCOUNT, "type": "kubernetes.io/service-account-token"}, "can't be made here"
+    ),
+    "other people's addresses": create(
+        SERVICES, {**SERVICE, "spec": {**SERVICE["spec"], "externalIPs": ["192.0.2.1"]}}, "externalIPs"
+    ),
+    # The operator unpickles what is answered there, and deletes what the answer names: both were seen.
+    "orders for the operator": create(
+        CLUSTERS, listening(cluster(), "http-dashboard"), "the operator would do what a scheduler says"
+    ),
+    "orders for the operator, at a port of the Service's name": create(
+        CLUSTERS, listening(cluster(), f"{RUN}-scheduler"), "the operator would do what a scheduler says"
+    ),
+    "orders for the operator, from another Service": create(
+        SERVICES,
+        {**SERVICE, "spec": {"ports": [{"port": 80, "name": "http-dashboard"}]}},
+        "the operator would do what is said",
+    ),
+    "orders for the operator, from a Service with a port of its name": create(
+        SERVICES, {**SERVICE, "spec": {"ports": [{"port": 80, "name": "door"}]}}, "the operator would do what is said"
+    ),
+    "a load balancer": create(
+        SERVICES, {**SERVICE, "spec": {**SERVICE["spec"], "type": "LoadBalancer"}}, "exceeded quota"
+    ),
+    "a door in every node": create(
+        SERVICES, {**SERVICE, "spec": {**SERVICE["spec"], "type": "NodePort"}}, "exceeded quota"
+    ),
+    # Closer than TLS alone lets anybody.
+    "no connection for anybody": create(NETWORKS, network(podSelector={}), "to the pods of a run"),
+    "no connection to anywhere": create(NETWORKS, network(policyTypes=["Egress"]), "and for nothing else"),
+    "everybody's connections": create(NETWORKS, network(ingress=[{}]), "and nobody else"),
+    "connections of the whole namespace": create(NETWORKS, network({"podSelector": {}}), "and nobody else"),
+    "other namespaces' connections": create(
+        NETWORKS, network({"podSelector": {"matchLabels": {"skjob/run": "a"}}, "namespaceSelector": {}}), "nobody else"
+    ),
+    "connections from outside": create(NETWORKS, network({"ipBlock": {"cidr": "0.0.0.0/0"}}), "and nobody else"),
+    "a NetworkPolicy for ever": create(NETWORKS, network(owners=[]), "must be owned by a Job"),
+    "a NetworkPolicy that another owner keeps": create(
+        NETWORKS,
+        network(owners=[owner(), owner(apiVersion="v1", kind="ConfigMap", name="skjob-costs")]),
+        "owned by a Job and by nothing else",
+    ),
+    # The namespace could not be deleted.
+    "a NetworkPolicy that can't go": create(NETWORKS, network(finalizers=MINE), "keep this for ever"),
+    "a Secret that can't go": create(SECRETS, {"metadata": {"name": "own", "finalizers": MINE}}, "keep this for ever"),
+    "a ConfigMap that can't go": create(
+        CONFIGMAPS, {"metadata": {"name": "own", "finalizers": MINE}}, "keep this for ever"
+    ),
+    "a Service that can't go": create(
+        SERVICES, {**SERVICE, "metadata": {"name": "door", "finalizers": MINE}}, "keep this for ever"
+    ),
+    "a volume": create(VOLUMES, {"metadata": {"name": "disk"}, "spec": CLAIM}, "exceeded quota", user=False),
+}
+TAKEN = {
+    "a run": create(JOBS, job("other"), ""),
+    "as many workers as there may be": create(CLUSTERS, cluster("other", 3, owners=[owner("other")]), ""),
+    "as many cores": create(
+        CLUSTERS, worker(cluster("other", 3, owners=[owner("other")]), containers=[container("333m")]), ""
+    ),
+    "as much memory": create(
+        CLUSTERS, worker(cluster("other", 2, owners=[owner("other")]), containers=[container(memory="1Gi")]), ""
+    ),
+    "the team's priority": create(
+        CLUSTERS, worker(cluster("other", owners=[owner("other")]), priorityClassName="batch"), ""
+    ),
+    "where skjob has its pods": create(
+        CLUSTERS,
+        worker(
+            scheduler_pod(cluster("other", owners=[owner("other")]), **placed({}, SCHEDULING)), **placed({}, SCHEDULING)
+        ),
+        "",
+    ),
+    "the team's taints": create(
+        CLUSTERS, worker(cluster("other", owners=[owner("other")]), tolerations=TOLERATIONS), ""
+    ),
+    "one of the team's taints, with its operator": create(
+        CLUSTERS,
+        worker(cluster("other", owners=[owner("other")]), tolerations=[TOLERATIONS[1] | {"operator": "Equal"}]),
+        "",
+    ),
+    "taints that every pod tolerates": create(
+        CLUSTERS, worker(cluster("other", owners=[owner("other")]), tolerations=EVERY_PODS), ""
+    ),
+    "some of the team's nodes": create(
+        CLUSTERS, worker(cluster("other", owners=[owner("other")]), nodeSelector=SELECTOR | {"zone": "a"}), ""
+    ),
+    "the end of a run that is nowhere": create(JOBS, pod_of(job("other"), nodeSelector={}), ""),
+    "a Job where it belongs": create(JOBS, pod_of(job("other", parallelism=1), tolerations=TOLERATIONS), ""),
+    "other numbers of workers": change(f"{CLUSTERS}/{RUN}", {"spec": {"worker": {"replicas": 3}}}, ""),
+    "other numbers of workers in the group": change(f"{GROUPS}/{GROUP}", {"spec": {"worker": {"replicas": 0}}}, ""),
+    "a heartbeat": change(f"{JOBS}/{RUN}", {"spec": {"activeDeadlineSeconds": 600}}, ""),
+    "an environment": create(JOBS, job(KEEPER, activeDeadlineSeconds=86400, parallelism=1), ""),
+    "labels of workers and scheduler": create(
+        CLUSTERS,
+        described(
+            described(cluster("other", owners=[owner("other")]), "worker", labels=LABELS), "scheduler", labels=LABELS
+        ),
+        "",
+    ),
+    "a group": create(GROUPS, described(group(annotations={"mine": "x"}), "worker", labels=LABELS), "", user=False),
+    "notes of one's own": change(f"{CLUSTERS}/{RUN}", {"metadata": {"annotations": {"example.org/note": "mine"}}}, ""),
+    "a pod that chooses among the team's nodes": create(
+        CLUSTERS,
+        worker(
+            cluster("other", owners=[owner("other")]),
+            affinity={"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
+        ),
+        "",
+    ),
+    "a finalizer of the platform team": create(
+        CONFIGMAPS, {"metadata": {"name": "own", "finalizers": MINE}}, "", user=False
+    ),
+    "a secret": create(SECRETS, {"metadata": {"name": "own"}, "type": "Opaque"}, ""),
+    "a service": create(SERVICES, SERVICE, ""),
+    "who connects to a run": create(NETWORKS, network(), ""),
+    "who fetches an environment": create(
+        NETWORKS, network({"podSelector": {"matchLabels": {"app.kubernetes.io/name": "skjob"}}}), ""
+    ),
+    "another policy of the platform team": create(NETWORKS, network(podSelector={}, ingress=[]), "", user=False),
+    "costs": change(f"{CONFIGMAPS}/skjob-costs", {"data": {"a-run": "1.00"}}, ""),
+    "the end of a worker": delete(f"{DEPLOYMENTS}/{RUN}-scheduler", {"propagationPolicy": "Background"}, ""),
+    "the end of a run": delete(f"{JOBS}/{RUN}", {"propagationPolicy": "Foreground"}, ""),
+    "other limits of the platform team": change(
+        f"{CONFIGMAPS}/skjob-defaults", {"data": {"most-workers": "99"}}, "", user=False
+    ),
+}
+
+
+def ask(api: client.ApiClient, namespace: str, attack: Attack, *, dry_run: bool = True) -> tuple[int, str]:
+    """The status of the answer, and its words where it is a refusal."""
+    base, _, rest = attack.where.partition(" ")
+    path, _, option = rest.partition("?")
+    body: Manifest | None = attack.body
+    query = [(name, value) for name, _, value in [option.partition("=")] if option]
+    if option:
+        body = None  # else the options are those of the body
+    if dry_run and body is not None and attack.method == "DELETE":
+        body = body | {"dryRun": ["All"]}
+    elif dry_run:
+        query.append(("dryRun", "All"))
+    request = api.param_serialize(
+        method=attack.method,
+        resource_path=f"{base}/namespaces/{namespace}/{path}",
+        query_params=query,
+        header_params={
+            "Accept": "application/json",
+            "Content-Type": f"application/{'merge-patch+' if attack.method == 'PATCH' else ''}json",
+        },
+        body=body,
+        auth_settings=["BearerToken"],
+    )
+    response = api.call_api(*request, _request_timeout=30)
+    status, answer = response.status, json.loads(response.read())
+    return status, answer.get("message", "") if status >= 400 else json.dumps(answer)
+
+
+@pytest.fixture(scope="module")
+def release(kind_cluster: Any, kind_api: client.ApiClient) -> Iterator[Release]:
+    environment = {"KUBECONFIG": str(kind_cluster.kubeconfig)}
+    with installed(environment, kind_api, placement=PLACEMENT) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def user(
+    release: Release, kind_api: client.ApiClient, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[client.ApiClient]:
+    """The API as somebody of the team, who has what the chart gives and nothing else."""
+    folder: Path = tmp_path_factory.mktemp("user")
+    environment = user_environment(
+        kind_api, release.environment, release.namespace, folder, may_run=False, name="somebody"
+    )
+    api = config.new_client_from_config(environment["KUBECONFIG"], "kind-skjob")
+    with api:
+        yield api
+
+
+@pytest.fixture(scope="module")
+def run(release: Release, user: client.ApiClient) -> Iterator[None]:
+    """A run, made as skjob makes one, of which the operator has made all that belongs to it."""
+    namespace = release.namespace
+    until(lambda: ask(user, namespace, ATTACKS["no owner"])[0] == 422)  # policies take a moment to be known
+    status, made = ask(user, namespace, create(JOBS, pod_of(job(), nodeSelector={}), ""), dry_run=False)
+    assert status == 201, made
+    uid = json.loads(made)["metadata"]["uid"]
+    status, made = ask(user, namespace, create(CLUSTERS, cluster(owners=[owner(uid=uid)]), ""), dry_run=False)
+    assert status == 201, made
+
+    def is_whole() -> bool:
+        status, group = ask(user, namespace, Attack("GET", f"{GROUPS}/{GROUP}", {}, ""), dry_run=False)
+        return (
+            status == 200
+            and "ownerReferences" in json.loads(group)["metadata"]
+            and ask(user, namespace, Attack("GET", f"{DEPLOYMENTS}/{RUN}-scheduler", {}, ""), dry_run=False)[0] == 200
+        )
+
+    until(is_whole)
+    yield
+    ask(user, namespace, delete(f"{JOBS}/{RUN}", {"propagationPolicy": "Background"}, ""), dry_run=False)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.usefixtures("run")
+def test_an_attack_is_refused(name: str, release: Release, user: client.ApiClient, kind_api: client.ApiClient) -> None:
+    attack = ATTACKS[name]
+    status, said = ask(user if attack.user else kind_api, release.namespace, attack)
+    assert status in (403, 422), said
+    assert attack.refusal in said
+    if not attack.user:
+        # The Role is the first to refuse it.
+        status, said = ask(user, release.namespace, attack)
+        assert status == 403
+        assert "cannot" in said
+
+
+@pytest.mark.parametrize("name", TAKEN)
+@pytest.mark.usefixtures("run")
+def test_what_is_no_attack_is_taken(
+    name: str, release: Release, user: client.ApiClient, kind_api: client.ApiClient
+) -> None:
+    attempt = TAKEN[name]
+    status, said = ask(user if attempt.user else kind_api, release.namespace, attempt)
+    assert status in (200, 201), said
+
+
+def test_the_policies_are_sound(release: Release, kind_api: client.ApiClient) -> None:
+    """The API finds nothing in them that could not be so with the fields that there are."""
+    policies = client.AdmissionregistrationV1Api(kind_api)
+    names = [each.metadata.name for each in policies.list_validating_admission_policy().items]
+    ours = [name for name in names if name.startswith(f"{release.name}-")]
+    assert len(ours) == 10
+    for name in ours:
+
+        def is_checked(name: str = name) -> bool:
+            found = policies.read_validating_admission_policy(name)
+            return bool(found.status and found.status.observed_generation == found.metadata.generation)
+
+        until(is_checked)
+        checked = policies.read_validating_admission_policy(name).status.type_checking
+        warnings = (checked.expression_warnings if checked else None) or []
+        assert [f"{each.field_ref}: {each.warning}" for each in warnings] == []

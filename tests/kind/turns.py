@@ -1,0 +1,46 @@
+"""When a test of the cluster may run, as two processes run them (`pytest -n 2`).
+
+Most keep to a namespace of their own and wait most of their time: two at once do no harm. One that takes the operator
+away or stops a node (`whole_cluster`) waits until no other runs, and none begins beside it. What outlives a test, as
+the run that all attacks are on, must not live beside those either: all of them are in one lane, which one process runs
+in order.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+WHOLE_CLUSTER = ("security", "test_chart.py", "test_faults.py", "test_leftovers.py")
+USER_ENVIRONMENT = ("test_boosters.py", "test_environment.py", "test_examples.py", "test_larger.py")
+"""They need the same costly environment."""
+
+
+def lane(test: str) -> str:
+    """Tests of one lane are run by one process, in order. `test` is an id: `tests/kind/test_run.py::test_…`."""
+    file = test.partition("::")[0]
+    parts = Path(file).parts
+    for files in (WHOLE_CLUSTER, USER_ENVIRONMENT):
+        if "kind" in parts and set(files) & set(parts):
+            return files[0]
+    return file
+
+
+def rank(test: str) -> int:
+    """Where the test stands in the queue. Beside those that may be alone on the cluster go those that need none."""
+    if lane(test) == WHOLE_CLUSTER[0]:
+        return 0
+    return 1 + ("upstream", "integration", "kind", "unit").index(Path(test).parts[1])
+
+
+@contextmanager
+def turn(item: pytest.Item, lock: Path) -> Iterator[None]:
+    """The time in which the test may run."""
+    lock.parent.mkdir(exist_ok=True)
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX if item.get_closest_marker("whole_cluster") else fcntl.LOCK_SH)
+        yield
