@@ -3,7 +3,7 @@
 `xgboost.dask` runs it in the scheduler's process. There it takes the scheduler along, and the run with it, when a
 worker dies while the others are still meeting: the tracker then sends to all of them, from threads of which none
 catches what a closed connection throws (XGBoost 3.2, `RabitTracker::Bootstrap`). Gone when
-`test_a_tracker_that_aborts_takes_no_scheduler_along` finds that its tracker has not aborted; then this module and
+`test_xgboosts_tracker_aborts_when_a_worker_has_died_that_waited_for_the_last_one` says so; then this module and
 `tracker_process.py` go.
 
 A process that can't be started leaves the training to XGBoost's own way, in the scheduler's process: it needs the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -35,6 +36,7 @@ from skjob.boosters import prepare
 from skjob.boosters.checkpoint import Stored, identity_of
 from skjob.boosters.lightgbm import train_lightgbm
 from skjob.boosters.lost import TrainingLost
+from skjob.boosters.tracker import TrackerProcess
 from skjob.boosters.watch import part_of
 from skjob.boosters.xgboost import train_xgboost
 from skjob.errors import ConfigError
@@ -197,93 +199,97 @@ def _come_late(when: Path) -> None:
     context.__enter__ = enter_late
 
 
-def _reset_at_the_end(port: int) -> None:
-    """Runs on a worker: its connection to this port is reset when it dies, so that the first that is sent there fails.
-
-    Else it is the second, and only where the answer to the first was there by then.
-    """
-    for connection in psutil.Process().net_connections("tcp"):
-        if connection.raddr and connection.raddr.port == port:
-            with socket.socket(fileno=os.dup(connection.fd)) as its:
-                its.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-def _kill_unnoticed(process: int, tracker: int, late: Path) -> None:
-    """Runs on the scheduler, whose loop sees nothing of it: a worker that waits dies, then the last one comes."""
-    os.kill(process, signal.SIGKILL)
-    _until(lambda: not _alive(process), "the worker does not die")
-    late.touch()
-    _until(lambda: not _listened_to(tracker), "the tracker has not met the dead worker, or has survived it")
+def _die_unnoticed(worker: int, tracker: int) -> None:
+    """Runs on the scheduler, whose loop sees nothing in between: a worker that waits dies, and so does the tracker."""
+    os.kill(worker, signal.SIGKILL)
+    _until(lambda: not _alive(worker), "the worker does not die")
+    os.kill(tracker, signal.SIGABRT)
+    _until(lambda: not _alive(tracker), "the tracker does not die")
 
 
 def _alive(process: int) -> bool:
     return psutil.pid_exists(process) and psutil.Process(process).status() != psutil.STATUS_ZOMBIE
 
 
-def _asleep(process: int) -> bool:
-    """Whether none of its threads has anything to do, as far as Linux knows."""
-    threads = [file.read_text() for file in Path(f"/proc/{process}/task").glob("*/stat")]
-    return all(thread.rpartition(") ")[2].startswith("S") for thread in threads)
-
-
-def _at_rest(process: int) -> bool:
-    """Whether none of its threads has had anything to do for half a second."""
-
-    def waits() -> list[str]:
-        threads = [file.read_text() for file in Path(f"/proc/{process}/task").glob("*/status")]
-        return [line for thread in threads for line in thread.splitlines() if "ctxt_switches" in line]
-
-    before = waits()
-    time.sleep(0.5)
-    return before == waits()
-
-
-def _listened_to(port: int) -> bool:
-    connections = psutil.net_connections("tcp")
-    return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in connections)
-
-
 def test_a_tracker_that_aborts_takes_no_scheduler_along(
     cluster: LocalCluster, client: Client, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """XGBoost 3.2's aborts when a worker dies that waits for the last one to come; the scheduler is in this process."""
+    """As XGBoost's does when a worker dies that waits for the last one to come; the scheduler is in this process."""
     X, y = _data(client)
     data = xgboost.dask.DaskDMatrix(client, X, y)
     late, victim, other = sorted(client.nthreads())
     name = str(client.scheduler_info(n_workers=-1)["workers"][victim]["name"])
-    processes = client.run(os.getpid)
-    process, other_process = processes[victim], processes[other]
+    worker = client.run(os.getpid)[victim]
     come = tmp_path / "come"
     client.run(_come_late, come, workers=[late])
     aborted: list[int] = []
 
-    def kill() -> None:
+    def abort() -> None:
         _until(lambda: len(client.run_on_scheduler(_parts)) == 3, "no training began")
         _until(lambda: len(_waiting(client, [victim, other])) == 2, "the two others don't wait for the last")
         [meeting] = _meetings(client)
-        tracker = cluster.scheduler.plugins["skjob-trackers"].running[meeting]
-        port = int(meeting.rpartition(":")[2])
-        # They are connected. The tracker may not have looked yet, or just greet one: who dies then is no more than
-        # one that has not come. When nobody has anything to say, all wait for the last.
-        _until(
-            lambda: _at_rest(tracker.process.pid) and _asleep(process) and _asleep(other_process),
-            "the two others and the tracker have not done what they do first",
-        )
-        client.run(_reset_at_the_end, port, workers=[victim])
-        client.run_on_scheduler(_kill_unnoticed, process, port, come)
-        aborted.append(tracker.process.wait(DEADLINE))
+        tracker = cluster.scheduler.plugins["skjob-trackers"].running[meeting].process
+        client.run_on_scheduler(_die_unnoticed, worker, tracker.pid)
+        come.touch()
+        aborted.append(tracker.wait(DEADLINE))
 
-    killer = threading.Thread(target=kill, daemon=True)
-    killer.start()
+    aborting = threading.Thread(target=abort, daemon=True)
+    aborting.start()
     with pytest.raises(TrainingLost) as caught:
         xgboost.dask.train(client, {"objective": "binary:logistic"}, data, ENDLESS)
-    killer.join(DEADLINE)
+    aborting.join(DEADLINE)
+    assert aborted == [-signal.SIGABRT]
     assert f"worker `{name}` went away" in str(caught.value)
-    assert aborted == [-signal.SIGABRT], "XGBoost has mended it"
     assert "XGBoost's tracker has ended with SIGABRT" in caplog.text
     _until(lambda: not _busy(client), "the other workers still train")
     assert _estimator("xgboost", 5).fit(X, y).get_booster().num_boosted_rounds() == 5
     _until(lambda: not client.run_on_scheduler(_trackers), "a tracker is left")
+
+
+MAGIC = 0xFF99
+"""What XGBoost's tracker and its workers say first."""
+
+
+class _Part:
+    """A worker as XGBoost's tracker sees it (`src/collective/protocol.h`)."""
+
+    def __init__(self, tracker: TrackerProcess) -> None:
+        address = tracker.arguments["dmlc_tracker_uri"], int(tracker.arguments["dmlc_tracker_port"])
+        self._connection = socket.create_connection(address, DEADLINE)
+
+    def greet(self) -> None:
+        """Until the tracker has answered: then it waits for the others to greet it."""
+        self._connection.sendall(struct.pack("i", MAGIC))
+        assert struct.unpack("i", self._connection.recv(4, socket.MSG_WAITALL)) == (MAGIC,)
+        self._send({"world_size": -1, "rank": -1, "task_id": "a part"})
+        self._send({"cmd": 1, "port": 1, "error_port": 1})
+        [length] = struct.unpack("i", self._connection.recv(4, socket.MSG_WAITALL))
+        assert json.loads(self._connection.recv(length, socket.MSG_WAITALL)) == {"world_size": 2}
+
+    def die(self) -> None:
+        """Its connection is reset, so that the first that is sent to it fails."""
+        self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._connection.close()
+
+    def _send(self, what: dict[str, Any]) -> None:
+        message = json.dumps(what).encode()
+        self._connection.sendall(struct.pack("i", len(message)) + message)
+
+
+def test_xgboosts_tracker_aborts_when_a_worker_has_died_that_waited_for_the_last_one() -> None:
+    """The defect that trackers are kept apart for; without it, `skjob/boosters/tracker.py` says what can go."""
+    tracker = TrackerProcess(xgboost.core._LIB._name, 2, [("127.0.0.1", 0)], timeout=0)
+    try:
+        first = _Part(tracker)
+        first.greet()
+        first.die()
+        last = _Part(tracker)
+        last.greet()
+        _until(lambda: tracker.process.poll() is not None, "XGBoost has mended it")
+        last.die()
+    finally:
+        tracker.end()
+    assert tracker.process.returncode == -signal.SIGABRT, "XGBoost has mended it"
 
 
 def test_a_tracker_has_a_process_while_its_training_runs(
