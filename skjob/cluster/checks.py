@@ -45,7 +45,9 @@ from skjob.team import TeamRules
 PACKAGES = (*MUST_AGREE, *MAY_CHANGE_NUMBERS)
 """What the client, the scheduler and the workers must have in common, beside Python."""
 
-_OPERATOR_PATIENCE = 10.0
+_OPERATOR_PATIENCE = 30.0
+"""Seconds after which nothing acts: an operator takes one or two, and more where it has a lot to do."""
+
 _POLL = 0.2
 
 
