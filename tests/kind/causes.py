@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 IMAGE = "localhost/skjob:dev"
 REGISTRY_PORT, WEBHOOK_PORT = 15990, 15991
 NAME = "stand-in"
-SETTLE_SECONDS = 30.0
+SETTLE_SECONDS = 90.0
 THINK = "/think"
 THOUGHT_ABOUT = {"example.org/think": "long"}
 
@@ -69,7 +69,7 @@ def stand_in(api: client.ApiClient) -> Iterator[StandIn]:
             namespace, {"metadata": {"name": NAME}, "spec": {"selector": {"app": NAME}, "ports": ports}}
         )
         apps.create_namespaced_daemon_set(namespace, _daemon_set())
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while (status := apps.read_namespaced_daemon_set(NAME, namespace).status).number_ready < 1 or (
             status.number_ready < status.desired_number_scheduled
         ):

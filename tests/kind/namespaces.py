@@ -13,7 +13,9 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 IMAGE = "localhost/skjob:dev"
-GONE_SECONDS = 30.0
+GONE_SECONDS = 120.0
+"""More than a busy cluster takes to collect what is to go, and less than what a run leaves behind lives: its grace is
+five minutes."""
 
 DEFAULTS = {"image": IMAGE, "worker-cpu": "100m", "worker-memory": "512Mi", "env": "none"}
 """Tests of anything but the environment take the image as it is: that of the tests is full of tools."""

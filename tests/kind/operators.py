@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kubernetes import client
+from users import may
 from waits import until
 
 OPERATOR = ("dask-kubernetes-operator", "dask-operator")
@@ -31,16 +31,15 @@ def _granted(kind_api: client.ApiClient, line: str) -> bool:
     if told is None:
         return False
     resource, _, subresource = told["resource"].partition("/")
-    asked = client.V1ResourceAttributes(
+    return may(
+        kind_api,
+        told["user"],
         verb=told["verb"],
         group=told["group"],
         resource=resource,
         subresource=subresource,
         namespace=told["namespace"] or "",
     )
-    spec = client.V1SubjectAccessReviewSpec(user=told["user"], resource_attributes=asked)
-    review = client.AuthorizationV1Api(kind_api).create_subject_access_review(client.V1SubjectAccessReview(spec=spec))
-    return bool(review.status.allowed)
 
 
 @contextmanager
@@ -50,10 +49,12 @@ def no_operator(kind_api: client.ApiClient, *, wait: bool = True) -> Iterator[No
     apps.patch_namespaced_deployment_scale(*OPERATOR, {"spec": {"replicas": 0}})
     try:
         if wait:
-            until(lambda: not core.list_namespaced_pod(OPERATOR[1]).items, "the operator did not end")
+            until(lambda: not core.list_namespaced_pod(OPERATOR[1]).items, "the operator did not end", 120)
         yield
     finally:
         apps.patch_namespaced_deployment_scale(*OPERATOR, {"spec": {"replicas": 1}})
-        deadline = time.monotonic() + 120
-        while not apps.read_namespaced_deployment(*OPERATOR).status.ready_replicas and time.monotonic() < deadline:
-            time.sleep(0.2)
+        until(
+            lambda: apps.read_namespaced_deployment(*OPERATOR).status.ready_replicas,
+            "the operator did not come back",
+            180,
+        )

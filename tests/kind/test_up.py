@@ -5,23 +5,29 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+from contextlib import suppress
 
 import pytest
 from left import leftovers
 from runs import DEADLINE, Runs
 from waits import until
 
-from skjob.cluster.api import Api
+from skjob.cluster.api import Api, NotFound
 from skjob.cluster.inventory import RunningCluster, runs
 
+# Until it has been told to end, and has had a second worker.
 PAUSED = """
-    import sys, time
+    import time
+    from pathlib import Path
     from dask.distributed import Client
     from joblib import Parallel, delayed
 
     print("searching", flush=True)
-    Parallel()(delayed(time.sleep)(1) for _ in range(30))
-    print(len(Client.current().nthreads()), flush=True)
+    workers = 1
+    while workers < 2 or not Path("told").exists():
+        Parallel()(delayed(time.sleep)(1) for _ in range(30))
+        workers = max(workers, len(Client.current().nthreads()))
+    print(workers, flush=True)
 """
 
 
@@ -35,6 +41,7 @@ def workers(api: Api) -> list[str]:
     return [item["metadata"]["name"] for item in api.list("Deployment", api.context.namespace, selector=selector)]
 
 
+@pytest.mark.timeout(600)
 def test_a_warm_cluster_serves_one_run_after_the_other(kind_runs: Runs, namespace: str, api: Api) -> None:
     started = kind_runs.skjob("up", "dev", "--workers", "1:3", "--idle-timeout", "10m")
     assert started.returncode == 0, started.stderr
@@ -58,6 +65,7 @@ def test_a_warm_cluster_serves_one_run_after_the_other(kind_runs: Runs, namespac
             assert second.returncode == 124
             assert re.search(r"error: `dev` is in use, by \S+@\S+ for `train.py`, since ", second.stderr)
             assert "never" not in second.stdout
+            (kind_runs.folder / "told").touch()
             written, told = first.communicate(timeout=DEADLINE)
         finally:
             first.kill()
@@ -83,7 +91,7 @@ def test_a_warm_cluster_goes_when_nobody_uses_it(kind_runs: Runs, namespace: str
     started = kind_runs.skjob("up", "dev", "--workers", "1", "--idle-timeout", "15s")
     assert started.returncode == 0, started.stderr
     run_id = only(api).run_id
-    until(lambda: leftovers(api, run_id) == [], "it did not go")
+    until(lambda: leftovers(api, run_id) == [], "it did not go", 150)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -142,4 +150,5 @@ def test_names_that_can_not_be_had(kind_runs: Runs, namespace: str, api: Api) ->
     finally:
         # The operator does not take its finalizer off a cluster that it has refused.
         api.delete("DaskCluster", "mine", namespace)
-        api.patch("DaskCluster", "mine", namespace, {"metadata": {"finalizers": None}})
+        with suppress(NotFound):  # it had none yet, and is gone
+            api.patch("DaskCluster", "mine", namespace, {"metadata": {"finalizers": None}})

@@ -118,7 +118,7 @@ class Told:
         self._reading.join(10)
         return code
 
-    def until(self, words: str, seconds: float = 60.0) -> None:
+    def until(self, words: str, seconds: float = 180.0) -> None:
         """Until a line with these words has come."""
         deadline = time.monotonic() + seconds
         while not any(words in line for _, line in list(self.lines)):

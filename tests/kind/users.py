@@ -8,8 +8,16 @@ from typing import Any
 
 import yaml
 from kubernetes import client
+from waits import until
 
 from skjob.cluster.permissions import role
+
+
+def may(api: client.ApiClient, user: str, **attributes: str) -> bool:
+    """Whether somebody has a right, as the API sees it now."""
+    spec = client.V1SubjectAccessReviewSpec(user=user, resource_attributes=client.V1ResourceAttributes(**attributes))
+    review = client.AuthorizationV1Api(api).create_subject_access_review(client.V1SubjectAccessReview(spec=spec))
+    return bool(review.status.allowed)
 
 
 def user_environment(
@@ -40,6 +48,9 @@ def user_environment(
             "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
         }
         rbac.create_namespaced_role_binding(namespace, binding)
+        # The API goes by what it has read of the roles, which may be a moment old.
+        user = f"system:serviceaccount:{namespace}:{name}"
+        until(lambda: may(api, user, verb="list", resource="pods", namespace=namespace), "the Role grants nothing")
     token = core.create_namespaced_service_account_token(name, namespace, {"spec": {"expirationSeconds": 3600}})
     kubeconfig: dict[str, Any] = yaml.safe_load(Path(environment["KUBECONFIG"]).read_text())
     kubeconfig["users"] = [{"name": name, "user": {"token": token.status.token}}]
