@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from typing import Any
 
 from kubernetes import client
@@ -44,10 +45,10 @@ def wait_until_nothing_is_left(api: client.ApiClient, namespace: str) -> list[st
     """What is still there of skjob after `GONE_SECONDS`; asked for at once, so that a clean test ends at once."""
     paths = listable_paths(api, namespace)
     deadline = time.monotonic() + GONE_SECONDS
-    while left := managed_objects(api, paths):
-        if time.monotonic() > deadline:
-            break
+    late = False
+    while (left := managed_objects(api, paths)) and not late:
         time.sleep(0.5)
+        late = time.monotonic() > deadline  # a look takes long: the last one begins after the deadline
     return left
 
 
@@ -71,7 +72,7 @@ def managed_objects(api: client.ApiClient, paths: list[tuple[str, str]]) -> list
 
 
 def get(api: client.ApiClient, path: str, query: list[tuple[str, str]] | None = None) -> Any:
-    """A GET of the API, as plain data."""
+    """A GET of the API, as plain data; asked again where the API is too busy to answer."""
     request = api.param_serialize(
         method="GET",
         resource_path=path,
@@ -79,4 +80,10 @@ def get(api: client.ApiClient, path: str, query: list[tuple[str, str]] | None = 
         header_params={"Accept": "application/json"},
         auth_settings=["BearerToken"],
     )
-    return json.loads(api.call_api(*request, _request_timeout=30).read())
+    for _ in range(5):
+        answer = api.call_api(*request, _request_timeout=30)
+        content = answer.read()
+        if answer.status == HTTPStatus.OK:
+            return json.loads(content)
+        time.sleep(1)
+    raise ApiException(answer.status, content.decode(errors="replace"))
