@@ -47,8 +47,11 @@ from skjob.plan import CLOSING_SECONDS, Plan
 REMOVAL_SECONDS = 10.0
 """How long after its deadline the last pod of a cluster may still be there: it is usually two or three."""
 
-OPERATOR_TIMEOUT = 20.0
-"""Seconds within which an operator that is alive has made the scheduler's pod."""
+DEAD_OPERATOR_TIMEOUT = 20.0
+"""Seconds that an operator which does not run has to make the scheduler's Deployment after all."""
+
+OPERATOR_TIMEOUT = 60.0
+"""The same for one that runs, or that can't be looked at. It may have much to do, or little to do it with."""
 
 _MEND_OPERATOR = "`skjob doctor` says more about it, `skjob install` brings it to this version"
 
@@ -438,7 +441,7 @@ class KubernetesCluster:
             problems[:] = self.problems()
             for problem in problems:
                 self._note(str(problem))
-            if time.monotonic() - begun > OPERATOR_TIMEOUT and not problems:
+            if time.monotonic() - begun > self._operator_timeout and not problems:
                 self._check_operator()
 
         self._look_at_operator()
@@ -473,7 +476,11 @@ class KubernetesCluster:
         if self._operator.too_old:
             raise OperatorError(self._operator.trouble, _MEND_OPERATOR)
         if self._operator.trouble:
-            self._note(f"{self._operator.trouble}; waiting for it for {OPERATOR_TIMEOUT:.0f} s")
+            self._note(f"{self._operator.trouble}; waiting for it for {self._operator_timeout:.0f} s")
+
+    @property
+    def _operator_timeout(self) -> float:
+        return DEAD_OPERATOR_TIMEOUT if self._operator.trouble else OPERATOR_TIMEOUT
 
     def _check_operator(self) -> None:
         try:
@@ -481,5 +488,6 @@ class KubernetesCluster:
         except NotFound:
             why = f": {self._operator.trouble}" if self._operator.trouble else ""
             raise OperatorError(
-                f"the Dask operator has not acted on `{self.name}` for {OPERATOR_TIMEOUT:.0f} s{why}", _MEND_OPERATOR
+                f"the Dask operator has not acted on `{self.name}` for {self._operator_timeout:.0f} s{why}",
+                _MEND_OPERATOR,
             ) from None

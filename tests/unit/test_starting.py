@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from skjob.cluster import kube, waiting
 from skjob.cluster.api import Api, Context, Manifest, NotFound
 from skjob.cluster.kube import KubernetesCluster
 from skjob.cluster.kubecluster import DaskCluster
@@ -16,7 +17,7 @@ from skjob.config import Place, Settings
 from skjob.connecting import started
 from skjob.environment.index import IndexSettings
 from skjob.environment.wanted import Wanted
-from skjob.errors import DeadlineError
+from skjob.errors import DeadlineError, ForbiddenError, OperatorError
 from skjob.ground import ChosenCluster
 from skjob.limit import Limit
 from skjob.plan import JobSpec, Machine, make_plan
@@ -75,3 +76,54 @@ def test_a_start_ends_when_the_time_of_the_whole_run_is_over(
             pass
     finally:
         cluster.close(hurried=lambda: True)
+
+
+class _WithOperator(_WithoutPods):
+    """Has an operator that has not acted yet; None of its pods where nobody may look."""
+
+    def __init__(self, pods: int | None) -> None:
+        super().__init__()
+        self.pods = pods
+
+    def list(self, kind: str, namespace: str = "", *, selector: str = "", fields: str = "") -> list[Manifest]:
+        if kind != "Deployment":
+            return []
+        if self.pods is None:
+            raise ForbiddenError("you may not list deployments")
+        status = {"observedGeneration": 1, "updatedReplicas": 1, "availableReplicas": self.pods}
+        metadata = {"name": "op", "namespace": "dask", "generation": 1}
+        pod = {"spec": {"containers": [{"image": "ours:1"}]}}
+        return [{"metadata": metadata, "spec": {"template": pod}, "status": status}]
+
+
+class _Clock:
+    """Goes on as somebody sleeps."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize(
+    ("pods", "seconds", "why"),
+    [(0, 20, ": the Dask operator `dask/op` does not run"), (1, 60, ""), (None, 60, "")],
+    ids=["does not run", "runs", "unknown"],
+)
+def test_an_operator_that_may_be_busy_has_more_time_than_one_that_does_not_run(
+    pods: int | None, seconds: int, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, notes = _Clock(), list[str]()
+    for module in kube, waiting:
+        monkeypatch.setattr(module, "time", clock)
+    plan = make_plan(Settings(image="ours:1"), Place.KUBERNETES, "", Machine(2, 2**33), "3.11")
+    names = RunNames("20261126-120000-aaaaaa", "train", "ann")
+    cluster = KubernetesCluster(_WithOperator(pods), names, plan, tmp_path, notes.append)
+    with pytest.raises(OperatorError) as told:
+        cluster._wait_for_scheduler()
+    assert told.value.message == f"the Dask operator has not acted on `{cluster.name}` for {seconds} s{why}"
+    assert seconds < clock.now < seconds + 1
+    assert notes == [f"{why[2:]}; waiting for it for {seconds} s"] * bool(why)
