@@ -29,6 +29,8 @@ ROOT = Path(__file__).parents[2]
 CONTEXT = "kind-skjob"
 OWN_KUBECONFIG = ROOT / ".kind" / "kubeconfig"
 START_SECONDS = 45 * 60
+TEST_SECONDS = 600
+"""Of a test that has no limit of its own: a busy machine may take ten times as long as usual."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,12 @@ class KindCluster:
     kubeconfig: Path
     context: str
     image: str
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TEST_SECONDS))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -13,8 +13,8 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 IMAGE = "localhost/skjob:dev"
-ATTACK_SECONDS = 12
-PATIENCE = 90.0
+ATTACK_SECONDS = 20
+PATIENCE = 240.0
 JOINING = {"joins without": "tcp", "joins as another": "tls"}
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-DEADLINE = 240.0
+DEADLINE = 480.0
 
 # For a while: long enough to be stopped in, and never finished on its own.
 SEARCHING = """

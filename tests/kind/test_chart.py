@@ -22,8 +22,6 @@ from runs import DEADLINE, Runs
 from users import user_environment
 from waits import until
 
-pytestmark = pytest.mark.timeout(400)
-
 Manifest = dict[str, Any]
 
 # Until it is told that it is enough.
@@ -284,7 +282,7 @@ def test_a_user_runs_with_what_the_chart_gives(users_runs: Runs, kind_api: clien
     assert "the same versions as here" in found
     labels: set[str] = set()
     with users_runs.searching(script=ONGOING) as process:
-        until(lambda: len(pods(kind_api, release.namespace)) == 3)
+        until(lambda: len(pods(kind_api, release.namespace)) == 3, seconds=180)
         for pod in client.CoreV1Api(kind_api).list_namespaced_pod(release.namespace).items:
             labels.add(pod.metadata.labels.get("skjob/team", "none"))
             assert pod.spec.node_selector == selector
@@ -294,7 +292,7 @@ def test_a_user_runs_with_what_the_chart_gives(users_runs: Runs, kind_api: clien
     assert process.returncode == 0, told
     assert written.startswith("rounds ")
     assert labels == {TEAM}
-    until(lambda: not client.BatchV1Api(kind_api).list_namespaced_job(release.namespace).items)
+    until(lambda: not client.BatchV1Api(kind_api).list_namespaced_job(release.namespace).items, seconds=180)
     assert "forbidden" not in told
 
 
@@ -304,7 +302,7 @@ def test_an_upgrade_to_lower_limits_leaves_what_runs_alone(
     core = client.CoreV1Api(kind_api)
     core.patch_namespaced_config_map("skjob-costs", release.namespace, {"data": {"earlier": "1.25"}})
     with users_runs.searching("--grace", f"{GRACE}s", script=ONGOING) as process:
-        until(lambda: len(pods(kind_api, release.namespace)) == 3)
+        until(lambda: len(pods(kind_api, release.namespace)) == 3, seconds=180)
         before = pods(kind_api, release.namespace)
         lower = {"most-workers": 1, "most-cpu": "50m", "most-memory": "256Mi", "most-time": "5m"}
         release.upgrade(limits=lower)
@@ -331,7 +329,7 @@ def test_there_is_no_uninstallation_while_something_runs(
     core = client.CoreV1Api(kind_api)
     core.patch_namespaced_config_map("skjob-costs", release.namespace, {"data": {"earlier": "1.25"}})
     with users_runs.searching(script=ONGOING) as process:
-        until(lambda: len(pods(kind_api, release.namespace)) == 3)
+        until(lambda: len(pods(kind_api, release.namespace)) == 3, seconds=180)
         before = pods(kind_api, release.namespace)
         [run] = names(kind_api, release.namespace)
         refused = release.helm("uninstall", release.name, succeeds=False)
@@ -344,7 +342,7 @@ def test_there_is_no_uninstallation_while_something_runs(
     assert process.returncode == 0, told
     assert written.startswith("rounds ")
 
-    until(lambda: not names(kind_api, release.namespace))
+    until(lambda: not names(kind_api, release.namespace), seconds=180)
     release.helm("uninstall", release.name)
     policies = client.AdmissionregistrationV1Api(kind_api).list_validating_admission_policy().items
     assert not [each for each in policies if each.metadata.name.startswith(release.name)]
@@ -357,15 +355,17 @@ def test_an_uninstallation_that_does_not_ask_removes_nothing_of_a_run(
     users_runs: Runs, kind_api: client.ApiClient, release: Release
 ) -> None:
     """The user can't prolong its life any more: it ends when its grace does, and all of it."""
-    with users_runs.searching("--grace", f"{GRACE}s", script=ONGOING):
-        until(lambda: len(pods(kind_api, release.namespace)) == 3)
+    grace = 45  # for it to outlive the uninstallation too
+    with users_runs.searching("--grace", f"{grace}s", script=ONGOING):
+        until(lambda: len(pods(kind_api, release.namespace)) == 3, seconds=180)
         before = pods(kind_api, release.namespace)
         release.helm("uninstall", release.name, "--no-hooks")
         time.sleep(5)  # what the garbage collector would take, is gone by then
         assert pods(kind_api, release.namespace) == before
         assert len(names(kind_api, release.namespace)) == 1
         until(
-            lambda: not names(kind_api, release.namespace) and not pods(kind_api, release.namespace), seconds=2 * GRACE
+            lambda: not names(kind_api, release.namespace) and not pods(kind_api, release.namespace),
+            seconds=grace + 120,
         )
 
 
@@ -388,8 +388,8 @@ def test_a_release_with_an_operator_of_its_own(
         core = client.CoreV1Api(kind_api)
         [pod] = core.list_namespaced_pod(home).items
         log = core.read_namespaced_pod_log(pod.metadata.name, home)
-        until(lambda: not client.BatchV1Api(kind_api).list_namespaced_job(release.namespace).items)
-    assert refusals(kind_api, log) == []
+        until(lambda: not client.BatchV1Api(kind_api).list_namespaced_job(release.namespace).items, seconds=180)
+        assert refusals(kind_api, log) == []  # it asks for the rights that there are, and these go with the release
     assert home not in {each.metadata.name for each in core.list_namespace().items if each.status.phase == "Active"}
     definitions = client.ApiextensionsV1Api(kind_api).list_custom_resource_definition().items
     ours = [each for each in definitions if each.spec.group == "kubernetes.dask.org"]

@@ -216,7 +216,7 @@ def test_an_image_that_is_not_what_it_was_is_told_by_its_pods(
     """This machine remembers an image of that name with one more package: the pods know better, and it forgets."""
     (cached_runs.folder / "packages.txt").write_text("humanize==4.12.0\n")
     monkeypatch.setenv("XDG_CACHE_HOME", str(cached_runs.folder / "cache"))
-    remember(IMAGE, {**image_contents(api, IMAGE, 60).distributions, "humanize": "4.12.0"})
+    remember(IMAGE, {**image_contents(api, IMAGE, 240).distributions, "humanize": "4.12.0"})
     ended = cached_runs.run("print('ran')", "--env", "packages.txt", XDG_CACHE_HOME=str(cached_runs.folder / "cache"))
     assert ended.returncode == 124, ended.stderr
     assert "humanize 4.12.0 here, none there" in ended.stderr

@@ -13,11 +13,14 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kubernetes import client
 from left import leftovers, until_gone
+from namespaces import GONE_SECONDS
 from runs import DEADLINE, SEARCHING, Runs
+from waits import until
 
 from skjob.cluster.api import Api
 from skjob.cluster.inventory import runs
@@ -34,7 +37,7 @@ def test_tasks_run_in_pods_that_the_api_knows(
         def pod(_):
             time.sleep(0.5)
             return socket.gethostname()
-        Client.current().wait_for_workers(2, timeout=60)
+        Client.current().wait_for_workers(2, timeout=180)
         print(json.dumps(sorted(set(Parallel()(delayed(pod)(i) for i in range(20))))), flush=True)
         while not Path("seen").exists():
             time.sleep(0.1)
@@ -53,7 +56,7 @@ def test_tasks_run_in_pods_that_the_api_knows(
     assert len(told) == 2
     assert set(told) == known
     run_id = kind_runs.record()["run_id"]
-    until_gone(api, run_id, 30)
+    until_gone(api, run_id, GONE_SECONDS)
 
 
 def test_a_second_signal_skips_waiting_but_not_the_deletion(kind_runs: Runs, api: Api, namespace: str) -> None:
@@ -65,16 +68,15 @@ def test_a_second_signal_skips_waiting_but_not_the_deletion(kind_runs: Runs, api
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=DEADLINE)
     assert process.returncode == 143
-    until_gone(api, kind_runs.record()["run_id"], 30)
+    until_gone(api, kind_runs.record()["run_id"], GONE_SECONDS)
 
 
-@pytest.mark.timeout(240)
 def test_a_script_that_thinks_for_longer_than_the_grace_keeps_its_cluster(kind_runs: Runs) -> None:
     script = """
         import time
         from joblib import Parallel, delayed
         print(Parallel()(delayed(abs)(i) for i in range(3)))
-        time.sleep(60)
+        time.sleep(30)
         print(Parallel()(delayed(abs)(i) for i in range(3)))
     """
     ended = kind_runs.run(script, "--grace", "20s")
@@ -143,26 +145,43 @@ def test_a_fit_on_a_cluster_that_was_removed_ends_with_the_cause(kind_runs: Runs
 def test_adaptive_workers_come_and_a_deleted_one_is_replaced(
     kind_runs: Runs, kind_api: client.ApiClient, namespace: str
 ) -> None:
+    """There is work until the test says that it is enough."""
     script = """
-        import socket, time
+        import itertools, threading, time
         from pathlib import Path
+        from dask.distributed import Client
         from joblib import Parallel, delayed
+        enough, connected, client = Path("enough"), Path("connected"), Client.current()
         def work(i):
             time.sleep(1)
             return i
+        def tell():
+            while not enough.exists():
+                connected.write_text(" ".join(client.ncores()))
+                time.sleep(0.2)
+        threading.Thread(target=tell, daemon=True).start()
         print("searching", flush=True)
-        print(Parallel()(delayed(work)(i) for i in range(100)) == list(range(100)))
+        numbers = itertools.takewhile(lambda _: not enough.exists(), itertools.count())
+        done = Parallel()(delayed(work)(i) for i in numbers)
+        print(done == list(range(len(done))))
     """
     core = client.CoreV1Api(kind_api)
+    connected = kind_runs.folder / "connected"
+
+    def three() -> list[Any]:
+        """The pods of three workers, all of which the scheduler has; nothing until then."""
+        pods = core.list_namespaced_pod(namespace, label_selector="dask.org/component=worker").items
+        pods = [pod for pod in pods if pod.metadata.deletion_timestamp is None and pod.status.phase == "Running"]
+        addresses = connected.read_text().split() if connected.exists() else []
+        hosts = sorted(address.removeprefix("tls://").rpartition(":")[0] for address in addresses)
+        return pods if len(pods) == 3 and hosts == sorted(pod.status.pod_ip for pod in pods) else []
+
     with kind_runs.searching("--workers", "1:3", script=script) as process:
-        deadline = time.monotonic() + 60
-        while True:
-            pods = core.list_namespaced_pod(namespace, label_selector="dask.org/component=worker").items
-            if sum(pod.status.phase == "Running" for pod in pods) == 3:
-                break
-            assert time.monotonic() < deadline, "three workers did not come"
-            time.sleep(0.5)
-        core.delete_namespaced_pod(pods[0].metadata.name, namespace)
+        deleted = until(three, "three workers did not come", 180)[0].metadata
+        core.delete_namespaced_pod(deleted.name, namespace)
+        others = until(three, "no other worker came for the deleted one", 180)
+        assert deleted.uid not in {pod.metadata.uid for pod in others}
+        (kind_runs.folder / "enough").touch()
         output, errors = process.communicate(timeout=DEADLINE)
     assert (process.returncode, output) == (0, "True\n"), errors
     assert max(at["connected"] for at in kind_runs.record()["workers"]) == 3
@@ -219,7 +238,7 @@ def test_what_can_not_run_ends_with_its_cause(
     assert "\nhint: " in ended.stderr
     told = kind_runs.record()
     assert error == f"error: {told['outcome']['cause']}"
-    until_gone(api, told["run_id"], 30)
+    until_gone(api, told["run_id"], GONE_SECONDS)
 
 
 def test_an_api_that_refuses_is_told_as_such(kind_runs: Runs, kind_env: dict[str, str]) -> None:

@@ -12,8 +12,6 @@ from attack import IN
 from attacked import Attacked
 from forged import FORGED
 
-pytestmark = pytest.mark.timeout(240)
-
 Row = Callable[..., None]
 
 

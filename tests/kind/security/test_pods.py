@@ -11,8 +11,6 @@ from attacked import Attacked
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
-pytestmark = pytest.mark.timeout(240)
-
 Row = Callable[..., None]
 
 

@@ -13,8 +13,6 @@ from attacked import STORAGE_SECRET, Attacked
 from kubernetes import client
 from runs import Runs
 
-pytestmark = pytest.mark.timeout(240)
-
 Row = Callable[..., None]
 
 
@@ -91,7 +89,7 @@ LOOKING = """
     from joblib import Parallel, delayed
     def look(_):
         return os.environ.get("AWS_SECRET_ACCESS_KEY", "none")
-    Client.current().wait_for_workers(2, timeout=60)
+    Client.current().wait_for_workers(2, timeout=180)
     print(sorted(set(Parallel()(delayed(look)(i) for i in range(8)))), flush=True)
     if "stop" in sys.argv:
         os.kill(os.getppid(), 9)

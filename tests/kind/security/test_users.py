@@ -11,10 +11,9 @@ from attacked import Attacked
 from command import run_command
 from kubernetes import client
 from left import until_gone
+from namespaces import GONE_SECONDS
 from runs import Runs
 from users import user_environment
-
-pytestmark = pytest.mark.timeout(240)
 
 Row = Callable[..., None]
 
@@ -24,7 +23,7 @@ def test_the_role_was_enough(attacked: Attacked, security_row: Row) -> None:
     _, errors = attacked.ended
     assert "skjob: succeeded" in errors
     assert "you may not" not in errors
-    until_gone(attacked.api, attacked.run_id, 30)
+    until_gone(attacked.api, attacked.run_id, GONE_SECONDS)
     security_row("users need one Role in one namespace", "a whole run with it", "succeeded, nothing is left", "yes")
 
 
