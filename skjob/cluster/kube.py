@@ -50,7 +50,7 @@ REMOVAL_SECONDS = 10.0
 DEAD_OPERATOR_TIMEOUT = 20.0
 """Seconds that an operator which does not run has to make the scheduler's Deployment after all."""
 
-OPERATOR_TIMEOUT = 60.0
+OPERATOR_TIMEOUT = 40.0
 """The same for one that runs, or that can't be looked at. It may have much to do, or little to do it with."""
 
 _MEND_OPERATOR = "`skjob doctor` says more about it, `skjob install` brings it to this version"

@@ -30,8 +30,6 @@ from waits import until
 from skjob.cluster.capacity import format_cpus, quantity
 from skjob.cluster.install import OPERATOR_NAME, custom_resource_definitions, operator_manifests
 
-pytestmark = pytest.mark.timeout(360)
-
 SOON = 30.0
 """Seconds within which anything is told on any machine; the table says how soon it was."""
 

@@ -19,8 +19,6 @@ from skjob.cluster.inventory import runs
 from skjob.cluster.ledger import Entry, read
 from skjob.cluster.names import LEDGER_CONFIGMAP
 
-pytestmark = pytest.mark.timeout(600)
-
 # Two workers of 100m and a scheduler of 50m cost 1 EUR a second.
 RULES = {
     "team": "Data Science",

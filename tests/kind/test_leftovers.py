@@ -27,8 +27,6 @@ from skjob.cluster.api import Api
 from skjob.cluster.inventory import OVERDUE, runs
 from skjob.cluster.removal import KOPF_FINALIZER
 
-pytestmark = pytest.mark.timeout(600)
-
 GRACE = 20
 COLLECTED = 120
 """Seconds that Kubernetes has to collect what skjob has taken away. What it has forgotten stays for longer: anchors

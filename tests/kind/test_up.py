@@ -41,7 +41,6 @@ def workers(api: Api) -> list[str]:
     return [item["metadata"]["name"] for item in api.list("Deployment", api.context.namespace, selector=selector)]
 
 
-@pytest.mark.timeout(600)
 def test_a_warm_cluster_serves_one_run_after_the_other(kind_runs: Runs, namespace: str, api: Api) -> None:
     started = kind_runs.skjob("up", "dev", "--workers", "1:3", "--idle-timeout", "10m")
     assert started.returncode == 0, started.stderr

@@ -110,7 +110,7 @@ class _Clock:
 
 @pytest.mark.parametrize(
     ("pods", "seconds", "why"),
-    [(0, 20, ": the Dask operator `dask/op` does not run"), (1, 60, ""), (None, 60, "")],
+    [(0, 20, ": the Dask operator `dask/op` does not run"), (1, 40, ""), (None, 40, "")],
     ids=["does not run", "runs", "unknown"],
 )
 def test_an_operator_that_may_be_busy_has_more_time_than_one_that_does_not_run(
