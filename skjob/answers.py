@@ -9,6 +9,9 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import wait
 from typing import Any
 
+WORKERS_SECONDS = 30.0
+"""Within which a scheduler says who its workers are."""
+
 CONNECTION_LOST = "the connection to the scheduler is lost"
 
 
@@ -42,6 +45,19 @@ def ask(client: Any, method: Callable[[], Any], seconds: float) -> Any:
         return await method()
 
     return answer(client, call(), seconds)
+
+
+def workers_of(client: Any) -> dict[str, Any]:
+    """What the scheduler knows of its workers now, by their addresses.
+
+    `Client.scheduler_info(n_workers=-1)` may leave them all out (distributed 2026.8): it returns what the client was
+    told last, and every two seconds the client asks for itself, without them. Gone when
+    `test_a_question_of_the_clients_own_loses_no_worker` says so.
+
+    Raises TimeoutError and OSError where the scheduler does not answer.
+    """
+    found: dict[str, Any] = ask(client, lambda: client.scheduler.identity(n_workers=-1), WORKERS_SECONDS)["workers"]
+    return found
 
 
 def answer_while_connected(client: Any, asked: Coroutine[Any, Any, Any], seconds: float) -> Any:

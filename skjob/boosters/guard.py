@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from types import FrameType, ModuleType
 from typing import Any
 
+from skjob.answers import workers_of
 from skjob.boosters.lost import TrainingLost, worker_gone
 from skjob.boosters.watch import is_ending
 from skjob.errors import ConfigError
@@ -156,7 +157,7 @@ def _workers(client: Any = None) -> dict[str, str] | None:
     from distributed import get_client
 
     with suppress(Exception):
-        workers = (client or get_client()).scheduler_info(n_workers=-1)["workers"]
+        workers = workers_of(client or get_client())
         return {address: str(worker["name"]) for address, worker in workers.items()}
     return None
 

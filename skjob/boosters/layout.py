@@ -7,11 +7,13 @@ as many workers gives the same model bit for bit, also after a worker has died a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import getitem
 from typing import Any
 
+from skjob.answers import workers_of
 from skjob.boosters.lost import TrainingLost
 from skjob.errors import ConfigError
 
@@ -28,8 +30,10 @@ class Place:
 
 
 def places(client: Any) -> tuple[Place, ...]:
-    """The workers that are there, in the order of their names, as XGBoost numbers them."""
-    workers = client.scheduler_info(n_workers=-1)["workers"]
+    """The workers that are there, in the order of their names, as XGBoost numbers them; none that nobody tells of."""
+    workers: dict[str, Any] = {}
+    with suppress(TimeoutError, OSError):
+        workers = workers_of(client)
     return tuple(sorted((Place(str(worker["name"]), address) for address, worker in workers.items()), key=_as_xgboost))
 
 
@@ -82,7 +86,10 @@ def _settle(client: Any, pieces: list[Any], workers: Sequence[Place]) -> None:
             wait(pieces, LOOK_AGAIN)
             break
         except TimeoutError:
-            there = {place.address for place in places(client)}
+            try:
+                there = workers_of(client)
+            except (TimeoutError, OSError):
+                continue  # who does not answer has not said that one has gone
             gone = next((place.name for place in workers if place.address not in there), None)
             if gone is not None:
                 client.cancel(pieces, force=True)  # else they wait for that worker, also when they are asked for anew

@@ -15,6 +15,7 @@ from typing import Any
 
 from distributed.diagnostics.plugin import WorkerPlugin
 
+from skjob.answers import workers_of
 from skjob.engine.data import large_size
 from skjob.engine.plugin import register
 from skjob.engine.work import Call
@@ -75,10 +76,13 @@ class WorkerMemory:
         return {RESOURCE: min(need, self._usable)}
 
     def _look(self) -> None:
-        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        try:
+            workers = workers_of(self._client).values()
+        except (TimeoutError, OSError):
+            return  # later tasks look again, as where there is no worker yet
         limits = [worker["memory_limit"] or 0 for worker in workers]
         if not workers:
-            return  # later tasks look again
+            return
         self._usable = int(min(limits) * USABLE)  # 0 where there is no limit
         self._threads = max(worker["nthreads"] for worker in workers)
         if self._threads > 1:

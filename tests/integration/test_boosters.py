@@ -32,11 +32,14 @@ from sklearn.datasets import make_classification
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import GridSearchCV
 
+from skjob.answers import workers_of
 from skjob.boosters import prepare
 from skjob.boosters.checkpoint import Stored, identity_of
+from skjob.boosters.layout import lay_out, places
 from skjob.boosters.lightgbm import train_lightgbm
 from skjob.boosters.lost import TrainingLost
 from skjob.boosters.tracker import TrackerProcess
+from skjob.boosters.training import lost_worker
 from skjob.boosters.watch import part_of
 from skjob.boosters.xgboost import train_xgboost
 from skjob.errors import ConfigError
@@ -116,7 +119,7 @@ class _Killer:
         _until(lambda: len(client.run_on_scheduler(_parts)) == 3 and when(), "no training began")
         time.sleep(1)  # into the rounds: the data is read first
         address = sorted(client.run_on_scheduler(_parts))[0]
-        name = str(client.scheduler_info(n_workers=-1)["workers"][address]["name"])
+        name = str(workers_of(client)[address]["name"])
         end(client, address)
         self.seen.append(name)
 
@@ -133,7 +136,7 @@ def _kill(client: Client, address: str) -> None:
 def _machine_gone(client: Client, address: str) -> None:
     """It does not answer, its connections stay open, and somebody says that its machine is gone."""
     process = client.run(os.getpid, workers=[address])[address]
-    name = str(client.scheduler_info(n_workers=-1)["workers"][address]["name"])
+    name = str(workers_of(client)[address]["name"])
     os.kill(process, signal.SIGSTOP)
     time.sleep(1)
     client.run_on_scheduler(give_up, [name])
@@ -159,6 +162,30 @@ def test_a_training_that_loses_a_worker_ends_with_its_name_and_the_next_one_work
     _until(lambda: not _busy(client), "the other workers still train")
     fitted = _estimator(library, 5).fit(X, y)
     assert (fitted.predict(X) == y).mean().compute() > 0.8
+
+
+def test_a_question_of_the_clients_own_loses_no_worker(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client asks every two seconds how many workers there are; here, just after each other question."""
+    sync = client.sync
+
+    def sync_and_ask(*arguments: Any, **keywords: Any) -> Any:
+        answer = sync(*arguments, **keywords)
+        sync(client._update_scheduler_info)
+        return answer
+
+    X, _ = _data(client)
+    there = places(client)
+    monkeypatch.setattr(client, "sync", sync_and_ask)
+    assert client.scheduler_info(n_workers=-1)["workers"] == {}, "distributed has mended it"
+    assert (places(client), len(there)) == (there, 3)
+    assert lost_worker(there, client) is None
+    monkeypatch.setattr("skjob.boosters.layout.LOOK_AGAIN", 0.1)
+    lay_out(client, [X.map_blocks(_slowly)], there)
+
+
+def _slowly(block: Any) -> Any:
+    time.sleep(0.5)
+    return block
 
 
 def _trackers(dask_scheduler: Any = None) -> dict[str, int]:
@@ -218,7 +245,7 @@ def test_a_tracker_that_aborts_takes_no_scheduler_along(
     X, y = _data(client)
     data = xgboost.dask.DaskDMatrix(client, X, y)
     late, victim, other = sorted(client.nthreads())
-    name = str(client.scheduler_info(n_workers=-1)["workers"][victim]["name"])
+    name = str(workers_of(client)[victim]["name"])
     worker = client.run(os.getpid)[victim]
     come = tmp_path / "come"
     client.run(_come_late, come, workers=[late])

@@ -89,10 +89,13 @@ class FakeClient:
         self.extensions: dict[str, Any] = {}
         self.looks = 0
         self.plugins: list[Any] = []
+        self.scheduler = self
 
     def scheduler_info(self, n_workers: int) -> Any:
-        if n_workers == 0:
-            return {"id": "the scheduler"}
+        assert n_workers == 0
+        return {"id": "the scheduler"}
+
+    async def identity(self, n_workers: int) -> Any:
         assert n_workers == -1  # all of them, not the first few
         self.looks += 1
         described = [{"memory_limit": limit, "nthreads": threads} for limit, threads in self.workers]
