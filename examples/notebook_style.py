@@ -33,7 +33,7 @@ with skjob.cluster(workers=2) as client:
     began = perf_counter()
     search.fit(X, y)
     seconds = perf_counter() - began
-    print(f"fitted on {len(client.scheduler_info()['workers'])} workers")
+    print(f"fitted on {len(client.ncores())} workers")
 
 # %%
 print(f"best C:     {search.best_params_['logisticregression__C']:.4f}")

@@ -412,7 +412,7 @@ def test_a_block_of_its_own_is_the_runs_cluster(tmp_path: Path, environment: dic
         from dask.distributed import Client
         import skjob
         with skjob.cluster(workers=1, on="kubernetes") as client:
-            print(client is Client.current(), len(client.scheduler_info()["workers"]))
+            print(client is Client.current(), len(client.ncores()))
         print(Client.current().submit(sum, [1, 2]).result())
     """
     done = skjob_run(tmp_path, environment, script)

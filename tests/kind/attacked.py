@@ -35,6 +35,7 @@ PROGRAM = """
     from pathlib import Path
     from dask.distributed import Client
     from joblib import Parallel, delayed
+    from skjob.answers import workers_of
 
     def look(_=0):
         import hashlib, os, ssl, sysconfig, urllib.error, urllib.request
@@ -73,7 +74,7 @@ PROGRAM = """
 
     client = Client.current()
     client.wait_for_workers(2, timeout=180)
-    workers = client.scheduler_info()["workers"]
+    workers = client.ncores()
     told = {
         "forwarded": client.scheduler.address,
         "workers": list(workers),
@@ -83,7 +84,7 @@ PROGRAM = """
     print(json.dumps(told), flush=True)
     while not Path("attacked").exists():
         time.sleep(0.1)
-    there = client.scheduler_info()["workers"].values()
+    there = workers_of(client).values()
     print(json.dumps(sorted(worker["name"] for worker in there)), flush=True)
 """
 

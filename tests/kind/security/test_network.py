@@ -160,9 +160,10 @@ def connected_workers(attacked: Attacked) -> list[str]:
         import sys
         from pathlib import Path
         from distributed import Client
+        from skjob.answers import workers_of
         from skjob.cluster.certificates import TlsFiles
         with Client(sys.argv[1], security=TlsFiles.inside(Path(sys.argv[2])).security(), timeout=60) as client:
-            print(*[worker["name"] for worker in client.scheduler_info()["workers"].values()])
+            print(*[worker["name"] for worker in workers_of(client).values()])
     """
     address = "tls://{}:{}".format(*attacked.scheduler)
     asked = subprocess.run(
