@@ -77,7 +77,7 @@ def test_a_run_that_is_killed_frees_the_cluster(cluster: LocalCluster) -> None:
             with pytest.raises(StartError, match=re.escape("`holder.py`")):
                 take(client, claim_of("next.py"), "mine")
             holder.send_signal(signal.SIGKILL)
-            holder.wait(10)
+            holder.wait(60)
             deadline = time.monotonic() + 30
             while True:
                 try:
@@ -88,7 +88,7 @@ def test_a_run_that_is_killed_frees_the_cluster(cluster: LocalCluster) -> None:
                     time.sleep(0.1)
     finally:
         holder.kill()
-        holder.wait(10)
+        holder.wait(60)
         if holder.stdout is not None:
             holder.stdout.close()
 

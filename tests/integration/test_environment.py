@@ -202,7 +202,7 @@ finally:
 def test_a_process_forked_in_mid_unpacking_holds_up_nobody(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FORKING, str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=30,
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("locked again\n", "")
 
@@ -224,7 +224,7 @@ def test_a_process_that_a_task_starts_has_the_same(served: str, site: Path, tmp_
     complete(_needs(served), site, tmp_path / "tls")
     done = subprocess.run(
         [sys.executable, "-c", "import unit_beta; print(unit_beta.VALUE)"],
-        env=os.environ | {"PYTHONPATH": f"{site}{os.pathsep}{ROOT}"}, capture_output=True, text=True, timeout=30,
+        env=os.environ | {"PYTHONPATH": f"{site}{os.pathsep}{ROOT}"}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("13\n", "")
 

@@ -149,7 +149,7 @@ def cluster() -> Iterator[LocalCluster]:
 @pytest.fixture
 def client(cluster: LocalCluster) -> Iterator[Client]:
     with Client(cluster, set_as_default=False) as client:
-        client.wait_for_workers(2, timeout=30)
+        client.wait_for_workers(2, timeout=120)
         yield client
 
 
@@ -283,7 +283,7 @@ def test_what_runs_is_ended_with_the_call(client: Client, fits: Fits, fault_row:
         _fit(client, search)
     began = time.time()
     _soon(lambda: not any(_alive(pid) for pid in pids), 30)  # they sleep in C
-    client.wait_for_workers(2, timeout=30)
+    client.wait_for_workers(2, timeout=120)
     assert fits.ended() == Counter()
     fault_row(
         "client interrupted (SIGINT)", "in mid-fit", "KeyboardInterrupt; no fit runs on", 0, 0, time.time() - began
@@ -310,7 +310,7 @@ def test_the_client_killed(fits: Fits, tmp_path: Path, fault_row: Row) -> None:
     _soon(lambda: kept_fits() >= 7)
     first.kill()
     running = {note.fit for note in fits.running()}
-    first.wait(30)
+    first.wait(120)
     time.sleep(1)  # what its workers were doing ends with their connection
     kept = kept_fits()
     before = fits.ended()
@@ -353,7 +353,7 @@ def _cluster_of_processes(folder: Path) -> Iterator[tuple[str, Callable[[], None
 
     def restart() -> None:
         running.kill()
-        running.wait(30)
+        running.wait(120)
         start_scheduler()
         for _ in range(2):  # those that lose their scheduler end; pods would start them again
             start_worker()
@@ -367,7 +367,7 @@ def _cluster_of_processes(folder: Path) -> Iterator[tuple[str, Callable[[], None
         for process in processes:
             process.kill()
         for process in processes:
-            process.wait(30)
+            process.wait(120)
 
 
 def _free_port() -> int:
@@ -382,7 +382,7 @@ def test_the_scheduler_killed_and_started_again(fits: Fits, tmp_path: Path, faul
     running: list[Note] = []
     with (
         _cluster_of_processes(tmp_path) as (address, restart),
-        Client(address, set_as_default=False, timeout=30) as client,
+        Client(address, set_as_default=False, timeout=120) as client,
     ):
         client.wait_for_workers(2, timeout=60)
 
@@ -438,7 +438,7 @@ def test_a_worker_takes_no_more_fits_at_once_than_it_has_memory_for(
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):  # fmt: skip
-        client.wait_for_workers(1, timeout=30)
+        client.wait_for_workers(1, timeout=120)
         sleeper = estimator(folder=str(fits.folder))
         _fit(client, GridSearchCV(sleeper, {"number": [0, 1, 2]}, cv=2, refit=False))
     most, running = 0, 0

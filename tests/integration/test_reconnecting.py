@@ -33,9 +33,9 @@ def test_a_client_survives_its_network(tmp_path: Path, capfd: pytest.CaptureFixt
     network = Network("127.0.0.1", int(cluster.address.rpartition(":")[2]))
     try:
         address = f"tls://127.0.0.1:{network.port}"
-        with Client(address, security=cluster.tls.security(), timeout=30, set_as_default=False) as client:
+        with Client(address, security=cluster.tls.security(), timeout=120, set_as_default=False) as client:
             be_patient(client, 60)
-            assert client.submit(sum, [1, 2]).result(30) == 3
+            assert client.submit(sum, [1, 2]).result(120) == 3
             network.cut()
             time.sleep(3)
             network.mend()
@@ -43,7 +43,7 @@ def test_a_client_survives_its_network(tmp_path: Path, capfd: pytest.CaptureFixt
             while client.status != "running":
                 assert time.monotonic() < deadline, client.status
                 time.sleep(0.1)
-            assert client.submit(sum, [3, 4]).result(30) == 7
+            assert client.submit(sum, [3, 4]).result(120) == 7
     finally:
         network.close()
         cluster.close()

@@ -58,6 +58,10 @@ def test_what_pods_run_first_needs_nothing_but_python(tmp_path: Path) -> None:
         "print(sorted({n.partition('.')[0] for n in sys.modules} - sys.stdlib_module_names - {'__main__'}))"
     )
     done = subprocess.run(
-        [sys.executable, "-S", "-c", code], env={"PYTHONPATH": str(archive)}, capture_output=True, text=True, timeout=30
+        [sys.executable, "-S", "-c", code],
+        env={"PYTHONPATH": str(archive)},
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert (done.stdout, done.stderr) == ("['skjob']\n", "")
