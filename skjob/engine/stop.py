@@ -14,6 +14,7 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ class _Running:
 _lock = threading.Lock()
 _running: dict[str, _Running] = {}
 """By key."""
+_stopped: deque[str] = deque(maxlen=100)
+"""What the keys contain of those told to stop last: one that Dask has begun, and that is not here yet, must hear it."""
 
 
 class Stopped(BaseException):
@@ -67,8 +70,18 @@ def interruptible(key: str) -> Iterator[None]:
                 continue
 
 
+def check_wanted(key: str) -> None:
+    """Raises Stopped where the task of this key was told to stop before it began."""
+    with _lock:
+        stopped = any(prefix in key for prefix in _stopped)
+    if stopped:
+        raise Stopped
+
+
 async def stop_tasks(prefix: str, dask_worker: Any = None) -> None:
-    """Runs on a worker, in its event loop: ends the tasks whose key contains `prefix`."""
+    """Runs on a worker, in its event loop: ends the tasks whose key contains `prefix`, those still to come too."""
+    with _lock:
+        _stopped.append(prefix)
     if _interrupt(prefix):
         restarted = _is_restarted(dask_worker)
         threading.Thread(target=_see_to_the_end, args=(prefix, restarted), daemon=True).start()

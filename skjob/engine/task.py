@@ -20,7 +20,7 @@ import joblib
 
 from skjob.engine.output import captured
 from skjob.engine.shared import Pickled, Shared, protected
-from skjob.engine.stop import interruptible
+from skjob.engine.stop import check_wanted, interruptible
 from skjob.engine.threads import all_threads, limit_inner_threads
 from skjob.engine.versions import differences
 from skjob.engine.warned import Warned, noted_warnings
@@ -71,6 +71,7 @@ def run_batch(key: str, payload: bytes, names: list[str], *values: Shared, whole
     with interruptible(key):
         started = time.perf_counter()
         try:
+            check_wanted(key)
             calls, backend, expected = TaskUnpickler(payload, data).load()
             differs = differences(expected)
         except BaseException as error:

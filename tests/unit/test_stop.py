@@ -69,6 +69,7 @@ def nothing_left() -> Iterator[None]:
     STARTED.update({name: threading.Event() for name in ("one", "two")})
     yield
     assert stop._running == {}
+    stop._stopped.clear()  # the tests' calls have the same names
 
 
 def _endless_task(name: str) -> bytes:
@@ -181,6 +182,16 @@ def test_all_tasks_of_a_call_are_ended() -> None:
     two.ended()
 
 
+def test_a_task_that_begins_when_its_call_was_stopped_does_nothing() -> None:
+    """Dask has begun it, and does not take it back: it is on its way to here."""
+    _interrupt("call1")
+    [outcome] = run_batch("fit-call1-0-1", _endless_task("one"), [])
+    assert _kind(outcome) is Stopped
+    assert not STARTED["one"].is_set()
+    [outcome] = run_batch("fit-call2-0-1", _task(int), [])
+    assert outcome.ok
+
+
 def test_a_task_that_has_ended_is_not_hit() -> None:
     """Its thread goes on to other work, which is none of ours: here, this very test."""
     run_batch("fit-call1-0-1", _task(int), [])
@@ -241,7 +252,7 @@ import asyncio, os, sys, threading, time
 from types import SimpleNamespace
 from skjob.engine import stop
 
-stop.PATIENCE = 0.05
+stop.PATIENCE = float(sys.argv[5])
 started = threading.Event()
 
 def work(seconds):
@@ -260,27 +271,27 @@ thread.start()
 started.wait()
 asyncio.run(stop.stop_tasks(sys.argv[3], SimpleNamespace(nanny="an address" if nanny else None)))
 thread.join(float(sys.argv[4]))
-time.sleep(0.1 if nanny or restarted else 0)
+time.sleep(2 * stop.PATIENCE if nanny or restarted else 0)
 print("still here")
 """
 
 
 @pytest.mark.parametrize(
-    ("seconds", "restarted_by", "prefix", "wait", "stays"),
+    ("seconds", "restarted_by", "prefix", "wait", "patience", "stays"),
     [
-        (60, "nanny", "call1", DEADLINE, False),
-        (60, "restarted", "call1", DEADLINE, False),
-        (60, "nobody", "call1", 0.2, True),
-        (60, "nanny", "another", 0.2, True),
-        (0.01, "nanny", "call1", DEADLINE, True),
+        (60, "nanny", "call1", DEADLINE, 0.05, False),
+        (60, "restarted", "call1", DEADLINE, 0.05, False),
+        (60, "nobody", "call1", 0.2, 0.05, True),
+        (60, "nanny", "another", 0.2, 0.05, True),
+        (0.01, "nanny", "call1", DEADLINE, 1.0, True),
     ],
 )
 def test_what_is_deep_in_compiled_code_ends_with_a_process_that_is_started_again(
-    seconds: float, restarted_by: str, prefix: str, wait: float, stays: bool
+    seconds: float, restarted_by: str, prefix: str, wait: float, patience: float, stays: bool
 ) -> None:
     """And not what has ended meanwhile, nor a process that nobody starts again."""
     ended = subprocess.run(
-        [sys.executable, "-c", COMPILED, str(seconds), restarted_by, prefix, str(wait)],
+        [sys.executable, "-c", COMPILED, str(seconds), restarted_by, prefix, str(wait), str(patience)],
         capture_output=True,
         text=True,
         timeout=DEADLINE,
