@@ -59,7 +59,9 @@ def killed(peer: str, quick: bool) -> Numbers:
             at = _half_finished(log, first, seconds)
             first.kill()
             first.wait()
-            finished = {fit for when, word, fit in _lines(log) if word == "ended" and when < at}
+            ended = {fit: when for when, word, fit in _lines(log) if word == "ended" and when < at}
+            # A test's machine may be so busy that the client has not heard of the last ones.
+            finished = {fit for fit, when in ended.items() if not quick or when < at - 1}
             time.sleep(2 * seconds)  # those that ran go on to their end, on workers that can't stop them
         finally:
             _end_all(first)
@@ -72,7 +74,7 @@ def killed(peer: str, quick: bool) -> Numbers:
         scores = json.loads(Path(folder, "scores").read_text())
         begun = [fit for _, word, fit in _lines(log) if word == "begun"]
         assert scores == [round(float(score), 9) for score in _expected()]
-        assert len(finished) + len(set(begun) - finished) == CANDIDATES * FOLDS
+        assert len(ended.keys() | begun) == CANDIDATES * FOLDS
     return {"finished": len(finished), "repeated": len([fit for fit in begun if fit in finished]), "begun": len(begun)}
 
 

@@ -16,8 +16,6 @@ from distributed import Client, LocalCluster
 from skjob.cluster.claim import Claim, InUse, claim_of, take
 from skjob.errors import StartError
 
-pytestmark = pytest.mark.timeout(90)
-
 
 @pytest.fixture
 def cluster() -> Iterator[LocalCluster]:

@@ -40,8 +40,6 @@ from skjob.engine.backend import RemoteTraceback, SkjobBackend, WorkersLost
 from skjob.engine.call import WATCH_SECONDS
 from skjob.engine.data import SMALL, UNWATCHED_KEPT, USED_ONCE_KEPT
 
-pytestmark = pytest.mark.timeout(90)
-
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
@@ -75,7 +73,7 @@ def client(cluster: LocalCluster) -> Iterator[Client]:
 
 @contextmanager
 def _engine(client: Client, **arguments: Any) -> Iterator[None]:
-    backend = SkjobBackend(client, **{"wait_for_workers": 30.0, **arguments})
+    backend = SkjobBackend(client, **{"wait_for_workers": 120.0, **arguments})
     with joblib.parallel_config(backend=backend, n_jobs=-1):
         yield
 
@@ -389,7 +387,6 @@ def test_the_remote_traceback_is_the_cause(engine: Client) -> None:
     assert "in _key_error" in str(cause)
 
 
-@pytest.mark.timeout(150)
 def test_a_task_that_ends_its_worker_ends_in_an_error(engine: Client) -> None:
     with pytest.raises(WorkersLost) as caught:
         Parallel()(delayed(_exit)() for _ in range(2))
@@ -659,7 +656,6 @@ def test_workers_that_come_later_are_used() -> None:
         timer.join()
 
 
-@pytest.mark.timeout(60)
 def test_a_scheduler_that_is_gone_ends_in_an_error() -> None:
     with (
         _cluster(1) as lost,

@@ -30,8 +30,6 @@ from sklearn.tree import DecisionTreeClassifier
 
 from skjob.engine.backend import SkjobBackend
 
-pytestmark = pytest.mark.timeout(90)
-
 X, Y = load_iris(return_X_y=True)
 # Large enough to be shared with the tasks and not to travel with each of them.
 X = numpy.tile(X, (25, 1)) + numpy.random.default_rng(0).normal(size=(25 * len(X), X.shape[1]))

@@ -28,7 +28,7 @@ from example_programs import (
 )
 from story import EXAMPLES, user_python
 
-DEADLINE = 120.0
+DEADLINE = 240.0
 
 
 @pytest.fixture(scope="module")

@@ -33,8 +33,6 @@ from skjob.engine.backend import SkjobBackend
 from skjob.engine.finished import FinishedFits
 from skjob.engine.tally import Tally
 
-pytestmark = pytest.mark.timeout(90)
-
 X, Y = load_iris(return_X_y=True)
 FITS = "fits"
 

@@ -71,7 +71,7 @@ def started_in(folder: Path) -> list[int]:
     return found
 
 
-def wait_until_gone(folder: Path, seconds: float = 30) -> list[int]:
+def wait_until_gone(folder: Path, seconds: float = 120) -> list[int]:
     deadline = time.monotonic() + seconds
     while (left := started_in(folder)) and time.monotonic() < deadline:
         time.sleep(0.2)

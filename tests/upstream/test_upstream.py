@@ -38,7 +38,7 @@ def _run(suite: str, folder: Path, *options: str) -> dict[str, Any]:
     report = folder / "report.json"
     command = [sys.executable, "-m", "pytest", "--pyargs", suite, "-c", str(folder / "pytest.ini")]
     command += ["-p", "upstream_plugin", "--upstream-report", str(report), *options]
-    command += ["-p", "distributed.utils_test", "-p", "no:cacheprovider", "--timeout", "60", "--tb", "short", "-rfEx"]
+    command += ["-p", "distributed.utils_test", "-p", "no:cacheprovider", "--timeout", "240", "--tb", "short", "-rfEx"]
     environment = dict(os.environ)
     environment["PYTHONPATH"] = os.pathsep.join([str(HERE), environment.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     environment["DASK_DISTRIBUTED__WORKER__PRELOAD"] = "upstream_plugin"
