@@ -80,9 +80,9 @@ class WorkerMemory:
             workers = workers_of(self._client).values()
         except (TimeoutError, OSError):
             return  # later tasks look again, as where there is no worker yet
-        limits = [worker["memory_limit"] or 0 for worker in workers]
         if not workers:
             return
+        limits = [worker["memory_limit"] or 0 for worker in workers]
         self._usable = int(min(limits) * USABLE)  # 0 where there is no limit
         self._threads = max(worker["nthreads"] for worker in workers)
         if self._threads > 1:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from namespaces import GONE_SECONDS
+
 from skjob.cluster.api import Api
 from skjob.cluster.inventory import DERIVED_KINDS, RUN_KINDS
 
@@ -21,7 +23,7 @@ def leftovers(api: Api, run_id: str) -> list[str]:
     )
 
 
-def until_gone(api: Api, run_id: str, at_most: float) -> tuple[list[str], float]:
+def until_gone(api: Api, run_id: str, at_most: float = GONE_SECONDS) -> tuple[list[str], float]:
     """What was left after `SOON`, and the seconds until nothing was."""
     began = time.monotonic()
     soon: list[str] | None = None

@@ -28,9 +28,6 @@ from skjob.cluster.inventory import OVERDUE, runs
 from skjob.cluster.removal import KOPF_FINALIZER
 
 GRACE = 20
-COLLECTED = 120
-"""Seconds that Kubernetes has to collect what skjob has taken away. What it has forgotten stays for longer: anchors
-have a grace of five minutes."""
 
 Row = Callable[..., None]
 
@@ -49,7 +46,7 @@ def test_an_end_of_the_script(
 ) -> None:
     ended = kind_runs.run(script)
     assert ended.returncode == code, ended.stderr
-    left, seconds = until_gone(api, kind_runs.record()["run_id"], COLLECTED)
+    left, seconds = until_gone(api, kind_runs.record()["run_id"])
     leftover_row(request.node.callspec.id, counted(left), seconds, "skjob")
 
 
@@ -61,7 +58,7 @@ def test_a_signal(kind_runs: Runs, api: Api, number: signal.Signals, code: int, 
     assert process.returncode == code
     told = kind_runs.record()
     assert told["outcome"]["cause"] == f"stopped by {number.name}"
-    left, seconds = until_gone(api, told["run_id"], COLLECTED)
+    left, seconds = until_gone(api, told["run_id"])
     leftover_row(f"the client, by {number.name}", counted(left), seconds, "skjob")
 
 
@@ -104,7 +101,7 @@ def test_a_run_that_begins_without_an_operator(
         ended = kind_runs.run("print('never')")
         assert (ended.returncode, ended.stdout) == (123, "")
         assert "error: the Dask operator has not acted on `skjob-train-" in ended.stderr
-        left, seconds = until_gone(api, kind_runs.record()["run_id"], COLLECTED)
+        left, seconds = until_gone(api, kind_runs.record()["run_id"])
     leftover_row("the start, the operator before", counted(left), seconds, "skjob")
 
 
@@ -115,7 +112,7 @@ def test_a_run_that_ends_without_an_operator(
     with kind_runs.searching() as process, no_operator(kind_api):
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=DEADLINE)
-        left, seconds = until_gone(api, kind_runs.record()["run_id"], COLLECTED)
+        left, seconds = until_gone(api, kind_runs.record()["run_id"])
     leftover_row("the client by SIGTERM, the operator before", counted(left), seconds, "skjob")
 
 
@@ -143,7 +140,7 @@ def test_a_client_that_is_killed_without_an_operator(
         began = time.monotonic()
         did = kind_runs.skjob("gc")
         assert did.returncode == 0, did.stderr
-        until_gone(api, run.run_id, COLLECTED)
+        until_gone(api, run.run_id)
     leftover_row("the client by SIGKILL, the operator before", "1 object", time.monotonic() - began, "skjob gc")
 
 
@@ -183,7 +180,7 @@ def test_a_scheduler_that_is_deleted_for_good(
         _, told = process.communicate(timeout=DEADLINE)
     assert process.returncode == 126, told
     assert f"error: the scheduler of `{run.name}` is gone" in told
-    left, seconds = until_gone(api, run.run_id, COLLECTED)
+    left, seconds = until_gone(api, run.run_id)
     leftover_row("the scheduler's Deployment", counted(left), seconds, "skjob")
 
 
@@ -227,7 +224,7 @@ def test_a_dead_node(kind_runs: Runs, kind_api: client.ApiClient, api: Api, left
             until(lambda: found().garbage, "it never counts as left", OVERDUE + 60)
             removed = kind_runs.skjob("gc")
             assert removed.returncode == 0, removed.stderr
-            until_gone(api, run_id, COLLECTED)
+            until_gone(api, run_id)
             seconds = time.monotonic() - ended
     wait_ready(kind_api, where["worker"])
     leftover_row("the client by SIGTERM, a node before", counted(left), seconds, "skjob gc")

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 from kubernetes import client
 from left import leftovers, until_gone
-from namespaces import GONE_SECONDS
 from runs import DEADLINE, SEARCHING, Runs
 from waits import until
 
@@ -56,7 +55,7 @@ def test_tasks_run_in_pods_that_the_api_knows(
     assert len(told) == 2
     assert set(told) == known
     run_id = kind_runs.record()["run_id"]
-    until_gone(api, run_id, GONE_SECONDS)
+    until_gone(api, run_id)
 
 
 def test_a_second_signal_skips_waiting_but_not_the_deletion(kind_runs: Runs, api: Api, namespace: str) -> None:
@@ -68,7 +67,7 @@ def test_a_second_signal_skips_waiting_but_not_the_deletion(kind_runs: Runs, api
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=DEADLINE)
     assert process.returncode == 143
-    until_gone(api, kind_runs.record()["run_id"], GONE_SECONDS)
+    until_gone(api, kind_runs.record()["run_id"])
 
 
 def test_a_script_that_thinks_for_longer_than_the_grace_keeps_its_cluster(kind_runs: Runs) -> None:
@@ -238,7 +237,7 @@ def test_what_can_not_run_ends_with_its_cause(
     assert "\nhint: " in ended.stderr
     told = kind_runs.record()
     assert error == f"error: {told['outcome']['cause']}"
-    until_gone(api, told["run_id"], GONE_SECONDS)
+    until_gone(api, told["run_id"])
 
 
 def test_an_api_that_refuses_is_told_as_such(kind_runs: Runs, kind_env: dict[str, str]) -> None:

@@ -11,7 +11,6 @@ from attacked import Attacked
 from command import run_command
 from kubernetes import client
 from left import until_gone
-from namespaces import GONE_SECONDS
 from runs import Runs
 from users import user_environment
 
@@ -23,7 +22,7 @@ def test_the_role_was_enough(attacked: Attacked, security_row: Row) -> None:
     _, errors = attacked.ended
     assert "skjob: succeeded" in errors
     assert "you may not" not in errors
-    until_gone(attacked.api, attacked.run_id, GONE_SECONDS)
+    until_gone(attacked.api, attacked.run_id)
     security_row("users need one Role in one namespace", "a whole run with it", "succeeded, nothing is left", "yes")
 
 
