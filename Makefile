@@ -26,7 +26,7 @@ demo: $(READY) ## run a grid search on this machine
 	@$(VENV)/bin/skjob run examples/digits_grid_search.py --on local
 
 test: $(READY) ## run every test: unit, integration, and kind on a cluster it starts
-	@tests/kind/with-cluster $(VENV)/bin/python -m pytest -n 2 --no-loadscope-reorder $(PYTEST_ARGS)
+	@tests/kind/with-cluster $(VENV)/bin/python -m pytest -n 2 --no-loadscope-reorder -m "not slow" $(PYTEST_ARGS)
 
 test-upstream: $(READY) ## run all of joblib's and scikit-learn's own tests with skjob's backend, and say what differs
 	@$(VENV)/bin/python -m pytest tests/upstream --with-slow $(PYTEST_ARGS)
