@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -29,3 +35,56 @@ def run_command(
             main()
     written = capsys.readouterr()
     return Result(arguments, int(ended.value.code or 0), written.out, written.err)
+
+
+def run_here(arguments: list[str], environment: Mapping[str, str], folder: Path) -> Result:
+    """The same in this folder, with all that its program and other processes of it write."""
+    with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["skjob", *arguments])
+        for name in set(os.environ) - set(environment):
+            patch.delenv(name)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        stack.enter_context(_pythons_own_warnings())
+        written, told = stack.enter_context(_redirected("stdout")), stack.enter_context(_redirected("stderr"))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        return Result(arguments, int(ended.value.code or 0), _content(written), _content(told))
+
+
+@contextmanager
+def _redirected(name: str) -> Iterator[IO[bytes]]:
+    """Into a file, for this process and those that it starts."""
+    stream, number = getattr(sys, name), getattr(sys, f"__{name}__").fileno()
+    stream.flush()
+    kept = os.dup(number)
+    try:
+        with tempfile.TemporaryFile() as file:
+            os.dup2(file.fileno(), number)
+            setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
+            try:
+                yield file
+            finally:
+                setattr(sys, name, stream)
+                os.dup2(kept, number)
+    finally:
+        os.close(kept)
+
+
+def _content(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode()
+
+
+@contextmanager
+def _pythons_own_warnings() -> Iterator[None]:
+    """As a user has them: the tests make each an error, also those of libraries."""
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", category)
+        yield

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from command import run_here
+
 DEADLINE = 480.0
 
 # For a while: long enough to be stopped in, and never finished on its own.
@@ -41,6 +43,10 @@ class Runs:
             self.command(script, *options), cwd=self.folder, env=self.environment | environment,
             capture_output=True, text=True, timeout=DEADLINE,
         )  # fmt: skip
+
+    def run_here(self, script: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """The same with skjob in the tests' own process, where that is not the subject; the program has its own."""
+        return run_here(self.command(script, *options)[3:], self.environment | environment, self.folder)
 
     @contextmanager
     def searching(self, *options: str, script: str = SEARCHING) -> Iterator[subprocess.Popen[str]]:
