@@ -1,0 +1,235 @@
+"""`skjob run --on local` in the tests' own process, on a cluster that stays warm from one run to the next.
+
+A run started from a shell costs five Python processes. Here the command runs in the process of the test, and the
+cluster is lent to one run after the other, so that a run costs only the process of its program: a tenth of the time.
+All else is the product's own: the command line, the plan, the certificates, the program's process, the record and the
+exit status. A test of signals, of the terminal, or of a cluster's start and end starts the command as a process.
+
+    def test_a_program(local_runs: LocalRuns) -> None:
+        ended = local_runs.run("import sys; print(sys.argv)", "--retries", "2", arguments=["--depth", "3"])
+        assert (ended.returncode, ended.stdout) == (0, "['train.py', '--depth', '3']\n"), ended.stderr
+        assert ended.record["outcome"]["status"] == "succeeded"
+
+`python` runs the same program by plain Python, to compare. What a program leaves on the cluster does not reach the next
+run, as on a cluster of `skjob up`: modules are replaced, credentials are taken away, data goes with its client; and the
+workers are as many as before, in the working directory of their run. What they keep are their libraries, imported, and
+the environment of the tests: one of `LocalRuns.environment` is its program's. A run that asks for other workers than
+`WORKERS`, for larger ones, or for another number of `--retries`, has a cluster of its own.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import copy
+from typing import Any
+from unittest import mock
+
+import pytest
+from command import run_here
+from distributed import Client
+
+from skjob.cluster import local
+from skjob.cluster.certificates import TlsFiles
+from skjob.config import Place, Settings, WorkerRange
+from skjob.data.credentials import forget
+from skjob.ground import this_machine
+from skjob.plan import WorkerSize, make_plan
+
+DEADLINE = 120.0
+"""Seconds that a process, a worker or a scheduler may take for what it must do."""
+
+WORKERS = 2
+
+OwnCluster = local.LocalCluster
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A program that has ended: its exit status, what it and skjob wrote, and the record of its run."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+    record: dict[str, Any]
+
+    @property
+    def own_stderr(self) -> str:
+        """What the program itself wrote there."""
+        return "".join(line for line in self.stderr.splitlines(keepends=True) if not line.startswith("skjob: "))
+
+
+class LocalRuns:
+    """Runs programs in one folder, as `train.py`, with no settings and no kubeconfig of whoever runs the tests.
+
+    `environment` is that of all its runs. Temporary files go to `scratch`, where they can be counted.
+    """
+
+    def __init__(self, folder: Path, clusters: WarmClusters) -> None:
+        self.folder = folder
+        self.scratch = folder / "scratch"
+        self.scratch.mkdir()
+        self.environment = environment_of_a_user(folder) | {"TMPDIR": str(self.scratch)}
+        self._clusters = clusters
+
+    def run(
+        self, program: str | Path, *options: str, arguments: Sequence[str] = (), stdin: str = "", on: str = "local"
+    ) -> Ended:
+        """`skjob run` with these options; `arguments` are the program's own.
+
+        `program` is a script's text, or a path relative to the folder. With another place than `local` the options say
+        how many workers there are.
+        """
+        path = self._written(program)
+        place = ["--on", on, *(["--workers", str(WORKERS)] if "--workers" not in options else [])]
+        before = set(self._records())
+        with pytest.MonkeyPatch.context() as patch, _reading(stdin), self._clusters.lent():
+            patch.setattr(tempfile, "tempdir", None)  # it is looked for once a process
+            ended = run_here(["run", str(path), *place, *options, "--", *arguments], self.environment, self.folder)
+        gc.unfreeze()  # the command leaves its garbage to the end of its process, and that is ours
+        records = [json.loads(record.read_text()) for record in set(self._records()) - before]
+        return Ended(ended.returncode, ended.stdout, ended.stderr, records[0] if records else {})
+
+    def python(self, program: str | Path, *arguments: str, stdin: str = "") -> Ended:
+        """The same program by plain Python."""
+        ended = subprocess.run(
+            [sys.executable, self._written(program), *arguments], cwd=self.folder, env=self.environment, input=stdin,
+            capture_output=True, text=True, timeout=DEADLINE,
+        )  # fmt: skip
+        return Ended(ended.returncode, ended.stdout, ended.stderr, {})
+
+    def _written(self, program: str | Path) -> Path:
+        if isinstance(program, Path):
+            return program
+        (self.folder / "train.py").write_text(textwrap.dedent(program))
+        return Path("train.py")
+
+    def _records(self) -> Iterator[Path]:
+        return (self.folder / ".skjob" / "runs").glob("*/run.json")
+
+
+def environment_of_a_user(folder: Path) -> dict[str, str]:
+    """No setting and no kubeconfig of whoever runs the tests."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("SKJOB_")}
+    return ours | {"KUBECONFIG": str(folder / "none"), "NO_COLOR": "1"}
+
+
+@contextmanager
+def _reading(text: str) -> Iterator[None]:
+    """Let this process's standard input, and that of the processes it starts, be this text."""
+    kept = os.dup(0)
+    try:
+        with tempfile.TemporaryFile() as file:
+            file.write(text.encode())
+            file.seek(0)
+            os.dup2(file.fileno(), 0)
+        yield
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+
+
+class WarmClusters:
+    """The cluster of this machine that runs in this process are lent. It starts with the first run that wants it.
+
+    `folder` makes an empty folder for it.
+    """
+
+    def __init__(self, folder: Callable[[], Path]) -> None:
+        self._folder = folder
+        self._environment = dict(os.environ)
+        self._cluster: _Warm | None = None
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Within the block, a run that would start a cluster of its own gets the warm one, if it is of its size."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(local, "LocalCluster", self._for_a_run)
+            yield
+
+    def close(self) -> None:
+        """End it."""
+        cluster, self._cluster = self._cluster, None
+        if cluster is not None:
+            cluster.close()
+
+    def _for_a_run(self, name: str, folder: Path, workers: int, size: WorkerSize, retries: int) -> Any:
+        asked = Settings(on=Place.LOCAL, workers=WorkerRange(WORKERS, WORKERS))
+        usual = make_plan(asked, Place.LOCAL, "", this_machine(), "")
+        if (workers, size, retries) != (WORKERS, usual.size, usual.retries):
+            return OwnCluster(name, folder, workers, size, retries)
+        if self._cluster is not None and not self._cluster.make_ready(Path.cwd()):
+            self.close()
+        if self._cluster is None:  # in the folder of the run, but with the environment of the tests: it outlives it
+            with mock.patch.dict(os.environ, self._environment, clear=True):
+                self._cluster = _Warm(self._folder(), size, retries)
+        return _Lent(self._cluster, name, folder)
+
+
+class _Warm:
+    """A cluster that is there, with a client of its own."""
+
+    def __init__(self, folder: Path, size: WorkerSize, retries: int) -> None:
+        self.cluster = OwnCluster("skjob-tests", folder, WORKERS, size, retries)
+        self.cluster.start()
+        self.client = Client(self.cluster.address, security=self.cluster.tls.security(), set_as_default=False)
+        self.client.wait_for_workers(WORKERS, timeout=DEADLINE)
+
+    def close(self) -> None:
+        """End it."""
+        self.client.close(timeout=2)
+        self.cluster.close()
+
+    def make_ready(self, folder: Path) -> bool:
+        """Take what the last run has left, and let all workers be in `folder`, also those that come later: they are
+        started by the process that the scheduler is in. Whether that can be done: else the cluster is of no use."""
+        if self.cluster.gone() is not None:
+            return False
+        forget(self.client)
+        self.client.run_on_scheduler(os.chdir, str(folder))
+        deadline = time.monotonic() + DEADLINE
+        while self._others() or len(self.client.run(os.chdir, str(folder), on_error="ignore")) != WORKERS:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
+
+    def _others(self) -> list[str]:
+        """The clients of the last run that the scheduler has not yet seen go."""
+        clients: list[str] = self.client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.clients))
+        return [client for client in clients if client not in (self.client.id, "fire-and-forget")]
+
+
+class _Lent:
+    """Implements `skjob.cluster.base.Cluster` for the length of one run: its start and its end do nothing."""
+
+    def __init__(self, warm: _Warm, name: str, folder: Path) -> None:
+        self.name = name
+        self._warm = warm
+        self._log = warm.cluster.logs()
+        theirs, self.tls = warm.cluster.tls, TlsFiles.inside(folder)
+        for there, here in zip(vars(theirs).values(), vars(self.tls).values(), strict=True):
+            copy(there, here)
+
+    def start(self, check: Callable[[], None] = lambda: None) -> None:
+        """It is there."""
+
+    def close(self, hurried: Callable[[], bool] = lambda: False) -> None:
+        """It stays."""
+
+    def logs(self) -> Mapping[str, str]:
+        """What this run has added."""
+        return {name: text.removeprefix(self._log[name]) for name, text in self._warm.cluster.logs().items()}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._warm.cluster, name)

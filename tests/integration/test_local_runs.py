@@ -1,0 +1,52 @@
+"""Runs on a warm cluster are as runs on one of their own: nothing of one reaches the next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from local_runs import LocalRuns, WarmClusters
+
+# What it leaves: a module, credentials of storage, a working directory, data, and one worker fewer.
+LEAVING = """
+    import os, signal
+    import features
+    from dask.distributed import Client
+    from joblib import Parallel, delayed
+
+    assert Parallel()(delayed(features.name)() for _ in range(4)) == ["{name}"] * 4
+    client = Client.current()
+    print(*sorted(client.run(os.getcwd).values()))
+    print(*client.run(os.environ.get, "AWS_ACCESS_KEY_ID").values())
+    print(*client.run_on_scheduler(lambda dask_scheduler: sorted(dask_scheduler.tasks)))
+    kept = client.submit(sum, [1, 2], key="kept by {name}")
+    kept.result()
+    print(*client.run(os.getpid).values())
+    os._exit(0) if {crash} else os.kill(min(client.run(os.getpid).values()), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_nothing_of_a_run_reaches_the_next(tmp_path: Path, warm_clusters: WarmClusters, crash: bool) -> None:
+    workers = []
+    for name, key in (("first", "key"), ("second", None)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "features.py").write_text(f"def name():\n    return {name!r}\n")
+        runs = LocalRuns(folder, warm_clusters)
+        runs.environment |= {"AWS_ACCESS_KEY_ID": key} if key else {}
+        ended = runs.run(LEAVING.format(name=name, crash=crash))
+        assert ended.returncode == 0, ended.stderr
+        *seen, pids = ended.stdout.splitlines()
+        assert seen == [f"{folder} {folder}", f"{key} {key}", ""]
+        workers.append(set(pids.split()))
+    assert workers[0] & workers[1], "the second run had a cluster of its own"
+
+
+def test_a_program_is_run_as_plain_python_runs_it(local_runs: LocalRuns) -> None:
+    script = "import sys; print(sys.argv, sys.stdin.read()); print('told', file=sys.stderr); sys.exit(3)"
+    alone = local_runs.python(script, "--depth", "3", stdin="typed")
+    ended = local_runs.run(script, arguments=["--depth", "3"], stdin="typed")
+    assert (ended.returncode, ended.stdout, ended.own_stderr) == (alone.returncode, alone.stdout, alone.stderr)
+    assert alone.stdout == "['train.py', '--depth', '3'] typed\n"
+    assert ended.record["outcome"]["status"] == "failed"
