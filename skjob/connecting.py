@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from skjob.answers import CONNECTION_LOST, answer, ask, is_closed
 from skjob.cluster.base import Cluster, Problem, WorkerCounts
 from skjob.cluster.claim import claim_of, take
+from skjob.config import Place
 from skjob.environment.needs import installed
 from skjob.environment.versions import check_installed, check_pins, check_versions
 from skjob.errors import StartError, Unanswered, in_a_line
@@ -67,7 +68,9 @@ def started(
             if kept is not None:
                 _forget_others_credentials(client, kept.name)
         with step("wait for the first worker"):
-            counts = first_worker(cluster, client, plan.start_timeout, note, limit)
+            # On this machine all of the first come at once.
+            first = plan.workers.first if plan.place is Place.LOCAL else 1
+            counts = first_worker(cluster, client, plan.start_timeout, note, limit, first)
         seconds = time.monotonic() - began
         if kept is not None and wanted is not None:
             _check_pins(client, wanted, kept.name)
@@ -131,16 +134,21 @@ def _lost(cluster: str, why: str, hint: str = "") -> StartError:
 
 
 def first_worker(
-    cluster: Cluster, client: Any, timeout: float, note: Callable[[str], None], limit: Limit | None = None
+    cluster: Cluster,
+    client: Any,
+    timeout: float,
+    note: Callable[[str], None],
+    limit: Limit | None = None,
+    first: int = 1,
 ) -> WorkerCounts:
-    """Wait until a worker is connected, and compare its versions with ours before it gets any work.
+    """Wait until the `first` workers are connected, and compare versions with ours before they get any work.
 
     Raises:
         StartError: there is none within `timeout` seconds, or can never be, with the cause, if the cluster knows it; or
             the client has given up its scheduler; or it has versions that can't work with ours.
         DeadlineError: `limit` is reached meanwhile.
     """
-    counts = _wait_for_a_worker(cluster, client, timeout, note, limit)
+    counts = _wait_for_workers(cluster, client, timeout, note, limit, first)
     with answers_expected(cluster.name):
         versions = ask(client, client.get_versions, ASK_TIMEOUT)
     for difference in check_versions(versions):
@@ -151,8 +159,8 @@ def first_worker(
     return counts
 
 
-def _wait_for_a_worker(
-    cluster: Cluster, client: Any, timeout: float, note: Callable[[str], None], limit: Limit | None
+def _wait_for_workers(
+    cluster: Cluster, client: Any, timeout: float, note: Callable[[str], None], limit: Limit | None, first: int
 ) -> WorkerCounts:
     deadline = time.monotonic() + timeout
     last_look = 0.0
@@ -162,7 +170,7 @@ def _wait_for_a_worker(
     while True:
         with suppress(OSError):  # a connection that breaks is made again
             connected = len(ask(client, client.ncores, ASK_TIMEOUT))
-        if connected:
+        if connected >= max(first, 1):
             return _counts(cluster, connected)
         if limit is not None:
             limit.check()

@@ -17,6 +17,7 @@ from skjob.cluster.base import Cluster
 from skjob.cluster.names import RunNames, check_cluster_name
 from skjob.config import Layer, Place, Settings, WorkerRange
 from skjob.errors import AccessError, ConfigError, OperatorError, Unauthorized
+from skjob.leading_imports import leading_imports
 from skjob.plan import NO_RULES, JobSpec, Machine, Plan, make_plan
 from skjob.team import TeamRules
 
@@ -185,7 +186,8 @@ def _own_cluster(
     if plan.place is Place.LOCAL:
         from skjob.cluster.local import LocalCluster
 
-        return LocalCluster(names.cluster, private, plan.workers.first, plan.size, plan.retries)
+        preload = leading_imports(job.path)
+        return LocalCluster(names.cluster, private, plan.workers.first, plan.size, plan.retries, preload)
     from skjob.cluster.kube import KubernetesCluster
 
     assert ground.api is not None  # noqa: S101 - there is no such ground without one

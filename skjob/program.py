@@ -12,6 +12,7 @@ like `Client()` without an address, is the cluster.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -21,8 +22,8 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -94,12 +95,12 @@ def check_script(path: Path) -> None:
 class Program:
     """The parent's hold on the child process."""
 
-    def __init__(self) -> None:
-        """Start the child; it waits for its assignment."""
+    def __init__(self, preload: Sequence[str] = ()) -> None:
+        """Start the child; it imports `preload` and waits for its assignment."""
         self._bystander = Bystander()
         read_end, self._life_line = os.pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "skjob.program", str(read_end)], pass_fds=[read_end]
+            [sys.executable, "-P", "-m", "skjob.program", str(read_end), *preload], pass_fds=[read_end]
         )
         os.close(read_end)
 
@@ -158,7 +159,7 @@ def main() -> None:
         signal.signal(signal.SIGINT, lambda number, _: early.append(number))
     life_line = os.fdopen(int(sys.argv[1]), "rb", buffering=0)
     os.set_inheritable(life_line.fileno(), False)
-    _import_ahead()
+    _import_ahead(sys.argv[2:])
     line = life_line.readline()
     if not line:
         os._exit(0)  # the cluster did not come; the parent has said why
@@ -176,12 +177,16 @@ def main() -> None:
         _run_script(assignment)
 
 
-def _import_ahead() -> None:
-    """The slow imports that every program needs, while the cluster starts anyway."""
+def _import_ahead(preload: Sequence[str]) -> None:
+    """The slow imports that every program needs, and those of this one, while the cluster starts anyway."""
     import distributed  # noqa: F401
 
     import skjob.engine.backend
     import skjob.engine.plugin  # noqa: F401
+
+    for name in preload:
+        with suppress(Exception):  # where the program does it, it is told
+            importlib.import_module(name)
 
 
 def _end_with_parent(life_line: Any, private: Path) -> None:

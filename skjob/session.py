@@ -40,6 +40,7 @@ from skjob.ground import (
     private_folder,
     wanted_by,
 )
+from skjob.leading_imports import leading_imports
 from skjob.limit import Limit, within
 from skjob.plan import JobSpec, Plan
 from skjob.program import Assignment, Program, check_script
@@ -151,7 +152,7 @@ def _run(
     ground = find_ground(layers, recorder.note)
     plan = _planned(ground, recorder, keep=keep, resume=resume, name=name)
     private = Path(stack.enter_context(private_folder()))
-    program = Program()  # imports while the cluster starts
+    program = Program(() if job.declared else leading_imports(job.path))  # imports while the cluster starts
     stack.callback(program.close)
     wanted = wanted_by(plan, job)
     chosen = choose_cluster(

@@ -4,25 +4,30 @@ Not in the user's process, because workers are spawned, and a spawned process im
 without `if __name__ == "__main__"` would run once more in every worker. And not in skjob's, so that the same code
 serves the command line and the Python API. The process (`python -m skjob.cluster.local`) takes orders as JSON lines on
 its standard input, and ends with everything it started as soon as that closes: however its parent dies, nothing stays.
+
+Its workers are forks of it: fork_server.py.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import queue
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from skjob.cluster import fork_server
 from skjob.cluster.base import Problem
 from skjob.cluster.certificates import TlsFiles, make_certificates
 from skjob.cluster.cost import Spending
@@ -39,7 +44,16 @@ class LocalCluster:
     """Implements `skjob.cluster.base.Cluster` on this machine. Loopback only, and TLS all the same: other users of a
     shared machine can reach the loopback too."""
 
-    def __init__(self, name: str, folder: Path, workers: int, size: WorkerSize, retries: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        workers: int,
+        size: WorkerSize,
+        retries: int,
+        preload: Sequence[str] = (),
+    ) -> None:
+        """Start with so many `workers`, which have imported `preload`."""
         self.name = name
         self.address = ""
         self.tls = make_certificates(name).write(folder)
@@ -47,6 +61,7 @@ class LocalCluster:
         self._folder = folder
         self._size = size
         self._retries = retries
+        self._preload = list(preload)
         self._asked = workers
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
@@ -56,7 +71,10 @@ class LocalCluster:
         self._one_order = threading.Lock()
 
     def start(self, check: Callable[[], None] = lambda: None) -> None:
-        """Start the process, its scheduler and the first workers; returns when a client can connect, in seconds."""
+        """Start the process, its scheduler and the first workers; returns when a client can connect, in seconds.
+
+        What this process needs to connect is imported meanwhile.
+        """
         # A session of its own: Ctrl-C in the terminal is for the script, whose results these workers still hold.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "skjob.cluster.local"],
@@ -65,16 +83,20 @@ class LocalCluster:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            env=fork_server.environment(os.environ),
         )
         self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read_answers, self._read_log)]
         for reader in self._readers:
             reader.start()
+        import distributed  # noqa: F401 - while the other process does the same
+
         order = {
             "folder": str(self._folder),
             "workers": self._asked,
             "threads": self._size.threads,
             "memory": self._size.memory,
             "retries": self._retries,
+            "preload": self._preload,
         }
         self.address = self._ask(order, START_TIMEOUT)["address"]
 
@@ -192,8 +214,6 @@ class LocalCluster:
 
 def _kill_session(process: subprocess.Popen[str]) -> None:
     """End the process and its children, which share its session and nothing else does."""
-    import signal
-
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
 
@@ -203,44 +223,49 @@ def serve() -> None:
     import distributed
     from dask import config
 
+    fork_server.apply_user_settings()
     first = sys.stdin.readline()
     if not first:
         return
     order = json.loads(first)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what workers print is log, not an answer
+    fork_server.start(order["preload"])
     tls = TlsFiles.inside(Path(order["folder"]))
-    with (
-        config.set(
-            {
-                **tls.dask_config(),
-                "temporary-directory": order["folder"],
-                # It would cut shared data back to one copy between two calls, and each would send it again.
-                "distributed.scheduler.active-memory-manager.start": False,
-                "distributed.scheduler.allowed-failures": order["retries"],
-                # A worker that is not there at one moment, this long after it died, is given up for good, also where
-                # its nanny has started it again meanwhile and it has just died once more.
-                "distributed.deploy.lost-worker-timeout": "30 days",
-            }
-        ),
-        distributed.LocalCluster(
-            n_workers=order["workers"],
-            threads_per_worker=order["threads"],
-            memory_limit=order["memory"],
-            protocol="tls://",
-            security=tls.security(),
-            # None takes the usual port, which another run may have.
-            dashboard_address="127.0.0.1:0",
-            worker_dashboard_address="127.0.0.1:0",
-            host="127.0.0.1",
-            local_directory=order["folder"],
-            silence_logs=False,
-        ) as cluster,
-    ):
-        _answer(answers, order, {"address": cluster.scheduler_address})
-        for line in sys.stdin:
-            _follow(cluster, json.loads(line), answers)
+    config.set(
+        {
+            **tls.dask_config(),
+            "temporary-directory": order["folder"],
+            # It would cut shared data back to one copy between two calls, and each would send it again.
+            "distributed.scheduler.active-memory-manager.start": False,
+            "distributed.scheduler.allowed-failures": order["retries"],
+            # A worker that is not there at one moment, this long after it died, is given up for good, also where
+            # its nanny has started it again meanwhile and it has just died once more.
+            "distributed.deploy.lost-worker-timeout": "30 days",
+        }
+    )
+    cluster = distributed.LocalCluster(
+        n_workers=0,
+        threads_per_worker=order["threads"],
+        memory_limit=order["memory"],
+        protocol="tls://",
+        security=tls.security(),
+        # None takes the usual port, which another run may have.
+        dashboard_address="127.0.0.1:0",
+        worker_dashboard_address="127.0.0.1:0",
+        host="127.0.0.1",
+        local_directory=order["folder"],
+        silence_logs=False,
+    )
+    _answer(answers, order, {"address": cluster.scheduler_address})
+    cluster.scale(order["workers"])
+    for line in sys.stdin:
+        _follow(cluster, json.loads(line), answers)
+    # Nobody wants anything of the scheduler and the workers any more: an orderly end would take half a second.
+    for process in multiprocessing.active_children():
+        process.kill()
     shutil.rmtree(order["folder"], ignore_errors=True)  # of a parent that was killed, nobody else would
+    os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 def _follow(cluster: Any, order: dict[str, Any], answers: Any) -> None:

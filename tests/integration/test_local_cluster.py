@@ -1,0 +1,86 @@
+"""Workers of this machine, forks of one process: what each of them has, and what they must not share."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributed import Client
+
+from skjob.cluster.local import LocalCluster
+from skjob.plan import WorkerSize
+
+DEADLINE = 120.0
+
+
+@contextmanager
+def client_of(folder: Path) -> Iterator[Client]:
+    """A client of two workers that have imported scikit-learn."""
+    cluster = LocalCluster("forks", folder, 2, WorkerSize(0.5, 2**30, 1), 3, ["numpy", "sklearn.ensemble"])
+    try:
+        cluster.start()
+        with Client(cluster.address, security=cluster.tls.security(), set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=DEADLINE)
+            yield client
+    finally:
+        cluster.close()
+
+
+def look(client: Client) -> list[dict[str, Any]]:
+    """What each worker has; of those that end just now, nothing."""
+
+    def facts() -> dict[str, Any]:
+        import os
+        import random
+        import sys
+
+        imported = "sklearn.ensemble" in sys.modules
+        import numpy
+        import threadpoolctl
+
+        return {
+            "pid": os.getpid(),
+            "imported": imported,
+            "inner threads": sorted({pool["num_threads"] for pool in threadpoolctl.threadpool_info()}),
+            "variables": {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MALLOC_TRIM_THRESHOLD_")},
+            "hash": hash("a string"),
+            "random": (numpy.random.random(), numpy.random.mtrand._rand.random(), random.random()),  # noqa: S311
+        }
+
+    return [each for each in client.run(facts, on_error="ignore").values() if each]
+
+
+def test_what_a_worker_has_and_shares_with_no_other(tmp_path: Path) -> None:
+    with client_of(tmp_path) as client:
+        first, second = look(client)
+        for each in (first, second):
+            assert each["imported"]
+            assert each["inner threads"] == [1]
+            assert each["variables"] == {"OMP_NUM_THREADS": "1", "MALLOC_TRIM_THRESHOLD_": "65536"}
+        assert first["hash"] == second["hash"]
+        os.kill(first["pid"], signal.SIGKILL)
+        deadline = time.monotonic() + DEADLINE
+        while first["pid"] in (pids := [each["pid"] for each in look(client)]) or len(pids) < 2:
+            assert time.monotonic() < deadline, "the worker that was killed does not come back"
+        [third] = [each for each in look(client) if each["pid"] != second["pid"]]
+        assert third["imported"]
+        drawn = [value for each in (first, second, third) for value in each["random"]]
+        assert len(set(drawn)) == len(drawn)
+
+
+def test_variables_that_the_users_dask_configuration_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "dask"
+    config.mkdir()
+    (config / "own.yaml").write_text("distributed:\n  nanny:\n    pre-spawn-environ:\n      OMP_NUM_THREADS: 2\n")
+    monkeypatch.setenv("DASK_CONFIG", str(config))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with client_of(tmp_path) as client:
+        for each in look(client):
+            assert each["variables"]["OMP_NUM_THREADS"] == "2"
+            assert 2 in each["inner threads"]
