@@ -20,6 +20,7 @@ import pytest
 from kubernetes import client, config
 from namespaces import IMAGE, new_namespace
 from runs import Runs
+from side_by_side import PLAYED_SECONDS, Played, part_of, was_played
 from turns import turn
 from user_env import user_environment, user_namespace, user_runs  # noqa: F401 - fixtures
 
@@ -45,13 +46,13 @@ class KindCluster:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(TEST_SECONDS))
+            item.add_marker(pytest.mark.timeout(PLAYED_SECONDS if part_of(item) else TEST_SECONDS))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """A test of this folder waits for its turn before its time begins to count."""
-    if Path(__file__).parent not in item.path.parents:
+    if Path(__file__).parent not in item.path.parents or was_played(item):
         return (yield)
     with turn(item, OWN_KUBECONFIG.parent / "turn"):
         return (yield)
@@ -120,6 +121,12 @@ def kind_api(kind_cluster: KindCluster) -> Iterator[client.ApiClient]:
     api = config.new_client_from_config(str(kind_cluster.kubeconfig), kind_cluster.context)
     yield api
     api.close()
+
+
+@pytest.fixture(scope="session")
+def played(kind_api: client.ApiClient, shared_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Played:
+    """What tests that are played side by side show."""
+    return Played(kind_api, shared_env, tmp_path_factory)
 
 
 @pytest.fixture

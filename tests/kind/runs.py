@@ -6,9 +6,10 @@ import json
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from command import run_here
@@ -66,12 +67,25 @@ class Runs:
         where = ["--context", "kind-skjob", "--namespace", self.namespace]
         return [self.python, "-m", "skjob", *arguments, *where]
 
-    def skjob(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Another command than `run`, in the namespace of these runs."""
+    def skjob(
+        self, *arguments: str, limits: Mapping[str, float] = MappingProxyType({})
+    ) -> subprocess.CompletedProcess[str]:
+        """Another command than `run`, in the namespace of these runs.
+
+        `limits` are constants of skjob's that have another value in this process, by name: `skjob.plan.LEAST_PATIENCE`.
+        """
+        command = self.skjob_command(*arguments)
+        if limits:
+            modules = ", ".join(name.rpartition(".")[0] for name in limits)
+            values = "; ".join(f"{name} = {value}" for name, value in limits.items())
+            command[1:3] = ["-c", f"import {modules}; {values}; from skjob.cli.app import main; main()"]
         return subprocess.run(
-            self.skjob_command(*arguments), cwd=self.folder, env=self.environment,
-            capture_output=True, text=True, timeout=DEADLINE,
-        )  # fmt: skip
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=DEADLINE
+        )
+
+    def skjob_here(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The same in the tests' own process, where that is not the subject. Not beside others in other threads."""
+        return run_here(self.skjob_command(*arguments)[3:], self.environment, self.folder)
 
     def records(self) -> list[dict[str, Any]]:
         """Those of all runs in this folder, the first at first."""

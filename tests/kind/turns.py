@@ -15,16 +15,18 @@ from pathlib import Path
 
 import pytest
 
-WHOLE_CLUSTER = ("security", "test_chart.py", "test_faults.py", "test_leftovers.py")
+WHOLE_CLUSTER = ("security", "test_chart.py", "test_faults.py", "test_leftovers.py", "test_outages.py")
 USER_ENVIRONMENT = ("test_boosters.py", "test_environment.py", "test_examples.py", "test_larger.py")
 """They need the same costly environment."""
+SIDE_BY_SIDE = ("test_causes.py", "test_costs.py", "test_run.py", "test_up.py")
+"""Their runs go on at the same time."""
 
 
 def lane(test: str) -> str:
     """Tests of one lane are run by one process, in order. `test` is an id: `tests/kind/test_run.py::test_…`."""
     file = test.partition("::")[0]
     parts = Path(file).parts
-    for files in (WHOLE_CLUSTER, USER_ENVIRONMENT):
+    for files in (WHOLE_CLUSTER, USER_ENVIRONMENT, SIDE_BY_SIDE):
         if "kind" in parts and set(files) & set(parts):
             return files[0]
     return file
@@ -39,8 +41,10 @@ def rank(test: str) -> int:
 
 @contextmanager
 def turn(item: pytest.Item, lock: Path) -> Iterator[None]:
-    """The time in which the test may run."""
+    """The time in which the test may run. Who waits for it holds up those that come later: they wait at the door."""
     lock.parent.mkdir(exist_ok=True)
-    with lock.open("a") as file:
+    with lock.open("a") as file, lock.with_name(f"{lock.name}-door").open("a") as door:
+        fcntl.flock(door, fcntl.LOCK_EX)
         fcntl.flock(file, fcntl.LOCK_EX if item.get_closest_marker("whole_cluster") else fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
         yield
