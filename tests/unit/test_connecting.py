@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from client_loop import client_loop
+from clocks import Clock
 
+from skjob import connecting
 from skjob.cluster.base import Problem, WorkerCounts
-from skjob.connecting import _wait_for_a_worker, first_worker
+from skjob.connecting import _wait_for_workers, first_worker
 from skjob.errors import StartError, Unanswered
 
 pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(autouse=True)
+def clock(clock_of: Callable[..., Clock]) -> Clock:
+    """The first worker is waited for by this one."""
+    return clock_of(connecting)
 
 
 class _Cluster:
@@ -88,7 +96,7 @@ def test_an_api_that_is_away_for_a_moment_does_not_end_the_wait() -> None:
     """Nor does one that is away when the worker has joined: it runs, for it is there."""
     cluster: Any = _Looked(AWAY, [FULL], AWAY, [])
     noted: list[str] = []
-    assert _wait_for_a_worker(cluster, _Joined(cluster), 30.0, noted.append, None) == WorkerCounts(1, 1, 1)
+    assert _wait_for_workers(cluster, _Joined(cluster), 30.0, noted.append, None, first=1) == WorkerCounts(1, 1, 1)
     assert set(noted) == {str(FULL)}
 
 
@@ -100,7 +108,7 @@ def test_an_api_that_is_away_for_a_moment_does_not_end_the_wait() -> None:
 def test_what_is_told_where_the_api_stays_away(looks: Sequence[Any], why: str, hint: str) -> None:
     cluster: Any = _Looked(*looks)
     with pytest.raises(StartError, match=f"no worker within .*: {why}") as told:
-        _wait_for_a_worker(cluster, _Alone(AWAY), 1.0, lambda _: None, None)
+        _wait_for_workers(cluster, _Alone(AWAY), 1.0, lambda _: None, None, first=1)
     assert told.value.hint == hint
 
 
