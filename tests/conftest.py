@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from turns import lane, rank
+from cluster_state import STARTING, cluster_state
+from turns import lane, next_lanes, rank
 
 TESTS = Path(__file__).parent
-KINDS = ("unit", "integration", "kind")
+KINDS = ("unit", "integration", "upstream", "kind")
+LEAST_SHOWN = 5.0
+"""Seconds of a file of tests that is named at the end of a run."""
 OUTCOMES = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
 
 
@@ -38,15 +41,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """By lanes. xdist's own groups do nothing: xdist 3.8 writes them to `_nodeid`, which pytest 9.2 has no more.
+    """Give each process lanes of tests; those of the cluster as soon as it is there.
 
-    They work again when `-v --dist loadgroup` shows `@NAME` after the tests of a mark `xdist_group(NAME)`.
+    GONE WHEN `-v --dist loadgroup` shows `@NAME` after the tests of a mark `xdist_group(NAME)`: xdist 3.8 writes the
+    groups to `_nodeid`, which pytest 9.2 no longer has. Lanes can be such groups then; their order stays.
     """
     from xdist.scheduler import LoadScopeScheduling
 
     class ByLane(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             return lane(nodeid)
+
+        def _assign_work_unit(self, node: Any) -> None:
+            for name in next_lanes(list(self.workqueue), cluster_is_there=cluster_state() != STARTING):
+                self.workqueue.move_to_end(name)
+            super()._assign_work_unit(node)
 
     return ByLane(config, log)
 
@@ -108,6 +117,28 @@ def show_table(terminalreporter: pytest.TerminalReporter, table: str) -> None:
             terminalreporter.line(f"| {' | '.join(row)} |")
 
 
+def show_seconds(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show where the time went: seconds of all phases, by folder and by file, the longest first."""
+    seconds, tests = Counter[str](), Counter[str]()
+    for outcome in (*OUTCOMES, ""):  # set-up and clean-up that passed have no name
+        for report in terminalreporter.stats.get(outcome, ()):
+            if isinstance(report, pytest.TestReport):
+                file = report.nodeid.partition("::")[0]
+                for place in (str(Path(*Path(file).parts[:2])), file):
+                    seconds[place] += report.duration
+                    tests[place] += report.when == "call"
+    folders = [place for place in seconds if not place.endswith(".py")]
+    if not folders:
+        return
+    terminalreporter.section("seconds by folder and file")
+    for place in sorted(folders, key=lambda place: -seconds[place]):
+        terminalreporter.line(f"{seconds[place]:8.1f} s {tests[place]:5} tests  {place}")
+    terminalreporter.line("")
+    for place, spent in seconds.most_common():
+        if place.endswith(".py") and spent >= LEAST_SHOWN:
+            terminalreporter.line(f"{spent:8.1f} s {tests[place]:5} tests  {place}")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if terminalreporter.config.option.collectonly:
         return
@@ -119,6 +150,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 counts[kind][outcome] += 1
     for table in TABLES:
         show_table(terminalreporter, table)
+    show_seconds(terminalreporter)
     terminalreporter.section("tests by kind")
     for kind, count in counts.items():
         told = ", ".join(f"{count[outcome]} {outcome}" for outcome in OUTCOMES if count[outcome])

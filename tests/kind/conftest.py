@@ -1,8 +1,8 @@
 """A real Kubernetes for the tests of this folder: kind, with the project's image and the Dask operator on it.
 
-The cluster is started once, before the first test and outside every test's time limit: making the node image can take
-minutes. `make test` has started it already and says so in SKJOB_TEST_CLUSTER. Without it (plain `pytest`) it is
-started here and stays, so that the next run begins at once; `make kind-down` removes it.
+`make test` starts the cluster while other tests run, and a test of this folder waits for it before its own time begins
+to count (cluster_state.py). Without `make test` (plain `pytest`) it is started here, once, and stays, so that the next
+run begins at once; `make kind-down` removes it.
 Tests see only a kubeconfig of their own, never the user's.
 """
 
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from cluster_state import NONE, READY, START_SECONDS, cluster_state, wait_for_cluster
 from kubernetes import client, config
 from namespaces import IMAGE, new_namespace
 from runs import Runs
@@ -29,7 +30,6 @@ from skjob.cluster.api import Api, connect
 ROOT = Path(__file__).parents[2]
 CONTEXT = "kind-skjob"
 OWN_KUBECONFIG = ROOT / ".kind" / "kubeconfig"
-START_SECONDS = 45 * 60
 TEST_SECONDS = 600
 """Of a test that has no limit of its own: a busy machine may take ten times as long as usual."""
 
@@ -54,27 +54,20 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """A test of this folder waits for its turn before its time begins to count."""
     if Path(__file__).parent not in item.path.parents or was_played(item):
         return (yield)
+    wait_for_cluster()
     with turn(item, OWN_KUBECONFIG.parent / "turn"):
         return (yield)
 
 
-why_there_is_none = pytest.StashKey[str | None]()
-
-
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Start the cluster when a test of this folder was chosen."""
+    """Start the cluster when a test of this folder was chosen, where nothing else does."""
     chosen = any(Path(__file__).parent in item.path.parents for item in session.items)
-    if chosen and not session.config.option.collectonly:
-        session.config.stash[why_there_is_none] = start_cluster()
+    if chosen and not session.config.option.collectonly and not cluster_state():
+        os.environ["SKJOB_TEST_CLUSTER"] = start_cluster()
 
 
-def start_cluster() -> str | None:
-    """None when the cluster is there, else why not."""
-    state = os.environ.get("SKJOB_TEST_CLUSTER", "")
-    if state.startswith("none: "):
-        return state.removeprefix("none: ")
-    if state == "ready":
-        return None
+def start_cluster() -> str:
+    """Return `READY` when the cluster is there, else `NONE` and why not."""
     environment = os.environ | {"KUBECONFIG": str(OWN_KUBECONFIG)}
     command = ["make", "-C", str(ROOT), "kind", f"IMAGE={IMAGE}"]
     try:
@@ -82,17 +75,17 @@ def start_cluster() -> str | None:
             command, env=environment, timeout=START_SECONDS, stdin=subprocess.DEVNULL, text=True, capture_output=True
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"`make kind` did not end well: {error}"
-    return None if done.returncode == 0 else f"`make kind` failed:\n{(done.stdout + done.stderr)[-2000:]}"
+        return f"{NONE}`make kind` did not end well: {error}"
+    return READY if done.returncode == 0 else f"{NONE}`make kind` failed:\n{(done.stdout + done.stderr)[-2000:]}"
 
 
 @pytest.fixture(scope="session")
-def kind_cluster(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> KindCluster:
+def kind_cluster(tmp_path_factory: pytest.TempPathFactory) -> KindCluster:
     """The running cluster. Without one the test is skipped; in CI it fails."""
-    problem = pytestconfig.stash.get(why_there_is_none, None)
-    if problem is not None:
+    state = wait_for_cluster()
+    if state != READY:
         stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        stop(f"no Kubernetes for this test: {problem}")
+        stop(f"no Kubernetes for this test: {state.removeprefix(NONE)}")
     kubeconfig = tmp_path_factory.mktemp("kind") / "kubeconfig"
     shutil.copy(OWN_KUBECONFIG, kubeconfig)
     return KindCluster(kubeconfig, CONTEXT, IMAGE)

@@ -9,7 +9,7 @@ in order.
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,10 +33,26 @@ def lane(test: str) -> str:
 
 
 def rank(test: str) -> int:
-    """Where the test stands in the queue. Beside those that may be alone on the cluster go those that need none."""
+    """Return where the test stands in the queue: quick ones first, those that may be alone on the cluster before others
+    of the cluster, so that the long lane of these has company until its end."""
     if lane(test) == WHOLE_CLUSTER[0]:
-        return 0
-    return 1 + ("upstream", "integration", "kind", "unit").index(Path(test).parts[1])
+        return 1
+    return {"unit": 0, "upstream": 2, "integration": 3, "kind": 4}[Path(test).parts[1]]
+
+
+def next_lanes(lanes: Sequence[str], *, cluster_is_there: bool) -> list[str]:
+    """Return the order of what is left in the queue, at this moment.
+
+    What needs the cluster waits for it at the end of the queue; the lane of those that may be alone on it comes first
+    as soon as it is there.
+    """
+    if cluster_is_there:
+        return sorted(lanes, key=lambda name: name != WHOLE_CLUSTER[0])
+    return sorted(lanes, key=_needs_cluster)
+
+
+def _needs_cluster(name: str) -> bool:
+    return name in (WHOLE_CLUSTER[0], USER_ENVIRONMENT[0], SIDE_BY_SIDE[0]) or "kind" in Path(name).parts
 
 
 @contextmanager
