@@ -1,12 +1,12 @@
 """How often the scaling loop looks at the cluster, which costs a request to Kubernetes each time; and what it owes."""
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain, repeat
 from typing import Any
 
 import pytest
+from clocks import wait_for
 
 from skjob.cluster.api import Rejected
 from skjob.config import WorkerRange
@@ -136,9 +136,6 @@ def test_what_an_earlier_run_has_done_is_not_told(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("skjob.scaling.loop.INTERVAL", 0.01)
     monkeypatch.setattr("skjob.scaling.loop.TELL_EVERY", -1.0)
     loop.start()
-    deadline = time.monotonic() + 10
-    while not told:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: told)
     loop.stop()
     assert told == [Progress(4, 0)]
