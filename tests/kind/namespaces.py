@@ -6,6 +6,7 @@ import json
 import secrets
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import Any
@@ -17,6 +18,11 @@ IMAGE = "localhost/skjob:dev"
 GONE_SECONDS = 120.0
 """More than a busy cluster takes to collect what is to go, and less than what a run leaves behind lives: its grace is
 five minutes."""
+
+LISTS_AT_ONCE = 4
+
+ALL_GROUPS = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+"""What to accept for all groups of resources in one answer (Kubernetes 1.30)."""
 
 DEFAULTS = {"image": IMAGE, "worker-cpu": "100m", "worker-memory": "512Mi", "env": "none"}
 """Tests of anything but the environment take the image as it is: that of the tests is full of tools."""
@@ -54,30 +60,38 @@ def wait_until_nothing_is_left(api: client.ApiClient, namespace: str) -> list[st
 
 def listable_paths(api: client.ApiClient, namespace: str) -> list[tuple[str, str]]:
     """The kind and path of every namespaced resource that the API can list, custom ones too; events excepted."""
-    groups = get(api, "/apis")["groups"]
-    bases = ["/api/v1"] + [f"/apis/{group['preferredVersion']['groupVersion']}" for group in groups]
     paths = []
-    for base in bases:
-        for resource in get(api, base)["resources"]:
-            if resource["namespaced"] and "list" in resource["verbs"] and resource["kind"] != "Event":
-                paths.append((resource["kind"], f"{base}/namespaces/{namespace}/{resource['name']}"))
+    for root in ("/api", "/apis"):
+        for group in get(api, root, accept=ALL_GROUPS)["items"]:
+            preferred = group["versions"][0]
+            base = "/".join(filter(None, (root, group["metadata"].get("name"), preferred["version"])))
+            for resource in preferred["resources"]:
+                kind = resource["responseKind"]["kind"]
+                if resource["scope"] == "Namespaced" and "list" in resource["verbs"] and kind != "Event":
+                    paths.append((kind, f"{base}/namespaces/{namespace}/{resource['resource']}"))
     return paths
 
 
 def managed_objects(api: client.ApiClient, paths: list[tuple[str, str]]) -> list[str]:
     selector = [("labelSelector", "app.kubernetes.io/managed-by=skjob")]
-    return [
-        f"{kind} `{item['metadata']['name']}`" for kind, path in paths for item in get(api, path, selector)["items"]
-    ]
+    with ThreadPoolExecutor(LISTS_AT_ONCE) as pool:
+        lists = pool.map(lambda path: get(api, path[1], selector)["items"], paths)
+        return [
+            f"{kind} `{item['metadata']['name']}`"
+            for (kind, _), items in zip(paths, lists, strict=True)
+            for item in items
+        ]
 
 
-def get(api: client.ApiClient, path: str, query: list[tuple[str, str]] | None = None) -> Any:
+def get(
+    api: client.ApiClient, path: str, query: list[tuple[str, str]] | None = None, accept: str = "application/json"
+) -> Any:
     """A GET of the API, as plain data; asked again where the API is too busy to answer."""
     request = api.param_serialize(
         method="GET",
         resource_path=path,
         query_params=query or [],
-        header_params={"Accept": "application/json"},
+        header_params={"Accept": accept},
         auth_settings=["BearerToken"],
     )
     for _ in range(5):
