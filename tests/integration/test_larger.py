@@ -53,7 +53,9 @@ def client() -> Iterator[Client]:
     mend_as_imported()
     with (
         forked_workers(),
-        LocalCluster(n_workers=2, threads_per_worker=1, memory_limit="700MiB", dashboard_address=None) as cluster,
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, memory_limit="700MiB", dashboard_address="127.0.0.1:0"
+        ) as cluster,
         Client(cluster) as client,
     ):
         yield client
