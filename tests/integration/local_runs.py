@@ -38,6 +38,7 @@ from unittest import mock
 import pytest
 from command import run_here
 from distributed import Client
+from waiting import DEADLINE, LOOK_AGAIN
 
 from skjob.cluster import local
 from skjob.cluster.certificates import TlsFiles
@@ -45,9 +46,6 @@ from skjob.config import Place, Settings, WorkerRange
 from skjob.data.credentials import forget
 from skjob.ground import this_machine
 from skjob.plan import Plan, WorkerSize, make_plan
-
-DEADLINE = 120.0
-"""Seconds that a process, a worker or a scheduler may take for what it must do."""
 
 WORKERS = 2
 PRELOAD = ("sklearn.ensemble", "sklearn.model_selection")
@@ -224,7 +222,7 @@ class _Warm:
         while self._others() or len(self.client.run(os.chdir, str(folder), on_error="ignore")) != WORKERS:
             if time.monotonic() > deadline:
                 return False
-            time.sleep(0.05)
+            time.sleep(LOOK_AGAIN)
         return True
 
     def _others(self) -> list[str]:

@@ -24,8 +24,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from local_runs import DEADLINE
 from uv import find_uv_bin
+from waiting import DEADLINE
 
 from skjob.environment.availability import REMEMBERED_FOR, check_available
 from skjob.environment.configured import index_settings

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import engine
 import pytest
-from local_runs import DEADLINE
+from waiting import DEADLINE
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 ENGINE_SECONDS = 2 * DEADLINE

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 
 import pytest
 from distributed import Client, LocalCluster
-from local_runs import DEADLINE
+from waiting import DEADLINE
 
 from skjob.cluster.claim import Claim, InUse, claim_of, take
 from skjob.errors import StartError

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import uv
-from local_runs import DEADLINE
+from waiting import DEADLINE
 
 import skjob
 

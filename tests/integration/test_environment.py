@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 import uv
-from local_runs import DEADLINE
+from waiting import DEADLINE
 
 from skjob.cluster.certificates import make_certificates
 from skjob.environment.archives import pack

@@ -29,8 +29,9 @@ from example_programs import (
     results,
     scores,
 )
-from local_runs import DEADLINE, LocalRuns, WarmClusters, environment_of_a_user
+from local_runs import LocalRuns, WarmClusters, environment_of_a_user
 from story import EXAMPLES, user_python
+from waiting import DEADLINE
 
 OWN_PACKAGE = "own_package.py"
 LARGER = "declared_job/larger.yaml"

@@ -18,7 +18,7 @@ import pytest
 from cut import Network
 from distributed import Client
 from joblib import Parallel, delayed
-from local_runs import DEADLINE
+from waiting import DEADLINE, until
 
 from skjob.cluster.local import LocalCluster
 from skjob.config import Place, Settings
@@ -38,7 +38,7 @@ def test_a_client_survives_its_network(tmp_path: Path, capfd: pytest.CaptureFixt
             be_patient(client, DEADLINE)
             assert client.submit(sum, [1, 2]).result(DEADLINE) == 3
             _cut_and_mend(network, client)
-            _wait_until(lambda: client.status == "running", "the client is not connected again")
+            until(lambda: client.status == "running", "the client is not connected again")
             assert client.submit(sum, [3, 4]).result(DEADLINE) == 7
     finally:
         network.close()
@@ -61,28 +61,21 @@ def opened(client: Client, cluster: LocalCluster) -> Iterator[Watch]:
         yield watch
 
 
-def _wait_until(condition: Callable[[], bool], otherwise: str) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, otherwise
-        time.sleep(0.05)
-
-
 def _cut_and_mend(network: Network, client: Client) -> None:
     """Gone until the client has seen it, and has tried in vain to come back."""
     network.cut()
-    _wait_until(lambda: client.status != "running" and network.refused > 0, "the client has not seen its network go")
+    until(lambda: client.status != "running" and network.refused > 0, "the client has not seen its network go")
     network.mend()
 
 
-def napping(begun: Path, until: Path | None = None) -> Callable[..., int]:
+def napping(begun: Path, end: Path | None = None) -> Callable[..., int]:
     """A function that travels by value: workers do not have this module. It tells that it has begun, and naps until
     that file is there, or for a second."""
 
     def nap(number: int, data: Any = None) -> int:
         begun.touch()
-        end = time.monotonic() + (DEADLINE if until else 1)
-        while time.monotonic() < end and not (until and until.exists()):
+        deadline = time.monotonic() + (DEADLINE if end else 1)
+        while time.monotonic() < deadline and not (end and end.exists()):
             time.sleep(0.05)
         return number
 
@@ -94,7 +87,7 @@ def when_begun(begun: Path, act: Callable[[], None]) -> Iterator[None]:
     """Beside the block: once the first nap has begun, act."""
 
     def wait_and_act() -> None:
-        _wait_until(begun.exists, "no task has begun")
+        until(begun.exists, "no task has begun")
         act()
 
     with ThreadPoolExecutor(1) as pool:

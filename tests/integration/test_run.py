@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from local_runs import DEADLINE, Ended, LocalRuns
+from local_runs import Ended, LocalRuns
+from waiting import DEADLINE
 
 # For a while: long enough to be stopped in, and never finished on its own.
 SEARCHING = """

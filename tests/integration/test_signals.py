@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from local_runs import DEADLINE, environment_of_a_user
+from local_runs import environment_of_a_user
+from waiting import DEADLINE
 
 Run = Callable[..., "subprocess.Popen[str]"]
 
