@@ -38,8 +38,8 @@ LEFT_TO_TEST_ALL = {
     "random_forest.py",
     "scaled_up_search.py",
 }
-"""One of each kind stays: a search, a package of the user's own, data in pieces, a booster. All of them run on this machine
-in tests/integration/test_examples.py."""
+"""One of each kind stays: a search, a package of the user's own, data in pieces, a booster. All of them run on this
+machine in tests/integration/test_examples.py."""
 
 
 @pytest.fixture(scope="module")
