@@ -17,12 +17,12 @@ from daskclusters import sleeping_cluster
 from kubernetes import client
 from left import GRACE, SOON, counted, leftovers, until_gone
 from namespaces import new_namespace
-from nodes import CONTROL_PLANE, on_node, paused, wait_ready
+from nodes import CONTROL_PLANE, api_server_is_ready, on_node, paused, wait_ready
 from operators import no_operator
 from runs import DEADLINE
 from searches import AGAIN, pods_of, searching
 from side_by_side import Stage, side_by_side
-from waits import answers, until
+from waits import until
 
 from skjob.cluster import garbage
 from skjob.cluster.inventory import runs
@@ -179,7 +179,7 @@ def api_server_killed(kind_api: client.ApiClient, _: Mapping[str, Any]) -> Itera
     controllers and the scheduler of Kubernetes, without each of which no DaskCluster has a worker that runs."""
     on_node(CONTROL_PLANE, "pkill", "-KILL", "-f", "^kube-apiserver .*--secure-port=6443")
     yield
-    until(lambda: answers(kind_api), "the API server did not come back", 120)
+    until(api_server_is_ready, "the API server did not come back", 120)
     with new_namespace(kind_api) as namespace, sleeping_cluster(kind_api, namespace):
         until(lambda: workers_run(kind_api, namespace), "no DaskCluster gets workers any more", 240)
 
@@ -200,7 +200,7 @@ def test_a_restart_of_the_api_server(stage: Stage) -> None:
     """
     with stage.runs.searching("--workers", "1", script=script) as process:
         stage.outage()
-        until(lambda: answers(stage.kind_api), "the API server did not come back", 120)
+        until(api_server_is_ready, "the API server did not come back", 120)
         (stage.folder / "restarted").touch()
         _, told = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0, told
