@@ -20,7 +20,10 @@ COMPILE = $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 -
 # a run's image must have the client's Python
 export BASE ?= python:$(shell $(VENV)/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo 3.11)-slim
 
-.PHONY: help demo test test-all test-upstream check format kind kind-down image manifests lock clean bench-startup bench-environment bench-story bench-engine
+# what tells that other versions of the dependencies serve: no Kubernetes, and of the integration tests those of the engine
+ENGINE_TESTS := tests/unit $(addprefix tests/integration/test_,engine.py engine_joblib.py finished.py)
+
+.PHONY: help demo test test-all test-upstream test-latest test-oldest check format kind kind-down image manifests lock clean bench-startup bench-environment bench-story bench-engine
 
 help: ## list what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -37,6 +40,12 @@ test-all: $(COMPLETE) ## run every test, the slow ones too: each night, an hour
 
 test-upstream: $(COMPLETE) ## run all of joblib's and scikit-learn's own tests with skjob's backend, and say what differs
 	@$(VENV)/bin/python -m pytest tests/upstream --with-slow $(PYTEST_ARGS)
+
+test-latest: $(READY) ## run unit and engine tests with the newest versions that pyproject.toml allows
+	@$(call test-with,highest,.venv-latest)
+
+test-oldest: $(READY) ## run them with the oldest versions that pyproject.toml allows
+	@$(call test-with,lowest-direct,.venv-oldest,-W "ignore:scipy.optimize:DeprecationWarning") # of old scikit-learn with new SciPy
 
 check: $(COMPLETE) ## lint and type-check
 	$(VENV)/bin/ruff format --check .
@@ -83,7 +92,7 @@ lock: $(READY) ## bring the locks up to date (UPGRADE=--upgrade for newer versio
 	@$(COMPILE) --no-annotate --constraint requirements-dev.lock --output-file benchmarks/requirements.txt benchmarks/requirements.in
 
 clean: ## remove what was installed and built here; not the cluster
-	@rm -rf $(VENV) $(BENCH) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	@rm -rf $(VENV) $(BENCH) .venv-latest .venv-oldest build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 $(READY): pyproject.toml requirements.lock
 	@[ -n "$(PYTHON)" ] || { echo "error: no Python 3.11 or later found" >&2; \
@@ -111,6 +120,16 @@ uv=uv; $$uv --version >/dev/null 2>&1 || { \
 $$uv pip install --quiet --python $(1)/bin/python --no-deps $(2) || { \
   echo "==> uv could not install this: pip does, which takes minutes" >&2; \
   $(1)/bin/python -m $(PIP_INSTALL) --no-deps $(2); }
+endef
+
+# an environment with other versions than the locked ones, the tests with it, and what differs
+define test-with
+echo "==> Installing the versions for this into $(2)" >&2 && \
+$(VENV)/bin/uv venv --quiet --clear --python $(VENV)/bin/python $(2) && \
+$(VENV)/bin/uv pip install --quiet --python $(2)/bin/python --resolution $(1) --group test --editable . && \
+{ $(VENV)/bin/uv pip freeze --quiet --python $(2)/bin/python --exclude-editable \
+  | grep -vFf <(sed -nE 's/^([^ ]+==[^ ]+).*/\1/p' requirements-dev.lock) || true; } && \
+$(2)/bin/python -m pytest -n 2 --no-loadscope-reorder -m "not slow" $(3) $(ENGINE_TESTS) $(PYTEST_ARGS)
 endef
 
 # Debian and Ubuntu package venv apart
