@@ -38,9 +38,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """By lanes. xdist's own groups do nothing: xdist 3.8 writes them to `_nodeid`, which pytest 9.2 has no more.
+    """Distribute the tests by lanes.
 
-    They work again when `-v --dist loadgroup` shows `@NAME` after the tests of a mark `xdist_group(NAME)`.
+    GONE WHEN `pytest -v -n 2 --dist loadgroup` shows `@NAME` after a test marked `xdist_group("NAME")`: a lane can be a
+    group then. xdist 3.8 writes groups to `_nodeid`, which pytest 9.2 no longer has, so that they do nothing.
     """
     from xdist.scheduler import LoadScopeScheduling
 

@@ -50,10 +50,10 @@ class Counted(DecisionTreeClassifier):
         super().__init__(max_depth=max_depth, random_state=random_state, max_features=max_features)
         self.folder = folder
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, check_input: bool = True) -> Any:
         with (Path(self.folder) / FITS).open("a") as file:
             file.write("x")
-        return super().fit(X, y, sample_weight)
+        return super().fit(X, y, sample_weight, check_input)
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,7 @@ def user_environment(tmp_path_factory: pytest.TempPathFactory) -> UserEnvironmen
     environment.write("VALUE = 1\n")
     _uv("venv", "--quiet", str(folder / "venv"))
     install = ["pip", "install", "--quiet", "--python", environment.python]
-    locked = ["--constraint", str(ROOT / "requirements.lock")]
+    locked = ["--constraint", str(ROOT / "requirements-dev.lock")]
     # A copy: a build in the repository would leave its traces there.
     shutil.copytree(ROOT / "skjob", folder / "skjob" / "skjob", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
