@@ -7,37 +7,53 @@ MAKEFLAGS += --no-print-directory
 IMAGE ?= localhost/skjob:dev
 CONTEXT := kind-skjob
 VENV := .venv
+# what it takes to run skjob, and with it the tools of developers and tests
 READY := $(VENV)/.installed
+COMPLETE := $(VENV)/.completed
 # what is compared in benchmarks/ is no part of the project
 BENCH := .venv-bench
 # the first Python that is new enough; 3.11 before the others, because that is what the image's default base has
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
   $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+PIP_INSTALL := pip install --quiet --disable-pip-version-check
 COMPILE = $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --custom-compile-command 'make lock'
 # a run's image must have the client's Python
 export BASE ?= python:$(shell $(VENV)/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo 3.11)-slim
 
-.PHONY: help demo test test-upstream check format kind kind-down image manifests lock clean bench-startup bench-environment bench-story bench-engine
+# what tells that other versions of the dependencies serve: no Kubernetes, and of the integration tests those of the engine
+ENGINE_TESTS := tests/unit $(addprefix tests/integration/test_,engine.py engine_joblib.py finished.py)
+
+.PHONY: help demo test test-all test-upstream test-latest test-oldest check format kind kind-down image manifests lock clean bench-startup bench-environment bench-story bench-engine
 
 help: ## list what there is to do
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
 
 demo: $(READY) ## run a grid search on this machine
 	@$(VENV)/bin/skjob run examples/digits_grid_search.py --on local
 
-test: $(READY) ## run every test: unit, integration, and kind on a cluster it starts
+test: $(COMPLETE) ## run what each landing must pass: unit, integration, upstream and kind, in 25 minutes at most
 	@tests/kind/with-cluster $(VENV)/bin/python -m pytest -n 2 --no-loadscope-reorder -m "not slow" $(PYTEST_ARGS)
 
-test-upstream: $(READY) ## run all of joblib's and scikit-learn's own tests with skjob's backend, and say what differs
+test-all: $(COMPLETE) ## run every test, the slow ones too: each night, an hour
+	@tests/kind/with-cluster $(VENV)/bin/python -m pytest -n 2 --no-loadscope-reorder --with-slow \
+	  tests/unit tests/integration tests/upstream tests/kind $(PYTEST_ARGS)
+
+test-upstream: $(COMPLETE) ## run all of joblib's and scikit-learn's own tests with skjob's backend, and say what differs
 	@$(VENV)/bin/python -m pytest tests/upstream --with-slow $(PYTEST_ARGS)
 
-check: $(READY) ## lint and type-check
+test-latest: $(READY) ## run unit and engine tests with the newest versions that pyproject.toml allows
+	@$(call test-with,highest,.venv-latest)
+
+test-oldest: $(READY) ## run them with the oldest versions that pyproject.toml allows
+	@$(call test-with,lowest-direct,.venv-oldest,-W "ignore:scipy.optimize:DeprecationWarning") # of old scikit-learn with new SciPy
+
+check: $(COMPLETE) ## lint and type-check
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-format: $(READY) ## format the code and repair what the linter can
+format: $(COMPLETE) ## format the code and repair what the linter can
 	@$(VENV)/bin/ruff check --fix-only --quiet .
 	@$(VENV)/bin/ruff format .
 
@@ -53,13 +69,13 @@ image: ## build the image of scheduler, workers and operator, and bring it to ki
 	@tests/kind/cluster build $(IMAGE)
 	@if tests/kind/cluster status; then tests/kind/cluster load $(IMAGE); fi
 
-bench-startup: $(READY) ## time a start beside stock KubeCluster, on the cluster of `make kind`
+bench-startup: $(COMPLETE) ## time a start beside stock KubeCluster, on the cluster of `make kind`
 	@$(VENV)/bin/python benchmarks/startup.py
 
-bench-environment: $(READY) ## time the ways to an environment of 86 distributions, on the cluster of `make kind`
+bench-environment: $(COMPLETE) ## time the ways to an environment of 86 distributions, on the cluster of `make kind`
 	@$(VENV)/bin/python benchmarks/environment.py
 
-bench-story: $(READY) ## time the examples on this machine and on the cluster of `make kind` (ARGS="forest --rounds 1")
+bench-story: $(COMPLETE) ## time the examples on this machine and on the cluster of `make kind` (ARGS="forest --rounds 1")
 	@$(VENV)/bin/python benchmarks/story.py $(ARGS)
 
 bench-engine: $(BENCH)/.installed ## the engine beside stock joblib+Dask, loky, dask-ml and Ray (ARGS="a c --rounds 1")
@@ -68,31 +84,53 @@ bench-engine: $(BENCH)/.installed ## the engine beside stock joblib+Dask, loky, 
 manifests: $(READY) ## render k8s/ from the chart, and bring its custom resources up to date
 	@PATH=$$PATH:$$(dirname "$$(tests/kind/cluster helm)") $(VENV)/bin/python k8s/render.py
 
-lock: $(READY) ## bring requirements.lock and image-requirements.lock up to date (UPGRADE=--upgrade for newer versions)
-	@$(VENV)/bin/python -m pip install --quiet uv
-	@$(COMPILE) $(UPGRADE) --group dev --output-file requirements.lock pyproject.toml image-requirements.in
-	@$(COMPILE) --no-annotate --override image-overrides.txt --constraint requirements.lock image-requirements.in \
+lock: $(READY) ## bring the locks up to date (UPGRADE=--upgrade for newer versions)
+	@$(COMPILE) $(UPGRADE) --group dev --output-file requirements-dev.lock pyproject.toml image-requirements.in
+	@$(COMPILE) --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
+	@$(COMPILE) --no-annotate --override image-overrides.txt --constraint requirements-dev.lock image-requirements.in \
 	  | grep -v "; sys_platform == 'never'$$" > image-requirements.lock # what the overrides exclude, uv keeps with a condition
-	@$(COMPILE) --no-annotate --constraint requirements.lock --output-file benchmarks/requirements.txt benchmarks/requirements.in
+	@$(COMPILE) --no-annotate --constraint requirements-dev.lock --output-file benchmarks/requirements.txt benchmarks/requirements.in
 
 clean: ## remove what was installed and built here; not the cluster
-	@rm -rf $(VENV) $(BENCH) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	@rm -rf $(VENV) $(BENCH) .venv-latest .venv-oldest build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 $(READY): pyproject.toml requirements.lock
 	@[ -n "$(PYTHON)" ] || { echo "error: no Python 3.11 or later found" >&2; \
 	  echo "hint: install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV) && $(MAKE) $(VENV); }
-	@echo "==> Installing what the project needs into $(VENV)" >&2
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@echo "==> Installing what skjob needs into $(VENV)" >&2
+	@$(call install,$(VENV),--requirement requirements.lock --editable .)
+	@touch $@
+
+$(COMPLETE): $(READY) requirements-dev.lock
+	@echo "==> Installing the tools of developers and tests into $(VENV)" >&2
+	@$(call install,$(VENV),--requirement requirements-dev.lock)
 	@touch $@
 
 $(BENCH)/.installed: $(READY) benchmarks/requirements.txt
 	@echo "==> Installing what is compared with into $(BENCH)" >&2
 	@$(VENV)/bin/python -m venv --clear $(BENCH)
-	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock -r benchmarks/requirements.txt
-	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(call install,$(BENCH),--requirement requirements.lock --requirement benchmarks/requirements.txt --editable .)
 	@touch $@
+
+# uv takes seconds where pip takes minutes. pip brings it where there is none, and does all itself where uv can't.
+define install
+uv=uv; $$uv --version >/dev/null 2>&1 || { \
+  uv=$(VENV)/bin/uv; [ -x $$uv ] || $(VENV)/bin/python -m $(PIP_INSTALL) --constraint requirements.lock uv; }; \
+$$uv pip install --quiet --python $(1)/bin/python --no-deps $(2) || { \
+  echo "==> uv could not install this: pip does, which takes minutes" >&2; \
+  $(1)/bin/python -m $(PIP_INSTALL) --no-deps $(2); }
+endef
+
+# an environment with other versions than the locked ones, the tests with it, and what differs
+define test-with
+echo "==> Installing the versions for this into $(2)" >&2 && \
+$(VENV)/bin/uv venv --quiet --clear --python $(VENV)/bin/python $(2) && \
+$(VENV)/bin/uv pip install --quiet --python $(2)/bin/python --resolution $(1) --group test --editable . && \
+{ $(VENV)/bin/uv pip freeze --quiet --python $(2)/bin/python --exclude-editable \
+  | grep -vFf <(sed -nE 's/^([^ ]+==[^ ]+).*/\1/p' requirements-dev.lock) || true; } && \
+$(2)/bin/python -m pytest -n 2 --no-loadscope-reorder -m "not slow" $(3) $(ENGINE_TESTS) $(PYTEST_ARGS)
+endef
 
 # Debian and Ubuntu package venv apart
 $(VENV):

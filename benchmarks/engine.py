@@ -2,9 +2,10 @@
 
     make bench-engine                                  # everything, the peers installed in an environment of their own
     python benchmarks/engine.py a c                    # some of it, with those peers that are installed here
-    python benchmarks/engine.py --quick                # whether it works, in a minute; the numbers mean nothing
+    python benchmarks/engine.py --quick                # whether it works; the numbers mean nothing
 
-One run, one table: each measurement in a process of its own, peers turn by turn, medians of the rounds. Where more
+One run, one table: each measurement in a process of its own, peers turn by turn, medians of the rounds. A quick run has
+one process, and one cluster for all that can share it. Where more
 cores are needed than a machine has, tasks sleep; g and d's forest are real fits. What each letter measures, and how, is
 told at the top of its file:
 
@@ -27,10 +28,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from engine_cluster import shared_clusters
 from engine_measure import SKJOB, Case, Numbers, Row
 from engine_peers import missing
 
@@ -56,7 +58,7 @@ def measure_here(name: str, peer: str, quick: bool) -> None:
     print(json.dumps(case.measure(peer, quick)), flush=True)
 
 
-def measure(case: Case, peer: str, quick: bool) -> Numbers | str:
+def measure(case: Case, peer: str, quick: bool = False) -> Numbers | str:
     """Start that process; its numbers, or why there are none."""
     command = [sys.executable, __file__, "--measure", case.name, peer, *(["--quick"] if quick else [])]
     process = subprocess.Popen(
@@ -86,7 +88,7 @@ def measure_all(cases: Sequence[Case], peers: Sequence[str], rounds: int | None,
                 so_far = measured[case.name].setdefault(peer, "not installed" if missing(peer) else [])
                 if isinstance(so_far, str):
                     continue
-                numbers = measure(case, peer, quick)
+                numbers = case.measure(peer, True) if quick else measure(case, peer)
                 print(f"{case.name}, round {number + 1}, {peer}: {_shown(numbers)}", file=sys.stderr, flush=True)
                 if isinstance(numbers, str):
                     measured[case.name][peer] = numbers
@@ -132,7 +134,8 @@ def main() -> int:
 
     cases, rows = subjects()
     chosen = [case for case in cases if not options.names or case.name.startswith(tuple(options.names))]
-    measured = measure_all(chosen, options.peers.split(","), options.rounds, options.quick)
+    with shared_clusters() if options.quick else nullcontext():
+        measured = measure_all(chosen, options.peers.split(","), options.rounds, options.quick)
     if options.quick:
         print("**Quick: small sizes, whatever the rows say; the numbers mean nothing.**\n")
     print(f"{machine()}\n\n{table(rows, measured)}")

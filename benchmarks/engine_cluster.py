@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -44,8 +44,36 @@ async def dask_setup(worker: Any) -> None:
     await asyncio.sleep(float(os.environ[JOINS_AT]) - time.time())
 
 
+class _Shared:
+    """Clusters that stay from one measurement to the next, by what they are; none where each has its own."""
+
+    addresses: dict[ClusterSpec, str] | None = None
+    stack = ExitStack()
+
+
+@contextmanager
+def shared_clusters() -> Iterator[None]:
+    """Within the block, a cluster whose workers are all there stays for whoever asks for the same."""
+    _Shared.addresses = {}
+    with _Shared.stack:
+        yield
+    _Shared.addresses = None
+
+
 @contextmanager
 def cluster_process(spec: ClusterSpec) -> Iterator[str]:
+    """The address of a cluster's scheduler: a cluster of the block's own, which ends with it, or a shared one."""
+    if _Shared.addresses is None or spec.scaling != "none":
+        with _started(spec) as address:
+            yield address
+        return
+    if spec not in _Shared.addresses:
+        _Shared.addresses[spec] = _Shared.stack.enter_context(_started(spec))
+    yield _Shared.addresses[spec]
+
+
+@contextmanager
+def _started(spec: ClusterSpec) -> Iterator[str]:
     """Start the process; the address of its scheduler. It ends with everything it started when the block does."""
     process = subprocess.Popen(
         [sys.executable, __file__, json.dumps(asdict(spec))],

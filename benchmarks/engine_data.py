@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from time import perf_counter, process_time
 from typing import Any
+from unittest import mock
 
 import engine_wire
 import numpy
@@ -25,7 +27,7 @@ from joblib import Parallel, delayed
 from sklearn.ensemble import RandomForestClassifier
 
 CALLS, TASKS, WORKERS = 5, 20, 4
-
+QUICK_CALLS, QUICK_WORKERS, QUICK_MB = 2, 2, 8
 
 Made = tuple[float, Callable[[], float]]
 """The size in bytes, and a Parallel call that returns how many of its results are not what they would be here."""
@@ -33,7 +35,7 @@ Made = tuple[float, Callable[[], float]]
 
 def array(quick: bool) -> Made:
     """An array, and sums of its columns."""
-    X = numpy.random.default_rng(0).normal(size=((20 if quick else 200) * 2500, 50))
+    X = numpy.random.default_rng(0).normal(size=((QUICK_MB if quick else 200) * 2500, 50))
 
     here = [float(X[:20_000, column].sum()) for column in range(TASKS)]
 
@@ -48,7 +50,7 @@ def array(quick: bool) -> Made:
 def records(quick: bool) -> Made:
     """A list of dicts."""
     draw = numpy.random.default_rng(0)
-    count = (20 if quick else 50) * 1000
+    count = (QUICK_MB if quick else 50) * 1000
     rows = [{"id": number, "text": draw.bytes(480).hex()} for number in range(count)]
 
     def call() -> float:
@@ -61,7 +63,7 @@ def records(quick: bool) -> Made:
 
 def forest(quick: bool) -> Made:
     """A forest's fit. Its array is float32, its classes float64."""
-    X = numpy.random.default_rng(0).normal(size=((20 if quick else 40) * 3125, 40))
+    X = numpy.random.default_rng(0).normal(size=((QUICK_MB if quick else 40) * 3125, 40))
     y = (X[:, 0] > 0).astype(int)
 
     here = _thresholds(RandomForestClassifier(TASKS, max_depth=2, max_features=2, random_state=0, n_jobs=1).fit(X, y))
@@ -81,29 +83,32 @@ def _thresholds(forest: RandomForestClassifier) -> numpy.ndarray:
 def ship(make: Callable[[bool], Made], peer: str, quick: bool) -> Numbers:
     """Five calls, and what they sent."""
     size, call = make(quick)
-    workers = 2 if quick else WORKERS
+    calls, workers = (QUICK_CALLS, QUICK_WORKERS) if quick else (CALLS, WORKERS)
     numbers: Numbers = {}
-    hashing = _time_hashing() if peer == SKJOB else Counter()
-    with engine(peer, workers) as client:
+    with engine(peer, workers) as client, _timed_hashing(peer) as hashing:
         warm_up(workers)
         before = _begin(client) if client is not None else 0
         used = process_time()
         with timed(numbers, "seconds"):
-            numbers["differ"] = sum(call() for _ in range(CALLS))
-        numbers["cpu"] = (process_time() - used) / CALLS
+            numbers["differ"] = sum(call() for _ in range(calls))
+        numbers["cpu"] = (process_time() - used) / calls
         if hashing["seconds"]:
-            numbers["hashing"] = hashing["seconds"] / CALLS
+            numbers["hashing"] = hashing["seconds"] / calls
         if client is not None:
             numbers.update(_travelled(client, size))
             numbers["scheduler MB"] = (client.run_on_scheduler(peak_memory) - before) / MB
     return numbers
 
 
-def _time_hashing() -> Counter[str]:
-    """The seconds that skjob takes here to hash arrays, from now on. Lists are told by their pickle, made anyway."""
+@contextmanager
+def _timed_hashing(peer: str) -> Iterator[Counter[str]]:
+    """The seconds that skjob takes in the block to hash arrays. Lists are told by their pickle, made anyway."""
+    spent: Counter[str] = Counter()
+    if peer != SKJOB:
+        yield spent
+        return
     from skjob.engine import data
 
-    spent: Counter[str] = Counter()
     content_key = data.content_key
 
     def timed_key(value: Any) -> str:
@@ -112,8 +117,8 @@ def _time_hashing() -> Counter[str]:
         spent["seconds"] += perf_counter() - began
         return key
 
-    data.content_key = timed_key
-    return spent
+    with mock.patch.object(data, "content_key", timed_key):
+        yield spent
 
 
 def _begin(client: Any) -> int:

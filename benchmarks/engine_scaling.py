@@ -32,7 +32,7 @@ def best_possible(tasks: int, workers: int, maximum: int, delay: float, seconds:
 
 def grow(tasks: int, workers: int, peer: str, quick: bool) -> Numbers:
     """One run: seconds, and how many times the best possible that is."""
-    maximum, delay, seconds = (2, 3.0, 0.5) if quick else (MAXIMUM, DELAY, SECONDS)
+    maximum, delay, seconds = (2, 1.0, 0.2) if quick else (MAXIMUM, DELAY, SECONDS)
     tasks = 8 if quick else tasks
     numbers: Numbers = {}
     with engine(peer, workers, maximum, delay=delay, scaled=True), timed(numbers, "seconds"):

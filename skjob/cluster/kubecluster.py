@@ -26,6 +26,10 @@ LISTEN_TIMEOUT = 60.0
 
 POLL = 0.1
 
+TRY_SECONDS, LONGEST_TRY_SECONDS = 2.0, 16.0
+"""What a try to connect to a scheduler has, the first and those after many: one that begins to listen just now is tried
+again soon, and a busy machine needs seconds for TLS."""
+
 PORTS_TRIED = 20
 """Of some 50,000: so many that are taken, one after the other, mean that none is free."""
 
@@ -91,6 +95,29 @@ async def listening(forward: Callable[[], Any]) -> Any:
     ) from refused
 
 
+async def first_answer(open_rpc: Callable[[float], Any], check: Callable[[], None], name: str) -> Any:
+    """An RPC to a scheduler that has answered. `open_rpc` makes one whose connections may take so many seconds."""
+    deadline = time.monotonic() + LISTEN_TIMEOUT
+    seconds = TRY_SECONDS
+    while True:
+        comm = open_rpc(seconds)
+        try:
+            await asyncio.wait_for(comm.identity(), timeout=seconds + 3)
+        except (OSError, TimeoutError) as error:
+            await comm.close_rpc()
+            await asyncio.to_thread(check)
+            if time.monotonic() > deadline:
+                raise StartError(
+                    f"the scheduler of `{name}` runs and did not answer within {LISTEN_TIMEOUT:.0f} s: {error}",
+                    "`skjob run -v` shows its log",
+                ) from error
+            seconds = min(seconds * 1.5, LONGEST_TRY_SECONDS)
+            await asyncio.sleep(POLL)
+        else:
+            comm.timeout = LISTEN_TIMEOUT  # from now on, who can't connect tries no other way
+            return comm
+
+
 def _kube_cluster_class() -> type[Any]:
     import httpx
     import kr8s.asyncio
@@ -123,7 +150,13 @@ def _kube_cluster_class() -> type[Any]:
             name = None if self._ours.context.in_cluster else self._ours.context.name
             self._kr8s = await kr8s.asyncio.api(context=name, namespace=self.namespace)
             await self._connect_cluster()
-            await Cluster._start(self)
+            try:
+                await Cluster._start(self)
+            except OSError as error:
+                raise StartError(
+                    f"the scheduler of `{self.name}` does not answer any more: {in_a_line(error)}",
+                    "run it again; `skjob doctor` looks for causes in the cluster",
+                ) from error
 
         async def _connect_cluster(self) -> None:
             await asyncio.to_thread(self._ours.wait_for_scheduler)
@@ -151,23 +184,11 @@ def _kube_cluster_class() -> type[Any]:
 
         async def _first_answer(self, address: str) -> Any:
             arguments = self.security.get_connection_args("client")
-            deadline = time.monotonic() + LISTEN_TIMEOUT
-            while True:
-                comm = rpc(address, connection_args=arguments, timeout=2)
-                try:
-                    await asyncio.wait_for(comm.identity(), timeout=5)
-                except (OSError, TimeoutError) as error:
-                    await comm.close_rpc()
-                    await asyncio.to_thread(self._ours.check)
-                    if time.monotonic() > deadline:
-                        raise StartError(
-                            f"the scheduler of `{self.name}` runs and did not answer within {LISTEN_TIMEOUT:.0f} s:"
-                            f" {error}",
-                            "`skjob run -v` shows its log",
-                        ) from error
-                    await asyncio.sleep(POLL)
-                else:
-                    return comm
+
+            def open_rpc(seconds: float) -> Any:
+                return rpc(address, connection_args=arguments, timeout=seconds)
+
+            return await first_answer(open_rpc, self._ours.check, self.name)
 
         def close(self, timeout: float | None = None) -> Any:
             return Cluster.close(self, timeout)

@@ -194,7 +194,7 @@ def _width(kind: Any, *, gaps: bool) -> float:
 
 
 def _text_widths(footers: Sequence[_Footer], names: list[str]) -> dict[str, float]:
-    """Bytes for each row of these columns, as the first row group has them."""
+    """Bytes for each row of these columns in pandas, as the first row group has them."""
     first = next((group for footer in footers for group in footer.groups if group.rows), None)
     if not names or first is None:
         return {}
@@ -203,7 +203,8 @@ def _text_widths(footers: Sequence[_Footer], names: list[str]) -> dict[str, floa
 
     with fsspec.open(first.url, "rb") as stream:
         read = pyarrow.parquet.ParquetFile(stream).read_row_group(first.number, columns=names)
-    return {name: read.column(name).nbytes / first.rows for name in names}
+    # before version 3, pandas has a Python object for each text
+    return {name: read.column(name).to_pandas().memory_usage(index=False, deep=True) / first.rows for name in names}
 
 
 # ---- CSV

@@ -216,7 +216,7 @@ def module_state(module: ModuleType) -> dict[str, bytes]:
 
     Its own classes too: objects of them are pickled with their class, and must find the same one in the module.
     """
-    import cloudpickle
+    from skjob.engine.pickling import dumps
 
     state = {}
     for name, value in list(vars(module).items()):
@@ -225,7 +225,7 @@ def module_state(module: ModuleType) -> dict[str, bytes]:
         if isinstance(value, type) and value.__module__ != module.__name__:
             continue
         with suppress(Exception):
-            state[name] = cloudpickle.dumps(value, protocol=5)
+            state[name] = dumps(value)
     return state
 
 

@@ -51,7 +51,7 @@ def in_own_memory(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.copy(order="K")
     if kind.__module__.startswith("pandas"):
-        return value.copy(deep=True)
+        return _copied(value)
     if kind.__module__.startswith("scipy.sparse"):
         value = copy.copy(value)
         for name, part in vars(value).items():
@@ -80,7 +80,7 @@ def protected(value: Any) -> Any:
         value = value.view()
         value.flags.writeable = False
     elif kind.__module__.startswith("pandas"):
-        value = value.copy(deep=not _copies_on_write())
+        value = value.copy(deep=False) if _copies_on_write() else _copied(value)
     elif kind.__module__.startswith("scipy.sparse"):
         value = copy.copy(value)
         for name, part in vars(value).items():
@@ -89,6 +89,18 @@ def protected(value: Any) -> Any:
             elif isinstance(part, tuple):  # the coordinates of the coo format
                 vars(value)[name] = tuple(protected(each) for each in part)
     return value
+
+
+def _copied(value: Any) -> Any:
+    """A frame or a series in memory of its own, its numbers in the order that they have here.
+
+    GONE WHEN pandas 3.1 is the oldest that serves: `value.copy(deep=True)` keeps the order there
+    (https://github.com/pandas-dev/pandas/issues/60469). Before, columns that lie as the rows of an array became
+    contiguous, and numpy added them up in other steps than at home.
+    """
+    buffers: list[pickle.PickleBuffer] = []
+    content = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    return pickle.loads(content, buffers=[bytearray(buffer.raw()) for buffer in buffers])  # noqa: S301 - our own bytes
 
 
 def _holds_objects(value: Any) -> bool:

@@ -19,6 +19,7 @@ from typing import Any
 import joblib
 
 from skjob.engine.output import captured
+from skjob.engine.pickling import dumps
 from skjob.engine.shared import Pickled, Shared, protected
 from skjob.engine.stop import check_wanted, interruptible
 from skjob.engine.threads import all_threads, limit_inner_threads
@@ -86,15 +87,13 @@ def run_batch(key: str, payload: bytes, names: list[str], *values: Shared, whole
 
 
 def _run(call: Call, differs: tuple[str, ...]) -> Outcome:
-    import cloudpickle
-
     function, arguments, keywords = call
     started = time.perf_counter()
     with captured() as (stdout, stderr), noted_warnings() as warned:
         try:
             result = function(*arguments, **keywords)
             seconds = time.perf_counter() - started
-            outcome = Outcome(True, cloudpickle.dumps(result, protocol=5), seconds)
+            outcome = Outcome(True, dumps(result), seconds)
         except BaseException as error:
             outcome = _failed(error, started)
     return replace(outcome, stdout=stdout.text, stderr=stderr.text, warnings=tuple(warned), differs=differs)
@@ -106,7 +105,6 @@ def _failed(error: BaseException, started: float) -> Outcome:
 
 def _pickled_error(error: BaseException) -> bytes:
     """The exception, if it survives the journey; else one that says what it was."""
-    import cloudpickle
 
     def as_it_says() -> Any:
         # Not by `pickle` itself: tblib, which distributed installs, takes exceptions apart in a way of its own, and a
@@ -122,9 +120,9 @@ def _pickled_error(error: BaseException) -> bytes:
 
     for reduced in (as_it_says, by_its_parts, in_words):
         with suppress(Exception):
-            content = cloudpickle.dumps(_Reduced(reduced()), protocol=5)
+            content = dumps(_Reduced(reduced()))
             pickle.loads(content)  # noqa: S301 - our own bytes: many exceptions pickle well and can't be read back
-            return bytes(content)
+            return content
     raise AssertionError("an error of plain text can be pickled")
 
 

@@ -22,7 +22,7 @@ from skjob.answers import answer_while_connected
 from skjob.cluster.api import Rejected
 from skjob.cluster.base import Cluster, Problem, WorkerCounts
 from skjob.config import WorkerRange
-from skjob.errors import AccessError, ClusterLost, ForbiddenError, SkjobError, StartError, Unanswered
+from skjob.errors import AccessError, ClusterLost, ForbiddenError, SkjobError, StartError, Unanswered, Unauthorized
 from skjob.scaling.arrivals import Arrivals
 from skjob.scaling.lengths import Lengths, mean_length
 from skjob.scaling.policy import (
@@ -183,7 +183,18 @@ class ScalingLoop:
             return True
         if self.unseen_for() >= TOLD_AFTER:
             self._complain(f"the scheduler does not answer: trying again for {self._patience:.0f} s")
+            self._complain_of_credentials()
         return False
+
+    def _complain_of_credentials(self) -> None:
+        """The way to a scheduler in Kubernetes leads through the API: who is refused there does not find it again."""
+        try:
+            self._cluster.running()
+        except (Unauthorized, ForbiddenError) as error:
+            self._api_error = error
+            self._complain(str(Problem(error.message, error.hint)))
+        except SkjobError:
+            pass
 
     def _tick(self, sight: Sight) -> None:
         self._memory(sight.peaks)

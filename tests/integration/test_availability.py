@@ -25,6 +25,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from uv import find_uv_bin
+from waiting import DEADLINE
 
 from skjob.environment.availability import REMEMBERED_FOR, check_available
 from skjob.environment.configured import index_settings
@@ -176,7 +177,7 @@ def start() -> Iterator[Start]:
     for server, thread in servers:
         server.shutdown()
         server.server_close()
-        thread.join(10)
+        thread.join(DEADLINE)
 
 
 @dataclass(frozen=True)
@@ -499,7 +500,7 @@ def test_installed_in_a_pod_from_a_private_index(
         variables = settings.pip_variables(mounted)
     environ = {**unconfigured(os.environ), "HOME": str(tmp_path / "nowhere"), **variables}
     command += ["--target", str(target), "pure==1.0"]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=DEADLINE, check=False)
     assert done.returncode == 0, settings.redact(done.stderr)
     assert (target / "pure.py").read_text() == "version = '1.0'\n"
 

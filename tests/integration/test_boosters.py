@@ -26,11 +26,14 @@ import pandas
 import psutil
 import pytest
 import xgboost.dask
-from distributed import Client, LocalCluster, get_worker, wait
+from distributed import Client, LocalCluster, WorkerPlugin, get_worker, wait
+from forked_workers import forked_workers
 from joblib import parallel_config
+from local_runs import Ended, LocalRuns, WarmClusters
 from sklearn.datasets import make_classification
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import GridSearchCV
+from waiting import DEADLINE, until
 
 from skjob.answers import workers_of
 from skjob.boosters import prepare
@@ -42,22 +45,32 @@ from skjob.boosters.tracker import TrackerProcess
 from skjob.boosters.training import lost_worker
 from skjob.boosters.watch import part_of
 from skjob.boosters.xgboost import train_xgboost
+from skjob.data.placement import Workers
+from skjob.declared import place_data, run_declared
 from skjob.errors import ConfigError
+from skjob.jobfile import read_job
 from skjob.scaling.scheduler import KEPT_BYTES, give_up, look, release
 
 pytestmark = pytest.mark.timeout(240)
 
-DEADLINE = 60.0
 ENDLESS = 100_000
 """Rounds that no test waits for."""
+
+PATIENCE = 0.5
+"""Seconds that compiled code gets to end before its worker's process is ended."""
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
     """Three workers of one thread, each with a nanny."""
-    with LocalCluster(
-        n_workers=3, threads_per_worker=1, memory_limit="1GB", dashboard_address="127.0.0.1:0", host="127.0.0.1"
-    ) as cluster:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        forked_workers(f"from skjob.engine import stop; stop.PATIENCE = {PATIENCE}"),
+        LocalCluster(
+            n_workers=3, threads_per_worker=1, memory_limit="1GB", dashboard_address="127.0.0.1:0", host="127.0.0.1"
+        ) as cluster,
+    ):
+        patch.setattr("skjob.engine.stop.PATIENCE", PATIENCE)  # the scheduler is in this process
         yield cluster
 
 
@@ -65,15 +78,8 @@ def cluster() -> Iterator[LocalCluster]:
 def client(cluster: LocalCluster) -> Iterator[Client]:
     with Client(cluster) as client:
         prepare(client, 3)
-        _until(lambda: len(client.nthreads()) == 3 and not _busy(client), "the workers are not free")
+        until(lambda: len(client.nthreads()) == 3 and not _busy(client), "the workers are not free")
         yield client
-
-
-def _until(what: Callable[[], Any], why: str) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not what():
-        assert time.monotonic() < deadline, why
-        time.sleep(0.1)
 
 
 def _busy(client: Client) -> list[Any]:
@@ -108,39 +114,76 @@ def _estimator(library: str, rounds: int, **parameters: Any) -> Any:
 
 
 class _Killer:
-    """Ends a worker in mid-training; `seen` has its name when that is done."""
+    """Ends a worker in mid-training: it stands still after so many rounds, so that the training waits for its end.
 
-    def __init__(self, client: Client, end: Callable[[Client, str], None], when: Callable[[], bool]) -> None:
-        self.seen: list[str] = []
-        self._thread = threading.Thread(target=self._run, args=(client, end, when), daemon=True)
+    `when` tells whether what the test needs is there.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        folder: Path,
+        rounds: int,
+        end: Callable[[Client, str, int], None],
+        when: Callable[[], Any] = lambda: True,
+    ) -> None:
+        self.process = 0
+        self._name: str | None = None
+        arguments = (client, folder / "stands still", rounds, end, when)
+        self._thread = threading.Thread(target=self._run, args=arguments, daemon=True)
         self._thread.start()
 
-    def _run(self, client: Client, end: Callable[[Client, str], None], when: Callable[[], bool]) -> None:
-        _until(lambda: len(client.run_on_scheduler(_parts)) == 3 and when(), "no training began")
-        time.sleep(0.2)  # into the rounds, or into what is before them
-        address = sorted(client.run_on_scheduler(_parts))[0]
+    def _run(
+        self,
+        client: Client,
+        reached: Path,
+        rounds: int,
+        end: Callable[[Client, str, int], None],
+        when: Callable[[], Any],
+    ) -> None:
+        [address, *_] = sorted(client.nthreads())
         name = str(workers_of(client)[address]["name"])
-        end(client, address)
-        self.seen.append(name)
+        self.process = client.run(_stand_still, rounds, reached, workers=[address])[address]
+        until(lambda: reached.exists() and when(), "no training came so far")
+        assert len(client.run_on_scheduler(_parts)) == 3, "not all workers take part"
+        end(client, name, self.process)
+        self._name = name
 
     def join(self) -> str:
+        """Its name, when that is done."""
         self._thread.join(DEADLINE)
-        [name] = self.seen
-        return name
+        assert self._name is not None, "no worker was ended"
+        return self._name
 
 
-def _kill(client: Client, address: str) -> None:
-    os.kill(client.run(os.getpid, workers=[address])[address], signal.SIGKILL)
+def _stand_still(rounds: int, reached: Path) -> int:
+    """Runs on a worker, which will not live on: its next training stops after so many rounds. Its process's id."""
+    done = 0
+
+    def patched(update: Callable[..., Any]) -> Callable[..., Any]:
+        def update_or_stand_still(self: Any, *arguments: Any, **keywords: Any) -> Any:
+            nonlocal done
+            if done == rounds:
+                reached.touch()
+                time.sleep(DEADLINE)
+            done += 1
+            return update(self, *arguments, **keywords)
+
+        return update_or_stand_still
+
+    for booster in (xgboost.Booster, lightgbm.Booster):
+        booster.update = patched(booster.update)
+    return os.getpid()
 
 
-def _machine_gone(client: Client, address: str) -> None:
+def _kill(client: Client, name: str, process: int) -> None:
+    os.kill(process, signal.SIGKILL)
+
+
+def _machine_gone(client: Client, name: str, process: int) -> None:
     """It does not answer, its connections stay open, and somebody says that its machine is gone."""
-    process = client.run(os.getpid, workers=[address])[address]
-    name = str(workers_of(client)[address]["name"])
     os.kill(process, signal.SIGSTOP)
-    time.sleep(1)
     client.run_on_scheduler(give_up, [name])
-    threading.Timer(15, os.kill, (process, signal.SIGKILL)).start()
 
 
 # ---- in a script
@@ -150,14 +193,18 @@ def _machine_gone(client: Client, address: str) -> None:
 @pytest.mark.parametrize("end", [_kill, _machine_gone])
 @pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
 def test_a_training_that_loses_a_worker_ends_with_its_name_and_the_next_one_works(
-    client: Client, library: str, end: Callable[[Client, str], None]
+    client: Client, library: str, end: Callable[[Client, str, int], None], tmp_path: Path
 ) -> None:
     X, y = _data(client)
-    killer = _Killer(client, end, lambda: True)
-    with pytest.raises(TrainingLost) as caught:
-        _estimator(library, ENDLESS).fit(X, y)
-    assert f"`{library}.dask` can't go on: worker `{killer.join()}` went away" in str(caught.value)
-    _until(lambda: not _busy(client), "the other workers still train")
+    killer = _Killer(client, tmp_path, 5, end)
+    try:
+        with pytest.raises(TrainingLost) as caught:
+            _estimator(library, ENDLESS).fit(X, y)
+        assert f"`{library}.dask` can't go on: worker `{killer.join()}` went away" in str(caught.value)
+        until(lambda: not _busy(client), "the other workers still train")
+    finally:
+        if end is _machine_gone:  # there is another one
+            os.kill(killer.process, signal.SIGKILL)
     fitted = _estimator(library, 5).fit(X, y)
     assert (fitted.predict(X) == y).mean().compute() > 0.8
 
@@ -219,7 +266,7 @@ def _come_late(when: Path) -> None:
 
     def enter_late(self: Any) -> Any:
         context.__enter__ = enter
-        _until(when.exists, "it is never let go")
+        until(when.exists, "it is never let go")
         return enter(self)
 
     context.__enter__ = enter_late
@@ -228,9 +275,9 @@ def _come_late(when: Path) -> None:
 def _die_unnoticed(worker: int, tracker: int) -> None:
     """Runs on the scheduler, whose loop sees nothing in between: a worker that waits dies, and so does the tracker."""
     os.kill(worker, signal.SIGKILL)
-    _until(lambda: not _alive(worker), "the worker does not die")
+    until(lambda: not _alive(worker), "the worker does not die")
     os.kill(tracker, signal.SIGABRT)
-    _until(lambda: not _alive(tracker), "the tracker does not die")
+    until(lambda: not _alive(tracker), "the tracker does not die")
 
 
 def _alive(process: int) -> bool:
@@ -251,8 +298,8 @@ def test_a_tracker_that_aborts_takes_no_scheduler_along(
     aborted: list[int] = []
 
     def abort() -> None:
-        _until(lambda: len(client.run_on_scheduler(_parts)) == 3, "no training began")
-        _until(lambda: len(_waiting(client, [victim, other])) == 2, "the two others don't wait for the last")
+        until(lambda: len(client.run_on_scheduler(_parts)) == 3, "no training began")
+        until(lambda: len(_waiting(client, [victim, other])) == 2, "the two others don't wait for the last")
         [meeting] = _meetings(client)
         tracker = cluster.scheduler.plugins["skjob-trackers"].running[meeting].process
         client.run_on_scheduler(_die_unnoticed, worker, tracker.pid)
@@ -267,9 +314,9 @@ def test_a_tracker_that_aborts_takes_no_scheduler_along(
     assert aborted == [-signal.SIGABRT]
     assert f"worker `{name}` went away" in str(caught.value)
     assert "XGBoost's tracker has ended with SIGABRT" in caplog.text
-    _until(lambda: not _busy(client), "the other workers still train")
+    until(lambda: not _busy(client), "the other workers still train")
     assert _estimator("xgboost", 5).fit(X, y).get_booster().num_boosted_rounds() == 5
-    _until(lambda: not client.run_on_scheduler(_trackers), "a tracker is left")
+    until(lambda: not client.run_on_scheduler(_trackers), "a tracker is left")
 
 
 MAGIC = 0xFF99
@@ -311,7 +358,7 @@ def test_xgboosts_tracker_aborts_when_a_worker_has_died_that_waited_for_the_last
         first.die()
         last = _Part(tracker)
         last.greet()
-        _until(lambda: tracker.process.poll() is not None, "XGBoost has mended it")
+        until(lambda: tracker.process.poll() is not None, "XGBoost has mended it")
         last.die()
     finally:
         tracker.end()
@@ -334,7 +381,7 @@ def test_a_tracker_has_a_process_while_its_training_runs(
     seen: list[dict[str, int]] = []
 
     def watch(come: Path) -> None:
-        _until(lambda: len(client.run_on_scheduler(_parts)) == 3, "no training began")
+        until(lambda: len(client.run_on_scheduler(_parts)) == 3, "no training began")
         seen.append(client.run_on_scheduler(_trackers))
         come.touch()
 
@@ -348,18 +395,18 @@ def test_a_tracker_has_a_process_while_its_training_runs(
             coll_cfg=xgboost.collective.Config(**settings),
         )  # fmt: skip
         watching.join(DEADLINE)
-        _until(lambda: has_printed(f"[{rounds - 1}]\there-logloss"), "the scores don't come")
+        until(lambda: has_printed(f"[{rounds - 1}]\there-logloss"), "the scores don't come")
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    train(30, tracker_host_ip="127.0.0.1", tracker_port=port)
+    train(5, tracker_host_ip="127.0.0.1", tracker_port=port)
     [(meeting, process)] = seen.pop().items()
     assert meeting == f"127.0.0.1:{port}"
-    _until(lambda: not psutil.pid_exists(process), "the tracker outlives its training")
-    _until(lambda: not client.run_on_scheduler(_trackers), "a tracker is left")
+    until(lambda: not psutil.pid_exists(process), "the tracker outlives its training")
+    until(lambda: not client.run_on_scheduler(_trackers), "a tracker is left")
     monkeypatch.setattr("skjob.boosters.tracker.PROGRAM", Path("none.py"))
-    train(29)
+    train(4)
     assert seen == [{}]
 
 
@@ -379,7 +426,7 @@ def test_a_tracker_ends_with_who_has_started_it() -> None:
         tracker = int(starter.stdout.readline())
         assert _alive(tracker)
         starter.kill()
-    _until(lambda: not _alive(tracker), "it goes on")
+    until(lambda: not _alive(tracker), "it goes on")
 
 
 @pytest.mark.filterwarnings("ignore:Parameter n_jobs will be ignored")
@@ -395,7 +442,7 @@ def test_peers_of_a_part_that_fails_are_ended(client: Client) -> None:
 
     with pytest.raises(ArithmeticError, match="not on this worker"):
         lightgbm.DaskLGBMRegressor(n_estimators=ENDLESS, objective=objective, verbose=-1).fit(X, y)
-    _until(lambda: not _busy(client), "the other workers still train")
+    until(lambda: not _busy(client), "the other workers still train")
     assert lightgbm.DaskLGBMRegressor(n_estimators=3, verbose=-1).fit(X, y).fitted_
 
 
@@ -426,7 +473,7 @@ def test_no_worker_goes_while_a_training_runs_or_data_is_kept(client: Client, tm
     client.run(_come_late, come, workers=[min(client.nthreads())])
 
     def watch() -> None:
-        _until(lambda: len(client.run_on_scheduler(_parts)) == 3, "no training began")
+        until(lambda: len(client.run_on_scheduler(_parts)) == 3, "no training began")
         seen["together"] = client.run_on_scheduler(look).together
         seen["released"] = client.run_on_scheduler(release, names)
         come.touch()
@@ -439,7 +486,7 @@ def test_no_worker_goes_while_a_training_runs_or_data_is_kept(client: Client, tm
     sight = client.run_on_scheduler(look)
     assert (sight.together, sight.all_wanted) == (False, False)
     del kept
-    _until(lambda: not client.run_on_scheduler(look).holding, "they hold what nobody wants")
+    until(lambda: not client.run_on_scheduler(look).holding, "they hold what nobody wants")
 
 
 # ---- declared
@@ -468,30 +515,31 @@ def _declared(table: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("parameters", [{}, {"early_stopping_rounds": 40, "n_estimators": 600}])
+@pytest.mark.parametrize("parameters", [{}, {"early_stopping_rounds": 5, "n_estimators": 600}])
 def test_a_declared_training_goes_on_and_its_model_is_that_of_one_training(
     client: Client, table: Path, tmp_path: Path, parameters: dict[str, Any]
 ) -> None:
-    given = {"n_estimators": 250, "max_depth": 7, "learning_rate": 0.03, **parameters}
+    given = {"n_estimators": 25, "max_depth": 5, "learning_rate": 0.5, **parameters}
     estimator = xgboost.XGBClassifier(**given)
     told: list[str] = []
     whole = train_xgboost(estimator, **_declared(table), client=client, folder=None, tell=told.append)
     assert (whole.restarts, whole.resumed_from, told) == (0, 0, [])
     kept = Stored(tmp_path, str(identity_of(estimator, "the table of this test", xgboost.__version__)))
-    killer = _Killer(client, _kill, lambda: (kept.find() or whole).rounds < 200 and kept.find() is not None)
+    assert whole.rounds > 12
+    killer = _Killer(client, tmp_path, 12, _kill, lambda: (found := kept.find()) and found.rounds == 10)
     again = train_xgboost(
         estimator, **_declared(table), client=client, folder=tmp_path, every=5, wait_for_worker=DEADLINE,
         tell=told.append,
     )  # fmt: skip
     name = killer.join()
     assert again.restarts == 1
-    assert f"worker `{name}` went away; goes on from round" in told[0]
+    assert f"worker `{name}` went away; goes on from round 10" in told[0]
     assert again.history == whole.history
     assert again.rounds == whole.rounds
     dumps = [trained.model.get_booster().get_dump(with_stats=True) for trained in (whole, again)]
     assert dumps[0] == dumps[1]
     if "early_stopping_rounds" in parameters:
-        assert again.model.best_iteration == whole.model.best_iteration == again.rounds - 41
+        assert again.model.best_iteration == whole.model.best_iteration == again.rounds - 6
     found = train_xgboost(estimator, **_declared(table), client=client, folder=tmp_path, tell=told.append)
     assert (found.resumed_from, found.rounds, found.restarts) == (again.rounds, again.rounds, 0)
     assert "an earlier run has trained all" in told[-1]
@@ -516,19 +564,19 @@ def test_a_training_whose_checkpoints_can_not_be_kept_ends_with_its_model(
 
 
 @pytest.mark.filterwarnings("ignore:Parameter n_jobs will be ignored")
-def test_a_declared_training_of_lightgbm_starts_again(client: Client, table: Path) -> None:
+def test_a_declared_training_of_lightgbm_starts_again(client: Client, table: Path, tmp_path: Path) -> None:
     data = _declared(table)
     data.pop("identity")
     told: list[str] = []
-    killer = _Killer(client, _kill, lambda: True)
+    killer = _Killer(client, tmp_path, 5, _kill)
     trained = train_lightgbm(
-        lightgbm.LGBMClassifier(n_estimators=1500, verbose=-1), **data, client=client, wait_for_worker=DEADLINE,
+        lightgbm.LGBMClassifier(n_estimators=20, verbose=-1), **data, client=client, wait_for_worker=DEADLINE,
         tell=told.append,
     )  # fmt: skip
     assert f"worker `{killer.join()}` went away; starts again" in told[0]
-    assert (trained.restarts, trained.rounds) == (1, 1500)
+    assert (trained.restarts, trained.rounds) == (1, 20)
     assert type(trained.model) is lightgbm.LGBMClassifier
-    assert len(trained.history["valid_0"]["binary_logloss"]) == 1500
+    assert len(trained.history["valid_0"]["binary_logloss"]) == 20
 
 
 def test_labels_that_xgboost_would_train_nonsense_on(client: Client, table: Path) -> None:
@@ -545,128 +593,133 @@ def test_partitions_that_do_not_match(client: Client, table: Path) -> None:
         train_xgboost(xgboost.XGBClassifier(n_estimators=3), **data, client=client, folder=None)
 
 
+@pytest.mark.filterwarnings("ignore:Parameter n_jobs will be ignored")
+@pytest.mark.parametrize("estimator", ["xgboost.dask.DaskXGBClassifier", "lightgbm.DaskLGBMClassifier"])
+def test_a_declared_job_is_trained_on_data_in_pieces(
+    client: Client, table: Path, tmp_path: Path, estimator: str
+) -> None:
+    """And leaves a model for one machine."""
+    (tmp_path / "job.yaml").write_text(
+        f"""
+        estimator: {{class: {estimator}, parameters: {{n_estimators: 80}}}}
+        data: {{path: "{table}/*.parquet", target: y}}
+        outputs: {{model: model.joblib}}
+        """
+    )
+    job = read_job(tmp_path / "job.yaml")
+    placed = place_data(job, tmp_path, Workers(3, 10**9), shared_files=True)
+    assert placed is not None
+    assert placed.pieces
+    run_declared(job, tmp_path, placed)
+    model = joblib.load(tmp_path / "model.joblib")
+    assert type(model).__name__ == estimator.rpartition(".Dask")[2]
+    frame = pandas.concat([pandas.read_parquet(path) for path in sorted(table.glob("*.parquet"))])
+    assert (model.predict(frame.drop(columns="y").to_numpy()) == frame["y"]).mean() > 0.8
+
+
 # ---- in searches
+
+
+class _Together(xgboost.callback.TrainingCallback):
+    """A fit begins when there are four."""
+
+    four = threading.Barrier(4)
+
+    def before_training(self, model: Any) -> Any:
+        self.four.wait(DEADLINE)
+        return model
+
+
+class _MostAtOnce(WorkerPlugin):
+    """Notes on a worker how many tasks it has run at a time."""
+
+    name = "most at once"
+
+    def setup(self, worker: Any) -> None:
+        self.worker = worker
+        self.most = 0
+
+    def transition(self, key: Any, start: str, finish: str, **_: Any) -> None:
+        self.most = max(self.most, len(self.worker.state.executing))
 
 
 def test_gradient_boosting_in_a_search_has_a_worker_to_itself() -> None:
     """Each fit gets the worker's four threads, and there is one at a time; with `n_jobs=1` there are four."""
     X, y = make_classification(600, 8, random_state=0)
     with (
+        forked_workers(),
         LocalCluster(
             n_workers=1, threads_per_worker=4, dashboard_address="127.0.0.1:0", host="127.0.0.1", memory_limit="2GB"
         ) as cluster,
         Client(cluster) as client,
     ):
         for estimator, at_once in (
-            (xgboost.XGBClassifier(n_estimators=60), 1),
-            (lightgbm.LGBMClassifier(n_estimators=60, verbose=-1), 1),
-            (HistGradientBoostingClassifier(max_iter=30), 1),
-            (xgboost.XGBClassifier(n_estimators=600, n_jobs=1), 4),
+            (xgboost.XGBClassifier(n_estimators=20), 1),
+            (lightgbm.LGBMClassifier(n_estimators=20, verbose=-1), 1),
+            (HistGradientBoostingClassifier(max_iter=20), 1),
+            (xgboost.XGBClassifier(n_estimators=20, n_jobs=1, callbacks=[_Together()]), 4),
         ):
-            search = GridSearchCV(estimator, {"max_depth": [3, 4, 5, 6]}, cv=3, refit=False)
-            most = _most_at_once(client, search, X, y)
+            client.register_plugin(_MostAtOnce())
+            search = GridSearchCV(estimator, {"max_depth": [3, 4]}, cv=4, refit=False)
+            with parallel_config(backend="skjob", n_jobs=-1, client=client):
+                search.fit(X, y)
+            [most] = client.run(lambda dask_worker: dask_worker.plugins[_MostAtOnce.name].most).values()
             assert most == at_once, estimator
             assert numpy.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
-def _most_at_once(client: Client, search: Any, X: Any, y: Any) -> int:
-    over = threading.Event()
-    seen = [0]
-
-    def watch() -> None:
-        while not over.wait(0.02):
-            seen.append(len(_busy(client)))
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        with parallel_config(backend="skjob", n_jobs=-1, client=client):
-            search.fit(X, y)
-    finally:
-        over.set()
-        thread.join(DEADLINE)
-    return max(seen)
-
-
 # ---- as a user runs it
 
+SCRIPT = f"""
+    import os, signal, threading, time
+    import dask.array
+    from dask.distributed import Client
+    from lightgbm import DaskLGBMClassifier
+    from xgboost.dask import DaskDMatrix, DaskXGBClassifier, train
+    client = Client.current()
+    X = dask.array.random.default_rng(0).random((6000, 4), chunks=(500, 4))
+    y = (X[:, 0] > 0.5).astype(int)
+    matrix = DaskDMatrix(client, X, y)
+    print("workers", len(matrix.worker_map))
+    trained = train(client, {{"objective": "binary:logistic"}}, matrix, 5, evals=[(matrix, "train")])
+    print("rounds", trained["booster"].num_boosted_rounds(), len(trained["history"]["train"]["logloss"]), flush=True)
 
-def _skjob_run(folder: Path, content: str, *options: str, name: str = "train.py") -> subprocess.CompletedProcess[str]:
-    (folder / name).write_text(textwrap.dedent(content))
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("SKJOB_")}
-    return subprocess.run(
-        [sys.executable, "-m", "skjob", "run", name, "--on", "local", *options],
-        cwd=folder, env={**ours, "KUBECONFIG": str(folder / "none")}, capture_output=True, text=True, timeout=180,
-    )  # fmt: skip
-
-
-def test_a_training_in_a_script_gets_all_workers_that_the_run_may_have(tmp_path: Path) -> None:
-    """The data is lazy, and there is one worker of three when it begins."""
-    script = """
-        import dask.array
-        from dask.distributed import Client
-        from xgboost.dask import DaskDMatrix, train
-        client = Client.current()
-        X = dask.array.random.default_rng(0).random((6000, 4), chunks=(500, 4))
-        y = (X[:, 0] > 0.5).astype(int)
-        matrix = DaskDMatrix(client, X, y)
-        print("workers", len(matrix.worker_map))
-        trained = train(client, {"objective": "binary:logistic"}, matrix, 5, evals=[(matrix, "train")])
-        print("rounds", trained["booster"].num_boosted_rounds(), len(trained["history"]["train"]["logloss"]))
-    """
-    ended = _skjob_run(tmp_path, script, "--workers", "1:3")
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.split("\n")[:2] == ["workers 3", "rounds 5 5"]
-
-
-@pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
-def test_a_script_whose_worker_is_killed_ends_with_an_error(tmp_path: Path, library: str) -> None:
-    estimator = {
-        "xgboost": "from xgboost.dask import DaskXGBClassifier as Estimator",
-        "lightgbm": "from lightgbm import DaskLGBMClassifier as Estimator",
-    }[library]
-    script = f"""
-        import os, signal, threading, time
-        import dask.array
-        from dask.distributed import Client
-        {estimator}
-        client = Client.current()
-        X = dask.array.random.default_rng(0).random((6000, 4), chunks=(500, 4))
-        y = (X[:, 0] > 0.5).astype(int)
-        Estimator(n_estimators=3).fit(X, y)
-        workers = client.run(os.getpid)
-        print("workers", len(workers), flush=True)
-        def parts():
-            keys = [str(key) for keys in client.processing().values() for key in keys]
-            return [key for key in keys if key.startswith(("fn-", "_train_part-"))]
-        def kill():
-            while len(parts()) < 3:
-                time.sleep(0.2)
-            time.sleep(1)
-            os.kill(sorted(workers.values())[0], signal.SIGKILL)
+    def parts():
+        keys = [str(key) for keys in client.processing().values() for key in keys]
+        return [key for key in keys if key.startswith(("fn-", "_train_part-"))]
+    def kill():
+        while len(parts()) < 3:
+            time.sleep(0.2)
+        os.kill(min(client.run(os.getpid).values()), signal.SIGKILL)
+    def train_in_vain(estimator):
         threading.Thread(target=kill, daemon=True).start()
-        Estimator(n_estimators={ENDLESS}).fit(X, y)
+        estimator(n_estimators={ENDLESS}).fit(X, y)
         print("never")
-    """
-    ended = _skjob_run(tmp_path, script, "--workers", "3")
+
+    try:
+        train_in_vain(DaskXGBClassifier)
+    except Exception as error:
+        print(f"{{type(error).__name__}}: {{error}}", flush=True)
+    train_in_vain(DaskLGBMClassifier)
+"""
+"""The data is lazy, and there is one worker of three when it begins."""
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory, warm_clusters: WarmClusters) -> Ended:
+    """The script, run by skjob."""
+    return LocalRuns(tmp_path_factory.mktemp("script"), warm_clusters).run(SCRIPT, "--workers", "1:3")
+
+
+def test_a_training_in_a_script_gets_all_workers_that_the_run_may_have(ended: Ended) -> None:
+    assert ended.stdout.split("\n")[:2] == ["workers 3", "rounds 5 5"], ended.stderr
+
+
+@pytest.mark.parametrize(("library", "place"), [("xgboost", "stdout"), ("lightgbm", "stderr")])
+def test_a_training_in_a_script_whose_worker_is_killed_ends_with_an_error(
+    ended: Ended, library: str, place: str
+) -> None:
+    """The script goes on after the first, and ends with the second."""
     assert ended.returncode == 1, ended.stderr
-    assert "workers 3" in ended.stdout
     assert "never" not in ended.stdout
-    assert f"TrainingLost: `{library}.dask` can't go on: worker `" in ended.stderr
-
-
-@pytest.mark.parametrize("estimator", ["xgboost.dask.DaskXGBClassifier", "lightgbm.DaskLGBMClassifier"])
-def test_a_declared_job_is_trained_on_data_in_pieces(table: Path, tmp_path: Path, estimator: str) -> None:
-    """And leaves a model for one machine."""
-    job = f"""
-        estimator: {{class: {estimator}, parameters: {{n_estimators: 40}}}}
-        data: {{path: "{table}/*.parquet", target: y}}
-        outputs: {{model: model.joblib}}
-    """
-    ended = _skjob_run(tmp_path, job, "--workers", "2", name="job.yaml")
-    assert ended.returncode == 0, ended.stderr
-    assert "stays in pieces" in ended.stderr
-    model = joblib.load(tmp_path / "model.joblib")
-    assert type(model).__name__ == estimator.rpartition(".Dask")[2]
-    frame = pandas.concat([pandas.read_parquet(path) for path in sorted(table.glob("*.parquet"))])
-    assert (model.predict(frame.drop(columns="y").to_numpy()) == frame["y"]).mean() > 0.8
+    assert f"TrainingLost: `{library}.dask` can't go on: worker `" in getattr(ended, place)

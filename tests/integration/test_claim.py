@@ -12,6 +12,7 @@ from contextlib import ExitStack
 
 import pytest
 from distributed import Client, LocalCluster
+from waiting import DEADLINE
 
 from skjob.cluster.claim import Claim, InUse, claim_of, take
 from skjob.errors import StartError
@@ -53,21 +54,22 @@ def test_a_second_run_is_told_by_whom_a_cluster_is_used(cluster: LocalCluster) -
 
 
 HOLDER = """
-import sys, time
+import sys
 from distributed import Client
 from skjob.cluster.claim import claim_of, take
 
 client = Client(sys.argv[1])
 take(client, claim_of("holder.py"), "mine")
 print("taken", flush=True)
-time.sleep(60)
+sys.stdin.read()
 """
 
 
 def test_a_run_that_is_killed_frees_the_cluster(cluster: LocalCluster) -> None:
     holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, cluster.scheduler_address], stdout=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", HOLDER, cluster.scheduler_address],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "taken\n"
@@ -75,8 +77,8 @@ def test_a_run_that_is_killed_frees_the_cluster(cluster: LocalCluster) -> None:
             with pytest.raises(StartError, match=re.escape("`holder.py`")):
                 take(client, claim_of("next.py"), "mine")
             holder.send_signal(signal.SIGKILL)
-            holder.wait(60)
-            deadline = time.monotonic() + 30
+            holder.wait(DEADLINE)
+            deadline = time.monotonic() + DEADLINE
             while True:
                 try:
                     take(client, claim_of("next.py"), "mine")
@@ -86,9 +88,10 @@ def test_a_run_that_is_killed_frees_the_cluster(cluster: LocalCluster) -> None:
                     time.sleep(0.1)
     finally:
         holder.kill()
-        holder.wait(60)
-        if holder.stdout is not None:
-            holder.stdout.close()
+        holder.wait(DEADLINE)
+        for stream in (holder.stdin, holder.stdout):
+            if stream is not None:
+                stream.close()
 
 
 def test_of_many_runs_at_once_one_is_first(cluster: LocalCluster) -> None:

@@ -1,8 +1,6 @@
 """A declared job, run: by the command on a cluster of this machine, and in this process for what a run writes."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ import joblib
 import numpy
 import pandas
 import pytest
+from local_runs import LocalRuns
 from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVC
@@ -51,19 +50,13 @@ def _run(folder: Path, **sections: Any) -> None:
         run_declared(read_job(folder / "job.yaml"), folder)
 
 
-def test_the_command_refuses_a_file_with_mistakes_before_anything_starts(tmp_path: Path) -> None:
-    job = tmp_path / "job.yaml"
-    job.write_text(EXAMPLE.read_text().replace("kind: random", "kind: gird").replace("accuracy", "acuracy"))
-    ended = subprocess.run(
-        [sys.executable, "-m", "skjob", "run", str(job), "--on", "local"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=tmp_path,
-    )
+def test_the_command_refuses_a_file_with_mistakes_before_anything_starts(tmp_path: Path, local_runs: LocalRuns) -> None:
+    mistaken = EXAMPLE.read_text().replace("kind: random", "kind: gird").replace("accuracy", "acuracy")
+    (tmp_path / "job.yaml").write_text(mistaken)
+    ended = local_runs.run(Path("job.yaml"))
     assert ended.returncode == ConfigError.exit_code
     assert "2 problems" in ended.stderr
-    assert ended.stdout == ""
+    assert (ended.stdout, ended.record) == ("", {})
     assert not (tmp_path / "results.csv").exists()
 
 

@@ -8,6 +8,7 @@ import joblib
 import numpy
 import pytest
 from distributed import Client, LocalCluster
+from forked_workers import forked_workers
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_iris
 from sklearn.ensemble import BaggingClassifier, ExtraTreesRegressor, StackingClassifier, VotingClassifier
@@ -27,6 +28,7 @@ from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
+from waiting import DEADLINE
 
 from skjob.engine.backend import SkjobBackend
 
@@ -42,6 +44,7 @@ LINEAR = make_pipeline(StandardScaler(), LogisticRegression())
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     with (
+        forked_workers(),
         LocalCluster(
             n_workers=2,
             threads_per_worker=1,
@@ -131,7 +134,7 @@ WORK: dict[str, Callable[[int], Any]] = {
 @pytest.mark.parametrize("work", WORK.values(), ids=WORK)
 def test_the_same_as_in_one_process(client: Client, work: Callable[[int], Any]) -> None:
     expected = work(1)
-    with joblib.parallel_config(backend=SkjobBackend(client, wait_for_workers=30), n_jobs=-1):
+    with joblib.parallel_config(backend=SkjobBackend(client, wait_for_workers=DEADLINE), n_jobs=-1):
         found = work(-1)
     assert len(found) == len(expected)
     for there, here in zip(found, expected, strict=True):

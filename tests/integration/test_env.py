@@ -18,10 +18,14 @@ from typing import Any
 
 import pytest
 import uv
+from waiting import DEADLINE
 
 import skjob
 
 REPOSITORY = Path(skjob.__file__).parents[1]
+BUILD_SECONDS = 2 * DEADLINE
+"""For uv, which may fetch a build backend."""
+
 ITSELF = "skjob itself travels with each run"
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
@@ -55,7 +59,7 @@ class Venv:
             env={**environ, "PYTHONPATH": str(REPOSITORY), "NO_COLOR": "1", **variables},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=DEADLINE,
             check=False,
         )
 
@@ -71,7 +75,7 @@ class Venv:
 
 def run_uv(*arguments: str | Path, folder: Path | None = None) -> None:
     ended = subprocess.run(
-        [uv.find_uv_bin(), *arguments], cwd=folder, capture_output=True, text=True, timeout=240, check=False
+        [uv.find_uv_bin(), *arguments], cwd=folder, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
     )
     assert ended.returncode == 0, ended.stderr
 
@@ -123,7 +127,7 @@ def imported_elsewhere(archive: bytes, folder: Path, *names: str) -> list[str]:
         f"for name in {names!r}: print(import_module(name).NAME, metadata.version(name))"
     )
     ended = subprocess.run(
-        [sys.executable, "-I", "-S", "-B", "-c", code], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-I", "-S", "-B", "-c", code], capture_output=True, text=True, timeout=DEADLINE, check=False
     )
     assert ended.stderr == ""
     return ended.stdout.splitlines()
@@ -139,8 +143,10 @@ def test_every_way_of_installing(venv: Venv, tmp_path: Path) -> None:
         run_uv("build", "--offline", "--wheel", "--out-dir", wheels, made[name])
     git = ("git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", made["cloned"])
     for command in (("init", "--quiet"), ("add", "."), ("commit", "--quiet", "--message", "first")):
-        subprocess.run([*git, *command], check=True, timeout=60)
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True, timeout=60).stdout
+        subprocess.run([*git, *command], check=True, timeout=DEADLINE)
+    commit = subprocess.run(
+        [*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True, timeout=DEADLINE
+    ).stdout
     venv.install("--editable", made["in_place"])
     venv.install(made["copied"])
     wheel = wheels / "wheeled-1.5-py3-none-any.whl"

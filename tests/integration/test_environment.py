@@ -23,6 +23,7 @@ from pathlib import Path
 
 import pytest
 import uv
+from waiting import DEADLINE
 
 from skjob.cluster.certificates import make_certificates
 from skjob.environment.archives import pack
@@ -89,7 +90,7 @@ def _serving(archives: Path, tls: Path) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(10)
+        thread.join(DEADLINE)
 
 
 @pytest.fixture
@@ -202,7 +203,7 @@ finally:
 def test_a_process_forked_in_mid_unpacking_holds_up_nobody(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FORKING, str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120,
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=DEADLINE,
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("locked again\n", "")
 
@@ -224,7 +225,7 @@ def test_a_process_that_a_task_starts_has_the_same(served: str, site: Path, tmp_
     complete(_needs(served), site, tmp_path / "tls")
     done = subprocess.run(
         [sys.executable, "-c", "import unit_beta; print(unit_beta.VALUE)"],
-        env=os.environ | {"PYTHONPATH": f"{site}{os.pathsep}{ROOT}"}, capture_output=True, text=True, timeout=120,
+        env=os.environ | {"PYTHONPATH": f"{site}{os.pathsep}{ROOT}"}, capture_output=True, text=True, timeout=DEADLINE,
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("13\n", "")
 
@@ -258,7 +259,7 @@ def test_nobody_else_gets_it(served: str, tmp_path: Path, other: str) -> None:
         tls = _certificates(tmp_path / "other", "kept")
         context.load_cert_chain(tls / "tls.crt", tls / "tls.key")
     with pytest.raises((urllib.error.URLError, OSError)):
-        urllib.request.urlopen(f"https://{served}/{METADATA_ARCHIVE}", timeout=10, context=context).read()
+        urllib.request.urlopen(f"https://{served}/{METADATA_ARCHIVE}", timeout=DEADLINE, context=context).read()
 
 
 def test_whoever_says_nothing_holds_up_nobody(served: str, site: Path, tmp_path: Path) -> None:
@@ -295,7 +296,7 @@ def test_the_pod_becomes_dask_with_the_environment_that_it_unpacked(
     path = os.pathsep.join([str(tmp_path / "site"), str(tmp_path / "module"), str(ROOT)])
     done = subprocess.run(
         [sys.executable, "-c", start, "become", "--port", "1"],
-        env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=60,
+        env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=DEADLINE,
     )  # fmt: skip
     assert done.stdout == "13 ['--port', '1'] __main__\n", done.stderr
     assert done.stderr.startswith("skjob: the environment can be had, after ")

@@ -1,14 +1,17 @@
-"""Each example, run as its user would: by Python alone and by `skjob run` on this machine, with the same result.
+"""Each example, run by Python alone and by `skjob run` on this machine, with the same result.
 
-The interpreter has what is installed here, and examples/digit-features in editable mode.
+Python alone has one core, as joblib sees it, and the boosters' `Client()` finds the cluster that the tests keep: no
+processes are started that would do the same once more. What is slow here, tests/kind/test_examples.py runs on
+Kubernetes.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -26,21 +29,50 @@ from example_programs import (
     results,
     scores,
 )
+from local_runs import LocalRuns, WarmClusters, environment_of_a_user
 from story import EXAMPLES, user_python
+from waiting import DEADLINE
 
-DEADLINE = 240.0
+OWN_PACKAGE = "own_package.py"
+LARGER = "declared_job/larger.yaml"
+FINDS_A_CLUSTER = {"lightgbm_on_dask.py", "xgboost_on_dask.py"}
+
+SLOW = {
+    "larger_than_memory.py",  # dask-ml: test_larger.py
+    LARGER,  # test_larger.py
+    "xgboost_on_dask.py",  # beside LightGBM's, and test_boosters.py
+}
+"""They run on Kubernetes too; what they show is shown by the tests named here."""
 
 
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return user_python(tmp_path_factory.mktemp("user"))
+def _parametrized(names: list[str]) -> pytest.MarkDecorator:
+    marked = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in names]
+    return pytest.mark.parametrize("name", marked)
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    """No setting and no kubeconfig of whoever runs the tests."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("SKJOB_")}
-    return ours | {"KUBECONFIG": str(tmp_path / "none"), "NO_COLOR": "1"}
+def _runs(folder: Path, clusters: WarmClusters, name: str) -> LocalRuns:
+    folder.mkdir()
+    (folder / Path(name).name).write_text((EXAMPLES / name).read_text())
+    return LocalRuns(folder, clusters)
+
+
+@_parametrized([name for name in SCRIPTS if name != OWN_PACKAGE])
+def test_a_script_finds_by_skjob_what_it_finds_by_python(
+    tmp_path: Path, warm_clusters: WarmClusters, name: str
+) -> None:
+    arguments = ARGUMENTS.get(name, [])
+    alone = _runs(tmp_path / "alone", warm_clusters, name)  # fits that one keeps, the other must not find
+    alone.environment["LOKY_MAX_CPU_COUNT"] = "1"
+    if name in FINDS_A_CLUSTER:
+        alone.environment |= warm_clusters.found_by_dask()
+    by_skjob = _runs(tmp_path / "by_skjob", warm_clusters, name)
+    expected = alone.python(Path(name), *arguments)
+    assert expected.returncode == 0, expected.stderr
+    ended = by_skjob.run(Path(name), arguments=arguments)
+    assert ended.record["outcome"] == SUCCEEDED, ended.stderr
+    assert found(ended.stdout) == found(expected.stdout)
+    assert scores(by_skjob.folder) == scores(alone.folder)
+    assert bool(scores(alone.folder)) == (SCORES in arguments)
 
 
 def _run(folder: Path, environment: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
@@ -49,45 +81,41 @@ def _run(folder: Path, environment: dict[str, str], *command: str) -> subprocess
     return ended
 
 
-def _outcomes(folder: Path) -> list[object]:
-    return [json.loads(path.read_text())["outcome"] for path in (folder / ".skjob" / "runs").glob("*/run.json")]
-
-
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_a_script_finds_by_skjob_what_it_finds_by_python(
-    python: str, tmp_path: Path, environment: dict[str, str], name: str
-) -> None:
-    alone, by_skjob = tmp_path / "alone", tmp_path / "by_skjob"  # fits that one keeps, the other must not find
+@pytest.mark.slow  # on Kubernetes too; the story in test_benchmarks.py runs it here
+def test_a_package_of_the_users_own(tmp_path: Path) -> None:
+    """It is installed in editable mode, in an environment that has what is installed here."""
+    python = user_python(tmp_path)
+    alone, by_skjob = tmp_path / "alone", tmp_path / "by_skjob"
     for folder in (alone, by_skjob):
         folder.mkdir()
-        (folder / name).write_text((EXAMPLES / name).read_text())
-    arguments = ARGUMENTS.get(name, [])
-    expected = found(_run(alone, environment, python, name, *arguments).stdout)
-    run = [python, "-m", "skjob", "run", name, "--on", "local", "--workers", "2", "--", *arguments]
-    assert found(_run(by_skjob, environment, *run).stdout) == expected
-    assert scores(by_skjob) == scores(alone)
-    assert bool(scores(alone)) == (SCORES in arguments)
-    assert _outcomes(by_skjob) == [SUCCEEDED]
+        (folder / OWN_PACKAGE).write_text((EXAMPLES / OWN_PACKAGE).read_text())
+    environment = environment_of_a_user(tmp_path)
+    expected = found(_run(alone, environment, python, OWN_PACKAGE).stdout)
+    ended = _run(by_skjob, environment, python, "-m", "skjob", "run", OWN_PACKAGE, "--on", "local", "--workers", "2")
+    assert found(ended.stdout) == expected
+    [record] = (by_skjob / ".skjob" / "runs").glob("*/run.json")
+    assert json.loads(record.read_text())["outcome"] == SUCCEEDED
 
 
-def test_a_notebook_brings_its_cluster(python: str, tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_notebook_brings_its_cluster(tmp_path: Path) -> None:
     (tmp_path / BRINGS_ITS_CLUSTER).write_text((EXAMPLES / BRINGS_ITS_CLUSTER).read_text())
-    ended = _run(tmp_path, environment | {"SKJOB_ON": "local"}, python, BRINGS_ITS_CLUSTER)
+    environment = environment_of_a_user(tmp_path) | {"SKJOB_ON": "local"}
+    ended = _run(tmp_path, environment, sys.executable, BRINGS_ITS_CLUSTER)
     assert found(ended.stdout)[1:] == [
         "fitted on 2 workers", "best C:     0.0826", "best score: 0.9916", "fitted in … s"
     ]  # fmt: skip
     assert "skjob: running on this machine: " in ended.stderr
 
 
-@pytest.mark.parametrize("name", JOBS)
-def test_a_declared_job_writes_its_results(python: str, tmp_path: Path, environment: dict[str, str], name: str) -> None:
-    (tmp_path / "job.yaml").write_text((EXAMPLES / name).read_text())
-    with measurements("127.0.0.1") as storage:
-        run = [python, "-m", "skjob", "run", "job.yaml", "--on", "local", "--workers", "2"]
-        ended = _run(tmp_path, environment | storage, *run)
+@_parametrized(JOBS)
+def test_a_declared_job_writes_its_results(tmp_path: Path, warm_clusters: WarmClusters, name: str) -> None:
+    runs = _runs(tmp_path / "job", warm_clusters, name)
+    with measurements("127.0.0.1") if name == LARGER else nullcontext({}) as storage:
+        runs.environment |= storage
+        ended = runs.run(Path(Path(name).name))
+    assert ended.record["outcome"] == SUCCEEDED, ended.stderr
     assert best_or_only_score(ended.stdout) > 0.8
-    assert results(tmp_path) == RESULTS[name]
-    assert _outcomes(tmp_path) == [SUCCEEDED]
+    assert results(runs.folder) == RESULTS[name]
 
 
 def test_the_readme_names_each_example() -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,18 @@ import numpy
 import pandas
 import pytest
 from distributed import Client, LocalCluster
+from forked_workers import forked_workers
+from local_runs import LocalRuns
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 
 from skjob.data.address import files_of
+from skjob.data.credentials import Credentials, forget, found
 from skjob.data.mended import mend_as_imported
 from skjob.data.placement import Workers
 from skjob.data.size import table_of
 from skjob.declared import place_data, run_declared
+from skjob.engine.plugin import register
 from skjob.errors import ConfigError
 from skjob.jobfile import read_job
 
@@ -37,13 +40,22 @@ pytestmark = [
 
 FEATURES = [f"f{number}" for number in range(6)]
 ROWS = 40_000
+GROUP = 5_000
+"""Rows of a row group, the smallest piece."""
+
+MIB = 2**20
+TOO_SMALL = 6 * MIB
+"""Memory of workers that have no room for all rows."""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def client() -> Iterator[Client]:
     mend_as_imported()
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, memory_limit="700MiB", dashboard_address=None) as cluster,
+        forked_workers(),
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, memory_limit="700MiB", dashboard_address="127.0.0.1:0"
+        ) as cluster,
         Client(cluster) as client,
     ):
         yield client
@@ -61,7 +73,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         frame = pandas.DataFrame(X, columns=FEATURES).assign(
             y=y, word=numpy.where(y, "yes", "no"), z=X @ weights, colour=rng.choice(["red", "blue"], len(X))
         )
-        frame.to_parquet(folder / f"part{number}.parquet", row_group_size=2000, index=False)
+        frame.to_parquet(folder / f"part{number}.parquet", row_group_size=GROUP, index=False)
     return folder
 
 
@@ -83,7 +95,7 @@ def test_logistic_regression_is_scikit_learns(arrays: tuple[Any, Any], folder: P
     from dask_ml.linear_model import LogisticRegression as OnPieces
 
     X, y = arrays
-    assert X.numblocks[0] == y.numblocks[0] == 20
+    assert X.numblocks[0] == y.numblocks[0] == ROWS // GROUP
     model = OnPieces(solver="lbfgs").fit(X, y)
     whole = _whole(folder)
     alone = LogisticRegression().fit(whole[FEATURES].to_numpy(), whole["y"])
@@ -180,17 +192,16 @@ def _run(
     return placed
 
 
+FEW_ROUNDS = {"class": "dask_ml.linear_model.LogisticRegression", "parameters": {"solver": "lbfgs", "max_iter": 5}}
 SGD = {"class": "sklearn.linear_model.SGDClassifier", "parameters": {"random_state": 0, "loss": "log_loss"}}
 SCALER = {"class": "sklearn.preprocessing.StandardScaler"}
-MIB = 2**20
 
 
 @pytest.mark.parametrize(
     ("estimator", "target", "least"),
     [
-        ({"class": "dask_ml.linear_model.LogisticRegression", "parameters": {"solver": "lbfgs"}}, "y", 0.8),
-        ([{"class": "dask_ml.preprocessing.StandardScaler"},
-          {"class": "dask_ml.linear_model.LogisticRegression", "parameters": {"solver": "lbfgs"}}], "y", 0.8),
+        (FEW_ROUNDS, "y", 0.8),
+        ([{"class": "dask_ml.preprocessing.StandardScaler"}, FEW_ROUNDS], "y", 0.8),
         ({"class": "dask_ml.linear_model.LinearRegression", "parameters": {"solver": "lbfgs"}}, "z", 0.99),
         (SGD, "word", 0.8),
         ([SCALER, SGD], "y", 0.8),
@@ -201,7 +212,7 @@ MIB = 2**20
 )  # fmt: skip
 def test_in_pieces(folder: Path, estimator: Any, target: str, least: float, capsys: pytest.CaptureFixture[str]) -> None:
     data = {"path": "*.parquet", "target": target, "features": FEATURES}
-    assert _run(folder, 6 * MIB, estimator=estimator, data=data).pieces
+    assert _run(folder, TOO_SMALL, estimator=estimator, data=data).pieces
     told = capsys.readouterr().out
     assert _printed(told, "learned from") == pytest.approx(ROWS * 3 / 4, rel=0.02)
     score = _printed(told, "score")
@@ -220,7 +231,7 @@ def test_a_kept_training_is_found_by_the_same_job_alone(
 
     def score(target: str = "z", features: list[str] = FEATURES, holdout: float = 0.25) -> float:
         data = {"path": "*.parquet", "target": target, "features": features}
-        _run(folder, 5 * MIB, told.append, str(tmp_path), estimator=estimator, data=data, holdout=holdout)
+        _run(folder, TOO_SMALL, told.append, str(tmp_path), estimator=estimator, data=data, holdout=holdout)
         return _printed(capsys.readouterr().out, "score")
 
     first = score()
@@ -254,16 +265,16 @@ def _score(target: Any, predicted: Any) -> float:
 
 def test_pieces_and_whole_agree(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scores = []
-    for memory in (6 * MIB, 2**30):
+    for memory in (TOO_SMALL, 2**30):
         placed = _run(folder, memory, estimator=[SCALER, SGD])
-        assert placed.pieces == (memory == 6 * MIB)
+        assert placed.pieces == (memory == TOO_SMALL)
         scores.append(_printed(capsys.readouterr().out, "score"))
     # Pieces are passed over once, and the whole data until it has converged.
     assert scores[0] == pytest.approx(scores[1], abs=0.05)
 
 
 def test_without_rows_held_out_all_are_learned_from(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _run(folder, 6 * MIB, holdout=0)
+    _run(folder, TOO_SMALL, estimator=SGD, holdout=0)
     assert capsys.readouterr().out.startswith(f"learned from     {ROWS} rows\nmodel ")
 
 
@@ -276,7 +287,9 @@ def test_a_single_fit_whole_is_scikit_learns(folder: Path, capsys: pytest.Captur
     X, X_held_out, y, y_held_out = train_test_split(whole[FEATURES], whole["y"], test_size=0.25, random_state=0)
     alone = LogisticRegression().fit(X, y)
     told = capsys.readouterr().out
-    assert f"score            {alone.score(X_held_out, y_held_out)!r} (accuracy), on 10000 rows held out\n" in told
+    assert (
+        f"score            {alone.score(X_held_out, y_held_out)!r} (accuracy), on {ROWS // 4} rows held out\n" in told
+    )
     assert f"score            {float(f1_score(y_held_out, alone.predict(X_held_out)))!r} (f1)" in told
 
 
@@ -291,14 +304,14 @@ def test_a_single_fit_whole_is_scikit_learns(folder: Path, capsys: pytest.Captur
 )  # fmt: skip
 def test_what_can_not_be_in_pieces(folder: Path, sections: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        _run(folder, 2 * MIB, **sections)
+        _run(folder, TOO_SMALL, **sections)
     assert said in caught.value.message
 
 
 def test_files_of_this_machine_are_no_pieces_elsewhere(folder: Path) -> None:
     job = read_job(_job(folder))
     with pytest.raises(ConfigError, match="is on this machine, where workers can't read it"):
-        place_data(job, folder, Workers(2, 6 * MIB), shared_files=False)
+        place_data(job, folder, Workers(2, TOO_SMALL), shared_files=False)
 
 
 @pytest.mark.parametrize(
@@ -309,11 +322,14 @@ def test_targets_that_are_no_use(tmp_path: Path, target: str, said: str) -> None
     frame = pandas.DataFrame({"f0": numpy.arange(30.0), "gaps": [None, *[1.0] * 29], "three": [0, 1, 2] * 10})
     frame.to_parquet(tmp_path / "t.parquet", row_group_size=10)
     with pytest.raises(ConfigError) as caught:
-        _run(tmp_path, 6 * MIB, data={"path": "*.parquet", "target": target, "features": ["f0"]})
+        _run(tmp_path, TOO_SMALL, data={"path": "*.parquet", "target": target, "features": ["f0"]})
     assert said in caught.value.message
 
 
 # ---- a real S3-speaking server
+
+
+SECRET = "a-secret-access-key"
 
 
 @pytest.fixture
@@ -324,36 +340,44 @@ def bucket(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    for name, value in {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "word", "DEFAULT_REGION": "us-east-1"}.items():
+    for name, value in {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": SECRET, "DEFAULT_REGION": "us-east-1"}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
     system = fsspec.filesystem("s3", skip_instance_cache=True)
     name = f"data-{secrets.token_hex(4)}"  # moto's servers in one process have the same buckets
     system.mkdir(name)
-    system.put(f"{folder}/part*.parquet", f"{name}/table/")
+    system.put(f"{folder}/part[01].parquet", f"{name}/table/")
     yield f"s3://{name}/table"
     fsspec.filesystem("s3").clear_instance_cache()
     server.stop()
 
 
 @pytest.mark.parametrize("address", ["{bucket}/*.parquet", "{bucket}", "{bucket}/part1.parquet"])
-def test_a_job_on_s3(folder: Path, tmp_path: Path, bucket: str, address: str) -> None:
-    """By the command: the plan says what it does, workers read, and no credential is shown or recorded."""
-    path = _job(tmp_path, data={"path": address.format(bucket=bucket), "target": "y", "features": FEATURES})
-    ended = subprocess.run(
-        [sys.executable, "-m", "skjob", "run", str(path), "--on", "local", "--workers", "2",
-         "--worker-memory", "700Mi"],
-        capture_output=True, text=True, timeout=240, cwd=tmp_path,
-    )  # fmt: skip
+def test_a_job_on_s3(
+    client: Client, tmp_path: Path, bucket: str, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = {"path": address.format(bucket=bucket), "target": "y", "features": FEATURES}
+    register(client, Credentials(found(os.environ)))
+    try:
+        assert _run(tmp_path, TOO_SMALL, estimator=FEW_ROUNDS, data=data).pieces
+    finally:
+        forget(client)
+    assert _printed(capsys.readouterr().out, "score") > 0.8
+
+
+def test_a_run_of_a_job_on_s3(tmp_path: Path, bucket: str, local_runs: LocalRuns) -> None:
+    """The plan says what it does, workers read, and no credential is shown or recorded."""
+    data = {"path": f"{bucket}/*.parquet", "target": "y", "features": FEATURES}
+    path = _job(tmp_path, estimator=FEW_ROUNDS, data=data)
+    ended = local_runs.run(Path(path.name), "--worker-memory", "700Mi")
     assert ended.returncode == 0, ended.stderr
     assert "stays in pieces of up to" in ended.stderr
     assert _printed(ended.stdout, "score") > 0.8
     [record] = tmp_path.glob(".skjob/runs/*/run.json")
-    told = json.loads(record.read_text())
-    assert told["data"]["pieces"] is True
-    assert len(told["peak_memory"]) == 2
-    assert all(50 * MIB < peak < 700 * MIB for peak in told["peak_memory"].values())
-    assert "word" not in record.read_text()
+    assert ended.record["data"]["pieces"] is True
+    assert len(ended.record["peak_memory"]) == 2
+    assert all(50 * MIB < peak < 700 * MIB for peak in ended.record["peak_memory"].values())
+    assert SECRET not in record.read_text() + ended.stdout + ended.stderr
 
 
 def test_an_address_that_is_not_there(tmp_path: Path, bucket: str) -> None:
@@ -362,5 +386,5 @@ def test_an_address_that_is_not_there(tmp_path: Path, bucket: str) -> None:
 
 
 def test_the_footers_alone_tell_the_size_of_what_is_on_s3(folder: Path, bucket: str) -> None:
-    there, here = (table_of(files_of([address], folder)) for address in (bucket, "*.parquet"))
+    there, here = (table_of(files_of([address], folder)) for address in (bucket, "part[01].parquet"))
     assert (there.rows, there.memory(there.names)) == (here.rows, here.memory(here.names))

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 from cut import Network
 from distributed import Client
 from joblib import Parallel, delayed
+from waiting import DEADLINE, until
 
 from skjob.cluster.local import LocalCluster
 from skjob.config import Place, Settings
@@ -33,17 +34,12 @@ def test_a_client_survives_its_network(tmp_path: Path, capfd: pytest.CaptureFixt
     network = Network("127.0.0.1", int(cluster.address.rpartition(":")[2]))
     try:
         address = f"tls://127.0.0.1:{network.port}"
-        with Client(address, security=cluster.tls.security(), timeout=120, set_as_default=False) as client:
-            be_patient(client, 60)
-            assert client.submit(sum, [1, 2]).result(120) == 3
-            network.cut()
-            time.sleep(3)
-            network.mend()
-            deadline = time.monotonic() + 60
-            while client.status != "running":
-                assert time.monotonic() < deadline, client.status
-                time.sleep(0.1)
-            assert client.submit(sum, [3, 4]).result(120) == 7
+        with Client(address, security=cluster.tls.security(), timeout=DEADLINE, set_as_default=False) as client:
+            be_patient(client, DEADLINE)
+            assert client.submit(sum, [1, 2]).result(DEADLINE) == 3
+            _cut_and_mend(network, client)
+            until(lambda: client.status == "running", "the client is not connected again")
+            assert client.submit(sum, [3, 4]).result(DEADLINE) == 7
     finally:
         network.close()
         cluster.close()
@@ -65,14 +61,39 @@ def opened(client: Client, cluster: LocalCluster) -> Iterator[Watch]:
         yield watch
 
 
-def napping() -> Callable[..., int]:
-    """A function that travels by value: workers do not have this module."""
+def _cut_and_mend(network: Network, client: Client) -> None:
+    """Gone until the client has seen it, and has tried in vain to come back."""
+    network.cut()
+    until(lambda: client.status != "running" and network.refused > 0, "the client has not seen its network go")
+    network.mend()
+
+
+def napping(begun: Path, end: Path | None = None) -> Callable[..., int]:
+    """A function that travels by value: workers do not have this module. It tells that it has begun, and naps until
+    that file is there, or for a second."""
 
     def nap(number: int, data: Any = None) -> int:
-        time.sleep(1)
+        begun.touch()
+        deadline = time.monotonic() + (DEADLINE if end else 1)
+        while time.monotonic() < deadline and not (end and end.exists()):
+            time.sleep(0.05)
         return number
 
     return nap
+
+
+@contextmanager
+def when_begun(begun: Path, act: Callable[[], None]) -> Iterator[None]:
+    """Beside the block: once the first nap has begun, act."""
+
+    def wait_and_act() -> None:
+        until(begun.exists, "no task has begun")
+        act()
+
+    with ThreadPoolExecutor(1) as pool:
+        acting = pool.submit(wait_and_act)
+        yield
+        acting.result()
 
 
 @pytest.mark.parametrize("data", [None, numpy.ones(200_000)], ids=["no data", "data"])
@@ -80,19 +101,23 @@ def test_a_cluster_that_is_lost_for_good_ends_calls_with_its_cause(tmp_path: Pat
     """In the middle of one, and one that begins later: not before it is known, and then without any patience."""
     cluster = LocalCluster("skjob-test", tmp_path, 1, WorkerSize(1, 2**30, 1), 1)
     cluster.start()
-    assert cluster._process is not None
+    process = cluster._process
+    assert process is not None
+    nap = napping(tmp_path / "begun")
     try:
         with (
             Client(cluster.address, security=cluster.tls.security(), set_as_default=False) as client,
             opened(client, cluster) as watch,
         ):
             lost = r"can't be finished: .*the cluster on this machine has ended: "
-            threading.Timer(3, os.killpg, (cluster._process.pid, signal.SIGKILL)).start()
-            with pytest.raises(WorkersLost, match=lost):
-                Parallel()(delayed(napping())(number, data) for number in range(60))
+            with (
+                when_begun(tmp_path / "begun", lambda: os.killpg(process.pid, signal.SIGKILL)),
+                pytest.raises(WorkersLost, match=lost),
+            ):
+                Parallel()(delayed(nap)(number, data) for number in range(600))
             assert watch.lost is not None
             with pytest.raises(WorkersLost, match=lost):
-                Parallel()(delayed(napping())(number, data) for number in range(2))
+                Parallel()(delayed(nap)(number, data) for number in range(2))
     finally:
         cluster.close()
 
@@ -107,9 +132,14 @@ def test_a_network_that_goes_in_the_middle_of_a_call(tmp_path: Path) -> None:
             Client(address, security=cluster.tls.security(), set_as_default=False) as client,
             opened(client, cluster) as watch,
         ):
-            threading.Timer(3, network.cut).start()
-            threading.Timer(8, network.mend).start()
-            assert Parallel()(delayed(napping())(number) for number in range(6)) == list(range(6))
+            begun, back = tmp_path / "begun", tmp_path / "back"
+
+            def interrupt() -> None:
+                _cut_and_mend(network, client)
+                back.touch()
+
+            with when_begun(begun, interrupt):
+                assert Parallel()(delayed(napping(begun, back))(number) for number in range(6)) == list(range(6))
             assert watch.lost is None
     finally:
         network.close()

@@ -1,4 +1,8 @@
-"""`skjob run` on this machine, as a user types it: what the script sees, what it leaves, and how it ends."""
+"""`skjob run` on this machine, as a user types it: what the script sees, what it leaves, and how it ends.
+
+Where signals, the standard streams or the start and end of its cluster are the subject, the command is a process of its
+own; else it runs in that of the tests, on a warm cluster.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-DEADLINE = 120.0
+from local_runs import Ended, LocalRuns
+from waiting import DEADLINE
 
 # For a while: long enough to be stopped in, and never finished on its own.
 SEARCHING = """
@@ -30,26 +34,14 @@ SEARCHING = """
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    """No setting and no kubeconfig of whoever runs the tests; temporary files where they can be counted."""
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("SKJOB_")}
-    return ours | {"KUBECONFIG": str(tmp_path / "none"), "TMPDIR": str(scratch), "NO_COLOR": "1"}
+def environment(local_runs: LocalRuns) -> dict[str, str]:
+    """That of the processes that a test starts itself."""
+    return local_runs.environment
 
 
 def command(folder: Path, script: str, *options: str) -> list[str]:
     (folder / "train.py").write_text(textwrap.dedent(script))
-    return [sys.executable, "-m", "skjob", "run", "train.py", "--on", "local", "--workers", "2", *options]
-
-
-def skjob_run(
-    folder: Path, environment: dict[str, str], script: str, *options: str
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(folder, script, *options),
-        cwd=folder, env=environment, capture_output=True, text=True, timeout=DEADLINE,
-    )  # fmt: skip
+    return [sys.executable, "-m", "skjob", "run", "train.py", "--on", "local", *options]
 
 
 def record(folder: Path) -> dict[str, Any]:
@@ -71,14 +63,15 @@ def started_in(folder: Path) -> list[int]:
     return found
 
 
-def wait_until_gone(folder: Path, seconds: float = 120) -> list[int]:
+def wait_until_gone(folder: Path, seconds: float = DEADLINE) -> list[int]:
     deadline = time.monotonic() + seconds
     while (left := started_in(folder)) and time.monotonic() < deadline:
         time.sleep(0.2)
     return left
 
 
-def test_the_script_sees_what_python_would_show_it(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_the_script_sees_what_python_would_show_it(local_runs: LocalRuns) -> None:
+    """And who looks at it sees a traceback with the user's lines and none of skjob's."""
     script = """
         import json, os, sys
         facts = {
@@ -86,18 +79,20 @@ def test_the_script_sees_what_python_would_show_it(tmp_path: Path, environment: 
             "main": sys.modules["__main__"].__dict__ is globals(), "stdin": sys.stdin.read(),
         }
         print(json.dumps(facts))
+        def fit():
+            return 1 / 0
+        fit()
     """
-    (tmp_path / "train.py").write_text(textwrap.dedent(script))
-    arguments = ["train.py", "--depth", "3"]
-    options = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "input": "some lines\n"}
-    by_python = subprocess.run([sys.executable, *arguments], timeout=DEADLINE, **options)  # type: ignore[call-overload]
-    by_skjob = subprocess.run([*command(tmp_path, script), "--", "--depth", "3"], timeout=DEADLINE, **options)  # type: ignore[call-overload]
-    assert by_skjob.returncode == 0, by_skjob.stderr
+    by_python = local_runs.python(script, "--depth", "3", stdin="some lines\n")
+    by_skjob = local_runs.run(script, arguments=["--depth", "3"], stdin="some lines\n")
     assert by_skjob.stdout == by_python.stdout
     assert json.loads(by_skjob.stdout)["stdin"] == "some lines\n"
+    assert by_skjob.own_stderr == by_python.stderr
+    assert by_skjob.stderr.count("Traceback") == 1
+    assert by_skjob.returncode == by_python.returncode == 1
 
 
-def test_every_parallel_part_runs_on_the_workers(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_every_parallel_part_runs_on_the_workers(tmp_path: Path, local_runs: LocalRuns) -> None:
     """A script without a main guard runs once; tasks go to the workers, except where it says `n_jobs=1`."""
     (tmp_path / "features.py").write_text("SCALE = 1\ndef scaled(x):\n    return SCALE * x\n")
     (tmp_path / "late.py").write_text("ANSWER = 42\n")
@@ -146,15 +141,15 @@ def test_every_parallel_part_runs_on_the_workers(tmp_path: Path, environment: di
         assert Parallel()(delayed(scaled)(i) for i in range(40)) == [(7 * i, 7) for i in range(40)]
         print("all is well")
     """
-    ended = skjob_run(tmp_path, environment, script)
+    ended = local_runs.run(script)
     assert (ended.returncode, ended.stdout) == (0, "all is well\n"), ended.stderr
     assert (tmp_path / "starts").read_text() == "x"
 
 
-def test_the_record_tells_the_run(tmp_path: Path, environment: dict[str, str]) -> None:
-    ended = skjob_run(tmp_path, environment, "print('hello')", "--json", "--", "7")
+def test_the_record_tells_the_run(local_runs: LocalRuns) -> None:
+    ended = local_runs.run("print('hello')", "--json", arguments=["7"])
     events = [json.loads(line) for line in ended.stderr.splitlines()]
-    told = record(tmp_path)
+    told = ended.record
     assert events[-1] == {"kind": "record", "record": told}
     assert (told["program"], told["arguments"], told["place"]) == ("train.py", ["7"], "local")
     assert told["why"] == "running on this machine: `--on` is `local`"
@@ -183,22 +178,13 @@ def test_the_record_tells_the_run(tmp_path: Path, environment: dict[str, str]) -
     ],
 )
 def test_the_exit_status_is_the_scripts_own(
-    tmp_path: Path, environment: dict[str, str], script: str, code: int, cause: str | None
+    tmp_path: Path, local_runs: LocalRuns, script: str, code: int, cause: str | None
 ) -> None:
-    ended = skjob_run(tmp_path, environment, script)
+    ended = local_runs.run(script)
     assert ended.returncode == code
-    assert record(tmp_path)["outcome"] == {"status": "failed", "exit_code": code, "cause": cause, "cleanup": None}
+    assert ended.record["outcome"] == {"status": "failed", "exit_code": code, "cause": cause, "cleanup": None}
     assert wait_until_gone(tmp_path) == []
-    assert list((tmp_path / "scratch").iterdir()) == []
-
-
-def test_a_traceback_has_the_users_lines_and_none_of_skjobs(tmp_path: Path, environment: dict[str, str]) -> None:
-    by_skjob = skjob_run(tmp_path, environment, "def fit():\n    return 1 / 0\nfit()\n")
-    by_python = subprocess.run(
-        [sys.executable, "train.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=DEADLINE
-    )
-    traceback = "".join(line + "\n" for line in by_skjob.stderr.splitlines() if not line.startswith("skjob: "))
-    assert traceback == by_python.stderr
+    assert list(local_runs.scratch.iterdir()) == []
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -206,8 +192,8 @@ def test_a_signal_stops_the_script_and_takes_everything_down(
     tmp_path: Path, environment: dict[str, str], number: signal.Signals, code: int
 ) -> None:
     with subprocess.Popen(
-        command(tmp_path, SEARCHING), cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL, text=True,
+        command(tmp_path, SEARCHING, "--workers", "2"), cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None
         assert process.stdout.readline() == "searching\n"
@@ -220,7 +206,7 @@ def test_a_signal_stops_the_script_and_takes_everything_down(
 
 def test_nothing_outlives_a_skjob_that_was_killed(tmp_path: Path, environment: dict[str, str]) -> None:
     with subprocess.Popen(
-        command(tmp_path, SEARCHING), cwd=tmp_path, env=environment, stdout=subprocess.PIPE,
+        command(tmp_path, SEARCHING, "--workers", "2"), cwd=tmp_path, env=environment, stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, text=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None
@@ -231,11 +217,11 @@ def test_nothing_outlives_a_skjob_that_was_killed(tmp_path: Path, environment: d
     assert record(tmp_path)["outcome"]["status"] == "running"
 
 
-def test_the_run_ends_at_its_max_time(tmp_path: Path, environment: dict[str, str]) -> None:
-    ended = skjob_run(tmp_path, environment, SEARCHING, "--max-time", "15s")
+def test_the_run_ends_at_its_max_time(tmp_path: Path, local_runs: LocalRuns) -> None:
+    ended = local_runs.run(SEARCHING, "--max-time", "5s")
     assert ended.returncode == 125
-    assert "error: the run has reached `--max-time`, 15 s" in ended.stderr
-    assert record(tmp_path)["outcome"]["cause"] == "the run has reached `--max-time`, 15 s"
+    assert "error: the run has reached `--max-time`, 5 s" in ended.stderr
+    assert ended.record["outcome"]["cause"] == "the run has reached `--max-time`, 5 s"
     assert wait_until_gone(tmp_path) == []
 
 
@@ -250,9 +236,11 @@ def test_without_kubernetes_it_runs_here_and_says_so(tmp_path: Path, environment
     first = ended.stderr.splitlines()[0]
     assert first.startswith("skjob: running on this machine: there is no usable kubeconfig")
     assert first.endswith(f"; {cores} workers, one for each core, instead of 500")
+    assert wait_until_gone(tmp_path) == []
+    assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_what_fits_print_and_warn_of_is_seen(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_what_fits_print_and_warn_of_is_seen(local_runs: LocalRuns) -> None:
     script = """
         from sklearn.datasets import load_iris
         from sklearn.linear_model import LogisticRegression
@@ -260,7 +248,7 @@ def test_what_fits_print_and_warn_of_is_seen(tmp_path: Path, environment: dict[s
         X, y = load_iris(return_X_y=True)
         GridSearchCV(LogisticRegression(max_iter=1), {"C": [1, 2]}, cv=3, verbose=2, n_jobs=-1).fit(X, y)
     """
-    ended = skjob_run(tmp_path, environment, script)
+    ended = local_runs.run(script)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("[CV] END") == 6
     assert "ConvergenceWarning: lbfgs failed to converge" in ended.stderr
@@ -275,22 +263,19 @@ FOREST = """
 """
 
 
-def test_a_second_run_finds_what_the_first_has_finished(tmp_path: Path, environment: dict[str, str]) -> None:
-    first, second = (skjob_run(tmp_path, environment, FOREST.format(seed=0)) for _ in range(2))
+def test_a_second_run_finds_what_the_first_has_finished(local_runs: LocalRuns) -> None:
+    first, second = (local_runs.run(FOREST.format(seed=0)) for _ in range(2))
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert first.stdout == second.stdout
     told = "skjob: 4 of 4 fits were finished before, and not done again"
     assert (told in first.stderr, told in second.stderr) == (False, True)
-    tallies = [json.loads(path.read_text())["fits"] for path in sorted((tmp_path / ".skjob/runs").glob("*/run.json"))]
-    assert tallies == [
-        {"fits": 4, "found": 0, "repeated": 0, "kept": 4, "unseeded": 0},
-        {"fits": 4, "found": 4, "repeated": 0, "kept": 0, "unseeded": 0},
-    ]
+    assert first.record["fits"] == {"fits": 4, "found": 0, "repeated": 0, "kept": 4, "unseeded": 0}
+    assert second.record["fits"] == {"fits": 4, "found": 4, "repeated": 0, "kept": 0, "unseeded": 0}
 
 
-def test_fits_without_a_seed_are_taken_where_that_is_asked_for(tmp_path: Path, environment: dict[str, str]) -> None:
-    def run(*options: str) -> subprocess.CompletedProcess[str]:
-        ended = skjob_run(tmp_path, environment, FOREST.format(seed=None), *options)
+def test_fits_without_a_seed_are_taken_where_that_is_asked_for(tmp_path: Path, local_runs: LocalRuns) -> None:
+    def run(*options: str) -> Ended:
+        ended = local_runs.run(FOREST.format(seed=None), *options)
         assert ended.returncode == 0, ended.stderr
         return ended
 
@@ -312,8 +297,8 @@ def test_fits_without_a_seed_are_taken_where_that_is_asked_for(tmp_path: Path, e
         (["--retries", "many"], "`--retries` must be a number from 0 to 10, not `many`"),
     ],
 )
-def test_options_that_can_not_be(tmp_path: Path, environment: dict[str, str], options: list[str], told: str) -> None:
-    ended = skjob_run(tmp_path, environment, "print('never')", *options)
+def test_options_that_can_not_be(local_runs: LocalRuns, options: list[str], told: str) -> None:
+    ended = local_runs.run("print('never')", *options)
     assert (ended.returncode, ended.stdout) == (120, "")
     assert f"error: {told}" in ended.stderr
 
@@ -333,8 +318,8 @@ class ApiWithoutDask(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def without_operator(tmp_path: Path, environment: dict[str, str]) -> Iterator[dict[str, str]]:
-    """The environment of a user whose cluster has no Dask operator."""
+def without_operator(tmp_path: Path, local_runs: LocalRuns) -> Iterator[LocalRuns]:
+    """Those of a user whose cluster has no Dask operator."""
     with ThreadingHTTPServer(("127.0.0.1", 0), ApiWithoutDask) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         kubeconfig = {
@@ -347,12 +332,13 @@ def without_operator(tmp_path: Path, environment: dict[str, str]) -> Iterator[di
         }
         path = tmp_path / "kubeconfig"
         path.write_text(json.dumps(kubeconfig))
-        yield environment | {"KUBECONFIG": str(path)}
+        local_runs.environment["KUBECONFIG"] = str(path)
+        yield local_runs
         server.shutdown()
 
 
-def test_kubernetes_without_the_operator_is_told_as_such(tmp_path: Path, without_operator: dict[str, str]) -> None:
-    ended = skjob_run(tmp_path, without_operator, "print('never')", "--on", "kubernetes")
+def test_kubernetes_without_the_operator_is_told_as_such(without_operator: LocalRuns) -> None:
+    ended = without_operator.run("print('never')", on="kubernetes")
     assert (ended.returncode, ended.stdout) == (123, "")
     assert ended.stderr.splitlines()[-3:] == [
         "error: the cluster of context `plain` has no Dask operator",
@@ -361,25 +347,28 @@ def test_kubernetes_without_the_operator_is_told_as_such(tmp_path: Path, without
     ]
 
 
-def test_without_the_operator_it_runs_here_and_says_so(tmp_path: Path, without_operator: dict[str, str]) -> None:
-    ended = skjob_run(tmp_path, without_operator, "print('here')", "--on", "auto")
+def test_without_the_operator_it_runs_here_and_says_so(without_operator: LocalRuns) -> None:
+    ended = without_operator.run("print('here')", on="auto")
     assert (ended.returncode, ended.stdout) == (0, "here\n")
     why = "skjob: running on this machine: the cluster of context `plain` has no Dask operator"
     assert ended.stderr.splitlines()[0] == why
 
 
-def test_adaptive_workers_come_when_there_is_work(tmp_path: Path, environment: dict[str, str]) -> None:
-    script = """
+def test_adaptive_workers_come_when_there_is_work(local_runs: LocalRuns) -> None:
+    script = f"""
         import os, time
         from joblib import Parallel, delayed
         def pid(_):
-            time.sleep(1)
+            time.sleep(0.5)
             return os.getpid()
-        print(len(set(Parallel()(delayed(pid)(i) for i in range(36)))))
+        seen, end = set(), time.monotonic() + {DEADLINE}
+        while len(seen) < 3 and time.monotonic() < end:
+            seen |= set(Parallel()(delayed(pid)(i) for i in range(36)))
+        print(len(seen))
     """
-    ended = skjob_run(tmp_path, environment, script, "--workers", "1:3")
+    ended = local_runs.run(script, "--workers", "1:3")
     assert (ended.returncode, ended.stdout) == (0, "3\n"), ended.stderr
-    counts = [at["connected"] for at in record(tmp_path)["workers"]]
+    counts = [at["connected"] for at in ended.record["workers"]]
     assert (counts[0], max(counts)) == (1, 3)
 
 
@@ -407,7 +396,7 @@ def test_the_python_api_can_be_used_again(tmp_path: Path, environment: dict[str,
     assert wait_until_gone(tmp_path) == []
 
 
-def test_a_block_of_its_own_is_the_runs_cluster(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_block_of_its_own_is_the_runs_cluster(local_runs: LocalRuns) -> None:
     script = """
         from dask.distributed import Client
         import skjob
@@ -415,7 +404,7 @@ def test_a_block_of_its_own_is_the_runs_cluster(tmp_path: Path, environment: dic
             print(client is Client.current(), len(client.ncores()))
         print(Client.current().submit(sum, [1, 2]).result())
     """
-    done = skjob_run(tmp_path, environment, script)
+    done = local_runs.run(script)
     assert done.stdout == "True 2\n3\n"
     assert "skjob: `skjob.cluster()` uses the cluster of this run, with the run's own options\n" in done.stderr
 
@@ -425,7 +414,7 @@ def test_a_closed_stream_is_one_to_which_nothing_is_written(
     tmp_path: Path, environment: dict[str, str], closed: str
 ) -> None:
     script = "import sys; print(sys.stdin.read(), 'done'); print('lost', file=sys.stderr)"
-    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *command(tmp_path, script)]
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *command(tmp_path, script, "--workers", "1")]
     ended = subprocess.run(
         shell, cwd=tmp_path, env=environment, capture_output=True, stdin=None if "0" in closed else subprocess.DEVNULL,
         text=True, timeout=DEADLINE,
@@ -439,15 +428,13 @@ def test_a_stderr_that_nobody_reads_any_more_ends_no_run(
     tmp_path: Path, environment: dict[str, str], options: list[str]
 ) -> None:
     script = """
-        import sys, time
+        import sys
         print("begun", flush=True)
         sys.stdin.read()
-        for _ in range(20):
-            time.sleep(0.1)
         print("done")
     """
     with subprocess.Popen(
-        command(tmp_path, script, *options), cwd=tmp_path, env=environment, text=True,
+        command(tmp_path, script, "--workers", "1", *options), cwd=tmp_path, env=environment, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as run:  # fmt: skip
         assert run.stdin is not None
@@ -471,7 +458,7 @@ def test_a_terminal_that_goes_away_ends_a_run_in_order(tmp_path: Path, environme
     """
     leader, follower = os.openpty()
     with subprocess.Popen(
-        command(tmp_path, script), cwd=tmp_path, env=environment, text=True, start_new_session=True,
+        command(tmp_path, script, "--workers", "1"), cwd=tmp_path, env=environment, text=True, start_new_session=True,
         stdin=follower, stdout=subprocess.PIPE, stderr=follower,
     ) as run:  # fmt: skip
         os.close(follower)
@@ -486,15 +473,16 @@ def test_a_terminal_that_goes_away_ends_a_run_in_order(tmp_path: Path, environme
     assert wait_until_gone(tmp_path) == []
 
 
-def test_a_long_message_is_told_once(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_a_long_message_is_told_once(local_runs: LocalRuns) -> None:
     script = "raise ValueError('\\nAll the 4 fits failed.\\nBelow are more details')"
-    ended = skjob_run(tmp_path, environment, script)
+    ended = local_runs.run(script)
     assert "skjob: the program failed, ValueError: All the 4 fits failed.\n" in ended.stderr
     assert ended.stderr.splitlines().count("Below are more details") == 1  # in the traceback
-    assert record(tmp_path)["outcome"]["cause"] == "ValueError: All the 4 fits failed.\nBelow are more details"
+    assert ended.record["outcome"]["cause"] == "ValueError: All the 4 fits failed.\nBelow are more details"
 
 
-def test_the_readmes_program_for_any_dask_client_runs(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_the_readmes_program_for_any_dask_client_runs(local_runs: LocalRuns) -> None:
+    """Here `Client()` finds a cluster that is there; examples/any_dask_client.py starts one."""
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     [program] = [block for block in re.findall(r"```python\n(.*?)```", readme, re.S) if "Client()" in block]
     before = """
@@ -504,9 +492,7 @@ def test_the_readmes_program_for_any_dask_client_runs(tmp_path: Path, environmen
         X, y = load_iris(return_X_y=True)
         search = GridSearchCV(SVC(), {"C": [1, 10]})
     """
-    (tmp_path / "train.py").write_text(f"{textwrap.dedent(before)}{program}    print(search.best_params_)\n")
-    ended = subprocess.run(
-        [sys.executable, "train.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=DEADLINE
-    )
+    local_runs.environment |= local_runs.clusters.found_by_dask()
+    ended = local_runs.python(f"{textwrap.dedent(before)}{program}    print(search.best_params_)\n")
     assert (ended.stdout, ended.returncode) == ("{'C': 10}\n", 0), ended.stderr
-    assert list((tmp_path / "fits").iterdir())
+    assert list((local_runs.folder / "fits").iterdir())

@@ -1,8 +1,9 @@
 """The scaling loop on a real cluster of this machine: who is asked for, who goes, and that no task is lost by it."""
 
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import distributed
 import joblib
 import numpy
 import pytest
+from dask.utils import key_split
 from distributed import Client, Future
+from waiting import DEADLINE, until
 
 from skjob.cluster.base import WorkerCounts
 from skjob.cluster.local import LocalCluster
@@ -20,31 +23,63 @@ from skjob.config import WorkerRange
 from skjob.engine.backend import SkjobBackend
 from skjob.plan import WorkerSize
 from skjob.scaling.loop import ScalingLoop
-from skjob.scaling.policy import SHORTEST_KEPT
 from skjob.scaling.scheduler import look, release
 
-pytestmark = pytest.mark.timeout(120)
-
-DEADLINE = 45.0
-"""Seconds in which anything that will happen at all has happened, on a machine with other things to do."""
+KEPT = 1.0
+"""Seconds for which a worker without work stays, at least."""
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
-    """One worker of one thread."""
-    cluster = LocalCluster("scaling", tmp_path, 1, WorkerSize(cpu=0.5, memory=2**30, threads=1), retries=3)
+@pytest.fixture(scope="module", autouse=True)
+def soon() -> Iterator[None]:
+    """The loop looks often, and lets workers go soon."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("skjob.scaling.loop.INTERVAL", 0.2)
+        patch.setattr("skjob.scaling.policy.SHORTEST_KEPT", KEPT)
+        yield
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    size = WorkerSize(cpu=0.5, memory=2**30, threads=1)
+    preload = ("sklearn.model_selection",)
+    cluster = LocalCluster("scaling", tmp_path_factory.mktemp("scaling"), 1, size, 3, preload)
     try:
-        cluster.start()
+        with pytest.MonkeyPatch.context() as patch:  # it imports this module, with what that imports
+            patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+            cluster.start()
         yield cluster
     finally:
         cluster.close()
 
 
 @pytest.fixture
-def client(cluster: LocalCluster) -> Iterator[Client]:
-    with Client(cluster.address, security=cluster.tls.security(), set_as_default=False) as client:
-        client.wait_for_workers(1, timeout=DEADLINE)
+def client(warm: LocalCluster) -> Iterator[Client]:
+    """Of a cluster with one worker of one thread, which has nothing to do."""
+    with Client(warm.address, security=warm.tls.security(), set_as_default=False) as client:
+        until(lambda: not client.run_on_scheduler(_tasks), "the test before has left tasks")
+        warm.withdraw(warm.asked(), _names(client))
+        until(lambda: _one_is_there(warm, client), "there are other workers than one")
         yield client
+
+
+@pytest.fixture
+def cluster(warm: LocalCluster, client: Client) -> LocalCluster:
+    """The client's."""
+    return warm
+
+
+def _tasks(dask_scheduler: Any = None) -> list[Any]:
+    return list(dask_scheduler.tasks)
+
+
+def _one_is_there(cluster: LocalCluster, client: Client) -> bool:
+    """Whether it is so; brings it about."""
+    names = _names(client)
+    if not names:
+        _add(cluster, client, 1)
+    elif gone := client.run_on_scheduler(release, names[1:]):
+        cluster.remove_workers(gone)
+    return len(_names(client)) == cluster.asked() == cluster.running() == 1
 
 
 @contextmanager
@@ -71,13 +106,6 @@ def _scaled(cluster: LocalCluster, client: Client, limits: WorkerRange) -> Itera
     assert lost == []
 
 
-def _until(what: Callable[[], Any], why: str) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not what():
-        assert time.monotonic() < deadline, why
-        time.sleep(0.1)
-
-
 def _names(client: Client) -> list[str]:
     return sorted(client.run_on_scheduler(look).processing)
 
@@ -87,18 +115,23 @@ def _add(cluster: LocalCluster, client: Client, total: int) -> None:
     client.wait_for_workers(total, timeout=DEADLINE)
 
 
-def nap(seconds: float, number: int = 0) -> int:
+def nap(seconds: float, number: int = 0, over: Path | None = None) -> int:
+    """Take at least so long, and until there is this file."""
     time.sleep(seconds)
+    if over is not None:
+        until(over.exists, "nobody ends it")
     return number
 
 
-def test_workers_come_for_work_and_go_when_it_is_done(cluster: LocalCluster, client: Client) -> None:
+def test_workers_come_for_work_and_go_when_it_is_done(cluster: LocalCluster, client: Client, tmp_path: Path) -> None:
+    over = tmp_path / "over"
     with _scaled(cluster, client, WorkerRange(1, 3)) as seen:
-        futures = client.map(nap, [0.5] * 40, range(40), pure=False)
-        assert client.gather(futures) == list(range(40))
+        futures = client.map(nap, [0.1] * 20, range(20), over=over, pure=False)
+        until(lambda: seen and seen[-1].connected == 3, "not all workers come")
+        over.touch()
+        assert client.gather(futures) == list(range(20))
         del futures
-        assert max(counts.connected for counts in seen) == 3
-        _until(lambda: (seen[-1].asked, seen[-1].connected) == (1, 1), f"not back at one worker: {seen[-1]}")
+        until(lambda: (seen[-1].asked, seen[-1].connected) == (1, 1), f"not back at one worker: {seen[-1]}")
     assert all(1 <= counts.asked <= 3 for counts in seen)
 
 
@@ -115,11 +148,11 @@ def test_the_last_goes_with_shared_data_and_another_comes_when_there_is_work(
     with _scaled(cluster, client, WorkerRange(0, 2)) as seen:
         assert totals() == [data.sum()] * 4
         assert client.run_on_scheduler(_scattered), "no data is shared, so there is nothing to lose"
-        _until(lambda: seen and (seen[-1].asked, seen[-1].connected) == (0, 0), "the last worker does not go")
+        until(lambda: seen and (seen[-1].asked, seen[-1].connected) == (0, 0), "the last worker does not go")
         gone = len(seen)
         assert totals() == [data.sum()] * 4
         # What it saw last may be from before it asked.
-        _until(lambda: any(1 <= counts.asked <= 2 for counts in seen[gone:]), "no worker was asked for")
+        until(lambda: any(1 <= counts.asked <= 2 for counts in seen[gone:]), "no worker was asked for")
 
 
 def _scattered(dask_scheduler: Any = None) -> list[str]:
@@ -129,8 +162,10 @@ def _scattered(dask_scheduler: Any = None) -> list[str]:
 def test_the_last_stays_where_somebody_wants_its_results(cluster: LocalCluster, client: Client) -> None:
     _add(cluster, client, 2)
     first, second = _names(client)
-    results = [client.submit(nap, 0, number, workers=[name], pure=False) for number, name in enumerate((0, 1))]
-    _until(lambda: all(result.done() for result in results), "the tasks are not done")
+    results = [
+        client.submit(nap, 0, number, workers=[int(name)], pure=False) for number, name in enumerate((first, second))
+    ]
+    until(lambda: all(result.done() for result in results), "the tasks are not done")
     gone = client.run_on_scheduler(release, [first, second])
     assert len(gone) == 1
     cluster.remove_workers(gone)
@@ -139,13 +174,15 @@ def test_the_last_stays_where_somebody_wants_its_results(cluster: LocalCluster, 
     results.clear()
 
 
-def test_who_has_got_a_task_meanwhile_stays(cluster: LocalCluster, client: Client) -> None:
+def test_who_has_got_a_task_meanwhile_stays(cluster: LocalCluster, client: Client, tmp_path: Path) -> None:
+    over = tmp_path / "over"
     _add(cluster, client, 2)
     first, second = _names(client)
-    task = client.submit(nap, 2, 5, workers=[int(first)], pure=False)
-    _until(lambda: client.run_on_scheduler(look).processing[first], "the task did not begin")
+    task = client.submit(nap, 0, 5, over, workers=[int(first)], pure=False)
+    until(lambda: client.run_on_scheduler(look).processing[first], "the task did not begin")
     assert client.run_on_scheduler(release, [first, second]) == [second]
     cluster.remove_workers([second])
+    over.touch()
     assert task.result(DEADLINE) == 5
     assert _names(client) == [first]
 
@@ -190,27 +227,36 @@ def test_no_task_is_lost_or_done_twice_when_it_comes_as_workers_go(
 
 def test_a_released_worker_does_not_come_back(cluster: LocalCluster, client: Client) -> None:
     with _scaled(cluster, client, WorkerRange(0, 1)) as seen:
-        _until(lambda: seen and (seen[-1].asked, seen[-1].running, seen[-1].connected) == (0, 0, 0), "it stays")
-        time.sleep(SHORTEST_KEPT)
+        until(lambda: seen and (seen[-1].asked, seen[-1].running, seen[-1].connected) == (0, 0, 0), "it stays")
+        time.sleep(2 * KEPT)
         assert (seen[-1].asked, seen[-1].running, seen[-1].connected) == (0, 0, 0)
     assert cluster.running() == 0
 
 
-def test_what_the_scheduler_is_asked(cluster: LocalCluster, client: Client) -> None:
+def doze(seconds: float, over: Path | None = None) -> None:
+    """A kind of task that no other test has."""
+    nap(seconds, over=over)
+
+
+def test_what_the_scheduler_is_asked(cluster: LocalCluster, client: Client, tmp_path: Path) -> None:
     """How long tasks take, which run and for how long, and which wait; scattered data is no task."""
-    client.scatter(numpy.zeros(10))
-    client.gather(client.map(nap, [0.3] * 3, pure=False))
-    held = client.map(nap, [30.0] * 3, pure=False)
+    before = set(client.run_on_scheduler(look).done)
+    data = client.scatter(numpy.zeros(10))
+    client.gather(client.map(doze, [0.3] * 3, pure=False))
+    over = tmp_path / "over"
+    held = client.map(doze, [0.0] * 3, over=over, pure=False)
     try:
-        _until(lambda: max(client.run_on_scheduler(look).running.get("nap", [0])) > 0.5, "nobody tells what runs")
+        until(lambda: max(client.run_on_scheduler(look).running.get("doze", [0])) > 0.5, "nobody tells what runs")
         sight = client.run_on_scheduler(look)
-        (count, seconds) = sight.done["nap"]
-        assert set(sight.done) == {"nap"}
-        assert (count, len(sight.running["nap"]), sight.waiting) == (3, 1, {"nap": 2})
+        (count, seconds) = sight.done["doze"]
+        assert set(sight.done) - before == {"doze"}
+        assert key_split(data.key) not in sight.done
+        assert (count, len(sight.running["doze"]), sight.waiting) == (3, 1, {"doze": 2})
         assert seconds >= 0.9
         assert sum(sight.processing.values()) + sum(sight.waiting.values()) >= 3
     finally:
-        client.cancel(held, force=True)
+        over.touch()
+        client.gather(held)
 
 
 def test_a_worker_that_has_not_come_is_taken_back(cluster: LocalCluster, client: Client) -> None:
@@ -239,9 +285,9 @@ def test_tasks_that_need_all_the_memory_run_one_at_a_time() -> None:
         assert client.run_on_scheduler(look).at_once is None
         for need, at_once in ((0, 4), (3, 3), (6, 1)):
             held = client.map(nap, [2.0] * 4, resources={"skjob-memory": need} if need else None, pure=False)
-            _until(lambda: sum(client.run_on_scheduler(look).processing.values()), "the tasks did not begin")
+            until(lambda: sum(client.run_on_scheduler(look).processing.values()), "the tasks did not begin")
             sight = client.run_on_scheduler(look)
             assert (sight.at_once, len(sight.running["nap"])) == (at_once, at_once)
             assert sum(sight.waiting.values()) == 4 - at_once
             client.cancel(held, force=True)
-            _until(lambda: not sum(client.run_on_scheduler(look).processing.values()), "the tasks are still there")
+            until(lambda: not sum(client.run_on_scheduler(look).processing.values()), "the tasks are still there")

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-DEADLINE = 120.0
+from local_runs import environment_of_a_user
+from waiting import DEADLINE
 
 Run = Callable[..., "subprocess.Popen[str]"]
 
 # What reaches it after its first interrupt comes within a moment: it is counted for two seconds more. The first may
 # come before the print returns.
-COUNTING = """
+COUNTING = f"""
     import time
-    interrupts, end, told = 0, time.monotonic() + 60, False
+    interrupts, end, told = 0, time.monotonic() + {DEADLINE}, False
     while time.monotonic() < end:
         try:
             if not told:
@@ -39,16 +39,14 @@ COUNTING = """
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Run]:
     """Starts a run in a session of its own, with a terminal where it is given one, and waits until it counts."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SKJOB_")}
-    environment |= {"KUBECONFIG": str(tmp_path / "none"), "NO_COLOR": "1"}
     (tmp_path / "train.py").write_text(textwrap.dedent(COUNTING))
     command = [sys.executable, "-m", "skjob", "run", "train.py", "--on", "local", "--workers", "1"]
     started: list[subprocess.Popen[str]] = []
 
     def start(**options: Any) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            start_new_session=True, **({"stdin": subprocess.DEVNULL} | options),
+            command, cwd=tmp_path, env=environment_of_a_user(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, start_new_session=True, **({"stdin": subprocess.DEVNULL} | options),
         )  # fmt: skip
         started.append(process)
         assert process.stdout is not None

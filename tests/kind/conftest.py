@@ -23,7 +23,7 @@ from namespaces import IMAGE, new_namespace
 from runs import Runs
 from side_by_side import PLAYED_SECONDS, Played, part_of, was_played
 from turns import turn
-from user_env import user_environment, user_namespace, user_runs  # noqa: F401 - fixtures
+from user_env import user_environment, user_namespace, user_runs, user_runs_in  # noqa: F401 - fixtures
 
 from skjob.cluster.api import Api, connect
 

@@ -12,7 +12,10 @@ import yaml
 
 
 class Network:
-    """Forwards connections to a server; while it is cut, none goes through and those there are end."""
+    """Forwards connections to a server; while it is cut, none goes through and those there are end.
+
+    `refused` counts those that were tried in vain.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._server = (host, port)
@@ -20,6 +23,7 @@ class Network:
         self.port = self._listener.getsockname()[1]
         self._open: set[socket.socket] = set()
         self._cut = False
+        self.refused = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
@@ -55,6 +59,7 @@ class Network:
         if self._cut:
             self._end(near)
             self._end(far)
+            self.refused += 1
             return
         for ends in ((near, far), (far, near)):
             threading.Thread(target=self._pump, args=ends, daemon=True).start()

@@ -5,17 +5,26 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from attacked import Attacked
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
+
+from skjob.cluster.manifest import PAGES_PORT, SCHEDULER_PORT
+from skjob.environment.keeper import PORT as KEEPER_PORT
 
 IMAGE = "localhost/skjob:dev"
 ATTACK_SECONDS = 20
 PATIENCE = 240.0
 JOINING = {"joins without": "tcp", "joins as another": "tls"}
+
+BESIDE, ELSEWHERE, IMPOSTOR = "a pod beside it", "a pod of another namespace", "a pod with the run's labels"
+"""The last gets past any policy, as whoever may create pods in the namespace can."""
 
 
 @dataclass(frozen=True)
@@ -105,3 +114,40 @@ def outcomes(core: client.CoreV1Api, intruder: Intruder) -> dict[str, str]:
 
     told = dict(zip(intruder.orders, json.loads(log("attack")), strict=True))
     return told | {what: log(_dns(what)) for what in JOINING if intruder.joins}
+
+
+@contextmanager
+def attacking_pods(core: client.CoreV1Api, attacked: Attacked) -> Iterator[dict[str, Intruder]]:
+    """A pod beside the run, one in another namespace, and one with the run's own labels."""
+    scheduler, keeper = (attacked.pod(part)["status"]["podIP"] for part in ("scheduler", "environment"))
+    worker_host, worker_port = attacked.told["workers"][0].removeprefix("tls://").split(":")
+    orders = {
+        "scheduler": ["connect", scheduler, SCHEDULER_PORT],
+        "scheduler, no certificate": ["tls", scheduler, SCHEDULER_PORT],
+        "scheduler, its own certificate": ["tls", scheduler, SCHEDULER_PORT, "/attack/own"],
+        "worker": ["connect", worker_host, worker_port],
+        "worker, no certificate": ["tls", worker_host, worker_port],
+        "worker, another's certificate": ["tls", worker_host, worker_port, "/attack/another"],
+        "keeper": ["connect", keeper, KEEPER_PORT],
+        "keeper, no certificate": ["tls", keeper, KEEPER_PORT],
+        "keeper, another's certificate": ["tls", keeper, KEEPER_PORT, "/attack/another"],
+        "pages": ["get", scheduler, PAGES_PORT, "/status"],
+        "retire": ["get", scheduler, PAGES_PORT, "/api/v1/retire_workers"],
+    }
+    own = {"skjob/run": attacked.run_id, "app.kubernetes.io/name": "skjob"}
+    address = f"{attacked.name}-scheduler.{attacked.namespace}:{SCHEDULER_PORT}"
+    elsewhere = f"{attacked.namespace}-else"
+    intruders = {
+        BESIDE: Intruder(attacked.namespace, "beside", {}, orders),
+        ELSEWHERE: Intruder(elsewhere, "elsewhere", own, orders),
+        IMPOSTOR: Intruder(attacked.namespace, "impostor", own, orders, joins=address),
+    }
+    core.create_namespace({"metadata": {"name": elsewhere}})
+    try:
+        for intruder in intruders.values():
+            intruder.start(core, attacked.certificates)
+        yield intruders
+    finally:
+        core.delete_namespace(elsewhere)
+        for intruder in intruders.values():
+            intruder.remove(core)

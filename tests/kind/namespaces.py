@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import Any
@@ -18,6 +20,11 @@ GONE_SECONDS = 120.0
 """More than a busy cluster takes to collect what is to go, and less than what a run leaves behind lives: its grace is
 five minutes."""
 
+LISTS_AT_ONCE = 4
+
+ALL_GROUPS = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+"""What to accept for all groups of resources in one answer (Kubernetes 1.30)."""
+
 DEFAULTS = {"image": IMAGE, "worker-cpu": "100m", "worker-memory": "512Mi", "env": "none"}
 """Tests of anything but the environment take the image as it is: that of the tests is full of tools."""
 
@@ -25,6 +32,15 @@ DEFAULTS = {"image": IMAGE, "worker-cpu": "100m", "worker-memory": "512Mi", "env
 @contextmanager
 def new_namespace(kind_api: client.ApiClient) -> Iterator[str]:
     """One that admits only restricted pods, with the defaults of runs. Nothing of a run may be in it in the end."""
+    with unchecked_namespace(kind_api) as name:
+        yield name
+        left = wait_until_nothing_is_left(kind_api, [name])
+    assert not left, are_left(name, left[name])
+
+
+@contextmanager
+def unchecked_namespace(kind_api: client.ApiClient) -> Iterator[str]:
+    """The same, of which `wait_until_nothing_is_left` is asked for many at once."""
     core = client.CoreV1Api(kind_api)
     name = f"test-{secrets.token_hex(4)}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -34,50 +50,68 @@ def new_namespace(kind_api: client.ApiClient) -> Iterator[str]:
             name, {"metadata": {"name": "skjob-defaults"}, "data": DEFAULTS}, _request_timeout=30
         )
         yield name
-        left = wait_until_nothing_is_left(kind_api, name)
     finally:
         with suppress(ApiException):  # a test may have deleted it
             core.delete_namespace(name, _request_timeout=30)
-    assert not left, f"{GONE_SECONDS:.0f} s after the test, skjob's objects are still in `{name}`: {', '.join(left)}"
 
 
-def wait_until_nothing_is_left(api: client.ApiClient, namespace: str) -> list[str]:
-    """What is still there of skjob after `GONE_SECONDS`; asked for at once, so that a clean test ends at once."""
-    paths = listable_paths(api, namespace)
+def are_left(namespace: str, left: list[str]) -> str:
+    """What is wrong where objects of runs are."""
+    return f"{GONE_SECONDS:.0f} s after the test, skjob's objects are still in `{namespace}`: {', '.join(left)}"
+
+
+def wait_until_nothing_is_left(api: client.ApiClient, namespaces: Collection[str]) -> dict[str, list[str]]:
+    """What is still there of skjob after `GONE_SECONDS`, by namespace; a clean test is through at once."""
+    paths = listable_paths(api, only=next(iter(namespaces)) if len(namespaces) == 1 else "")
     deadline = time.monotonic() + GONE_SECONDS
     late = False
-    while (left := managed_objects(api, paths)) and not late:
+    while (left := managed_objects(api, paths, namespaces)) and not late:
         time.sleep(0.5)
         late = time.monotonic() > deadline  # a look takes long: the last one begins after the deadline
     return left
 
 
-def listable_paths(api: client.ApiClient, namespace: str) -> list[tuple[str, str]]:
-    """The kind and path of every namespaced resource that the API can list, custom ones too; events excepted."""
-    groups = get(api, "/apis")["groups"]
-    bases = ["/api/v1"] + [f"/apis/{group['preferredVersion']['groupVersion']}" for group in groups]
+def listable_paths(api: client.ApiClient, only: str = "") -> list[tuple[str, str]]:
+    """The kind and path of every namespaced resource that the API can list, custom ones too; events excepted.
+
+    In one namespace, or in all of them.
+    """
     paths = []
-    for base in bases:
-        for resource in get(api, base)["resources"]:
-            if resource["namespaced"] and "list" in resource["verbs"] and resource["kind"] != "Event":
-                paths.append((resource["kind"], f"{base}/namespaces/{namespace}/{resource['name']}"))
+    for root in ("/api", "/apis"):
+        for group in get(api, root, accept=ALL_GROUPS)["items"]:
+            preferred = group["versions"][0]
+            base = [root, group["metadata"].get("name"), preferred["version"], only and f"namespaces/{only}"]
+            for resource in preferred["resources"]:
+                kind = resource["responseKind"]["kind"]
+                if resource["scope"] == "Namespaced" and "list" in resource["verbs"] and kind != "Event":
+                    paths.append((kind, "/".join(filter(None, [*base, resource["resource"]]))))
     return paths
 
 
-def managed_objects(api: client.ApiClient, paths: list[tuple[str, str]]) -> list[str]:
+def managed_objects(
+    api: client.ApiClient, paths: list[tuple[str, str]], namespaces: Collection[str]
+) -> dict[str, list[str]]:
+    """skjob's objects in these namespaces, as "Pod `name`"."""
     selector = [("labelSelector", "app.kubernetes.io/managed-by=skjob")]
-    return [
-        f"{kind} `{item['metadata']['name']}`" for kind, path in paths for item in get(api, path, selector)["items"]
-    ]
+    found: dict[str, list[str]] = defaultdict(list)
+    with ThreadPoolExecutor(LISTS_AT_ONCE) as pool:
+        lists = pool.map(lambda path: get(api, path[1], selector)["items"], paths)
+        for (kind, _), items in zip(paths, lists, strict=True):
+            for metadata in (item["metadata"] for item in items):
+                if metadata["namespace"] in namespaces:
+                    found[metadata["namespace"]].append(f"{kind} `{metadata['name']}`")
+    return found
 
 
-def get(api: client.ApiClient, path: str, query: list[tuple[str, str]] | None = None) -> Any:
+def get(
+    api: client.ApiClient, path: str, query: list[tuple[str, str]] | None = None, accept: str = "application/json"
+) -> Any:
     """A GET of the API, as plain data; asked again where the API is too busy to answer."""
     request = api.param_serialize(
         method="GET",
         resource_path=path,
         query_params=query or [],
-        header_params={"Accept": "application/json"},
+        header_params={"Accept": accept},
         auth_settings=["BearerToken"],
     )
     for _ in range(5):

@@ -76,9 +76,10 @@ class Runs:
         """
         command = self.skjob_command(*arguments)
         if limits:
-            modules = ", ".join(name.rpartition(".")[0] for name in limits)
-            values = "; ".join(f"{name} = {value}" for name, value in limits.items())
-            command[1:3] = ["-c", f"import {modules}; {values}; from skjob.cli.app import main; main()"]
+            splits = ((*name.rpartition(".")[::2], value) for name, value in limits.items())
+            sets = "; ".join(f"setattr(import_module({module!r}), {name!r}, {value})" for module, name, value in splits)
+            own = f"from importlib import import_module; {sets}; from skjob.cli.app import main; main()"
+            command[1:3] = ["-c", own]
         return subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=DEADLINE
         )

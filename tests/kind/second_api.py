@@ -10,12 +10,13 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 from kubernetes import client, config
+from namespaces import DEFAULTS
 from nodes import CONTROL_PLANE, on_node
 from waits import answers, until
 
@@ -25,9 +26,33 @@ PORT = 7443
 START_SECONDS = 120.0
 
 
+class SecondApi:
+    """One that is on its way, or runs."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._ready = threading.Event()
+        self._collecting = ExitStack()
+
+    def kubeconfig(self) -> Path:
+        """That of its administrator, with the first's context, when it answers and has the defaults of runs."""
+        if not self._ready.is_set():
+            api = self._collecting.enter_context(config.new_client_from_config(str(self._path)))
+            until(lambda: answers(api), "the second API server did not start", START_SECONDS)
+            defaults = {"metadata": {"name": "skjob-defaults"}, "data": DEFAULTS}
+            client.CoreV1Api(api).create_namespaced_config_map("default", defaults)
+            self._collecting.enter_context(_garbage_collected(api))
+            self._ready.set()
+        return self._path
+
+    def close(self) -> None:
+        """Collect no garbage any more."""
+        self._collecting.close()
+
+
 @contextmanager
-def second_api(kubeconfig: Path, folder: Path) -> Iterator[Path]:
-    """The kubeconfig of one that is started for this block, with the first's context."""
+def second_api(kubeconfig: Path, folder: Path) -> Iterator[SecondApi]:
+    """One for this block."""
     pod = yaml.safe_load(on_node(CONTROL_PLANE, "cat", f"{MANIFESTS}/kube-apiserver.yaml"))
     address = pod["metadata"]["annotations"]["kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"]
     on_node(CONTROL_PLANE, "sh", "-c", f"cat > {MANIFESTS}/{NAME}.yaml", text=yaml.safe_dump(_second(pod)))
@@ -36,10 +61,11 @@ def second_api(kubeconfig: Path, folder: Path) -> Iterator[Path]:
         content = yaml.safe_load(kubeconfig.read_text())
         content["clusters"][0]["cluster"]["server"] = f"https://{address.partition(':')[0]}:{PORT}"
         path.write_text(yaml.safe_dump(content))
-        with config.new_client_from_config(str(path)) as api:
-            until(lambda: answers(api), "the second API server did not start", START_SECONDS)
-            with _garbage_collected(api):
-                yield path
+        second = SecondApi(path)
+        try:
+            yield second
+        finally:
+            second.close()
     finally:
         on_node(CONTROL_PLANE, "rm", "-f", f"{MANIFESTS}/{NAME}.yaml")
 

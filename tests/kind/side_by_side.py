@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -29,7 +30,7 @@ from typing import Any
 
 import pytest
 from kubernetes import client
-from namespaces import new_namespace
+from namespaces import are_left, unchecked_namespace, wait_until_nothing_is_left
 from runs import Runs
 from turns import lane
 
@@ -160,8 +161,10 @@ class Played:
         meeting = _Meeting(len(playing)) if during else None
         pools = {waits: ThreadPoolExecutor(len(playing) if meeting else AT_ONCE) for waits in (False, True)}
         try:
-            with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+            with pytest.MonkeyPatch.context() as patch, ExitStack() as stack, ExitStack() as namespaces:
                 patch.setenv("KUBECONFIG", self.environment["KUBECONFIG"])
+                for each in playing:
+                    each.namespace = namespaces.enter_context(unchecked_namespace(self.kind_api))
                 shared: dict[str, Any] = {}
                 # The longest rows begin first, and before them those that need not wait for what is shared.
                 for row in sorted(rows.values(), key=lambda row: (bool(row[0].shared), -len(row))):
@@ -171,7 +174,8 @@ class Played:
                     pools[row[0].part.waits].submit(self._play_in_a_row, row, shared, meeting)
                 if meeting is not None and during is not None:
                     meeting.hold(during, self.kind_api)
-                wait([each.outcome for each in playing])
+                wait([each.ended for each in playing])
+                self._conclude(playing)
         except BaseException as error:
             for each in playing:
                 if not each.outcome.done():
@@ -184,34 +188,40 @@ class Played:
     def _play_in_a_row(self, row: list[_Playing], shared: Mapping[str, Any], meeting: _Meeting | None) -> None:
         for each in row:
             try:
-                each.outcome.set_result(self._perform(each, shared, meeting))
+                runs = Runs(self.folders.mktemp(each.item.originalname), dict(self.environment), each.namespace)
+                api = connect("kind-skjob", each.namespace)
+                stage = Stage(each.item.name, runs, api, self.kind_api, meeting)
+                each.play(stage, shared)
+                each.ended.set_result(stage)
             except BaseException as error:  # its test raises it
-                each.outcome.set_exception(error)
-
-    def _perform(self, playing: _Playing, shared: Mapping[str, Any], meeting: _Meeting | None) -> Stage:
-        name = playing.item.name
-        try:
-            with new_namespace(self.kind_api) as namespace:
-                runs = Runs(self.folders.mktemp(playing.item.originalname), dict(self.environment), namespace)
-                stage = Stage(name, runs, connect("kind-skjob", namespace), self.kind_api, meeting)
-                playing.play(stage, shared)
+                each.ended.set_exception(error)
+            finally:
                 if meeting is not None:
-                    meeting.leave(name)
-                    meeting.wait_until_over()  # what is on a node that stands still goes when the node is back
-        finally:
-            if meeting is not None:
-                meeting.leave(name)
-        return stage
+                    meeting.leave(each.item.name)
+
+    def _conclude(self, playing: list[_Playing]) -> None:
+        """What came of each: nothing of a run may be left in its namespace."""
+        well = [each for each in playing if each.ended.exception() is None]
+        left = wait_until_nothing_is_left(self.kind_api, [each.namespace for each in well]) if well else {}
+        for each in playing:
+            if each.namespace in left:
+                each.outcome.set_exception(AssertionError(are_left(each.namespace, left[each.namespace])))
+            elif error := each.ended.exception():
+                each.outcome.set_exception(error)
+            else:
+                each.outcome.set_result(each.ended.result())
 
 
 class _Playing:
-    """The scenario of a test with its arguments, and what comes of it."""
+    """The scenario of a test with its arguments, how it has ended, and what comes of its test."""
 
     def __init__(self, item: pytest.Function) -> None:
         part = part_of(item)
         assert part is not None
         self.item = item
         self.part = part
+        self.namespace = ""
+        self.ended: Future[Stage] = Future()
         self.outcome: Future[Stage] = Future()
         self._parameters = item.callspec.params if hasattr(item, "callspec") else {}
         _, *self._names = inspect.signature(part.scenario).parameters
@@ -241,14 +251,13 @@ def _played_together(item: pytest.Function) -> list[pytest.Function]:
 
 
 class _Meeting:
-    """Where the scenarios of an outage wait for it to begin, and in the end for it to be over."""
+    """Where the scenarios of an outage wait for it to begin."""
 
     def __init__(self, number: int) -> None:
         self._number = number
         self._told: dict[str, Any] = {}
         self._gone: set[str] = set()
         self._begun = threading.Event()
-        self._over = threading.Event()
         self._failed = False
 
     def wait(self, name: str, told: Any) -> None:
@@ -260,10 +269,6 @@ class _Meeting:
     def leave(self, name: str) -> None:
         """This scenario has ended."""
         self._gone.add(name)
-
-    def wait_until_over(self) -> None:
-        """Until the outage is."""
-        self._over.wait()
 
     def hold(self, outage: Outage, api: client.ApiClient) -> None:
         """Let it begin when all scenarios wait for it or have ended, and be over when all have ended."""
@@ -277,8 +282,7 @@ class _Meeting:
             raise
         finally:
             self._begun.set()
-            self._over.set()
 
     def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():  # each scenario has deadlines of its own
-            self._over.wait(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)

@@ -7,19 +7,22 @@ taken away, so that no two act on one thing. What the limits refuse is in `test_
 from __future__ import annotations
 
 import json
-import time
+import re
+import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import render
 import yaml
+from command import run_command
 from kubernetes import client
 from operators import no_operator, refusals
-from releases import CHART, DEFAULTS, HOME, LIMITS, TEAM, USER, Release, call, installed, search_path
+from releases import CHART, DEFAULTS, HOME, LIMITS, TEAM, USER, Release, Result, call, installed, search_path
 from runs import DEADLINE, Runs
-from users import user_environment
+from users import may, user_environment
 from waits import until
 
 Manifest = dict[str, Any]
@@ -36,22 +39,17 @@ ONGOING = """
         rounds += 1
     print("rounds", rounds)
 """
-GRACE = 30
+SELECTOR = {"kubernetes.io/os": "linux"}
+"""Where all pods may be."""
 
-
-@pytest.fixture
-def release(kind_env: dict[str, str], kind_api: client.ApiClient) -> Iterator[Release]:
-    with installed(kind_env, kind_api) as found:
-        yield found
-
-
-@pytest.fixture
-def users_runs(release: Release, kind_env: dict[str, str], kind_api: client.ApiClient, tmp_path: Path) -> Runs:
-    """Runs of somebody of the team, who has what the chart gives and nothing else."""
-    return runs_of(release, kind_env, kind_api, tmp_path)
+PLACEMENT = {"node-selector": SELECTOR, "tolerations": [{"key": "batch", "operator": "Exists"}]}
+GRACE = 60
+LONG = LIMITS | {"most-time": "30m"}
+LOWER = {"most-workers": 1, "most-cpu": "50m", "most-memory": "256Mi", "most-time": "15m"}
 
 
 def runs_of(release: Release, kind_env: dict[str, str], kind_api: client.ApiClient, folder: Path) -> Runs:
+    """Runs of somebody of the team, who has what the chart gives and nothing else."""
     user = user_environment(kind_api, kind_env, release.namespace, folder, may_run=False, name=USER)
     return Runs(folder, user, release.namespace)
 
@@ -126,7 +124,7 @@ def test_values_that_are_taken_away_let_nobody_in(kind_env: dict[str, str]) -> N
     values = {"teams": [{"name": "a", "namespace": "x"}], **dict.fromkeys(optional)}
     command = ["helm", "template", "skjob", str(CHART), "--kube-version", "1.30.0", "--values", "-"]
     done = call(kind_env, *command, text=json.dumps(values))
-    [network] = [each for each in yaml.safe_load_all(done.stdout) if each and each["kind"] == "NetworkPolicy"]
+    [network] = [each for each in loaded(done.stdout) if each["kind"] == "NetworkPolicy"]
     assert "ingress" not in network["spec"]
 
 
@@ -141,7 +139,7 @@ def test_a_team_has_each_setting_of_its_own_whole(kind_env: dict[str, str]) -> N
     teams = [{"name": name, "namespace": name, **settings} for name, settings in own.items()]
     values = {"placement": everybodys, "limits": {"most-workers": 9, "most-cpu": "4"}, "teams": teams}
     command = ["helm", "template", "skjob", str(CHART), "--kube-version", "1.30.0", "--values", "-"]
-    made = [each for each in yaml.safe_load_all(call(kind_env, *command, text=json.dumps(values)).stdout) if each]
+    made = loaded(call(kind_env, *command, text=json.dumps(values)).stdout)
 
     def told(namespace: str) -> tuple[Manifest, Manifest]:
         """To skjob, and to the cluster."""
@@ -225,8 +223,7 @@ def test_an_overlay_is_what_the_chart_makes_of_its_values(
     folder = render.K8S / "overlays" / overlay
     folders = [*(render.K8S / other for other in others), folder]
     built = "---\n".join(call(kind_env, "kubectl", "kustomize", str(each)).stdout for each in folders)
-    # The definitions are a megabyte, for which the loader in pure Python takes ten seconds.
-    found = keyed(list(yaml.load_all(built, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))))
+    found = keyed(loaded(built))
     definitions = {key for key in found if key[0] == "CustomResourceDefinition"}
     assert len(definitions) == 4
     wanted = keyed([yaml.safe_load(text) for text in render.template(folder / "values.yaml")])
@@ -236,6 +233,11 @@ def test_an_overlay_is_what_the_chart_makes_of_its_values(
     dry_run(kind_env, built.replace("namespace: data-science", f"namespace: {namespace}"))
 
 
+def loaded(manifests: str) -> list[Manifest]:
+    """Each of them. The definitions are a megabyte, for which the loader in pure Python takes ten seconds."""
+    return [each for each in yaml.load_all(manifests, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) if each]
+
+
 def keyed(manifests: list[Manifest]) -> dict[tuple[str, str], Manifest]:
     return {(each["kind"], each["metadata"]["name"]): each for each in manifests}
 
@@ -243,8 +245,14 @@ def keyed(manifests: list[Manifest]) -> dict[tuple[str, str], Manifest]:
 # --- a release
 
 
+@pytest.fixture(scope="module")
+def release(shared_env: dict[str, str], kind_api: client.ApiClient) -> Iterator[Release]:
+    """One that every test leaves as it was."""
+    with installed(shared_env, kind_api, placement=PLACEMENT) as found:
+        yield found
+
+
 def test_a_release_tests_itself(release: Release, kind_api: client.ApiClient) -> None:
-    release.upgrade(placement={"node-selector": {"kubernetes.io/os": "linux"}})
     done = release.helm("test", release.name, "--logs")
     told = [line for line in done.stdout.splitlines() if line.startswith(("ok: ", "not so: "))]
     assert len(told) >= 10
@@ -259,10 +267,18 @@ def test_a_release_tests_itself(release: Release, kind_api: client.ApiClient) ->
     assert not core.list_namespaced_service_account(HOME, field_selector=given).items
     assert not rbac.list_namespaced_role_binding(release.namespace, field_selector=given).items
 
-    # What it finds, Helm is told.
-    wrong = {"data": {"team": "others"}}
-    core.patch_namespaced_config_map("skjob-defaults", release.namespace, wrong)
-    done = release.helm("test", release.name, "--logs", succeeds=False)
+
+def test_what_a_release_finds_wrong_is_told(release: Release, kind_api: client.ApiClient) -> None:
+    core = client.CoreV1Api(kind_api)
+
+    def say(team: str) -> None:
+        core.patch_namespaced_config_map("skjob-defaults", release.namespace, {"data": {"team": team}})
+
+    say("others")
+    try:
+        done = release.helm("test", release.name, "--logs", succeeds=False)
+    finally:
+        say(TEAM)
     assert done.returncode != 0
     assert "not so: users can read the team's defaults" in done.stdout
 
@@ -273,100 +289,146 @@ def test_what_is_next_is_told(release: Release) -> None:
     assert f"skjob run train.py --namespace {release.namespace}" in notes
 
 
-def test_a_user_runs_with_what_the_chart_gives(users_runs: Runs, kind_api: client.ApiClient, release: Release) -> None:
-    selector = {"kubernetes.io/os": "linux"}
-    release.upgrade(placement={"node-selector": selector, "tolerations": [{"key": "batch", "operator": "Exists"}]})
-    doctor = [users_runs.python, "-m", "skjob", "doctor", "--namespace", release.namespace]
-    found = call(users_runs.environment, *doctor).stdout
-    assert "operator     answers" in found
-    assert "the same versions as here" in found
-    labels: set[str] = set()
-    with users_runs.searching(script=ONGOING) as process:
-        until(lambda: len(pods(kind_api, release.namespace)) == 3, seconds=180)
-        for pod in client.CoreV1Api(kind_api).list_namespaced_pod(release.namespace).items:
-            labels.add(pod.metadata.labels.get("skjob/team", "none"))
-            assert pod.spec.node_selector == selector
-            assert "batch" in {each.key for each in pod.spec.tolerations}
-        (users_runs.folder / "enough").touch()
-        written, told = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 0, told
-    assert written.startswith("rounds ")
-    assert labels == {TEAM}
-    until(lambda: not client.BatchV1Api(kind_api).list_namespaced_job(release.namespace).items, seconds=180)
-    assert "forbidden" not in told
-
-
-def test_an_upgrade_to_lower_limits_leaves_what_runs_alone(
-    users_runs: Runs, kind_api: client.ApiClient, release: Release
+def test_a_user_is_told_by_doctor_that_all_is_there(
+    release: Release,
+    kind_env: dict[str, str],
+    kind_api: client.ApiClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    core = client.CoreV1Api(kind_api)
-    core.patch_namespaced_config_map("skjob-costs", release.namespace, {"data": {"earlier": "1.25"}})
-    with users_runs.searching("--grace", f"{GRACE}s", script=ONGOING) as process:
-        until(lambda: len(pods(kind_api, release.namespace)) == 3, seconds=180)
-        before = pods(kind_api, release.namespace)
-        lower = {"most-workers": 1, "most-cpu": "50m", "most-memory": "256Mi", "most-time": "5m"}
-        release.upgrade(limits=lower)
-        quota = core.read_namespaced_resource_quota("skjob", release.namespace)
-        assert quota.metadata.annotations["skjob/most-workers"] == "1"
-
-        # It goes on living: twice, so that one heartbeat began when the limits were lower.
-        for _ in range(2):
-            known = deadline(kind_api, release.namespace)
-            until(lambda known=known: deadline(kind_api, release.namespace) > known)
-        assert pods(kind_api, release.namespace) == before
-        (users_runs.folder / "enough").touch()
-        written, told = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 0, told
-    assert written.startswith("rounds ")
-    assert "can't be kept alive" not in told
-    assert core.read_namespaced_config_map("skjob-costs", release.namespace).data["earlier"] == "1.25"
+    user = user_environment(kind_api, kind_env, release.namespace, tmp_path, may_run=False, name=USER)
+    found = run_command(["doctor", "--namespace", release.namespace], user, monkeypatch, capsys)
+    assert found.returncode == 0, found.stdout
+    assert "operator     answers" in found.stdout
+    assert "the same versions as here" in found.stdout
 
 
-def test_there_is_no_uninstallation_while_something_runs(
-    users_runs: Runs, kind_api: client.ApiClient, release: Release
-) -> None:
+# --- a release, while a user's run is on
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A user's run from start to end, and what was done to its release meanwhile."""
+
+    pods: list[client.V1Pod]
+    running: list[dict[str, tuple[str, int]]]
+    """Scheduler and workers: at first, after the upgrade, and after the refused uninstallation."""
+    quota: dict[str, str]
+    """What the upgrade to lower limits made of it."""
+    refused: Result
+    refusal: str
+    ended: Result
+    costs: dict[str, str]
+    """What was written down of them before the upgrade and what is there after the uninstallation."""
+    policies: list[str]
+    bindings: list[client.V1RoleBinding]
+
+
+@pytest.fixture(scope="module")
+def seen(
+    shared_env: dict[str, str], kind_api: client.ApiClient, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Seen]:
+    """One run, under a release that is upgraded, can't be uninstalled while it is on, and is uninstalled after it."""
+    core, batch = client.CoreV1Api(kind_api), client.BatchV1Api(kind_api)
+    with installed(shared_env, kind_api, placement=PLACEMENT, limits=LONG) as release:
+        space = release.namespace
+        runs = runs_of(release, shared_env, kind_api, tmp_path_factory.mktemp("run"))
+        core.patch_namespaced_config_map("skjob-costs", space, {"data": {"earlier": "1.25"}})
+        with runs.searching("--grace", f"{GRACE}s", script=ONGOING) as process:
+            until(lambda: len(pods(kind_api, space)) == 3)
+            made = core.list_namespaced_pod(space).items
+            running = [pods(kind_api, space)]
+
+            release.upgrade(placement=PLACEMENT, limits=LOWER)
+            quota = core.read_namespaced_resource_quota("skjob", space).metadata.annotations
+            known = deadline(kind_api, space)
+            running.append(pods(kind_api, space))
+
+            refused = release.helm("uninstall", release.name, succeeds=False)
+            refusal = core.read_namespaced_pod_log(f"{release.name}-uninstall", HOME)
+            running.append(pods(kind_api, space))
+
+            # It goes on living: twice, so that one heartbeat began when the limits were lower.
+            for _ in range(2):
+                until(lambda known=known: deadline(kind_api, space) > known)
+                known = deadline(kind_api, space)
+            (runs.folder / "enough").touch()
+            written, told = process.communicate(timeout=DEADLINE)
+        ended = Result(process.args, process.returncode, written, told)
+        until(lambda: not names(kind_api, space) and not batch.list_namespaced_job(space).items)
+
+        release.helm("uninstall", release.name)
+        policies = client.AdmissionregistrationV1Api(kind_api).list_validating_admission_policy().items
+        yield Seen(
+            made, running, quota, refused, refusal, ended,
+            costs=core.read_namespaced_config_map("skjob-costs", space).data,
+            policies=[each.metadata.name for each in policies if each.metadata.name.startswith(release.name)],
+            bindings=client.RbacAuthorizationV1Api(kind_api).list_namespaced_role_binding(space).items,
+        )  # fmt: skip
+
+
+def test_a_user_runs_with_what_the_chart_gives(seen: Seen) -> None:
+    assert seen.ended.returncode == 0, seen.ended.stderr
+    assert seen.ended.stdout.startswith("rounds ")
+    assert "forbidden" not in seen.ended.stderr
+    assert len(seen.pods) == 3
+    for pod in seen.pods:
+        assert pod.metadata.labels.get("skjob/team") == TEAM
+        assert pod.spec.node_selector == SELECTOR
+        assert "batch" in {each.key for each in pod.spec.tolerations}
+
+
+def test_an_upgrade_to_lower_limits_leaves_what_runs_alone(seen: Seen) -> None:
+    before, after, _ = seen.running
+    assert seen.quota["skjob/most-workers"] == "1"
+    assert after == before
+    assert seen.ended.returncode == 0, seen.ended.stderr
+    assert "can't be kept alive" not in seen.ended.stderr
+    assert seen.costs["earlier"] == "1.25"
+
+
+def test_there_is_no_uninstallation_while_something_runs(seen: Seen) -> None:
     """It would take the rights away that the run needs."""
-    core = client.CoreV1Api(kind_api)
-    core.patch_namespaced_config_map("skjob-costs", release.namespace, {"data": {"earlier": "1.25"}})
-    with users_runs.searching(script=ONGOING) as process:
-        until(lambda: len(pods(kind_api, release.namespace)) == 3, seconds=180)
-        before = pods(kind_api, release.namespace)
-        [run] = names(kind_api, release.namespace)
-        refused = release.helm("uninstall", release.name, succeeds=False)
-        assert refused.returncode != 0
-        log = core.read_namespaced_pod_log(f"{release.name}-uninstall", HOME)
-        assert f"namespace {release.namespace}: {run} is not over" in log
-        assert pods(kind_api, release.namespace) == before
-        (users_runs.folder / "enough").touch()
-        written, told = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 0, told
-    assert written.startswith("rounds ")
+    before, _, after = seen.running
+    assert seen.refused.returncode != 0
+    assert re.search(r"namespace \S+: \S+ is not over", seen.refusal)
+    assert after == before
+    assert seen.ended.returncode == 0, seen.ended.stderr
 
-    until(lambda: not names(kind_api, release.namespace), seconds=180)
-    release.helm("uninstall", release.name)
-    policies = client.AdmissionregistrationV1Api(kind_api).list_validating_admission_policy().items
-    assert not [each for each in policies if each.metadata.name.startswith(release.name)]
-    rbac = client.RbacAuthorizationV1Api(kind_api)
-    assert not rbac.list_namespaced_role_binding(release.namespace).items
-    assert core.read_namespaced_config_map("skjob-costs", release.namespace).data["earlier"] == "1.25"
+
+def test_an_uninstallation_removes_all_but_what_was_spent(seen: Seen) -> None:
+    assert seen.policies == []
+    assert seen.bindings == []
+    assert seen.costs["earlier"] == "1.25"
 
 
 def test_an_uninstallation_that_does_not_ask_removes_nothing_of_a_run(
-    users_runs: Runs, kind_api: client.ApiClient, release: Release
+    kind_env: dict[str, str], kind_api: client.ApiClient, tmp_path: Path
 ) -> None:
-    """The user can't prolong its life any more: it ends when its grace does, and all of it."""
-    grace = 45  # for it to outlive the uninstallation too
-    with users_runs.searching("--grace", f"{grace}s", script=ONGOING):
-        until(lambda: len(pods(kind_api, release.namespace)) == 3, seconds=180)
-        before = pods(kind_api, release.namespace)
-        release.helm("uninstall", release.name, "--no-hooks")
-        time.sleep(5)  # what the garbage collector would take, is gone by then
-        assert pods(kind_api, release.namespace) == before
-        assert len(names(kind_api, release.namespace)) == 1
-        until(
-            lambda: not names(kind_api, release.namespace) and not pods(kind_api, release.namespace),
-            seconds=grace + 120,
-        )
+    """The user can't prolong its life any more: it ends when its deadline has come, and all of it."""
+    with installed(kind_env, kind_api) as release:
+        space = release.namespace
+        with runs_of(release, kind_env, kind_api, tmp_path).searching(script=ONGOING):
+            until(lambda: len(pods(kind_api, space)) == 3)
+            before = pods(kind_api, space)
+            release.helm("uninstall", release.name, "--no-hooks")
+            user = f"system:serviceaccount:{space}:{USER}"
+            until(lambda: not may(kind_api, user, verb="patch", group="batch", resource="jobs", namespace=space))
+            wait_for_the_garbage_collector(kind_api, space)
+            assert pods(kind_api, space) == before
+            [run] = names(kind_api, space)
+            client.BatchV1Api(kind_api).patch_namespaced_job(run, space, {"spec": {"activeDeadlineSeconds": 1}})
+            until(lambda: not names(kind_api, space) and not pods(kind_api, space))
+
+
+def wait_for_the_garbage_collector(kind_api: client.ApiClient, namespace: str) -> None:
+    """Until it has taken what is made here without an owner: what it would take of the rest, is gone by then."""
+    core = client.CoreV1Api(kind_api)
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": "nobody", "uid": str(uuid.uuid4())}
+    orphan = {"metadata": {"name": "orphan", "ownerReferences": [owner]}}
+    core.create_namespaced_config_map(namespace, orphan)
+    until(lambda: "orphan" not in {each.metadata.name for each in core.list_namespaced_config_map(namespace).items})
 
 
 @pytest.mark.whole_cluster
@@ -388,7 +450,7 @@ def test_a_release_with_an_operator_of_its_own(
         core = client.CoreV1Api(kind_api)
         [pod] = core.list_namespaced_pod(home).items
         log = core.read_namespaced_pod_log(pod.metadata.name, home)
-        until(lambda: not client.BatchV1Api(kind_api).list_namespaced_job(release.namespace).items, seconds=180)
+        until(lambda: not client.BatchV1Api(kind_api).list_namespaced_job(release.namespace).items)
         assert refusals(kind_api, log) == []  # it asks for the rights that there are, and these go with the release
     assert home not in {each.metadata.name for each in core.list_namespace().items if each.status.phase == "Active"}
     definitions = client.ApiextensionsV1Api(kind_api).list_custom_resource_definition().items

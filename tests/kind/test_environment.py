@@ -12,18 +12,22 @@ import re
 import subprocess
 import threading
 import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kubernetes import client
-from runs import DEADLINE, Runs
-from user_env import OLDER_PANDAS, UserEnvironment
+from namespaces import IMAGE, new_namespace
+from runs import Runs
+from user_env import OLDER_PANDAS, OTHER_PANDAS, RunsIn, UserEnvironment
 
 from skjob.cluster.api import Api
 from skjob.cluster.probe import image_contents
 from skjob.environment.images import known_contents, remember
 
-IMAGE = "localhost/skjob:dev"
+Result = subprocess.CompletedProcess[str]
 
 LOOKING = """
     import json
@@ -40,70 +44,84 @@ LOOKING = """
 """
 
 
-@pytest.fixture
-def looking(user_runs: Runs, user_environment: UserEnvironment) -> Runs:
+@dataclass(frozen=True)
+class Seen:
+    """What runs of one script have shown, and who kept their environment."""
+
+    first: Result
+    edited: Result
+    """On the first one's cluster, which was kept."""
+    refused: Result
+    """On the same, with another environment."""
+    later: Result
+    """On a cluster of its own."""
+    keepers: list[list[str]]
+    """The pods that keep the environment, after the first and in the end."""
+    record: dict[str, Any]
+    """Of the later one."""
+
+
+@pytest.fixture(scope="module")
+def seen(
+    user_runs_in: RunsIn,
+    user_environment: UserEnvironment,
+    kind_api: client.ApiClient,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Seen:
+    runs = user_runs_in(tmp_path_factory.mktemp("looking"))
+    beside = runs.folder / "beside.py"
+    beside.write_text("def word(): return 'beside'\n")
     user_environment.write("VALUE = 1\n")
-    (user_runs.folder / "beside.py").write_text("def word(): return 'beside'\n")
-    return user_runs
+
+    def keepers() -> list[str]:
+        selector = "app.kubernetes.io/component=environment"
+        pods = client.CoreV1Api(kind_api).list_namespaced_pod(runs.namespace, label_selector=selector)
+        return [pod.metadata.uid for pod in pods.items]
+
+    first = runs.run(LOOKING, "--keep")
+    assert first.returncode == 0, first.stderr
+    kept = [keepers()]
+    [name] = re.findall(r"`skjob run PROGRAM --cluster (\S+) ", first.stderr)
+    try:
+        user_environment.write("VALUE = 'edited'\n")
+        beside.write_text("def word(): return 'edited too'\n")
+        edited = runs.run(LOOKING, "--cluster", name)
+        (runs.folder / "packages.txt").write_text(f"pandas=={OTHER_PANDAS}\n")
+        refused = runs.run(LOOKING, "--cluster", name, "--env", "packages.txt")
+    finally:
+        down = runs.skjob("down", name)
+    assert down.returncode == 0, down.stderr
+    later = runs.run(LOOKING.replace("range(8)", "range(6)"))
+    return Seen(first, edited, refused, later, [*kept, keepers()], runs.records()[-1])
 
 
-def _seen(ended: subprocess.CompletedProcess[str]) -> list[object]:
+def found(ended: Result) -> list[object]:
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout)  # type: ignore[no-any-return]
 
 
-def test_the_whole_environment_and_a_package_that_is_edited(
-    looking: Runs, user_environment: UserEnvironment, kind_env: dict[str, str]
-) -> None:
+def test_the_whole_environment_and_a_package_that_is_edited(seen: Seen) -> None:
     """An unchanged script, an editable package, an older pandas, a module beside it; then edited, on a warm cluster."""
-    first = looking.run(LOOKING, "--keep")
-    assert _seen(first) == [[OLDER_PANDAS, 1, "1.5", "beside"]]
-    [name] = re.findall(r"`skjob run PROGRAM --cluster (\S+) ", first.stderr)
-    try:
-        user_environment.write("VALUE = 'edited'\n")
-        (looking.folder / "beside.py").write_text("def word(): return 'edited too'\n")
-        second = looking.run(LOOKING, "--cluster", name)
-        assert _seen(second) == [[OLDER_PANDAS, "edited", "1.5", "edited too"]]
-        assert "leave the cluster" in second.stderr
-    finally:
-        down = [looking.python, "-m", "skjob", "down", name, "--context", "kind-skjob"]
-        done = subprocess.run(
-            [*down, "--namespace", looking.namespace], env=kind_env, capture_output=True, text=True, timeout=DEADLINE
-        )
-    assert done.returncode == 0, done.stderr
+    assert found(seen.first) == [[OLDER_PANDAS, 1, "1.5", "beside"]]
+    assert found(seen.edited) == [[OLDER_PANDAS, "edited", "1.5", "edited too"]]
+    assert "leave the cluster" in seen.edited.stderr
 
 
-def test_what_is_kept_is_used_by_later_runs(looking: Runs, kind_api: client.ApiClient) -> None:
+def test_what_is_kept_is_used_by_later_runs(seen: Seen) -> None:
     """Another script, another cluster; the pod that keeps the environment is the same."""
-
-    def keepers() -> list[str]:
-        selector = "app.kubernetes.io/component=environment"
-        pods = client.CoreV1Api(kind_api).list_namespaced_pod(looking.namespace, label_selector=selector)
-        return [pod.metadata.uid for pod in pods.items]
-
-    _seen(looking.run(LOOKING))
-    before = keepers()
+    before, after = seen.keepers
     assert len(before) == 1
-    again = looking.run(LOOKING.replace("range(8)", "range(6)"))
-    _seen(again)
-    assert keepers() == before
-    assert "installing" not in again.stderr
-    environment = sorted((looking.folder / ".skjob" / "runs").glob("*/run.json"))[-1]
-    assert "kept" in json.loads(environment.read_text())["cluster"]["environment"]
+    assert after == before
+    assert found(seen.later) == found(seen.edited)
+    assert "installing" not in seen.later.stderr
+    assert "kept" in seen.record["cluster"]["environment"]
 
 
-def test_a_cluster_with_another_environment_is_refused(looking: Runs, kind_env: dict[str, str], tmp_path: Path) -> None:
-    first = looking.run("print('kept')", "--keep", "--workers", "1", "--env", "none")
-    assert first.returncode == 0, first.stderr
-    [name] = re.findall(r"`skjob run PROGRAM --cluster (\S+) ", first.stderr)
-    try:
-        second = looking.run(LOOKING, "--cluster", name)
-        assert second.returncode == 124
-        assert re.search(rf"the cluster `{name}` has another environment: .*pandas {OLDER_PANDAS} here", second.stderr)
-        assert second.stdout == ""
-    finally:
-        down = [looking.python, "-m", "skjob", "down", name, "--context", "kind-skjob"]
-        subprocess.run([*down, "--namespace", looking.namespace], env=kind_env, check=True, timeout=DEADLINE)
+def test_a_cluster_with_another_environment_is_refused(seen: Seen) -> None:
+    assert seen.refused.returncode == 124
+    lacking = rf"the cluster `\S+` has another environment: .*pandas {OTHER_PANDAS} here, {OLDER_PANDAS} there"
+    assert re.search(lacking, seen.refused.stderr), seen.refused.stderr
+    assert seen.refused.stdout == ""
 
 
 def test_pythons_own_image(user_runs: Runs, user_namespace: str, kind_api: client.ApiClient) -> None:
@@ -140,11 +158,22 @@ def _nothing_was_started(api: client.ApiClient, namespace: str) -> bool:
     return not started and not clusters["items"]
 
 
-@pytest.fixture
-def cached_runs(kind_runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+@pytest.fixture(scope="module")
+def empty_namespace(kind_api: client.ApiClient) -> Iterator[str]:
+    """One in which nothing is ever started."""
+    with new_namespace(kind_api) as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def cached_env(shared_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """With one cache for all tests, so that the image is looked into once."""
-    kind_runs.environment["XDG_CACHE_HOME"] = str(tmp_path_factory.getbasetemp() / "cache")
-    return kind_runs
+    return shared_env | {"XDG_CACHE_HOME": str(tmp_path_factory.getbasetemp() / "cache")}
+
+
+@pytest.fixture
+def cached_runs(tmp_path: Path, cached_env: dict[str, str], empty_namespace: str) -> Runs:
+    return Runs(tmp_path, cached_env, empty_namespace)
 
 
 @pytest.mark.parametrize(
@@ -162,25 +191,24 @@ def cached_runs(kind_runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Ru
 def test_what_can_not_be_had_is_told_before_anything_starts(
     cached_runs: Runs,
     kind_api: client.ApiClient,
-    namespace: str,
     requirements: str | None,
     environment: dict[str, str],
     told: list[str],
 ) -> None:
     if requirements is not None:
         (cached_runs.folder / "packages.txt").write_text(requirements)
-    ended = cached_runs.run("print('ran')", "--env", "packages.txt", **environment)
+    ended = cached_runs.run_here("print('ran')", "--env", "packages.txt", **environment)
     assert ended.returncode == 120, ended.stderr
     assert ended.stdout == ""
     assert "Traceback" not in ended.stderr
     for words in told:
         assert words in ended.stderr
     assert "hint: " in ended.stderr
-    assert _nothing_was_started(kind_api, namespace)
+    assert _nothing_was_started(kind_api, cached_runs.namespace)
 
 
 def test_an_index_that_pods_can_not_reach_is_told_before_the_cluster_starts(
-    cached_runs: Runs, kind_api: client.ApiClient, namespace: str
+    cached_runs: Runs, kind_api: client.ApiClient
 ) -> None:
     """On this machine's loopback, where the check here finds the wheel."""
     wheel = "unit_only_here-1.0-py3-none-any.whl"
@@ -197,12 +225,12 @@ def test_an_index_that_pods_can_not_reach_is_told_before_the_cluster_starts(
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         index = f"http://127.0.0.1:{server.server_address[1]}/"
-        ended = cached_runs.run("print('ran')", "--env", "packages.txt", UV_DEFAULT_INDEX=index)
+        ended = cached_runs.run_here("print('ran')", "--env", "packages.txt", UV_DEFAULT_INDEX=index)
         server.shutdown()
     assert ended.returncode == 124, ended.stderr
     assert "can't install the environment in the cluster" in ended.stderr
     assert ended.stdout == ""
-    assert _nothing_was_started(kind_api, namespace)
+    assert _nothing_was_started(kind_api, cached_runs.namespace)
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -211,13 +239,14 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 
 def test_an_image_that_is_not_what_it_was_is_told_by_its_pods(
-    cached_runs: Runs, api: Api, monkeypatch: pytest.MonkeyPatch
+    kind_runs: Runs, api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """This machine remembers an image of that name with one more package: the pods know better, and it forgets."""
-    (cached_runs.folder / "packages.txt").write_text("humanize==4.12.0\n")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cached_runs.folder / "cache"))
+    (tmp_path / "packages.txt").write_text("humanize==4.12.0\n")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     remember(IMAGE, {**image_contents(api, IMAGE, 240).distributions, "humanize": "4.12.0"})
-    ended = cached_runs.run("print('ran')", "--env", "packages.txt", XDG_CACHE_HOME=str(cached_runs.folder / "cache"))
+    script, options = "print('ran')", ("--workers", "1", "--env", "packages.txt")
+    ended = kind_runs.run_here(script, *options, XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert ended.returncode == 124, ended.stderr
     assert "humanize 4.12.0 here, none there" in ended.stderr
     assert ended.stdout == ""

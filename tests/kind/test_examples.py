@@ -1,13 +1,14 @@
 """Each example on a real Kubernetes, from a user's environment: what it finds there is what it finds by Python alone.
 
 examples/digit-features is installed in editable mode beside what the user has; the image has neither it nor the
-boosters.
+boosters. All but the one that brings its own run on one warm cluster.
 """
 
 from __future__ import annotations
 
 import socket
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 from example_programs import (
@@ -27,12 +28,39 @@ from example_programs import (
 from kubernetes import client
 from runs import DEADLINE, Runs
 from story import EXAMPLES, install_package
-from user_env import UserEnvironment
+from user_env import RunsIn, UserEnvironment
+
+WARM = "examples"
+LEFT_TO_TEST_ALL = {
+    "any_dask_client.py",
+    "lightgbm_on_dask.py",
+    "pipeline_cross_val_score.py",
+    "random_forest.py",
+    "scaled_up_search.py",
+}
+"""One of each kind stays: a search, a package of the user's own, data in pieces, a booster. All of them run on this
+machine in tests/integration/test_examples.py."""
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def own_package(user_environment: UserEnvironment, tmp_path_factory: pytest.TempPathFactory) -> None:
     install_package(user_environment.python, tmp_path_factory.mktemp("own"))
+
+
+@pytest.fixture(scope="module")
+def warm(own_package: None, user_runs_in: RunsIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A cluster that has what any of the examples imports."""
+    runs = user_runs_in(tmp_path_factory.mktemp("warm"))
+    for name in SCRIPTS:
+        (runs.folder / name).write_text((EXAMPLES / name).read_text())
+    (runs.folder / "jobs.py").write_text("import pandas, pyarrow\n")
+    up = runs.skjob("up", WARM, "--workers", "2")
+    try:
+        assert up.returncode == 0, up.stderr
+        yield WARM
+    finally:
+        down = runs.skjob("down", WARM)
+    assert down.returncode == 0, down.stderr
 
 
 def by_python(runs: Runs, name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -47,10 +75,12 @@ def by_python(runs: Runs, name: str, *arguments: str, **environment: str) -> sub
     return ended
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_a_script_finds_in_pods_what_it_finds_by_python(user_runs: Runs, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LEFT_TO_TEST_ALL else []) for name in SCRIPTS]
+)
+def test_a_script_finds_in_pods_what_it_finds_by_python(user_runs: Runs, warm: str, name: str) -> None:
     arguments = ARGUMENTS.get(name, [])
-    ended = user_runs.run((EXAMPLES / name).read_text(), "--", *arguments)
+    ended = user_runs.run((EXAMPLES / name).read_text(), "--cluster", warm, "--", *arguments)
     assert ended.returncode == 0, ended.stderr
     assert found(ended.stdout) == found(by_python(user_runs, name, *arguments).stdout)
     assert scores(user_runs.folder) == scores(user_runs.folder / "alone")
@@ -59,6 +89,7 @@ def test_a_script_finds_in_pods_what_it_finds_by_python(user_runs: Runs, name: s
     assert (told["place"], told["outcome"]) == ("kubernetes", SUCCEEDED)
 
 
+@pytest.mark.usefixtures("own_package")
 def test_a_notebook_brings_its_cluster(user_runs: Runs) -> None:
     where = {"SKJOB_ON": "kubernetes", "SKJOB_CONTEXT": "kind-skjob", "SKJOB_NAMESPACE": user_runs.namespace}
     ended = by_python(user_runs, BRINGS_ITS_CLUSTER, **where)
@@ -79,9 +110,9 @@ def address_for_pods(api: client.ApiClient) -> str:
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_a_declared_job_writes_its_results(user_runs: Runs, kind_api: client.ApiClient, name: str) -> None:
+def test_a_declared_job_writes_its_results(user_runs: Runs, warm: str, kind_api: client.ApiClient, name: str) -> None:
     (user_runs.folder / "job.yaml").write_text((EXAMPLES / name).read_text())
-    command = [part if part != "train.py" else "job.yaml" for part in user_runs.command("")]
+    command = [part if part != "train.py" else "job.yaml" for part in user_runs.command("", "--cluster", warm)]
     with measurements(address_for_pods(kind_api)) as storage:
         ended = subprocess.run(
             command, cwd=user_runs.folder, env=user_runs.environment | storage,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from command import Result, run_here
 from kubernetes import client
 from operators import refusals
 
@@ -21,12 +22,17 @@ from skjob.cluster.install import (
     operator_state,
 )
 
-Result = subprocess.CompletedProcess[str]
+Skjob = Callable[..., Result]
 
 
-def skjob(environment: dict[str, str], *arguments: str) -> Result:
-    command = [sys.executable, "-m", "skjob", *arguments]
-    return subprocess.run(command, env=environment, text=True, capture_output=True, timeout=200)
+@pytest.fixture
+def skjob(kind_env: dict[str, str], tmp_path: Path) -> Skjob:
+    """The command."""
+
+    def call(*arguments: str, **environment: str) -> Result:
+        return run_here([*arguments], kind_env | environment, tmp_path)
+
+    return call
 
 
 @pytest.fixture
@@ -43,12 +49,12 @@ def test_the_operator_is_seen(api: kube.Api, kind_cluster: Any) -> None:
 
 
 def test_a_second_installation_changes_nothing_but_the_defaults(
-    api: kube.Api, kind_env: dict[str, str], kind_cluster: Any, namespace: str
+    api: kube.Api, skjob: Skjob, kind_cluster: Any, namespace: str
 ) -> None:
     # The namespace's defaults are the fixture's, without skjob's labels: they must not be counted as left behind.
     api.delete("ConfigMap", "skjob-defaults", namespace)
     before = api.get("Deployment", OPERATOR_NAME, OPERATOR_NAMESPACE)
-    done = skjob(kind_env, "install", "--image", kind_cluster.image, "--namespace", namespace, "--worker-cpu", "250m")
+    done = skjob("install", "--image", kind_cluster.image, "--namespace", namespace, "--worker-cpu", "250m")
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert f"runs in `{OPERATOR_NAMESPACE}` from `{kind_cluster.image}`" in done.stderr
@@ -59,22 +65,22 @@ def test_a_second_installation_changes_nothing_but_the_defaults(
     api.delete("ConfigMap", "skjob-defaults", namespace)
 
 
-def test_defaults_need_a_namespace(kind_env: dict[str, str], kind_cluster: Any) -> None:
-    done = skjob(kind_env, "install", "--image", kind_cluster.image, "--namespace", "nonesuch")
+def test_defaults_need_a_namespace(skjob: Skjob, kind_cluster: Any) -> None:
+    done = skjob("install", "--image", kind_cluster.image, "--namespace", "nonesuch")
     assert done.returncode == 120
     assert "there is no namespace `nonesuch` for the defaults" in done.stderr
 
 
-def test_a_wrong_value_is_found_before_anything_is_applied(kind_env: dict[str, str]) -> None:
-    done = skjob(kind_env, "install", "--worker-memory", "much", "--worker-cpu", "none")
+def test_a_wrong_value_is_found_before_anything_is_applied(skjob: Skjob) -> None:
+    done = skjob("install", "--worker-memory", "much", "--worker-cpu", "none")
     assert done.returncode == 120
     assert "--worker-memory" in done.stderr
     assert "--worker-cpu" in done.stderr
 
 
-def test_a_dry_run_needs_no_cluster(kind_env: dict[str, str]) -> None:
-    environment = kind_env | {"KUBECONFIG": "/nonexistent"}
-    done = skjob(environment, "install", "--dry-run", "--image", "example.org/image:1", "--worker-memory", "4Gi")
+def test_a_dry_run_needs_no_cluster(skjob: Skjob) -> None:
+    options = ("--dry-run", "--image", "example.org/image:1", "--worker-memory", "4Gi")
+    done = skjob("install", *options, KUBECONFIG="/nonexistent")
     assert (done.returncode, done.stderr) == (0, "")
     manifests = list(yaml.load_all(done.stdout, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     assert manifests[:-1] == operator_manifests("example.org/image:1", OPERATOR_NAMESPACE)

@@ -670,7 +670,7 @@ def run(release: Release, user: client.ApiClient) -> Iterator[None]:
     """A run, made as skjob makes one, of which the operator has made all that belongs to it."""
     namespace = release.namespace
     # Policies take a moment to be known.
-    until(lambda: ask(user, namespace, ATTACKS["no owner"])[0] == 422, "the policies refuse nothing", 180)
+    until(lambda: ask(user, namespace, ATTACKS["no owner"])[0] == 422, "the policies refuse nothing")
     # Nobody prolongs its life: it has nearly all that it may have, and `a heartbeat` the rest.
     anchor = job(activeDeadlineSeconds=590)
     status, made = ask(user, namespace, create(JOBS, pod_of(anchor, nodeSelector={}), ""), dry_run=False)
@@ -687,7 +687,7 @@ def run(release: Release, user: client.ApiClient) -> Iterator[None]:
             and ask(user, namespace, Attack("GET", f"{DEPLOYMENTS}/{RUN}-scheduler", {}, ""), dry_run=False)[0] == 200
         )
 
-    until(is_whole, "the operator has not made all of it", 180)
+    until(is_whole, "the operator has not made all of it")
     yield
     ask(user, namespace, delete(f"{JOBS}/{RUN}", {"propagationPolicy": "Background"}, ""), dry_run=False)
 
@@ -728,7 +728,7 @@ def test_the_policies_are_sound(release: Release, kind_api: client.ApiClient) ->
             found = policies.read_validating_admission_policy(name)
             return bool(found.status and found.status.observed_generation == found.metadata.generation)
 
-        until(is_checked, f"`{name}` was not checked", 180)
+        until(is_checked, f"`{name}` was not checked")
         checked = policies.read_validating_admission_policy(name).status.type_checking
         warnings = (checked.expression_warnings if checked else None) or []
         assert [f"{each.field_ref}: {each.warning}" for each in warnings] == []

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from command import Result, run_command
+from daskclusters import sleeping
 from kubernetes import client
 from left import leftovers
 from users import user_environment
@@ -63,26 +64,9 @@ def start(api: kube.Api, program: str = "train.py", user: str | None = None, *, 
     return names
 
 
-def start_dask(api: kube.Api, image: str) -> RunNames:
+def start_dask(api: kube.Api) -> RunNames:
     """A whole cluster as the operator makes it, of pods that only sleep."""
     names = start(api, "dask.py")
-    security = {
-        "allowPrivilegeEscalation": False,
-        "runAsNonRoot": True,
-        "runAsUser": 1000,
-        "capabilities": {"drop": ["ALL"]},
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
-    container = {
-        "name": "sleeper",
-        "image": image,
-        "command": ["sleep", "3600"],
-        "ports": [{"name": "tcp-comm", "containerPort": 8786}],
-        "securityContext": security,
-        "resources": {"requests": {"cpu": "1m", "memory": "8Mi"}, "limits": {"memory": "32Mi"}},
-    }
-    pod = {"terminationGracePeriodSeconds": 1, "containers": [container]}
-    port = {"name": "tcp-comm", "port": 8786, "targetPort": "tcp-comm"}
     cluster = {
         "apiVersion": "kubernetes.dask.org/v1",
         "kind": "DaskCluster",
@@ -92,17 +76,7 @@ def start_dask(api: kube.Api, image: str) -> RunNames:
             "labels": names.labels("cluster"),
             "annotations": names.annotations(),
         },
-        "spec": {
-            "worker": {"replicas": 2, "spec": pod},
-            "scheduler": {
-                "spec": pod,
-                "service": {
-                    "type": "ClusterIP",
-                    "selector": {"dask.org/cluster-name": names.cluster, "dask.org/component": "scheduler"},
-                    "ports": [port],
-                },
-            },
-        },
+        "spec": sleeping(names.cluster, workers=2),
     }
     anchor = api.get("Job", names.cluster, api.context.namespace)
     api.create(manifest.owned_by(anchor, cluster))
@@ -216,10 +190,8 @@ def test_an_operator_that_is_dead_holds_nothing_back(api: kube.Api) -> None:
     assert leftovers(api, names.run_id) == []
 
 
-def test_a_whole_cluster_goes_with_all_that_the_operator_made(
-    api: kube.Api, skjob: Skjob, kind_cluster: Any, namespace: str
-) -> None:
-    names = start_dask(api, kind_cluster.image)
+def test_a_whole_cluster_goes_with_all_that_the_operator_made(api: kube.Api, skjob: Skjob) -> None:
+    names = start_dask(api)
 
     def runs_whole() -> bool:
         """Both workers, and the scheduler, without which the cluster counts as starting."""

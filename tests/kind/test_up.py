@@ -8,26 +8,31 @@ import subprocess
 from contextlib import suppress
 
 import pytest
-from left import leftovers
+from left import leftovers, until_gone
 from runs import DEADLINE, Runs
+from side_by_side import Stage, side_by_side
 from waits import until
 
 from skjob.cluster.api import Api, NotFound
 from skjob.cluster.inventory import RunningCluster, runs
 
-# Until it has been told to end, and has had a second worker.
+# There is work until it has had a second worker, and has been told that it is enough.
 PAUSED = """
-    import time
+    import itertools, threading, time
     from pathlib import Path
     from dask.distributed import Client
     from joblib import Parallel, delayed
 
+    client, told, workers = Client.current(), Path("told"), [1]
+    def look():
+        while len(workers) < 2 or not told.exists():
+            workers[:] = sorted({*workers, len(client.nthreads())})
+            time.sleep(0.2)
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
     print("searching", flush=True)
-    workers = 1
-    while workers < 2 or not Path("told").exists():
-        Parallel()(delayed(time.sleep)(1) for _ in range(30))
-        workers = max(workers, len(Client.current().nthreads()))
-    print(workers, flush=True)
+    Parallel()(delayed(time.sleep)(1) for _ in itertools.takewhile(lambda _: looking.is_alive(), itertools.count()))
+    print(workers[-1], flush=True)
 """
 
 
@@ -41,73 +46,74 @@ def workers(api: Api) -> list[str]:
     return [item["metadata"]["name"] for item in api.list("Deployment", api.context.namespace, selector=selector)]
 
 
-def test_a_warm_cluster_serves_one_run_after_the_other(kind_runs: Runs, namespace: str, api: Api) -> None:
-    started = kind_runs.skjob("up", "dev", "--workers", "1:3", "--idle-timeout", "10m")
+@side_by_side
+def test_a_warm_cluster_serves_one_run_after_the_other(stage: Stage) -> None:
+    started = stage.runs.skjob("up", "dev", "--workers", "1:3", "--idle-timeout", "10m")
     assert started.returncode == 0, started.stderr
     assert re.search(r"`dev` is ready after \d+\.\d s, with 1:3 workers", started.stderr)
-    warm = only(api)
+    warm = only(stage.api)
     assert (warm.name, warm.state, warm.used_by) == ("dev", "kept", "")
     assert warm.expires_in is not None
     assert 500 < warm.expires_in <= 600
 
-    use = kind_runs.command(PAUSED, "--cluster", "dev")
+    use = stage.runs.command(PAUSED, "--cluster", "dev")
     del use[use.index("--workers") : use.index("--workers") + 2]  # in the cluster's own range
     with subprocess.Popen(
-        use, cwd=kind_runs.folder, env=kind_runs.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        use, cwd=stage.folder, env=stage.runs.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as first:
         try:
             assert first.stdout is not None
             assert first.stdout.readline() == "searching\n"
-            until(lambda: only(api).state == "in use", "`ps` does not say that it is in use")
-            assert only(api).used_by.endswith(" for `train.py`")
-            second = kind_runs.run("print('never')", "--cluster", "dev")
+            until(lambda: only(stage.api).state == "in use", "`ps` does not say that it is in use")
+            assert only(stage.api).used_by.endswith(" for `train.py`")
+            second = stage.runs.run("print('never')", "--cluster", "dev")
             assert second.returncode == 124
             assert re.search(r"error: `dev` is in use, by \S+@\S+ for `train.py`, since ", second.stderr)
             assert "never" not in second.stdout
-            (kind_runs.folder / "told").touch()
+            (stage.folder / "told").touch()
             written, told = first.communicate(timeout=DEADLINE)
         finally:
             first.kill()
     assert first.returncode == 0, told
     assert int(written) > 1  # it has scaled
-    until(lambda: len(workers(api)) == 1, f"its workers stayed: {workers(api)}")
-    assert (only(api).state, only(api).used_by) == ("kept", "")
+    until(lambda: len(workers(stage.api)) == 1, f"its workers stayed: {workers(stage.api)}")
+    assert (only(stage.api).state, only(stage.api).used_by) == ("kept", "")
 
-    more = kind_runs.run(
+    more = stage.runs.run(
         "from dask.distributed import Client; Client.current().wait_for_workers(2)", "--cluster", "dev"
     )
     assert more.returncode == 0, more.stderr  # `--workers 2` of the run itself
 
-    again = kind_runs.skjob("up", "dev")
+    again = stage.runs.skjob("up", "dev")
     assert again.returncode == 120
     assert "error: `dev` is there already: " in again.stderr
-    ended = kind_runs.skjob("down", "dev")
+    ended = stage.runs.skjob("down", "dev")
     assert ended.returncode == 0, ended.stderr
-    assert leftovers(api, warm.run_id) == []
+    assert leftovers(stage.api, warm.run_id) == []
 
 
-def test_a_warm_cluster_goes_when_nobody_uses_it(kind_runs: Runs, namespace: str, api: Api) -> None:
-    started = kind_runs.skjob("up", "dev", "--workers", "1", "--idle-timeout", "15s")
+@side_by_side(waits=True)
+def test_a_warm_cluster_goes_when_nobody_uses_it(stage: Stage) -> None:
+    started = stage.runs.skjob("up", "dev", "--workers", "1", "--idle-timeout", "15s")
     assert started.returncode == 0, started.stderr
-    run_id = only(api).run_id
-    until(lambda: leftovers(api, run_id) == [], "it did not go", 150)
+    run_id = only(stage.api).run_id
+    until_gone(stage.api, run_id)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_start_that_is_stopped_leaves_nothing(kind_runs: Runs, api: Api, number: signal.Signals) -> None:
+@side_by_side
+def test_a_start_that_is_stopped_leaves_nothing(stage: Stage, number: signal.Signals) -> None:
     # A worker of this size never comes: the start would wait.
-    start = kind_runs.skjob_command("up", "dev", "--worker-cpu", "500")
-    with subprocess.Popen(
-        start, cwd=kind_runs.folder, env=kind_runs.environment, stderr=subprocess.PIPE, text=True
-    ) as up:
+    start = stage.runs.skjob_command("up", "dev", "--worker-cpu", "500")
+    with subprocess.Popen(start, cwd=stage.folder, env=stage.runs.environment, stderr=subprocess.PIPE, text=True) as up:
         try:
-            until(lambda: any(run.state == "running" for run in runs(api, kind_runs.namespace)), "it did not start")
+            until(lambda: any(run.state == "running" for run in runs(stage.api, stage.namespace)), "it did not start")
             up.send_signal(number)
             _, told = up.communicate(timeout=DEADLINE)
         finally:
             up.kill()
     assert up.returncode == 128 + number, told
-    until(lambda: runs(api, kind_runs.namespace) == [], "something is left")
+    until(lambda: runs(stage.api, stage.namespace) == [], "something is left")
 
 
 def test_a_name_that_a_users_own_object_has(kind_runs: Runs, namespace: str, api: Api) -> None:
@@ -116,7 +122,7 @@ def test_a_name_that_a_users_own_object_has(kind_runs: Runs, namespace: str, api
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "mine-scheduler", "namespace": namespace}}
     api.create(mine)
     api.create(service | {"spec": {"ports": [{"port": 8786}]}})
-    taken = kind_runs.skjob("up", "mine")
+    taken = kind_runs.skjob_here("up", "mine")
     assert taken.returncode == 120
     told = "there is a Secret `mine` and a Service `mine-scheduler` in namespace"
     assert f"error: {told} `{namespace}`, which are not skjob's\n\nhint: choose another name" in taken.stderr
@@ -126,7 +132,7 @@ def test_a_name_that_a_users_own_object_has(kind_runs: Runs, namespace: str, api
 
 
 def test_names_that_can_not_be_had(kind_runs: Runs, namespace: str, api: Api) -> None:
-    wrong = kind_runs.skjob("up", "Dev_1")
+    wrong = kind_runs.skjob_here("up", "Dev_1")
     assert wrong.returncode == 120
     assert "the name of a cluster must be at most 37 small letters" in wrong.stderr
     # Somebody's own cluster, which the operator refuses for its empty pods, and which stays as it is.
@@ -142,7 +148,7 @@ def test_names_that_can_not_be_had(kind_runs: Runs, namespace: str, api: Api) ->
         }
     )
     try:
-        taken = kind_runs.skjob("up", "mine")
+        taken = kind_runs.skjob_here("up", "mine")
         assert taken.returncode == 120
         assert f"there is a DaskCluster `mine` in namespace `{namespace}`, which is not skjob's" in taken.stderr
         assert "deletionTimestamp" not in api.get("DaskCluster", "mine", namespace)["metadata"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,9 @@ from runs import Runs
 ROOT = Path(__file__).parents[2]
 INSTALL_SECONDS = 600
 OLDER_PANDAS = "2.3.3"
+OTHER_PANDAS = "2.3.2"
+"""Neither the user's nor the image's."""
+
 MORE = ("dask-ml", "lightgbm", "s3fs", "xgboost-cpu")
 """What the tests of boosters and of large data import."""
 
@@ -58,7 +61,7 @@ def user_environment(tmp_path_factory: pytest.TempPathFactory) -> UserEnvironmen
     environment.write("VALUE = 1\n")
     _uv("venv", "--quiet", str(folder / "venv"))
     install = ["pip", "install", "--quiet", "--python", environment.python]
-    locked = ["--constraint", str(ROOT / "requirements.lock")]
+    locked = ["--constraint", str(ROOT / "requirements-dev.lock")]
     # A copy: a build in the repository would leave its traces there.
     shutil.copytree(ROOT / "skjob", folder / "skjob" / "skjob", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -92,8 +95,22 @@ def user_namespace(kind_api: client.ApiClient) -> Iterator[str]:
         core.delete_namespace(name, _request_timeout=30)
 
 
+RunsIn = Callable[[Path], Runs]
+
+
+@pytest.fixture(scope="session")
+def user_runs_in(
+    shared_env: dict[str, str],
+    user_namespace: str,
+    user_environment: UserEnvironment,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> RunsIn:
+    """Runs of `skjob` as the user has it installed, in a folder; all have one cache."""
+    environment = shared_env | {"XDG_CACHE_HOME": str(tmp_path_factory.getbasetemp() / "cache")}
+    return lambda folder: Runs(folder, dict(environment), user_namespace, user_environment.python)
+
+
 @pytest.fixture
-def user_runs(tmp_path: Path, kind_env: dict[str, str], user_namespace: str, user_environment: UserEnvironment) -> Runs:
-    """Runs of `skjob` as the user has it installed."""
-    cache = {"XDG_CACHE_HOME": str(tmp_path.parent / "cache")}
-    return Runs(tmp_path, kind_env | cache, user_namespace, user_environment.python)
+def user_runs(tmp_path: Path, user_runs_in: RunsIn) -> Runs:
+    """The same in the test's own folder."""
+    return user_runs_in(tmp_path)

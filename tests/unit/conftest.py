@@ -1,14 +1,16 @@
-"""The calls that scikit-learn really makes: a joblib backend that keeps each, and runs it here."""
+"""What unit tests share: a clock that takes no time, and a joblib backend that keeps each of scikit-learn's calls."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import joblib
 import pytest
+from clocks import Clock
 from joblib._parallel_backends import ParallelBackendBase
 
 from skjob.engine.work import Call, calls_of
@@ -41,6 +43,19 @@ class RecordingBackend(ParallelBackendBase):  # type: ignore[misc]
 
     def retrieve_result_callback(self, settled: Future[Any]) -> Any:
         return settled.result()
+
+
+@pytest.fixture
+def clock_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Clock]:
+    """`clock_of(module, ...)`: these modules tell the time and sleep by this clock."""
+
+    def replaced(*modules: ModuleType) -> Clock:
+        clock = Clock()
+        for module in modules:
+            monkeypatch.setattr(module, "time", clock)
+        return clock
+
+    return replaced
 
 
 @pytest.fixture

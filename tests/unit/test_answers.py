@@ -3,40 +3,58 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from concurrent import futures
 from typing import Any
 
 import pytest
 from client_loop import client_loop
+from clocks import DEADLINE
 
+from skjob import answers
 from skjob.answers import answer, answer_while_connected
+
+NEVER = object()
 
 
 class Client:
-    """`status` is as the client has it; what it is asked gives `outcome` after `seconds`."""
+    """`status` is as the client has it; what it is asked gives `outcome`, but not before somebody looks at `status`."""
 
-    def __init__(self, status: str, outcome: Any, seconds: float = 0.0) -> None:
-        self.status, self.outcome, self.seconds = status, outcome, seconds
+    def __init__(self, status: str, outcome: Any) -> None:
+        self._status, self.outcome = status, outcome
         self.loop = client_loop()
+        self.looked_at = threading.Event()
+
+    @property
+    def status(self) -> str:
+        self.looked_at.set()
+        return self._status
 
     async def asked(self) -> Any:
-        await asyncio.sleep(self.seconds)
+        while self.outcome is NEVER or not self.looked_at.is_set():
+            await asyncio.sleep(0.001)
         if isinstance(self.outcome, Exception):
             raise self.outcome
         return self.outcome
 
 
-def _answer(client: Client, seconds: float = 10.0) -> Any:
+@pytest.fixture(autouse=True)
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "wait", lambda asked, _: futures.wait(asked, 0.01))
+
+
+def _answer(client: Client, seconds: float = DEADLINE) -> Any:
     return answer_while_connected(client, client.asked(), seconds)
 
 
 def test_an_answer() -> None:
-    assert _answer(Client("running", 7, 0.3)) == 7
+    assert _answer(Client("running", 7)) == 7
 
 
 @pytest.mark.parametrize("status", ["connecting", "closing", "closed"])
 def test_no_answer_without_a_connection(status: str) -> None:
     with pytest.raises(ConnectionError, match="the connection to the scheduler is lost"):
-        _answer(Client(status, None, 60))
+        _answer(Client(status, NEVER))
 
 
 def test_a_client_that_is_closed_has_lost_its_connection() -> None:
@@ -45,7 +63,7 @@ def test_a_client_that_is_closed_has_lost_its_connection() -> None:
     with pytest.raises(ConnectionError, match="the connection to the scheduler is lost"):
         _answer(client)
     with pytest.raises(ConnectionError, match="the client is closed"):
-        answer(client, client.asked(), 10.0)
+        answer(client, client.asked(), DEADLINE)
 
 
 def test_what_the_scheduler_says_is_not_changed() -> None:
@@ -55,4 +73,4 @@ def test_what_the_scheduler_says_is_not_changed() -> None:
 
 def test_no_answer_in_time() -> None:
     with pytest.raises(TimeoutError, match="within 0 s"):
-        _answer(Client("running", None, 60), 0.1)
+        _answer(Client("running", NEVER), 0.1)

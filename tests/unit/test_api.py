@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clocks import DEADLINE
 
 from skjob.cluster import api as api_module
 from skjob.cluster.api import Api, Conflict, Context, Rejected, Throttled, connect
@@ -270,7 +271,7 @@ def test_a_request_that_is_not_answered_in_time_is_not_made_again(
     over = threading.Event()
 
     def serve(number: int) -> bool:
-        return number > 0 or over.wait(30)
+        return number > 0 or over.wait(DEADLINE)
 
     with server(serve, monkeypatch, tmp_path) as api:
         try:

@@ -4,11 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from clocks import DEADLINE
 
+from skjob.cli import app
 from skjob.cli.connection import looking
 from skjob.errors import ForbiddenError
 
@@ -17,17 +22,50 @@ WORKERS = "must be a number of workers, `4`, or a range, `1:20`"
 OPTIONS = "`skjob run --help` lists the options and their defaults"
 
 
-def _skjob(*arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+def _environment(folder: Path) -> dict[str, str]:
+    """Without what the user has set."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("SKJOB_", "KUBE"))}
+    return {**environ, "HOME": str(folder), "NO_COLOR": "1", "COLUMNS": "200"}
+
+
+def _process(*arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """`skjob` in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "skjob", *arguments],
         cwd=folder,
-        env={**environ, "HOME": str(folder), "NO_COLOR": "1", "COLUMNS": "200", **variables},
+        env={**_environment(folder), **variables},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE,
         check=False,
     )
+
+
+@dataclass
+class Ended:
+    """As a `subprocess.CompletedProcess`."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def skjob(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """`skjob` in this process: what it writes and its exit status are those of a process of its own."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(os, "environ", _environment(folder))
+    monkeypatch.setattr(app, "freeze", lambda: None)  # this process goes on
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))  # pytest's gives the command another name
+
+    def run(*arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["skjob", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            app.main()
+        written = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), written.out, written.err)
+
+    return run
 
 
 @pytest.fixture
@@ -37,8 +75,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], []])
-def test_help(folder: Path, arguments: list[str]) -> None:
-    ended = _skjob(*arguments, folder=folder)
+def test_help(skjob: Callable[..., Ended], arguments: list[str]) -> None:
+    ended = skjob(*arguments)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "Run a scikit-learn program, unchanged, on your own Kubernetes cluster." in ended.stdout
     commands = ended.stdout.split("Commands:\n")[1].splitlines()
@@ -56,8 +94,8 @@ def test_help(folder: Path, arguments: list[str]) -> None:
     ]
 
 
-def test_help_of_run_names_every_option(folder: Path) -> None:
-    ended = _skjob("run", "--help", folder=folder)
+def test_help_of_run_names_every_option(skjob: Callable[..., Ended]) -> None:
+    ended = skjob("run", "--help")
     assert (ended.returncode, ended.stderr) == (0, "")
     options = (
         "--workers --on --context --namespace --image --worker-cpu --worker-memory --start-timeout --max-time --grace "
@@ -67,7 +105,7 @@ def test_help_of_run_names_every_option(folder: Path) -> None:
 
 
 def test_version(folder: Path) -> None:
-    ended = _skjob("--version", folder=folder)
+    ended = _process("--version", folder=folder)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"skjob {version('skjob')}\n", "")
 
 
@@ -77,7 +115,14 @@ def test_version(folder: Path) -> None:
         (["fly"], "no such command 'fly'", "`skjob --help` lists what there is"),
         (["--fly"], "no such option: --fly", "`skjob --help` lists what there is"),
         (["run"], "missing argument 'program'", "`skjob run --help` lists what there is"),
-        (["run", "train.py", "--fly"], "no such option: --fly", "`skjob run --help` lists what there is"),
+        (
+            ["run", "train.py", "--fly"],
+            "no such option: --fly",
+            (
+                "`skjob run --help` lists what there is; "
+                "the script's own arguments go after `--`: `skjob run train.py -- --depth 3`"
+            ),
+        ),
         (["run", "a.py", "--workers"], "option '--workers' requires an argument", "`skjob --help` lists what there is"),
         (
             ["costs", "--by", "planet"],
@@ -113,16 +158,32 @@ def test_version(folder: Path) -> None:
         ),
     ],
 )  # fmt: skip
-def test_one_error_one_hint_and_no_traceback(folder: Path, arguments: list[str], message: str, hint: str) -> None:
-    ended = _skjob(*arguments, folder=folder)
-    told = ended.stderr.replace("python -m skjob", "skjob")  # each calls itself as it was called
-    assert (told, ended.stdout, ended.returncode) == (f"error: {message}\n\nhint: {hint}\n", "", 120)
+def test_one_error_one_hint_and_no_traceback(
+    skjob: Callable[..., Ended], folder: Path, arguments: list[str], message: str, hint: str
+) -> None:
+    ended = skjob(*arguments)
+    assert (ended.stderr, ended.stdout, ended.returncode) == (f"error: {message}\n\nhint: {hint}\n", "", 120)
     assert [path.name for path in folder.iterdir()] == ["train.py"]  # nothing was started
 
 
-def test_a_variable_and_a_file_are_named_where_they_are_wrong(folder: Path) -> None:
+def test_an_error_of_a_process(folder: Path) -> None:
+    """It calls itself as it was called."""
+    ended = _process("run", "train.py", "--fly", folder=folder)
+    hint = "`python -m skjob run --help` lists what there is"
+    assert (ended.stderr, ended.stdout, ended.returncode) == (
+        f"error: no such option: --fly\n\nhint: {hint}\n",
+        "",
+        120,
+    )
+    assert [path.name for path in folder.iterdir()] == ["train.py"]
+
+
+def test_a_variable_and_a_file_are_named_where_they_are_wrong(
+    skjob: Callable[..., Ended], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folder / "skjob.toml").write_text('grace = "1s"\n')
-    ended = _skjob("run", "train.py", folder=folder, SKJOB_WORKERS="none")
+    monkeypatch.setitem(os.environ, "SKJOB_WORKERS", "none")
+    ended = skjob("run", "train.py")
     assert ended.stderr.splitlines()[:3] == [
         "error: 2 problems:",
         f"  - `grace` in `{folder / 'skjob.toml'}` must be a duration of at least `10s`, not `1s`",
@@ -131,8 +192,8 @@ def test_a_variable_and_a_file_are_named_where_they_are_wrong(folder: Path) -> N
     assert ended.returncode == 120
 
 
-def test_with_json_an_error_is_a_line_too(folder: Path) -> None:
-    ended = _skjob("run", "trian.py", "--on", "local", "--json", folder=folder)
+def test_with_json_an_error_is_a_line_too(skjob: Callable[..., Ended]) -> None:
+    ended = skjob("run", "trian.py", "--on", "local", "--json")
     hint = "check the path; it is relative to the working directory"
     assert json.loads(ended.stderr.splitlines()[0]) == {
         "kind": "error",
@@ -142,8 +203,8 @@ def test_with_json_an_error_is_a_line_too(folder: Path) -> None:
     assert ended.returncode == 120
 
 
-def test_schema_is_json_on_stdout(folder: Path) -> None:
-    ended = _skjob("schema", folder=folder)
+def test_schema_is_json_on_stdout(skjob: Callable[..., Ended]) -> None:
+    ended = skjob("schema")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert json.loads(ended.stdout)["title"] == "skjob job file"
 
@@ -159,7 +220,7 @@ def test_light(folder: Path, arguments: list[str]) -> None:
         f"finally:\n    print(sorted(set(sys.modules) & set({HEAVY!r})), len(sys.modules), file=sys.stderr)\n"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, timeout=60, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, timeout=DEADLINE, check=False
     )
     heavy, _, number = ended.stderr.strip().rpartition(" ")
     assert (ended.returncode, heavy) == (0, "[]")
@@ -174,13 +235,13 @@ def test_who_may_not_look_everywhere_may_look_into_one_namespace(everywhere: boo
 
 
 @pytest.mark.parametrize("kind", ["grid", "gird"])
-def test_a_job_file_takes_no_arguments(folder: Path, kind: str) -> None:
+def test_a_job_file_takes_no_arguments(skjob: Callable[..., Ended], folder: Path, kind: str) -> None:
     (folder / "iris.csv").write_text("a,y\n1,0\n")
     (folder / "job.yaml").write_text(
         f"estimator: {{class: sklearn.svm.SVC}}\nsearch: {{kind: {kind}}}\nspace: {{C: [1, 10]}}\n"
         "data: {path: iris.csv, target: y}\noutputs: {model: best.joblib}\n"
     )
-    ended = _skjob("run", "job.yaml", "--on", "local", "--", "--depth", "3 4", folder=folder)
+    ended = skjob("run", "job.yaml", "--on", "local", "--", "--depth", "3 4")
     problems = [line.removeprefix("  - ").removeprefix("error: ") for line in ended.stderr.splitlines()]
     assert "a job file takes no arguments, and there are `--depth '3 4'`" in problems
     assert any("`gird` is not one of" in problem for problem in problems) == (kind == "gird")
@@ -190,7 +251,7 @@ def test_a_job_file_takes_no_arguments(folder: Path, kind: str) -> None:
 
 def test_what_the_encoding_of_stdout_has_not_is_replaced(folder: Path) -> None:
     variables = {"PYTHONIOENCODING": "latin-1", "KUBECONFIG": "/nonexistent"}
-    ended = _skjob("doctor", "--skip-image", folder=folder, **variables)
+    ended = _process("doctor", "--skip-image", folder=folder, **variables)
     assert (ended.stderr, ended.returncode) == ("", 121)
     assert "? " in ended.stdout
 
@@ -202,12 +263,13 @@ def test_a_stdout_that_is_full_is_told_as_such(folder: Path, arguments: str, unb
     with Path("/dev/full").open("w") as full:
         command = [sys.executable, "-m", "skjob", *arguments.split()]
         ended = subprocess.run(
-            command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=folder, env=environ, timeout=60, check=False
-        )
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            cwd=folder, env=environ, timeout=DEADLINE,
+        )  # fmt: skip
     assert (ended.stderr, ended.returncode) == ("error: stdout can't be written: No space left on device\n", 120)
 
 
 def test_an_interrupt_while_the_command_is_imported(folder: Path) -> None:
     (folder / "typer.py").write_text("raise KeyboardInterrupt\n")  # as Ctrl-C does; found before typer itself
-    ended = _skjob("--version", folder=folder)
+    ended = _process("--version", folder=folder)
     assert (ended.stdout, ended.stderr, ended.returncode) == ("", "", 130)

@@ -15,6 +15,7 @@ import cloudpickle
 import numpy
 import pandas
 import pytest
+from clocks import DEADLINE
 from joblib._parallel_backends import SequentialBackend
 from scipy import sparse
 from sklearn.ensemble import RandomForestClassifier
@@ -288,32 +289,34 @@ def helpers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     sys.modules.pop("unit_helpers", None)
 
 
-def _elsewhere(payload: bytes, *, importable: Path | None = None) -> Any:
-    """Run a task in a process that knows nothing of the modules here."""
+def _elsewhere(*payloads: bytes, importable: Path | None = None) -> list[Any]:
+    """Run tasks in a process that knows nothing of the modules here."""
     import subprocess
 
     code = (
-        "import sys; from skjob.engine.task import run_batch; "
-        "[outcome] = run_batch('the-task', sys.stdin.buffer.read(), []); "
-        "sys.stderr.write(outcome.traceback); sys.stdout.buffer.write(outcome.content)"
+        "import pickle, sys; from skjob.engine.task import run_batch; "
+        "outcomes = [run_batch('the-task', payload, []) for payload in pickle.load(sys.stdin.buffer)]; "
+        "pickle.dump([outcome.content for [outcome] in outcomes], sys.stdout.buffer)"
     )
     path = [str(importable)] if importable else []
     ended = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}; {code}"],
-        input=payload,
+        input=pickle.dumps(payloads),
         capture_output=True,
-        timeout=60,
+        timeout=DEADLINE,
         check=True,
     )
-    return cloudpickle.loads(ended.stdout)
+    return [cloudpickle.loads(content) for content in cloudpickle.loads(ended.stdout)]
 
 
 def test_functions_of_local_modules_travel_by_value_with_changed_globals(helpers: Any, tmp_path: Path) -> None:
     helpers.SCALE = 10
-    payload = _dump(partial(helpers.guarded, 4), Shelf().share, tmp_path)
-    assert _elsewhere(payload) == 41
+    by_name = _dump(partial(helpers.guarded, 4), Shelf().share)  # as cloudpickle would have it
+    by_value = _dump(partial(helpers.guarded, 4), Shelf().share, tmp_path)
+    error, result = _elsewhere(by_name, by_value)
     with pytest.raises(ModuleNotFoundError, match="unit_helpers"):
-        raise _elsewhere(_dump(partial(helpers.guarded, 4), Shelf().share))  # as cloudpickle would have it
+        raise error
+    assert result == 41
 
 
 def test_a_module_with_globals_that_can_not_be_pickled_travels_with_the_others(helpers: Any, tmp_path: Path) -> None:
@@ -323,7 +326,7 @@ def test_a_module_with_globals_that_can_not_be_pickled_travels_with_the_others(h
         return module.guarded(4), module.SCALE, type(module.LOCK).__name__
 
     payload = _dump(partial(use, helpers), Shelf().share, tmp_path)
-    assert _elsewhere(payload, importable=tmp_path) == (41, 10, "lock")
+    assert _elsewhere(payload, importable=tmp_path) == [(41, 10, "lock")]
 
 
 def test_an_object_and_its_class_still_know_each_other(helpers: Any, tmp_path: Path) -> None:
@@ -331,7 +334,7 @@ def test_an_object_and_its_class_still_know_each_other(helpers: Any, tmp_path: P
         return isinstance(config, module.Config), type(module.Config(3)) is type(config), config.factor
 
     payload = _dump(partial(use, helpers, helpers.Config(5)), Shelf().share, tmp_path)
-    assert _elsewhere(payload, importable=tmp_path) == (True, True, 5)
+    assert _elsewhere(payload, importable=tmp_path) == [(True, True, 5)]
 
 
 def test_pickling_leaves_no_trace(helpers: Any, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clocks import DEADLINE
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -69,7 +70,7 @@ def test_what_runs_on_scheduler_and_workers_is_imported_with_the_engine_alone() 
         [sys.executable, "-c", REFUSER, json.dumps(refused), json.dumps(there)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
@@ -135,7 +136,7 @@ def test_python_imports_from_the_archive(archive: bytes, tmp_path: Path) -> None
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE,
         check=False,
     )
     # The engine registers itself with joblib, which is not there: as far as that, it is skjob's own code that runs.

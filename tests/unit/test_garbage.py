@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from clocks import Clock
 from typer.testing import CliRunner
 
 from skjob.cli import connection
 from skjob.cli.commands import app
+from skjob.cluster import removal
 from skjob.cluster.api import Api, Context, Manifest, NotFound
 from skjob.cluster.garbage import Garbage, Going, judge
 from skjob.cluster.inventory import OVERDUE, RunningCluster, RunState
 from skjob.cluster.names import RunNames
 
 pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(autouse=True)
+def clock(clock_of: Callable[..., Clock]) -> Clock:
+    """A removal waits by this one."""
+    return clock_of(removal)
+
 
 LIVES = RunningCluster("dev", "team", "1", "ann", "a.py", 60.0, 1, 1, None, 300.0, RunState.RUNNING)
 GOES = replace(LIVES, state=RunState.REMOVING, removing_for=3.2)

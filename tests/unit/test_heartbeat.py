@@ -1,13 +1,20 @@
 """How far a heartbeat moves the deadline of a run's anchor: never past the platform team's limit."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from clocks import Clock, wait_for
 
+from skjob.cluster import heartbeat as module
 from skjob.cluster.api import Api, Context, Manifest, NotFound
 from skjob.cluster.heartbeat import Heartbeat
+
+
+@pytest.fixture(autouse=True)
+def clock(clock_of: Callable[..., Clock]) -> Clock:
+    """The age of an anchor is that by this clock."""
+    return clock_of(module)
 
 
 class _Recording(Api):
@@ -93,10 +100,3 @@ def test_a_cluster_that_is_gone_is_not_kept_alive() -> None:
 class _Gone(_Recording):
     def patch(self, kind: str, name: str, namespace: str, patch: Manifest, *, timeout: float | None = None) -> Manifest:
         raise NotFound("jobs.batch not found")
-
-
-def wait_for(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

@@ -25,6 +25,7 @@ import pytest
 import scipy.sparse
 import scipy.stats
 import sklearn
+from clocks import DEADLINE
 from joblib import parallel_config, register_parallel_backend
 from joblib._parallel_backends import ThreadingBackend
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -469,7 +470,7 @@ def test_code_that_draws_random_numbers_without_a_seed_is_unseeded(function: Any
 # Local code, in the next process
 
 SCRIPT = """
-import json, sys
+import sys
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.datasets import make_classification
@@ -511,7 +512,6 @@ def close(y_true, y_predicted):
 X, y = make_classification(n_samples=60, n_features=5, random_state=0)
 model = make_pipeline(Scaled(), FunctionTransformer(lambda data: data + 1), SVC())
 found = identities(lambda: cross_validate(model, X, y, cv=2, scoring=make_scorer(close)), ROOT)
-print(json.dumps([[each.data, each.fit, each.seeded] for each in found]))
 """
 
 FILES = {
@@ -524,79 +524,111 @@ FILES = {
     "later.py": "def later(data):\n    return data\n",
 }
 
+ELSEWHERE = [
+    ("script.py", "def unused(data):\n    return data", "# a comment\n\ndef unused(data):\n    return data + 1"),
+    ("script.py", "X, y = make", "print('begin', file=sys.stderr)\nX, y = make"),
+    ("helpers.py", "return 1", "return 2  # not reached"),
+    ("helpers.py", "LIMIT = 1.5", "# a comment\n\n\nLIMIT = 1.5"),
+    ("later.py", "def later", "# a comment\ndef later"),
+]
+REACHED = [
+    ("script.py", "return data * FACTOR", "return data / FACTOR"),
+    ("script.py", "FACTOR = 2.0", "FACTOR = 3.0"),
+    ("script.py", "lambda data: data + 1", "lambda data: data + 2"),
+    ("script.py", '"one", "two"', '"one", "zwei"'),
+    ("script.py", '"alpha", "beta"', '"alpha", "be"'),
+    ("script.py", "< 0.5", "<= 0.5"),
+    ("script.py", "by=1.0):", "by=1.5):"),
+    ("helpers.py", "return data / 2", "return data / 4"),
+    ("helpers.py", "LIMIT = 1.5", "LIMIT = 2.5"),
+    ("package/part.py", "return data - 1", "return data - 2"),
+    ("late.py", "return later(data)", "return later(data) + 1"),
+    ("later.py", "return data", "return data + 1"),
+]
+UNEDITED = ("", "", "")
+"""Edits are a file, what is in it and what takes its place."""
 
-def run_script(folder: Path, *, seed: str = "0", edits: dict[str, tuple[str, str]] | None = None) -> Any:
-    """What the script prints in a process of its own, with the given replacements in its files."""
-    preamble = "\n".join(
-        [
-            "from concurrent.futures import Future\nfrom pathlib import Path\nfrom typing import Any",
-            "from joblib import parallel_config, register_parallel_backend",
-            "from joblib._parallel_backends import ThreadingBackend",
-            "from skjob.engine.data import content_key\nfrom skjob.engine.identity import Identifier",
-            inspect.getsource(identities),
-            "ROOT = Path(__file__).parent",
-        ]
-    )
+ALL_FOLDERS = """
+import json, runpy, sys
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+from joblib import parallel_config, register_parallel_backend
+from joblib._parallel_backends import ThreadingBackend
+from skjob.engine.data import content_key
+from skjob.engine.identity import Identifier
+
+{identities}
+
+everything = []
+for folder in json.load(sys.stdin):
+    sys.path.insert(0, folder)
+    given = {{"identities": identities, "ROOT": Path(folder)}}
+    found = runpy.run_path(folder + "/script.py", given, run_name="__main__")["found"]
+    everything.append([[each.data, each.fit, each.seeded] for each in found])
+    sys.path.remove(folder)
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", "")).startswith(folder):
+            del sys.modules[name]
+json.dump(everything, sys.stdout)
+"""
+"""The fits of the script in each of the folders on stdin, run one after the other, each with modules of its own."""
+
+Edit = tuple[str, str, str]
+
+
+def write_files(folder: Path, edit: Edit) -> str:
+    """The folder of the script, with this edit."""
+    edited, old, new = edit
+    assert old in FILES.get(edited, "")
     for name, content in FILES.items():
-        old, new = (edits or {}).get(name, ("", ""))
-        assert old in content
-        text = content.replace(old, new) if old else content
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(f"{preamble}\n{text}" if name == "script.py" else text)
-    environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, str(folder / "script.py")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content.replace(old, new) if name == edited else content)
+    return str(folder)
 
 
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return run_script(tmp_path_factory.mktemp("plain"))
+@pytest.fixture(scope="session")
+def scripts_fits(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[Edit, Any]]:
+    """For a seed: data, fit and seededness of the script's fits after each edit."""
+    edits = [UNEDITED, *ELSEWHERE, *REACHED]
+    folder = tmp_path_factory.mktemp("scripts")
+    folders = [write_files(folder / str(number), edit) for number, edit in enumerate(edits)]
+    code = ALL_FOLDERS.format(identities=inspect.getsource(identities))
+
+    @functools.cache
+    def found(seed: str) -> dict[Edit, Any]:
+        done = subprocess.run(
+            [sys.executable, "-c", code], input=json.dumps(folders), capture_output=True, text=True, check=False,
+            timeout=DEADLINE, env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONDONTWRITEBYTECODE": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return dict(zip(edits, json.loads(done.stdout), strict=True))
+
+    return found
+
+
+@pytest.fixture
+def after(scripts_fits: Any) -> dict[Edit, Any]:
+    """The fits after each edit, all in one process."""
+    return scripts_fits("0")
 
 
 @pytest.mark.parametrize("seed", ["1", "42"])
-def test_code_of_the_script_is_the_same_in_the_next_process(plain: Any, tmp_path: Path, seed: str) -> None:
-    assert run_script(tmp_path, seed=seed) == plain
-    assert len(plain) == 2
-    assert all(seeded for _, _, seeded in plain)
+def test_code_of_the_script_is_the_same_in_the_next_process(scripts_fits: Any, after: Any, seed: str) -> None:
+    assert scripts_fits(seed) == after
+    assert len(after[UNEDITED]) == 2
+    assert all(seeded for _, _, seeded in after[UNEDITED])
 
 
-@pytest.mark.parametrize(
-    ("file", "old", "new"),
-    [
-        ("script.py", "def unused(data):\n    return data", "# a comment\n\ndef unused(data):\n    return data + 1"),
-        ("script.py", "X, y = make", "print('begin', file=sys.stderr)\nX, y = make"),
-        ("helpers.py", "return 1", "return 2  # not reached"),
-        ("helpers.py", "LIMIT = 1.5", "# a comment\n\n\nLIMIT = 1.5"),
-        ("later.py", "def later", "# a comment\ndef later"),
-    ],
-)
-def test_an_edit_elsewhere_changes_nothing(plain: Any, tmp_path: Path, file: str, old: str, new: str) -> None:
-    assert run_script(tmp_path, edits={file: (old, new)}) == plain
+@pytest.mark.parametrize("edit", ELSEWHERE, ids="-".join)
+def test_an_edit_elsewhere_changes_nothing(after: Any, edit: Edit) -> None:
+    assert after[edit] == after[UNEDITED]
 
 
-@pytest.mark.parametrize(
-    ("file", "old", "new"),
-    [
-        ("script.py", "return data * FACTOR", "return data / FACTOR"),
-        ("script.py", "FACTOR = 2.0", "FACTOR = 3.0"),
-        ("script.py", "lambda data: data + 1", "lambda data: data + 2"),
-        ("script.py", '"one", "two"', '"one", "zwei"'),
-        ("script.py", '"alpha", "beta"', '"alpha", "be"'),
-        ("script.py", "< 0.5", "<= 0.5"),
-        ("script.py", "by=1.0):", "by=1.5):"),
-        ("helpers.py", "return data / 2", "return data / 4"),
-        ("helpers.py", "LIMIT = 1.5", "LIMIT = 2.5"),
-        ("package/part.py", "return data - 1", "return data - 2"),
-        ("late.py", "return later(data)", "return later(data) + 1"),
-        ("later.py", "return data", "return data + 1"),
-    ],
-)
-def test_an_edit_of_what_is_reached_is_another_fit(plain: Any, tmp_path: Path, file: str, old: str, new: str) -> None:
-    edited = run_script(tmp_path, edits={file: (old, new)})
-    assert not {fit for _, fit, _ in edited} & {fit for _, fit, _ in plain}
-    assert edited[0][0] == plain[0][0], "the data is the same"
+@pytest.mark.parametrize("edit", REACHED, ids="-".join)
+def test_an_edit_of_what_is_reached_is_another_fit(after: Any, edit: Edit) -> None:
+    assert not {fit for _, fit, _ in after[edit]} & {fit for _, fit, _ in after[UNEDITED]}
+    assert after[edit][0][0] == after[UNEDITED][0][0], "the data is the same"
 
 
 # Local code, in this process

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clocks import DEADLINE
 
 from skjob.environment.configured import MOST_BYTES, index_settings, pip_config_files, uv_config_files
 from skjob.environment.index import Index, IndexSettings, shown, unconfigured
@@ -541,5 +542,5 @@ def test_it_is_imported_from_the_archive_where_nothing_is_installed(tmp_path: Pa
         "from pathlib import Path; import skjob.environment.index as i; print(i.IndexSettings.from_files(Path('m')))"
     )
     command = [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(archive)!r}); {program}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
     assert (done.stdout.partition("(")[0], done.stderr) == ("IndexSettings", "")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from skjob.cluster import install as installation
 from skjob.cluster.api import Context, NotFound
 from skjob.cluster.install import (
     CUSTOM_RESOURCES,
@@ -29,7 +30,18 @@ from skjob.errors import ConfigError, ForbiddenError, OperatorError
 pytestmark = pytest.mark.unit
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def definitions() -> list[dict[str, Any]]:
+    """A megabyte of YAML."""
+    return installation.custom_resource_definitions()
+
+
+@pytest.fixture(autouse=True)
+def definitions_are_read_once(definitions: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installation, "custom_resource_definitions", lambda: definitions)
+
+
+@pytest.fixture
 def manifests() -> list[dict[str, Any]]:
     return operator_manifests("example.org/operator:1", "dask-operator")
 

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from clocks import DEADLINE
 
 from skjob.environment import local as module
 from skjob.environment.editable import Sources
@@ -60,7 +61,7 @@ def run_unpacked(content: bytes, folder: Path, code: str) -> str:
         [sys.executable, "-I", "-S", "-B", "-c", f"import sys; sys.path.insert(0, {str(folder)!r}); {code}"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE,
         check=False,
     )
     assert ended.stderr == ""

@@ -6,6 +6,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from clocks import DEADLINE
 
 from skjob.environment.needs import NEEDS_FILE, Needs, differing, installed, normalized
 from skjob.environment.source import skjob_archive
@@ -62,6 +63,6 @@ def test_what_pods_run_first_needs_nothing_but_python(tmp_path: Path) -> None:
         env={"PYTHONPATH": str(archive)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=DEADLINE,
     )
     assert (done.stdout, done.stderr) == ("['skjob']\n", "")

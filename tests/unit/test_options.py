@@ -16,6 +16,7 @@ from skjob.cli.down import down
 from skjob.cli.install import install
 from skjob.cli.run import run
 from skjob.cli.up import up
+from skjob.cluster import install as installation
 from skjob.errors import AccessError, ConfigError
 
 pytestmark = pytest.mark.unit
@@ -143,7 +144,10 @@ def kubeconfig(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("kubeconfig")
 @pytest.mark.parametrize("command", ["doctor --role", "install --dry-run --image x:1"])
-def test_what_is_printed_is_for_the_namespace_of_the_context(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_printed_is_for_the_namespace_of_the_context(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(installation, "custom_resource_definitions", list)  # a megabyte, of no namespace
     for options, namespace in (("", "team-b"), ("--context team-c", "team-c"), ("--namespace own", "own")):
         _typed(*command.split(), *options.split())
         *_, printed = yaml.load_all(capsys.readouterr().out, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))

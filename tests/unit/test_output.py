@@ -10,6 +10,7 @@ from typing import Any
 
 import cloudpickle
 import pytest
+from clocks import DEADLINE
 from joblib._parallel_backends import SequentialBackend
 
 from skjob.engine import output
@@ -62,7 +63,7 @@ def test_other_threads_write_where_they_always_did(capsys: pytest.CaptureFixture
 
 def test_two_batches_at_once_do_not_mix() -> None:
     texts = {}
-    both_inside = threading.Barrier(2, timeout=30)
+    both_inside = threading.Barrier(2, timeout=DEADLINE)
 
     def batch(name: str) -> None:
         with captured() as (stdout, _):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from clocks import Clock
 
+from skjob.cluster import pods as pods_module
 from skjob.cluster.api import Context
 from skjob.cluster.pods import LOG_TIMEOUT, Pods
 from skjob.team import TeamRules
@@ -60,8 +62,9 @@ def test_what_a_pod_wrote_before_it_was_started_again_is_not_lost() -> None:
 class CrowdedApi(RestartingApi):
     """Its cluster has more pods than are asked at the same time; each log takes its time."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         super().__init__()
+        self.clock = clock
         self.timeouts: list[float] = []
 
     def list(self, kind: str, namespace: str = "", *, selector: str = "", fields: str = "") -> list[dict[str, Any]]:
@@ -70,13 +73,13 @@ class CrowdedApi(RestartingApi):
 
     def log(self, pod: str, namespace: str, *, timeout: float = 99.0, **_: Any) -> str:
         self.timeouts.append(timeout)
-        time.sleep(0.05)
+        self.clock.sleep(0.05)
         return "it listens\n"
 
 
-def test_no_log_is_asked_for_longer_than_all_of_them_may_take() -> None:
+def test_no_log_is_asked_for_longer_than_all_of_them_may_take(clock_of: Callable[..., Clock]) -> None:
     """Python waits at its exit for the threads that ask: one that asks a lost node would hold it up."""
-    api: Any = CrowdedApi()
+    api: Any = CrowdedApi(clock_of(pods_module))
     assert len(Pods(api, "skjob-train", TeamRules()).logs()) == 20
     assert max(api.timeouts) <= LOG_TIMEOUT
     assert min(api.timeouts) < max(api.timeouts) - 0.05  # who is asked later has less time left

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from platform import python_version
 from typing import Any
 
 import pytest
+from clocks import DEADLINE, Clock
 
-from skjob.cluster import probe, waiting
+from skjob.cluster import probe, removal, waiting
 from skjob.cluster.api import Api, Context, Manifest, NotFound
 from skjob.cluster.probe import Contents, image_contents
 from skjob.errors import ForbiddenError, SkjobError, StartError, Unanswered
 
 pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(autouse=True)
+def clock(clock_of: Callable[..., Clock]) -> Clock:
+    return clock_of(probe, removal, waiting)
 
 
 class Ran(Api):
@@ -56,7 +62,7 @@ class Ran(Api):
 def test_our_line_is_found_among_others(before: str, after: str) -> None:
     """As a `sitecustomize` writes them, or what is called as Python ends."""
     script = f"import atexit; print('{before}', end=''); atexit.register(print, '{after}')\n{probe._SCRIPT}"
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=DEADLINE)
     contents = image_contents(Ran(ran.stdout), "busy:1", 10.0)
     assert contents.python == python_version()
     assert contents.distributions["pytest"] == version("pytest")
@@ -85,7 +91,6 @@ def test_a_log_that_may_not_be_read_is_told_at_once() -> None:
     ("text", "why"),
     [("", "the pod of `ours:1` has ended, and its log can't be had"), (Unanswered("no kubelet"), "no kubelet")],
 )
-def test_a_log_that_does_not_come(text: str | SkjobError, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "API_PATIENCE", 0.3)
+def test_a_log_that_does_not_come(text: str | SkjobError, why: str) -> None:
     with pytest.raises(Unanswered, match=why):
         image_contents(Ran(text), "ours:1", 60.0)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 import pytest
+from clocks import Clock
 from run_objects import NAMES, NOW, OTHERS, Manifest, anchor, item
 
 from skjob.cluster import removal
@@ -14,6 +16,12 @@ from skjob.cluster.removal import KOPF_FINALIZER, remove
 from skjob.errors import AccessError, CleanupFailed, ForbiddenError
 
 pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(autouse=True)
+def clock(clock_of: Callable[..., Clock]) -> Clock:
+    """A removal waits by this one."""
+    return clock_of(removal)
 
 
 class StubbornApi:
@@ -114,7 +122,7 @@ def test_the_finalizer_of_a_dead_operator_is_taken_off() -> None:
     assert api.patched == [(f"DaskCluster/{NAMES.cluster}", {"metadata": {"finalizers": [], "resourceVersion": "7"}})]
 
 
-def test_a_worker_group_that_the_operator_makes_late_is_removed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_group_that_the_operator_makes_late_is_removed_too() -> None:
     class Late(StubbornApi):
         looks = 0
 
@@ -125,8 +133,6 @@ def test_a_worker_group_that_the_operator_makes_late_is_removed_too(monkeypatch:
                     self.objects[kind].append(item("cluster", f"{NAMES.cluster}-default"))
             return super().list(kind, namespace, selector=selector, fields=fields)
 
-    monkeypatch.setattr(removal, "POLL", 0.01)
-    monkeypatch.setattr(removal, "LATE", 0.2)
     api: Any = Late({"Job": [anchor()], "DaskCluster": [item("cluster")], "DaskWorkerGroup": []})
     remove(api, NAMES.cluster, "team", deadline=5.0)
     assert api.looks > 3

@@ -1,16 +1,16 @@
 """How often the scaling loop looks at the cluster, which costs a request to Kubernetes each time; and what it owes."""
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain, repeat
 from typing import Any
 
 import pytest
+from clocks import wait_for
 
 from skjob.cluster.api import Rejected
 from skjob.config import WorkerRange
-from skjob.errors import ClusterLost, Unanswered
+from skjob.errors import ClusterLost, SkjobError, Unanswered, Unauthorized
 from skjob.scaling.loop import SELDOM, Progress, ScalingLoop, Seldom
 from skjob.scaling.scheduler import Sight
 
@@ -92,6 +92,37 @@ def test_a_rule_of_the_cluster_is_told_without_a_hint_where_there_is_none() -> N
     assert said == ["a webhook denied the request: the run goes on while its connection holds"]
 
 
+class Unseen:
+    """Its scheduler does not answer, and the API has a reason of its own."""
+
+    def __init__(self, error: SkjobError) -> None:
+        self.error = error
+
+    def gone(self) -> None: ...
+
+    def running(self) -> int:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "also"),
+    [
+        (Unauthorized("the API does not accept its credentials", "log in again"), True),
+        (Unanswered("the API does not answer"), False),
+    ],
+)
+def test_credentials_that_have_ended_are_told_where_the_scheduler_is_not_seen(
+    monkeypatch: pytest.MonkeyPatch, error: SkjobError, also: bool
+) -> None:
+    said: list[str] = []
+    cluster: Any = Unseen(error)
+    loop = loop_of(cluster, complain=said.append)
+    monkeypatch.setattr(loop, "unseen_for", lambda: 5.0)
+    assert not loop._is_over(OSError("the connection broke"))
+    told = ["the API does not accept its credentials; log in again"] if also else []
+    assert said == ["the scheduler does not answer: trying again for 30 s", *told]
+
+
 def sight(*workers: str, quiet: tuple[str, ...] = ()) -> Sight:
     return Sight({}, {}, {}, dict.fromkeys(workers, 0), None, quiet)
 
@@ -136,9 +167,6 @@ def test_what_an_earlier_run_has_done_is_not_told(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("skjob.scaling.loop.INTERVAL", 0.01)
     monkeypatch.setattr("skjob.scaling.loop.TELL_EVERY", -1.0)
     loop.start()
-    deadline = time.monotonic() + 10
-    while not told:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: told)
     loop.stop()
     assert told == [Progress(4, 0)]

@@ -13,6 +13,7 @@ from scipy import sparse
 
 from skjob.engine.shared import Pickled, Shared, in_own_memory, protected
 
+COPIES_ON_WRITE = int(pandas.__version__.partition(".")[0]) >= 3
 SIDE = 400  # an array of this side is above 1 MiB, one of half that side is not
 
 
@@ -77,6 +78,8 @@ def test_what_a_task_does_to_shared_data_stays_in_it(
     make: Callable[[], Any], change: Callable[[Any], None], allowed: bool, copy_on_write: bool, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr("skjob.engine.shared._copies_on_write", lambda: copy_on_write)
+    if copy_on_write and not COPIES_ON_WRITE:
+        monkeypatch.setattr(pandas.options.mode, "copy_on_write", True)
     shared = make()
     before = _content(shared)
     seen = protected(shared)
@@ -92,7 +95,8 @@ def test_what_a_task_does_to_shared_data_stays_in_it(
 
 
 def test_large_data_is_not_copied() -> None:
-    for large in (_array(), pandas.DataFrame(_array()), _sparse("csr", SIDE), _sparse("coo", SIDE)):
+    frame = [pandas.DataFrame(_array())] if COPIES_ON_WRITE else []
+    for large in (_array(), *frame, _sparse("csr", SIDE), _sparse("coo", SIDE)):
         seen = protected(large)
         inner, other = (getattr(each, "_values", getattr(each, "data", each)) for each in (large, seen))
         assert numpy.shares_memory(numpy.asarray(inner), numpy.asarray(other))
@@ -164,6 +168,17 @@ def test_the_order_in_memory_is_kept(order: Any) -> None:
     array = numpy.asarray(_array(), order=order)
     assert in_own_memory(array).flags.c_contiguous is array.flags.c_contiguous
     assert not numpy.shares_memory(in_own_memory(array), array)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("owned", [in_own_memory, protected])
+def test_the_order_of_a_frame_is_kept(owned: Callable[[Any], Any], order: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skjob.engine.shared._copies_on_write", lambda: False)
+    frame = pandas.DataFrame(numpy.asarray(_array(), order=order), copy=False)
+    array, other = frame.to_numpy(), owned(frame).to_numpy()
+    assert (other.flags.c_contiguous, other.flags.f_contiguous) == (order == "C", order == "F")
+    assert (other == array).all()
+    assert not numpy.shares_memory(other, array)
 
 
 def test_a_pickle_is_received_as_it_is() -> None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from clocks import DEADLINE, wait_for
 
 from skjob.cluster import spending
 from skjob.cluster.api import Api, Context, Manifest, NotFound
@@ -107,7 +108,7 @@ def watch_of() -> Iterator[Callable[..., CostWatch]]:
 
 def _told(api: _Kept, watch: CostWatch) -> None:
     watch.start()
-    assert api.told.wait(10)
+    assert api.told.wait(DEADLINE)
 
 
 def test_what_is_told_while_it_goes_on_and_in_the_end(watch_of: Callable[..., CostWatch]) -> None:
@@ -140,6 +141,21 @@ def test_what_came_since_the_last_look_costs_something(watch_of: Callable[..., C
     assert watch.settle().amount > 0
 
 
+class _Turns:
+    """A lock that counts who has asked for it."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self.asked += 1
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 def test_nothing_is_written_over_what_was_settled(
     watch_of: Callable[..., CostWatch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,7 +169,7 @@ def test_nothing_is_written_over_what_was_settled(
     ) -> Manifest:
         if kind == "ConfigMap" and not api.told.is_set():
             api.told.set()
-            answers.wait(10)
+            answers.wait(DEADLINE)
         patch(kind, name, namespace, body, timeout=timeout)
         if kind == "ConfigMap":
             written.release()
@@ -161,14 +177,15 @@ def test_nothing_is_written_over_what_was_settled(
 
     monkeypatch.setattr(api, "patch", patch_in_time)
     watch = watch_of(api)
+    watch._writing = turns = _Turns()
     _told(api, watch)
     settling = threading.Thread(target=watch.settle)
     settling.start()
-    settling.join(0.2)  # by then it would have written, if it did not wait for the other
+    wait_for(lambda: turns.asked == 2 or not settling.is_alive())  # it has written, if it does not wait for the other
     answers.set()
-    settling.join(10)
-    assert written.acquire(timeout=10)
-    assert written.acquire(timeout=10)
+    settling.join(DEADLINE)
+    assert written.acquire(timeout=DEADLINE)
+    assert written.acquire(timeout=DEADLINE)
     assert read_entries(api.ledger or {})["1"].until == ""
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from clocks import Clock
 
 from skjob.cluster import kube, waiting
 from skjob.cluster.api import Api, Context, Manifest, NotFound
@@ -96,34 +97,21 @@ class _WithOperator(_WithoutPods):
         return [{"metadata": metadata, "spec": {"template": pod}, "status": status}]
 
 
-class _Clock:
-    """Goes on as somebody sleeps."""
-
-    now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
 @pytest.mark.parametrize(
     ("pods", "seconds", "why"),
     [(0, 20, ": the Dask operator `dask/op` does not run"), (1, 40, ""), (None, 40, "")],
     ids=["does not run", "runs", "unknown"],
 )
 def test_an_operator_that_may_be_busy_has_more_time_than_one_that_does_not_run(
-    pods: int | None, seconds: int, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pods: int | None, seconds: int, why: str, tmp_path: Path, clock_of: Callable[..., Clock]
 ) -> None:
-    clock, notes = _Clock(), list[str]()
-    for module in kube, waiting:
-        monkeypatch.setattr(module, "time", clock)
+    clock, notes = clock_of(kube, waiting), list[str]()
+    begun = clock.now
     plan = make_plan(Settings(image="ours:1"), Place.KUBERNETES, "", Machine(2, 2**33), "3.11")
     names = RunNames("20261126-120000-aaaaaa", "train", "ann")
     cluster = KubernetesCluster(_WithOperator(pods), names, plan, tmp_path, notes.append)
     with pytest.raises(OperatorError) as told:
         cluster._wait_for_scheduler()
     assert told.value.message == f"the Dask operator has not acted on `{cluster.name}` for {seconds} s{why}"
-    assert seconds < clock.now < seconds + 1
+    assert seconds < clock.now - begun < seconds + 1
     assert notes == [f"{why[2:]}; waiting for it for {seconds} s"] * bool(why)

@@ -14,14 +14,12 @@ from typing import Any
 
 import cloudpickle
 import pytest
+from clocks import DEADLINE
 from joblib._parallel_backends import SequentialBackend
 
 from skjob.engine import stop
 from skjob.engine.stop import Stopped, interruptible, stop_tasks
 from skjob.engine.task import Outcome, run_batch
-
-DEADLINE = 30
-"""Seconds after which something hangs."""
 
 NO_NANNY = SimpleNamespace(nanny=None)
 
@@ -55,7 +53,7 @@ class Worker:
 
 
 STARTED: dict[str, threading.Event] = {}
-"""Set by a task as it begins. Tasks reach it as a global: an event can't be pickled."""
+"""Set by a task as it begins, and `told` by a test. Tasks reach them as a global: an event can't be pickled."""
 
 
 def _endless(name: str) -> None:
@@ -66,7 +64,7 @@ def _endless(name: str) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    STARTED.update({name: threading.Event() for name in ("one", "two")})
+    STARTED.update({name: threading.Event() for name in ("one", "two", "told")})
     yield
     assert stop._running == {}
     stop._stopped.clear()  # the tests' calls have the same names
@@ -123,13 +121,12 @@ def test_the_next_task_on_its_thread_is_not_hit() -> None:
 SLOW_PACKAGE = {
     "__init__.py": "from slow_package import part\n",
     "part.py": """
-import time
 import slow_package.inner
+from clocks import wait_for
 from tests.unit.test_stop import STARTED
 
 STARTED["one"].set()
-for _ in range(100):
-    time.sleep(0.001)
+wait_for(STARTED["told"].is_set)
 """,
     "inner.py": "value = 7\n",
 }
@@ -152,8 +149,10 @@ def test_an_import_is_not_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyP
     worker.start(("fit-call1-0-1", _task(fit)))
     assert STARTED["one"].wait(DEADLINE)
     _interrupt("call1")
+    STARTED["told"].set()
     worker.ended()
     assert [_kind(outcome) for outcome in worker.outcomes["fit-call1-0-1"]] == [Stopped]
+    assert STARTED["two"].is_set()
     imported = importlib.import_module("slow_package")
     assert imported.inner.value == 7
 
@@ -252,7 +251,7 @@ import asyncio, os, sys, threading, time
 from types import SimpleNamespace
 from skjob.engine import stop
 
-stop.PATIENCE = float(sys.argv[5])
+stop.PATIENCE = float(sys.argv[4])
 started = threading.Event()
 
 def work(seconds):
@@ -266,32 +265,32 @@ def work(seconds):
 seconds, nanny, restarted = float(sys.argv[1]), sys.argv[2] == "nanny", sys.argv[2] == "restarted"
 if restarted:
     os.environ[stop.RESTARTED_VARIABLE] = "1"
-thread = threading.Thread(target=work, args=[seconds], daemon=True)
-thread.start()
+threading.Thread(target=work, args=[seconds], daemon=True).start()
 started.wait()
+before = threading.enumerate()
 asyncio.run(stop.stop_tasks(sys.argv[3], SimpleNamespace(nanny="an address" if nanny else None)))
-thread.join(float(sys.argv[4]))
-time.sleep(2 * stop.PATIENCE if nanny or restarted else 0)
+for seeing_to_the_end in set(threading.enumerate()).difference(before):
+    seeing_to_the_end.join()
 print("still here")
 """
 
 
 @pytest.mark.parametrize(
-    ("seconds", "restarted_by", "prefix", "wait", "patience", "stays"),
+    ("seconds", "restarted_by", "prefix", "patience", "stays"),
     [
-        (60, "nanny", "call1", DEADLINE, 0.05, False),
-        (60, "restarted", "call1", DEADLINE, 0.05, False),
-        (60, "nobody", "call1", 0.2, 0.05, True),
-        (60, "nanny", "another", 0.2, 0.05, True),
-        (0.01, "nanny", "call1", DEADLINE, 1.0, True),
+        (2 * DEADLINE, "nanny", "call1", 0.05, False),
+        (2 * DEADLINE, "restarted", "call1", 0.05, False),
+        (2 * DEADLINE, "nobody", "call1", 0.05, True),
+        (2 * DEADLINE, "nanny", "another", 0.05, True),
+        (0.01, "nanny", "call1", DEADLINE, True),
     ],
 )
 def test_what_is_deep_in_compiled_code_ends_with_a_process_that_is_started_again(
-    seconds: float, restarted_by: str, prefix: str, wait: float, patience: float, stays: bool
+    seconds: float, restarted_by: str, prefix: str, patience: float, stays: bool
 ) -> None:
     """And not what has ended meanwhile, nor a process that nobody starts again."""
     ended = subprocess.run(
-        [sys.executable, "-c", COMPILED, str(seconds), restarted_by, prefix, str(wait), str(patience)],
+        [sys.executable, "-c", COMPILED, str(seconds), restarted_by, prefix, str(patience)],
         capture_output=True,
         text=True,
         timeout=DEADLINE,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from clocks import Clock
 
 from skjob.cluster import waiting
 from skjob.cluster.api import Api, Context, Manifest, Throttled
@@ -41,68 +41,77 @@ def nothing() -> None: ...
 COMING, READY = {"name": "one", "ready": False}, {"name": "one", "ready": True}
 
 
-def soon() -> float:
-    return time.monotonic() + 10
+@pytest.fixture(autouse=True)
+def clock(clock_of: Callable[..., Clock]) -> Clock:
+    return clock_of(waiting)
 
 
-def test_a_pod_that_changes_is_seen_in_the_watch() -> None:
+@pytest.fixture
+def soon(clock: Clock) -> float:
+    """A deadline."""
+    return clock.now + 10
+
+
+def test_a_pod_that_changes_is_seen_in_the_watch(soon: float) -> None:
     api = Watched([COMING, READY])
-    assert wait_for_pod(api, "a=b", name_of_ready, nothing, soon()) == "one"
+    assert wait_for_pod(api, "a=b", name_of_ready, nothing, soon) == "one"
 
 
-def test_between_two_watches_one_looks() -> None:
+def test_between_two_watches_one_looks(soon: float) -> None:
     looks: list[str] = []
     api = Watched([COMING], [COMING], [READY])
-    assert wait_for_pod(api, "a=b", name_of_ready, lambda: looks.append("look"), soon()) == "one"
+    assert wait_for_pod(api, "a=b", name_of_ready, lambda: looks.append("look"), soon) == "one"
     assert looks == ["look", "look"]
 
 
-def test_an_api_that_is_away_for_a_moment() -> None:
+def test_an_api_that_is_away_for_a_moment(soon: float) -> None:
     checks: list[str] = []
     looks: list[str] = []
     api = Watched(AWAY, [READY])
     assert wait_for_pod(
-        api, "a=b", name_of_ready, lambda: looks.append("look"), soon(), check=lambda: checks.append("check")
+        api, "a=b", name_of_ready, lambda: looks.append("look"), soon, check=lambda: checks.append("check")
     ) == "one"  # fmt: skip
     assert (looks, checks) == ([], ["check"])
 
 
-def test_an_api_that_stays_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_api_that_stays_away(soon: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "API_PATIENCE", -1.0)
     with pytest.raises(Unanswered):
-        wait_for_pod(Watched(AWAY), "a=b", name_of_ready, nothing, soon())
+        wait_for_pod(Watched(AWAY), "a=b", name_of_ready, nothing, soon)
 
 
-def test_an_api_that_has_put_off_the_watch_for_long() -> None:
+def test_an_api_that_has_put_off_the_watch_for_long(soon: float) -> None:
     """It has been asked again until that made no more sense."""
     busy = Throttled("the API has too much to do", "try again later", 1.0)
     with pytest.raises(Throttled):
-        wait_for_pod(Watched(busy, [READY]), "a=b", name_of_ready, nothing, soon())
+        wait_for_pod(Watched(busy, [READY]), "a=b", name_of_ready, nothing, soon)
 
 
-def test_an_api_that_was_slow_before_it_was_away_is_not_taken_for_long_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_api_that_was_slow_before_it_was_away_is_not_taken_for_long_away(
+    clock: Clock, soon: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(waiting, "API_PATIENCE", 0.5)
     answers: list[Any] = [AWAY]
 
     def look() -> None:
         if answers:
-            time.sleep(0.6)
+            clock.sleep(0.6)
             raise answers.pop()
 
-    assert wait_for_pod(Watched([COMING], [READY]), "a=b", name_of_ready, look, soon()) == "one"
+    assert wait_for_pod(Watched([COMING], [READY]), "a=b", name_of_ready, look, soon) == "one"
 
 
-def test_a_look_that_the_api_does_not_answer_is_no_answer() -> None:
+def test_a_look_that_the_api_does_not_answer_is_no_answer(soon: float) -> None:
     answers: list[Any] = [AWAY]
 
     def look() -> None:
         if answers:
             raise answers.pop()
 
-    assert wait_for_pod(Watched([COMING], [READY]), "a=b", name_of_ready, look, soon()) == "one"
+    assert wait_for_pod(Watched([COMING], [READY]), "a=b", name_of_ready, look, soon) == "one"
 
 
-def test_the_deadline_comes_after_a_look() -> None:
+def test_the_deadline_comes_after_a_look(clock: Clock) -> None:
     looks: list[str] = []
-    assert wait_for_pod(Watched(), "a=b", name_of_ready, lambda: looks.append("look"), time.monotonic() - 1) is None
+    assert wait_for_pod(Watched(), "a=b", name_of_ready, lambda: looks.append("look"), clock.now - 1) is None
     assert looks == ["look"]

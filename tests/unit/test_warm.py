@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from clocks import Clock
 
+from skjob.cluster import removal
 from skjob.cluster.api import Api, Conflict, Context, Manifest, NotFound, Raced
 from skjob.cluster.heartbeat import Heartbeat
 from skjob.cluster.kube import KubernetesCluster
@@ -23,6 +26,12 @@ pytestmark = pytest.mark.unit
 
 NAMES = RunNames("20261126-120000-aaaaaa", "skjob up", "ann", existing="dev")
 PRICES = Prices((Price(1.0, 0.0),), "EUR")
+
+
+@pytest.fixture(autouse=True)
+def clock(clock_of: Callable[..., Clock]) -> Clock:
+    """A removal waits by this one."""
+    return clock_of(removal)
 
 
 class _Willing(Api):

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.ensemble import BaggingClassifier, RandomForestClassifier
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401 - makes the next import possible
-from sklearn.linear_model import LogisticRegression, SGDClassifier
+from sklearn.linear_model import SGDClassifier
 from sklearn.model_selection import (
     GridSearchCV,
     HalvingGridSearchCV,
@@ -42,8 +42,8 @@ def _grid() -> Any:
 
 
 def _pipeline() -> Any:
-    steps = make_pipeline(PCA(2), LogisticRegression())
-    return GridSearchCV(steps, {"pca__n_components": [1], "logisticregression__C": [0.1]}, cv=2).fit(X, y)
+    steps = make_pipeline(PCA(2), SVC())
+    return GridSearchCV(steps, {"pca__n_components": [1], "svc__C": [0.1]}, cv=2).fit(X, y)
 
 
 def _steps() -> Any:
@@ -72,10 +72,7 @@ FITS: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "pipeline": (
         _pipeline,
-        [
-            f"the fit of `Pipeline` with logisticregression__C=0.1, pca__n_components=1 on fold {fold} of 2"
-            for fold in (1, 2)
-        ],
+        [f"the fit of `Pipeline` with pca__n_components=1, svc__C=0.1 on fold {fold} of 2" for fold in (1, 2)],
     ),
     "steps": (
         _steps,

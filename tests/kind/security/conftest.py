@@ -1,7 +1,7 @@
 """Each claim of docs/security.md is attacked on a real Kubernetes, and is a row of the table of security.
 
-Most attacks are on one run, which all files of this folder share. `test_secrets` and `test_users`, which by their names
-come last, let it end.
+Most attacks are on one run, which all files of this folder share. What needs it in the middle of its program is looked
+at by a fixture, and `ended`, which lets it end, comes after all of them: so the tests may run in any order.
 
 Not every pod network enforces a NetworkPolicy. The table says whether this one does; what holds in any case is TLS,
 and what does not listen.
@@ -10,11 +10,16 @@ and what does not listen.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+import attack
 import pytest
 from attacked import Attacked, attacked_run
+from forged import FORGED
+from intruders import Intruder, attacking_pods, outcomes
 from kubernetes import client
 from namespaces import new_namespace
+from probes import HEALTH, RETIRE, connected_workers, shown_to_others, speak_plainly, through_port_forward
 from users import user_environment
 
 
@@ -55,3 +60,79 @@ def demand_sizes(kind_api: client.ApiClient, namespace: str) -> None:
     hard = {"requests.cpu": "4", "requests.memory": "8Gi", "limits.memory": "8Gi"}
     quota = {"metadata": {"name": "sizes"}, "spec": {"hard": hard}}
     client.CoreV1Api(kind_api).create_namespaced_resource_quota(namespace, quota)
+
+
+# ---- what is looked at while the run is in the middle of its program
+
+
+@pytest.fixture(scope="package")
+def intruders(attacked: Attacked, kind_api: client.ApiClient) -> Iterator[dict[str, Intruder]]:
+    """Pods that attack it: they take half a minute, in which the rest goes on."""
+    with attacking_pods(client.CoreV1Api(kind_api), attacked) as pods:
+        yield pods
+
+
+@pytest.fixture(scope="package")
+def by_certificate(attacked: Attacked, intruders: dict[str, Intruder]) -> dict[str, str]:
+    """What the scheduler answered to each forged certificate, and to its own. Meanwhile, the pods attack it."""
+    folders = FORGED | {"its own": "own"}
+    orders = [
+        ["tls", *map(str, attacked.scheduler), str(attacked.certificates / folder) if folder else ""]
+        for folder in folders.values()
+    ]
+    return dict(zip(folders, attack.attack(orders), strict=True))
+
+
+@pytest.fixture(scope="package")
+def in_plain_text(attacked: Attacked) -> tuple[str, Exception]:
+    """What the scheduler answered to Dask's greeting, and what a Dask client heard."""
+    return attack.plain(*attacked.scheduler), speak_plainly(attacked)
+
+
+@pytest.fixture(scope="package")
+def over_http(attacked: Attacked, user: dict[str, str]) -> dict[str, str]:
+    """What the scheduler's HTTP answered to a user who forwards its port; and the workers that it had then."""
+    told = through_port_forward(attacked, user, HEALTH, RETIRE)
+    return told | {"workers": " ".join(connected_workers(attacked))}
+
+
+@pytest.fixture(scope="package")
+def policies(attacked: Attacked) -> dict[str, Any]:
+    """Its NetworkPolicies, by name."""
+    return {each["metadata"]["name"]: each for each in attacked.api.list("NetworkPolicy", attacked.namespace)}
+
+
+@pytest.fixture(scope="package")
+def from_pods(intruders: dict[str, Intruder], kind_api: client.ApiClient) -> dict[str, dict[str, str]]:
+    """What came of each attack of the pods."""
+    core = client.CoreV1Api(kind_api)
+    return {who: outcomes(core, intruder) for who, intruder in intruders.items()}
+
+
+@pytest.fixture(scope="package")
+def workers_after(attacked: Attacked, from_pods: dict[str, dict[str, str]]) -> list[str]:
+    """The workers that the scheduler has when all of them have tried to join."""
+    return connected_workers(attacked)
+
+
+@pytest.fixture(scope="package")
+def visible(attacked: Attacked, kind_api: client.ApiClient) -> dict[str, str]:
+    """What whoever may not read Secrets gets to see of it, by place."""
+    return shown_to_others(attacked, kind_api)
+
+
+# ---- and then
+
+
+@pytest.fixture(scope="package")
+def ended(
+    attacked: Attacked,
+    by_certificate: object,
+    in_plain_text: object,
+    over_http: object,
+    policies: object,
+    workers_after: object,
+    visible: object,
+) -> tuple[list[str], str]:
+    """Its workers and what it wrote to stderr, when it has ended."""
+    return attacked.ended

@@ -17,9 +17,9 @@ from users import user_environment
 Row = Callable[..., None]
 
 
-def test_the_role_was_enough(attacked: Attacked, security_row: Row) -> None:
+def test_the_role_was_enough(attacked: Attacked, ended: tuple[list[str], str], security_row: Row) -> None:
     """The whole run, with an environment of its own, as a user with that Role; and nothing of it is left."""
-    _, errors = attacked.ended
+    _, errors = ended
     assert "skjob: succeeded" in errors
     assert "you may not" not in errors
     until_gone(attacked.api, attacked.run_id)
@@ -56,9 +56,9 @@ def test_a_role_without_network_policies_still_runs(
         kind_api, shared_env, shared_namespace, tmp_path, may_run=True, name="older",
         without=[("create", "networkpolicies"), ("list", "networkpolicies")],
     )  # fmt: skip
-    ended = Runs(tmp_path, older, shared_namespace).run("print('done')")
-    assert (ended.returncode, ended.stdout) == (0, "done\n"), ended.stderr
-    [line] = [line for line in ended.stderr.splitlines() if "NetworkPolic" in line]
+    done = Runs(tmp_path, older, shared_namespace).run_here("print('done')", "--workers", "1")
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+    [line] = [line for line in done.stderr.splitlines() if "NetworkPolic" in line]
     assert line == (
         f"skjob: you may not create NetworkPolicies in namespace `{shared_namespace}`: other pods can connect to the"
         " run's, and are refused by its TLS alone"

@@ -1,0 +1,56 @@
+"""The locks come from one resolution: what works with one of them works with the others."""
+
+from __future__ import annotations
+
+import tomllib
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+pytestmark = pytest.mark.unit
+
+ROOT = Path(__file__).parents[2]
+ALL = ROOT / "requirements-dev.lock"
+RUNTIME = ROOT / "requirements.lock"
+IMAGE = ROOT / "image-requirements.lock"
+BENCHMARKS = ROOT / "benchmarks" / "requirements.txt"
+
+
+def _names(requirements: list[str]) -> set[str]:
+    return {canonicalize_name(Requirement(line).name) for line in requirements}
+
+
+def _pins(lock: Path) -> dict[str, set[str]]:
+    """By distribution: its version, or its versions where it depends on Python's."""
+    pins = defaultdict(set)
+    for line in lock.read_text().splitlines():
+        if line.strip() and not line.lstrip().startswith("#"):
+            requirement = Requirement(line)
+            pins[canonicalize_name(requirement.name)].add(str(requirement.specifier))
+    return pins
+
+
+@pytest.mark.parametrize("lock", [RUNTIME, IMAGE])
+def test_a_lock_has_the_versions_that_are_tested(lock: Path) -> None:
+    tested = _pins(ALL)
+    assert {name: versions for name, versions in _pins(lock).items() if tested.get(name) != versions} == {}
+
+
+def test_the_benchmarks_have_the_versions_that_are_tested() -> None:
+    """Beside what skjob is compared with, which no test installs."""
+    tested = _pins(ALL)
+    pins = _pins(BENCHMARKS).items()
+    assert {name: versions for name, versions in pins if name in tested and tested[name] != versions} == {}
+
+
+def test_the_locks_have_what_is_asked_for() -> None:
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    runtime = _names(asked["project"]["dependencies"])
+    groups = asked["dependency-groups"]
+    tools = _names([line for group in groups.values() for line in group if isinstance(line, str)])
+    assert runtime <= _pins(RUNTIME).keys()
+    assert runtime | tools <= _pins(ALL).keys()
+    assert not (tools - runtime) & _pins(RUNTIME).keys()
