@@ -16,6 +16,7 @@ import gc
 import importlib
 import os
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -35,6 +36,9 @@ HASH_SEED = {"PYTHONHASHSEED": "6640"}
 
 SET_BY_SKJOB = "SKJOB_WORKER_ENVIRONMENT"
 """Names the variables that `environment` has added, not the user."""
+
+LONGEST_FOLDER = 70
+"""Characters: of the 107 that the path of a socket may have, multiprocessing's own names take 33."""
 
 HARMLESS_THREADS = frozenset({"jemalloc_bg_thd"})
 """Threads of libraries that survive a fork: jemalloc (in pyarrow) stops its own around it and starts it again."""
@@ -64,13 +68,13 @@ def apply_user_settings() -> None:
         os.execve(sys.executable, sys.orig_argv, {**rest, **chosen})  # noqa: S606 - this very program
 
 
-def start(preload: Sequence[str]) -> None:
+def start(preload: Sequence[str], folder: str) -> None:
     """Let Dask's nannies start workers as forks of this process, which import `preload` first.
 
-    Call it before the process has a thread. Linux alone: elsewhere system libraries do not survive a fork, and Dask
-    starts each worker as a new Python.
+    Call it before the process has a thread. The server's socket is in `folder`. Linux alone, and where the path of the
+    socket is not too long: elsewhere Dask starts each worker as a new Python.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or len(folder) > LONGEST_FOLDER:
         return
     from multiprocessing import forkserver, resource_tracker, util
     from unittest import mock
@@ -84,7 +88,10 @@ def start(preload: Sequence[str]) -> None:
     utils._forkserver_preload_set = True
     forkserver.set_forkserver_preload(["distributed"])  # of a server that has to be started again
     resource_tracker.ensure_running()
-    with mock.patch.object(util, "spawnv_passfds", partial(_fork, preload)):
+    with (
+        mock.patch.object(util, "spawnv_passfds", partial(_fork, preload)),
+        mock.patch.object(tempfile, "tempdir", folder),
+    ):
         forkserver.ensure_running()
 
 
@@ -99,6 +106,7 @@ def _fork(preload: Sequence[str], path: bytes, arguments: Sequence[Any], descrip
 def _serve(preload: Sequence[str], path: bytes, arguments: Sequence[Any], descriptors: Sequence[int]) -> NoReturn:
     try:
         _close_all_but({0, 1, 2, *descriptors})
+        tempfile.tempdir = None  # that of the socket is not that of the tasks
         for name in preload:
             with suppress(Exception):  # the program's own import says why it fails
                 importlib.import_module(name)

@@ -230,7 +230,7 @@ def serve() -> None:
     order = json.loads(first)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what workers print is log, not an answer
-    fork_server.start(order["preload"])
+    fork_server.start(order["preload"], order["folder"])
     tls = TlsFiles.inside(Path(order["folder"]))
     config.set(
         {
