@@ -26,6 +26,7 @@ from example_programs import (
     best_or_only_score,
     found,
     measurements,
+    notebook,
     results,
     scores,
 )
@@ -98,7 +99,7 @@ def test_a_package_of_the_users_own(tmp_path: Path) -> None:
 
 
 def test_a_notebook_brings_its_cluster(tmp_path: Path) -> None:
-    (tmp_path / BRINGS_ITS_CLUSTER).write_text((EXAMPLES / BRINGS_ITS_CLUSTER).read_text())
+    (tmp_path / BRINGS_ITS_CLUSTER).write_text(notebook())
     environment = environment_of_a_user(tmp_path) | {"SKJOB_ON": "local"}
     ended = _run(tmp_path, environment, sys.executable, BRINGS_ITS_CLUSTER)
     assert found(ended.stdout)[1:] == [

@@ -48,6 +48,13 @@ def found(printed: str) -> list[str]:
     return FITTED.sub("fitted in … s", told).splitlines()
 
 
+def notebook() -> str:
+    """The one that brings its cluster, with a wait for both workers: the first may have done all before the other."""
+    before, use, after = (EXAMPLES / BRINGS_ITS_CLUSTER).read_text().partition("    began = perf_counter()\n")
+    assert use, "the notebook has no such line any more"
+    return f"{before}    client.wait_for_workers(2)\n{use}{after}"
+
+
 def scores(folder: Path) -> dict[str, object]:
     """What the grid search wrote there, without times; nothing where another program ran."""
     written = json.loads((folder / SCORES).read_text()) if (folder / SCORES).exists() else {}

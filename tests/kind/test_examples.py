@@ -22,6 +22,7 @@ from example_programs import (
     best_or_only_score,
     found,
     measurements,
+    notebook,
     results,
     scores,
 )
@@ -66,7 +67,7 @@ def warm(own_package: None, user_runs_in: RunsIn, tmp_path_factory: pytest.TempP
 def by_python(runs: Runs, name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     folder = runs.folder / "alone"
     folder.mkdir()
-    (folder / name).write_text((EXAMPLES / name).read_text())
+    (folder / name).write_text(notebook() if name == BRINGS_ITS_CLUSTER else (EXAMPLES / name).read_text())
     ended = subprocess.run(
         [runs.python, name, *arguments], cwd=folder, env=runs.environment | environment,
         capture_output=True, text=True, timeout=DEADLINE,
