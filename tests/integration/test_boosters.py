@@ -127,7 +127,7 @@ class _Killer:
         end: Callable[[Client, str, int], None],
         when: Callable[[], Any] = lambda: True,
     ) -> None:
-        self.process = 0
+        self._process: int | None = None
         self._name: str | None = None
         arguments = (client, folder / "stands still", rounds, end, when)
         self._thread = threading.Thread(target=self._run, args=arguments, daemon=True)
@@ -143,11 +143,16 @@ class _Killer:
     ) -> None:
         [address, *_] = sorted(client.nthreads())
         name = str(workers_of(client)[address]["name"])
-        self.process = client.run(_stand_still, rounds, reached, workers=[address])[address]
+        self._process = client.run(_stand_still, rounds, reached, workers=[address])[address]
         until(lambda: reached.exists() and when(), "no training came so far")
         assert len(client.run_on_scheduler(_parts)) == 3, "not all workers take part"
-        end(client, name, self.process)
+        end(client, name, self._process)
         self._name = name
+
+    def end_process(self) -> None:
+        """End the process of a worker that was only stopped: its nanny starts another one."""
+        if self._process is not None:
+            os.kill(self._process, signal.SIGKILL)
 
     def join(self) -> str:
         """Its name, when that is done."""
@@ -203,8 +208,8 @@ def test_a_training_that_loses_a_worker_ends_with_its_name_and_the_next_one_work
         assert f"`{library}.dask` can't go on: worker `{killer.join()}` went away" in str(caught.value)
         until(lambda: not _busy(client), "the other workers still train")
     finally:
-        if end is _machine_gone:  # there is another one
-            os.kill(killer.process, signal.SIGKILL)
+        if end is _machine_gone:
+            killer.end_process()
     fitted = _estimator(library, 5).fit(X, y)
     assert (fitted.predict(X) == y).mean().compute() > 0.8
 
