@@ -23,7 +23,7 @@ export BASE ?= python:$(shell $(VENV)/bin/python -c 'import sys; print("%d.%d" %
 # what tells that other versions of the dependencies serve: no Kubernetes, and of the integration tests those of the engine
 ENGINE_TESTS := tests/unit $(addprefix tests/integration/test_,engine.py engine_joblib.py finished.py)
 
-.PHONY: help demo test test-all test-upstream test-latest test-oldest check format kind kind-down image manifests lock clean bench-startup bench-environment bench-story bench-engine
+.PHONY: help demo test test-all test-upstream test-latest test-oldest check format kind kind-down image manifests lock clean bench-startup bench-local bench-environment bench-story bench-engine
 
 help: ## list what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -35,11 +35,10 @@ test: $(COMPLETE) ## run what each landing must pass: unit, integration, upstrea
 	@tests/kind/with-cluster $(VENV)/bin/python -m pytest -n 2 --no-loadscope-reorder -m "not slow" $(PYTEST_ARGS)
 
 test-all: $(COMPLETE) ## run every test, the slow ones too: each night, an hour
-	@tests/kind/with-cluster $(VENV)/bin/python -m pytest -n 2 --no-loadscope-reorder --with-slow \
-	  tests/unit tests/integration tests/upstream tests/kind $(PYTEST_ARGS)
+	@tests/kind/with-cluster $(VENV)/bin/python -m pytest -n 2 --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-upstream: $(COMPLETE) ## run all of joblib's and scikit-learn's own tests with skjob's backend, and say what differs
-	@$(VENV)/bin/python -m pytest tests/upstream --with-slow $(PYTEST_ARGS)
+	@$(VENV)/bin/python -m pytest tests/upstream $(PYTEST_ARGS)
 
 test-latest: $(READY) ## run unit and engine tests with the newest versions that pyproject.toml allows
 	@$(call test-with,highest,.venv-latest)
@@ -71,6 +70,9 @@ image: ## build the image of scheduler, workers and operator, and bring it to ki
 
 bench-startup: $(COMPLETE) ## time a start beside stock KubeCluster, on the cluster of `make kind`
 	@$(VENV)/bin/python benchmarks/startup.py
+
+bench-local: $(READY) ## time an empty script and the digits example on this machine beside Python alone (ARGS="--rounds 5")
+	@$(VENV)/bin/python benchmarks/local_run.py $(ARGS)
 
 bench-environment: $(COMPLETE) ## time the ways to an environment of 86 distributions, on the cluster of `make kind`
 	@$(VENV)/bin/python benchmarks/environment.py
