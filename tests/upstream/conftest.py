@@ -16,17 +16,11 @@ COLUMNS = (
 Reports = dict[str, dict[str, Any]]
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Known where these tests are run by themselves, as by `make test-upstream`."""
-    parser.addoption(
-        "--with-slow", action="store_true", help="all of the suites, also what differences.toml has as slow"
-    )
-
-
 @pytest.fixture(scope="session")
 def upstream_options(pytestconfig: pytest.Config) -> list[str]:
-    """For the pytest that runs a suite."""
-    return ["--with-slow"] if pytestconfig.getoption("--with-slow", False) else []
+    """For the pytest that runs a suite: `-m "not slow"` leaves the slow ones out there too."""
+    expression = pytestconfig.getoption("markexpr")
+    return ["-m", expression] if expression else []
 
 
 @pytest.fixture(scope="session")
