@@ -38,9 +38,10 @@ LEFT_TO_TEST_ALL = {
     "pipeline_cross_val_score.py",
     "random_forest.py",
     "scaled_up_search.py",
+    "xgboost_on_dask.py",
 }
-"""One of each kind stays: a search, a package of the user's own, data in pieces, a booster. All of them run on this
-machine in tests/integration/test_examples.py."""
+"""A search, a package of the user's own and data in pieces stay. The others run on this machine in
+tests/integration/test_examples.py; boosters have test_boosters.py beside this, scaling has test_faults.py."""
 
 
 @pytest.fixture(scope="module")
