@@ -689,13 +689,14 @@ SCRIPT = f"""
     trained = train(client, {{"objective": "binary:logistic"}}, matrix, 5, evals=[(matrix, "train")])
     print("rounds", trained["booster"].num_boosted_rounds(), len(trained["history"]["train"]["logloss"]), flush=True)
 
-    def parts():
-        keys = [str(key) for keys in client.processing().values() for key in keys]
-        return [key for key in keys if key.startswith(("fn-", "_train_part-"))]
+    def taking_part():
+        names = ("fn-", "_train_part-")
+        processing = client.processing().items()
+        return [address for address, keys in processing if any(str(key).startswith(names) for key in keys)]
     def kill():
-        while len(parts()) < 3:
+        while not (workers := taking_part()):
             time.sleep(0.2)
-        os.kill(min(client.run(os.getpid).values()), signal.SIGKILL)
+        os.kill(client.run(os.getpid, workers=workers[:1])[workers[0]], signal.SIGKILL)
     def train_in_vain(estimator):
         threading.Thread(target=kill, daemon=True).start()
         estimator(n_estimators={ENDLESS}).fit(X, y)
