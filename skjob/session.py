@@ -235,7 +235,7 @@ def _run_program(
     code: int | None = None
     with recorder.step("run the program"):
         try:
-            code = supervise(program, watch, limit, mail.read)
+            code = supervise(program, watch, limit, mail.read, signals.check)
         except Stopped as stopped:
             signals.note_only()
             program.stop(stopped.number, lambda: signals.hurried)

@@ -28,7 +28,8 @@ class Signals:
     """SIGINT, SIGTERM and SIGHUP end the run; a second one skips waiting, never the request to delete.
 
     The first raises `Stopped` in the main thread. From `note_only` on they are counted and nothing is raised, so that
-    clean-up can't be cut short half-way.
+    clean-up can't be cut short half-way. Python drops an exception that comes up in a finalizer or in a callback of the
+    garbage collector: `check` raises it again, where a run waits for long.
     """
 
     NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -36,6 +37,8 @@ class Signals:
     def __init__(self) -> None:
         self._received = 0
         self._raising = True
+        self._noting_only = False
+        self._first = 0
         self._previous: dict[int, Any] = {}
 
     @property
@@ -46,6 +49,12 @@ class Signals:
     def note_only(self) -> None:
         """Raise nothing any more."""
         self._raising = False
+        self._noting_only = True
+
+    def check(self) -> None:
+        """Raise `Stopped` where a signal has come and nothing has acted on it."""
+        if self._first and not self._noting_only:
+            raise Stopped(self._first)
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
@@ -63,6 +72,7 @@ class Signals:
         self._received += 1
         if self._raising:
             self._raising = False
+            self._first = number
             raise Stopped(number)
 
 

@@ -104,8 +104,10 @@ class Mail:
                 self._recorder.record.outcome.cause = letter.content
 
 
-def supervise(program: Program, watch: Watch, limit: Limit, read_mail: Callable[[], None]) -> int:
-    """Wait until the program has ended; its exit status. `read_mail` is called meanwhile.
+def supervise(
+    program: Program, watch: Watch, limit: Limit, read_mail: Callable[[], None], check: Callable[[], None]
+) -> int:
+    """Wait until the program has ended; its exit status. `read_mail` and `check` are called meanwhile.
 
     Raises:
         DeadlineError: `--max-time` is over, or `--max-cost` nearly spent.
@@ -122,3 +124,4 @@ def supervise(program: Program, watch: Watch, limit: Limit, read_mail: Callable[
         if watch.lost is not None:
             raise watch.lost
         limit.check()
+        check()
