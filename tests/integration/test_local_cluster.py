@@ -14,14 +14,24 @@ import pytest
 from distributed import Client
 
 from skjob.cluster.local import LocalCluster
+from skjob.ground import private_folder
 from skjob.plan import WorkerSize
 
 DEADLINE = 120.0
 
 
 @contextmanager
-def client_of(folder: Path) -> Iterator[Client]:
-    """A client of two workers that have imported scikit-learn."""
+def client_of_two() -> Iterator[Client]:
+    """A client of two workers that have imported scikit-learn.
+
+    In a folder with a short name, as a run's is: pytest's are too long for a socket in them.
+    """
+    with private_folder() as folder, client_in(folder) as client:
+        yield client
+
+
+@contextmanager
+def client_in(folder: Path) -> Iterator[Client]:
     cluster = LocalCluster("forks", folder, 2, WorkerSize(0.5, 2**30, 1), 3, ["numpy", "sklearn.ensemble"])
     try:
         cluster.start()
@@ -56,8 +66,8 @@ def look(client: Client) -> list[dict[str, Any]]:
     return [each for each in client.run(facts, on_error="ignore").values() if each]
 
 
-def test_what_a_worker_has_and_shares_with_no_other(tmp_path: Path) -> None:
-    with client_of(tmp_path) as client:
+def test_what_a_worker_has_and_shares_with_no_other() -> None:
+    with client_of_two() as client:
         first, second = look(client)
         for each in (first, second):
             assert each["imported"]
@@ -80,7 +90,14 @@ def test_variables_that_the_users_dask_configuration_sets(tmp_path: Path, monkey
     (config / "own.yaml").write_text("distributed:\n  nanny:\n    pre-spawn-environ:\n      OMP_NUM_THREADS: 2\n")
     monkeypatch.setenv("DASK_CONFIG", str(config))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    with client_of(tmp_path) as client:
+    with client_of_two() as client:
         for each in look(client):
             assert each["variables"]["OMP_NUM_THREADS"] == "2"
             assert 2 in each["inner threads"]
+
+
+def test_a_folder_whose_name_is_too_long_for_a_socket_has_workers_all_the_same(tmp_path: Path) -> None:
+    folder = tmp_path / "long" / ("x" * 80)
+    folder.mkdir(parents=True)
+    with client_in(folder) as client:
+        assert len(look(client)) == 2

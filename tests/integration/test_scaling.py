@@ -211,6 +211,7 @@ def test_no_task_is_lost_or_done_twice_when_it_comes_as_workers_go(
     thread = threading.Thread(target=keep_coming)
     thread.start()
     try:
+        until(lambda: futures, "no task comes")
         deadline = time.monotonic() + DEADLINE
         while len(_names(client)) > 1 and time.monotonic() < deadline:
             gone = client.run_on_scheduler(release, _names(client)[1:])

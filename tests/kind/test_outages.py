@@ -72,7 +72,7 @@ def test_a_client_that_is_killed_without_an_operator(stage: Stage) -> None:
         process.wait(DEADLINE)
         [run] = runs(api, stage.namespace)
         only = [f"DaskCluster/{run.name}"]
-        until(lambda: leftovers(api, run.run_id) == only, "more than the cluster is left", GRACE + 100)
+        until(lambda: leftovers(api, run.run_id) == only, "more than the cluster is left", GRACE + 300)
         held = api.get("DaskCluster", run.name, stage.namespace)["metadata"]
         assert held["finalizers"] == [KOPF_FINALIZER]
         until(lambda: (runs(api, stage.namespace)[0].removing_for or 0) > 2, "its removal was not asked for")

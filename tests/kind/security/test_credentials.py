@@ -9,6 +9,7 @@ import pytest
 from attacked import STORAGE_SECRET
 from command import run_here
 from runs import Runs
+from waits import until
 
 Row = Callable[..., None]
 Result = subprocess.CompletedProcess[str]
@@ -44,11 +45,17 @@ def ended(shared_namespace: str, user: dict[str, str], tmp_path_factory: pytest.
                 LOOKING, "--cluster", "warm", "--", "stop",
                 AZURE_STORAGE_ACCOUNT_NAME="ann", AZURE_STORAGE_ACCOUNT_KEY=SECOND,
             ),
-            runs.run_here(LOOKING, "--cluster", "warm"),
+            until(lambda: _next(runs), "the cluster is still in use by a run that was killed"),
         ]  # fmt: skip
     finally:
         down = run_here(["down", "warm", *here], user, runs.folder)
         assert down.returncode == 0, down.stderr
+
+
+def _next(runs: Runs) -> Result | None:
+    """Run once more; None where the scheduler has not yet seen that the run before was killed."""
+    ended = runs.run_here(LOOKING, "--cluster", "warm")
+    return None if "`warm` is in use" in ended.stderr else ended
 
 
 @pytest.mark.parametrize("end", ["its end", "its death"])
