@@ -170,7 +170,7 @@ def _wait_for_workers(
     while True:
         with suppress(OSError):  # a connection that breaks is made again
             connected = len(ask(client, client.ncores, ASK_TIMEOUT))
-        if connected >= max(first, 1):
+        if connected >= first:
             return _counts(cluster, connected)
         if limit is not None:
             limit.check()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +11,11 @@ from typing import Any
 
 import pytest
 from distributed import Client
+from waiting import DEADLINE, until
 
 from skjob.cluster.local import LocalCluster
 from skjob.ground import private_folder
 from skjob.plan import WorkerSize
-
-DEADLINE = 120.0
 
 
 @contextmanager
@@ -75,10 +73,11 @@ def test_what_a_worker_has_and_shares_with_no_other() -> None:
             assert each["variables"] == {"OMP_NUM_THREADS": "1", "MALLOC_TRIM_THRESHOLD_": "65536"}
         assert first["hash"] == second["hash"]
         os.kill(first["pid"], signal.SIGKILL)
-        deadline = time.monotonic() + DEADLINE
-        while first["pid"] in (pids := [each["pid"] for each in look(client)]) or len(pids) < 2:
-            assert time.monotonic() < deadline, "the worker that was killed does not come back"
-        [third] = [each for each in look(client) if each["pid"] != second["pid"]]
+        known = {first["pid"], second["pid"]}
+        [third] = until(
+            lambda: [each for each in look(client) if each["pid"] not in known],
+            "the worker that was killed does not come back",
+        )
         assert third["imported"]
         drawn = [value for each in (first, second, third) for value in each["random"]]
         assert len(set(drawn)) == len(drawn)
