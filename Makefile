@@ -32,10 +32,10 @@ demo: $(READY) ## run a grid search on this machine
 	@$(VENV)/bin/skjob run examples/digits_grid_search.py --on local
 
 test: $(COMPLETE) ## run what each landing must pass: unit, integration, upstream and kind, in 25 minutes at most
-	@tests/kind/with-cluster $(VENV)/bin/python -m pytest -n 2 --no-loadscope-reorder -m "not slow" $(PYTEST_ARGS)
+	@tests/kind/with-cluster $(VENV)/bin/python -m pytest -n 3 --no-loadscope-reorder -m "not slow" $(PYTEST_ARGS)
 
 test-all: $(COMPLETE) ## run every test, the slow ones too: each night, an hour
-	@tests/kind/with-cluster $(VENV)/bin/python -m pytest -n 2 --no-loadscope-reorder $(PYTEST_ARGS)
+	@tests/kind/with-cluster $(VENV)/bin/python -m pytest -n 3 --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-upstream: $(COMPLETE) ## run all of joblib's and scikit-learn's own tests with skjob's backend, and say what differs
 	@$(VENV)/bin/python -m pytest tests/upstream $(PYTEST_ARGS)

@@ -689,26 +689,28 @@ SCRIPT = f"""
     trained = train(client, {{"objective": "binary:logistic"}}, matrix, 5, evals=[(matrix, "train")])
     print("rounds", trained["booster"].num_boosted_rounds(), len(trained["history"]["train"]["logloss"]), flush=True)
 
-    def taking_part():
-        names = ("fn-", "_train_part-")
+    def taking_part(name):
         processing = client.processing().items()
-        return [address for address, keys in processing if any(str(key).startswith(names) for key in keys)]
-    def kill():
-        while not (workers := taking_part()):
+        return [address for address, keys in processing if any(str(key).startswith(name) for key in keys)]
+    def kill(name):
+        while not (workers := taking_part(name)):
             time.sleep(0.2)
         os.kill(client.run(os.getpid, workers=workers[:1])[workers[0]], signal.SIGKILL)
-    def train_in_vain(estimator):
-        threading.Thread(target=kill, daemon=True).start()
+    def train_in_vain(estimator, name):
+        threading.Thread(target=kill, args=[name], daemon=True).start()
         estimator(n_estimators={ENDLESS}).fit(X, y)
         print("never")
 
     try:
-        train_in_vain(DaskXGBClassifier)
+        train_in_vain(DaskXGBClassifier, "fn-")
     except Exception as error:
         print(f"{{type(error).__name__}}: {{error}}", flush=True)
-    train_in_vain(DaskLGBMClassifier)
+    train_in_vain(DaskLGBMClassifier, "_train_part-")
 """
-"""The data is lazy, and there is one worker of three when it begins."""
+"""The data is lazy, and there is one worker of three when it begins.
+
+A library's own tasks are told by their names: some of the first training still run when the second begins.
+"""
 
 
 @pytest.fixture(scope="module")
