@@ -242,10 +242,11 @@ def _connect(assignment: Assignment) -> None:
         "root": root,
         "wait_for_workers": assignment.wait_for_workers,
         "checkpoint": fits,
+        "notify": partial(box.send, "note"),
     }
     # The first is for this thread, whose choice also overrules an estimator's wish for threads; the second is for
     # threads that the script starts.
-    joblib.parallel_config(backend=SkjobBackend(**arguments), n_jobs=-1)
+    joblib.parallel_config(backend=SkjobBackend(**arguments))
     joblib.register_parallel_backend("skjob", lambda **extra: SkjobBackend(**{**arguments, **extra}), make_default=True)
 
 

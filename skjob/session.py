@@ -377,8 +377,8 @@ def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: 
         )
         if fits is not None:
             stack.callback(fits.close)
-        backend = SkjobBackend(client, plan.width, job.root, plan.start_timeout, fits)
-        stack.enter_context(joblib.parallel_config(backend=backend, n_jobs=-1))
+        backend = SkjobBackend(client, plan.width, job.root, plan.start_timeout, fits, note)
+        stack.enter_context(joblib.parallel_config(backend=backend))
         yield client
 
 

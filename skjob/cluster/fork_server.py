@@ -34,6 +34,9 @@ ENVIRONMENT = {
 HASH_SEED = {"PYTHONHASHSEED": "6640"}
 """What Dask's nanny sets so that the workers of a cluster hash strings alike."""
 
+SHARES_FILES = {"SKJOB_WORKER_SHARES_FILES": "1"}
+"""`skjob.engine.fidelity.guard.FILES_VARIABLE`, whose import would slow each start down by joblib's."""
+
 SET_BY_SKJOB = "SKJOB_WORKER_ENVIRONMENT"
 """Names the variables that `environment` has added, not the user."""
 
@@ -47,7 +50,7 @@ HARMLESS_THREADS = frozenset({"jemalloc_bg_thd"})
 def environment(own: Mapping[str, str]) -> dict[str, str]:
     """Return the environment to start the cluster's process in: `own`, with what Dask would set for workers."""
     added = {name: value for name, value in ENVIRONMENT.items() if name not in own}
-    return {**own, **added, **HASH_SEED, SET_BY_SKJOB: " ".join(added)}
+    return {**own, **added, **HASH_SEED, **SHARES_FILES, SET_BY_SKJOB: " ".join(added)}
 
 
 def apply_user_settings() -> None:

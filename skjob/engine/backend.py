@@ -15,8 +15,8 @@ import re
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,22 @@ from joblib._parallel_backends import (
 )
 
 from skjob.answers import ask
-from skjob.engine.call import Call, Known, RemoteTraceback, WorkersLost
+from skjob.engine.call import Call, Known, RemoteTraceback, Settled, WorkersLost
+from skjob.engine.fidelity.job_counts import (
+    NOT_GIVEN,
+    asked_by_parallel,
+    asked_by_width_independent,
+    inner_backend,
+    plain_number,
+)
+from skjob.engine.fidelity.local_calls import install as install_choice_of_place
+from skjob.engine.fidelity.local_calls import replay_of, shares_memory
+from skjob.engine.fidelity.placement import Place, prefers_threads, why_here
+from skjob.engine.fidelity.replay import Replay
 from skjob.engine.finished import FinishedFits
 from skjob.engine.task import Outcome
 from skjob.engine.warned import warn_again
+from skjob.engine.work import label
 
 __all__ = ["LOOK_AHEAD", "RemoteTraceback", "SkjobBackend", "WorkersLost"]
 
@@ -92,11 +104,14 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
     checkpoint : FinishedFits or str, default=None
         Where finished fits of searches and cross-validations are kept and looked up: a folder, or an address that
         fsspec knows. None keeps nothing.
+    notify : callable, default=None
+        Called with a line about calls that run in the program's own process. None prints it to stderr.
     """
 
     supports_retrieve_callback = True
     supports_timeout = True
-    default_n_jobs = -1
+    default_n_jobs = NOT_GIVEN
+    sends_calls = True
     # Batches pay off only where a call is short against the 2 to 5 ms that a task costs.
     MIN_IDEAL_BATCH_DURATION = 0.05
     MAX_IDEAL_BATCH_DURATION = 0.5
@@ -108,6 +123,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         root: Path | None = None,
         wait_for_workers: float = 300.0,
         checkpoint: FinishedFits | str | None = None,
+        notify: Callable[[str], None] | None = None,
         *,
         nesting_level: int | None = None,
         inner_max_num_threads: int | None = None,
@@ -124,21 +140,29 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         self.root = Path(root).resolve() if root else None
         self.wait_for_workers = wait_for_workers
         self.checkpoint = FinishedFits(str(checkpoint)) if isinstance(checkpoint, str | Path) else checkpoint
+        self.notify = notify or print_line
         self._own_parallel = False
         self._call: Call | None = None
         self._pre_dispatch: Any = None
         self._measured = threading.local()
         self._warned: dict[Any, Any] = {}
+        install_choice_of_place()
 
     def __reduce__(self) -> Any:
         return SequentialBackend, (1,)
 
     def get_nested_backend(self) -> Any:
         """Inside a task all of a worker's cores are taken, by this task and its siblings: nested calls run in it."""
-        return SequentialBackend(nesting_level=(self.nesting_level or 0) + 1), None
+        return inner_backend((self.nesting_level or 0) + 1), None
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """1 stays 1; any other number means the cluster, as wide as it may become."""
+        """Return joblib's own number to an estimator whose results depend on it, and else the width of the cluster."""
+        if asked_by_parallel() or asked_by_width_independent():
+            return self._width(n_jobs)
+        return plain_number(n_jobs, self.nesting_level or 0)
+
+    def _width(self, n_jobs: int | None) -> int:
+        """Return 1 for 1; any other number means the cluster, as wide as it may become."""
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
         if n_jobs == 1:
@@ -158,21 +182,59 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         if in_a_task():
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         if not self._own_parallel:
-            own = SkjobBackend(self.client, self.width, self.root, self.wait_for_workers, self.checkpoint)
+            own = SkjobBackend(self.client, self.width, self.root, self.wait_for_workers, self.checkpoint, self.notify)
             own.nesting_level = self.nesting_level
             own._own_parallel = True
             raise FallbackToBackend(own)
         self.parallel = parallel
         self._pre_dispatch = parallel.pre_dispatch
-        return self.effective_n_jobs(n_jobs)
+        return self._width(n_jobs)
+
+    def why_here(self, parallel: Any, first: Any, place: Place) -> str | None:
+        """Return why the call with this first task runs in the program's own process; None if it goes to workers.
+
+        Tell it, once for each line of the program.
+        """
+        known = self._taken_back.get(place)
+        if known is not None:
+            return known
+        threads = prefers_threads(parallel._backend_kwargs)
+        why = why_here(first, shares_memory=shares_memory(parallel), threads=threads)
+        if why is not None:
+            self._tell_here(place, first, why)
+        return why
+
+    def note_taken_back(self, first: Any, place: Place, why: str) -> None:
+        """Tell that workers could not do a call; later calls of that line of the program run here at once."""
+        self._tell_here(place, first, why)
+
+    @property
+    def _taken_back(self) -> dict[Place, str]:
+        """What was told, by the line of the program; the same for all calls of a client."""
+        noted: dict[Place, str] = self.client.extensions.setdefault("skjob-taken-back", {})
+        return noted
+
+    def _tell_here(self, place: Place, first: Any, why: str) -> None:
+        if place not in self._taken_back:
+            where = f" ({place})" if place.file else ""
+            self.notify(f"the parallel call of `{label([first])}`{where} runs in this process: {why}")
+        self._taken_back[place] = why
 
     def start_call(self) -> None:
         """Called as a Parallel call begins, before joblib reads how much it is to dispatch ahead."""
         self.stop_call()
         nested, _ = self.get_nested_backend()
-        width = getattr(self.parallel, "_cached_effective_n_jobs", None) or self.effective_n_jobs(-1)
+        width = getattr(self.parallel, "_cached_effective_n_jobs", None) or self._width(-1)
         ahead = LOOK_AHEAD * width
-        self._call = Call(self.client, nested, self.root, self.wait_for_workers, ahead, self.checkpoint)
+        self._call = Call(
+            self.client,
+            nested,
+            self.root,
+            self.wait_for_workers,
+            ahead,
+            self.checkpoint,
+            shares_memory=shares_memory(self.parallel),
+        )
         fixed = self.parallel.batch_size if isinstance(self.parallel.batch_size, int) else 1
         self.parallel.pre_dispatch = ahead * fixed
 
@@ -182,18 +244,29 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
             self._call.close()
             self.parallel.pre_dispatch = self._pre_dispatch
 
-    def submit(self, func: Any, callback: Callable[[Any], None] | None = None) -> Future[list[Outcome | Known]]:
+    def submit(self, func: Any, callback: Callable[[Any], None] | None = None) -> Settled:
         """Dispatch one batch. Never raises: what goes wrong is the outcome of this batch, which joblib hears of."""
         assert self._call is not None  # noqa: S101 - joblib submits after start_call only
         return self._call.submit(func, callback)
 
-    def retrieve_result_callback(self, settled: Future[list[Outcome | Known]]) -> list[Any]:
-        """The results of a batch, or the exception of the call in it that failed; what it printed is printed here."""
+    def retrieve_result_callback(self, settled: Settled) -> list[Any]:
+        """Return the results of a batch, or raise what the call in it has raised that failed.
+
+        What the calls have printed is printed here, as soon as their results count.
+        """
         self._measured.seconds = None
         results = settled.result()
-        values = [result.value if isinstance(result, Known) else self._value(result) for result in results]
-        ran = [result.seconds for result in results if isinstance(result, Outcome)]
-        self._measured.seconds = sum(ran) if len(ran) == len(results) else None
+        ran = [result for result in results if isinstance(result, Outcome)]
+        if ran and not ran[-1].ok:
+            self._show(ran)
+            raise self._error(ran[-1])
+        values = [result.value if isinstance(result, Known) else pickle.loads(result.content) for result in results]  # noqa: S301 - from our own workers, over mutual TLS
+        self._measured.seconds = sum(result.seconds for result in ran) if len(ran) == len(results) else None
+        replay: Replay | None = replay_of(self.parallel)
+        if replay is None:
+            self._show(ran)
+        else:
+            replay.finished(settled.start, values, partial(self._show, ran))
         return values
 
     def compute_batch_size(self) -> int:
@@ -228,15 +301,21 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         self.stop_call()
         self.reset_batch_stats()
 
-    def _value(self, outcome: Outcome) -> Any:
-        for stream, text in ((sys.stdout, outcome.stdout), (sys.stderr, outcome.stderr)):
-            if text:
-                stream.write(text)
-                stream.flush()
-        for warned in outcome.warnings:
-            warn_again(warned, self._warned)
-        value = pickle.loads(outcome.content)  # noqa: S301 - from our own workers, over mutual TLS
-        if outcome.ok:
-            return value
-        value.__cause__ = RemoteTraceback(with_source(outcome.traceback))
-        raise value
+    def _show(self, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            for stream, text in ((sys.stdout, outcome.stdout), (sys.stderr, outcome.stderr)):
+                if text:
+                    stream.write(text)
+                    stream.flush()
+            for warned in outcome.warnings:
+                warn_again(warned, self._warned)
+
+    def _error(self, outcome: Outcome) -> BaseException:
+        error: BaseException = pickle.loads(outcome.content)  # noqa: S301 - from our own workers, over mutual TLS
+        error.__cause__ = RemoteTraceback(with_source(outcome.traceback))
+        return error
+
+
+def print_line(line: str) -> None:
+    """Print a line of skjob's own."""
+    print(f"skjob: {line}", file=sys.stderr)

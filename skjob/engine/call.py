@@ -21,7 +21,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -38,6 +38,7 @@ from distributed import Future as Remote
 from skjob.answers import CONNECTION_LOST, answer
 from skjob.engine.data import CallData, shared_data
 from skjob.engine.failed import failed_fit
+from skjob.engine.fidelity.replay import TakenBack
 from skjob.engine.finished import FinishedFits
 from skjob.engine.identity import FitIdentity
 from skjob.engine.memory import WorkerMemory, needed
@@ -97,6 +98,12 @@ class Known:
     value: Any
 
 
+class Settled(Future[list[Outcome | Known]]):
+    """What becomes of a batch; `start` is the place of its first task in the call."""
+
+    start = 0
+
+
 @dataclass
 class _Batch:
     """What joblib has submitted, until it is settled: its calls, and what has become of each."""
@@ -105,7 +112,9 @@ class _Batch:
     results: list[Outcome | Known | None]
     identities: list[FitIdentity | None]
     works: list[Work | None]
-    settled: Future[list[Outcome | Known]] = field(default_factory=Future)
+    start: int
+    settled: Settled = field(default_factory=lambda: Settled())
+    failed: bool = False
 
     @property
     def complete(self) -> bool:
@@ -151,6 +160,9 @@ class Call:
         How many tasks are out at a time; the longest of them go first.
     fits : FinishedFits or None
         Where finished fits are looked up and kept.
+    shares_memory : bool
+        Whether plain Python runs the tasks in the program's process: then a failure counts once all tasks before it
+        have come to an end.
     """
 
     def __init__(
@@ -161,8 +173,13 @@ class Call:
         wait_for_workers: float,
         look_ahead: int,
         fits: FinishedFits | None = None,
+        *,
+        shares_memory: bool = False,
     ) -> None:
         self._client = client
+        self._shares_memory = shares_memory
+        self._submitted = 0
+        self._in_order: deque[_Batch] = deque()
         self._nested = nested
         self._data: CallData = shared_data(client, wait_for_workers).begin_call(self._wait_for_a_worker)
         self._root = root
@@ -190,10 +207,16 @@ class Call:
 
     # -------------------------------------------------------------------------------------------- what joblib asks for
 
-    def submit(self, func: Any, callback: Callable[[Any], None] | None) -> Future[list[Outcome | Known]]:
+    def submit(self, func: Any, callback: Callable[[Any], None] | None) -> Settled:
         """Send one batch. Never raises: what goes wrong is the outcome of this batch."""
         calls = calls_of(func)
-        batch = _Batch(calls, [None] * len(calls), [None] * len(calls), [_work(call) for call in calls])
+        batch = _Batch(
+            calls, [None] * len(calls), [None] * len(calls), [_work(call) for call in calls], self._submitted
+        )
+        batch.settled.start = batch.start
+        self._submitted += len(calls)
+        if self._shares_memory:
+            self._in_order.append(batch)
         if callback is not None:
             batch.settled.add_done_callback(callback)
         self._look_up(batch)
@@ -266,13 +289,20 @@ class Call:
             self._wait_for_connection()
             self._prepare()
             expected = self._fits.versions() if self._fits is not None else {}
-            dump = partial(self._data.dump, piece.calls, self._nested, piece.held, self._root, expected)
-            piece.payload = self._sending(dump)
+            piece.payload = self._sending(partial(self._dump, piece, expected))
             self._send(number, piece)
         except Exception as error:
             self._fail(number, self._named(error, piece))
         if number not in self._out:  # cancelled meanwhile, when it did not hold all of this yet
             self._data.release(piece.held)
+
+    def _dump(self, piece: _Piece, expected: Mapping[str, str]) -> bytes:
+        try:
+            return self._data.dump(piece.calls, self._nested, piece.held, self._root, expected)
+        except (OSError, WorkersLost):
+            raise
+        except Exception as error:  # whatever the program's own objects raise
+            raise TakenBack(f"it cannot be sent to workers: {type(error).__name__}: {error}") from error
 
     def _prepare(self) -> None:
         """Before the first task of a call: workers must know skjob, and what a client of theirs has registered."""
@@ -338,6 +368,7 @@ class Call:
                 # tasks, Dask sends them all to the worker that has the data, and others stand idle.
                 _data_producer=True,
                 whole=whole is not None,
+                shares_memory=self._shares_memory,
             )
             piece.remote = self._client.get(
                 {piece.key: task},
@@ -403,21 +434,42 @@ class Call:
         try:
             for place, outcome in zip(piece.places, outcomes, strict=False):
                 batch.results[place] = outcome
-                if isinstance(outcome, Outcome) and outcome.ok:
+                if isinstance(outcome, Outcome) and outcome.ok and not outcome.refused:
                     self._learn(batch.works[place], batch.identities[place], outcome)
         except Exception as error:  # nobody else would settle it any more
             if not batch.settled.done():
                 batch.settled.set_exception(self._named(error, piece))
             return
-        failed = any(isinstance(result, Outcome) and not result.ok for result in batch.results)
-        if (failed or batch.complete) and not batch.settled.done():
-            batch.settled.set_result([result for result in batch.results if result is not None])
+        batch.failed = any(isinstance(result, Outcome) and not result.ok for result in batch.results)
+        if batch.settled.done() or not (batch.failed or batch.complete):
+            return
+        for result in batch.results:
+            if isinstance(result, Outcome) and result.refused:
+                batch.settled.set_exception(TakenBack(result.refused))
+                return
+        if self._shares_memory:
+            self._settle_in_order(batch)
+        else:
+            self._settle(batch)
+
+    def _settle(self, batch: _Batch) -> None:
+        batch.settled.set_result([result for result in batch.results if result is not None])
+
+    def _settle_in_order(self, batch: _Batch) -> None:
+        """Settle a batch; one that has failed, once all before it are settled: they may yet show that it would not
+        have failed in the program's own process."""
+        if not batch.failed:
+            self._settle(batch)
+        while self._in_order and (self._in_order[0].settled.done() or self._in_order[0].failed):
+            first = self._in_order.popleft()
+            if not first.settled.done():
+                self._settle(first)
 
     def _learn(self, work: Work | None, identity: FitIdentity | None, outcome: Outcome) -> None:
         """From a finished fit: how long it took, and what came of it, which is kept at once."""
         if work is not None:
             self._lengths.learn(work, outcome.seconds)
-        if self._fits is not None and identity is not None:
+        if self._fits is not None and identity is not None and not outcome.effects:
             result = pickle.loads(outcome.content)  # noqa: S301 - from our own workers, over mutual TLS
             self._fits.keep(identity, result, outcome.seconds, outcome.differs)
 
@@ -539,6 +591,8 @@ class Call:
         """The error, with the call that it is about. Where the client was given up, whatever fails fails for that."""
         if why := why_given_up(self._client):
             error = WorkersLost(why)
+        if isinstance(error, TakenBack):
+            return error
         if type(error) is WorkersLost and not str(error).startswith(piece.name):
             return WorkersLost(f"{piece.name} can't be finished: {error}")
         with suppress(Exception):

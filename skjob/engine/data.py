@@ -30,7 +30,7 @@ from typing import Any
 import cloudpickle
 
 from skjob.engine.modules import is_local, local_modules, module_state, restore_module
-from skjob.engine.pickling import CodePickler
+from skjob.engine.pickling import MarkingPickler
 from skjob.engine.shared import Pickled, Shared, in_own_memory
 from skjob.engine.warned import restore_category
 from skjob.engine.work import Call, parts_of
@@ -89,7 +89,7 @@ def content_key(value: Any) -> str:
     return f"skjob-data-{digest.hexdigest()[:40]}"
 
 
-class TaskPickler(CodePickler):
+class TaskPickler(MarkingPickler):
     """Pickles a task; what `share` gives a key for leaves only that key."""
 
     def __init__(self, file: io.BytesIO, share: Callable[[Any], str | None], root: Path | None) -> None:

@@ -216,7 +216,7 @@ def module_state(module: ModuleType) -> dict[str, bytes]:
 
     Its own classes too: objects of them are pickled with their class, and must find the same one in the module.
     """
-    from skjob.engine.pickling import dumps
+    from skjob.engine.pickling import MarkingPickler, dumps
 
     state = {}
     for name, value in list(vars(module).items()):
@@ -225,7 +225,7 @@ def module_state(module: ModuleType) -> dict[str, bytes]:
         if isinstance(value, type) and value.__module__ != module.__name__:
             continue
         with suppress(Exception):
-            state[name] = dumps(value)
+            state[name] = dumps(value, MarkingPickler)
     return state
 
 

@@ -18,14 +18,20 @@ from typing import Any
 
 import joblib
 
+from skjob.engine.fidelity.guard import guarded
+from skjob.engine.fidelity.marks import collected_code
+from skjob.engine.fidelity.state import State, changed, state_of
 from skjob.engine.output import captured
 from skjob.engine.pickling import dumps
 from skjob.engine.shared import Pickled, Shared, protected
-from skjob.engine.stop import check_wanted, interruptible
+from skjob.engine.stop import Stopped, check_wanted, interruptible
 from skjob.engine.threads import all_threads, limit_inner_threads
 from skjob.engine.versions import differences
 from skjob.engine.warned import Warned, noted_warnings
 from skjob.engine.work import Call
+
+READ_ONLY = "is read-only"
+"""What numpy says of an array that cannot be written to."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,8 @@ class Outcome:
 
     `seconds` is the time on the worker alone, without waiting and travelling. `stdout`, `stderr` and `warnings` are
     what the call has written and warned of, `differs` the versions here that are not those that were
-    expected.
+    expected. `refused` says why the call must run in the program's own process, and nothing else of it counts
+    then; `effects` are what it has done beside returning a result.
     """
 
     ok: bool
@@ -45,6 +52,8 @@ class Outcome:
     stderr: str = ""
     warnings: tuple[Warned, ...] = ()
     differs: tuple[str, ...] = ()
+    refused: str = ""
+    effects: tuple[str, ...] = ()
 
 
 class TaskUnpickler(pickle.Unpickler):
@@ -62,10 +71,13 @@ class TaskUnpickler(pickle.Unpickler):
         return protected(value)
 
 
-def run_batch(key: str, payload: bytes, names: list[str], *values: Shared, whole: bool = False) -> list[Outcome]:
+def run_batch(
+    key: str, payload: bytes, names: list[str], *values: Shared, whole: bool = False, shares_memory: bool = False
+) -> list[Outcome]:
     """Unpickle and run calls, up to the first that fails; never raises, unless the worker itself is going down.
 
-    `values` are the shared data with these `names`. The task has the worker to itself where it is `whole`.
+    `values` are the shared data with these `names`. The task has the worker to itself where it is `whole`. If the call
+    `shares_memory` in plain Python, what a task changes there is a reason to refuse it.
     """
     limit_inner_threads()
     data = dict(zip(names, values, strict=True))
@@ -73,30 +85,63 @@ def run_batch(key: str, payload: bytes, names: list[str], *values: Shared, whole
         started = time.perf_counter()
         try:
             check_wanted(key)
-            calls, backend, expected = TaskUnpickler(payload, data).load()
+            with collected_code() as codes:
+                calls, backend, expected = TaskUnpickler(payload, data).load()
+            before = state_of(codes, calls) if shares_memory else {}
             differs = differences(expected)
-        except BaseException as error:
+        except Stopped as error:
             return [_failed(error, started)]
+        except BaseException as error:
+            why = f"it cannot be read on workers: {_in_words(error)}"
+            return [replace(_failed(error, started), refused=why)]
         outcomes: list[Outcome] = []
         with joblib.parallel_config(backend=backend, n_jobs=None), all_threads(calls) if whole else nullcontext():
             for call in calls:
                 outcomes.append(_run(call, differs))
                 if not outcomes[-1].ok:
                     break
+        if shares_memory and (why := _why_not_here(outcomes, before, codes, calls)):
+            return [replace(outcome, refused=why) for outcome in outcomes]
         return outcomes
+
+
+def _why_not_here(outcomes: list[Outcome], before: State, codes: list[Any], calls: list[Call]) -> str:
+    """Return what the calls have done to memory that they would share with the program in plain Python."""
+    if names := changed(before, state_of(codes, calls)):
+        return f"its tasks change {', '.join(f'`{name}`' for name in names)}"
+    if any(READ_ONLY in outcome.traceback for outcome in outcomes):
+        return "its tasks write to data that they share"
+    return ""
 
 
 def _run(call: Call, differs: tuple[str, ...]) -> Outcome:
     function, arguments, keywords = call
     started = time.perf_counter()
-    with captured() as (stdout, stderr), noted_warnings() as warned:
+    with captured() as (stdout, stderr), noted_warnings() as warned, guarded() as watched:
         try:
             result = function(*arguments, **keywords)
             seconds = time.perf_counter() - started
-            outcome = Outcome(True, dumps(result), seconds)
         except BaseException as error:
             outcome = _failed(error, started)
-    return replace(outcome, stdout=stdout.text, stderr=stderr.text, warnings=tuple(warned), differs=differs)
+        else:
+            outcome = _finished(result, seconds)
+    if watched.refused:
+        return replace(outcome, ok=False, content=b"", refused=watched.refused)
+    return replace(
+        outcome,
+        stdout=stdout.text,
+        stderr=stderr.text,
+        warnings=tuple(warned),
+        differs=differs,
+        effects=tuple(sorted(watched.effects)),
+    )
+
+
+def _finished(result: Any, seconds: float) -> Outcome:
+    try:
+        return Outcome(True, dumps(result), seconds)
+    except Exception as error:  # whatever its objects raise
+        return Outcome(False, b"", seconds, refused=f"its results cannot be sent back: {_in_words(error)}")
 
 
 def _failed(error: BaseException, started: float) -> Outcome:

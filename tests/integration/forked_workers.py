@@ -17,6 +17,8 @@ from unittest import mock
 import dask
 from distributed.utils import get_mp_context
 
+from skjob.engine.fidelity.guard import FILES_VARIABLE
+
 IMPORTED = (
     "distributed.nanny", "distributed.worker", "skjob.engine.task", "skjob.engine.plugin", "skjob.boosters",
     "sklearn.ensemble", "sklearn.linear_model", "sklearn.model_selection", "sklearn.svm", "pandas", "scipy.sparse",
@@ -45,6 +47,7 @@ def _start_server() -> None:
     """One a process of tests, with the environment that a nanny's worker has from its start."""
     get_mp_context()  # once, Dask says what it imports
     environment = dask.config.get("distributed.nanny.pre-spawn-environ")
-    with mock.patch.dict(os.environ, {name: str(value) for name, value in environment.items()}):
+    own = {FILES_VARIABLE: "1"}  # the tests look for the files that tasks write
+    with mock.patch.dict(os.environ, {name: str(value) for name, value in environment.items()} | own):
         multiprocessing.get_context("forkserver").set_forkserver_preload([*IMPORTED])
         forkserver.ensure_running()

@@ -13,6 +13,8 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 ENGINE_SECONDS = 2 * DEADLINE
 """For a process that measures one thing after the other."""
 
+pytestmark = pytest.mark.slow  # they are run by hand, and what they count is shown by tests of the engine
+
 Table = dict[str, dict[str, str]]
 
 

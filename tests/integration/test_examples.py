@@ -41,9 +41,12 @@ FINDS_A_CLUSTER = {"lightgbm_on_dask.py", "xgboost_on_dask.py"}
 SLOW = {
     "larger_than_memory.py",  # dask-ml: test_larger.py
     LARGER,  # test_larger.py
-    "xgboost_on_dask.py",  # beside LightGBM's, and test_boosters.py
+    "xgboost_on_dask.py",  # test_boosters.py
+    "lightgbm_on_dask.py",  # test_boosters.py
+    "random_forest.py",  # scikit-learn's own tests of forests, in tests/upstream
+    "scaled_up_search.py",  # test_scaling.py
 }
-"""They run on Kubernetes too; what they show is shown by the tests named here."""
+"""What they show is shown by the tests named here."""
 
 
 def _parametrized(names: list[str]) -> pytest.MarkDecorator:
@@ -82,7 +85,7 @@ def _run(folder: Path, environment: dict[str, str], *command: str) -> subprocess
     return ended
 
 
-@pytest.mark.slow  # on Kubernetes too; the story in test_benchmarks.py runs it here
+@pytest.mark.slow  # on Kubernetes too
 def test_a_package_of_the_users_own(tmp_path: Path) -> None:
     """It is installed in editable mode, in an environment that has what is installed here."""
     python = user_python(tmp_path)

@@ -43,11 +43,11 @@ def rank(test: str) -> int:
 def next_lanes(lanes: Sequence[str], *, cluster_is_there: bool) -> list[str]:
     """Return the order of what is left in the queue, at this moment.
 
-    What needs the cluster waits for it at the end of the queue; the lane of those that may be alone on it comes first
-    as soon as it is there.
+    What needs the cluster waits for it at the end of the queue. As soon as it is there, the longest lanes come first:
+    that of those that may be alone on it, and that of the costly environment.
     """
     if cluster_is_there:
-        return sorted(lanes, key=lambda name: name != WHOLE_CLUSTER[0])
+        return sorted(lanes, key=lambda name: (name != WHOLE_CLUSTER[0], name != USER_ENVIRONMENT[0]))
     return sorted(lanes, key=_needs_cluster)
 
 

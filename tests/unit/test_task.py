@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn
 
 import cloudpickle
@@ -15,6 +16,8 @@ import numpy
 import pytest
 from joblib._parallel_backends import SequentialBackend
 
+from skjob.engine.fidelity.guard import FILES_VARIABLE
+from skjob.engine.pickling import MarkingPickler, dumps
 from skjob.engine.shared import Pickled, Shared
 from skjob.engine.stop import Stopped
 from skjob.engine.task import Outcome, run_batch
@@ -142,11 +145,27 @@ def test_the_text_shows_causes_too() -> None:
 
 
 def test_a_result_that_can_not_be_pickled() -> None:
+    """The call is done again where its result need not travel."""
     outcome = _ran(threading.Lock)
-    assert not outcome.ok
-    assert isinstance(_value(outcome), TypeError)
-    assert str(_value(outcome)) == "cannot pickle '_thread.lock' object"
-    assert "TypeError: cannot pickle '_thread.lock' object" in outcome.traceback
+    assert (outcome.ok, outcome.refused) == (
+        False,
+        "its results cannot be sent back: TypeError: cannot pickle '_thread.lock' object",
+    )
+
+
+def test_a_change_of_what_is_shared_with_the_program() -> None:
+    """It matters only where plain Python runs the tasks in the program's process."""
+    noted: list[int] = []
+    content = dumps(([(lambda: noted.append(1), (), {}), (int, (), {})], NESTED, {}), MarkingPickler)
+    assert [outcome.refused for outcome in run_batch("the-task", content, [])] == ["", ""]
+    refused = [outcome.refused for outcome in run_batch("the-task", content, [], shares_memory=True)]
+    assert refused == ["its tasks change `noted`"] * 2
+
+
+def test_what_a_task_did_besides_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FILES_VARIABLE, "1")
+    assert _ran(lambda: (tmp_path / "scores").write_text("1")).effects == ("wrote files",)
+    assert _ran(lambda: 1).effects == ()
 
 
 @pytest.mark.parametrize(
@@ -160,6 +179,7 @@ def test_a_result_that_can_not_be_pickled() -> None:
 def test_a_task_that_can_not_be_read(payload: bytes, kind: type[BaseException]) -> None:
     [outcome] = run_batch("the-task", payload, [])
     assert (outcome.ok, type(_value(outcome))) == (False, kind)
+    assert outcome.refused.startswith("it cannot be read on workers: ")
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]

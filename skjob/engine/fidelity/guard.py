@@ -1,0 +1,201 @@
+"""Stop a task before an effect that must happen in the program's own process.
+
+A file that a task writes on a worker is lost with its pod; a handler of signals can be set in a main thread only; a
+worker has no terminal to read from; a process that a task starts finds no `__main__` of the program. While a task runs,
+an audit hook (PEP 578) and stand-ins for what has no audit event raise *before* such an effect happens. What they raise
+passes `except Exception`, so that no `error_score` hides it, and the call is done in the program's process.
+
+What a task does that is no reason to stop it, but to run it again the next time, is noted: a fit that wrote a file,
+connected somewhere or started a process is never kept as finished.
+"""
+
+from __future__ import annotations
+
+import multiprocessing.process
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any
+
+FILES_VARIABLE = "SKJOB_WORKER_SHARES_FILES"
+"""Set in workers on the program's machine: what a task writes there is where the program looks for it."""
+
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
+
+_NAMELESS = getattr(os, "O_TMPFILE", 0)
+"""The flag of a temporary file that nobody else can open."""
+
+_CHANGES_FILES = frozenset(
+    {"os.remove", "os.rename", "os.rmdir", "os.truncate", "os.link", "os.symlink", "shutil.rmtree"}
+)
+_STARTS_PROCESSES = frozenset({"subprocess.Popen", "os.system", "os.posix_spawn", "os.exec", "os.spawn"})
+NO_FOLDER = -1
+"""What an audit event has for `dir_fd=None`."""
+
+_HARMLESS_COMMANDS = frozenset({"lscpu", "ldconfig", "/sbin/ldconfig", "gcc", "cc", "ld", "objdump", "uname", "file"})
+"""What joblib, ctypes and platform run to look at the machine."""
+
+
+class RunHere(BaseException):
+    """Raised in a task that must run in the program's own process. Not an Exception: scikit-learn catches those."""
+
+
+@dataclass
+class Watched:
+    """What a task was stopped at, and what it did that keeps its result from being kept."""
+
+    refused: str = ""
+    effects: set[str] = field(default_factory=set)
+    scratch: set[str] = field(default_factory=set)
+    """Temporary files and folders that the task itself has made."""
+
+
+_of_thread = threading.local()
+_installing = threading.Lock()
+_hook_installed = False
+_stand_ins_installed = False
+
+
+@contextmanager
+def guarded() -> Iterator[Watched]:
+    """Watch what this thread does in the block."""
+    _install()
+    watched = Watched()
+    _of_thread.watched = watched
+    try:
+        yield watched
+    finally:
+        _of_thread.watched = None
+
+
+def _install() -> None:
+    global _hook_installed, _stand_ins_installed
+    with _installing:
+        if not _hook_installed:
+            tempfile.gettempdir()
+            sys.addaudithook(_audit)
+            _hook_installed = True
+        if _stand_ins_installed:
+            return
+        _stand_ins_installed = True
+        signal.signal = _refusing(signal.signal, "its tasks set a handler of signals")
+        signal.setitimer = _refusing(signal.setitimer, "its tasks set a timer")
+        signal.alarm = _refusing(signal.alarm, "its tasks set a timer")
+        process = multiprocessing.process.BaseProcess
+        process.start = _refusing(process.start, "its tasks start processes")  # type: ignore[method-assign]
+        sys.stdin = _Stdin(sys.stdin)
+
+
+def _refusing(function: Callable[..., Any], why: str) -> Any:
+    @wraps(function)
+    def guarded_function(*arguments: Any, **keywords: Any) -> Any:
+        _refuse(why)
+        return function(*arguments, **keywords)
+
+    return guarded_function
+
+
+def _refuse(why: str) -> None:
+    watched: Watched | None = getattr(_of_thread, "watched", None)
+    if watched is not None:
+        watched.refused = watched.refused or why
+        raise RunHere(why)
+
+
+class _Stdin:
+    """In the place of `sys.stdin`: nobody types into a worker."""
+
+    def __init__(self, original: Any) -> None:
+        self._original = original
+
+    def __getattr__(self, name: str) -> Any:
+        _refuse("its tasks read the standard input")
+        return getattr(self._original, name)
+
+    def __iter__(self) -> Iterator[str]:
+        _refuse("its tasks read the standard input")
+        return iter(self._original)
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    watched: Watched | None = getattr(_of_thread, "watched", None)
+    if watched is None:
+        return
+    if event == "open":
+        _on_open(watched, *arguments)
+    elif event == "os.mkdir":
+        _on_mkdir(watched, arguments[0])
+    elif event in _CHANGES_FILES:
+        # What is relative to an open folder is `shutil.rmtree`'s, which has an event of its own.
+        if not (event in ("os.remove", "os.rmdir") and arguments[1] != NO_FOLDER):
+            _on_change(watched, arguments[0])
+    elif event == "socket.connect":
+        watched.effects.add("connected")
+    elif event in _STARTS_PROCESSES:
+        command = os.fsdecode(arguments[0]) if isinstance(arguments[0], str | bytes | os.PathLike) else ""
+        if os.path.basename(command) not in _HARMLESS_COMMANDS:
+            watched.effects.add("started a process")
+    elif event in ("os.fork", "os.forkpty"):
+        _refuse("its tasks fork the process")
+    elif event == "builtins.input":
+        _refuse("its tasks read the standard input")
+
+
+def _on_open(watched: Watched, path: Any, mode: Any, flags: Any) -> None:
+    if not isinstance(path, str | bytes | os.PathLike):
+        return  # a file that is open already
+    if _absolute(path) == _temporary_folder():
+        return  # as `tempfile` opens a file with a name of its own choice, which has an event too
+    if isinstance(mode, str):
+        writes = any(letter in mode for letter in "wax+")
+    else:
+        writes = isinstance(flags, int) and bool(flags & _WRITES)
+    if not writes or (_NAMELESS and isinstance(flags, int) and flags & _NAMELESS == _NAMELESS):
+        return
+    if isinstance(flags, int) and flags & os.O_EXCL and _is_below(_absolute(path), (_temporary_folder(),)):
+        watched.scratch.add(_absolute(path))  # a temporary file, as `tempfile` makes them
+    _on_change(watched, path)
+
+
+def _on_mkdir(watched: Watched, path: Any) -> None:
+    if isinstance(path, str | bytes | os.PathLike) and _is_below(_absolute(path), (_temporary_folder(),)):
+        watched.scratch.add(_absolute(path))
+    _on_change(watched, path)
+
+
+def _on_change(watched: Watched, path: Any) -> None:
+    if not isinstance(path, str | bytes | os.PathLike):
+        return
+    absolute = _absolute(path)
+    if absolute in watched.scratch or _is_below(absolute, watched.scratch) or _is_of_nobody(absolute):
+        return
+    watched.effects.add("wrote files")
+    if FILES_VARIABLE not in os.environ:
+        _refuse(f"its tasks write files, `{os.path.basename(absolute)}` first")
+
+
+def _temporary_folder() -> str:
+    # Not `gettempdir()`: where `tempfile` itself is looking for a folder, that would wait for ever.
+    return str(tempfile.tempdir)
+
+
+def _absolute(path: Any) -> str:
+    return os.path.abspath(os.fsdecode(path))
+
+
+def _is_of_nobody(path: str) -> bool:
+    """Return whether a file belongs to nobody's results: caches and devices."""
+    if "__pycache__" in path.split(os.sep):
+        return True
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return _is_below(path, (caches, os.path.expanduser("~/.config/matplotlib"), "/dev", "/proc"))
+
+
+def _is_below(path: str, folders: Iterable[str]) -> bool:
+    return any(path.startswith(folder + os.sep) for folder in folders)

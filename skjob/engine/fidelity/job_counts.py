@@ -1,0 +1,136 @@
+"""Answer how many jobs there are as joblib does without skjob.
+
+Some estimators cut their work into as many parts as there are jobs, and some of those get other numbers from other
+parts: MDS draws from one random stream or from several, LatentDirichletAllocation adds up in other steps. So what
+`joblib.effective_n_jobs` answers must not depend on the cluster, except to callers whose results do not depend on the
+answer: they get the cluster's width, and make a part for each of its threads.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from types import CodeType, FrameType
+from typing import Any
+
+import cloudpickle
+import joblib
+from joblib._parallel_backends import SequentialBackend
+from joblib.parallel import BACKENDS, Parallel
+
+NOT_GIVEN = -(2**31)
+"""The number of jobs that joblib hands to a backend if neither the call nor a configuration gives one.
+
+joblib takes it from `default_n_jobs`. Nobody asks for it, which tells it from a program's own `-1`.
+"""
+
+PLAIN_BACKEND = "loky"
+"""joblib's own default (joblib 1.6.0)."""
+
+WIDTH_INDEPENDENT: frozenset[tuple[str, str]] = frozenset(
+    {
+        ("sklearn.ensemble._bagging", "_fit"),
+        ("sklearn.feature_selection._rfe", "fit"),
+        ("sklearn.linear_model._theil_sen", "fit"),
+    }
+)
+"""Functions of scikit-learn, by module and name, whose results are the same for any number of jobs, to the last bit.
+
+Each row is a test in tests/integration/test_job_counts.py, at 1, 2 and 7 jobs.
+"""
+
+_ASKED_BY_PARALLEL: CodeType = Parallel._effective_n_jobs.__code__
+_CALLER_DEPTH = 2
+"""How far up from `joblib.effective_n_jobs` a row of the table may stand: `_partition_estimators` is in between."""
+
+
+def plain_number(n_jobs: int | None, nesting_level: int = 0) -> int:
+    """Return the number of jobs that plain joblib has for `n_jobs`; None and `NOT_GIVEN` are its default, 1."""
+    if n_jobs is None or n_jobs == NOT_GIVEN:
+        return 1
+    return int(BACKENDS[PLAIN_BACKEND](nesting_level=nesting_level).effective_n_jobs(n_jobs))
+
+
+def asked_by_parallel() -> bool:
+    """Return whether the method that calls this was called by a Parallel object, and not by an estimator."""
+    return sys._getframe(2).f_code is _ASKED_BY_PARALLEL
+
+
+def asked_by_width_independent() -> bool:
+    """Return whether the caller of `joblib.effective_n_jobs`, which has called the method that calls this, is in
+    the table."""
+    frame: FrameType | None = sys._getframe(2).f_back  # that of `joblib.effective_n_jobs` is between
+    for _ in range(_CALLER_DEPTH):
+        if frame is None:
+            return False
+        if (frame.f_globals.get("__name__"), frame.f_code.co_name) in WIDTH_INDEPENDENT:
+            return True
+        frame = frame.f_back
+    return False
+
+
+class InnerBackend(SequentialBackend):  # type: ignore[misc]
+    """What Parallel calls inside a task use: they run one after the other, as all cores of the worker are taken.
+
+    An estimator that asks for the number of jobs gets the one that plain joblib has on the program's machine.
+
+    Parameters
+    ----------
+    cores : int
+        The number of cores of the program's machine.
+    """
+
+    def __init__(self, nesting_level: int | None = None, cores: int = 1, **arguments: Any) -> None:
+        super().__init__(nesting_level=nesting_level, **arguments)
+        self.cores = cores
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """Return 1 for a Parallel object, and joblib's number for an estimator."""
+        if n_jobs == 0:
+            raise ValueError("n_jobs == 0 in Parallel has no meaning")
+        return 1 if n_jobs is None or asked_by_parallel() else self._plain_number(n_jobs)
+
+    def configure(
+        self, n_jobs: int = 1, parallel: Any = None, prefer: str | None = None, require: str | None = None, **_: Any
+    ) -> int:
+        """Return the number of jobs of a Parallel object: 1.
+
+        If it asks for processes, its tasks get copies of their arguments, as processes do: each of those that
+        share a random generator draws the same numbers from it.
+        """
+        self.parallel = parallel
+        in_processes = prefer != "threads" and require != "sharedmem" and self._plain_number(n_jobs) > 1
+        if in_processes and _RUN not in vars(parallel):
+            run = getattr(parallel, _RUN)
+            setattr(parallel, _RUN, lambda tasks: run(map(_as_sent, tasks)))
+        return 1
+
+    def _plain_number(self, n_jobs: int) -> int:
+        return n_jobs if n_jobs > 0 else max(self.cores + 1 + n_jobs, 1)
+
+
+_RUN = "_get_sequential_output"
+"""The method by which a Parallel object runs its tasks one after the other (joblib 1.6.0)."""
+
+_SHARED = 2**20
+"""Bytes from which on joblib lets processes share an array, to be read only."""
+
+
+def _as_sent(task: Any) -> Any:
+    """Return a task as a process would get it."""
+    buffers: list[Any] = []
+
+    def in_band(buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if view.nbytes < _SHARED:
+            return True
+        buffers.append(view.toreadonly())
+        return False
+
+    content = cloudpickle.dumps(task, protocol=5, buffer_callback=in_band)
+    return pickle.loads(content, buffers=buffers)  # noqa: S301 - made in the line above
+
+
+def inner_backend(nesting_level: int) -> InnerBackend:
+    """Return the backend for calls inside the tasks of this process."""
+    return InnerBackend(nesting_level=nesting_level, cores=joblib.cpu_count())

@@ -1,0 +1,104 @@
+"""Give functions and classes that come back from workers the identity they have in the program.
+
+Code of the script, and of modules beside it, travels by value: a worker makes a function or class of its own from it.
+If that came back as it is, the program would get a second `double` that is not its `double`, and pickle refuses to save
+such a thing ("it's not the same object as steps.double"). So all code that leaves by value carries a mark, and a mark
+that comes back is the very object that the program has.
+
+Both sides use the same registry: in the program's process it knows the originals, in a worker's the copies.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from typing import Any
+from uuid import uuid4
+
+_PROCESS = uuid4().hex
+_numbers = count()
+_lock = threading.RLock()
+_by_identity: dict[int, tuple[weakref.ref[Any], str]] = {}
+_originals: dict[str, weakref.ref[Any]] = {}
+_copies: dict[str, weakref.ref[Any]] = {}
+_collecting = threading.local()
+
+
+def with_mark(code: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the reduced form of a function or class, made to carry its mark.
+
+    `reduced` is cloudpickle's form of what travels by value: how to make it, and how to set its state afterwards.
+    """
+    make, arguments, state, _, _, set_state = reduced
+    return make, arguments, (mark_of_original(code), set_state, state), None, None, restore
+
+
+def mark_of_original(code: Any) -> str:
+    """Return the mark of a function or class of the program, the same each time."""
+    with _lock:
+        mark = mark_of(code)
+        if mark is None:
+            mark = f"{_PROCESS}-{next(_numbers)}"
+            _register(code, mark, _originals)
+        return mark
+
+
+def mark_of(code: Any) -> str | None:
+    """Return the mark of a function or class that has travelled; None if it has none."""
+    known = _by_identity.get(id(code))
+    return known[1] if known is not None and known[0]() is code else None
+
+
+def restore(code: Any, marked: tuple[str, Callable[[Any, Any], Any], Any]) -> None:
+    """Set the state of a function or class that has just been made from a pickle, and register its mark."""
+    mark, set_state, state = marked
+    set_state(code, state)
+    with _lock:
+        _register(code, mark, _copies)
+    collected: list[Any] | None = getattr(_collecting, "codes", None)
+    if collected is not None:
+        collected.append(code)
+
+
+def marked_object(mark: str) -> Any:
+    """Return the function or class of a mark: the original if this is the program's process, else the latest copy.
+
+    Raises:
+        LookupError: it is gone.
+    """
+    for registry in (_originals, _copies):
+        reference = registry.get(mark)
+        code = reference() if reference is not None else None
+        if code is not None:
+            return code
+    raise LookupError("a result holds a function or class that the program does not have any more")
+
+
+@contextmanager
+def collected_code() -> Iterator[list[Any]]:
+    """Collect the functions and classes that this thread unpickles in the block."""
+    codes: list[Any] = []
+    _collecting.codes = codes
+    try:
+        yield codes
+    finally:
+        _collecting.codes = None
+
+
+def _register(code: Any, mark: str, registry: dict[str, weakref.ref[Any]]) -> None:
+    identity = id(code)
+
+    def forget(reference: weakref.ref[Any]) -> None:
+        # In the garbage collector: no lock. An object that has taken the identity over has an entry of its own.
+        known = _by_identity.get(identity)
+        if known is not None and known[0] is reference:
+            _by_identity.pop(identity, None)
+        if registry.get(mark) is reference:
+            registry.pop(mark, None)
+
+    reference = weakref.ref(code, forget)
+    _by_identity[identity] = reference, mark
+    registry[mark] = reference

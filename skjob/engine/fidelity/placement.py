@@ -1,0 +1,99 @@
+"""Decide whether a Parallel call goes to workers, or runs in the program's own process.
+
+Workers can give what plain Python gives if the call can be sent, asks for nothing that workers cannot give, and has no
+effect in the program's own process. What the first task shows is decided here, before anything is sent; what only a
+later task shows comes back from workers as a refusal (`guard.py`, `state.py`).
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from types import FrameType, FunctionType, GeneratorType
+from typing import Any
+
+from skjob.engine.work import Call, inner_function, parts_of
+
+THREADED_PACKAGES = frozenset({"sklearn", "imblearn"})
+"""Packages whose own tasks may run in processes although they ask for threads: they share nothing that they change.
+
+The tests have a row for each (tests/integration/test_fidelity.py).
+"""
+
+LIBRARIES = frozenset({"joblib", "sklearn", "imblearn", "skjob", "xgboost", "lightgbm", "dask_ml", "contextlib"})
+"""Packages whose frames lie between a Parallel call and the line of the program that it comes from."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The line of the program that a Parallel call comes from."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{PurePath(self.file).name}:{self.line}"
+
+
+def place_of(frame: FrameType | None) -> Place:
+    """Return the line of the program that has led to a frame: the first outside joblib and the packages on it."""
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in LIBRARIES:
+        frame = frame.f_back
+    return Place(frame.f_code.co_filename, frame.f_lineno) if frame is not None else Place("", 0)
+
+
+def prefers_threads(configured: Mapping[str, Any]) -> bool:
+    """Return whether a Parallel object asks for threads, by its argument or by the program's configuration."""
+    return configured.get("prefer") == "threads" or configured.get("require") == "sharedmem"
+
+
+def is_of_threaded_package(call: Call) -> bool:
+    """Return whether a task's function belongs to a package whose tasks may run in processes all the same."""
+    module = getattr(inner_function(call[0]), "__module__", None)
+    return str(module).partition(".")[0] in THREADED_PACKAGES
+
+
+def why_here(call: Call, *, shares_memory: bool, threads: bool) -> str | None:
+    """Return why a call with this first task runs in the program's own process; None if it may go to workers.
+
+    Parameters
+    ----------
+    call : tuple of function, arguments and keyword arguments
+        The first task.
+    shares_memory : bool
+        Whether plain Python would run the tasks in the program's process, one after the other or in threads.
+    threads : bool
+        Whether the call asks for threads.
+    """
+    if threads and not is_of_threaded_package(call):
+        return "it asks for threads"
+    for part in parts_of([call]):
+        if isinstance(part, GeneratorType):
+            return "a generator is among its arguments"
+        if _is_writable_memmap(part) or any(_is_writable_memmap(value) for value in _globals_of(part)):
+            return "its tasks share a writable memory map"
+        if shares_memory and _is_random_generator(part) and not is_of_threaded_package(call):
+            return "its tasks share a random generator"
+    return None
+
+
+def _globals_of(part: Any) -> list[Any]:
+    """Return the global variables that a function reads by name."""
+    if not isinstance(part, FunctionType):
+        return []
+    return [part.__globals__[name] for name in part.__code__.co_names if name in part.__globals__]
+
+
+def _is_writable_memmap(part: Any) -> bool:
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(part, numpy.memmap) and part.mode in ("r+", "w+") and part.flags.writeable
+
+
+def _is_random_generator(part: Any) -> bool:
+    if isinstance(part, random.Random):
+        return True
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(part, numpy.random.Generator | numpy.random.RandomState)

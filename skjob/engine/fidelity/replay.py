@@ -1,0 +1,174 @@
+"""Remember what a Parallel call has consumed and what came of it, so that it can go on in another place.
+
+The tasks come from an iterable that can be read once. A call that workers cannot finish is taken back and goes on in
+the program's own process: with the tasks whose results do not count, and then with the rest of the iterable.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import Any
+
+from skjob.engine.work import Call
+
+_END = object()
+
+
+class TakenBack(Exception):
+    """Raised in a call that workers cannot do as plain Python does it. Its message says why."""
+
+
+class Replay:
+    """The tasks of a call, and the results that count.
+
+    Thread-safe: joblib reads tasks and reports results from its callback threads too.
+
+    Parameters
+    ----------
+    iterable : iterable of tasks
+        What the program passed to Parallel.
+    in_order : bool
+        Whether a result counts only if those of all tasks before it do. So it is if plain Python runs the tasks in the
+        program's process, where each may see what those before it have changed. What a task has printed is shown
+        when its result counts.
+    """
+
+    def __init__(self, iterable: Iterable[Call], *, in_order: bool) -> None:
+        self._source = iter(iterable)
+        self._length = len(iterable) if isinstance(iterable, Sized) else None
+        self._in_order = in_order
+        self._reading = threading.Lock()
+        self._lock = threading.RLock()
+        self._read = 0
+        self._tasks: dict[int, Call] = {}
+        self._values: dict[int, Any] = {}
+        self._shown: dict[int, Callable[[], None]] = {}
+        self._counted = 0
+        self._yielded = 0
+        self._ended = False
+        self._first: Any = _END
+
+    def peek(self) -> Call | None:
+        """Return the first task, which is still to be read; None if there is none. Raises what the iterable raises."""
+        self._first = next(self._source, _END)
+        return None if self._first is _END else self._first
+
+    def tasks(self) -> _Tasks:
+        """Return the tasks as joblib is to read them."""
+        return _Tasks(self._recorded(), self._length)
+
+    def _recorded(self) -> Iterator[Call]:
+        while True:
+            with self._reading:
+                task: Any = _END if self._ended else self._next()
+                if task is _END:
+                    return
+                with self._lock:
+                    self._tasks[self._read] = task
+                    self._read += 1
+            yield task
+
+    def _next(self) -> Any:
+        if self._first is not _END:
+            task, self._first = self._first, _END
+            return task
+        return next(self._source, _END)
+
+    def finished(self, start: int, values: list[Any], show: Callable[[], None]) -> None:
+        """Note the results of the tasks from `start` on; `show` shows what they have printed."""
+        with self._lock:
+            if self._ended:
+                return
+            self._values.update(enumerate(values, start))
+            if not self._in_order:
+                for index in range(start, start + len(values)):
+                    self._tasks.pop(index, None)
+            self._shown[start] = show
+            shows = self._count(start)
+            for each in shows:
+                each()
+
+    def _count(self, start: int) -> list[Callable[[], None]]:
+        """Return what is to be shown now, of the tasks whose results have come to count."""
+        if not self._in_order:
+            return [self._shown.pop(start)]
+        shows = []
+        while self._counted in self._values:
+            if self._counted in self._shown:
+                shows.append(self._shown.pop(self._counted))
+            self._tasks.pop(self._counted, None)
+            if self._counted < self._yielded:
+                del self._values[self._counted]
+            self._counted += 1
+        return shows
+
+    def note_yielded(self) -> None:
+        """Note that the program has got the next result: it need not be kept."""
+        with self._lock:
+            if self._yielded < self._counted or not self._in_order:
+                self._values.pop(self._yielded, None)
+            self._yielded += 1
+
+    def end(self) -> None:
+        """Stop: nothing is read, counted or shown any more."""
+        with self._lock:
+            self._ended = True
+
+    def remaining(self) -> _Tasks:
+        """Return the tasks that are to be done elsewhere, in order."""
+        self.end()
+        with self._reading, self._lock:  # another thread may just be reading a task
+            undone = [self._tasks[index] for index in sorted(self._tasks)]
+            self._tasks.clear()
+        left = self._length - self._read + len(undone) if self._length is not None else None
+        return _Tasks(self._chained(undone), left)
+
+    def _chained(self, undone: list[Call]) -> Iterator[Call]:
+        undone.reverse()
+        while undone:
+            yield undone.pop()
+        while (task := self._next()) is not _END:
+            yield task
+
+    def merged(self, results: Iterator[Any]) -> Iterator[Any]:
+        """Yield the results that the program does not have yet, in the tasks' order: those that count, and between
+        them `results`, which are those of the remaining tasks."""
+        index = self._yielded
+        known = {
+            place: value
+            for place, value in self._values.items()
+            if place >= index and (place < self._counted or not self._in_order)
+        }
+        self._values.clear()
+        while True:
+            if index in known:
+                value = known.pop(index)
+            else:
+                value = next(results, _END)
+                if value is _END:
+                    return
+            index += 1
+            yield value
+
+
+class _Tasks:
+    """Tasks to be read once, with their number if the program's iterable has one."""
+
+    def __new__(cls, tasks: Iterator[Call], length: int | None) -> _Tasks:
+        return super().__new__(_CountedTasks if length is not None else cls)
+
+    def __init__(self, tasks: Iterator[Call], length: int | None) -> None:
+        self._tasks = tasks
+        self._length = length
+
+    def __iter__(self) -> Iterator[Call]:
+        return self._tasks
+
+
+class _CountedTasks(_Tasks):
+    """As joblib asks for the number of tasks, which it shows in its progress."""
+
+    def __len__(self) -> int:
+        assert self._length is not None  # noqa: S101 - else it is not of this class
+        return self._length

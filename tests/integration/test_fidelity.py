@@ -1,0 +1,356 @@
+"""Calls that workers cannot do as plain Python does them are done in the program's own process, and told once."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy
+import pytest
+from distributed import Client, LocalCluster
+from forked_workers import forked_workers
+from joblib import Parallel, delayed
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_iris
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import RandomForestClassifier, StackingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from waiting import DEADLINE
+
+from skjob.engine.backend import SkjobBackend
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with (
+        forked_workers(),
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        client.wait_for_workers(2, timeout=DEADLINE)
+        yield client
+
+
+@pytest.fixture
+def lines(client: Client) -> Iterator[list[str]]:
+    """Calls go to the cluster; what skjob has told about them. The modules of the tests are the program's own."""
+    told: list[str] = []
+    client.extensions.pop("skjob-taken-back", None)
+    backend = SkjobBackend(client, width=2, root=HERE, wait_for_workers=DEADLINE, notify=told.append)
+    with joblib.parallel_config(backend=backend):
+        yield told
+
+
+def _process() -> int:
+    return os.getpid()
+
+
+# ------------------------------------------------------------------------------------------------- what is shared
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2, -1])
+def test_a_call_without_effects_goes_to_workers(lines: list[str], client: Client, n_jobs: int | None) -> None:
+    processes = set(Parallel(n_jobs=n_jobs)(delayed(_process)() for _ in range(20)))
+    assert processes <= set(client.run(os.getpid).values())
+    assert lines == []
+
+
+def test_what_tasks_collect_is_there_afterwards(lines: list[str]) -> None:
+    collected: list[int] = []
+
+    def collect(number: int) -> int:
+        collected.append(number)
+        return 2 * number
+
+    assert Parallel()(delayed(collect)(number) for number in range(50)) == [2 * number for number in range(50)]
+    assert collected == list(range(50))
+    [line] = lines
+    assert "`collect` (test_fidelity.py:" in line
+    assert line.endswith("runs in this process: its tasks change `collected`")
+
+
+def test_a_scorer_that_notes_each_fold(lines: list[str]) -> None:
+    noted: list[int] = []
+
+    def scorer(model: Any, X: Any, y: Any) -> float:
+        noted.append(len(X))
+        return float(model.score(X, y))
+
+    cross_val_score(DummyClassifier(), *load_iris(return_X_y=True), cv=5, scoring=scorer)
+    assert noted == [30] * 5
+    assert len(lines) == 1
+
+
+def test_a_change_by_a_later_task_alone(lines: list[str]) -> None:
+    """The tasks before it have run on workers and count; it and those after it run here, once."""
+    collected: list[int] = []
+
+    def collect(number: int) -> int:
+        if number >= 30:
+            collected.append(number)
+        return os.getpid() if number < 10 else number
+
+    results = Parallel(batch_size=1)(delayed(collect)(number) for number in range(60))
+    assert os.getpid() not in results[:10]
+    assert results[10:] == list(range(10, 60))
+    assert collected == list(range(30, 60))
+    assert len(lines) == 1
+
+
+def test_tasks_that_see_what_those_before_them_have_changed(lines: list[str]) -> None:
+    """A failure that plain Python does not have is none."""
+    seen: dict[int, int] = {}
+
+    def chain(number: int) -> int:
+        seen[number] = seen[number - 1] + number if number else 0
+        return seen[number]
+
+    assert Parallel()(delayed(chain)(number) for number in range(20)) == [n * (n + 1) // 2 for n in range(20)]
+    assert len(seen) == 20
+
+
+def test_a_later_call_of_the_same_line_runs_here_at_once(lines: list[str], client: Client) -> None:
+    collected: list[int] = []
+
+    def collect(number: int) -> int:
+        collected.append(number)
+        return os.getpid()
+
+    for _ in range(3):
+        processes = set(Parallel()(delayed(collect)(number) for number in range(10)))
+        assert processes == {os.getpid()}
+    assert len(collected) == 30
+    assert len(lines) == 1
+
+
+def test_processes_share_nothing(lines: list[str]) -> None:
+    """With a number of jobs the changes are lost in plain Python too."""
+    collected: list[int] = []
+    Parallel(n_jobs=2)(delayed(collected.append)(number) for number in range(10))
+
+    def collect(number: int) -> None:
+        collected.append(number)
+
+    Parallel(n_jobs=2)(delayed(collect)(number) for number in range(10))
+    assert collected == []
+    assert lines == []
+
+
+def test_an_argument_that_a_function_of_the_program_fills(lines: list[str]) -> None:
+    into: list[int] = []
+
+    def fill(target: list[int], number: int) -> None:
+        target.append(number)
+
+    Parallel()(delayed(fill)(into, number) for number in range(10))
+    assert into == list(range(10))
+
+
+def test_results_as_a_generator(lines: list[str]) -> None:
+    collected: list[int] = []
+
+    def collect(number: int) -> int:
+        if number >= 5:
+            collected.append(number)
+        return number
+
+    results = Parallel(return_as="generator")(delayed(collect)(number) for number in range(40))
+    assert list(results) == list(range(40))
+    assert collected == list(range(5, 40))
+
+
+def test_here_tasks_are_read_one_at_a_time(lines: list[str]) -> None:
+    """As plain Python does it: a task may decide whether there is another."""
+    left = [3]
+
+    def tasks() -> Iterator[Any]:
+        while left[0]:
+            yield delayed(take)(left)
+
+    def take(left: list[int]) -> int:
+        left[0] -= 1
+        return left[0]
+
+    with joblib.parallel_config(prefer="threads"):
+        assert Parallel()(tasks()) == [2, 1, 0]
+
+
+def test_an_error_here_is_the_tasks_own(lines: list[str]) -> None:
+    collected: list[int] = []
+
+    def collect(number: int) -> None:
+        collected.append(number)
+        if number == 3:
+            raise KeyError(number)
+
+    with pytest.raises(KeyError):
+        Parallel()(delayed(collect)(number) for number in range(10))
+    assert collected == [0, 1, 2, 3]
+
+
+def test_what_was_printed_is_printed_once(lines: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    collected: list[int] = []
+
+    def collect(number: int) -> None:
+        print("task", number, flush=True)
+        if number >= 8:
+            collected.append(number)
+
+    Parallel(batch_size=1)(delayed(collect)(number) for number in range(20))
+    assert capfd.readouterr().out.splitlines() == [f"task {number}" for number in range(20)]
+
+
+def test_a_shared_generator_of_numbers(lines: list[str]) -> None:
+    def draw(generator: Any) -> float:
+        return float(generator.random())
+
+    expected = [float(x) for x in numpy.random.default_rng(0).random(5)]
+    generator = numpy.random.default_rng(0)
+    assert Parallel()(delayed(draw)(generator) for _ in range(5)) == expected
+    assert "share a random generator" in lines[0]
+
+
+# ------------------------------------------------------------------------------------------------- threads, files, maps
+
+
+def test_threads_are_threads(lines: list[str]) -> None:
+    out = numpy.zeros(6)
+    names = set()
+
+    def work(number: int) -> None:
+        out[number] = number
+        names.add(threading.current_thread().name)
+
+    Parallel(n_jobs=3, prefer="threads")(delayed(work)(number) for number in range(6))
+    assert out.tolist() == [0, 1, 2, 3, 4, 5]
+    assert "MainThread" not in names
+    assert "it asks for threads" in lines[0]
+
+
+def test_threads_of_scikit_learn_go_to_workers(lines: list[str], client: Client) -> None:
+    X, y = load_iris(return_X_y=True)
+    expected = RandomForestClassifier(10, random_state=0, n_jobs=1).fit(X, y)
+    forest = RandomForestClassifier(10, random_state=0).fit(X, y)
+    assert [tree.tree_.node_count for tree in forest] == [tree.tree_.node_count for tree in expected]
+    assert lines == []
+
+
+@pytest.mark.parametrize("rows", [10, 200_000])
+def test_a_map_that_tasks_write_into(lines: list[str], tmp_path: Path, rows: int) -> None:
+    sums = numpy.memmap(tmp_path / "sums", dtype="f8", shape=(rows,), mode="w+")
+
+    def add_up(into: Any, number: int) -> None:
+        into[number] = number
+
+    Parallel(n_jobs=2)(delayed(add_up)(sums, number) for number in range(10))
+    assert float(sums.sum()) == 45.0
+    assert "share a writable memory map" in lines[0]
+
+
+# ------------------------------------------------------------------------------------------------- what cannot travel
+
+
+def test_an_argument_that_cannot_be_sent(lines: list[str]) -> None:
+    lock = threading.Lock()
+
+    def locked(number: int) -> bool:
+        with lock:
+            return lock.locked()
+
+    assert Parallel()(delayed(locked)(number) for number in range(5)) == [True] * 5
+    assert "cannot be sent to workers: TypeError: cannot pickle '_thread.lock' object" in lines[0]
+
+
+def test_a_result_that_cannot_come_back(lines: list[str]) -> None:
+    def make(number: int) -> Any:
+        return threading.Lock() if number == 4 else number
+
+    results = Parallel()(delayed(make)(number) for number in range(8))
+    assert results[:4] + results[5:] == [0, 1, 2, 3, 5, 6, 7]
+    assert type(results[4]) is type(threading.Lock())
+    assert "its results cannot be sent back" in lines[0]
+
+
+def test_a_generator_among_the_arguments(lines: list[str]) -> None:
+    def total(numbers: Iterator[int]) -> int:
+        return sum(numbers)
+
+    assert Parallel()(delayed(total)(iter(range(n) if n < 0 else (i for i in range(n)))) for n in (2, 3)) == [1, 3]
+    assert "a generator is among its arguments" in lines[0]
+
+
+# ------------------------------------------------------------------------------------------------- what comes back
+
+
+def double(X: Any) -> Any:
+    return 2 * numpy.asarray(X)
+
+
+class Halving(ClassifierMixin, BaseEstimator):
+    """A classifier of the program's own."""
+
+    def __init__(self, scale: Any = double) -> None:
+        self.scale = scale
+
+    def fit(self, X: Any, y: Any) -> Halving:
+        self.model_ = LogisticRegression(max_iter=500).fit(self.scale(X), y)
+        self.classes_ = self.model_.classes_
+        return self
+
+    def predict(self, X: Any) -> Any:
+        return self.model_.predict(self.scale(X))
+
+
+def _saved(model: Any, folder: Path) -> Any:
+    """The model, saved and loaded in each of the usual ways."""
+    assert pickle.loads(pickle.dumps(model)) is not None  # noqa: S301
+    assert copy.deepcopy(model) is not None
+    joblib.dump(model, folder / "model")
+    return joblib.load(folder / "model")
+
+
+def test_a_fitted_model_can_be_saved(lines: list[str], tmp_path: Path) -> None:
+    X, y = load_iris(return_X_y=True)
+    columns = ColumnTransformer([("own", FunctionTransformer(double), [0, 1]), ("rest", StandardScaler(), [2, 3])])
+    columns.fit(X)
+    assert columns.named_transformers_["own"].func is double
+    assert numpy.array_equal(_saved(columns, tmp_path).transform(X), columns.transform(X))
+    search = GridSearchCV(make_pipeline(FunctionTransformer(double), Halving()), {"halving__scale": [double]}, cv=2)
+    search.fit(X, y)
+    assert type(search.best_estimator_[-1]) is Halving
+    assert numpy.array_equal(_saved(search, tmp_path).predict(X), search.predict(X))
+    stack = StackingClassifier([("own", Halving()), ("dummy", DummyClassifier())], cv=2).fit(X, y)
+    assert type(stack.estimators_[0]) is Halving
+    assert numpy.array_equal(_saved(stack, tmp_path).predict(X), stack.predict(X))
+
+
+def test_estimators_of_each_fold_are_the_programs_own(lines: list[str], tmp_path: Path) -> None:
+    result = cross_validate(Halving(), *load_iris(return_X_y=True), cv=3, return_estimator=True)
+    assert {type(model) for model in result["estimator"]} == {Halving}
+    assert all(model.scale is double for model in result["estimator"])
+    _saved(result["estimator"], tmp_path)
+    assert lines == []
+
+
+def test_warnings_come_once_and_in_order(lines: list[str]) -> None:
+    def warn(number: int) -> int:
+        warnings.warn(f"task {number}", UserWarning, stacklevel=1)
+        return number
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Parallel(batch_size=1)(delayed(warn)(number) for number in range(5))
+    assert [str(each.message) for each in caught] == [f"task {number}" for number in range(5)]

@@ -1,0 +1,147 @@
+"""Estimators get the number of jobs that joblib has without skjob; those whose bits do not depend on it, the width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import joblib
+import numpy
+import pytest
+from distributed import Client, LocalCluster
+from forked_workers import forked_workers
+from sklearn.datasets import load_iris, make_regression
+from sklearn.decomposition import LatentDirichletAllocation
+from sklearn.ensemble import BaggingClassifier, IsolationForest
+from sklearn.feature_selection import RFECV
+from sklearn.linear_model import LogisticRegression, TheilSenRegressor
+from sklearn.manifold import MDS
+from sklearn.model_selection import cross_val_score
+from sklearn.tree import DecisionTreeClassifier
+from waiting import DEADLINE, until
+
+from skjob.engine.backend import SkjobBackend
+from skjob.engine.fidelity.job_counts import WIDTH_INDEPENDENT, plain_number
+
+WIDTH = 5
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    """Two workers, of a cluster that may have five threads."""
+    with (
+        forked_workers(),
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        client.wait_for_workers(2, timeout=DEADLINE)
+        yield client
+
+
+@pytest.fixture
+def backend(client: Client) -> SkjobBackend:
+    return SkjobBackend(client, width=WIDTH, wait_for_workers=DEADLINE)
+
+
+def _bagging(n_jobs: int | None) -> Any:
+    model = BaggingClassifier(DecisionTreeClassifier(), n_estimators=9, random_state=0, n_jobs=n_jobs)
+    model.fit(*load_iris(return_X_y=True))
+    return [tree.tree_.threshold for tree in model.estimators_]
+
+
+def _isolation(n_jobs: int | None) -> Any:
+    model = IsolationForest(n_estimators=9, random_state=0, n_jobs=n_jobs).fit(load_iris().data)
+    return [tree.tree_.threshold for tree in model.estimators_]
+
+
+def _elimination(n_jobs: int | None) -> Any:
+    model = RFECV(LogisticRegression(max_iter=200), cv=3, n_jobs=n_jobs).fit(*load_iris(return_X_y=True))
+    return [model.ranking_, model.cv_results_["mean_test_score"]]
+
+
+def _theil_sen(n_jobs: int | None) -> Any:
+    X, y = make_regression(40, 3, random_state=0)
+    model = TheilSenRegressor(random_state=0, max_subpopulation=300, n_jobs=n_jobs).fit(X, y)
+    return [model.coef_, model.intercept_]
+
+
+INDEPENDENT: dict[tuple[str, str], list[Callable[[int | None], Any]]] = {
+    ("sklearn.ensemble._bagging", "_fit"): [_bagging, _isolation],
+    ("sklearn.feature_selection._rfe", "fit"): [_elimination],
+    ("sklearn.linear_model._theil_sen", "fit"): [_theil_sen],
+}
+
+
+def _same(one: Any, other: Any) -> bool:
+    return all(numpy.array_equal(left, right) for left, right in zip(one, other, strict=True))
+
+
+def test_each_row_of_the_table_has_its_test() -> None:
+    assert set(INDEPENDENT) == WIDTH_INDEPENDENT
+
+
+@pytest.mark.parametrize("fit", [fit for fits in INDEPENDENT.values() for fit in fits])
+def test_results_do_not_depend_on_the_number(fit: Callable[[int | None], Any], backend: SkjobBackend) -> None:
+    expected = fit(1)
+    for n_jobs in (2, 7):
+        assert _same(fit(n_jobs), expected), n_jobs
+    with joblib.parallel_config(backend=backend):
+        for given in (None, -1):
+            assert _same(fit(given), expected), given
+
+
+def test_an_estimator_of_the_table_gets_a_part_for_each_thread(backend: SkjobBackend, client: Client) -> None:
+    def fits(dask_scheduler: Any) -> int:
+        """Called on the scheduler: how many tasks of bagging it has seen."""
+        return int(sum(prefix.state_counts["forgotten"] for name, prefix in dask_scheduler.task_prefixes.items()
+                       if name.startswith("parallel_build_estimators")))  # fmt: skip
+
+    before = client.run_on_scheduler(fits)
+    with joblib.parallel_config(backend=backend):
+        _bagging(None)
+    until(lambda: client.run_on_scheduler(fits) - before == WIDTH, "the call had another number of parts")
+
+
+def _embedding(n_jobs: int | None) -> Any:
+    model = MDS(n_init=4, max_iter=30, random_state=7, init="random", n_jobs=n_jobs, normalized_stress="auto")
+    return [model.fit_transform(load_iris().data[::5]), model.stress_]
+
+
+def _topics(n_jobs: int | None) -> Any:
+    counts = numpy.random.default_rng(0).integers(0, 5, (60, 12))
+    return [LatentDirichletAllocation(4, max_iter=3, random_state=0, n_jobs=n_jobs).fit_transform(counts)]
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2, 3])
+@pytest.mark.parametrize("fit", [_embedding, _topics])
+def test_an_estimator_whose_numbers_depend_on_it_gets_joblibs_own(
+    fit: Callable[[int | None], Any], n_jobs: int | None, backend: SkjobBackend
+) -> None:
+    expected = fit(n_jobs)
+    with joblib.parallel_config(backend=backend):
+        assert _same(fit(n_jobs), expected)
+
+
+def test_the_programs_own_configuration_counts(backend: SkjobBackend) -> None:
+    with joblib.parallel_config(backend=backend):
+        assert joblib.effective_n_jobs(None) == 1
+        assert joblib.effective_n_jobs(-1) == plain_number(-1)
+        with joblib.parallel_config(n_jobs=3):
+            assert joblib.effective_n_jobs(None) == 3
+            assert joblib.Parallel()._effective_n_jobs() == WIDTH
+
+
+class _Topics(LatentDirichletAllocation):
+    """Topics with a score of their own."""
+
+    def score(self, X: Any, y: Any = None) -> float:
+        return float(self.components_.sum())
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2, -1])
+def test_inside_a_task_it_is_the_number_of_the_programs_machine(n_jobs: int | None, backend: SkjobBackend) -> None:
+    counts = numpy.random.default_rng(0).integers(0, 5, (60, 12))
+    model = _Topics(4, max_iter=3, random_state=0, n_jobs=n_jobs)
+    expected = cross_val_score(model, counts, cv=3)
+    with joblib.parallel_config(backend=backend):
+        assert numpy.array_equal(cross_val_score(model, counts, cv=3), expected)

@@ -1,0 +1,153 @@
+"""What a task is stopped at, before it happens, and what is only noted."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from skjob.engine.fidelity import guard
+from skjob.engine.fidelity.guard import FILES_VARIABLE, RunHere, Watched, guarded
+
+
+@pytest.fixture(autouse=True)
+def stand_ins_taken_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The audit hook stays, and does nothing outside of `guarded`; what stands in for functions goes."""
+    for owner, name in (
+        (signal, "signal"),
+        (signal, "setitimer"),
+        (signal, "alarm"),
+        (sys, "stdin"),
+        (multiprocessing.process.BaseProcess, "start"),
+    ):
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+    monkeypatch.delenv(FILES_VARIABLE, raising=False)
+    yield
+    guard._stand_ins_installed = False
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Of the program, and not below the folder for temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _stopped_at(act: Callable[[], object]) -> Watched:
+    with guarded() as watched, contextlib.suppress(RunHere):
+        act()
+    return watched
+
+
+def _reads_a_line() -> str:
+    return sys.stdin.readline()
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (lambda: signal.signal(signal.SIGALRM, signal.SIG_DFL), "handler of signals"),
+        (lambda: signal.setitimer(signal.ITIMER_REAL, 0), "timer"),
+        (lambda: signal.alarm(0), "timer"),
+        (lambda: multiprocessing.Process(target=print).start(), "start processes"),
+        (lambda: os.fork() or os._exit(0), "fork"),
+        (_reads_a_line, "standard input"),
+        (lambda: input(), "standard input"),
+    ],
+)
+def test_what_a_worker_cannot_do_is_stopped(act: Callable[[], object], words: str) -> None:
+    assert words in _stopped_at(act).refused
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda: Path("scores.txt").write_text("1"),
+        lambda: os.close(os.open("scores.txt", os.O_CREAT | os.O_WRONLY)),
+        lambda: Path("there.txt").unlink(),
+        lambda: Path("there.txt").rename("elsewhere.txt"),
+        lambda: Path("folder").mkdir(),
+    ],
+)
+def test_a_file_is_not_written(folder: Path, write: Callable[[], object]) -> None:
+    (folder / "there.txt").touch()
+    watched = _stopped_at(write)
+    assert "write files" in watched.refused
+    assert sorted(path.name for path in folder.iterdir()) == ["temporary", "there.txt"]
+
+
+def test_on_the_programs_own_machine_files_are_written_and_noted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FILES_VARIABLE, "1")
+    watched = _stopped_at(lambda: Path("scores.txt").write_text("1"))
+    assert (watched.refused, watched.effects) == ("", {"wrote files"})
+    assert (folder / "scores.txt").read_text() == "1"
+
+
+def test_temporary_files_of_the_task_itself_are_its_own(folder: Path) -> None:
+    def act() -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            (Path(scratch) / "sub").mkdir()
+            (Path(scratch) / "sub" / "file").write_text("x")
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(b"x")
+
+    watched = _stopped_at(act)
+    assert (watched.refused, watched.effects) == ("", set())
+
+
+def test_a_temporary_folder_that_the_program_has_made_is_not(folder: Path) -> None:
+    """The program reads there what the task has written."""
+    made = tempfile.mkdtemp()
+    assert "write files" in _stopped_at(lambda: (Path(made) / "fold.txt").write_text("x")).refused
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "~/.cache/library/file"])
+def test_devices_and_caches_belong_to_nobody(path: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    (folder / "home" / ".cache" / "library").mkdir(parents=True)
+    watched = _stopped_at(lambda: Path(path).expanduser().write_text("x"))
+    assert (watched.refused, watched.effects) == ("", set())
+
+
+def test_reading_is_nothing(folder: Path) -> None:
+    (folder / "data").write_text("1")
+    watched = _stopped_at(lambda: (folder / "data").read_text())
+    assert (watched.refused, watched.effects) == ("", set())
+
+
+def test_connections_and_commands_are_noted() -> None:
+    def connect() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
+            pass
+
+    assert _stopped_at(connect).effects == {"connected"}
+    assert _stopped_at(lambda: subprocess.run(["true"], check=True)).effects >= {"started a process"}
+
+
+def test_a_handler_of_exceptions_does_not_hide_it() -> None:
+    """Not even one of all exceptions: what a task was stopped at is known after it."""
+
+    def act() -> None:
+        with contextlib.suppress(BaseException):
+            signal.alarm(1)
+
+    assert "timer" in _stopped_at(act).refused
+
+
+def test_outside_of_a_task_nothing_is_watched(folder: Path) -> None:
+    with guarded():
+        pass
+    (folder / "file").write_text("x")
+    assert (folder / "file").read_text() == "x"

@@ -1,0 +1,107 @@
+"""What a call has consumed, and how it goes on in another place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from skjob.engine.fidelity.replay import Replay
+
+
+def _tasks(count: int) -> list[Any]:
+    return [(abs, (-index,), {}) for index in range(count)]
+
+
+def _numbers(tasks: Any) -> list[int]:
+    return [-arguments[0] for _, arguments, _ in tasks]
+
+
+class _Source:
+    """An iterable that can be read once, and counts what was read."""
+
+    def __init__(self, count: int) -> None:
+        self.read = 0
+        self.count = count
+
+    def __iter__(self) -> Iterator[Any]:
+        for task in _tasks(self.count):
+            self.read += 1
+            yield task
+
+
+def test_the_first_task_is_looked_at_and_not_lost() -> None:
+    source = _Source(3)
+    replay = Replay(source, in_order=True)
+    assert replay.peek() == (abs, (0,), {})
+    assert source.read == 1
+    assert _numbers(replay.tasks()) == [0, 1, 2]
+
+
+def test_an_empty_iterable_has_no_first_task() -> None:
+    replay = Replay([], in_order=True)
+    assert replay.peek() is None
+    assert list(replay.tasks()) == []
+
+
+def test_the_number_of_tasks_is_known_if_the_program_knows_it() -> None:
+    assert len(Replay(_tasks(4), in_order=True).tasks()) == 4  # type: ignore[arg-type]
+    assert not hasattr(Replay(_Source(4), in_order=True).tasks(), "__len__")
+
+
+def test_in_order_only_results_before_the_first_missing_one_count() -> None:
+    """The second task is missing: the third, which is there, may have seen another state than in the program."""
+    shown: list[int] = []
+    replay = Replay(_Source(6), in_order=True)
+    replay.peek()
+    reader = iter(replay.tasks())
+    for _ in range(4):
+        next(reader)
+    replay.finished(2, ["c"], lambda: shown.append(2))
+    replay.finished(0, ["a"], lambda: shown.append(0))
+    assert shown == [0]
+    remaining = replay.remaining()
+    assert _numbers(remaining) == [1, 2, 3, 4, 5]
+    assert list(replay.merged(iter("BCDEF"))) == ["a", "B", "C", "D", "E", "F"]
+    assert shown == [0]
+
+
+def test_of_processes_each_result_counts_as_soon_as_it_is_there() -> None:
+    shown: list[int] = []
+    replay = Replay(_Source(5), in_order=False)
+    replay.peek()
+    reader = iter(replay.tasks())
+    for _ in range(4):
+        next(reader)
+    replay.finished(2, ["c"], lambda: shown.append(2))
+    assert shown == [2]
+    replay.finished(0, ["a"], lambda: shown.append(0))
+    assert _numbers(replay.remaining()) == [1, 3, 4]
+    assert list(replay.merged(iter("BDE"))) == ["a", "B", "c", "D", "E"]
+
+
+def test_what_was_printed_is_shown_in_the_order_of_the_tasks() -> None:
+    shown: list[int] = []
+    replay = Replay(_tasks(4), in_order=True)
+    list(replay.tasks())
+    for start in (3, 1, 0, 2):
+        replay.finished(start, [start], lambda start=start: shown.append(start))  # type: ignore[misc]
+    assert shown == [0, 1, 2, 3]
+
+
+def test_what_the_program_has_got_is_not_given_again() -> None:
+    replay = Replay(_tasks(4), in_order=True)
+    list(replay.tasks())
+    replay.finished(0, ["a", "b"], lambda: None)
+    replay.note_yielded()
+    assert _numbers(replay.remaining()) == [2, 3]
+    assert list(replay.merged(iter("CD"))) == ["b", "C", "D"]
+
+
+def test_after_the_end_nothing_counts_any_more() -> None:
+    shown: list[int] = []
+    replay = Replay(_tasks(2), in_order=True)
+    list(replay.tasks())
+    replay.end()
+    replay.finished(0, ["a"], lambda: shown.append(0))
+    assert shown == []
+    assert list(replay.tasks()) == []
