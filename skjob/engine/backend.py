@@ -30,7 +30,8 @@ from joblib._parallel_backends import (
 )
 
 from skjob.answers import ask
-from skjob.engine.call import Call, Known, RemoteTraceback, Settled, WorkersLost
+from skjob.engine.call import Call, Known, RemoteTraceback, Settled, WorkersLost, small_calls
+from skjob.engine.data import large_size, shared_data
 from skjob.engine.fidelity.job_counts import (
     NOT_GIVEN,
     asked_by_parallel,
@@ -42,10 +43,13 @@ from skjob.engine.fidelity.local_calls import install as install_choice_of_place
 from skjob.engine.fidelity.local_calls import replay_of, shares_memory
 from skjob.engine.fidelity.placement import Place, prefers_threads, why_here
 from skjob.engine.fidelity.replay import Replay
+from skjob.engine.fidelity.small_calls import CallPlace, Measured, size_class
+from skjob.engine.fidelity.small_run import SmallRun
 from skjob.engine.finished import FinishedFits
 from skjob.engine.task import Outcome
+from skjob.engine.threads import takes_whole_worker
 from skjob.engine.warned import warn_again
-from skjob.engine.work import label
+from skjob.engine.work import fit_arguments, inner_function, label, lean
 
 __all__ = ["LOOK_AHEAD", "RemoteTraceback", "SkjobBackend", "WorkersLost"]
 
@@ -145,6 +149,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         self._call: Call | None = None
         self._pre_dispatch: Any = None
         self._measured = threading.local()
+        self._measured_call: Measured | None = None
         self._warned: dict[Any, Any] = {}
         install_choice_of_place()
 
@@ -204,6 +209,28 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
             self._tell_here(place, first, why)
         return why
 
+    def small_call(
+        self, parallel: Any, first: Any, place: Place, tasks: int | None
+    ) -> tuple[CallPlace, SmallRun | None]:
+        """Return what calls like this one have in common, and the call if it is too small to gain from workers."""
+        where = call_place(first, str(place), tasks)
+        known = small_calls(self.client)
+        seconds = known.seconds_here(where)
+        # What shows its progress or has a time limit is joblib's own, and what uses all cores has them on a worker.
+        if seconds is None or parallel.verbose or parallel.timeout is not None or takes_whole_worker(lean(first)):
+            return where, None
+        nested, _ = self.get_nested_backend()
+        fits = None
+        if self.checkpoint is not None and fit_arguments(first) is not None:
+            data = shared_data(self.client, self.wait_for_workers).begin_call()
+            fits = self.checkpoint.begin_call(self.root, data.key)
+        return where, SmallRun(known, where, seconds, nested, copies=not shares_memory(parallel), fits=fits)
+
+    def note_measured(self, where: CallPlace) -> None:
+        """Note what the last call has taken on workers."""
+        if self._measured_call is not None:
+            small_calls(self.client).note_call(where, self._measured_call)
+
     def note_taken_back(self, first: Any, place: Place, why: str) -> None:
         """Tell that workers could not do a call; later calls of that line of the program run here at once."""
         self._tell_here(place, first, why)
@@ -241,6 +268,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
     def stop_call(self) -> None:
         """Called as a Parallel call ends, however it ends. What is submitted later still goes to it, and nowhere."""
         if self._call is not None:
+            self._measured_call = self._call.measured
             self._call.close()
             self.parallel.pre_dispatch = self._pre_dispatch
 
@@ -314,6 +342,16 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         error: BaseException = pickle.loads(outcome.content)  # noqa: S301 - from our own workers, over mutual TLS
         error.__cause__ = RemoteTraceback(with_source(outcome.traceback))
         return error
+
+
+def call_place(first: Any, line: str, tasks: int | None) -> CallPlace:
+    """Return what a call has in common with others that take about the same time."""
+    function, arguments, keywords = first
+    inner = inner_function(function)
+    values = [*arguments, *keywords.values()]
+    estimator = next((type(value).__qualname__ for value in values if hasattr(value, "get_params")), "")
+    name = f"{getattr(inner, '__module__', '')}.{getattr(inner, '__qualname__', type(inner).__qualname__)}"
+    return CallPlace(line, name, estimator, tasks, size_class(sum(large_size(value) for value in values)))
 
 
 def print_line(line: str) -> None:

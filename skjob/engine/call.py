@@ -39,6 +39,7 @@ from skjob.answers import CONNECTION_LOST, answer
 from skjob.engine.data import CallData, shared_data
 from skjob.engine.failed import failed_fit
 from skjob.engine.fidelity.replay import TakenBack
+from skjob.engine.fidelity.small_calls import Measured, SmallCalls
 from skjob.engine.finished import FinishedFits
 from skjob.engine.identity import FitIdentity
 from skjob.engine.memory import WorkerMemory, needed
@@ -132,6 +133,7 @@ class _Piece:
     held: dict[str, Any] = field(default_factory=dict)
     priority: float = 0.0
     tries: int = 0
+    sent: float = 0.0
     key: str = ""
     remote: Any = None
 
@@ -197,6 +199,10 @@ class Call:
         self._whole = WholeWorkers(client)
         self._closed = False
         self._prepared = False
+        self.seconds = 0.0
+        """The time that the tasks have taken on workers, all together; NaN if some did not have to run."""
+        self._effects = False
+        self.small_calls = small_calls(client)
         self._worker_seen = -math.inf
         self._alone_since: float | None = None
         self._looked = time.monotonic()
@@ -232,6 +238,12 @@ class Call:
             piece.priority = priority(number, self._look_ahead, self._expected(piece))
             self._send_new(number, piece)
         return batch.settled
+
+    @property
+    def measured(self) -> Measured | None:
+        """What the call has taken on workers; None if not all of it ran there, or it did more than return results."""
+        whole = math.isfinite(self.seconds) and not self._effects
+        return Measured(self._submitted, self.seconds) if whole else None
 
     def close(self) -> None:
         """Stop the thread; tasks that are still out belong to nobody and are ended."""
@@ -355,6 +367,7 @@ class Call:
                 self._data.release(piece.held)
                 return
             piece.tries += 1
+            piece.sent = time.perf_counter()
             piece.key = f"{label(piece.calls)}-{self._id}-{number}-{piece.tries}"
             names, futures = [*piece.held], self._data.futures(piece.held)
             task = Task(
@@ -432,6 +445,7 @@ class Call:
         """A task is done. Its calls after one that failed did not run, and joblib does not miss them."""
         batch = piece.batch
         try:
+            self._measure(piece, outcomes)
             for place, outcome in zip(piece.places, outcomes, strict=False):
                 batch.results[place] = outcome
                 if isinstance(outcome, Outcome) and outcome.ok and not outcome.refused:
@@ -464,6 +478,18 @@ class Call:
             first = self._in_order.popleft()
             if not first.settled.done():
                 self._settle(first)
+
+    def _measure(self, piece: _Piece, outcomes: list[Outcome | Known]) -> None:
+        """Note how long the calls of a task took, and how long it took beside that."""
+        ran = [outcome for outcome in outcomes if isinstance(outcome, Outcome)]
+        if len(ran) < len(piece.batch.calls):
+            self.seconds = math.nan
+        if ran:
+            seconds = sum(outcome.seconds for outcome in ran)
+            self.seconds += seconds
+            self._effects = self._effects or any(outcome.effects or outcome.refused for outcome in ran)
+            self.small_calls.note_round_trip(time.perf_counter() - piece.sent - seconds)
+            self.small_calls.inner_threads = ran[-1].inner_threads
 
     def _learn(self, work: Work | None, identity: FitIdentity | None, outcome: Outcome) -> None:
         """From a finished fit: how long it took, and what came of it, which is kept at once."""
@@ -598,6 +624,12 @@ class Call:
         with suppress(Exception):
             error.add_note(f"while {piece.name} was sent to a worker")
         return error
+
+
+def small_calls(client: Client) -> SmallCalls:
+    """Return what is known of the calls of this client that are too small to gain from its workers."""
+    known: SmallCalls = client.extensions.setdefault("skjob-small-calls", SmallCalls())
+    return known
 
 
 def somebody_works(dask_scheduler: Any = None) -> bool:

@@ -25,7 +25,7 @@ from skjob.engine.output import captured
 from skjob.engine.pickling import dumps
 from skjob.engine.shared import Pickled, Shared, protected
 from skjob.engine.stop import Stopped, check_wanted, interruptible
-from skjob.engine.threads import all_threads, limit_inner_threads
+from skjob.engine.threads import all_threads, inner_threads, limit_inner_threads
 from skjob.engine.versions import differences
 from skjob.engine.warned import Warned, noted_warnings
 from skjob.engine.work import Call
@@ -41,7 +41,8 @@ class Outcome:
     `seconds` is the time on the worker alone, without waiting and travelling. `stdout`, `stderr` and `warnings` are
     what the call has written and warned of, `differs` the versions here that are not those that were
     expected. `refused` says why the call must run in the program's own process, and nothing else of it counts
-    then; `effects` are what it has done beside returning a result.
+    then; `effects` are what it has done beside returning a result. `inner_threads` is with how many threads its
+    numerics may have computed.
     """
 
     ok: bool
@@ -54,6 +55,7 @@ class Outcome:
     differs: tuple[str, ...] = ()
     refused: str = ""
     effects: tuple[str, ...] = ()
+    inner_threads: int = 1
 
 
 class TaskUnpickler(pickle.Unpickler):
@@ -134,6 +136,7 @@ def _run(call: Call, differs: tuple[str, ...]) -> Outcome:
         warnings=tuple(warned),
         differs=differs,
         effects=tuple(sorted(watched.effects)),
+        inner_threads=inner_threads(),
     )
 
 

@@ -62,6 +62,16 @@ def limit_inner_threads() -> None:
         threadpoolctl.threadpool_limits(share)
 
 
+def inner_threads() -> int:
+    """Return with how many threads the numerics of a task compute here."""
+    import joblib
+
+    for name in VARIABLES:
+        with suppress(KeyError, ValueError):
+            return int(os.environ[name])
+    return int(joblib.cpu_count())
+
+
 def _share() -> int | None:
     """Cores for each of the worker's threads; None where this process is not a worker's own."""
     import joblib

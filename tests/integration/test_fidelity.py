@@ -48,7 +48,8 @@ def client() -> Iterator[Client]:
 def lines(client: Client) -> Iterator[list[str]]:
     """Calls go to the cluster; what skjob has told about them. The modules of the tests are the program's own."""
     told: list[str] = []
-    client.extensions.pop("skjob-taken-back", None)
+    for noted in ("skjob-taken-back", "skjob-small-calls"):
+        client.extensions.pop(noted, None)
     backend = SkjobBackend(client, width=2, root=HERE, wait_for_workers=DEADLINE, notify=told.append)
     with joblib.parallel_config(backend=backend):
         yield told
@@ -290,6 +291,29 @@ def test_a_generator_among_the_arguments(lines: list[str]) -> None:
 
     assert Parallel()(delayed(total)(iter(range(n) if n < 0 else (i for i in range(n)))) for n in (2, 3)) == [1, 3]
     assert "a generator is among its arguments" in lines[0]
+
+
+# ------------------------------------------------------------------------------------------------- small calls
+
+
+def test_calls_that_are_too_small_run_here_after_the_first(lines: list[str], client: Client) -> None:
+    workers = set(client.run(os.getpid).values())
+    processes = [Parallel()(delayed(_process)() for _ in range(2)) for _ in range(3)]
+    assert set(processes[0]) <= workers
+    assert processes[1:] == [[os.getpid()] * 2] * 2
+    assert lines == []
+
+
+def test_calls_that_take_long_go_to_workers(lines: list[str], client: Client) -> None:
+
+    def slow(number: int) -> int:
+        import time
+
+        time.sleep(0.2)
+        return os.getpid()
+
+    for _ in range(2):
+        assert os.getpid() not in Parallel()(delayed(slow)(number) for number in range(3))
 
 
 # ------------------------------------------------------------------------------------------------- what comes back

@@ -102,7 +102,7 @@ class InnerBackend(SequentialBackend):  # type: ignore[misc]
         in_processes = prefer != "threads" and require != "sharedmem" and self._plain_number(n_jobs) > 1
         if in_processes and _RUN not in vars(parallel):
             run = getattr(parallel, _RUN)
-            setattr(parallel, _RUN, lambda tasks: run(map(_as_sent, tasks)))
+            setattr(parallel, _RUN, lambda tasks: run(map(as_sent, tasks)))
         return 1
 
     def _plain_number(self, n_jobs: int) -> int:
@@ -116,7 +116,7 @@ _SHARED = 2**20
 """Bytes from which on joblib lets processes share an array, to be read only."""
 
 
-def _as_sent(task: Any) -> Any:
+def as_sent(task: Any) -> Any:
     """Return a task as a process would get it."""
     buffers: list[Any] = []
 

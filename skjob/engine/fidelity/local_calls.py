@@ -21,6 +21,7 @@ from joblib.parallel import BACKENDS, Parallel
 from skjob.engine.fidelity.job_counts import NOT_GIVEN, PLAIN_BACKEND
 from skjob.engine.fidelity.placement import Place, place_of, prefers_threads
 from skjob.engine.fidelity.replay import Replay, TakenBack
+from skjob.engine.fidelity.small_calls import CallPlace
 from skjob.engine.work import Call
 
 THREAD_BACKEND = "threading"
@@ -36,8 +37,23 @@ class ClusterBackend(Protocol):
     def why_here(self, parallel: Parallel, first: Call, place: Place) -> str | None:
         """Return why the call with this first task runs in the program's process; None if it goes to workers."""
 
+    def small_call(
+        self, parallel: Parallel, first: Call, place: Place, tasks: int | None
+    ) -> tuple[CallPlace, SmallCall | None]:
+        """Return what calls like this one have in common, and the call if it is too small to gain from workers."""
+
+    def note_measured(self, where: CallPlace) -> None:
+        """Note what the last call has taken on workers."""
+
     def note_taken_back(self, first: Call, place: Place, why: str) -> None:
         """Note that workers could not do the call that comes from this line of the program."""
+
+
+class SmallCall(Protocol):
+    """A call that is too small to gain from workers."""
+
+    def run(self, tasks: Iterable[Call]) -> tuple[list[Any], bool]:
+        """Run tasks one after the other; return their results, and whether these are all: if not, it takes too long."""
 
 
 def shares_memory(parallel: Parallel) -> bool:
@@ -71,14 +87,24 @@ def _with_choice_of_place(call: Any) -> Any:
         place = place_of(sys._getframe(1))
         if backend.why_here(parallel, first, place) is not None:
             return _call_here(call, parallel, replay.remaining())
-        setattr(parallel, _REPLAY, replay)
         if parallel.return_generator:
             return _started(_generate(call, parallel, replay, partial(backend.note_taken_back, first, place)))
+        done: list[Any] = []
+        where, small = backend.small_call(parallel, first, place, replay.length)
+        if small is not None:
+            tasks = replay.remaining()
+            done, ended = small.run(tasks)
+            if ended:
+                return done
+            replay = Replay(tasks, in_order=shares_memory(parallel))
         try:
-            return call(parallel, replay.tasks())
+            setattr(parallel, _REPLAY, replay)
+            results = call(parallel, replay.tasks())
+            parallel._backend.note_measured(where)
+            return done + results
         except TakenBack as refusal:
             backend.note_taken_back(first, place, str(refusal))
-            return list(replay.merged(iter(_call_here(call, parallel, replay.remaining()))))
+            return done + list(replay.merged(iter(_call_here(call, parallel, replay.remaining()))))
         finally:
             _end(parallel, replay)
 
@@ -128,6 +154,7 @@ def _generate(
 ) -> Generator[Any, None, None]:
     """Yield None, then the results of a call on workers, and, if it is taken back, of what is then done here."""
     began = False
+    setattr(parallel, _REPLAY, replay)
     try:
         results = call(parallel, replay.tasks())
         began = True

@@ -36,7 +36,7 @@ class Replay:
 
     def __init__(self, iterable: Iterable[Call], *, in_order: bool) -> None:
         self._source = iter(iterable)
-        self._length = len(iterable) if isinstance(iterable, Sized) else None
+        self.length = len(iterable) if isinstance(iterable, Sized) else None
         self._in_order = in_order
         self._reading = threading.Lock()
         self._lock = threading.RLock()
@@ -56,7 +56,7 @@ class Replay:
 
     def tasks(self) -> _Tasks:
         """Return the tasks as joblib is to read them."""
-        return _Tasks(self._recorded(), self._length)
+        return _Tasks(self._recorded(), self.length)
 
     def _recorded(self) -> Iterator[Call]:
         while True:
@@ -121,7 +121,7 @@ class Replay:
         with self._reading, self._lock:  # another thread may just be reading a task
             undone = [self._tasks[index] for index in sorted(self._tasks)]
             self._tasks.clear()
-        left = self._length - self._read + len(undone) if self._length is not None else None
+        left = self.length - self._read + len(undone) if self.length is not None else None
         return _Tasks(self._chained(undone), left)
 
     def _chained(self, undone: list[Call]) -> Iterator[Call]:

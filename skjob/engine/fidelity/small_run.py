@@ -1,0 +1,100 @@
+"""Run a call that is too small to gain from workers, in the program's own process and as a worker would run it.
+
+Its numerics compute with the threads that a worker's have, so that no bit of a result depends on what was measured, and
+fits are found and kept as on workers. If it takes far longer than expected, what is left of it goes to workers.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Any
+
+import joblib
+import threadpoolctl
+
+from skjob.engine.fidelity.job_counts import as_sent
+from skjob.engine.fidelity.small_calls import MAX_OVERRUN, CallPlace, SmallCalls
+from skjob.engine.work import Call, lean
+
+MIN_EXPECTED = 0.01
+"""Seconds; a call that is expected to take less may take `MAX_OVERRUN` times this."""
+
+
+class SmallRun:
+    """One call that runs here because it is small.
+
+    Parameters
+    ----------
+    known : SmallCalls
+        What is known of such calls; how this one goes is added.
+    place : CallPlace
+        What it has in common with the calls that were measured.
+    seconds : float
+        How long it is expected to take.
+    nested : joblib backend
+        What Parallel calls inside the tasks use.
+    copies : bool
+        Whether tasks get copies of their arguments, as they do in processes.
+    fits : CallFits, default=None
+        Where finished fits are looked up and kept.
+    """
+
+    def __init__(
+        self,
+        known: SmallCalls,
+        place: CallPlace,
+        seconds: float,
+        nested: Any,
+        *,
+        copies: bool,
+        fits: Any = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._known = known
+        self._place = place
+        self._limit = MAX_OVERRUN * max(seconds, MIN_EXPECTED)
+        self._nested = nested
+        self._copies = copies
+        self._fits = fits
+        self._clock = clock
+
+    def run(self, tasks: Iterable[Call]) -> tuple[list[Any], bool]:
+        """Run tasks one after the other; return their results, and whether these are all: if not, it takes too long."""
+        began = self._clock()
+        results: list[Any] = []
+        try:
+            with (
+                joblib.parallel_config(backend=self._nested, n_jobs=None),
+                _thread_pools(len(sys.modules)).limit(limits=self._known.inner_threads),
+            ):
+                for task in tasks:
+                    results.append(self._result(lean(task)))
+                    seconds = self._clock() - began
+                    if seconds > self._limit:
+                        self._known.note_overrun(self._place)
+                        return results, False
+        finally:
+            if self._fits is not None:
+                self._fits.end()
+        self._known.note_seconds(self._place, len(results), self._clock() - began)
+        return results, True
+
+    def _result(self, call: Call) -> Any:
+        identity = self._fits.identify(call) if self._fits is not None else None
+        if identity is not None and (found := self._fits.find(identity, call)) is not None:
+            return found
+        function, arguments, keywords = as_sent(call) if self._copies else call
+        began = self._clock()
+        result = function(*arguments, **keywords)
+        if identity is not None:
+            self._fits.keep(identity, result, self._clock() - began, ())
+        return result
+
+
+@lru_cache(maxsize=1)
+def _thread_pools(modules: int) -> threadpoolctl.ThreadpoolController:
+    """Return the libraries with thread pools, looked for again when there are other `modules` than before."""
+    return threadpoolctl.ThreadpoolController()
