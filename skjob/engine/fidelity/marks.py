@@ -90,12 +90,13 @@ def collected_code() -> Iterator[list[Any]]:
 
 def _register(code: Any, mark: str, registry: dict[str, weakref.ref[Any]]) -> None:
     identity = id(code)
+    by_identity = _by_identity  # as Python ends, globals are gone before what they hold
 
     def forget(reference: weakref.ref[Any]) -> None:
         # In the garbage collector: no lock. An object that has taken the identity over has an entry of its own.
-        known = _by_identity.get(identity)
+        known = by_identity.get(identity)
         if known is not None and known[0] is reference:
-            _by_identity.pop(identity, None)
+            by_identity.pop(identity, None)
         if registry.get(mark) is reference:
             registry.pop(mark, None)
 
