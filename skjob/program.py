@@ -260,6 +260,9 @@ def _run_script(assignment: Assignment) -> None:
     module.__dict__["__builtins__"] = __builtins__
     sys.modules["__main__"] = module
     code = compile(Path(path).read_bytes(), path, "exec", dont_inherit=True)
+    from skjob.engine.fidelity import settings
+
+    settings.begin()
     with _as_python_ends(assignment):
         exec(code, module.__dict__)  # noqa: S102 - running the user's program is what this process is for
 

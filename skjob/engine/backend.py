@@ -32,6 +32,7 @@ from joblib._parallel_backends import (
 from skjob.answers import ask
 from skjob.engine.call import Call, Known, RemoteTraceback, Settled, WorkersLost, small_calls
 from skjob.engine.data import large_size, shared_data
+from skjob.engine.fidelity.draws import describe as describe_draw
 from skjob.engine.fidelity.job_counts import (
     NOT_GIVEN,
     asked_by_parallel,
@@ -41,8 +42,10 @@ from skjob.engine.fidelity.job_counts import (
 )
 from skjob.engine.fidelity.local_calls import install as install_choice_of_place
 from skjob.engine.fidelity.local_calls import replay_of, shares_memory
+from skjob.engine.fidelity.logs import log_again, write_again
 from skjob.engine.fidelity.placement import Place, prefers_threads, why_here
 from skjob.engine.fidelity.replay import Replay
+from skjob.engine.fidelity.settings import describe_difference, why_settings_stay
 from skjob.engine.fidelity.small_calls import CallPlace, Measured, size_class
 from skjob.engine.fidelity.small_run import SmallRun
 from skjob.engine.finished import FinishedFits
@@ -151,6 +154,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         self._measured = threading.local()
         self._measured_call: Measured | None = None
         self._warned: dict[Any, Any] = {}
+        self._caller = threading.current_thread()
         install_choice_of_place()
 
     def __reduce__(self) -> Any:
@@ -204,7 +208,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         if known is not None:
             return known
         threads = prefers_threads(parallel._backend_kwargs)
-        why = why_here(first, shares_memory=shares_memory(parallel), threads=threads)
+        why = why_here(first, shares_memory=shares_memory(parallel), threads=threads) or why_settings_stay()
         if why is not None:
             self._tell_here(place, first, why)
         return why
@@ -250,6 +254,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
     def start_call(self) -> None:
         """Called as a Parallel call begins, before joblib reads how much it is to dispatch ahead."""
         self.stop_call()
+        self._caller = threading.current_thread()
         nested, _ = self.get_nested_backend()
         width = getattr(self.parallel, "_cached_effective_n_jobs", None) or self._width(-1)
         ahead = LOOK_AHEAD * width
@@ -330,13 +335,21 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         self.reset_batch_stats()
 
     def _show(self, outcomes: list[Outcome]) -> None:
+        again = partial(log_again, complete=with_source, thread=self._caller)
         for outcome in outcomes:
-            for stream, text in ((sys.stdout, outcome.stdout), (sys.stderr, outcome.stderr)):
-                if text:
-                    stream.write(text)
-                    stream.flush()
+            write_again(outcome.stdout, outcome.stderr, outcome.logged, again)
             for warned in outcome.warnings:
                 warn_again(warned, self._warned)
+            for module in outcome.drawn:
+                self._notify_once(describe_draw(module))
+            for name in outcome.own_variables:
+                self._notify_once(describe_difference(name))
+
+    def _notify_once(self, line: str) -> None:
+        told: dict[str, None] = self.client.extensions.setdefault("skjob-told", {})
+        if line not in told:
+            told[line] = None
+            self.notify(line)
 
     def _error(self, outcome: Outcome) -> BaseException:
         error: BaseException = pickle.loads(outcome.content)  # noqa: S301 - from our own workers, over mutual TLS

@@ -39,6 +39,7 @@ from skjob.answers import CONNECTION_LOST, answer
 from skjob.engine.data import CallData, shared_data
 from skjob.engine.failed import failed_fit
 from skjob.engine.fidelity.replay import TakenBack
+from skjob.engine.fidelity.settings import CallSettings, Packed
 from skjob.engine.fidelity.small_calls import Measured, SmallCalls
 from skjob.engine.finished import FinishedFits
 from skjob.engine.identity import FitIdentity
@@ -130,6 +131,7 @@ class _Piece:
     places: list[int]
     alone: bool = False
     payload: bytes = b""
+    settings: Packed | None = None
     held: dict[str, Any] = field(default_factory=dict)
     priority: float = 0.0
     tries: int = 0
@@ -187,7 +189,9 @@ class Call:
         self._root = root
         self._wait_for_workers = wait_for_workers
         self._look_ahead = max(1, look_ahead)
-        self._fits = fits.begin_call(root, self._data.key) if fits is not None else None
+        self._settings = CallSettings(root)
+        in_key = self._settings.taken.in_key()
+        self._fits = fits.begin_call(root, self._data.key, in_key) if fits is not None else None
         self._id = uuid4().hex[:12]
         self._numbers = count()
         self._lock = threading.Lock()
@@ -310,6 +314,7 @@ class Call:
 
     def _dump(self, piece: _Piece, expected: Mapping[str, str]) -> bytes:
         try:
+            piece.settings = self._settings.packed(piece.calls)
             return self._data.dump(piece.calls, self._nested, piece.held, self._root, expected)
         except (OSError, WorkersLost):
             raise
@@ -382,6 +387,7 @@ class Call:
                 _data_producer=True,
                 whole=whole is not None,
                 shares_memory=self._shares_memory,
+                settings=piece.settings,
             )
             piece.remote = self._client.get(
                 {piece.key: task},

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
-from skjob.engine.identity import FitIdentity
+from skjob.engine.identity import VERSION, FitIdentity
 from skjob.engine.results import NotPlain, from_plain, to_plain
 from skjob.errors import ConfigError
 from skjob.paths import expanded
@@ -66,6 +66,10 @@ class Place(Protocol):
 
     def path(self, group: str, name: str) -> str:
         """How the entry is called when it is talked of."""
+        ...
+
+    def mark(self, name: str) -> bool:
+        """Leave an empty file of this name. Return whether it was not there and there are entries."""
         ...
 
 
@@ -142,6 +146,13 @@ class FitStore:
             self._note("finished fits can't be kept", error)
             return False
         return True
+
+    def has_older(self) -> bool:
+        """Return whether it holds fits that an earlier release kept under other keys. Only the first to ask is told."""
+        try:
+            return self._place.mark(f".keys-{VERSION}")
+        except Exception:  # it is only for a line
+            return False
 
     def _note(self, what: str, error: Exception) -> None:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
@@ -260,6 +271,13 @@ class _Folder:
     def path(self, group: str, name: str) -> str:
         return str(self._folder / group / name)
 
+    def mark(self, name: str) -> bool:
+        marker = self._folder / name
+        if marker.exists():
+            return False
+        marker.touch()
+        return any(each.is_dir() for each in self._folder.iterdir())
+
     @staticmethod
     def _unfinished(folder: Path) -> Path:
         return folder / f".{uuid4().hex}.tmp"
@@ -347,3 +365,11 @@ class _Remote:
 
     def path(self, group: str, name: str) -> str:
         return f"{self._address.rstrip('/')}/{group}/{name}"
+
+    def mark(self, name: str) -> bool:
+        marker = f"{self._root}/{name}"
+        if self._files.exists(marker):
+            return False
+        entries = [each for each in self._files.ls(self._root, detail=True) if each.get("type") == "directory"]
+        self._files.pipe_file(marker, b"skjob")
+        return bool(entries)

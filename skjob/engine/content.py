@@ -18,6 +18,7 @@ import enum
 import functools
 import hashlib
 import importlib
+import os
 import random
 import struct
 import sys
@@ -33,6 +34,7 @@ import numpy as np
 
 from skjob.engine.code_uses import Import, Uses, uses
 from skjob.engine.data import SMALL, large_size
+from skjob.engine.fidelity.variables import aliases_in, is_workers_own, reads
 from skjob.engine.origin import Origins, locate
 from skjob.engine.randomness import random_by_default, unseeded
 
@@ -426,7 +428,19 @@ class Contents:
                 self._write_chain(walk, chain, scope, chain in reached.called_bare)
         for each in reached.imports:
             self._write_import(walk, each, str(scope.get("__package__") or ""))
+        self._write_variables(walk, code, scope)
         walk.expects_seed = expects_seed
+
+    def _write_variables(self, walk: _Walk, code: types.CodeType, scope: Mapping[str, Any]) -> None:
+        """The environment variables that code reads, as they are now."""
+        found = reads(code, aliases_in(scope)).resolved(scope)
+        if found.dynamic:
+            raise Unidentifiable("a use of `os.environ` by a name made at run time")
+        for name in sorted(found.names):
+            if is_workers_own(name):
+                raise Unidentifiable(f"a use of the variable `{name}`, of which workers have their own,")
+            walk.out.append(_text(b"v", name))
+            self._write(walk, os.environ.get(name))
 
     def _write_chain(self, walk: _Walk, chain: tuple[str, ...], scope: dict[str, Any], bare: bool) -> None:
         name, *attributes = chain
@@ -559,6 +573,8 @@ class Contents:
                     raise Unidentifiable("a use of `exec` or `eval`")
                 for each in reached.imports:
                     self._write_import(walk, each, package)
+                module = sys.modules.get(name)
+                self._write_variables(walk, source.code, {} if module is None else vars(module))
 
     def _source(self, file: Path) -> _Source:
         known = self._sources.get(file)

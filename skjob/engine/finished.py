@@ -70,6 +70,8 @@ class FinishedFits:
         self._told: set[str] = set()
         self._counts: Counter[str] = Counter()
         self._before: Counter[str] = Counter()
+        if self.store.has_older():
+            self.say("fits kept by an earlier release are not reused")
         self.writers = ThreadPoolExecutor(WRITERS, "skjob-keep") if self.store.remote else None
 
     @property
@@ -78,9 +80,12 @@ class FinishedFits:
         with self._lock:
             return Tally(**self._counts)
 
-    def begin_call(self, root: Path | None, data_key: Callable[[Any], str]) -> CallFits:
-        """The fits of one Parallel call. `data_key` gives the content key of a large array."""
-        return CallFits(self, root, data_key)
+    def begin_call(self, root: Path | None, data_key: Callable[[Any], str], settings: tuple[Any, ...] = ()) -> CallFits:
+        """The fits of one Parallel call. `data_key` gives the content key of a large array.
+
+        `settings` are those of the program that may change a result.
+        """
+        return CallFits(self, root, data_key, settings)
 
     def numbered(self, identity: FitIdentity) -> FitIdentity:
         """An unseeded fit, with how many of the same this run has had before."""
@@ -118,9 +123,11 @@ class FinishedFits:
 class CallFits:
     """The fits of one Parallel call, in which the objects that they share do not change."""
 
-    def __init__(self, fits: FinishedFits, root: Path | None, data_key: Callable[[Any], str]) -> None:
+    def __init__(
+        self, fits: FinishedFits, root: Path | None, data_key: Callable[[Any], str], settings: tuple[Any, ...] = ()
+    ) -> None:
         self._fits = fits
-        self._identifier: Identifier | None = Identifier(root, data_key, {})
+        self._identifier: Identifier | None = Identifier(root, data_key, {}, settings)
         self._writing: list[Any] = []
         self._any = False
 

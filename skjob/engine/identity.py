@@ -23,8 +23,11 @@ from skjob.engine.work import FIT_FUNCTIONS, signature
 
 __all__ = ["FitIdentity", "Identifier", "Unidentifiable"]
 
-VERSION = 1
-"""Of the way identities are made. Another one is another identity."""
+VERSION = 2
+"""Key format version. Another one invalidates every stored fit.
+
+Version 1 did not know of environment variables and settings, so what was kept then may be wrong.
+"""
 
 MODULE = "sklearn.model_selection._validation"
 DATA = ("X", "y")
@@ -63,15 +66,25 @@ class Identifier:
         The content key of a large array or frame.
     versions : mapping
         Versions of distributions where the fits run, by name. What is not in it is taken from this process.
+    settings : tuple
+        Settings of the program's process that may change a result.
     """
 
-    def __init__(self, root: Path | None, array_key: Callable[[Any], str], versions: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        root: Path | None,
+        array_key: Callable[[Any], str],
+        versions: Mapping[str, str],
+        settings: tuple[Any, ...] = (),
+    ) -> None:
         origins = Origins(root, versions)
         self._origins = origins
         self._contents = Contents(origins, array_key)
-        self._base = ["skjob", VERSION, sys.version_info[:2]] + [
-            origins.version(package) for package in ("sklearn", "numpy", "scipy")
-        ]
+        self._base = (
+            ["skjob", VERSION, sys.version_info[:2]]
+            + [origins.version(package) for package in ("sklearn", "numpy", "scipy")]
+            + [settings]
+        )
         # All fits of a call have the same scorer, data and settings: the very same objects, kept here for their id.
         self._shared: dict[str, tuple[Any, Digest]] = {}
 

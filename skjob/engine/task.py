@@ -12,14 +12,18 @@ import pickle
 import time
 import traceback
 from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import joblib
 
+from skjob.engine.fidelity.draws import drawn, positions
 from skjob.engine.fidelity.guard import guarded
+from skjob.engine.fidelity.logs import Logged, captured_log
 from skjob.engine.fidelity.marks import collected_code
+from skjob.engine.fidelity.process_settings import CannotApply
+from skjob.engine.fidelity.settings import Packed, Settings, applied, differing_variables, unpacked
 from skjob.engine.fidelity.state import State, changed, state_of
 from skjob.engine.output import captured
 from skjob.engine.pickling import dumps
@@ -42,7 +46,9 @@ class Outcome:
     what the call has written and warned of, `differs` the versions here that are not those that were
     expected. `refused` says why the call must run in the program's own process, and nothing else of it counts
     then; `effects` are what it has done beside returning a result. `inner_threads` is with how many threads its
-    numerics may have computed.
+    numerics may have computed. `logged` are its log records, `drawn` the modules
+    with a global generator that the program has seeded and the call has drawn from, and `own_variables` those that the
+    program's code reads and that have another value here.
     """
 
     ok: bool
@@ -56,6 +62,9 @@ class Outcome:
     refused: str = ""
     effects: tuple[str, ...] = ()
     inner_threads: int = 1
+    logged: tuple[Logged, ...] = ()
+    drawn: tuple[str, ...] = ()
+    own_variables: tuple[str, ...] = ()
 
 
 class TaskUnpickler(pickle.Unpickler):
@@ -74,32 +83,44 @@ class TaskUnpickler(pickle.Unpickler):
 
 
 def run_batch(
-    key: str, payload: bytes, names: list[str], *values: Shared, whole: bool = False, shares_memory: bool = False
+    key: str,
+    payload: bytes,
+    names: list[str],
+    *values: Shared,
+    whole: bool = False,
+    shares_memory: bool = False,
+    settings: Packed | None = None,
 ) -> list[Outcome]:
     """Unpickle and run calls, up to the first that fails; never raises, unless the worker itself is going down.
 
     `values` are the shared data with these `names`. The task has the worker to itself where it is `whole`. If the call
-    `shares_memory` in plain Python, what a task changes there is a reason to refuse it.
+    `shares_memory` in plain Python, what a task changes there is a reason to refuse it. `settings` are those of the
+    program's process; code that is imported as the task is read finds them too.
     """
     limit_inner_threads()
     data = dict(zip(names, values, strict=True))
-    with interruptible(key):
+    with interruptible(key), ExitStack() as stack:
         started = time.perf_counter()
         try:
             check_wanted(key)
+            made = unpacked(settings)
+            stack.enter_context(applied(made))
             with collected_code() as codes:
                 calls, backend, expected = TaskUnpickler(payload, data).load()
             before = state_of(codes, calls) if shares_memory else {}
             differs = differences(expected)
+            own = differing_variables(made, codes)
         except Stopped as error:
             return [_failed(error, started)]
+        except CannotApply as error:
+            return [replace(_failed(error, started), refused=str(error))]
         except BaseException as error:
             why = f"it cannot be read on workers: {_in_words(error)}"
             return [replace(_failed(error, started), refused=why)]
         outcomes: list[Outcome] = []
         with joblib.parallel_config(backend=backend, n_jobs=None), all_threads(calls) if whole else nullcontext():
             for call in calls:
-                outcomes.append(_run(call, differs))
+                outcomes.append(replace(_run(call, differs, made), own_variables=own))
                 if not outcomes[-1].ok:
                     break
         if shares_memory and (why := _why_not_here(outcomes, before, codes, calls)):
@@ -116,10 +137,16 @@ def _why_not_here(outcomes: list[Outcome], before: State, codes: list[Any], call
     return ""
 
 
-def _run(call: Call, differs: tuple[str, ...]) -> Outcome:
+def _run(call: Call, differs: tuple[str, ...], settings: Settings) -> Outcome:
     function, arguments, keywords = call
     started = time.perf_counter()
-    with captured() as (stdout, stderr), noted_warnings() as warned, guarded() as watched:
+    before = positions(settings.seeded) if settings.seeded else {}
+    with (
+        captured() as (stdout, stderr),
+        noted_warnings() as warned,
+        captured_log(settings.levels, stdout, stderr) as log,
+        guarded() as watched,
+    ):
         try:
             result = function(*arguments, **keywords)
             seconds = time.perf_counter() - started
@@ -137,6 +164,8 @@ def _run(call: Call, differs: tuple[str, ...]) -> Outcome:
         differs=differs,
         effects=tuple(sorted(watched.effects)),
         inner_threads=inner_threads(),
+        logged=log.result,
+        drawn=drawn(settings.seeded, before),
     )
 
 

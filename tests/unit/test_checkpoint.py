@@ -162,6 +162,15 @@ def test_an_entry_is_plain_json_that_says_what_it_is(tmp_path: Path) -> None:
     assert document["entry"].items() >= {"run": "run-7", "versions": VERSIONS, "fit": identity().fit}.items()
 
 
+def test_fits_of_an_earlier_release_are_told_of_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not FitStore(address, "run").has_older()
+    assert FitStore(address, "run").keep(identity(), RESULT, 0.1, VERSIONS)
+    assert not FitStore(address, "run").has_older()
+    monkeypatch.setattr(checkpoint, "VERSION", checkpoint.VERSION + 1)
+    assert FitStore(address, "run").has_older()
+    assert not FitStore(address, "run").has_older()
+
+
 def test_a_local_store_keeps_itself_out_of_git(tmp_path: Path) -> None:
     FitStore(str(tmp_path / "fits"), "run")
     assert (tmp_path / "fits" / ".gitignore").read_text() == "*\n"

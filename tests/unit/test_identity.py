@@ -61,9 +61,9 @@ from skjob.engine.randomness import NO_EFFECT, unseeded
 X, Y = make_classification(n_samples=60, n_features=5, random_state=0)
 
 
-def identities(run: Any, root: Any = None) -> list[Any]:
+def identities(run: Any, root: Any = None, settings: tuple[Any, ...] = ()) -> list[Any]:
     """The identities of the calls that `run` gives to joblib, made before each is run. None: not kept."""
-    identifier = Identifier(root, content_key, {})
+    identifier = Identifier(root, content_key, {}, settings)
     found = []
 
     class Recording(ThreadingBackend):
@@ -191,6 +191,48 @@ def test_settings_of_scikit_learn_that_matter_are_a_part() -> None:
         assert first(SVC()) == plain
     with sklearn.config_context(transform_output="pandas"):
         assert first(SVC()) != plain
+
+
+def test_settings_of_the_process_are_a_part() -> None:
+    plain, raising = (identities(grid_search, settings=settings) for settings in ((), (("divide", "raise"),)))
+    assert plain == identities(grid_search)
+    assert not set(plain) & set(raising)
+
+
+def scaled_by_a_variable(X: Any) -> Any:
+    return X * float(os.environ.get("MYPROJECT_SCALE", "0"))
+
+
+def scaled_by_any_variable(X: Any, name: str = "MYPROJECT_SCALE") -> Any:
+    return X * float(os.environ[name])
+
+
+def written_below_home(X: Any) -> Any:
+    return X * len(os.environ["HOME"])
+
+
+def test_variables_that_code_reads_are_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MYPROJECT_SCALE", raising=False)
+    found = [digest(scaled_by_a_variable)]
+    for value in ("1", "2"):
+        monkeypatch.setenv("MYPROJECT_SCALE", value)
+        found.append(digest(scaled_by_a_variable))
+    monkeypatch.setenv("MYPROJECT_OTHER", "3")
+    assert found[-1] == digest(scaled_by_a_variable)
+    assert len(set(found)) == 3
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (scaled_by_any_variable, "a use of `os.environ` by a name made at run time"),
+        (written_below_home, "a use of the variable `HOME`, of which workers have their own,"),
+    ],
+)
+def test_variables_that_cannot_be_known_make_a_fit_unidentifiable(function: Any, told: str) -> None:
+    with pytest.raises(Unidentifiable) as raised:
+        digest(function)
+    assert str(raised.value) == f"{told} in function `{function.__name__}`"
 
 
 def test_sample_weights_are_a_part() -> None:

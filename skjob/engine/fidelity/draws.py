@@ -1,0 +1,40 @@
+"""Notice that a task draws from a global generator of random numbers.
+
+A program seeds the generator of its own process. A task on a worker draws from that of the worker, and gives other
+numbers than plain Python. Only looked at if the program has seeded one.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+SEEDING = {"numpy.random": "np.random.seed", "random": "random.seed"}
+NUMPY = "numpy.random"
+
+Positions = dict[str, Any]
+
+
+def positions(modules: frozenset[str]) -> Positions:
+    """Return where the global generators of these modules stand."""
+    found: Positions = {}
+    if "random" in modules and (random := sys.modules.get("random")) is not None:
+        found["random"] = random.getstate()
+    if NUMPY in modules and (numpy := sys.modules.get("numpy.random.mtrand")) is not None:
+        state = numpy._rand.get_state(legacy=False)
+        found[NUMPY] = (state["state"]["pos"], state["state"]["key"].tobytes(), state["has_gauss"])
+    return found
+
+
+def drawn(modules: frozenset[str], before: Positions) -> tuple[str, ...]:
+    """Return the modules from whose generator something has been drawn since."""
+    if not before:
+        return ()
+    now = positions(modules)
+    return tuple(sorted(module for module in before if now[module] != before[module]))
+
+
+def describe(module: str) -> str:
+    """Return what to tell of a task that drew from the generator of this module."""
+    remedy = "give each estimator a `random_state`" if module == NUMPY else "give each task a `random.Random(seed)`"
+    return f"`{SEEDING[module]}` does not reach workers, and tasks draw from `{module}` there; {remedy}"
