@@ -29,7 +29,7 @@ help: ## list what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
 
 demo: $(READY) ## run a grid search on this machine
-	@$(VENV)/bin/skjob run examples/digits_grid_search.py --on local
+	@$(VENV)/bin/skjob run --on local examples/digits_grid_search.py
 
 test: $(COMPLETE) ## run what each landing must pass: unit, integration, upstream and kind, in 25 minutes at most
 	@tests/kind/with-cluster $(VENV)/bin/python -m pytest -n 3 --no-loadscope-reorder -m "not slow" $(PYTEST_ARGS)

@@ -79,9 +79,9 @@ def pins() -> dict[str, str]:
 def run(folder: Path, image: str, namespace: str, env: str, cache: Path) -> dict[str, float]:
     """A run of skjob with this environment; the seconds to each moment, and the bytes that a worker unpacked."""
     command = [
-        sys.executable, "-m", "skjob", "run", "train.py", "--on", "kubernetes", "--workers", str(WORKERS),
+        sys.executable, "-m", "skjob", "run", "--on", "kubernetes", "--workers", str(WORKERS),
         "--image", image, "--namespace", namespace, "--worker-cpu", "100m", "--worker-memory", "1Gi", "--env", env,
-        "--start-timeout", "15m",
+        "--start-timeout", "15m", "train.py",
     ]  # fmt: skip
     began = time.time()
     variables = os.environ | {"XDG_CACHE_HOME": str(cache)}

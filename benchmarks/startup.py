@@ -147,9 +147,10 @@ def main() -> None:
         (folder / "train.py").write_text(textwrap.dedent(SCRIPT))
         (folder / "stock.py").write_text(textwrap.dedent(STOCK))
         ours = [
-            sys.executable, "-m", "skjob", "run", "train.py", "--on", "kubernetes", "--workers", str(WORKERS),
+            sys.executable, "-m", "skjob", "run", "--on", "kubernetes", "--workers", str(WORKERS),
             "--image", options.image, "--namespace", options.namespace,
             "--worker-cpu", CPU, "--worker-memory", MEMORY, "--env", "none",
+            "train.py",
         ]  # fmt: skip
         theirs = [sys.executable, "stock.py", options.image, options.namespace, str(WORKERS), CPU, MEMORY]
         for _ in range(options.rounds):

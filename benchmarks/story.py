@@ -111,11 +111,11 @@ def command(python: str, program: Path, place: str, workers: str, arguments: Seq
     if place == "python":
         return [python, str(program), *arguments]
     # No round may find the fits of the one before.
-    run = [python, "-m", "skjob", "run", str(program), "--on", place, "--checkpoint", "none"]
+    run = [python, "-m", "skjob", "run", "--on", place, "--checkpoint", "none"]
     if place == "kubernetes":
         size = ["--worker-cpu", WORKER_CPU, "--worker-memory", WORKER_MEMORY]
         run += ["--context", CONTEXT, "--namespace", NAMESPACE, "--image", IMAGE, *size, "--workers", workers]
-    return [*run, "--", *arguments]
+    return [*run, str(program), *arguments]
 
 
 def timed(command: Sequence[str], folder: Path) -> Times | None:

@@ -1,7 +1,7 @@
 """A grid search: tune a support vector classifier on the handwritten digits.
 
     python examples/digits_grid_search.py
-    skjob run examples/digits_grid_search.py --workers 2
+    skjob run --workers 2 examples/digits_grid_search.py
 
 An argument is a path: the whole cv_results_ goes there as JSON, with every digit of every score.
 """

@@ -1,7 +1,7 @@
 """A logistic regression on more data than a worker, or this machine, has memory for.
 
-    skjob run larger_than_memory.py --workers 3 --worker-memory 512Mi
-    skjob run larger_than_memory.py --workers 3 --worker-memory 512Mi -- --gib 8
+    skjob run --workers 3 --worker-memory 512Mi larger_than_memory.py
+    skjob run --workers 3 --worker-memory 512Mi larger_than_memory.py --gib 8
 
 The rows are drawn by the workers, piece by piece, as they would read them from Parquet: `dask.dataframe.read_parquet`
 with `frame[columns].to_dask_array(lengths=True)` gives the same kind of arrays. Nothing here says where the cluster is:

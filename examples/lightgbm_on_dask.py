@@ -1,7 +1,7 @@
 """LightGBM on all workers at once: each trains on the rows that it holds.
 
     python examples/lightgbm_on_dask.py
-    skjob run examples/lightgbm_on_dask.py --workers 2
+    skjob run --workers 2 examples/lightgbm_on_dask.py
 
 `Client()` is a cluster of this machine, or the run's own under `skjob run`. The number of rounds is fixed: LightGBM's
 Dask estimators hang with early stopping, and skjob refuses it. XGBoost's can stop early: examples/xgboost_on_dask.py.

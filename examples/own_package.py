@@ -2,7 +2,7 @@
 
     uv pip install --editable examples/digit-features       # or pip
     python examples/own_package.py
-    skjob run examples/own_package.py --workers 2
+    skjob run --workers 2 examples/own_package.py
 
 No image is built and nothing is published. Edit the package, run again, and the workers have what you wrote.
 `skjob env --program examples/own_package.py` shows what is sent, and why.

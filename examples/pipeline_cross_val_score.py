@@ -1,7 +1,7 @@
 """How good is a gradient boosting regressor on the diabetes data, and is it better than ridge regression?
 
 python examples/pipeline_cross_val_score.py
-skjob run examples/pipeline_cross_val_score.py --workers 2
+skjob run --workers 2 examples/pipeline_cross_val_score.py
 """
 
 from time import perf_counter

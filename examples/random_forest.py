@@ -1,7 +1,7 @@
 """A random forest, as on a laptop: `n_jobs=-1` grows its trees on every core there is, and on every worker.
 
 python examples/random_forest.py
-skjob run examples/random_forest.py --workers 2
+skjob run --workers 2 examples/random_forest.py
 """
 
 from time import perf_counter

@@ -1,7 +1,7 @@
 """A search on as many machines as there are: here its fits sleep, for there are not twenty machines to hand.
 
     python examples/scaled_up_search.py
-    skjob run examples/scaled_up_search.py --workers 1:20 -- --candidates 100
+    skjob run --workers 1:20 examples/scaled_up_search.py --candidates 100
 
 A fit sleeps for half a second and is done: it needs no core, so that many workers share one machine and still take the
 time that as many machines would. Leave `Sleeping` out, and it is a real search. Workers come as the search needs them,

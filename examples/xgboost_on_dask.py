@@ -1,7 +1,7 @@
 """XGBoost on all workers at once: each trains on the rows that it holds. With an evaluation set and early stopping.
 
     python examples/xgboost_on_dask.py
-    skjob run examples/xgboost_on_dask.py --workers 2
+    skjob run --workers 2 examples/xgboost_on_dask.py
 
 `Client()` is a cluster of this machine, or the run's own under `skjob run`: the program is the same. The training waits
 for the workers that the run may have, since those that come later take no part in it. If one of them dies, it ends with

@@ -5,7 +5,7 @@
     with skjob.cluster(workers=4):
         search.fit(X, y)
 
-The command line, `skjob run train.py --workers 4`, needs no change in the program at all.
+The command line, `skjob run --workers 4 train.py`, needs no change in the program at all.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def _quiet_about_versions() -> Iterator[None]:
 
 def claim(client: Any, job: JobSpec, chosen: ChosenCluster) -> None:
     """No other run may use the cluster meanwhile; of one that was left, others see who does."""
-    ours = claim_of(job.path.name)
+    ours = claim_of(job.path.name if job.module is None else job.name)
     take(client, ours, chosen.cluster.name)
     if (kept := chosen.kept) is not None:
         kept.use(ours)

@@ -182,11 +182,11 @@ def _own_cluster(
     *,
     keep: bool,
 ) -> Cluster:
-    names = RunNames(run_id, job.path.stem, getpass.getuser(), team=ground.rules.team)
+    names = RunNames(run_id, job.stem, getpass.getuser(), team=ground.rules.team)
     if plan.place is Place.LOCAL:
         from skjob.cluster.local import LocalCluster
 
-        preload = leading_imports(job.path)
+        preload = leading_imports(job.path, job.module)
         return LocalCluster(names.cluster, private, plan.workers.first, plan.size, plan.retries, preload)
     from skjob.cluster.kube import KubernetesCluster
 
@@ -215,7 +215,7 @@ def _kept_cluster(
     from skjob.cluster.kept import KeptCluster
     from skjob.cluster.spending import Account
 
-    return KeptCluster(ground.api, name, plan, private, note, Account(run_id, getpass.getuser(), job.path.stem))
+    return KeptCluster(ground.api, name, plan, private, note, Account(run_id, getpass.getuser(), job.stem))
 
 
 @contextmanager

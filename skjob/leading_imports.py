@@ -18,21 +18,34 @@ PACKAGES = frozenset({"numpy", "pandas", "scipy", "sklearn"})
 the script's. The rest of what a script imports may run code of the user's."""
 
 
-def leading_imports(path: Path) -> tuple[str, ...]:
+def leading_imports(path: Path, module: str | None = None) -> tuple[str, ...]:
     """Return the modules of `PACKAGES` that the script at `path` imports first, in its order; none if it has no such.
 
-    A script that cannot be read or parsed has none: whoever runs it says so.
+    A script that cannot be read or parsed has none: whoever runs it says so. One that runs as the `module` of this
+    name has none if the packages that it is in run code of their own before it.
     """
+    folder = path.resolve().parent if module is None else Path.cwd()
+    if module is not None:
+        depth = module.count(".") + (path.stem == "__main__")
+        packages = path.resolve().parents[:depth]
+        if any(_has_code(package / "__init__.py") for package in packages):
+            return ()
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return ()
     names = dict.fromkeys(_names(tree))
-    folder = path.resolve().parent
     roots = {name.partition(".")[0] for name in names}
     if any((folder / root).exists() or (folder / f"{root}.py").exists() for root in roots):
         return ()
     return tuple(names)
+
+
+def _has_code(file: Path) -> bool:
+    try:
+        return bool(file.read_bytes().strip())
+    except OSError:
+        return False
 
 
 def _names(tree: ast.Module) -> Iterator[str]:

@@ -26,20 +26,34 @@ LEAST_PATIENCE = 30.0
 
 @dataclass(frozen=True)
 class JobSpec:
-    """What the user wants to run: a script with its own arguments, or a job file."""
+    """What the user wants to run: a script with its own arguments, a module, or a job file.
+
+    Of a module, `module` is the name and `path` its file.
+    """
 
     path: Path
     arguments: tuple[str, ...] = ()
+    module: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The program as the user named it."""
+        return str(self.path) if self.module is None else f"-m {self.module}"
+
+    @property
+    def stem(self) -> str:
+        """The name without folders, packages and suffix."""
+        return self.path.stem if self.module is None else self.module.rpartition(".")[2]
 
     @property
     def declared(self) -> bool:
         """Whether it is a job file."""
-        return self.path.suffix in (".yaml", ".yml")
+        return self.module is None and self.path.suffix in (".yaml", ".yml")
 
     @property
     def root(self) -> Path:
-        """The folder whose modules belong to the program."""
-        return self.path.resolve().parent
+        """The folder whose modules belong to the program: the first of its import path."""
+        return self.path.resolve().parent if self.module is None else Path.cwd()
 
 
 @dataclass(frozen=True)

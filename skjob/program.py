@@ -5,14 +5,16 @@ out-of-memory killer) can't stop the teardown. The child (`python -m skjob.progr
 imports what it needs, and waits for one line on a pipe that tells it where the scheduler is. The same pipe is its life
 line: when it closes, the parent is gone, and so is the cluster, and the child ends.
 
-To the program it looks like `python train.py`: the same `__main__`, `sys.argv`, `sys.path[0]`, working directory,
-standard streams and environment. What differs: joblib's backend is skjob's, and `dask.distributed.Client.current()`,
-like `Client()` without an address, is the cluster.
+To the program it looks like `python train.py`, or `python -m proj.train`: the same `__main__`, `sys.argv`,
+`sys.path[0]`, working directory, standard streams and environment. What differs: joblib's backend is skjob's, and
+`dask.distributed.Client.current()`, like `Client()` without an address, is the cluster.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
+import importlib.util
 import json
 import os
 import shutil
@@ -30,6 +32,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
+from skjob.as_module import module_command, relative_import
 from skjob.errors import ConfigError, SkjobError, StartError
 from skjob.mailbox import Writer
 from skjob.signals import Bystander
@@ -43,11 +46,14 @@ INTERRUPT_GRACE = 10.0
 class Assignment:
     """What the child is told once the cluster is there. Certificates are files in `folder`.
 
+    `module` is the name of a program that runs as a module, and `root` the folder whose modules belong to it.
     `packages` is a file with the distributions that workers can have from nowhere but here; `placement` is where the
     data of a declared job goes. `patience` is for how many seconds the scheduler may be away.
     """
 
     path: str
+    module: str | None
+    root: str
     arguments: tuple[str, ...]
     declared: bool
     folder: str
@@ -62,12 +68,15 @@ class Assignment:
     placement: dict[str, Any] | None = None
 
 
-def check_script(path: Path) -> None:
-    """What can be known of a script before anything starts.
+def check_script(path: Path, module: str | None = None) -> None:
+    """What can be known of a script before anything starts. `module` is its name if it runs as a module.
 
     Raises:
-        ConfigError: it does not exist, can't be read, or is not valid Python; with the place.
+        ConfigError: it does not exist, can't be read, is not valid Python, or begins with what only a module can do;
+            with the place.
     """
+    if module is not None and path.suffix != ".py":
+        return  # compiled, or in a zip file: Python reads it
     if not path.exists():
         raise ConfigError(f"there is no script `{path}`", "check the path; it is relative to the working directory")
     if path.is_dir():
@@ -81,7 +90,9 @@ def check_script(path: Path) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the run itself will show them
-            compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+            source = path.read_bytes()
+            compile(source, str(path), "exec", dont_inherit=True)
+            found = relative_import(ast.parse(source)) if module is None else None
     except SyntaxError as error:
         # Without a place, or with one before the first column, where the file as a whole is the matter.
         place = ":".join([str(path), *(str(n) for n in (error.lineno, error.offset) if n is not None and n > 0)])
@@ -90,6 +101,12 @@ def check_script(path: Path) -> None:
         ) from error
     except (ValueError, OSError) as error:
         raise ConfigError(f"`{path}` can't be read as Python: {error}", "name a Python script or a job file") from error
+    if found is not None:
+        command = module_command(path, found.level, Path.cwd())
+        hint = f"run it as a module of its package: {command}" if command else "import by the full name of the module"
+        raise ConfigError(
+            f"`{path}:{found.lineno}` is a relative import, which a script that is run by its path cannot do", hint
+        )
 
 
 class Program:
@@ -173,6 +190,8 @@ def main() -> None:
             signal.raise_signal(signal.SIGINT)
     if assignment.declared:
         _run_declared(assignment)
+    elif assignment.module is not None:
+        _run_module(assignment, assignment.module)
     else:
         _run_script(assignment)
 
@@ -225,7 +244,7 @@ def _connect(assignment: Assignment) -> None:
         raise StartError(f"the scheduler does not answer the program: {error}", "run it again") from error
     be_patient(client, assignment.patience)
     inside.run_client = client
-    root = Path(assignment.path).resolve().parent
+    root = Path(assignment.root)
     box = Writer(Path(assignment.folder))
     packages = Path(assignment.packages).read_bytes() if assignment.packages is not None else None
     equip(client, root, packages, assignment.width, partial(box.send, "note"))
@@ -264,6 +283,33 @@ def _run_script(assignment: Assignment) -> None:
 
     settings.begin()
     with _as_python_ends(assignment):
+        exec(code, module.__dict__)  # noqa: S102 - running the user's program is what this process is for
+
+
+def _run_module(assignment: Assignment, name: str) -> None:
+    """As `python -m name` does it: the packages that it is in are imported first, with `-m` in the place of its file.
+
+    A module that is gone since it was looked for, or that has no code, is told in Python's words.
+    """
+    sys.argv = ["-m", *assignment.arguments]
+    sys.path.insert(0, assignment.root)
+    module = ModuleType("__main__")
+    module.__dict__["__builtins__"] = __builtins__
+    sys.modules["__main__"] = module
+    with _as_python_ends(assignment):
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.submodule_search_locations is not None:
+            spec = importlib.util.find_spec(f"{name}.__main__")
+        find_code = getattr(spec and spec.loader, "get_code", None)
+        code = find_code(spec.name) if spec is not None and find_code is not None else None
+        if spec is None or code is None:
+            raise ImportError(f"No code object available for {name}")
+        module.__spec__ = spec
+        module.__loader__ = spec.loader
+        module.__package__ = spec.parent
+        module.__file__ = spec.origin
+        module.__dict__["__cached__"] = spec.cached
+        sys.argv[0] = spec.origin or name
         exec(code, module.__dict__)  # noqa: S102 - running the user's program is what this process is for
 
 

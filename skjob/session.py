@@ -75,7 +75,7 @@ def run(
         SkjobError: the run could not begin, or its cluster was lost, or not all of it could be removed.
     """
     check(job)
-    recorder = Recorder(new_run_id(), str(job.path), job.arguments, folder, tell)
+    recorder = Recorder(new_run_id(), job.name, job.arguments, folder, tell)
     recorder.begin()
     outcome = recorder.record.outcome
     try:
@@ -134,7 +134,7 @@ def check(job: JobSpec) -> None:
         if problems:
             raise ConfigError.collect(problems, hint)
     else:
-        check_script(job.path)
+        check_script(job.path, job.module)
 
 
 def _run(
@@ -152,7 +152,7 @@ def _run(
     ground = find_ground(layers, recorder.note)
     plan = _planned(ground, recorder, keep=keep, resume=resume, name=name)
     private = Path(stack.enter_context(private_folder()))
-    program = Program(() if job.declared else leading_imports(job.path))  # imports while the cluster starts
+    program = Program(() if job.declared else leading_imports(job.path, job.module))  # imports while the cluster starts
     stack.callback(program.close)
     wanted = wanted_by(plan, job)
     chosen = choose_cluster(
@@ -185,6 +185,8 @@ def _run(
     )  # fmt: skip
     assignment = Assignment(
         path=str(job.path),
+        module=job.module,
+        root=str(job.root),
         arguments=job.arguments,
         declared=job.declared,
         folder=str(private),

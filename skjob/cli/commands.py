@@ -19,6 +19,7 @@ from skjob.cli.install import install
 from skjob.cli.ps import ps
 from skjob.cli.run import run
 from skjob.cli.schema import schema
+from skjob.cli.typed import RunCommand
 from skjob.cli.up import up
 from skjob.errors import INTERRUPTED, ConfigError
 
@@ -30,7 +31,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (run, up, ps, down, gc, costs, install, doctor, schema):
+app.command(cls=RunCommand)(run)
+for command in (up, ps, down, gc, costs, install, doctor, schema):
     app.command()(command)
 app.add_typer(env, name="env")
 
@@ -79,5 +81,5 @@ def _usage_error(error: typer.TyperException) -> ConfigError:
     message = message[0].lower() + message[1:]
     hint = f"`{command} --help` lists what there is"
     if command == "skjob run" and message.startswith("no such option"):
-        hint += "; the script's own arguments go after `--`: `skjob run train.py -- --depth 3`"
+        hint += "; the script's own arguments go after it: `skjob run train.py --depth 3`"
     return ConfigError(message, hint)

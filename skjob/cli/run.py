@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,10 +14,17 @@ Text = str | None
 
 
 def run(
-    program: Annotated[Path, typer.Argument(help="A Python script, or a job file (.yaml).", show_default=False)],
+    typed: typer.Context,
+    program: Annotated[
+        str,
+        typer.Argument(help="A Python script, or a job file (.yaml); with -m, a module's name.", show_default=False),
+    ],
     arguments: Annotated[
-        list[str] | None, typer.Argument(help="The script's own arguments, after `--`.", show_default=False)
+        list[str] | None, typer.Argument(help="The program's own arguments.", show_default=False)
     ] = None,
+    module: Annotated[
+        bool, typer.Option("-m", help="Run a module, as `python -m` does: skjob run -m project.train.")
+    ] = False,
     workers: Annotated[
         Text,
         typer.Option(
@@ -86,12 +94,18 @@ def run(
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the cluster's logs when a run fails.")] = False,
 ) -> None:
-    """Run a script or a job file, unchanged, on a cluster."""
+    """Run a script, a module or a job file, unchanged, on a cluster.
+
+    Options stand before the program; what stands after it is its own: skjob run --workers 20 train.py --depth 3
+    """
     from skjob import config
+    from skjob.as_module import find_module
     from skjob.cli.connection import layers
     from skjob.cli.terminal import Reporter
+    from skjob.cli.typed import NOTES
     from skjob.config import Place
     from skjob.plan import JobSpec
+    from skjob.record.record import Event
     from skjob.session import check
     from skjob.session import run as run_job
 
@@ -114,9 +128,14 @@ def run(
     }
     reporter = Reporter(json=json, verbose=verbose)
     try:
+        for line in typed.meta.get(NOTES, ()):
+            reporter.tell(Event("note", line))
         told = layers("run", **given)
-        job = JobSpec(program, tuple(arguments or ()))
         problems = config.Problems()
+        job: JobSpec | None = None
+        with problems:
+            path = find_module(program, Path.cwd(), sys.path) if module else Path(program)
+            job = JobSpec(path, tuple(arguments or ()), program if module else None)
         with problems:
             settings = config.resolve(told)
             if (keep or cluster) and settings.on is Place.LOCAL:
@@ -124,10 +143,11 @@ def run(
                 raise ConfigError(
                     f"`{option}` needs a cluster that outlives skjob", f"leave out {config.called(told, 'on')}"
                 )
-        if problems.found:
+        if problems.found and job is not None:
             with problems:
                 check(job)  # which a run begins with
         problems.raise_any()
+        assert job is not None  # noqa: S101 - else there was a problem
         code = run_job(
             job,
             told,

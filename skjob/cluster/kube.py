@@ -384,7 +384,7 @@ class KubernetesCluster:
         where = f"--context {self._api.context.name} --namespace {self._namespace}"
         self._note(f"`{self.name}` is kept until {until:%Y-%m-%d %H:%M} UTC{why}")
         names = f'name="{self.name}", context="{self._api.context.name}", namespace="{self._namespace}"'
-        self._note(f"use it: `skjob run PROGRAM --cluster {self.name} {where}`")
+        self._note(f"use it: `skjob run --cluster {self.name} {where} PROGRAM`")
         self._note(f"or in Python: `with skjob.cluster({names}): …`")
         self._note(f"remove it: `skjob down {self.name} {where}`")
         self._begun = False

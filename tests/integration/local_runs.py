@@ -103,7 +103,7 @@ class LocalRuns:
         before = set(self._records())
         with pytest.MonkeyPatch.context() as patch, _reading(stdin), self.clusters.lent():
             patch.setattr(tempfile, "tempdir", None)  # it is looked for once a process
-            ended = run_here(["run", str(path), *place, *options, "--", *arguments], self.environment, self.folder)
+            ended = run_here(["run", *place, *options, str(path), *arguments], self.environment, self.folder)
         gc.unfreeze()  # the command leaves its garbage to the end of its process, and that is ours
         records = [json.loads(record.read_text()) for record in set(self._records()) - before]
         return Ended(ended.returncode, ended.stdout, ended.stderr, records[0] if records else {})

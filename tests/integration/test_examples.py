@@ -95,7 +95,7 @@ def test_a_package_of_the_users_own(tmp_path: Path) -> None:
         (folder / OWN_PACKAGE).write_text((EXAMPLES / OWN_PACKAGE).read_text())
     environment = environment_of_a_user(tmp_path)
     expected = found(_run(alone, environment, python, OWN_PACKAGE).stdout)
-    ended = _run(by_skjob, environment, python, "-m", "skjob", "run", OWN_PACKAGE, "--on", "local", "--workers", "2")
+    ended = _run(by_skjob, environment, python, "-m", "skjob", "run", "--on", "local", "--workers", "2", OWN_PACKAGE)
     assert found(ended.stdout) == expected
     [record] = (by_skjob / ".skjob" / "runs").glob("*/run.json")
     assert json.loads(record.read_text())["outcome"] == SUCCEEDED

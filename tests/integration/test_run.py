@@ -41,7 +41,7 @@ def environment(local_runs: LocalRuns) -> dict[str, str]:
 
 def command(folder: Path, script: str, *options: str) -> list[str]:
     (folder / "train.py").write_text(textwrap.dedent(script))
-    return [sys.executable, "-m", "skjob", "run", "train.py", "--on", "local", *options]
+    return [sys.executable, "-m", "skjob", "run", "--on", "local", *options, "train.py"]
 
 
 def record(folder: Path) -> dict[str, Any]:
@@ -228,7 +228,7 @@ def test_the_run_ends_at_its_max_time(tmp_path: Path, local_runs: LocalRuns) -> 
 def test_without_kubernetes_it_runs_here_and_says_so(tmp_path: Path, environment: dict[str, str]) -> None:
     (tmp_path / "train.py").write_text("print('hello')\n")
     ended = subprocess.run(
-        [sys.executable, "-m", "skjob", "run", "train.py", "--workers", "500"],
+        [sys.executable, "-m", "skjob", "run", "--workers", "500", "train.py"],
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=DEADLINE,
     )  # fmt: skip
     cores = len(os.sched_getaffinity(0))

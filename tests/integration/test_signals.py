@@ -40,7 +40,7 @@ COUNTING = f"""
 def start(tmp_path: Path) -> Iterator[Run]:
     """Starts a run in a session of its own, with a terminal where it is given one, and waits until it counts."""
     (tmp_path / "train.py").write_text(textwrap.dedent(COUNTING))
-    command = [sys.executable, "-m", "skjob", "run", "train.py", "--on", "local", "--workers", "1"]
+    command = [sys.executable, "-m", "skjob", "run", "--on", "local", "--workers", "1", "train.py"]
     started: list[subprocess.Popen[str]] = []
 
     def start(**options: Any) -> subprocess.Popen[str]:

@@ -35,9 +35,12 @@ class Runs:
         self.python = python
 
     def command(self, script: str, *options: str) -> list[str]:
+        """What a shell would run. What stands behind `--` in the options are the program's own arguments."""
         (self.folder / "train.py").write_text(textwrap.dedent(script))
-        start = [self.python, "-m", "skjob", "run", "train.py", "--on", "kubernetes"]
-        return [*start, "--context", "kind-skjob", "--namespace", self.namespace, "--workers", "2", *options]
+        end = options.index("--") if "--" in options else len(options)
+        start = [self.python, "-m", "skjob", "run", "--on", "kubernetes", "--context", "kind-skjob"]
+        own = ["--namespace", self.namespace, "--workers", "2", *options[:end]]
+        return [*start, *own, "train.py", *options[end + 1 :]]
 
     def run(self, script: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

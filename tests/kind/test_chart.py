@@ -286,7 +286,7 @@ def test_what_a_release_finds_wrong_is_told(release: Release, kind_api: client.A
 def test_what_is_next_is_told(release: Release) -> None:
     notes = release.helm("get", "notes", release.name).stdout
     assert f"helm test {release.name} --namespace default" in notes
-    assert f"skjob run train.py --namespace {release.namespace}" in notes
+    assert f"skjob run --namespace {release.namespace} train.py" in notes
 
 
 def test_a_user_is_told_by_doctor_that_all_is_there(

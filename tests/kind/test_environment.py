@@ -81,7 +81,7 @@ def seen(
     first = runs.run(LOOKING, "--keep")
     assert first.returncode == 0, first.stderr
     kept = [keepers()]
-    [name] = re.findall(r"`skjob run PROGRAM --cluster (\S+) ", first.stderr)
+    [name] = re.findall(r"`skjob run --cluster (\S+) ", first.stderr)
     try:
         user_environment.write("VALUE = 'edited'\n")
         beside.write_text("def word(): return 'edited too'\n")

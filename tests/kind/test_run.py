@@ -194,7 +194,7 @@ def test_it_runs_here_where_kubernetes_has_no_operator(tmp_path: Path, kind_env:
     """Nothing answers at the address of this context: `auto` runs on this machine and says why."""
     environment = kind_env | {"KUBECONFIG": str(dead_kubeconfig(tmp_path))}
     (tmp_path / "train.py").write_text("print('here')")
-    ended = run_here(["run", "train.py", "--workers", "1"], environment, tmp_path)
+    ended = run_here(["run", "--workers", "1", "train.py"], environment, tmp_path)
     assert (ended.returncode, ended.stdout) == (0, "here\n"), ended.stderr
     assert "running on this machine: the Kubernetes API of context `dead`" in ended.stderr
 

@@ -116,29 +116,29 @@ def test_version(folder: Path) -> None:
         (["--fly"], "no such option: --fly", "`skjob --help` lists what there is"),
         (["run"], "missing argument 'program'", "`skjob run --help` lists what there is"),
         (
-            ["run", "train.py", "--fly"],
+            ["run", "--fly", "train.py"],
             "no such option: --fly",
             (
                 "`skjob run --help` lists what there is; "
-                "the script's own arguments go after `--`: `skjob run train.py -- --depth 3`"
+                "the script's own arguments go after it: `skjob run train.py --depth 3`"
             ),
         ),
-        (["run", "a.py", "--workers"], "option '--workers' requires an argument", "`skjob --help` lists what there is"),
+        (["run", "--workers"], "option '--workers' requires an argument", "`skjob --help` lists what there is"),
         (
             ["costs", "--by", "planet"],
             "invalid value for '--by': 'planet' is not one of 'user', 'month', 'program', 'namespace'",
             "`skjob costs --help` lists what there is",
         ),
-        (["run", "train.py", "--workers", "0"], "`--workers` must be at least 1, not `0`", OPTIONS),
-        (["run", "train.py", "--workers", "-1"], f"`--workers` {WORKERS}, not `-1`", OPTIONS),
-        (["run", "train.py", "--workers", "many"], f"`--workers` {WORKERS}, not `many`", OPTIONS),
+        (["run", "--workers", "0", "train.py"], "`--workers` must be at least 1, not `0`", OPTIONS),
+        (["run", "--workers", "-1", "train.py"], f"`--workers` {WORKERS}, not `-1`", OPTIONS),
+        (["run", "--workers", "many", "train.py"], f"`--workers` {WORKERS}, not `many`", OPTIONS),
         (
-            ["run", "train.py", "--workers", "5:2"],
+            ["run", "--workers", "5:2", "train.py"],
             "`--workers` must have a minimum, 5, that is not above its maximum, 2, not `5:2`",
             OPTIONS,
         ),
         (
-            ["run", "train.py", "--workers", "0", "--on", "mars"],
+            ["run", "--workers", "0", "--on", "mars", "train.py"],
             (
                 "2 problems:\n  - `--workers` must be at least 1, not `0`\n"
                 "  - `--on` must be one of `auto`, `kubernetes`, `local`, not `mars`"
@@ -146,13 +146,13 @@ def test_version(folder: Path) -> None:
             OPTIONS,
         ),
         (
-            ["run", "trian.py", "--on", "local"],
+            ["run", "--on", "local", "trian.py"],
             "there is no script `trian.py`",
             "check the path; it is relative to the working directory",
         ),
-        (["run", ".", "--on", "local"], "`.` is a folder", "name the script to run in it"),
+        (["run", "--on", "local", "."], "`.` is a folder", "name the script to run in it"),
         (
-            ["run", "train.py", "--on", "local", "--keep"],
+            ["run", "--on", "local", "--keep", "train.py"],
             "`--keep` needs a cluster that outlives skjob",
             "leave out `--on`",
         ),
@@ -166,9 +166,70 @@ def test_one_error_one_hint_and_no_traceback(
     assert [path.name for path in folder.iterdir()] == ["train.py"]  # nothing was started
 
 
+def test_an_option_after_the_script_is_told(skjob: Callable[..., Ended], folder: Path) -> None:
+    ended = skjob("run", "train.py", "--workers", "0")
+    line = "write options before the script: `skjob run --workers 0 train.py`"
+    assert ended.stderr.startswith(f"skjob: {line}; after it `--workers` will be the script's own from 0.2 on\nerror: ")
+    assert "`--workers` must be at least 1, not `0`" in ended.stderr
+    assert [path.name for path in folder.iterdir()] == ["train.py"]
+
+
+def test_help_after_the_script_is_told_too(skjob: Callable[..., Ended]) -> None:
+    ended = skjob("run", "train.py", "--help")
+    assert "Options stand before the program" in ended.stdout
+    assert ended.stderr.startswith("skjob: write options before the script: `skjob run --help train.py`")
+    assert ended.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("module", "message", "hint"),
+    [
+        ("proj.trian", "there is no module `proj.trian`", None),
+        ("proj", "`proj` is a package without a module `__main__`", "name a module in it: `-m proj.train`"),
+        (
+            "train.py",
+            "there is no module `train.py`: `train` is not a package",
+            "leave out `-m` to run the file `train.py`",
+        ),
+        ("proj/train", "`proj/train` is not the name of a module", "leave out `-m` to run a file"),
+        (
+            "proj.wrong",
+            "`{folder}/proj/wrong.py:1:7` is not valid Python: invalid syntax",
+            "mend the script; nothing was started",
+        ),
+        ("sys", "the module `sys` is part of Python itself and has no file", "name a module of yours"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_module_is_one_error(
+    skjob: Callable[..., Ended], folder: Path, module: str, message: str, hint: str | None
+) -> None:
+    (folder / "proj").mkdir()
+    (folder / "proj" / "__init__.py").write_text("raise SystemExit('this package was run')\n")
+    (folder / "proj" / "wrong.py").write_text("import\n")
+    ended = skjob("run", "--on", "local", "-m", module)
+    told = (
+        hint
+        or "the module is looked for in the working directory, then where Python finds modules; nothing was started"
+    )
+    expected = f"error: {message.format(folder=folder)}\n\nhint: {told}\n"
+    assert (ended.stderr, ended.stdout, ended.returncode) == (expected, "", 120)
+    assert sorted(path.name for path in folder.iterdir()) == ["proj", "train.py"]
+
+
+def test_a_relative_import_in_a_script_is_told_with_the_command_to_use(
+    skjob: Callable[..., Ended], folder: Path
+) -> None:
+    (folder / "proj").mkdir()
+    (folder / "proj" / "train.py").write_text("import json\nfrom .model import make\n")
+    ended = skjob("run", "--on", "local", "proj/train.py")
+    message = "`proj/train.py:2` is a relative import, which a script that is run by its path cannot do"
+    hint = "run it as a module of its package: `skjob run -m proj.train`"
+    assert (ended.stderr, ended.returncode) == (f"error: {message}\n\nhint: {hint}\n", 120)
+
+
 def test_an_error_of_a_process(folder: Path) -> None:
     """It calls itself as it was called."""
-    ended = _process("run", "train.py", "--fly", folder=folder)
+    ended = _process("run", "--fly", "train.py", folder=folder)
     hint = "`python -m skjob run --help` lists what there is"
     assert (ended.stderr, ended.stdout, ended.returncode) == (
         f"error: no such option: --fly\n\nhint: {hint}\n",
@@ -193,7 +254,7 @@ def test_a_variable_and_a_file_are_named_where_they_are_wrong(
 
 
 def test_with_json_an_error_is_a_line_too(skjob: Callable[..., Ended]) -> None:
-    ended = skjob("run", "trian.py", "--on", "local", "--json")
+    ended = skjob("run", "--on", "local", "--json", "trian.py")
     hint = "check the path; it is relative to the working directory"
     assert json.loads(ended.stderr.splitlines()[0]) == {
         "kind": "error",
@@ -241,7 +302,7 @@ def test_a_job_file_takes_no_arguments(skjob: Callable[..., Ended], folder: Path
         f"estimator: {{class: sklearn.svm.SVC}}\nsearch: {{kind: {kind}}}\nspace: {{C: [1, 10]}}\n"
         "data: {path: iris.csv, target: y}\noutputs: {model: best.joblib}\n"
     )
-    ended = skjob("run", "job.yaml", "--on", "local", "--", "--depth", "3 4")
+    ended = skjob("run", "--on", "local", "job.yaml", "--depth", "3 4")
     problems = [line.removeprefix("  - ").removeprefix("error: ") for line in ended.stderr.splitlines()]
     assert "a job file takes no arguments, and there are `--depth '3 4'`" in problems
     assert any("`gird` is not one of" in problem for problem in problems) == (kind == "gird")

@@ -42,7 +42,7 @@ def test_a_job_file_is_data(
     }
     (tmp_path / "job.yaml").write_text("\n".join(sections.values()))
     monkeypatch.chdir(tmp_path)
-    ended = run_command(["run", "job.yaml", "--on", "kubernetes"], kind_env, monkeypatch, capsys)
+    ended = run_command(["run", "--on", "kubernetes", "job.yaml"], kind_env, monkeypatch, capsys)
     assert ended.returncode == 120, ended.stderr
     assert words in ended.stderr
     assert not Path("ran").exists()
