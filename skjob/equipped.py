@@ -13,20 +13,20 @@ from typing import Any
 def equip(client: Any, root: Path, packages: bytes | None, width: int, note: Callable[[str], None]) -> None:
     """Send a program's modules, those below `root`, and `packages`, those that are local here; prepare the rest.
 
+    What it imports from elsewhere is sent as it does so.
+
     `width` is how many tasks can run at once when all workers are there.
     """
     from skjob.boosters import prepare
     from skjob.data.credentials import Credentials, found
     from skjob.data.mended import mend_as_imported
-    from skjob.engine.modules import pack
-    from skjob.engine.plugin import PACKAGES_PART, SCRIPT_PART, register, send_modules
+    from skjob.engine.import_path import ProgramCode
+    from skjob.engine.plugin import PACKAGES_PART, register, send_modules
 
-    packed = pack(root)
-    if not packed.complete:
-        note(f"not all modules in `{root}` were sent: too much, or not readable")
+    code = ProgramCode(client, root, note)
     if packages:
         send_modules(client, PACKAGES_PART, packages)
-    send_modules(client, SCRIPT_PART, packed.content)
+    code.begin()
     prepare(client, width, note)
     mend_as_imported()
     if variables := found(os.environ):

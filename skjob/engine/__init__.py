@@ -5,8 +5,9 @@
         search.fit(X, y)
 
 Importing this package registers the backend. `backend.py` is what joblib sees, `call.py` dispatches and settles,
-`data.py` ships large arguments once, `modules.py` ships the modules beside the script, `task.py` is the part that runs
-on a worker, and `finished.py` finds and keeps the fits that are done.
+`data.py` ships large arguments once, `local_code.py` tells the user's own modules from those of an environment, which
+`modules.py` and `import_path.py` ship, `task.py` is the part that runs on a worker, and `finished.py` finds and keeps
+the fits that are done.
 """
 
 from __future__ import annotations

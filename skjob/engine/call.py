@@ -43,6 +43,7 @@ from skjob.engine.fidelity.settings import CallSettings, Packed
 from skjob.engine.fidelity.small_calls import Measured, SmallCalls
 from skjob.engine.finished import FinishedFits
 from skjob.engine.identity import FitIdentity
+from skjob.engine.import_path import send_new_code
 from skjob.engine.memory import WorkerMemory, needed
 from skjob.engine.order import Lengths, Work, priority, work_of
 from skjob.engine.plugin import check_workers, register_again
@@ -304,6 +305,7 @@ class Call:
         try:
             self._wait_for_connection()
             self._prepare()
+            send_new_code(self._client)
             expected = self._fits.versions() if self._fits is not None else {}
             piece.payload = self._sending(partial(self._dump, piece, expected))
             self._send(number, piece)

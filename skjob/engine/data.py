@@ -15,6 +15,7 @@ import copyreg
 import hashlib
 import io
 import pickle
+import sys
 import threading
 import time
 import weakref
@@ -29,7 +30,8 @@ from typing import Any
 
 import cloudpickle
 
-from skjob.engine.modules import is_local, local_modules, module_state, restore_module
+from skjob.engine.local_code import is_local, local_modules
+from skjob.engine.modules import reduce_module
 from skjob.engine.pickling import MarkingPickler
 from skjob.engine.shared import Pickled, Shared, in_own_memory
 from skjob.engine.warned import restore_category
@@ -104,12 +106,13 @@ class TaskPickler(MarkingPickler):
     def reducer_override(self, obj: Any) -> Any:
         """What does not travel as it is.
 
-        A module beside the script is imported there, then given the state it has here. A category of warnings (all of
+        A module of the user's own is imported there, then given the state it has here. A category of warnings (all of
         them travel with each task of scikit-learn, as filters) need not be importable there.
         And in scikit-learn 1.9 each fit knows the tree of all fits of its search.
         """
-        if isinstance(obj, ModuleType) and self._root is not None and is_local(obj, self._root):
-            return restore_module, (obj.__name__, module_state(obj))
+        if isinstance(obj, ModuleType) and is_local(obj, self._root):
+            reduced = reduce_module(obj)
+            return reduced if reduced is not NotImplemented else super().reducer_override(obj)
         if isinstance(obj, type) and issubclass(obj, Warning) and obj.__module__ not in ("builtins", "__main__"):
             return restore_category, (obj.__module__, obj.__qualname__)
         if type(obj).__name__ == "CallbackContext" and type(obj).__module__.startswith("sklearn."):
@@ -130,7 +133,11 @@ def dump_task(task: Any, share: Callable[[Any], str | None], root: Path | None) 
     buffer = io.BytesIO()
     with _PICKLE_LOCK:  # cloudpickle's registry is global; it is ours only for the length of one dump
         by_value = cloudpickle.list_registry_pickle_by_value()
-        registered = [module for module in local_modules(root) if module.__name__ not in by_value]
+        registered = [
+            module
+            for module in local_modules(root)
+            if module.__name__ not in by_value and sys.modules.get(module.__name__) is not None
+        ]
         for module in registered:
             cloudpickle.register_pickle_by_value(module)
         try:

@@ -1,13 +1,15 @@
-"""The modules beside the user's script: found here, importable on every worker, as they are in the client now.
+"""The modules of the user's own: their files found here, importable on every worker, as they are in the client now.
 
 Two things reach the workers. The source files, once, through a worker plugin that new workers get too: it makes
 `import features` work wherever it stands. And the state: functions and classes of these modules are pickled by value
 with the globals they use, so that what the script has changed in them since the import is what the task sees; a module
-object is imported on the worker and given the plain data that its counterpart here holds.
+object is imported on the worker and given the plain data that its counterpart here holds. One that the program has
+loaded from a file and told nobody of, so that no import finds it, is made there from its source.
 """
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import importlib
 import io
@@ -18,12 +20,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FunctionType, ModuleType
+from typing import Any
+
+from skjob.engine.local_code import NOT_SOURCE
 
 MOST_FOLDERS = 2000
 MOST_FILES = 2000
 MOST_BYTES = 50 * 2**20
 LARGEST_DATA_FILE = 2**20
-NOT_SOURCE = frozenset({"__pycache__", "node_modules", "site-packages", "dist-packages"})
 ENVIRONMENT_MARKS = frozenset({"pyvenv.cfg", "conda-meta"})
 """One of them is in every virtual environment, or in every one of conda's."""
 
@@ -183,34 +187,6 @@ def pack(root: Path) -> Packed:
     return Packed(buffer.getvalue(), complete)
 
 
-def is_local(module: ModuleType, root: Path) -> bool:
-    """Whether a module stands beside the script, and not in an environment that happens to be there too."""
-    file = getattr(module, "__file__", None)
-    if not file:
-        return False
-    path = Path(file)
-    if not path.is_relative_to(root) or NOT_SOURCE.intersection(path.relative_to(root).parts):
-        return False
-    # Python's own modules, where it is installed below the script's folder: ~/.pyenv, a conda environment.
-    pythons = [Path(folder) for folder in (sys.prefix, sys.base_prefix) if Path(folder).is_relative_to(root)]
-    return not any(path.is_relative_to(python) for python in pythons if python != root)
-
-
-def local_modules(root: Path | None) -> list[ModuleType]:
-    """The imported modules that stand beside the script."""
-    if root is None:
-        return []
-    folder = str(root)  # paths are slow to compare, and this looks at every module for every task
-    return [
-        module
-        for name, module in list(sys.modules.items())
-        if name not in ("__main__", "__mp_main__")
-        and isinstance(module, ModuleType)
-        and str(getattr(module, "__file__", None)).startswith(folder)
-        and is_local(module, root)
-    ]
-
-
 def module_state(module: ModuleType) -> dict[str, bytes]:
     """The plain data among a module's globals, each pickled on its own, without what can't be pickled.
 
@@ -229,6 +205,25 @@ def module_state(module: ModuleType) -> dict[str, bytes]:
     return state
 
 
+def reduce_module(module: ModuleType) -> Any:
+    """Return how a local module is pickled: the function that gives a worker its counterpart, and what it needs.
+
+    NotImplemented if nothing but the module itself says what is in it.
+    """
+    if getattr(module, "__file__", None) is None:
+        return NotImplemented
+    if sys.modules.get(module.__name__) is module:
+        return restore_module, (module.__name__, module_state(module))
+    file = Path(str(getattr(module, "__file__", None)))
+    try:
+        source = file.read_bytes()
+    except OSError:
+        return NotImplemented
+    if file.suffix != ".py":
+        return NotImplemented
+    return rebuild_module, (module.__name__, str(file), source, module_state(module))
+
+
 def restore_module(name: str, state: dict[str, bytes]) -> ModuleType:
     """On a worker: the module of that name, with the state it has in the client."""
     import cloudpickle
@@ -236,4 +231,25 @@ def restore_module(name: str, state: dict[str, bytes]) -> ModuleType:
     module = importlib.import_module(name)
     for key, value in state.items():
         setattr(module, key, cloudpickle.loads(value))
+    return module
+
+
+_rebuilt: dict[tuple[str, str], ModuleType] = {}
+"""The modules that were made of their source in this process, by name and digest of the source."""
+
+
+def rebuild_module(name: str, file: str, source: bytes, state: dict[str, bytes]) -> ModuleType:
+    """On a worker: a module of that source, which no import finds, with the state it has in the client."""
+    import cloudpickle
+
+    key = name, hashlib.sha256(source).hexdigest()
+    module = _rebuilt.get(key)
+    if module is None:
+        module = ModuleType(name)
+        module.__file__ = file
+        module.__package__ = name.rpartition(".")[0]
+        exec(compile(source, file, "exec", dont_inherit=True), vars(module))  # noqa: S102 - the program did the same
+        _rebuilt[key] = module
+    for each, value in state.items():
+        setattr(module, each, cloudpickle.loads(value))
     return module

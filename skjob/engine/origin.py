@@ -1,26 +1,23 @@
 """Where code comes from: an installed library, known by its version, or the user's own, known by its source.
 
-Local is what stands beside the script, what is defined in it, and every module that no installed distribution put
-where it is: an editable package too, whose version stays while its source changes. Modules that are not imported yet
-are found without running anything.
+Local is what is defined in the script and every module that no installed distribution put where it is, as
+`skjob.engine.local_code` tells; here an editable package too, whose version stays while its source changes. Modules
+that are not imported yet are found without running anything.
 """
 
 from __future__ import annotations
 
-import importlib.machinery
 import sys
-import sysconfig
 from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
-from skjob.engine.modules import is_local
+from skjob.as_module import find_spec
+from skjob.engine.local_code import SCRIPT, Home, home_of
 from skjob.engine.versions import installed_version
 
-SCRIPT = frozenset({"__main__", "__mp_main__"})
-INSTALLED_IN = frozenset({"site-packages", "dist-packages"})
 KNOWN_AS = {"sklearn": "scikit-learn", "dateutil": "python-dateutil", "yaml": "PyYAML", "PIL": "pillow"}
 """Distributions that are named otherwise than their package; any other is looked for, which takes a while."""
 
@@ -48,14 +45,13 @@ class Origins:
         if name in SCRIPT:
             return None
         module = sys.modules.get(name)
-        if module is not None and self._root is not None and is_local(module, self._root):
-            return None
         place = _place(module) if module is not None else locate(name)
         if place is None:
             return "python" if name.partition(".")[0] in sys.stdlib_module_names else None
-        if not INSTALLED_IN.intersection(place.parts):
-            return "python" if place.is_relative_to(_python_folder()) else None
-        return self.version(name.partition(".")[0])
+        home = home_of(name, str(place), self._root)
+        if home is Home.PYTHON:
+            return "python"
+        return self.version(name.partition(".")[0]) if home is Home.INSTALLED else None
 
     def version(self, package: str) -> str | None:
         """The distribution that has the package of this name, as `name==version`; None where there is none."""
@@ -83,10 +79,7 @@ def locate(name: str) -> Path | None:
     above = origin = ""
     for part in name.split("."):
         full = f"{above}.{part}" if above else part
-        try:
-            spec = importlib.machinery.PathFinder.find_spec(full, path)
-        except (ImportError, ValueError):
-            return None
+        spec = find_spec(full, path)
         if spec is None:
             return None
         path = list(spec.submodule_search_locations or ())
@@ -95,11 +88,6 @@ def locate(name: str) -> Path | None:
     if origin:
         return Path(origin)
     return Path(path[0]) if path else None
-
-
-@cache
-def _python_folder() -> Path:
-    return Path(sysconfig.get_path("stdlib"))
 
 
 @cache

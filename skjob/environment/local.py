@@ -155,7 +155,8 @@ def _tree(
     folder: Path, target: PurePosixPath, above: frozenset[tuple[int, int]] = frozenset()
 ) -> Iterator[tuple[str, Path]]:
     """Everything in a package, links followed, without what is hidden or made from the rest."""
-    from skjob.engine.modules import ENVIRONMENT_MARKS, NOT_SOURCE
+    from skjob.engine.local_code import NOT_SOURCE
+    from skjob.engine.modules import ENVIRONMENT_MARKS
 
     try:
         status = folder.stat()

@@ -5,6 +5,7 @@ import os
 import sys
 import zipfile
 from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
@@ -16,8 +17,6 @@ from skjob.engine.modules import (
     LARGEST_DATA_FILE,
     Sources,
     find_sources,
-    is_local,
-    local_modules,
     module_state,
     pack,
     restore_module,
@@ -180,36 +179,6 @@ def test_a_file_that_can_not_be_read_does_not_end_the_run(tmp_path: Path, monkey
         assert opened.namelist() == ["a.py", "pkg/__init__.py"]
 
 
-@pytest.mark.parametrize(
-    ("file", "local"),
-    [
-        ("{root}/features.py", True),
-        ("{root}/pkg/__init__.py", True),
-        ("{root}/venv/lib/python3.11/site-packages/numpy/__init__.py", False),
-        ("{root}/venv/lib/python3/dist-packages/x.py", False),
-        ("{root}/env/lib/python3.11/json/__init__.py", False),
-        ("{root}-other/features.py", False),
-        ("/usr/lib/python3.11/json/__init__.py", False),
-        (None, False),
-    ],
-)
-def test_is_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str | None, local: bool) -> None:
-    """`env` is where the interpreter is that runs the script, without a site-packages around its own modules."""
-    monkeypatch.setattr(sys, "prefix", str(tmp_path / "env"))
-    monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "env"))
-    module = ModuleType("m")
-    module.__file__ = file and file.format(root=tmp_path)
-    assert is_local(module, tmp_path) is local
-
-
-def test_a_script_inside_the_environments_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An image may well have Python in /usr and the program in /usr/src/app."""
-    monkeypatch.setattr(sys, "prefix", str(tmp_path))
-    module = ModuleType("m")
-    module.__file__ = str(tmp_path / "src" / "app" / "features.py")
-    assert is_local(module, tmp_path / "src" / "app")
-
-
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "unit_features.py").write_text(
@@ -225,14 +194,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
     sys.modules.pop("unit_features", None)
-
-
-def test_local_modules(project: Path) -> None:
-    import unit_features  # type: ignore[import-not-found]
-
-    assert local_modules(project) == [unit_features]
-    assert local_modules(None) == []
-    assert local_modules(project / "elsewhere") == []
 
 
 def test_module_state_is_the_plain_data_that_can_travel(project: Path) -> None:
@@ -260,6 +221,31 @@ def test_a_restored_module_has_the_state_and_its_own_functions_see_it(project: P
     assert restored is not unit_features
     assert sys.modules["unit_features"] is restored
     assert (restored.SCALE, restored.double(2), type(restored.lock).__name__) == (5, 10, "lock")
+
+
+def test_a_module_that_no_import_finds_is_made_of_its_source(tmp_path: Path) -> None:
+    """With the state it has here; two tasks have the same one."""
+    (tmp_path / "experiment-7.py").write_text(
+        "import threading\nlock = threading.Lock()\nPOWER = 2\ndef f(): return POWER\n"
+    )
+    spec = spec_from_file_location("unit_experiment", tmp_path / "experiment-7.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.POWER = 3  # type: ignore[attr-defined]
+    make, arguments = modules.reduce_module(module)
+    made = make(*arguments)
+    assert made is not module
+    assert (made.__name__, made.POWER, made.f()) == ("unit_experiment", 3, 3)
+    assert make(*arguments) is made
+    assert "unit_experiment" not in sys.modules
+
+
+def test_a_module_whose_file_is_gone_is_left_to_cloudpickle(tmp_path: Path) -> None:
+    module = ModuleType("unit_gone")
+    module.__file__ = str(tmp_path / "gone.py")
+    assert modules.reduce_module(module) is NotImplemented
 
 
 class _Worker:

@@ -123,7 +123,7 @@ def test_a_worker_with_compiled_code_of_the_user_is_started_again(worker: Worker
     name = Path(compiled.__file__ or "").name.replace("_multiarray_umath", "unit_compiled")
     LocalModules("packages", FIRST).setup(worker)
     module = type(sys)("unit_compiled")
-    module.__file__ = str(plugin._unpacked["packages"].folder / name)
+    module.__file__ = str(Path(plugin._unpacked["packages"].first[0]) / name)
     sys.modules["unit_compiled"] = module
     LocalModules("packages", SECOND).setup(worker)
     assert worker.starts_again
