@@ -1,10 +1,13 @@
 """Keep a program's results those of plain Python, wherever its tasks run.
 
-`marks.py` gives code that comes back from workers its identity again, `job_counts.py` answers how many jobs there are,
-`placement.py` decides whether a call goes to workers, `replay.py` remembers what a call has consumed,
-`local_calls.py` runs a call in the program's own process, `state.py` tells whether a task has changed what it shares
-with the program, and `guard.py` stops a task before an effect that must not happen on a worker.
-`settings.py` takes what the program has set in its process and gives it to tasks, `process_settings.py` what a process
-has only once, `variables.py` and `program_reads.py` tell which environment variables code reads, `draws.py` notices
-draws from a global generator, and `logs.py` brings log records to the program.
+Where a call runs: `placement.py` decides by its first task, `replay.py` remembers what it has consumed,
+`local_calls.py` runs it in the program's own process, and `unpicklable.py` names what cannot travel. `small_calls.py`
+knows which calls are too small to gain from workers, `small_run.py` runs them.
+
+What a task finds: `job_counts.py` answers how many jobs there are, `settings.py` brings the settings of the program's
+process (`process_settings.py` those of a whole process, `variables.py` and `program_reads.py` its environment), and
+`draws.py` tells of global random generators.
+
+What comes back: `marks.py` gives code its identity again, `logs.py` brings log records, `state.py` tells whether a task
+has changed what it shares with the program, and `guard.py` stops it before an effect that a worker must not have.
 """
