@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,12 @@ def workers_come_back() -> Iterator[None]:
     """A test that ends a worker within 15 s after another one did would close its nanny for good: cluster/local.py."""
     with dask.config.set({"distributed.deploy.lost-worker-timeout": "30 days"}):
         yield
+
+
+@pytest.fixture
+def every_call_goes_to_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls of a moment too, which the program's process would do itself."""
+    monkeypatch.setattr("skjob.engine.fidelity.small_calls.SENDING_SECONDS", -math.inf)
 
 
 @pytest.fixture(scope="session")

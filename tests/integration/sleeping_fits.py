@@ -18,6 +18,9 @@ from waiting import until
 
 X, Y = numpy.arange(40.0).reshape(20, 2), numpy.arange(20) % 2
 
+NOTES = Path("__pycache__") / "fits"
+"""Where fits note what they do: in a cache, because a fit that writes any other file is not kept as finished."""
+
 
 class Sleeper(ClassifierMixin, BaseEstimator):
     """A fit that takes a while, notes that it has begun and ended, and may do something else in between."""
@@ -40,7 +43,7 @@ class Sleeper(ClassifierMixin, BaseEstimator):
 
     def _note(self, what: str, X: Any) -> None:
         line = f"{what} {self.number}/{int(X[0, 0])} {os.getpid()} {time.time()}\n"
-        with (Path(self.folder) / "fits").open("a") as file:
+        with (Path(self.folder) / NOTES).open("a") as file:
             file.write(line)
 
     def predict(self, X: Any) -> Any:
@@ -91,7 +94,8 @@ class Fits:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / "fits").touch()
+        (folder / NOTES).parent.mkdir(exist_ok=True)
+        (folder / NOTES).touch()
 
     def most_at_once(self) -> int:
         """How many have run at a time."""
@@ -102,7 +106,7 @@ class Fits:
         return most
 
     def notes(self) -> list[Note]:
-        lines = [line.split() for line in (self.folder / "fits").read_text().splitlines()]
+        lines = [line.split() for line in (self.folder / NOTES).read_text().splitlines()]
         return [Note(what, fit, int(pid), float(at)) for what, fit, pid, at in lines]
 
     def running(self) -> list[Note]:

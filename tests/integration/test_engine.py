@@ -43,6 +43,8 @@ from skjob.engine.call import WATCH_SECONDS
 from skjob.engine.data import SMALL, UNWATCHED_KEPT, USED_ONCE_KEPT
 from skjob.reconnecting import be_patient
 
+pytestmark = pytest.mark.usefixtures("every_call_goes_to_workers")
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:

@@ -40,6 +40,8 @@ assert X.nbytes > 100_000
 TREE = DecisionTreeClassifier(max_depth=3, random_state=0)
 LINEAR = make_pipeline(StandardScaler(), LogisticRegression())
 
+pytestmark = pytest.mark.usefixtures("every_call_goes_to_workers")
+
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:

@@ -36,6 +36,8 @@ from waiting import DEADLINE, until
 from skjob.engine.backend import SkjobBackend, WorkersLost
 from skjob.engine.finished import FinishedFits
 
+pytestmark = pytest.mark.usefixtures("every_call_goes_to_workers")
+
 
 @pytest.fixture
 def fits(tmp_path: Path) -> Fits:

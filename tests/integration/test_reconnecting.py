@@ -27,6 +27,8 @@ from skjob.plan import Machine, WorkerSize, make_plan
 from skjob.reconnecting import be_patient
 from skjob.supervision import Watch, watched
 
+pytestmark = pytest.mark.usefixtures("every_call_goes_to_workers")
+
 
 def test_a_client_survives_its_network(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     cluster = LocalCluster("skjob-test", tmp_path, 1, WorkerSize(1, 2**30, 1), 1)

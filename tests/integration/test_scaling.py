@@ -28,6 +28,8 @@ from skjob.scaling.scheduler import look, release
 KEPT = 1.0
 """Seconds for which a worker without work stays, at least."""
 
+pytestmark = pytest.mark.usefixtures("every_call_goes_to_workers")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def soon() -> Iterator[None]:

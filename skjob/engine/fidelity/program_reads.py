@@ -17,7 +17,7 @@ from types import CodeType, FunctionType, ModuleType
 
 from skjob.engine.code_uses import Uses, uses
 from skjob.engine.fidelity.variables import Reads, aliases_in, is_workers_own, reads
-from skjob.engine.modules import local_modules
+from skjob.engine.local_code import local_modules
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ class Scanner:
             self._scanned["__main__"] = _scan_main(main, file)
         for module in local_modules(root):
             if not self._is_known(module.__name__, module):
-                self._scanned[module.__name__] = _scan(module, _code_of_file(str(module.__file__)))
+                file = getattr(module, "__file__", None)  # one that is made by hand has none
+                self._scanned[module.__name__] = _scan_file(module, file) if file else _scan_objects(module)
         self._modules = count
 
     def _is_known(self, name: str, module: ModuleType | None) -> bool:
@@ -91,11 +92,15 @@ def _scan_main(module: ModuleType, file: str | None) -> _Scanned:
     if code is not None:  # what stands at the top has run here, and runs nowhere else
         inner = [each for each in code.co_consts if isinstance(each, CodeType)]
         return _scanned(module, inner, uses(code))
-    codes = list(_codes_in(vars(module).values()))  # a notebook
-    return _scanned(module, codes, None)
+    return _scan_objects(module)  # a notebook
 
 
-def _scan(module: ModuleType, code: CodeType | None) -> _Scanned:
+def _scan_objects(module: ModuleType) -> _Scanned:
+    return _scanned(module, list(_codes_in(vars(module).values())), None)
+
+
+def _scan_file(module: ModuleType, file: str) -> _Scanned:
+    code = _code_of_file(file)
     return _scanned(module, [code] if code is not None else [], uses(code) if code is not None else None)
 
 
