@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -452,6 +452,7 @@ class Call:
     def _complete(self, piece: _Piece, outcomes: list[Outcome | Known]) -> None:
         """A task is done. Its calls after one that failed did not run, and joblib does not miss them."""
         batch = piece.batch
+        outcomes = [_checked(outcome) if isinstance(outcome, Outcome) else outcome for outcome in outcomes]
         try:
             self._measure(piece, outcomes)
             for place, outcome in zip(piece.places, outcomes, strict=False):
@@ -643,6 +644,15 @@ def small_calls(client: Client) -> SmallCalls:
 def somebody_works(dask_scheduler: Any = None) -> bool:
     """Runs on the scheduler: whether any worker takes tasks, or still runs one."""
     return any(worker.executing or worker.status.name == "running" for worker in dask_scheduler.workers.values())
+
+
+def _checked(outcome: Outcome) -> Outcome:
+    """Return the outcome; as refused if the task has missed a file that is on this machine."""
+    for path in outcome.missing:
+        with suppress(OSError, ValueError):
+            if Path(path).exists():
+                return replace(outcome, refused=f"its tasks read `{Path(path).name}`, which is not on the workers")
+    return outcome
 
 
 def _work(call: Any) -> Work | None:

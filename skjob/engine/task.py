@@ -45,7 +45,8 @@ class Outcome:
     `seconds` is the time on the worker alone, without waiting and travelling. `stdout`, `stderr` and `warnings` are
     what the call has written and warned of, `differs` the versions here that are not those that were
     expected. `refused` says why the call must run in the program's own process, and nothing else of it counts
-    then; `effects` are what it has done beside returning a result. `inner_threads` is with how many threads its
+    then; `effects` are what it has done beside returning a result, `missing` the files that it wanted to read and that
+    are not on the worker's machine. `inner_threads` is with how many threads its
     numerics may have computed. `logged` are its log records, `drawn` the modules
     with a global generator that the program has seeded and the call has drawn from, and `own_variables` those that the
     program's code reads and that have another value here.
@@ -61,6 +62,7 @@ class Outcome:
     differs: tuple[str, ...] = ()
     refused: str = ""
     effects: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     inner_threads: int = 1
     logged: tuple[Logged, ...] = ()
     drawn: tuple[str, ...] = ()
@@ -152,6 +154,7 @@ def _run(call: Call, differs: tuple[str, ...], settings: Settings) -> Outcome:
             seconds = time.perf_counter() - started
         except BaseException as error:
             outcome = _failed(error, started)
+            watched.note_missing(error)
         else:
             outcome = _finished(result, seconds)
     if watched.refused:
@@ -163,6 +166,7 @@ def _run(call: Call, differs: tuple[str, ...], settings: Settings) -> Outcome:
         warnings=tuple(warned),
         differs=differs,
         effects=tuple(sorted(watched.effects)),
+        missing=tuple(sorted(watched.missing)),
         inner_threads=inner_threads(),
         logged=log.result,
         drawn=drawn(settings.seeded, before),

@@ -127,6 +127,25 @@ def test_reading_is_nothing(folder: Path) -> None:
     assert (watched.refused, watched.effects) == ("", set())
 
 
+def test_a_file_that_is_not_on_this_machine_is_noted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def act() -> None:
+        with contextlib.suppress(FileNotFoundError):
+            Path("data.csv").read_text()
+        with contextlib.suppress(FileNotFoundError):
+            list(Path("folds").iterdir())
+
+    assert _stopped_at(act).missing == {"data.csv", "folds"}
+    monkeypatch.setenv(FILES_VARIABLE, "1")
+    assert _stopped_at(act).missing == set()
+
+
+def test_so_is_one_that_a_library_reads_in_its_own_way() -> None:
+    watched = Watched()
+    watched.note_missing(FileNotFoundError(2, "No such file or directory", "part.parquet"))
+    watched.note_missing(KeyError("part.parquet"))
+    assert watched.missing == {"part.parquet"}
+
+
 def test_connections_and_commands_are_noted() -> None:
     def connect() -> None:
         with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):

@@ -5,6 +5,9 @@ worker has no terminal to read from; a process that a task starts finds no `__ma
 an audit hook (PEP 578) and stand-ins for what has no audit event raise *before* such an effect happens. What they raise
 passes `except Exception`, so that no `error_score` hides it, and the call is done in the program's process.
 
+A file that a task wants to read and that is not on the worker's machine is noted: the program's process knows whether
+it is there.
+
 What a task does that is no reason to stop it, but to run it again the next time, is noted: a fit that wrote a file,
 connected somewhere or started a process is never kept as finished.
 """
@@ -35,6 +38,8 @@ _CHANGES_FILES = frozenset(
     {"os.remove", "os.rename", "os.rmdir", "os.truncate", "os.link", "os.symlink", "shutil.rmtree"}
 )
 _STARTS_PROCESSES = frozenset({"subprocess.Popen", "os.system", "os.posix_spawn", "os.exec", "os.spawn"})
+MAX_MISSING = 100
+
 NO_FOLDER = -1
 """What an audit event has for `dir_fd=None`."""
 
@@ -54,6 +59,17 @@ class Watched:
     effects: set[str] = field(default_factory=set)
     scratch: set[str] = field(default_factory=set)
     """Temporary files and folders that the task itself has made."""
+    missing: set[str] = field(default_factory=set)
+    """Files and folders that the task wanted to read and that are not on this machine, as the task names them."""
+
+    def note_missing(self, error: BaseException) -> None:
+        """Note the file of an error: not every library reads files as Python does, so that the hook sees it."""
+        if (
+            isinstance(error, FileNotFoundError)
+            and isinstance(error.filename, str)
+            and FILES_VARIABLE not in os.environ
+        ):
+            self.missing.add(error.filename)
 
 
 _of_thread = threading.local()
@@ -129,6 +145,8 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         return
     if event == "open":
         _on_open(watched, *arguments)
+    elif event in ("os.listdir", "os.scandir"):
+        _on_read(watched, arguments[0])
     elif event == "os.mkdir":
         _on_mkdir(watched, arguments[0])
     elif event in _CHANGES_FILES:
@@ -156,11 +174,24 @@ def _on_open(watched: Watched, path: Any, mode: Any, flags: Any) -> None:
         writes = any(letter in mode for letter in "wax+")
     else:
         writes = isinstance(flags, int) and bool(flags & _WRITES)
-    if not writes or (_NAMELESS and isinstance(flags, int) and flags & _NAMELESS == _NAMELESS):
+    if not writes:
+        _on_read(watched, path)
+        return
+    if _NAMELESS and isinstance(flags, int) and flags & _NAMELESS == _NAMELESS:
         return
     if isinstance(flags, int) and flags & os.O_EXCL and _is_below(_absolute(path), (_temporary_folder(),)):
         watched.scratch.add(_absolute(path))  # a temporary file, as `tempfile` makes them
     _on_change(watched, path)
+
+
+def _on_read(watched: Watched, path: Any) -> None:
+    if (
+        FILES_VARIABLE not in os.environ
+        and isinstance(path, str | bytes | os.PathLike)
+        and len(watched.missing) < MAX_MISSING
+        and not os.path.lexists(path)
+    ):
+        watched.missing.add(os.fsdecode(path))
 
 
 def _on_mkdir(watched: Watched, path: Any) -> None:
