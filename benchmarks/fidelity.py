@@ -1,0 +1,148 @@
+"""What it costs that a task behaves as in plain Python, and how calls of a moment compare with plain Python.
+
+    make bench-fidelity
+    python benchmarks/fidelity.py --tasks 2000 --rows 1000
+
+The first table runs tasks in this process as a worker does, with each precaution alone, and takes away the time without
+any. A task is a fit of a search with a scorer of the program's own, which is what makes most of it: its state is looked
+at twice. The second runs one-row predictions by plain Python and on a cluster of this machine, in turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from time import perf_counter
+from typing import Any
+from unittest import mock
+
+import numpy
+import pandas
+from joblib._parallel_backends import SequentialBackend
+from sklearn.compose import ColumnTransformer
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+import skjob
+from skjob.engine import task
+from skjob.engine.fidelity.guard import Watched
+from skjob.engine.fidelity.settings import CallSettings
+from skjob.engine.pickling import MarkingPickler, dumps
+
+FIT_SECONDS = 0.010
+"""A short fit, to tell the cost in percent of it."""
+
+WEIGHTS = {"a": 1.0, "b": 2.0}
+TABLE = numpy.arange(100.0)
+
+
+def work(number: int) -> float:
+    """Read what a scorer of a program reads: some small values of its module."""
+    return number * WEIGHTS["a"] + float(TABLE[number % 100])
+
+
+@contextmanager
+def _unwatched() -> Iterator[Watched]:
+    yield Watched()
+
+
+class _NoLog:
+    result = ()
+
+
+def _no_log(*_: Any) -> Any:
+    return nullcontext(_NoLog())
+
+
+NOTHING: dict[str, Callable[..., Any]] = {
+    "guarded": _unwatched,
+    "captured_log": _no_log,
+    "applied": lambda *_: nullcontext(),
+    "state_of": lambda *_: {},
+    "differing_variables": lambda *_: (),
+}
+"""What stands in for each precaution of `skjob.engine.task` to leave it out."""
+
+
+def seconds_a_task(kept: set[str], tasks: int) -> float:
+    """Return the seconds that a task takes with these precautions, the median of five rounds."""
+    work.__module__ = "__main__"  # by value, as the code of a program
+    settings = CallSettings(None).packed([(work, (), {})])
+    payload = dumps(([(work, (3,), {})], SequentialBackend(nesting_level=1), {}), MarkingPickler)
+    with ExitStack() as stack:
+        for name, nothing in NOTHING.items():
+            if name not in kept:
+                stack.enter_context(mock.patch.object(task, name, nothing))
+        rounds = []
+        for _ in range(5):
+            began = perf_counter()
+            for _ in range(tasks):
+                [outcome] = task.run_batch("task", payload, [], shares_memory=True, settings=settings)
+                assert outcome.ok, outcome
+            rounds.append((perf_counter() - began) / tasks)
+    return statistics.median(rounds)
+
+
+def predictions(rows: int) -> dict[str, Callable[[], None]]:
+    """Return what predicts one row after the other."""
+    frame = pandas.DataFrame({"size": range(300), "kind": ["a", "b", "c"] * 100})
+    columns = ColumnTransformer([("num", StandardScaler(), ["size"]), ("cat", OneHotEncoder(), ["kind"])]).fit(frame)
+    near = KNeighborsClassifier(algorithm="kd_tree").fit(frame[["size"]].to_numpy(), [n % 2 for n in range(300)])
+
+    def transform() -> None:
+        for row in range(rows):
+            columns.transform(frame.iloc[[row % 300]])
+
+    def predict() -> None:
+        for row in range(rows):
+            near.predict([[row % 300]])
+
+    return {"ColumnTransformer.transform": transform, "KNeighborsClassifier.predict": predict}
+
+
+def timed(act: Callable[[], None]) -> float:
+    """Return the seconds that it takes."""
+    began = perf_counter()
+    act()
+    return perf_counter() - began
+
+
+def main() -> None:
+    """Measure both, and print a table of each."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--tasks", type=int, default=2000, help="tasks of a round (default: 2000)")
+    parser.add_argument("--rows", type=int, default=1000, help="rows to predict, each by itself (default: 1000)")
+    arguments = parser.parse_args()
+
+    without = seconds_a_task(set(), arguments.tasks)
+    print("| precaution | µs a task | % of a fit of 10 ms |\n| --- | --- | --- |")
+    for kept in [*({name} for name in NOTHING), set(NOTHING)]:
+        seconds = seconds_a_task(kept, arguments.tasks) - without
+        name = "all" if len(kept) > 1 else next(iter(kept))
+        print(f"| {name} | {1e6 * seconds:.0f} | {100 * seconds / FIT_SECONDS:.1f} |")
+
+    print(f"\n| {arguments.rows} rows, one by one | plain Python, s | skjob, s | ratio |\n| --- | --- | --- | --- |")
+    with skjob.cluster(workers=2, on="local"):
+        for name, act in predictions(arguments.rows).items():
+            plain, ours = [], []
+            act()  # the first call of a place is measured on workers
+            for _ in range(3):
+                with _plain_joblib():
+                    plain.append(timed(act))
+                ours.append(timed(act))
+            one, other = statistics.median(plain), statistics.median(ours)
+            print(f"| {name} | {one:.2f} | {other:.2f} | {other / one:.2f} |")
+
+
+@contextmanager
+def _plain_joblib() -> Iterator[None]:
+    import joblib
+
+    with joblib.parallel_config(backend="loky"):
+        yield
+
+
+if __name__ == "__main__":
+    main()
