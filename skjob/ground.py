@@ -220,9 +220,13 @@ def _kept_cluster(
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """For certificates and sockets of this run: readable by this user alone, removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="skjob-"))
+    """For certificates and sockets of this run: readable by this user alone, removed at the end.
+
+    A forked child of the program, in which the block may end too, removes nothing.
+    """
+    folder, owner = Path(tempfile.mkdtemp(prefix="skjob-")), os.getpid()
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if os.getpid() == owner:
+            shutil.rmtree(folder, ignore_errors=True)

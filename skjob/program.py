@@ -7,7 +7,8 @@ line: when it closes, the parent is gone, and so is the cluster, and the child e
 
 To the program it looks like `python train.py`, or `python -m proj.train`: the same `__main__`, `sys.argv`,
 `sys.path[0]`, working directory, standard streams and environment. What differs: joblib's backend is skjob's, and
-`dask.distributed.Client.current()`, like `Client()` without an address, is the cluster.
+`dask.distributed.Client.current()`, like `Client()` without an address, is the cluster. Processes that it forks
+are plain Python's.
 """
 
 from __future__ import annotations
@@ -229,10 +230,12 @@ def _connect(assignment: Assignment) -> None:
     from skjob import inside
     from skjob.cluster.certificates import TlsFiles
     from skjob.engine.backend import SkjobBackend
+    from skjob.engine.fidelity.forks import JoblibDefaults, separate_children
     from skjob.engine.finished import FinishedFits
     from skjob.equipped import equip
     from skjob.reconnecting import be_patient
 
+    plain = JoblibDefaults.now()
     tls = TlsFiles.inside(Path(assignment.folder))
     # So that `Client()` in the script finds the cluster too.
     config.set({**tls.dask_config(), "scheduler-address": assignment.address})
@@ -267,6 +270,7 @@ def _connect(assignment: Assignment) -> None:
     # threads that the script starts.
     joblib.parallel_config(backend=SkjobBackend(**arguments))
     joblib.register_parallel_backend("skjob", lambda **extra: SkjobBackend(**{**arguments, **extra}), make_default=True)
+    separate_children(plain)
 
 
 def _run_script(assignment: Assignment) -> None:
@@ -328,18 +332,27 @@ def _run_declared(assignment: Assignment) -> None:
 
 @contextmanager
 def _as_python_ends(assignment: Assignment) -> Iterator[None]:
-    """What the program raises ends this process as it would end `python train.py`; the parent is told the cause."""
+    """What the program raises ends this process as it would end `python train.py`; the parent is told the cause.
+
+    What ends a forked child of the program is not what ends the run.
+    """
+    owner = os.getpid()
+
+    def tell(message: str) -> None:
+        if os.getpid() == owner:
+            _tell(assignment, message)
+
     try:
         yield
     except SystemExit:
         raise
     except SkjobError as error:
-        _tell(assignment, error.message)
+        tell(error.message)
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BaseException as error:
         words = str(error).strip()  # scikit-learn begins one with an empty line
-        _tell(assignment, f"{type(error).__name__}: {words}" if words else type(error).__name__)
+        tell(f"{type(error).__name__}: {words}" if words else type(error).__name__)
         _show(error)
         if isinstance(error, KeyboardInterrupt):
             _die_of_interrupt()

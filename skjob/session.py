@@ -349,17 +349,19 @@ def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: 
     import joblib
 
     from skjob.engine.backend import SkjobBackend
+    from skjob.engine.fidelity.forks import JoblibDefaults, left_by_parent_alone, separate_children
     from skjob.engine.finished import FinishedFits
     from skjob.equipped import equip
 
     note = once(note)
+    plain = JoblibDefaults.now()
     ground = find_ground(layers, note)
     plan = ground.plan()
     if name is None or plan.place is Place.KUBERNETES:
         note(plan.why)
     wanted = wanted_by(plan, job)
     fits = FinishedFits(plan.checkpoint, tell=note) if plan.checkpoint else None
-    with ExitStack() as stack:
+    with ExitStack() as stack, left_by_parent_alone(stack):
         private = stack.enter_context(private_folder())
         chosen = choose_cluster(job, new_run_id(), plan, ground, private, note, wanted, name=name)
         cluster, plan = chosen.cluster, chosen.plan
@@ -381,6 +383,7 @@ def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: 
             stack.callback(fits.close)
         backend = SkjobBackend(client, plan.width, job.root, plan.start_timeout, fits, note)
         stack.enter_context(joblib.parallel_config(backend=backend))
+        stack.callback(separate_children(plain))
         yield client
 
 

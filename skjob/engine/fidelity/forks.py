@@ -1,0 +1,252 @@
+"""Forked children of a program: each is a process as plain Python would have it, and no client of the cluster.
+
+A child has its parent's memory, but none of its threads. Its copy of the Dask client has no event loop any more, so
+that whatever asks it waits for ever; its locks may be held by threads that are not there; and its end would close what
+belongs to the parent. So, in the child, joblib's defaults are plain joblib's again, Dask's clients are closed and
+forgotten, and the locks of Dask and skjob are new. Processes that are spawned, or come from a fork server, have none of
+this memory, and need none of it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from skjob import inside
+
+LOCKS = {
+    "cloudpickle.cloudpickle": "_DYNAMIC_CLASS_TRACKER_LOCK",
+    "dask.config": "config_lock",
+    "dask.threaded": "pools_lock",
+    "dask.tokenize": "tokenize_lock",
+    "distributed._async_taskgroup": "_LoopBoundMixin._global_lock",
+    "distributed.gc": "_gc_diagnosis_lock",
+    "distributed.profile": "lock",
+    "distributed.threadpoolexecutor": "threads_lock",
+    "distributed.utils": "LoopRunner._lock",
+    "distributed.worker": "_cache_lock",
+}
+"""Locks by the modules that have them, which a thread of the client or of the engine may hold. Those of all modules of
+skjob are renewed too. joblib's own are taken by the program's threads alone, as in plain Python."""
+
+_LOCK_TYPES = (type(threading.Lock()), type(threading.RLock()))
+
+_separations: list[Callable[[], None]] = []
+"""What a child does, the last one first."""
+
+_kept: list[Any] = []
+"""In a child: what belongs to the parent, held so that nothing of it is finalized here."""
+
+_installed = False
+
+
+@dataclass(frozen=True)
+class JoblibDefaults:
+    """What joblib uses at one moment, in this thread, if a call says nothing: its backends, which of them is the
+    default, and the values of the innermost `parallel_config`."""
+
+    backends: dict[str, Any]
+    default: str
+    config: dict[str, Any]
+
+    @classmethod
+    def now(cls) -> JoblibDefaults:
+        """Return those of this moment."""
+        from joblib import parallel
+
+        config = getattr(parallel._backend, "config", parallel.default_parallel_config)
+        return cls(dict(parallel.BACKENDS), parallel.DEFAULT_BACKEND, dict(config))
+
+
+def in_children(act: Callable[[], None]) -> Callable[[], None]:
+    """Call `act` in each child that this process forks from now on; return what ends that.
+
+    Acts run in reverse order, before anything of the program runs in the child.
+    """
+    global _installed
+    if not _installed:
+        _installed = True
+        os.register_at_fork(after_in_child=_begin_child)
+    _separations.append(act)
+    return lambda: _separations.remove(act) if act in _separations else None
+
+
+def separate_children(plain: JoblibDefaults) -> Callable[[], None]:
+    """Make each child that this process forks from now on one of plain Python; return what ends that.
+
+    `plain` is what joblib used before skjob's backend became its default, which has just been done in this thread.
+    """
+    from joblib import parallel
+
+    ours = JoblibDefaults.now()
+    config = getattr(parallel._backend, "config", None)  # its children may come back to it from one of the program's
+
+    def separate() -> None:
+        inside.run_client = None
+        _restore_joblib(plain, ours, config)
+        _forget_clients()
+
+    if sys.version_info >= (3, 12):
+        ignore_threads_of_skjob()
+    return in_children(separate)
+
+
+def ignore_threads_of_skjob() -> None:
+    """Ignore Python's warning of a fork in a process with threads (since 3.12): the threads are skjob's and Dask's."""
+    warnings.filterwarnings("ignore", r"This process \(pid=\d+\) is multi-threaded, use of", DeprecationWarning)
+
+
+@contextmanager
+def left_by_parent_alone(stack: Any) -> Iterator[None]:
+    """Within the block, let the process that entered it close `stack`, an ExitStack, and no child of it.
+
+    A child that leaves the block, for example by `sys.exit`, would end the parent's cluster.
+    """
+    owner = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() != owner:
+            _kept.append(stack.pop_all())
+
+
+# ---- in the child
+
+
+def _begin_child() -> None:
+    if not _separations:
+        return
+    _renew_locks()
+    _renew_imports()
+    with ExitStack() as acts:  # all of them, even if one raises; then Python tells of it
+        acts.callback(_separations.clear)
+        for act in _separations:
+            acts.callback(act)
+
+
+def _renew_locks() -> None:
+    modules: list[tuple[str, Any]] = list(sys.modules.items())
+    for name, module in modules:
+        if name in LOCKS:
+            lock = module
+            for part in LOCKS[name].split("."):
+                lock = getattr(lock, part, None)
+            _renew(lock)
+        elif name.startswith("skjob."):
+            for value in list(vars(module).values()):
+                _renew(value)
+
+
+def _renew(lock: Any) -> None:
+    """Release a lock, whoever holds it, in place: it is bound in functions too."""
+    if isinstance(lock, _LOCK_TYPES):
+        lock._at_fork_reinit()  # type: ignore[union-attr]  # what the standard library's own modules use
+
+
+def _renew_imports() -> None:
+    """Let this thread import what another one, which is not there, was just importing: what skjob unpickles, say."""
+    locks: dict[str, Any] = getattr(sys.modules["_frozen_importlib"], "_module_locks", {})
+    for name, reference in list(locks.items()):
+        lock = reference()
+        if lock is None or lock.owner in (None, threading.get_ident()):
+            continue
+        del locks[name]
+        if getattr(getattr(sys.modules.get(name), "__spec__", None), "_initializing", False):
+            del sys.modules[name]
+
+
+def _restore_joblib(plain: JoblibDefaults, ours: JoblibDefaults, config: dict[str, Any] | None) -> None:
+    """Put back what skjob has changed, and leave what the program has."""
+    from joblib import parallel
+
+    for name, backend in ours.backends.items():
+        if parallel.BACKENDS.get(name) is backend and plain.backends.get(name) is not backend:
+            if name in plain.backends:
+                parallel.BACKENDS[name] = plain.backends[name]
+            else:
+                del parallel.BACKENDS[name]
+    if ours.default == parallel.DEFAULT_BACKEND:
+        parallel.DEFAULT_BACKEND = plain.default
+    for values in (config, getattr(parallel._backend, "config", None)):
+        if values is None or values is parallel.default_parallel_config:
+            continue
+        for name, value in list(values.items()):
+            if value is ours.config.get(name) and value is not plain.config.get(name):
+                values[name] = plain.config[name]
+        if type(values["backend"]).__module__.startswith("skjob."):
+            values["backend"] = parallel.default_parallel_config["backend"]
+
+
+def _forget_clients() -> None:
+    """Close Dask's clients and clusters without a word to anybody: their connections are the parent's."""
+    import dask
+    from distributed import client, utils
+    from distributed.deploy.spec import SpecCluster
+    from joblib._parallel_backends import FallbackToBackend, SequentialBackend
+
+    clients, clusters = list(client.Client._instances), list(SpecCluster._instances)
+    _kept.extend([*clients, *clusters, *utils.LoopRunner._all_loops])
+    for each in clients:
+        _renew(each._refcount_lock)
+        each.status = "closed"
+        with suppress(Exception):  # one that is just connecting has not all of them
+            _let_go_of_connections(each)
+    for loop in list(utils.LoopRunner._all_loops):
+        with suppress(Exception):
+            _let_go_of_loop(loop.asyncio_loop)
+    client.Client._instances.clear()
+    client._global_clients.clear()
+    client._current_client.set(None)
+    SpecCluster._instances.clear()
+    utils.LoopRunner._all_loops.clear()
+    utils._offload_executor = type(utils._offload_executor)(max_workers=1, thread_name_prefix="Dask-Offload")
+    if dask.config.get("scheduler", None) == "dask.distributed":
+        dask.config.config.pop("scheduler")
+
+    backend = sys.modules.get("skjob.engine.backend")
+    if backend is not None:  # a `with` of the program may still bring one of the parent's back
+        configure = backend.SkjobBackend.configure
+
+        def configure_here(self: Any, *args: Any, **keywords: Any) -> Any:
+            if any(self.client is each for each in clients):
+                raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
+            return configure(self, *args, **keywords)
+
+        backend.SkjobBackend.configure = configure_here
+
+
+def _let_go_of_connections(client: Any) -> None:
+    """So that the scheduler sees the parent go, however long this process lives."""
+    comms = [comm for pool in (client.rpc.available, client.rpc.occupied) for each in pool.values() for comm in each]
+    if client.scheduler_comm is not None:
+        comms.append(client.scheduler_comm.comm)
+    for comm in comms:
+        _close_in_place(comm.stream.socket.fileno())
+
+
+def _let_go_of_loop(loop: Any) -> None:
+    """What an event loop waits on is shared with the parent's: nothing that is finalized here may change it."""
+    _close_in_place(loop._csock.fileno())
+    _close_in_place(loop._ssock.fileno())
+    selector = loop._selector._selector
+    if hasattr(select, "epoll") and isinstance(selector, select.epoll):
+        with select.epoll() as own:
+            os.dup2(own.fileno(), selector.fileno(), inheritable=False)
+
+
+def _close_in_place(descriptor: int) -> None:
+    """Let the number mean nothing, rather than some file that this process opens next."""
+    if descriptor < 0:
+        return
+    nothing = os.open(os.devnull, os.O_RDWR)
+    try:
+        os.dup2(nothing, descriptor, inheritable=False)
+    finally:
+        os.close(nothing)
