@@ -7,8 +7,8 @@ line: when it closes, the parent is gone, and so is the cluster, and the child e
 
 To the program it looks like `python train.py`, or `python -m proj.train`: the same `__main__`, `sys.argv`,
 `sys.path[0]`, working directory, standard streams and environment. What differs: joblib's backend is skjob's, and
-`dask.distributed.Client.current()`, like `Client()` without an address, is the cluster. Processes that it forks
-are plain Python's.
+`dask.distributed.Client.current()`, like `Client()` without an address, is the cluster (dask_programs.py). Processes
+that it forks are plain Python's.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ INTERRUPT_GRACE = 10.0
 class Assignment:
     """What the child is told once the cluster is there. Certificates are files in `folder`.
 
-    `module` is the name of a program that runs as a module, and `root` the folder whose modules belong to it.
+    `module` is the name of a program that runs as a module, and `root` the folder whose modules belong to it. `width`
+    is how many tasks can run at once when all workers are there, `workers` how many there always are.
     `packages` is a file with the distributions that workers can have from nowhere but here; `placement` is where the
     data of a declared job goes. `patience` is for how many seconds the scheduler may be away.
     """
@@ -60,6 +61,7 @@ class Assignment:
     folder: str
     address: str
     width: int
+    workers: int
     wait_for_workers: float
     patience: float
     run: str
@@ -201,6 +203,7 @@ def _import_ahead(preload: Sequence[str]) -> None:
     """The slow imports that every program needs, and those of this one, while the cluster starts anyway."""
     import distributed  # noqa: F401
 
+    import skjob.dask_programs
     import skjob.engine.backend
     import skjob.engine.plugin  # noqa: F401
 
@@ -223,32 +226,42 @@ def _end_with_parent(life_line: Any, private: Path) -> None:
 
 def _connect(assignment: Assignment) -> None:
     import joblib
-    from dask import config
-    from distributed import Client
     from distributed.versions import VersionMismatchWarning
 
     from skjob import inside
     from skjob.cluster.certificates import TlsFiles
+    from skjob.dask_programs import (
+        RunClient,
+        RunCluster,
+        close_at_exit,
+        dask_backend,
+        leave_run_cluster,
+        use_run_cluster,
+    )
     from skjob.engine.backend import SkjobBackend
-    from skjob.engine.fidelity.forks import JoblibDefaults, separate_children
+    from skjob.engine.fidelity.forks import JoblibDefaults, in_children, separate_children
     from skjob.engine.finished import FinishedFits
     from skjob.equipped import equip
     from skjob.reconnecting import be_patient
 
     plain = JoblibDefaults.now()
-    tls = TlsFiles.inside(Path(assignment.folder))
-    # So that `Client()` in the script finds the cluster too.
-    config.set({**tls.dask_config(), "scheduler-address": assignment.address})
+    security = TlsFiles.inside(Path(assignment.folder)).security()
     # The parent has judged the versions; distributed would warn of every difference at every connection.
     warnings.simplefilter("ignore", VersionMismatchWarning)
     try:
-        client = Client(assignment.address, security=tls.security(), timeout=CONNECT_TIMEOUT, set_as_default=True)
+        client = RunClient(assignment.address, security=security, timeout=CONNECT_TIMEOUT, set_as_default=True)
     except (OSError, TimeoutError) as error:
         raise StartError(f"the scheduler does not answer the program: {error}", "run it again") from error
     be_patient(client, assignment.patience)
     inside.run_client = client
+    close_at_exit(client)
     root = Path(assignment.root)
     box = Writer(Path(assignment.folder))
+    use_run_cluster(
+        RunCluster(
+            assignment.address, security, assignment.workers, assignment.wait_for_workers, partial(box.send, "note")
+        )
+    )
     packages = Path(assignment.packages).read_bytes() if assignment.packages is not None else None
     equip(client, root, packages, assignment.width, partial(box.send, "note"))
     fits = assignment.checkpoint and FinishedFits(
@@ -258,7 +271,7 @@ def _connect(assignment: Assignment) -> None:
         tell=partial(box.send, "note"),
         counted=lambda tally: box.send("fits", asdict(tally)),
     )
-    arguments = {
+    arguments: dict[str, Any] = {
         "client": client,
         "width": assignment.width,
         "root": root,
@@ -270,6 +283,8 @@ def _connect(assignment: Assignment) -> None:
     # threads that the script starts.
     joblib.parallel_config(backend=SkjobBackend(**arguments))
     joblib.register_parallel_backend("skjob", lambda **extra: SkjobBackend(**{**arguments, **extra}), make_default=True)
+    joblib.register_parallel_backend("dask", dask_backend(arguments))
+    in_children(leave_run_cluster)
     separate_children(plain)
 
 

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 Tell = Callable[[Event], None]
 ASK_TIMEOUT = 10.0
 
+NO_TASKS = "the workers of this run did nothing: the program had no task for them"
+
 
 def run(
     job: JobSpec,
@@ -192,6 +194,7 @@ def _run(
         folder=str(private),
         address=cluster.address,
         width=plan.width,
+        workers=plan.workers.first,
         wait_for_workers=plan.start_timeout,
         patience=plan.patience,
         run=recorder.record.run_id,
@@ -232,6 +235,7 @@ def _run_program(
     leaves: bool,
 ) -> int:
     """Run it to its end, whatever ends it; its exit status. With `leaves`, the workers forget what was this run's."""
+    before = _steps(client)
     program.begin(assignment)
     mail = Mail(Path(assignment.folder), recorder)
     code: int | None = None
@@ -251,6 +255,8 @@ def _run_program(
             mail.read()
             if code == 0:
                 recorder.memory(_peaks(client))
+                if not recorder.record.fits.get("found") and before is not None and before == _steps(client):
+                    recorder.note(NO_TASKS)
             for line in _of_fits(recorder.record.fits, finished=code == 0):
                 recorder.note(line)
     return code
@@ -319,6 +325,16 @@ def _peaks(client: Any) -> dict[str, int]:
         asking = client.run(peak_of, on_error="ignore", asynchronous=True)
         return dict(answer(client, asking, ASK_TIMEOUT).values())
     return {}
+
+
+def _steps(client: Any) -> int | None:
+    """A number that grows as soon as there is a task for a worker; None if the scheduler does not answer."""
+    from skjob.scaling.scheduler import transitions
+
+    with suppress(Exception):
+        asking = client.run_on_scheduler(transitions, asynchronous=True)
+        return int(answer(client, asking, ASK_TIMEOUT))
+    return None
 
 
 def _described(name: str, plan: Plan, ground: Ground) -> dict[str, Any]:

@@ -97,6 +97,11 @@ def look(dask_scheduler: Any = None) -> Sight:
     )
 
 
+def transitions(dask_scheduler: Any = None) -> int:
+    """Runs on the scheduler: how many steps tasks and data have taken so far; also those that are forgotten."""
+    return int(dask_scheduler.transition_counter)
+
+
 def runs_together(scheduler: Any) -> bool:
     """Whether there are tasks that work as one: of one function, and each tied to a worker of its own.
 

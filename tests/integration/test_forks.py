@@ -86,7 +86,12 @@ CHILDREN = {
 }
 
 
-@pytest.mark.parametrize("children", list(CHILDREN))
+SLOW = {"fork server pool"}
+
+
+@pytest.mark.parametrize(
+    "children", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in CHILDREN]
+)
 def test_processes_of_the_program_are_those_of_plain_python(local_runs: LocalRuns, children: str) -> None:
     program = PROGRAM.format(children=CHILDREN[children].replace("\n    ", "\n"))
     alone = local_runs.python(program)
