@@ -31,7 +31,7 @@ from joblib._parallel_backends import (
 
 from skjob.answers import ask
 from skjob.engine.call import Call, Known, RemoteTraceback, Settled, WorkersLost, small_calls
-from skjob.engine.data import large_size, shared_data
+from skjob.engine.data import shared_data
 from skjob.engine.fidelity.draws import describe as describe_draw
 from skjob.engine.fidelity.job_counts import (
     NOT_GIVEN,
@@ -220,8 +220,8 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         where = call_place(first, str(place), tasks)
         known = small_calls(self.client)
         seconds = known.seconds_here(where)
-        # What shows its progress or has a time limit is joblib's own, and what uses all cores has them on a worker.
-        if seconds is None or parallel.verbose or parallel.timeout is not None or takes_whole_worker(lean(first)):
+        # What shows its progress or has a time limit is joblib's own.
+        if seconds is None or parallel.verbose or parallel.timeout is not None:
             return where, None
         nested, _ = self.get_nested_backend()
         fits = None
@@ -230,9 +230,9 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
             fits = self.checkpoint.begin_call(self.root, data.key)
         return where, SmallRun(known, where, seconds, nested, copies=not shares_memory(parallel), fits=fits)
 
-    def note_measured(self, where: CallPlace) -> None:
-        """Note what the last call has taken on workers."""
-        if self._measured_call is not None:
+    def note_measured(self, where: CallPlace, first: Any) -> None:
+        """Note what the last call has taken on workers. What uses all cores is never small: it has them there."""
+        if self._measured_call is not None and not takes_whole_worker(lean(first)):
             small_calls(self.client).note_call(where, self._measured_call)
 
     def note_taken_back(self, first: Any, place: Place, why: str) -> None:
@@ -364,7 +364,15 @@ def call_place(first: Any, line: str, tasks: int | None) -> CallPlace:
     values = [*arguments, *keywords.values()]
     estimator = next((type(value).__qualname__ for value in values if hasattr(value, "get_params")), "")
     name = f"{getattr(inner, '__module__', '')}.{getattr(inner, '__qualname__', type(inner).__qualname__)}"
-    return CallPlace(line, name, estimator, tasks, size_class(sum(large_size(value) for value in values)))
+    return CallPlace(line, name, estimator, tasks, size_class(sum(map(number_of_items, values))))
+
+
+def number_of_items(value: Any) -> int:
+    """Return how many numbers or objects a value holds, as far as that is known at once."""
+    size = getattr(value, "size", None)
+    if isinstance(size, int):
+        return size
+    return len(value) if isinstance(value, list | tuple | dict | str) else 0
 
 
 def print_line(line: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+from functools import cache
 from types import CodeType, FrameType
 from typing import Any
 
@@ -133,4 +134,10 @@ def as_sent(task: Any) -> Any:
 
 def inner_backend(nesting_level: int) -> InnerBackend:
     """Return the backend for calls inside the tasks of this process."""
-    return InnerBackend(nesting_level=nesting_level, cores=joblib.cpu_count())
+    return InnerBackend(nesting_level=nesting_level, cores=_cores())
+
+
+@cache
+def _cores() -> int:
+    """Return the cores that joblib counts. It reads files for that, and this is asked for each batch."""
+    return int(joblib.cpu_count())

@@ -42,8 +42,8 @@ class ClusterBackend(Protocol):
     ) -> tuple[CallPlace, SmallCall | None]:
         """Return what calls like this one have in common, and the call if it is too small to gain from workers."""
 
-    def note_measured(self, where: CallPlace) -> None:
-        """Note what the last call has taken on workers."""
+    def note_measured(self, where: CallPlace, first: Call) -> None:
+        """Note what the last call, with this first task, has taken on workers."""
 
     def note_taken_back(self, first: Call, place: Place, why: str) -> None:
         """Note that workers could not do the call that comes from this line of the program."""
@@ -100,7 +100,7 @@ def _with_choice_of_place(call: Any) -> Any:
         try:
             setattr(parallel, _REPLAY, replay)
             results = call(parallel, replay.tasks())
-            parallel._backend.note_measured(where)
+            parallel._backend.note_measured(where, first)
             return done + results
         except TakenBack as refusal:
             backend.note_taken_back(first, place, str(refusal))

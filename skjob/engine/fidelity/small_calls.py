@@ -45,7 +45,7 @@ class Measured:
 
 
 def size_class(size: int) -> int:
-    """Return the power of two that a number of bytes is below."""
+    """Return the power of two that a number of items is below."""
     return math.frexp(size)[1]
 
 
