@@ -14,7 +14,7 @@ import pickle
 import re
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -45,6 +45,7 @@ from skjob.engine.fidelity.local_calls import replay_of, shares_memory
 from skjob.engine.fidelity.logs import log_again, write_again
 from skjob.engine.fidelity.placement import Place, prefers_threads, why_here
 from skjob.engine.fidelity.replay import Replay
+from skjob.engine.fidelity.returned import States, arguments_of
 from skjob.engine.fidelity.settings import describe_difference, why_settings_stay
 from skjob.engine.fidelity.small_calls import CallPlace, Measured, size_class
 from skjob.engine.fidelity.small_run import SmallRun
@@ -258,6 +259,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         nested, _ = self.get_nested_backend()
         width = getattr(self.parallel, "_cached_effective_n_jobs", None) or self._width(-1)
         ahead = LOOK_AHEAD * width
+        replay = replay_of(self.parallel)
         self._call = Call(
             self.client,
             nested,
@@ -266,6 +268,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
             ahead,
             self.checkpoint,
             shares_memory=shares_memory(self.parallel),
+            of_program=replay is not None and replay.of_program,
         )
         fixed = self.parallel.batch_size if isinstance(self.parallel.batch_size, int) else 1
         self.parallel.pre_dispatch = ahead * fixed
@@ -293,13 +296,20 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         if ran and not ran[-1].ok:
             self._show(ran)
             raise self._error(ran[-1])
-        values = [result.value if isinstance(result, Known) else pickle.loads(result.content) for result in results]  # noqa: S301 - from our own workers, over mutual TLS
+        values, states = [], []
+        for call, result in zip(settled.calls, results, strict=True):
+            if isinstance(result, Known):
+                values.append(result.value)
+                continue
+            with arguments_of(call) as changed:
+                values.append(pickle.loads(result.content))  # noqa: S301 - from our own workers, over mutual TLS
+            states.append(changed)
         self._measured.seconds = sum(result.seconds for result in ran) if len(ran) == len(results) else None
         replay: Replay | None = replay_of(self.parallel)
         if replay is None:
-            self._show(ran)
+            self._show(ran, states)
         else:
-            replay.finished(settled.start, values, partial(self._show, ran))
+            replay.finished(settled.start, values, partial(self._show, ran, states))
         return values
 
     def compute_batch_size(self) -> int:
@@ -334,7 +344,10 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         self.stop_call()
         self.reset_batch_stats()
 
-    def _show(self, outcomes: list[Outcome]) -> None:
+    def _show(self, outcomes: list[Outcome], states: Sequence[States] = ()) -> None:
+        """Let the program have what comes with results that count."""
+        for changed in states:
+            changed.apply()
         again = partial(log_again, complete=with_source, thread=self._caller)
         for outcome in outcomes:
             write_again(outcome.stdout, outcome.stderr, outcome.logged, again)

@@ -21,7 +21,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -39,6 +39,7 @@ from skjob.answers import CONNECTION_LOST, answer
 from skjob.engine.data import CallData, shared_data
 from skjob.engine.failed import failed_fit
 from skjob.engine.fidelity.replay import TakenBack
+from skjob.engine.fidelity.returned import ArgumentPlace, arguments_of, held_arguments
 from skjob.engine.fidelity.settings import CallSettings, Packed
 from skjob.engine.fidelity.small_calls import Measured, SmallCalls
 from skjob.engine.finished import FinishedFits
@@ -50,6 +51,7 @@ from skjob.engine.plugin import check_workers, register_again
 from skjob.engine.stop import stop_tasks
 from skjob.engine.task import Outcome, run_batch
 from skjob.engine.threads import WholeWorkers
+from skjob.engine.work import Call as JoblibCall
 from skjob.engine.work import calls_of, describe, fit_arguments, label
 from skjob.reconnecting import why_given_up
 
@@ -102,9 +104,10 @@ class Known:
 
 
 class Settled(Future[list[Outcome | Known]]):
-    """What becomes of a batch; `start` is the place of its first task in the call."""
+    """What becomes of a batch; `start` is the place of its first task in the call, `calls` are its tasks."""
 
     start = 0
+    calls: Sequence[JoblibCall] = ()
 
 
 @dataclass
@@ -134,6 +137,8 @@ class _Piece:
     payload: bytes = b""
     settings: Packed | None = None
     held: dict[str, Any] = field(default_factory=dict)
+    shared: list[tuple[ArgumentPlace, ...]] | None = None
+    """Of each call the arguments that the program has too; None if plain Python shares none of them."""
     priority: float = 0.0
     tries: int = 0
     sent: float = 0.0
@@ -165,6 +170,8 @@ class Call:
         How many tasks are out at a time; the longest of them go first.
     fits : FinishedFits or None
         Where finished fits are looked up and kept.
+    of_program : bool
+        Whether the program itself makes the call, and no library for it.
     shares_memory : bool
         Whether plain Python runs the tasks in the program's process: then a failure counts once all tasks before it
         have come to an end.
@@ -180,9 +187,11 @@ class Call:
         fits: FinishedFits | None = None,
         *,
         shares_memory: bool = False,
+        of_program: bool = False,
     ) -> None:
         self._client = client
         self._shares_memory = shares_memory
+        self._of_program = of_program
         self._submitted = 0
         self._in_order: deque[_Batch] = deque()
         self._nested = nested
@@ -224,7 +233,7 @@ class Call:
         batch = _Batch(
             calls, [None] * len(calls), [None] * len(calls), [_work(call) for call in calls], self._submitted
         )
-        batch.settled.start = batch.start
+        batch.settled.start, batch.settled.calls = batch.start, calls
         self._submitted += len(calls)
         if self._shares_memory:
             self._in_order.append(batch)
@@ -307,6 +316,8 @@ class Call:
             self._prepare()
             send_new_code(self._client)
             expected = self._fits.versions() if self._fits is not None else {}
+            if self._shares_memory:
+                piece.shared = [held_arguments(call) if self._of_program else () for call in piece.calls]
             piece.payload = self._sending(partial(self._dump, piece, expected))
             self._send(number, piece)
         except Exception as error:
@@ -388,7 +399,7 @@ class Call:
                 # tasks, Dask sends them all to the worker that has the data, and others stand idle.
                 _data_producer=True,
                 whole=whole is not None,
-                shares_memory=self._shares_memory,
+                held=piece.shared,
                 settings=piece.settings,
             )
             piece.remote = self._client.get(
@@ -458,7 +469,7 @@ class Call:
             for place, outcome in zip(piece.places, outcomes, strict=False):
                 batch.results[place] = outcome
                 if isinstance(outcome, Outcome) and outcome.ok and not outcome.refused:
-                    self._learn(batch.works[place], batch.identities[place], outcome)
+                    self._learn(batch.works[place], batch.identities[place], outcome, batch.calls[place])
         except Exception as error:  # nobody else would settle it any more
             if not batch.settled.done():
                 batch.settled.set_exception(self._named(error, piece))
@@ -500,12 +511,13 @@ class Call:
             self.small_calls.note_round_trip(time.perf_counter() - piece.sent - seconds)
             self.small_calls.inner_threads = ran[-1].inner_threads
 
-    def _learn(self, work: Work | None, identity: FitIdentity | None, outcome: Outcome) -> None:
+    def _learn(self, work: Work | None, identity: FitIdentity | None, outcome: Outcome, call: JoblibCall) -> None:
         """From a finished fit: how long it took, and what came of it, which is kept at once."""
         if work is not None:
             self._lengths.learn(work, outcome.seconds)
         if self._fits is not None and identity is not None and not outcome.effects:
-            result = pickle.loads(outcome.content)  # noqa: S301 - from our own workers, over mutual TLS
+            with arguments_of(call):
+                result = pickle.loads(outcome.content)  # noqa: S301 - from our own workers, over mutual TLS
             self._fits.keep(identity, result, outcome.seconds, outcome.differs)
 
     def _watch(self) -> None:

@@ -23,8 +23,9 @@ from skjob.engine.fidelity.guard import guarded
 from skjob.engine.fidelity.logs import Logged, captured_log
 from skjob.engine.fidelity.marks import collected_code
 from skjob.engine.fidelity.process_settings import CannotApply
+from skjob.engine.fidelity.returned import ArgumentPlace, dumps_result
 from skjob.engine.fidelity.settings import Packed, Settings, applied, differing_variables, unpacked
-from skjob.engine.fidelity.state import State, changed, state_of
+from skjob.engine.fidelity.state import Held, State, changed, state_of
 from skjob.engine.output import captured
 from skjob.engine.pickling import dumps
 from skjob.engine.shared import Pickled, Shared, protected
@@ -42,14 +43,28 @@ READ_ONLY = "is read-only"
 class Outcome:
     """What became of one call: the pickled result, or the pickled exception and its traceback as text.
 
-    `seconds` is the time on the worker alone, without waiting and travelling. `stdout`, `stderr` and `warnings` are
-    what the call has written and warned of, `differs` the versions here that are not those that were
-    expected. `refused` says why the call must run in the program's own process, and nothing else of it counts
-    then; `effects` are what it has done beside returning a result, `missing` the files that it wanted to read and that
-    are not on the worker's machine. `inner_threads` is with how many threads its
-    numerics may have computed. `logged` are its log records, `drawn` the modules
-    with a global generator that the program has seeded and the call has drawn from, and `own_variables` those that the
-    program's code reads and that have another value here.
+    Attributes
+    ----------
+    seconds : float
+        The time on the worker alone, without waiting and travelling.
+    stdout, stderr, warnings, logged
+        What the call has written, warned of and logged.
+    differs : tuple of str
+        The versions here that are not those that were expected.
+    refused : str
+        Why the call must run in the program's own process; nothing else of it counts then.
+    returned : tuple
+        The arguments in the result, which come back as the program's own objects.
+    effects : tuple of str
+        What the call has done beside returning a result.
+    missing : tuple of str
+        The files that it wanted to read and that are not on the worker's machine.
+    inner_threads : int
+        With how many threads its numerics may have computed.
+    drawn : tuple of str
+        The modules with a global generator that the program has seeded and the call has drawn from.
+    own_variables : tuple of str
+        Environment variables that the program's code reads and that have another value here.
     """
 
     ok: bool
@@ -61,6 +76,7 @@ class Outcome:
     warnings: tuple[Warned, ...] = ()
     differs: tuple[str, ...] = ()
     refused: str = ""
+    returned: tuple[ArgumentPlace, ...] = ()
     effects: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     inner_threads: int = 1
@@ -90,14 +106,15 @@ def run_batch(
     names: list[str],
     *values: Shared,
     whole: bool = False,
-    shares_memory: bool = False,
+    held: Held | None = None,
     settings: Packed | None = None,
 ) -> list[Outcome]:
     """Unpickle and run calls, up to the first that fails; never raises, unless the worker itself is going down.
 
-    `values` are the shared data with these `names`. The task has the worker to itself where it is `whole`. If the call
-    `shares_memory` in plain Python, what a task changes there is a reason to refuse it. `settings` are those of the
-    program's process; code that is imported as the task is read finds them too.
+    `values` are the shared data with these `names`. The task has the worker to itself where it is `whole`. If plain
+    Python runs the calls in the program's process, `held` are the arguments of each that the program has too: what a
+    task changes there, or in what else it shares with the program, is a reason to refuse it. `settings` are those of
+    the program's process; code that is imported as the task is read finds them too.
     """
     limit_inner_threads()
     data = dict(zip(names, values, strict=True))
@@ -109,7 +126,8 @@ def run_batch(
             stack.enter_context(applied(made))
             with collected_code() as codes:
                 calls, backend, expected = TaskUnpickler(payload, data).load()
-            before = state_of(codes, calls) if shares_memory else {}
+            shares_memory = held is not None
+            before = state_of(codes, calls, held) if held is not None else {}
             differs = differences(expected)
             own = differing_variables(made, codes)
         except Stopped as error:
@@ -122,24 +140,25 @@ def run_batch(
         outcomes: list[Outcome] = []
         with joblib.parallel_config(backend=backend, n_jobs=None), all_threads(calls) if whole else nullcontext():
             for call in calls:
-                outcomes.append(replace(_run(call, differs, made), own_variables=own))
+                outcomes.append(replace(_run(call, differs, made, shares_memory), own_variables=own))
                 if not outcomes[-1].ok:
                     break
-        if shares_memory and (why := _why_not_here(outcomes, before, codes, calls)):
+        if held is not None and (why := _why_not_here(outcomes, before, codes, calls, held)):
             return [replace(outcome, refused=why) for outcome in outcomes]
         return outcomes
 
 
-def _why_not_here(outcomes: list[Outcome], before: State, codes: list[Any], calls: list[Call]) -> str:
+def _why_not_here(outcomes: list[Outcome], before: State, codes: list[Any], calls: list[Call], held: Held) -> str:
     """Return what the calls have done to memory that they would share with the program in plain Python."""
-    if names := changed(before, state_of(codes, calls)):
+    returned = [outcome.returned for outcome in outcomes]
+    if names := changed(before, state_of(codes, calls, held), returned):
         return f"its tasks change {', '.join(f'`{name}`' for name in names)}"
     if any(READ_ONLY in outcome.traceback for outcome in outcomes):
         return "its tasks write to data that they share"
     return ""
 
 
-def _run(call: Call, differs: tuple[str, ...], settings: Settings) -> Outcome:
+def _run(call: Call, differs: tuple[str, ...], settings: Settings, shares_memory: bool) -> Outcome:
     function, arguments, keywords = call
     started = time.perf_counter()
     before = positions(settings.seeded) if settings.seeded else {}
@@ -156,7 +175,7 @@ def _run(call: Call, differs: tuple[str, ...], settings: Settings) -> Outcome:
             outcome = _failed(error, started)
             watched.note_missing(error)
         else:
-            outcome = _finished(result, seconds)
+            outcome = _finished(result, seconds, call if shares_memory else None)
     if watched.refused:
         return replace(outcome, ok=False, content=b"", refused=watched.refused)
     return replace(
@@ -173,9 +192,13 @@ def _run(call: Call, differs: tuple[str, ...], settings: Settings) -> Outcome:
     )
 
 
-def _finished(result: Any, seconds: float) -> Outcome:
+def _finished(result: Any, seconds: float, sharing: Call | None) -> Outcome:
+    """Return the outcome of a call; of one that is `sharing` its arguments with the program, with those it returns."""
     try:
-        return Outcome(True, dumps(result), seconds)
+        if sharing is None:
+            return Outcome(True, dumps(result), seconds)
+        content, returned = dumps_result(result, sharing)
+        return Outcome(True, content, seconds, returned=tuple(returned))
     except Exception as error:  # whatever its objects raise
         return Outcome(False, b"", seconds, refused=f"its results cannot be sent back: {_in_words(error)}")
 

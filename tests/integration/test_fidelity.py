@@ -24,7 +24,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier, StackingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from waiting import DEADLINE
 
@@ -158,6 +158,39 @@ def test_an_argument_that_a_function_of_the_program_fills(lines: list[str]) -> N
 
     Parallel()(delayed(fill)(into, number) for number in range(10))
     assert into == list(range(10))
+
+
+def test_an_object_that_a_task_changes_and_returns_is_the_programs_own(lines: list[str]) -> None:
+    """As in plain Python, where `fit` changes the very model."""
+    X, y = load_iris(return_X_y=True)
+    models = [LogisticRegression(C=c, max_iter=300) for c in (0.1, 1.0)]
+    fitted = Parallel()(delayed(model.fit)(X, y) for model in models)
+    assert [id(model) for model in fitted] == [id(model) for model in models]
+    assert [model.C for model in models] == [0.1, 1.0]
+    assert all(numpy.array_equal(m.coef_, LogisticRegression(C=m.C, max_iter=300).fit(X, y).coef_) for m in models)
+    scaler = StandardScaler()
+    FeatureUnion([("scaled", scaler), ("double", FunctionTransformer(double))]).fit(X)
+    assert scaler.n_samples_seen_ == len(X)
+    assert lines == []
+
+
+def test_an_object_that_a_task_changes_and_does_not_return(lines: list[str]) -> None:
+    X, y = load_iris(return_X_y=True)
+    models = [DummyClassifier() for _ in range(3)]
+    Parallel()(delayed(_score)(model, X, y) for model in models)
+    assert all(model.classes_.tolist() == [0, 1, 2] for model in models)
+    assert "its tasks change `argument 1`" in lines[0]
+
+
+def test_one_that_the_program_has_not_matters_to_nobody(lines: list[str]) -> None:
+    X, y = load_iris(return_X_y=True)
+    scores = Parallel()(delayed(_score)(DummyClassifier(), X, y) for _ in range(3))
+    assert len(set(scores)) == 1
+    assert lines == []
+
+
+def _score(model: Any, X: Any, y: Any) -> float:
+    return float(model.fit(X, y).score(X, y))
 
 
 def test_results_as_a_generator(lines: list[str]) -> None:

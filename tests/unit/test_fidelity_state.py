@@ -26,9 +26,10 @@ def _changes(make: Callable[[], Any], *arguments: Any) -> tuple[str, ...]:
     """What a call of the function with these arguments changes."""
     function, codes = _travelled(make)
     calls = [(function, arguments, {})]
-    before = state_of(codes, calls)
+    held = [range(len(arguments))]
+    before = state_of(codes, calls, held)
     function(*arguments)
-    return changed(before, state_of(codes, calls))
+    return changed(before, state_of(codes, calls, held))
 
 
 def _appends() -> Any:
@@ -114,16 +115,16 @@ def _works_on_its_argument() -> Any:
     return lambda into: into.append(1)
 
 
-def test_the_arguments_of_the_programs_own_function_count() -> None:
+def test_an_argument_that_the_program_has_too_counts() -> None:
     assert _changes(_works_on_its_argument, []) == ("argument 1",)
 
 
-def test_the_arguments_of_a_librarys_function_do_not() -> None:
-    """scikit-learn's functions work on what they are given, and return it."""
+@pytest.mark.parametrize(("held", "returned"), [([()], ()), ([(0,)], [(0,)])])
+def test_one_that_it_has_not_or_that_it_gets_back_does_not(held: Any, returned: Any) -> None:
     calls = [(list.append, ([], 1), {})]
-    before = state_of([], calls)
+    before = state_of([], calls, held)
     list.append(*calls[0][1])
-    assert changed(before, state_of([], calls)) == ()
+    assert changed(before, state_of([], calls, held), returned) == ()
 
 
 def _scorer() -> Any:

@@ -158,7 +158,7 @@ def test_a_change_of_what_is_shared_with_the_program() -> None:
     noted: list[int] = []
     content = dumps(([(lambda: noted.append(1), (), {}), (int, (), {})], NESTED, {}), MarkingPickler)
     assert [outcome.refused for outcome in run_batch("the-task", content, [])] == ["", ""]
-    refused = [outcome.refused for outcome in run_batch("the-task", content, [], shares_memory=True)]
+    refused = [outcome.refused for outcome in run_batch("the-task", content, [], held=[(), ()])]
     assert refused == ["its tasks change `noted`"] * 2
 
 

@@ -19,7 +19,7 @@ from joblib._parallel_backends import ParallelBackendBase
 from joblib.parallel import BACKENDS, Parallel
 
 from skjob.engine.fidelity.job_counts import NOT_GIVEN, PLAIN_BACKEND
-from skjob.engine.fidelity.placement import Place, place_of, prefers_threads
+from skjob.engine.fidelity.placement import Place, is_of_program, place_of, prefers_threads
 from skjob.engine.fidelity.replay import Replay, TakenBack
 from skjob.engine.fidelity.small_calls import CallPlace
 from skjob.engine.work import Call
@@ -80,7 +80,8 @@ def _with_choice_of_place(call: Any) -> Any:
         # One job, and a backend that sends nothing: nothing is to be chosen.
         if parallel.n_jobs == 1 or not getattr(backend, "sends_calls", False):
             return call(parallel, iterable)
-        replay = Replay(iterable, in_order=shares_memory(parallel))
+        of_program = is_of_program(sys._getframe(1))
+        replay = Replay(iterable, in_order=shares_memory(parallel), of_program=of_program)
         first = replay.peek()
         if first is None:
             return call(parallel, replay.tasks())
@@ -96,7 +97,7 @@ def _with_choice_of_place(call: Any) -> Any:
             done, ended = small.run(tasks)
             if ended:
                 return done
-            replay = Replay(tasks, in_order=shares_memory(parallel))
+            replay = Replay(tasks, in_order=shares_memory(parallel), of_program=of_program)
         try:
             setattr(parallel, _REPLAY, replay)
             results = call(parallel, replay.tasks())

@@ -27,6 +27,10 @@ LIBRARIES = frozenset({"joblib", "sklearn", "imblearn", "skjob", "xgboost", "lig
 """Packages whose frames lie between a Parallel call and the line of the program that it comes from."""
 
 
+PARALLEL_MODULES = ("joblib.", "sklearn.utils.parallel", "skjob.engine.")
+"""Modules with a Parallel class, whose frames lie between a call of it and what calls it."""
+
+
 @dataclass(frozen=True)
 class Place:
     """The line of the program that a Parallel call comes from."""
@@ -43,6 +47,13 @@ def place_of(frame: FrameType | None) -> Place:
     while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in LIBRARIES:
         frame = frame.f_back
     return Place(frame.f_code.co_filename, frame.f_lineno) if frame is not None else Place("", 0)
+
+
+def is_of_program(frame: FrameType | None) -> bool:
+    """Return whether the program itself calls a Parallel object, and not scikit-learn or another library for it."""
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith(PARALLEL_MODULES):
+        frame = frame.f_back
+    return frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] not in LIBRARIES
 
 
 def prefers_threads(configured: Mapping[str, Any]) -> bool:

@@ -32,9 +32,12 @@ class Replay:
         Whether a result counts only if those of all tasks before it do. So it is if plain Python runs the tasks in the
         program's process, where each may see what those before it have changed. What a task has printed is shown
         when its result counts.
+    of_program : bool, default=False
+        Whether the program itself makes the call, and no library for it.
     """
 
-    def __init__(self, iterable: Iterable[Call], *, in_order: bool) -> None:
+    def __init__(self, iterable: Iterable[Call], *, in_order: bool, of_program: bool = False) -> None:
+        self.of_program = of_program
         self._source = iter(iterable)
         self.length = len(iterable) if isinstance(iterable, Sized) else None
         self._in_order = in_order

@@ -3,8 +3,8 @@
 Where plain Python runs tasks in the program's process (`n_jobs` not given, or threads), a task may change the program's
 memory: a scorer that notes each fold, a counter, a cache. On a worker it changes a copy. So the worker takes a digest
 of what the program's own code reaches, before and after the task: global variables, cells, defaults and attributes of
-the functions that travelled with the task, data in its classes, instances among its arguments, and the arguments of a
-function of the program's own. Reading them is no difference; a digest that differs is.
+the functions that travelled with the task, data in its classes, instances among its arguments, and, if the program
+itself makes the call, the arguments that it still has. Reading them is no difference; a digest that differs is.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from __future__ import annotations
 import io
 import pickle
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from skjob.engine.fidelity.marks import mark_of
-from skjob.engine.work import EMPTY_CELL, Call, inner_function, parts_of
+from skjob.engine.fidelity.returned import ArgumentPlace, objects_of
+from skjob.engine.work import EMPTY_CELL, Call, parts_of
 
 LARGEST = 2**20
 """Bytes. What needs more is not looked at: shared arrays of that size are read-only on workers."""
@@ -26,37 +27,51 @@ LARGEST = 2**20
 UNKNOWN = None
 """The digest of what cannot be pickled or is too large."""
 
-State = Mapping[str, int | None]
-"""Digests of what a task shares with the program, by a name that a message can show."""
+Key = tuple[str, int, ArgumentPlace]
+"""A name that a message can show; and of an argument, the number of its call and its place there."""
+
+State = Mapping[Key, int | None]
+"""Digests of what a task shares with the program."""
 
 _BY_IDENTITY = (FunctionType, BuiltinFunctionType, ModuleType, type)
 
 
-def state_of(codes: Iterable[Any], calls: list[Call]) -> State:
-    """Return the digests of what these functions and classes reach, and of what the calls pass to them."""
-    state: dict[str, int | None] = {}
-    for name, value in _shared(list(codes), calls):
-        state[name] = _combined(state.get(name, 0), _digest(value))
+Held = Sequence[Sequence[ArgumentPlace]]
+"""Of each call, the arguments that the program has too."""
+
+
+def state_of(codes: Iterable[Any], calls: list[Call], held: Held = ()) -> State:
+    """Return the digests of what these functions and classes reach, and of the arguments that the program has too."""
+    state: dict[Key, int | None] = {}
+    for name, value in _reached(list(codes), calls):
+        key = name, -1, ""
+        state[key] = _combined(state.get(key, 0), _digest(value))
+    for number, (call, places) in enumerate(zip(calls, held, strict=False)):
+        for place, value in objects_of(call):
+            if place in places:
+                name = f"argument {place + 1}" if isinstance(place, int) else place
+                state[name, number, place] = _digest(value)
     return state
 
 
-def changed(before: State, after: State) -> tuple[str, ...]:
-    """Return the names of what has changed."""
-    return tuple(name for name in sorted(after.keys() | before.keys()) if before.get(name) != after.get(name))
+def changed(before: State, after: State, returned: Sequence[Collection[ArgumentPlace]] = ()) -> tuple[str, ...]:
+    """Return the names of what has changed. What is `returned` by a call with its result reaches the program."""
+    names = set()
+    for key in after.keys() | before.keys():
+        name, number, place = key
+        back = returned[number] if 0 <= number < len(returned) else ()
+        if before.get(key) != after.get(key) and place not in back:
+            names.add(name)
+    return tuple(sorted(names))
 
 
-def _shared(codes: list[Any], calls: list[Call]) -> Iterator[tuple[str, Any]]:
+def _reached(codes: list[Any], calls: list[Call]) -> Iterator[tuple[str, Any]]:
     seen: set[int] = set()
     for code in codes:
         if isinstance(code, FunctionType):
             yield from _of_function(code, seen)
         else:
             yield from _of_class(code)
-    for call in calls:
-        function, arguments, keywords = call
-        if mark_of(inner_function(function)) is not None:
-            yield from ((f"argument {place + 1}", value) for place, value in enumerate(arguments))
-            yield from keywords.items()
     for part in parts_of(calls):
         if _is_instance_of_program(part):
             yield type(part).__name__, vars(part)
