@@ -30,6 +30,7 @@ from typing import Any
 
 import cloudpickle
 
+from skjob.engine.fidelity.state import NOTED_BY_SCIPY
 from skjob.engine.local_code import is_local, local_modules
 from skjob.engine.modules import reduce_module
 from skjob.engine.pickling import MarkingPickler
@@ -55,9 +56,6 @@ UNWATCHED_KEPT = 16
 USED_ONCE_KEPT = 4
 """The data that only one task has used stays for so many of such tasks: the next call may use it, as a part of many it
 won't."""
-
-NOTED_BY_SCIPY = frozenset({"_has_sorted_indices", "_has_canonical_format"})
-"""What a sparse matrix remembers of itself once it was asked; its content is the same."""
 
 _PICKLE_LOCK = threading.Lock()
 

@@ -9,6 +9,7 @@ from typing import Any
 import cloudpickle
 import numpy
 import pytest
+from scipy import sparse
 
 from skjob.engine.fidelity.marks import collected_code
 from skjob.engine.fidelity.state import LARGEST, changed, state_of
@@ -109,6 +110,21 @@ def test_a_change_is_seen_and_named(make: Callable[[], Any], name: str) -> None:
 
 def test_reading_changes_nothing() -> None:
     assert _changes(_reads) == ()
+
+
+def _reads_a_sparse_matrix() -> Any:
+    matrix = sparse.csr_matrix(([1.0, 2.0], [1, 0], [0, 2]), shape=(1, 2))
+    return lambda: matrix.has_sorted_indices
+
+
+def _changes_a_sparse_matrix() -> Any:
+    matrix = sparse.csr_matrix(([1.0, 2.0], [1, 0], [0, 2]), shape=(1, 2))
+    return lambda: matrix.data.fill(0)
+
+
+def test_what_a_sparse_matrix_notes_of_itself_is_no_change() -> None:
+    assert _changes(_reads_a_sparse_matrix) == ()
+    assert _changes(_changes_a_sparse_matrix) == ("matrix",)
 
 
 def _works_on_its_argument() -> Any:

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import joblib
 import pytest
 
 from skjob.engine.fidelity import guard
@@ -77,7 +78,6 @@ def test_what_a_worker_cannot_do_is_stopped(act: Callable[[], object], words: st
         lambda: os.close(os.open("scores.txt", os.O_CREAT | os.O_WRONLY)),
         lambda: Path("there.txt").unlink(),
         lambda: Path("there.txt").rename("elsewhere.txt"),
-        lambda: Path("folder").mkdir(),
     ],
 )
 def test_a_file_is_not_written(folder: Path, write: Callable[[], object]) -> None:
@@ -119,6 +119,14 @@ def test_devices_and_caches_belong_to_nobody(path: str, folder: Path, monkeypatc
     (folder / "home" / ".cache" / "library").mkdir(parents=True)
     watched = _stopped_at(lambda: Path(path).expanduser().write_text("x"))
     assert (watched.refused, watched.effects) == ("", set())
+
+
+def test_a_cache_of_joblibs_belongs_to_nobody(folder: Path) -> None:
+    """A pipeline with one would not go to workers, and a search over it gain nothing."""
+    cached = joblib.Memory("cache", verbose=0).cache(abs)
+    watched = _stopped_at(lambda: cached(-1))
+    assert (watched.refused, watched.effects) == ("", set())
+    assert list(folder.glob("cache/joblib/**/output.pkl"))
 
 
 def test_reading_is_nothing(folder: Path) -> None:

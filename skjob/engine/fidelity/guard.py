@@ -40,6 +40,9 @@ _CHANGES_FILES = frozenset(
 _STARTS_PROCESSES = frozenset({"subprocess.Popen", "os.system", "os.posix_spawn", "os.exec", "os.spawn"})
 MAX_MISSING = 100
 
+_CACHE_FOLDERS = frozenset({"__pycache__", "joblib"})
+"""The second is what `joblib.Memory` makes in its place."""
+
 NO_FOLDER = -1
 """What an audit event has for `dir_fd=None`."""
 
@@ -195,9 +198,9 @@ def _on_read(watched: Watched, path: Any) -> None:
 
 
 def _on_mkdir(watched: Watched, path: Any) -> None:
+    """A folder by itself holds no results: what is written into it counts."""
     if isinstance(path, str | bytes | os.PathLike) and _is_below(_absolute(path), (_temporary_folder(),)):
         watched.scratch.add(_absolute(path))
-    _on_change(watched, path)
 
 
 def _on_change(watched: Watched, path: Any) -> None:
@@ -222,7 +225,7 @@ def _absolute(path: Any) -> str:
 
 def _is_of_nobody(path: str) -> bool:
     """Return whether a file belongs to nobody's results: caches and devices."""
-    if "__pycache__" in path.split(os.sep):
+    if _CACHE_FOLDERS.intersection(path.split(os.sep)):
         return True
     caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return _is_below(path, (caches, os.path.expanduser("~/.config/matplotlib"), "/dev", "/proc"))

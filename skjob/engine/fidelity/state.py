@@ -33,6 +33,9 @@ Key = tuple[str, int, ArgumentPlace]
 State = Mapping[Key, int | None]
 """Digests of what a task shares with the program."""
 
+NOTED_BY_SCIPY = frozenset({"_has_sorted_indices", "_has_canonical_format"})
+"""What a sparse matrix remembers of itself once it was asked; its content is the same."""
+
 _BY_IDENTITY = (FunctionType, BuiltinFunctionType, ModuleType, type)
 
 
@@ -157,6 +160,8 @@ class _StatePickler(pickle.Pickler):
             return id, (id(obj.__func__), obj.__self__)
         if _is_large_array(obj):
             return id, (id(obj),)
+        if type(obj).__module__.startswith("scipy.sparse"):  # it notes whether it is sorted, once it was asked
+            return id, ([(name, part) for name, part in sorted(vars(obj).items()) if name not in NOTED_BY_SCIPY],)
         return NotImplemented
 
 
