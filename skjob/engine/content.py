@@ -31,9 +31,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from joblib.memory import MemorizedFunc, Memory, NotMemorizedFunc
 
 from skjob.engine.code_uses import Import, Uses, uses
 from skjob.engine.data import SMALL, large_size
+from skjob.engine.fidelity.indifferent import Cached, cache_of, of_importance
 from skjob.engine.fidelity.variables import aliases_in, is_workers_own, reads
 from skjob.engine.origin import Origins, locate
 from skjob.engine.randomness import random_by_default, unseeded
@@ -292,7 +294,7 @@ class Contents:
         name = _named(value)
         if _pickles_its_attributes(kind):
             state = {each: part for each, part in vars(value).items() if each not in OBSERVERS}
-            self._write_names(walk, state, name)
+            self._write_names(walk, self._of_importance(value, kind, state), name)
             return
         reducer = copyreg.dispatch_table.get(kind)
         try:
@@ -307,6 +309,24 @@ class Contents:
             return
         with _held_by(name):
             self._write_reduced(walk, reduced, kind, name)
+
+    def _of_importance(self, value: Any, kind: type, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What counts of the attributes of an object. Of a class that is not a library's, all do."""
+        if self._library_token(kind) is None:
+            return state
+        return of_importance(value, kind, state, lambda code: self._library_token(code) is not None)
+
+    def _write_memory(self, walk: _Walk, value: Memory) -> None:
+        """Where a cache is does not matter, nor how it is kept."""
+        self._write(walk, cache_of(value))
+
+    def _write_cached(self, walk: _Walk, _: Cached) -> None:
+        walk.out.append(b"cached;")
+
+    def _write_memorized(self, walk: _Walk, value: Any) -> None:
+        """A function whose results are cached: itself, and what tells whether a result is taken from the cache."""
+        ignored, valid = getattr(value, "ignore", None), getattr(value, "cache_validation_callback", None)
+        self._tagged(walk, b"memorized", value.func, ignored, valid)
 
     def _write_reduced(self, walk: _Walk, reduced: tuple[Any, ...], kind: type, name: str) -> None:
         function, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
@@ -809,6 +829,10 @@ _WRITERS: dict[type, Callable[[Contents, _Walk, Any], None]] = {
     types.MappingProxyType: Contents._write_mapping,
     type(functools.lru_cache(maxsize=None)(lambda: None)): Contents._write_lru_cache,
     functools.cached_property: Contents._write_cached_property,
+    Memory: Contents._write_memory,
+    MemorizedFunc: Contents._write_memorized,
+    NotMemorizedFunc: Contents._write_memorized,
+    Cached: Contents._write_cached,
     property: Contents._write_property,
     staticmethod: Contents._write_wrapped,
     classmethod: Contents._write_wrapped,
