@@ -1,8 +1,8 @@
 """What the program's process tells the parent: one line of JSON each, in a file of the run's private folder.
 
-A file, because it is still there when its writer has crashed, and nobody has to wait for anybody. Three kinds of lines:
-`failure`, what the program ended with; `note`, something for the user to read; `fits`, how many fits were found
-finished and how many were kept.
+A file, because it is still there when its writer has crashed, and nobody has to wait for anybody. Five kinds of lines:
+`failure`, what the program ended with; `note`, something for the user to read, and `last`, the same at the end of the
+run; `fits`, how many fits were found finished and how many were kept; `tasks`, how many the program has done itself.
 """
 
 from __future__ import annotations

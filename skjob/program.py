@@ -238,7 +238,8 @@ def _connect(assignment: Assignment) -> None:
         leave_run_cluster,
         use_run_cluster,
     )
-    from skjob.engine.backend import SkjobBackend
+    from skjob.engine.backend import DONE_HERE, SkjobBackend
+    from skjob.engine.fidelity.done_here import DoneHere
     from skjob.engine.fidelity.forks import JoblibDefaults, in_children, separate_children
     from skjob.engine.finished import FinishedFits
     from skjob.equipped import equip
@@ -262,6 +263,7 @@ def _connect(assignment: Assignment) -> None:
             assignment.address, security, assignment.workers, assignment.wait_for_workers, partial(box.send, "note")
         )
     )
+    client.extensions[DONE_HERE] = DoneHere(partial(box.send, "tasks"))
     packages = Path(assignment.packages).read_bytes() if assignment.packages is not None else None
     equip(client, root, packages, assignment.width, partial(box.send, "note"))
     fits = assignment.checkpoint and FinishedFits(
@@ -278,6 +280,7 @@ def _connect(assignment: Assignment) -> None:
         "wait_for_workers": assignment.wait_for_workers,
         "checkpoint": fits,
         "notify": partial(box.send, "note"),
+        "notify_at_end": partial(box.send, "last"),
     }
     # The first is for this thread, whose choice also overrules an estimator's wish for threads; the second is for
     # threads that the script starts.
@@ -375,11 +378,20 @@ def _as_python_ends(assignment: Assignment) -> Iterator[None]:
 
 
 def _show(error: BaseException) -> None:
-    """Print the traceback from the user's first line on, through the hook that the script may have set."""
+    """Print the traceback from the user's first line on, through the hook that the script may have set.
+
+    What has failed on a worker is shown as if it had failed here: one traceback, and the message once.
+    """
     traceback: TracebackType | None = error.__traceback__
     while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
         traceback = traceback.tb_next
-    sys.excepthook(type(error), error.with_traceback(traceback), traceback)
+    from skjob.engine.remote_traceback import as_one
+
+    whole = as_one(error.with_traceback(traceback)) if sys.excepthook is sys.__excepthook__ else None
+    if whole is not None:
+        print(whole, end="", file=sys.stderr, flush=True)
+        return
+    sys.excepthook(type(error), error, traceback)
 
 
 def _die_of_interrupt() -> None:

@@ -182,7 +182,7 @@ def _run(
     stack.enter_context(
         watched(
             cluster, client, plan, connection.seconds,
-            recorder.workers, recorder.progress, recorder.note, watch, recorder.memory,
+            recorder.workers, recorder.progress, recorder.note, watch, recorder.memory, lambda: recorder.done_here,
         )
     )  # fmt: skip
     assignment = Assignment(
@@ -257,7 +257,7 @@ def _run_program(
                 recorder.memory(_peaks(client))
                 if not recorder.record.fits.get("found") and before is not None and before == _steps(client):
                     recorder.note(NO_TASKS)
-            for line in _of_fits(recorder.record.fits, finished=code == 0):
+            for line in (*mail.last, *_of_fits(recorder.record.fits, finished=code == 0)):
                 recorder.note(line)
     return code
 
@@ -397,10 +397,17 @@ def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: 
         )
         if fits is not None:
             stack.callback(fits.close)
-        backend = SkjobBackend(client, plan.width, job.root, plan.start_timeout, fits, note)
+        last: list[str] = []
+        stack.callback(_tell_all, last, note)
+        backend = SkjobBackend(client, plan.width, job.root, plan.start_timeout, fits, note, last.append)
         stack.enter_context(joblib.parallel_config(backend=backend))
         stack.callback(separate_children(plain))
         yield client
+
+
+def _tell_all(lines: list[str], note: Callable[[str], None]) -> None:
+    for line in lines:
+        note(line)
 
 
 def once(note: Callable[[str], None]) -> Callable[[str], None]:

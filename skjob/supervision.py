@@ -60,9 +60,10 @@ def watched(
     complain: Callable[[str], None],
     watch: Watch,
     memory: Callable[[dict[str, int]], None] = lambda _: None,
+    done_here: Callable[[], int] = lambda: 0,
 ) -> Iterator[Watch]:
     """Within the block, the scaling loop looks after the cluster. When it loses it, `client` is closed: no call waits
-    for a cluster that will not come back."""
+    for a cluster that will not come back. `done_here` tells how many tasks the program has done itself."""
     from skjob.scaling.loop import ScalingLoop  # imports distributed, which can wait until the pods are on their way
 
     loop = ScalingLoop(
@@ -77,6 +78,7 @@ def watched(
         lost=lambda error: give_up(client, watch.lose(error).message),
         usual_start=usual_start,
         memory=memory,
+        done_here=done_here,
     )
     watch.unseen_for = loop.unseen_for
     loop.start()
@@ -92,12 +94,18 @@ class Mail:
     def __init__(self, folder: Path, recorder: Recorder) -> None:
         self._reader = Reader(folder)
         self._recorder = recorder
+        self.last: list[str] = []
+        """What is to be told at the end of the run."""
 
     def read(self) -> None:
         """Record what has come since the last time."""
         for letter in self._reader.news():
             if letter.kind == "note":
                 self._recorder.note(letter.content)
+            elif letter.kind == "last":
+                self.last.append(letter.content)
+            elif letter.kind == "tasks":
+                self._recorder.done_here = letter.content
             elif letter.kind == "fits":
                 self._recorder.record.fits = letter.content
             elif letter.kind == "failure":

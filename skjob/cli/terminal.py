@@ -12,6 +12,9 @@ from dataclasses import asdict
 from skjob.errors import SkjobError, data_without_credentials, without_credentials
 from skjob.record.record import Event, Record, run_file
 
+LONGEST_CAUSE = 100
+"""Characters of the closing line's cause, which stands above it in full."""
+
 
 class Reporter:
     """Shows events as they come: lines for people, or one JSON object a line."""
@@ -54,7 +57,7 @@ class Reporter:
         if outcome.status == "failed":
             # All of it stands above, where the program has ended, and in the record.
             lines = (outcome.cause or _status(outcome.exit_code)).splitlines()
-            self._line(f"the program failed, {lines[0]}")
+            self._line(f"the program failed, {_shortened(lines[0])}")
         elif outcome.status != "error":
             self._line(outcome.cause or outcome.status)
         if "amount" in record.cost:
@@ -82,6 +85,10 @@ class Reporter:
         start = "\r\x1b[K" if self._begun else ""
         self._begun = False
         print(start + without_credentials(text), file=sys.stderr, flush=True)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_CAUSE else f"{text[: LONGEST_CAUSE - 1].rstrip()}…"
 
 
 def _status(code: int | None) -> str:

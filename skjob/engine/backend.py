@@ -14,7 +14,7 @@ import pickle
 import re
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -30,8 +30,9 @@ from joblib._parallel_backends import (
 )
 
 from skjob.answers import ask
-from skjob.engine.call import Call, Known, RemoteTraceback, Settled, WorkersLost, small_calls
+from skjob.engine.call import Call, Known, Settled, WorkersLost, small_calls
 from skjob.engine.data import shared_data
+from skjob.engine.fidelity.done_here import DoneHere
 from skjob.engine.fidelity.draws import describe as describe_draw
 from skjob.engine.fidelity.job_counts import (
     NOT_GIVEN,
@@ -49,7 +50,9 @@ from skjob.engine.fidelity.returned import States, arguments_of
 from skjob.engine.fidelity.settings import describe_difference, why_settings_stay
 from skjob.engine.fidelity.small_calls import CallPlace, Measured, size_class
 from skjob.engine.fidelity.small_run import SmallRun
+from skjob.engine.fidelity.state import describe_unseen
 from skjob.engine.finished import FinishedFits
+from skjob.engine.remote_traceback import RemoteTraceback, frames_of
 from skjob.engine.task import Outcome
 from skjob.engine.threads import takes_whole_worker
 from skjob.engine.warned import warn_again
@@ -59,6 +62,9 @@ __all__ = ["LOOK_AHEAD", "RemoteTraceback", "SkjobBackend", "WorkersLost"]
 
 LOOK_AHEAD = 4
 """Tasks that are out at a time, for each thread that the cluster may come to have."""
+
+DONE_HERE = "skjob-done-here"
+"""Where a client has its `DoneHere`, if somebody asks how far the program is."""
 
 LOOK_TIMEOUT = 10.0
 """Seconds that the scheduler gets to say how wide the cluster is: the batches wait longer, and know when it is lost."""
@@ -114,6 +120,8 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         fsspec knows. None keeps nothing.
     notify : callable, default=None
         Called with a line about calls that run in the program's own process. None prints it to stderr.
+    notify_at_end : callable, default=None
+        Called with a line that is to be told at the end of the run. None takes `notify`, at once.
     """
 
     supports_retrieve_callback = True
@@ -132,6 +140,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         wait_for_workers: float = 300.0,
         checkpoint: FinishedFits | str | None = None,
         notify: Callable[[str], None] | None = None,
+        notify_at_end: Callable[[str], None] | None = None,
         *,
         nesting_level: int | None = None,
         inner_max_num_threads: int | None = None,
@@ -149,6 +158,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         self.wait_for_workers = wait_for_workers
         self.checkpoint = FinishedFits(str(checkpoint)) if isinstance(checkpoint, str | Path) else checkpoint
         self.notify = notify or print_line
+        self.notify_at_end = notify_at_end or self.notify
         self._own_parallel = False
         self._call: Call | None = None
         self._pre_dispatch: Any = None
@@ -192,7 +202,15 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         if in_a_task():
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         if not self._own_parallel:
-            own = SkjobBackend(self.client, self.width, self.root, self.wait_for_workers, self.checkpoint, self.notify)
+            own = SkjobBackend(
+                self.client,
+                self.width,
+                self.root,
+                self.wait_for_workers,
+                self.checkpoint,
+                self.notify,
+                self.notify_at_end,
+            )
             own.nesting_level = self.nesting_level
             own._own_parallel = True
             raise FallbackToBackend(own)
@@ -239,6 +257,19 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
     def note_taken_back(self, first: Any, place: Place, why: str) -> None:
         """Tell that workers could not do a call; later calls of that line of the program run here at once."""
         self._tell_here(place, first, why)
+
+    def note_done_here(self, number: int) -> None:
+        """Note that so many tasks were done in the program's process."""
+        counter: DoneHere | None = self.client.extensions.get(DONE_HERE)
+        if counter is not None:
+            counter.add(number)
+
+    def note_unseen(self, first: Any, place: Place, unseen: Iterable[str]) -> None:
+        """Tell at the end of the run what tasks may have changed without being seen, once a line of the program."""
+        told: set[Place] = self.client.extensions.setdefault("skjob-unseen", set())
+        if unseen and place not in told:
+            told.add(place)
+            self.notify_at_end(describe_unseen(label([first]), str(place) if place.file else "", unseen))
 
     @property
     def _taken_back(self) -> dict[Place, str]:
@@ -309,6 +340,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         if replay is None:
             self._show(ran, states)
         else:
+            replay.unseen.update(dict.fromkeys(name for result in ran for name in result.unseen))
             replay.finished(settled.start, values, partial(self._show, ran, states))
         return values
 
@@ -366,7 +398,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
 
     def _error(self, outcome: Outcome) -> BaseException:
         error: BaseException = pickle.loads(outcome.content)  # noqa: S301 - from our own workers, over mutual TLS
-        error.__cause__ = RemoteTraceback(with_source(outcome.traceback))
+        error.__cause__ = RemoteTraceback(frames_of(with_source(outcome.traceback), error))
         return error
 
 

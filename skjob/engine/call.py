@@ -48,6 +48,7 @@ from skjob.engine.import_path import send_new_code
 from skjob.engine.memory import WorkerMemory, needed
 from skjob.engine.order import Lengths, Work, priority, work_of
 from skjob.engine.plugin import check_workers, register_again
+from skjob.engine.remote_traceback import RemoteTraceback
 from skjob.engine.stop import stop_tasks
 from skjob.engine.task import Outcome, run_batch
 from skjob.engine.threads import WholeWorkers
@@ -79,17 +80,6 @@ MEMORY_EVENTS = "worker-restart-memory"
 """Where Dask's nannies tell of workers that they ended for their memory."""
 
 Sent = TypeVar("Sent")
-
-
-class RemoteTraceback(Exception):
-    """The traceback of a task, as text, shown as the cause of the task's exception."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
-
-    def __str__(self) -> str:
-        return f'\n"""\n{self.text}"""'
 
 
 class WorkersLost(RuntimeError):

@@ -178,7 +178,7 @@ class CallFits:
 
     def _keep(self, identity: FitIdentity, result: Any, seconds: float, versions: Mapping[str, str]) -> None:
         if self._fits.store.keep(identity, result, seconds, versions):
-            self._fits.count("kept")
+            self._fits.count("kept", *["kept_unseeded"] * (not identity.seeded))
 
     def end(self) -> None:
         """The Parallel call is over: what is being written is waited for, and what happened is told."""

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
+from skjob.engine.fidelity.marks import collect
 from skjob.engine.local_code import NOT_SOURCE
 
 MOST_FOLDERS = 2000
@@ -231,6 +232,7 @@ def restore_module(name: str, state: dict[str, bytes]) -> ModuleType:
     module = importlib.import_module(name)
     for key, value in state.items():
         setattr(module, key, cloudpickle.loads(value))
+    collect(module)
     return module
 
 
@@ -252,4 +254,5 @@ def rebuild_module(name: str, file: str, source: bytes, state: dict[str, bytes])
         _rebuilt[key] = module
     for each, value in state.items():
         setattr(module, each, cloudpickle.loads(value))
+    collect(module)
     return module

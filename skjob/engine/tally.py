@@ -8,20 +8,26 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Tally:
     """Fits of a run so far: all of a kind that is kept, those that an earlier run had finished, those that this one had
-    done already, those kept now, and those that an earlier run had finished and that were done again, because they have
-    no seed."""
+    done already, those kept now, those that an earlier run had finished and that were done again, because they have no
+    seed, and how many of those kept now have none."""
 
     fits: int = 0
     found: int = 0
     repeated: int = 0
     kept: int = 0
     unseeded: int = 0
+    kept_unseeded: int = 0
 
     def lines(self, *, finished: bool = True) -> list[str]:
         """What a user is to know of it, at the end of a run, or where it has stopped."""
         told = []
+        done = self.found + self.kept
         if self.kept and not finished:
-            told.append(f"{self.found + self.kept} fits are kept: the same command does the rest")
+            resumed = "; with `--resume` also those that have no `random_state`" if self.kept_unseeded else ""
+            if done + self.repeated >= self.fits:
+                told.append(f"all {done} fits so far are finished: the same command does not do them again{resumed}")
+            else:
+                told.append(f"{done} fits are kept: the same command does the rest{resumed}")
         if self.found:
             told.append(f"{self.found} of {self.fits} fits were finished before, and not done again")
         if self.unseeded:

@@ -25,9 +25,10 @@ from skjob.engine.fidelity.marks import collected_code
 from skjob.engine.fidelity.process_settings import CannotApply
 from skjob.engine.fidelity.returned import ArgumentPlace, dumps_result
 from skjob.engine.fidelity.settings import Packed, Settings, applied, differing_variables, unpacked
-from skjob.engine.fidelity.state import Held, State, changed, state_of
+from skjob.engine.fidelity.state import Held, State, changed, imported_modules, state_of, unknown
 from skjob.engine.output import captured
 from skjob.engine.pickling import dumps
+from skjob.engine.plugin import unpacked_folders
 from skjob.engine.shared import Pickled, Shared, protected
 from skjob.engine.stop import Stopped, check_wanted, interruptible
 from skjob.engine.threads import all_threads, inner_threads, limit_inner_threads
@@ -65,6 +66,8 @@ class Outcome:
         The modules with a global generator that the program has seeded and the call has drawn from.
     own_variables : tuple of str
         Environment variables that the program's code reads and that have another value here.
+    unseen : tuple of str
+        What it shares with the program and may have changed without being seen, in words.
     """
 
     ok: bool
@@ -83,6 +86,7 @@ class Outcome:
     logged: tuple[Logged, ...] = ()
     drawn: tuple[str, ...] = ()
     own_variables: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
 
 
 class TaskUnpickler(pickle.Unpickler):
@@ -127,6 +131,8 @@ def run_batch(
             with collected_code() as codes:
                 calls, backend, expected = TaskUnpickler(payload, data).load()
             shares_memory = held is not None
+            if shares_memory:
+                codes += imported_modules(codes, unpacked_folders())
             before = state_of(codes, calls, held) if held is not None else {}
             differs = differences(expected)
             own = differing_variables(made, codes)
@@ -145,6 +151,8 @@ def run_batch(
                     break
         if held is not None and (why := _why_not_here(outcomes, before, codes, calls, held)):
             return [replace(outcome, refused=why) for outcome in outcomes]
+        if unseen := unknown(before):
+            return [replace(outcome, unseen=unseen) for outcome in outcomes]
         return outcomes
 
 

@@ -8,7 +8,9 @@ estimator, its parameters and the fold.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from functools import lru_cache, partial
 from types import CellType, FunctionType, MethodType
 from typing import Any
@@ -134,5 +136,8 @@ def describe(call: Call) -> str:
 
 
 def _short(value: Any) -> str:
-    text = " ".join(repr(value).split())
+    numpy = sys.modules.get("numpy")
+    # A number that a distribution has drawn reads as any other, not as `np.float64(606.28)`.
+    with numpy.printoptions(legacy="1.25") if numpy is not None else nullcontext():
+        text = " ".join(repr(value).split())
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"

@@ -133,6 +133,8 @@ class Recorder:
         self._lock = threading.Lock()
         self._tell = tell
         self._began = time.monotonic()
+        self.done_here = 0
+        """How many tasks the program has done in its own process."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         self.record = Record(run_id, program, list(arguments), now, installed_versions())
 

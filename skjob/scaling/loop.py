@@ -74,7 +74,8 @@ class ScalingLoop:
 
     `observe` is called with the counts each time, `progress` now and then, `complain` with what holds a worker back,
     `memory` with the most that each worker has had of it, and `lost` with the error that ends the run, when the cluster
-    has not been seen for `patience` seconds. A worker is thought to take `usual_start` seconds to come until one has.
+    has not been seen for `patience` seconds. `done_here` tells how many tasks the program has done itself. A worker is
+    thought to take `usual_start` seconds to come until one has.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class ScalingLoop:
         lost: Callable[[Exception], None],
         usual_start: float,
         memory: Callable[[dict[str, int]], None] = lambda _: None,
+        done_here: Callable[[], int] = lambda: 0,
     ) -> None:
         self._cluster = cluster
         self._client = client
@@ -104,6 +106,7 @@ class ScalingLoop:
         self._complain = complain
         self._lost = lost
         self._memory = memory
+        self._done_here = done_here
         self._api_failing_since: float | None = None
         self._api_error: SkjobError | None = None
         self._idle_since: dict[str, float] = {}
@@ -203,7 +206,7 @@ class ScalingLoop:
         tasks = sum(sight.waiting.values()) + sum(map(len, sight.running.values()))
         if done < self._idle_at:  # a scheduler that was started again counts anew
             self._done_before = 0
-        self._tell(Progress(done - self._done_before, tasks))
+        self._tell(Progress(done - self._done_before + self._done_here(), tasks))
         if not tasks or done < self._idle_at:
             self._idle_at = done
         now, asked, connected = time.monotonic(), self._cluster.asked(), len(sight.processing)

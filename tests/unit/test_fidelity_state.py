@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import random
+import sys
+import threading
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cloudpickle
@@ -12,7 +17,8 @@ import pytest
 from scipy import sparse
 
 from skjob.engine.fidelity.marks import collected_code
-from skjob.engine.fidelity.state import LARGEST, changed, state_of
+from skjob.engine.fidelity.state import LARGEST, changed, describe_unseen, imported_modules, state_of, unknown
+from skjob.engine.modules import module_state, restore_module
 from skjob.engine.pickling import MarkingPickler, dumps
 
 
@@ -169,3 +175,101 @@ def _has_much() -> Any:
 
 def test_what_is_too_large_to_look_at_is_no_change() -> None:
     assert _changes(_has_much) == ()
+
+
+# ------------------------------------------------------------------------------------------------- what has no digest
+
+
+def _unknown(make: Callable[[], Any], *arguments: Any) -> tuple[str, ...]:
+    function, codes = _travelled(make)
+    return unknown(state_of(codes, [(function, arguments, {})], [range(len(arguments))]))
+
+
+def _uses_a_large_table() -> Any:
+    table = {number: "x" * 1000 + str(number) for number in range(LARGEST // 1000 + 1)}
+    return lambda: table[0]
+
+
+def _uses_a_cache() -> Any:
+    @cache
+    def double(number: int) -> int:
+        return 2 * number
+
+    return lambda: double(2)
+
+
+def test_what_is_too_large_to_compare_is_named() -> None:
+    assert _unknown(_uses_a_large_table) == ("`table` (too large to compare)",)
+
+
+def test_what_cannot_be_pickled_is_named() -> None:
+    lock = threading.Lock()
+    assert _unknown(_works_on_its_argument, lock) == ("`argument 1` (cannot be pickled, and so not be compared)",)
+
+
+@pytest.mark.parametrize("make", [_appends, _reads, _uses_a_cache, _has_an_attribute])
+def test_most_is_known(make: Callable[[], Any]) -> None:
+    assert _unknown(make) == ()
+
+
+def test_a_cache_that_fills_is_no_change() -> None:
+    assert _changes(_uses_a_cache) == ()
+
+
+def test_what_is_told_of_it() -> None:
+    assert describe_unseen("work", "train.py:14", ["`table` (too large to compare)"]) == (
+        "the tasks of `work` (train.py:14) use `table` (too large to compare): a change of it by a task is not seen"
+    )
+
+
+# ------------------------------------------------------------------------------------------------- modules
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A module beside the script."""
+    file = tmp_path / "steps_settings.py"
+    file.write_text("COUNT = 0\nNAMES = []\ndef double(x): return 2 * x\nALL = [double]\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "steps_settings", raising=False)
+    return restore_module("steps_settings", {})
+
+
+def test_a_module_that_travels_is_collected(settings: ModuleType) -> None:
+    with collected_code() as codes:
+        assert restore_module("steps_settings", module_state(settings)) is settings
+    assert settings in codes
+
+
+def test_a_change_of_a_module_is_seen_and_named(settings: ModuleType) -> None:
+    before = state_of([settings], [])
+    assert changed(before, state_of([settings], [])) == ()
+    settings.COUNT += 1
+    settings.NAMES.append(1)
+    assert changed(before, state_of([settings], [])) == ("steps_settings.COUNT", "steps_settings.NAMES")
+
+
+def test_a_module_that_comes_with_another_task_is_no_change(settings: ModuleType) -> None:
+    """Tasks of a worker share its modules: each brings the data anew."""
+    restore_module("steps_settings", module_state(settings))
+    before = state_of([settings], [])
+    restore_module("steps_settings", module_state(settings))
+    assert changed(before, state_of([settings], [])) == ()
+
+
+def test_what_a_worker_has_of_its_own_in_a_module_is_not_the_programs(settings: ModuleType) -> None:
+    settings.lock = threading.Lock()
+    assert unknown(state_of([settings], [])) == ()
+
+
+def test_modules_that_functions_import_are_looked_at(settings: ModuleType, tmp_path: Path) -> None:
+    def work() -> Any:
+        import json
+
+        import steps_settings  # type: ignore[import-not-found]
+
+        return json, steps_settings
+
+    assert imported_modules([work], {str(tmp_path)}) == [settings]
+    assert imported_modules([work], {str(tmp_path / "elsewhere")}) == []
+    assert imported_modules([work], ()) == []

@@ -147,8 +147,9 @@ def test_each_package_of_the_table_has_a_test() -> None:
     assert set(INDIFFERENT) == {"sklearn", "sklearn.mixture", "imblearn", "xgboost", "lightgbm"}
 
 
+STEPS = [("pca", PCA(2)), ("tree", DecisionTreeClassifier(random_state=0))]
 CACHING: dict[str, Callable[[Any], Any]] = {
-    "Pipeline": lambda memory: Pipeline([("pca", PCA(2)), ("tree", DecisionTreeClassifier(random_state=0))], memory=memory),
+    "Pipeline": lambda memory: Pipeline(STEPS, memory=memory),
     "AgglomerativeClustering": lambda memory: AgglomerativeClustering(memory=memory),
     "FeatureAgglomeration": lambda memory: FeatureAgglomeration(memory=memory),
     "OPTICS": lambda memory: OPTICS(memory=memory),

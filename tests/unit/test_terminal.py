@@ -23,6 +23,10 @@ from skjob.record.record import Event, Outcome, Record
             Outcome("failed", 1, "ValueError: All 4 fits failed.\nBelow are"),
             "the program failed, ValueError: All 4 fits failed.",
         ),
+        (
+            Outcome("failed", 1, "ValueError: " + "long " * 50),
+            "the program failed, ValueError: " + "long " * 17 + "lo…",
+        ),
         (Outcome("succeeded", 0), "succeeded"),
     ],
 )

@@ -37,6 +37,11 @@ y = (X[:, 0] > 0).astype(int)
 Recorded = Callable[..., Any]
 
 
+def _drawn() -> Any:
+    chosen = {"C": [numpy.float64(606.28)], "kernel": [numpy.str_("rbf")], "class_weight": [{0: numpy.float64(0.5)}]}
+    return GridSearchCV(SVC(), chosen, cv=2).fit(X, y)
+
+
 def _grid() -> Any:
     return GridSearchCV(SVC(), {"C": [1, 10], "kernel": ["linear"]}, cv=2).fit(X, y)
 
@@ -83,6 +88,10 @@ FITS: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ],
     ),
     "randomized": (_randomized, [f"the fit of `SVC` with C=1.5 on fold {fold} of 3" for fold in (1, 2, 3)]),
+    "drawn": (
+        _drawn,
+        [f"the fit of `SVC` with C=606.28, class_weight={{0: 0.5}}, kernel='rbf' on fold {n} of 2" for n in (1, 2)],
+    ),
     "halving": (
         _halving,
         [

@@ -32,7 +32,7 @@ CACHE: frozenset[tuple[str, str]] = frozenset(
         ("imblearn.pipeline", "Pipeline"),
     }
 )
-"""Classes whose parameter `memory` is a place to cache in. Whether there is one is part of the key, its place is not."""
+"""Classes whose parameter `memory` is a place to cache in. That there is one is part of the key, its place is not."""
 
 ANY_NUMBER_OF_JOBS: frozenset[tuple[str, str]] = frozenset(
     {
@@ -83,7 +83,9 @@ def of_importance(
     if not hasattr(kind, "get_params"):
         return state
     unneeded = {name for package, names in INDIFFERENT.items() if _is_in(kind.__module__, package) for name in names}
-    if own in ANY_NUMBER_OF_JOBS or (own in ANY_NUMBER_OF_JOBS_OF_LIBRARIES and _is_all_of_libraries(value, is_library)):
+    if own in ANY_NUMBER_OF_JOBS or (
+        own in ANY_NUMBER_OF_JOBS_OF_LIBRARIES and _is_all_of_libraries(value, is_library)
+    ):
         unneeded.add("n_jobs")
     left = {name: part for name, part in state.items() if name not in unneeded}
     if own in CACHE and "memory" in left:

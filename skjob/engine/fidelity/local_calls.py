@@ -27,6 +27,9 @@ from skjob.engine.work import Call
 THREAD_BACKEND = "threading"
 
 
+_SHOW = "print_progress"
+"""The method that a Parallel object calls for each batch that is done (joblib 1.6.0)."""
+
 _REPLAY = "skjob_replay"
 """The attribute of a Parallel object that holds the replay of its call on workers."""
 
@@ -47,6 +50,12 @@ class ClusterBackend(Protocol):
 
     def note_taken_back(self, first: Call, place: Place, why: str) -> None:
         """Note that workers could not do the call that comes from this line of the program."""
+
+    def note_done_here(self, number: int) -> None:
+        """Note that so many tasks were done in the program's process."""
+
+    def note_unseen(self, first: Call, place: Place, unseen: Iterable[str]) -> None:
+        """Note what the tasks of a call on workers may have changed without being seen."""
 
 
 class SmallCall(Protocol):
@@ -89,12 +98,13 @@ def _with_choice_of_place(call: Any) -> Any:
         if backend.why_here(parallel, first, place) is not None:
             return _call_here(call, parallel, replay.remaining())
         if parallel.return_generator:
-            return _started(_generate(call, parallel, replay, partial(backend.note_taken_back, first, place)))
+            return _started(_generate(call, parallel, replay, backend, first, place))
         done: list[Any] = []
         where, small = backend.small_call(parallel, first, place, replay.length)
         if small is not None:
             tasks = replay.remaining()
             done, ended = small.run(tasks)
+            backend.note_done_here(len(done))
             if ended:
                 return done
             replay = Replay(tasks, in_order=shares_memory(parallel), of_program=of_program)
@@ -102,6 +112,7 @@ def _with_choice_of_place(call: Any) -> Any:
             setattr(parallel, _REPLAY, replay)
             results = call(parallel, replay.tasks())
             parallel._backend.note_measured(where, first)
+            backend.note_unseen(first, place, replay.unseen)
             return done + results
         except TakenBack as refusal:
             backend.note_taken_back(first, place, str(refusal))
@@ -121,6 +132,7 @@ def _end(parallel: Parallel, replay: Replay) -> None:
 def _call_here(call: Any, parallel: Parallel, tasks: Iterable[Call]) -> Any:
     """Call a Parallel object with the backend that joblib takes without skjob."""
     before = parallel._backend, parallel.n_jobs, parallel._managed_backend
+    _count_done(parallel, parallel._backend.note_done_here)
     parallel._backend = _plain_backend(parallel)
     parallel.n_jobs = 1 if parallel.n_jobs == NOT_GIVEN else parallel.n_jobs
     parallel._managed_backend = False
@@ -138,7 +150,23 @@ def _plain_backend(parallel: Parallel) -> ParallelBackendBase:
     return BACKENDS[name](nesting_level=parallel._backend.nesting_level or 0)
 
 
+def _count_done(parallel: Parallel, note: Callable[[int], None]) -> None:
+    """Have the tasks of the next call counted as they are done: joblib then shows its progress."""
+    counted = 0
+    show = parallel.print_progress
+
+    def count_and_show() -> None:
+        nonlocal counted
+        done = parallel.n_completed_tasks
+        note(max(0, done - counted))
+        counted = done
+        show()
+
+    setattr(parallel, _SHOW, count_and_show)
+
+
 def _restore(parallel: Parallel, backend: Any, n_jobs: int, managed: bool) -> None:
+    vars(parallel).pop(_SHOW, None)
     parallel._backend, parallel.n_jobs, parallel._managed_backend = backend, n_jobs, managed
 
 
@@ -151,7 +179,7 @@ def _restoring(results: Iterator[Any], restore: Any) -> Generator[Any, None, Non
 
 
 def _generate(
-    call: Any, parallel: Parallel, replay: Replay, note_taken_back: Callable[[str], None]
+    call: Any, parallel: Parallel, replay: Replay, backend: ClusterBackend, first: Call, place: Place
 ) -> Generator[Any, None, None]:
     """Yield None, then the results of a call on workers, and, if it is taken back, of what is then done here."""
     began = False
@@ -163,8 +191,9 @@ def _generate(
         for result in results:
             replay.note_yielded()
             yield result
+        backend.note_unseen(first, place, replay.unseen)
     except TakenBack as refusal:
-        note_taken_back(str(refusal))
+        backend.note_taken_back(first, place, str(refusal))
         results = iter(_call_here(call, parallel, replay.remaining()))
         if not began:
             yield None

@@ -58,6 +58,11 @@ def restore(code: Any, marked: tuple[str, Callable[[Any, Any], Any], Any]) -> No
     set_state(code, state)
     with _lock:
         _register(code, mark, _copies)
+    collect(code)
+
+
+def collect(code: Any) -> None:
+    """Note code of the program that this thread has just unpickled, if it is asked for."""
     collected: list[Any] | None = getattr(_collecting, "codes", None)
     if collected is not None:
         collected.append(code)
@@ -79,7 +84,7 @@ def marked_object(mark: str) -> Any:
 
 @contextmanager
 def collected_code() -> Iterator[list[Any]]:
-    """Collect the functions and classes that this thread unpickles in the block."""
+    """Collect the functions, classes and modules of the program that this thread unpickles in the block."""
     codes: list[Any] = []
     _collecting.codes = codes
     try:

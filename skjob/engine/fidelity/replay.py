@@ -51,6 +51,8 @@ class Replay:
         self._yielded = 0
         self._ended = False
         self._first: Any = _END
+        self.unseen: dict[str, None] = {}
+        """What tasks may have changed without being seen, in words, in the order in which it was noted."""
 
     def peek(self) -> Call | None:
         """Return the first task, which is still to be read; None if there is none. Raises what the iterable raises."""

@@ -3,18 +3,21 @@
 Where plain Python runs tasks in the program's process (`n_jobs` not given, or threads), a task may change the program's
 memory: a scorer that notes each fold, a counter, a cache. On a worker it changes a copy. So the worker takes a digest
 of what the program's own code reaches, before and after the task: global variables, cells, defaults and attributes of
-the functions that travelled with the task, data in its classes, instances among its arguments, and, if the program
-itself makes the call, the arguments that it still has. Reading them is no difference; a digest that differs is.
+the functions that travelled with the task, data in its classes and modules, instances among its arguments, and, if the
+program itself makes the call, the arguments that it still has. Reading them is no difference; a digest that differs is.
+What has no digest is named, so that the program's user hears of it.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
+import sys
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from enum import Enum
+from functools import lru_cache
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from skjob.engine.fidelity.marks import mark_of
@@ -24,19 +27,25 @@ from skjob.engine.work import EMPTY_CELL, Call, parts_of
 LARGEST = 2**20
 """Bytes. What needs more is not looked at: shared arrays of that size are read-only on workers."""
 
-UNKNOWN = None
-"""The digest of what cannot be pickled or is too large."""
+
+class Unknown(Enum):
+    """Stands for the digest of what has none."""
+
+    TOO_LARGE = "too large to compare"
+    UNPICKLABLE = "cannot be pickled, and so not be compared"
+
 
 Key = tuple[str, int, ArgumentPlace]
 """A name that a message can show; and of an argument, the number of its call and its place there."""
 
-State = Mapping[Key, int | None]
+State = Mapping[Key, int | Unknown]
 """Digests of what a task shares with the program."""
 
 NOTED_BY_SCIPY = frozenset({"_has_sorted_indices", "_has_canonical_format"})
 """What a sparse matrix remembers of itself once it was asked; its content is the same."""
 
-_BY_IDENTITY = (FunctionType, BuiltinFunctionType, ModuleType, type)
+_BY_IDENTITY = (FunctionType, BuiltinFunctionType, ModuleType, type, type(lru_cache(int)))
+"""What is known by its identity. What a cache of a function keeps is that function's result, and no effect."""
 
 
 Held = Sequence[Sequence[ArgumentPlace]]
@@ -44,8 +53,9 @@ Held = Sequence[Sequence[ArgumentPlace]]
 
 
 def state_of(codes: Iterable[Any], calls: list[Call], held: Held = ()) -> State:
-    """Return the digests of what these functions and classes reach, and of the arguments that the program has too."""
-    state: dict[Key, int | None] = {}
+    """Return the digests of what these functions, classes and modules reach, and of the arguments that the program has
+    too."""
+    state: dict[Key, int | Unknown] = {}
     for name, value in _reached(list(codes), calls):
         key = name, -1, ""
         state[key] = _combined(state.get(key, 0), _digest(value))
@@ -68,12 +78,41 @@ def changed(before: State, after: State, returned: Sequence[Collection[ArgumentP
     return tuple(sorted(names))
 
 
+def unknown(state: State) -> tuple[str, ...]:
+    """Return what has no digest, in words."""
+    told = {f"`{key[0]}` ({digest.value})" for key, digest in state.items() if isinstance(digest, Unknown)}
+    return tuple(sorted(told))
+
+
+def describe_unseen(function: str, place: str, names: Iterable[str]) -> str:
+    """Return what to tell of tasks that share this with the program."""
+    where = f" ({place})" if place else ""
+    return f"the tasks of `{function}`{where} use {', '.join(names)}: a change of it by a task is not seen"
+
+
+def imported_modules(codes: Iterable[Any], folders: Iterable[str]) -> list[ModuleType]:
+    """Return the modules below `folders` that these functions import as they run, as far as they are imported."""
+    below = tuple(folders)
+    named = {name for code in codes if isinstance(code, FunctionType) for name in _names_in(code.__code__)}
+    modules = [sys.modules[name] for name in named & sys.modules.keys()] if below else []
+    return [module for module in modules if str(getattr(module, "__file__", None)).startswith(below)]
+
+
+def _names_in(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for part in code.co_consts:
+        if isinstance(part, CodeType):
+            yield from _names_in(part)
+
+
 def _reached(codes: list[Any], calls: list[Call]) -> Iterator[tuple[str, Any]]:
     seen: set[int] = set()
     for code in codes:
         if isinstance(code, FunctionType):
             yield from _of_function(code, seen)
-        else:
+        elif isinstance(code, ModuleType):
+            yield from _of_module(code, seen)
+        elif isinstance(code, type):
             yield from _of_class(code)
     for part in parts_of(calls):
         if _is_instance_of_program(part):
@@ -95,6 +134,20 @@ def _of_function(function: FunctionType, seen: set[int]) -> Iterator[tuple[str, 
             yield function.__name__, value
 
 
+def _of_module(module: ModuleType, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """Yield the data of a module. A worker has its own of what does not travel: that is not the program's."""
+    if id(module) in seen:
+        return
+    seen.add(id(module))
+    for name, value in list(vars(module).items()):
+        if not name.startswith("__") and not isinstance(value, _BY_IDENTITY) and not _is_unknown(value):
+            yield f"{module.__name__}.{name}", value
+
+
+def _is_unknown(value: Any) -> bool:
+    return isinstance(_digest(value), Unknown)
+
+
 def _of_class(kind: type) -> Iterator[tuple[str, Any]]:
     for name, value in list(vars(kind).items()):
         if name.startswith(("__", "_abc", "_sklearn")) or callable(value) or hasattr(value, "__get__"):
@@ -112,20 +165,29 @@ def _is_instance_of_program(part: Any) -> bool:
     )
 
 
-def _combined(one: int | None, other: int | None) -> int | None:
-    return None if one is None or other is None else hash((one, other))
+def _combined(one: int | Unknown, other: int | Unknown) -> int | Unknown:
+    for digest in (one, other):
+        if isinstance(digest, Unknown):
+            return digest
+    return hash((one, other))
 
 
-def _digest(value: Any) -> int | None:
+def _digest(value: Any) -> int | Unknown:
     if value is None or isinstance(value, bool | int | float | str | bytes):
         return hash((type(value), value))
     if isinstance(value, _BY_IDENTITY):
-        return id(value)
+        return hash(_identity(value))
     sink = _Sink()
-    with suppress(Exception):  # the program's own objects are asked
+    try:
         _StatePickler(sink).dump(value)
-        return sink.crc
-    return UNKNOWN
+    except Exception:  # the program's own objects are asked
+        return Unknown.TOO_LARGE if sink.size > LARGEST else Unknown.UNPICKLABLE
+    return sink.crc
+
+
+def _identity(code: Any) -> int | str:
+    """Return what tells code from other code. What has travelled may be made anew by each task: its mark stays."""
+    return mark_of(code) or id(code)
 
 
 class _Sink(io.RawIOBase):
@@ -155,9 +217,9 @@ class _StatePickler(pickle.Pickler):
         if obj is id:  # itself a part of what is returned here
             return NotImplemented
         if isinstance(obj, _BY_IDENTITY):
-            return id, (id(obj),)
+            return id, (_identity(obj),)
         if isinstance(obj, MethodType):
-            return id, (id(obj.__func__), obj.__self__)
+            return id, (_identity(obj.__func__), obj.__self__)
         if _is_large_array(obj):
             return id, (id(obj),)
         if type(obj).__module__.startswith("scipy.sparse"):  # it notes whether it is sorted, once it was asked
