@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import joblib
 import pytest
+from joblib import Memory
 
 from skjob.engine.fidelity import guard
 from skjob.engine.fidelity.guard import FILES_VARIABLE, RunHere, Watched, guarded
@@ -121,12 +121,24 @@ def test_devices_and_caches_belong_to_nobody(path: str, folder: Path, monkeypatc
     assert (watched.refused, watched.effects) == ("", set())
 
 
-def test_a_cache_of_joblibs_belongs_to_nobody(folder: Path) -> None:
-    """A pipeline with one would not go to workers, and a search over it gain nothing."""
-    cached = joblib.Memory("cache", verbose=0).cache(abs)
-    watched = _stopped_at(lambda: cached(-1))
+def test_a_cache_of_joblibs_belongs_to_nobody_wherever_it_is(folder: Path) -> None:
+    """What it keeps can be computed again; a file that the cached function writes cannot.
+
+    Without it, a pipeline that caches would not go to workers.
+    """
+
+    def write(number: int) -> int:
+        Path("out").write_text("x")
+        return number
+
+    def keep(function: Callable[[int], int]) -> int:
+        return int(Memory(folder / "cache", verbose=0).cache(function)(3))
+
+    watched = _stopped_at(lambda: keep(abs))
     assert (watched.refused, watched.effects) == ("", set())
-    assert list(folder.glob("cache/joblib/**/output.pkl"))
+    assert [*(folder / "cache").rglob("output.pkl")]
+    assert "write files" in _stopped_at(lambda: keep(write)).refused
+    assert not (folder / "out").exists()
 
 
 def test_reading_is_nothing(folder: Path) -> None:

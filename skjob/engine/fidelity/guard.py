@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
+from types import FrameType
 from typing import Any
 
 FILES_VARIABLE = "SKJOB_WORKER_SHARES_FILES"
@@ -40,11 +41,11 @@ _CHANGES_FILES = frozenset(
 _STARTS_PROCESSES = frozenset({"subprocess.Popen", "os.system", "os.posix_spawn", "os.exec", "os.spawn"})
 MAX_MISSING = 100
 
-_CACHE_FOLDERS = frozenset({"__pycache__", "joblib"})
-"""The second is what `joblib.Memory` makes in its place."""
-
 NO_FOLDER = -1
 """What an audit event has for `dir_fd=None`."""
+
+_STORE = "joblib._store_backends"
+"""The module in which joblib's caches write (joblib 1.6.0)."""
 
 _HARMLESS_COMMANDS = frozenset({"lscpu", "ldconfig", "/sbin/ldconfig", "gcc", "cc", "ld", "objdump", "uname", "file"})
 """What joblib, ctypes and platform run to look at the machine."""
@@ -207,7 +208,7 @@ def _on_change(watched: Watched, path: Any) -> None:
     if not isinstance(path, str | bytes | os.PathLike):
         return
     absolute = _absolute(path)
-    if absolute in watched.scratch or _is_below(absolute, watched.scratch) or _is_of_nobody(absolute):
+    if absolute in watched.scratch or _is_below(absolute, watched.scratch) or _is_of_nobody(absolute) or _is_cached():
         return
     watched.effects.add("wrote files")
     if FILES_VARIABLE not in os.environ:
@@ -225,10 +226,20 @@ def _absolute(path: Any) -> str:
 
 def _is_of_nobody(path: str) -> bool:
     """Return whether a file belongs to nobody's results: caches and devices."""
-    if _CACHE_FOLDERS.intersection(path.split(os.sep)):
+    if "__pycache__" in path.split(os.sep):
         return True
     caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return _is_below(path, (caches, os.path.expanduser("~/.config/matplotlib"), "/dev", "/proc"))
+
+
+def _is_cached() -> bool:
+    """Return whether a `joblib.Memory` is just writing: what it keeps can be computed again anywhere."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__") == _STORE:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _is_below(path: str, folders: Iterable[str]) -> bool:
