@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import pickle
 import threading
@@ -28,7 +29,8 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from waiting import DEADLINE
 
-from skjob.engine.backend import SkjobBackend
+from skjob.engine.backend import DONE_HERE, SkjobBackend
+from skjob.engine.fidelity.done_here import DoneHere
 
 HERE = Path(__file__).parent
 
@@ -411,3 +413,35 @@ def test_warnings_come_once_and_in_order(lines: list[str]) -> None:
         warnings.simplefilter("always")
         Parallel(batch_size=1)(delayed(warn)(number) for number in range(5))
     assert [str(each.message) for each in caught] == [f"task {number}" for number in range(5)]
+
+
+# ------------------------------------------------------------------------------------------------- what is told
+
+
+TABLE = {number: "x" * 1000 + str(number) for number in range(2000)}
+
+
+def _looks_up(number: int) -> int:
+    return len(TABLE[number])
+
+
+@pytest.mark.parametrize("return_as", ["list", "generator"])
+def test_what_is_too_large_to_compare_is_told_once_a_line(lines: list[str], client: Client, return_as: str) -> None:
+    client.extensions.pop("skjob-unseen", None)
+    for _ in range(2):
+        results = [*Parallel(return_as=return_as)(delayed(_looks_up)(number) for number in range(3))]
+        assert results == [1001] * 3
+    [line] = lines
+    assert line.startswith("the tasks of `looks_up` (test_fidelity.py:")
+    assert line.endswith(") use `TABLE` (too large to compare): a change of it by a task is not seen")
+
+
+def test_tasks_that_are_done_here_are_counted(lines: list[str], client: Client, monkeypatch: Any) -> None:
+    seconds = itertools.count()
+    told: list[int] = []
+    monkeypatch.setitem(client.extensions, DONE_HERE, DoneHere(told.append, lambda: float(next(seconds))))
+    Parallel(n_jobs=2, prefer="threads")(delayed(_process)() for _ in range(20))
+    assert told == sorted(set(told))
+    assert told[-1] == 20
+    assert [*Parallel(n_jobs=2, prefer="threads", return_as="generator")(delayed(_process)() for _ in range(5))]
+    assert told[-1] == 25

@@ -135,7 +135,7 @@ def test_a_cache_of_joblibs_belongs_to_nobody_wherever_it_is(folder: Path) -> No
         return int(Memory(folder / "cache", verbose=0).cache(function)(3))
 
     watched = _stopped_at(lambda: keep(abs))
-    assert (watched.refused, watched.effects) == ("", set())
+    assert (watched.refused, watched.effects, watched.missing) == ("", set(), set())
     assert [*(folder / "cache").rglob("output.pkl")]
     assert "write files" in _stopped_at(lambda: keep(write)).refused
     assert not (folder / "out").exists()

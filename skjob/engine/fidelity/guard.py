@@ -45,7 +45,7 @@ NO_FOLDER = -1
 """What an audit event has for `dir_fd=None`."""
 
 _STORE = "joblib._store_backends"
-"""The module in which joblib's caches write (joblib 1.6.0)."""
+"""The module in which joblib's caches read and write (joblib 1.6.0)."""
 
 _HARMLESS_COMMANDS = frozenset({"lscpu", "ldconfig", "/sbin/ldconfig", "gcc", "cc", "ld", "objdump", "uname", "file"})
 """What joblib, ctypes and platform run to look at the machine."""
@@ -194,6 +194,7 @@ def _on_read(watched: Watched, path: Any) -> None:
         and isinstance(path, str | bytes | os.PathLike)
         and len(watched.missing) < MAX_MISSING
         and not os.path.lexists(path)
+        and not _is_cached()
     ):
         watched.missing.add(os.fsdecode(path))
 
@@ -233,7 +234,7 @@ def _is_of_nobody(path: str) -> bool:
 
 
 def _is_cached() -> bool:
-    """Return whether a `joblib.Memory` is just writing: what it keeps can be computed again anywhere."""
+    """Return whether a `joblib.Memory` reads or writes just now: what it keeps can be computed again anywhere."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_globals.get("__name__") == _STORE:
