@@ -387,11 +387,13 @@ def _show(error: BaseException) -> None:
         traceback = traceback.tb_next
     from skjob.engine.remote_traceback import as_one
 
-    whole = as_one(error.with_traceback(traceback)) if sys.excepthook is sys.__excepthook__ else None
-    if whole is not None:
-        print(whole, end="", file=sys.stderr, flush=True)
+    error = error.with_traceback(traceback)
+    whole = as_one(error) if sys.excepthook is sys.__excepthook__ else None
+    if whole is None:
+        sys.excepthook(type(error), error, traceback)
         return
-    sys.excepthook(type(error), error, traceback)
+    with suppress(OSError, ValueError):  # nobody reads it any more
+        print(whole, end="", file=sys.stderr, flush=True)
 
 
 def _die_of_interrupt() -> None:
