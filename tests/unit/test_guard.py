@@ -141,6 +141,11 @@ def test_a_cache_of_joblibs_belongs_to_nobody_wherever_it_is(folder: Path) -> No
     assert not (folder / "out").exists()
 
 
+def test_a_folder_that_is_only_called_like_a_cache_is_none(folder: Path) -> None:
+    (folder / "joblib").mkdir()
+    assert "write files" in _stopped_at(lambda: (folder / "joblib" / "model").write_text("x")).refused
+
+
 def test_reading_is_nothing(folder: Path) -> None:
     (folder / "data").write_text("1")
     watched = _stopped_at(lambda: (folder / "data").read_text())
