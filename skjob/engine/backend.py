@@ -47,7 +47,7 @@ from skjob.engine.fidelity.logs import log_again, write_again
 from skjob.engine.fidelity.placement import Place, prefers_threads, why_here
 from skjob.engine.fidelity.replay import Replay
 from skjob.engine.fidelity.returned import States, arguments_of
-from skjob.engine.fidelity.settings import describe_difference, why_settings_stay
+from skjob.engine.fidelity.settings import describe_difference, take, why_settings_stay
 from skjob.engine.fidelity.small_calls import CallPlace, Measured, size_class
 from skjob.engine.fidelity.small_run import SmallRun
 from skjob.engine.fidelity.state import describe_unseen
@@ -246,7 +246,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         fits = None
         if self.checkpoint is not None and fit_arguments(first) is not None:
             data = shared_data(self.client, self.wait_for_workers).begin_call()
-            fits = self.checkpoint.begin_call(self.root, data.key)
+            fits = self.checkpoint.begin_call(self.root, data.key, take(self.root).in_key())
         return where, SmallRun(known, where, seconds, nested, copies=not shares_memory(parallel), fits=fits)
 
     def note_measured(self, where: CallPlace, first: Any) -> None:

@@ -1,6 +1,10 @@
-"""A search that is killed half-way, in a process of its own: the client of tests/integration/test_faults.py."""
+"""A search that is killed half-way, and the same once more: the client of tests/integration/test_faults.py.
+
+It writes what it was told of kept fits to stderr, and its scores to stdout.
+"""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import joblib
@@ -14,9 +18,11 @@ from skjob.engine.finished import FinishedFits
 def main() -> None:
     address, folder = sys.argv[1], Path(sys.argv[2])
     with Client(address, set_as_default=False) as client:
-        fits = FinishedFits(str(folder / "store"), tell=print)
+        fits = FinishedFits(str(folder / "store"), tell=partial(print, file=sys.stderr))
         with joblib.parallel_config(backend=SkjobBackend(client, checkpoint=fits), n_jobs=-1):
-            search_of(Fits(folder), 12).fit(X, Y)
+            search = search_of(Fits(folder), 12).fit(X, Y)
+        fits.close()
+        print(search.cv_results_["mean_test_score"].tolist())
 
 
 if __name__ == "__main__":

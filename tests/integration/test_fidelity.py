@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import os
 import pickle
 import threading
@@ -331,7 +332,11 @@ def test_a_generator_among_the_arguments(lines: list[str]) -> None:
 # ------------------------------------------------------------------------------------------------- small calls
 
 
-def test_calls_that_are_too_small_run_here_after_the_first(lines: list[str], client: Client) -> None:
+def test_calls_that_are_too_small_run_here_after_the_first(
+    lines: list[str], client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skjob.engine.fidelity.small_run.MAX_OVERRUN", math.inf)  # a busy machine is no subject here
+    monkeypatch.setattr("skjob.engine.fidelity.small_calls.SENDING_SECONDS", math.inf)
     workers = set(client.run(os.getpid).values())
     processes = [Parallel()(delayed(_process)() for _ in range(2)) for _ in range(3)]
     assert set(processes[0]) <= workers

@@ -97,7 +97,7 @@ def test_every_parallel_part_runs_on_the_workers(tmp_path: Path, local_runs: Loc
     (tmp_path / "features.py").write_text("SCALE = 1\ndef scaled(x):\n    return SCALE * x\n")
     (tmp_path / "late.py").write_text("ANSWER = 42\n")
     script = """
-        import os, signal, threading
+        import os, signal, threading, time
         from pathlib import Path
         import features
         from dask.distributed import Client
@@ -108,6 +108,7 @@ def test_every_parallel_part_runs_on_the_workers(tmp_path: Path, local_runs: Loc
         features.SCALE = 7
 
         def pid(_):
+            time.sleep(0.1)  # what takes a moment is done by the program itself
             return os.getpid()
 
         def scaled(x):
@@ -118,7 +119,7 @@ def test_every_parallel_part_runs_on_the_workers(tmp_path: Path, local_runs: Loc
             return late.ANSWER
 
         def pids(**options):
-            return set(Parallel(**options)(delayed(pid)(i) for i in range(20)))
+            return set(Parallel(**options)(delayed(pid)(i) for i in range(6)))
 
         here = os.getpid()
         workers = {info["pid"] for info in Client.current().run(lambda: {"pid": os.getpid()}).values()}

@@ -45,8 +45,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         suite: report
         for outcome in ("passed", "failed")
         for test in terminalreporter.stats.get(outcome, ())
-        for name, (suite, report) in getattr(test, "user_properties", ())
+        for name, value in getattr(test, "user_properties", ())
         if name == PROPERTY and test.when == "call"
+        for suite, report in [value]
     }
     if not reports:
         return

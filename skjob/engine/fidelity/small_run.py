@@ -63,13 +63,14 @@ class SmallRun:
 
     def run(self, tasks: Iterable[Call]) -> tuple[list[Any], bool]:
         """Run tasks one after the other; return their results, and whether these are all: if not, it takes too long."""
-        began = self._clock()
         results: list[Any] = []
         try:
             with (
                 joblib.parallel_config(backend=self._nested, n_jobs=None),
                 _thread_pools(len(sys.modules)).limit(limits=self._known.inner_threads),
             ):
+                began = self._clock()  # it may have taken long to look for the thread pools, once
+                seconds = 0.0
                 for task in tasks:
                     results.append(self._result(lean(task)))
                     seconds = self._clock() - began
@@ -79,7 +80,7 @@ class SmallRun:
         finally:
             if self._fits is not None:
                 self._fits.end()
-        self._known.note_seconds(self._place, len(results), self._clock() - began)
+        self._known.note_seconds(self._place, len(results), seconds)
         return results, True
 
     def _result(self, call: Call) -> Any:
