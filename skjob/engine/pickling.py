@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import operator
 import sys
-from functools import lru_cache, update_wrapper
+from functools import lru_cache, singledispatch, update_wrapper
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -17,6 +17,9 @@ NO_FILE = "<dynamic-code>"
 """What cloudpickle may write in the place of a file's name."""
 
 CACHE_TYPE: Any = type(lru_cache(int))
+
+DISPATCH_CODE: Any = singledispatch(lambda value: value).__code__  # type: ignore[attr-defined]
+"""The code of what `functools.singledispatch` makes: a function around a cache of weak references."""
 
 STATE_SETTER_LENGTH = 6
 """The length of the reduced form of what cloudpickle makes first and then gives its state: code by value."""
@@ -46,6 +49,8 @@ class MarkingPickler(CodePickler):
         """Return how an object is reduced."""
         if isinstance(obj, CACHE_TYPE) and not is_found_by_name(obj):
             return reduced_cache(obj)
+        if isinstance(obj, FunctionType) and obj.__code__ is DISPATCH_CODE and not is_found_by_name(obj):
+            return reduced_dispatch(obj)
         reduced = super().reducer_override(obj)
         if isinstance(obj, FunctionType | type) and type(reduced) is tuple and len(reduced) == STATE_SETTER_LENGTH:
             return marks.with_mark(obj, reduced)
@@ -61,14 +66,14 @@ class _Cached:
         return self.function(*arguments, **keywords)
 
 
-def is_found_by_name(cache: Any) -> bool:
-    """Return whether a worker finds a cache where its name says, as it does in a library."""
-    name = getattr(cache, "__module__", None)
+def is_found_by_name(wrapper: Any) -> bool:
+    """Return whether a worker finds what `functools` has made where its name says, as it does in a library."""
+    name = getattr(wrapper, "__module__", None)
     module = sys.modules.get(name) if isinstance(name, str) else None
     if module is None or name == "__main__" or name in cloudpickle.list_registry_pickle_by_value():
         return False
     try:
-        return operator.attrgetter(cache.__qualname__)(module) is cache
+        return operator.attrgetter(wrapper.__qualname__)(module) is wrapper
     except AttributeError:
         return False
 
@@ -96,6 +101,36 @@ def _new_cache(parameters: dict[str, Any]) -> Any:
 def _fill_cache(cache: Any, function: Any) -> None:
     cache.__wrapped__.function = function
     update_wrapper(cache, function)
+
+
+def reduced_dispatch(dispatch: Any) -> Any:
+    """Return the reduced form of what `functools.singledispatch` makes: one for the same functions by their types."""
+    own = {name: value for name, value in vars(dispatch).items() if name not in _OF_DISPATCH}
+    return (
+        _new_dispatch,
+        (dispatch.__name__,),
+        (marks.mark_of_original(dispatch), _fill_dispatch, (dict(dispatch.registry), own)),
+        None,
+        None,
+        marks.restore,
+    )
+
+
+_OF_DISPATCH = frozenset({"register", "dispatch", "registry", "_clear_cache", "__wrapped__"})
+
+
+def _new_dispatch(name: str) -> Any:
+    default = _Cached()
+    default.__dict__["__name__"] = name
+    return singledispatch(default)
+
+
+def _fill_dispatch(dispatch: Any, state: tuple[dict[type, Any], dict[str, Any]]) -> None:
+    registry, own = state
+    for kind, function in registry.items():
+        dispatch.register(kind, function)
+    update_wrapper(dispatch, registry[object])
+    vars(dispatch).update(own)
 
 
 class ReturningPickler(CodePickler):

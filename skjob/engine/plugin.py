@@ -246,7 +246,7 @@ def _import_anew(replaced: set[str], held: Iterable[Any]) -> bool:
     """
     current = {folder for part in _unpacked.values() for folder in part.folders}
     folders = tuple(f"{folder}{os.sep}" for folder in replaced | current)
-    old = {name: module for name, module in list(sys.modules.items()) if _is_from(module, folders)}
+    old = {name: module for name, module in list(sys.modules.items()) if is_from(module, folders)}
     if any(str(getattr(module, "__file__", None)).endswith((".so", ".pyd")) for module in old.values()):
         return False
     if any(type(value).__module__ in old for value in held):
@@ -259,8 +259,11 @@ def _import_anew(replaced: set[str], held: Iterable[Any]) -> bool:
     return True
 
 
-def _is_from(module: object, folders: tuple[str, ...]) -> bool:
-    """A package without `__init__.py` has no file, and may lie in several folders."""
+def is_from(module: object, folders: tuple[str, ...]) -> bool:
+    """Return whether a module lies in one of these folders.
+
+    A package without `__init__.py` has no file, and may lie in several folders.
+    """
     file = getattr(module, "__file__", None)
     if file is not None:
         return str(file).startswith(folders)

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
+from types import FunctionType
 from typing import Any
 
 import joblib
@@ -130,6 +131,8 @@ def run_batch(
             stack.enter_context(applied(made))
             with collected_code() as codes:
                 calls, backend, expected = TaskUnpickler(payload, data).load()
+            if _reads_arguments(codes):
+                return [Outcome(False, b"", 0.0, refused="its tasks read the arguments of the program, `sys.argv`")]
             shares_memory = held is not None
             if shares_memory:
                 codes += imported_modules(codes, unpacked_folders())
@@ -156,6 +159,14 @@ def run_batch(
         return outcomes
 
 
+def _reads_arguments(codes: list[Any]) -> bool:
+    """Return whether code of the program asks for `sys.argv`. joblib's processes have it, a worker has its own."""
+    return any(isinstance(code, FunctionType) and _ARGUMENTS.issubset(code.__code__.co_names) for code in codes)
+
+
+_ARGUMENTS = frozenset({"sys", "argv"})
+
+
 def _why_not_here(outcomes: list[Outcome], before: State, codes: list[Any], calls: list[Call], held: Held) -> str:
     """Return what the calls have done to memory that they would share with the program in plain Python."""
     returned = [outcome.returned for outcome in outcomes]
@@ -174,13 +185,13 @@ def _run(call: Call, differs: tuple[str, ...], settings: Settings, shares_memory
         captured() as (stdout, stderr),
         noted_warnings() as warned,
         captured_log(settings.levels, stdout, stderr) as log,
-        guarded() as watched,
+        guarded(in_order=shares_memory) as watched,
     ):
         try:
             result = function(*arguments, **keywords)
             seconds = time.perf_counter() - started
         except BaseException as error:
-            outcome = _failed(error, started)
+            outcome = _failed(error, started, as_raised=shares_memory)
             watched.note_missing(error)
         else:
             outcome = _finished(result, seconds, call if shares_memory else None)
@@ -211,12 +222,21 @@ def _finished(result: Any, seconds: float, sharing: Call | None) -> Outcome:
         return Outcome(False, b"", seconds, refused=f"its results cannot be sent back: {_in_words(error)}")
 
 
-def _failed(error: BaseException, started: float) -> Outcome:
-    return Outcome(False, _pickled_error(error), time.perf_counter() - started, _user_traceback(error))
+def _failed(error: BaseException, started: float, *, as_raised: bool = False) -> Outcome:
+    """Return the outcome of a call that has raised; `as_raised` if plain Python raises it in the program's process."""
+    seconds = time.perf_counter() - started
+    content = _pickled_error(error, as_raised)
+    if not content:
+        return Outcome(False, b"", seconds, refused=f"its error cannot be sent back: {_in_words(error)}")
+    return Outcome(False, content, seconds, _user_traceback(error))
 
 
-def _pickled_error(error: BaseException) -> bytes:
-    """The exception, if it survives the journey; else one that says what it was."""
+def _pickled_error(error: BaseException, as_raised: bool) -> bytes:
+    """Return the exception, if it survives the journey; else one that says what it was, and nothing if `as_raised`.
+
+    A class that makes its message of other arguments makes it again of that message, as it is unpickled: so the
+    program gets it from joblib's processes. `as_raised`: it gets the one that was raised, as from its own process.
+    """
 
     def as_it_says() -> Any:
         # Not by `pickle` itself: tblib, which distributed installs, takes exceptions apart in a way of its own, and a
@@ -230,12 +250,14 @@ def _pickled_error(error: BaseException) -> bytes:
     def in_words() -> Any:
         return RuntimeError, (_in_words(error),)
 
-    for reduced in (as_it_says, by_its_parts, in_words):
+    for reduced in (as_it_says, by_its_parts) if as_raised else (as_it_says, by_its_parts, in_words):
         with suppress(Exception):
             content = dumps(_Reduced(reduced()))
-            pickle.loads(content)  # noqa: S301 - our own bytes: many exceptions pickle well and can't be read back
-            return content
-    raise AssertionError("an error of plain text can be pickled")
+            again = pickle.loads(content)  # noqa: S301 - our own bytes: many pickle well and can't be read back
+            if not as_raised or str(again) == str(error):
+                return content
+    assert as_raised, "an error of plain text can be pickled"  # noqa: S101
+    return b""
 
 
 class _Reduced:

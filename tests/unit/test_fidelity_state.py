@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
+import os
 import random
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +18,9 @@ import cloudpickle
 import numpy
 import pytest
 from scipy import sparse
+from sklearn.linear_model import Ridge
 
+from skjob.engine.fidelity import state
 from skjob.engine.fidelity.marks import collected_code
 from skjob.engine.fidelity.state import LARGEST, changed, describe_unseen, imported_modules, state_of, unknown
 from skjob.engine.modules import module_state, restore_module
@@ -168,13 +173,99 @@ def test_an_instance_of_the_programs_own_class_among_the_arguments_counts() -> N
     assert changed(before, state_of(codes, calls)) == ("Scorer",)
 
 
-def _has_much() -> Any:
+def _has_much(change: Callable[[list[str]], object]) -> Any:
     much = [f"{number:1000}" for number in range(LARGEST // 500)]
-    return lambda: much.append("y")
+    return lambda: change(much)
 
 
-def test_what_is_too_large_to_look_at_is_no_change() -> None:
-    assert _changes(_has_much) == ()
+def test_of_what_is_large_only_the_length_is_looked_at() -> None:
+    assert _changes(lambda: _has_much(lambda much: much.append("y"))) == ("much",)
+    assert _changes(lambda: _has_much(lambda much: much.reverse())) == ()
+
+
+def test_what_is_bound_to_the_programs_function_counts() -> None:
+    noted: list[int] = []
+    assert _changes(lambda: functools.partial(lambda into: into.append(1), noted)) == ("partial",)
+
+
+def _note(*_: Any, log: list[int]) -> None:
+    log.append(1)
+
+
+@pytest.mark.parametrize("log", ["fit_params", "scorer"])
+def test_what_a_librarys_function_passes_on_counts(log: str) -> None:
+    """But not its estimator, which it fits, nor data."""
+    function, codes = _travelled(lambda: lambda into: into.append(1))
+    passed: dict[str, Any] = {"fit_params": {"log": []}, "scorer": functools.partial(_note, log=[])}
+    calls = [(_fit, (Ridge(), numpy.zeros(3)), passed)]
+    before = state_of(codes, calls)
+    function(passed["fit_params"]["log"] if log == "fit_params" else passed["scorer"].keywords["log"])
+    _fit(*calls[0][1], **passed)
+    assert changed(before, state_of(codes, calls)) == (log,)
+    assert state_of([], calls) == {}
+
+
+def _fit(estimator: Any, X: Any, fit_params: Any = None, scorer: Any = None) -> None:
+    estimator.coef_ = 1.0
+    X[0] = 1.0
+
+
+def test_environment_variables_that_a_task_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESULT", "0")
+    monkeypatch.setenv("KMP_INIT_AT_FORK", "FALSE")
+    assert _changes(lambda: lambda: os.environ.update(RESULT="1")) == ("os.environ",)
+    assert _changes(lambda: lambda: os.environ.update(KMP_INIT_AT_FORK="TRUE")) == ()
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """A module of the program's own, which works on another one."""
+    (tmp_path / "own_store.py").write_text("KEPT = {}\nclass Kinds:\n    seen = 0\n")
+    (tmp_path / "own_registry.py").write_text(REGISTRY)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(state, "unpacked_folders", lambda: {str(tmp_path)})
+    yield importlib.import_module("own_registry")
+    for name in ("own_registry", "own_store"):
+        sys.modules.pop(name)
+
+
+REGISTRY = """
+import own_store
+RESULTS = {}
+_count = 0
+def note(name):
+    RESULTS[name] = 1
+def count():
+    global _count
+    _count += 1
+def keep():
+    own_store.KEPT[1] = 2
+def see():
+    own_store.Kinds.seen += 1
+def read():
+    return RESULTS, own_store.KEPT
+"""
+
+
+@pytest.mark.parametrize(
+    ("act", "names"),
+    [
+        (lambda registry: registry.note("a"), ("own_registry.RESULTS",)),
+        (lambda registry: registry.count(), ("own_registry._count",)),
+        (lambda registry: registry.keep(), ("own_store.KEPT",)),
+        (lambda registry: registry.see(), ("Kinds.seen",)),
+        (lambda registry: registry.read(), ()),
+    ],
+)
+def test_what_functions_of_a_module_change_there(
+    registry: ModuleType, act: Callable[[Any], object], names: tuple[str, ...]
+) -> None:
+    with collected_code() as codes:
+        restore_module("own_registry", {})
+    assert codes == [registry]
+    before = state_of(codes, [])
+    act(registry)
+    assert changed(before, state_of(codes, [])) == names
 
 
 # ------------------------------------------------------------------------------------------------- what has no digest

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -78,6 +79,7 @@ def test_what_a_worker_cannot_do_is_stopped(act: Callable[[], object], words: st
         lambda: os.close(os.open("scores.txt", os.O_CREAT | os.O_WRONLY)),
         lambda: Path("there.txt").unlink(),
         lambda: Path("there.txt").rename("elsewhere.txt"),
+        lambda: sqlite3.connect("scores.db").close(),
     ],
 )
 def test_a_file_is_not_written(folder: Path, write: Callable[[], object]) -> None:
@@ -92,6 +94,54 @@ def test_on_the_programs_own_machine_files_are_written_and_noted(folder: Path, m
     watched = _stopped_at(lambda: Path("scores.txt").write_text("1"))
     assert (watched.refused, watched.effects) == ("", {"wrote files"})
     assert (folder / "scores.txt").read_text() == "1"
+
+
+def _adds_to_a_file() -> None:
+    with Path("notes.txt").open("a") as file:
+        file.write("a line\n")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        _adds_to_a_file,
+        lambda: Path("there.txt").write_text("1"),
+        lambda: Path("there.txt").unlink(),
+        lambda: [Path("new.txt").write_text("1"), Path("new.txt").replace("there.txt")],
+        lambda: sqlite3.connect("scores.db").close(),
+        lambda: sqlite3.connect("file:scores.db?mode=rw", uri=True).close(),
+    ],
+)
+def test_a_file_that_tasks_share_is_changed_in_the_programs_order(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[], object]
+) -> None:
+    """With processes, plain Python has no order either."""
+    monkeypatch.setenv(FILES_VARIABLE, "1")
+    (folder / "scores.db").touch()
+    (folder / "there.txt").write_text("0")
+    with guarded(in_order=True) as watched, contextlib.suppress(RunHere):
+        write()
+    assert "change a file that they share" in watched.refused
+    assert (folder / "there.txt").read_text() == "0"
+    assert _stopped_at(write).refused == ""
+
+
+def _makes_its_own() -> None:
+    Path("there").mkdir(exist_ok=True)
+    Path("part.txt").write_text("1")
+    Path("part.txt").replace("fold-1.txt")
+    Path("fold-1.txt").write_text("2")
+    with contextlib.closing(sqlite3.connect("file:there.db?mode=ro", uri=True)), sqlite3.connect(":memory:"):
+        pass
+
+
+def test_a_task_makes_files_of_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FILES_VARIABLE, "1")
+    (folder / "there").mkdir()
+    (folder / "there.db").touch()
+    with guarded(in_order=True) as watched:
+        _makes_its_own()
+    assert (watched.refused, watched.effects) == ("", {"wrote files"})
 
 
 def test_temporary_files_of_the_task_itself_are_its_own(folder: Path) -> None:
@@ -112,11 +162,12 @@ def test_a_temporary_folder_that_the_program_has_made_is_not(folder: Path) -> No
     assert "write files" in _stopped_at(lambda: (Path(made) / "fold.txt").write_text("x")).refused
 
 
-@pytest.mark.parametrize("path", ["/dev/null", "~/.cache/library/file"])
+@pytest.mark.parametrize("path", ["/dev/null", "~/.cache/library/file", "kept/joblib/output.pkl"])
 def test_devices_and_caches_belong_to_nobody(path: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(folder / "home"))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     (folder / "home" / ".cache" / "library").mkdir(parents=True)
+    (folder / "kept" / "joblib").mkdir(parents=True)
     watched = _stopped_at(lambda: Path(path).expanduser().write_text("x"))
     assert (watched.refused, watched.effects) == ("", set())
 

@@ -78,6 +78,30 @@ def test_a_cache_of_a_function_travels_and_comes_back() -> None:
     assert cloudpickle.loads(dumps(there, ReturningPickler)) is factorial
 
 
+def test_a_function_by_type_travels_and_comes_back() -> None:
+    @functools.singledispatch
+    def describe(value: Any) -> str:
+        return "something"
+
+    @describe.register
+    def _(value: int) -> str:
+        return f"the number {value}"
+
+    @describe.register(list)
+    def _(value: list[Any]) -> Any:
+        return [describe(each) for each in value]
+
+    describe.calls = 3  # type: ignore[attr-defined]
+    there = cloudpickle.loads(dumps(describe, MarkingPickler))
+    assert there is not describe
+    assert (there.__name__, there.calls, there([1, "a", [True]])) == (
+        "describe",
+        3,
+        ["the number 1", "something", ["the number True"]],
+    )
+    assert cloudpickle.loads(dumps(there, ReturningPickler)) is describe
+
+
 def test_a_cache_of_a_library_is_left_to_its_name() -> None:
     cache = fnmatch._compile_pattern  # type: ignore[attr-defined]
     assert type(cache) is CACHE_TYPE

@@ -197,6 +197,7 @@ def _is_ignored() -> bool:
         (_variable("set"), lambda: os.environ.get("SKJOB_TEST_SETTING"), "set"),
         (ProcessSettings(variables=(("HOME", None),)), lambda: "HOME" in os.environ, False),
         (ProcessSettings(recursion_limit=4321), sys.getrecursionlimit, 4321),
+        (ProcessSettings(integer_digits=5000), sys.get_int_max_str_digits, 5000),
         (ProcessSettings(socket_timeout=(7.5,)), socket.getdefaulttimeout, 7.5),
         (ProcessSettings(locales=((locale.LC_NUMERIC, "C.UTF-8"),)), lambda: locale.setlocale(locale.LC_NUMERIC),
          "C.UTF-8"),
@@ -204,7 +205,7 @@ def _is_ignored() -> bool:
         (ProcessSettings(filters=(Filter.of(("ignore", None, OfTheScript, None, 0)),)), _is_ignored, True),
         (ProcessSettings(handled=("some.logger",)), lambda: bool(logging.getLogger("some.logger").handlers), True),
     ],
-    ids=["set", "removed", "recursion", "socket", "locale", "pandas", "filters", "handlers"],
+    ids=["set", "removed", "recursion", "digits", "socket", "locale", "pandas", "filters", "handlers"],
 )  # fmt: skip
 def test_a_setting_is_made_and_undone(settings: ProcessSettings, read: Callable[[], Any], value: Any) -> None:
     with warnings.catch_warnings():

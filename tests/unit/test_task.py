@@ -132,6 +132,29 @@ def test_an_exception_has_its_attributes_again() -> None:
     assert _value(_ran(partial(_raise, lambda: Named(name="x")))).name == "x"
 
 
+class Refused(Exception):
+    """Is made again of its message, and says it twice."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is refused")
+
+
+def test_an_exception_is_the_one_that_plain_python_raises() -> None:
+    """From a process of joblib's it is what pickle makes of it, from the program's own what was raised."""
+    content = _task(partial(_raise, lambda: Refused("a")))
+    for shares_memory, text in ((False, "a is refused is refused"), (True, "a is refused")):
+        [outcome] = run_batch("the-task", content, [], held=[()] if shares_memory else None)
+        error = _value(outcome)
+        assert (type(error), str(error), outcome.refused) == (Refused, text, "")
+
+
+@pytest.mark.parametrize("make", [Unpicklable, Wordless])
+def test_an_exception_that_cannot_come_back_is_raised_in_the_programs_process(make: type[BaseException]) -> None:
+    [outcome] = run_batch("the-task", _task(partial(_raise, make)), [], held=[()])
+    assert (outcome.ok, outcome.content) == (False, b"")
+    assert outcome.refused.startswith(f"its error cannot be sent back: {make.__name__}")
+
+
 def test_the_text_shows_causes_too() -> None:
     def fail() -> NoReturn:
         try:
@@ -160,6 +183,12 @@ def test_a_change_of_what_is_shared_with_the_program() -> None:
     assert [outcome.refused for outcome in run_batch("the-task", content, [])] == ["", ""]
     refused = [outcome.refused for outcome in run_batch("the-task", content, [], held=[(), ()])]
     assert refused == ["its tasks change `noted`"] * 2
+
+
+def test_a_task_that_reads_the_arguments_of_the_program() -> None:
+    content = dumps(([(lambda: sys.argv[1:], (), {})], NESTED, {}), MarkingPickler)
+    [outcome] = run_batch("the-task", content, [])
+    assert outcome.refused == "its tasks read the arguments of the program, `sys.argv`"
 
 
 def test_what_a_task_did_besides_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,10 @@
 """Stop a task before an effect that must happen in the program's own process.
 
-A file that a task writes on a worker is lost with its pod; a handler of signals can be set in a main thread only; a
-worker has no terminal to read from; a process that a task starts finds no `__main__` of the program. While a task runs,
-an audit hook (PEP 578) and stand-ins for what has no audit event raise *before* such an effect happens. What they raise
-passes `except Exception`, so that no `error_score` hides it, and the call is done in the program's process.
+A file that a task writes on a worker is lost with its pod; where workers share the program's files, tasks that plain
+Python runs one after the other would add to a file in another order. A handler of signals can be set in a main thread
+only; a worker has no terminal to read from; a process that a task starts finds no `__main__` of the program. While a
+task runs, an audit hook (PEP 578) and stand-ins for what has no audit event raise *before* such an effect happens. What
+they raise passes `except Exception`, so that no `error_score` hides it, and the call is done in the program's process.
 
 A file that a task wants to read and that is not on the worker's machine is noted: the program's process knows whether
 it is there.
@@ -65,6 +66,10 @@ class Watched:
     """Temporary files and folders that the task itself has made."""
     missing: set[str] = field(default_factory=set)
     """Files and folders that the task wanted to read and that are not on this machine, as the task names them."""
+    in_order: bool = False
+    """Whether plain Python runs the tasks one after the other, or in the program's threads."""
+    made: set[str] = field(default_factory=set)
+    """Files and folders that the task itself has made elsewhere."""
 
     def note_missing(self, error: BaseException) -> None:
         """Note the file of an error: not every library reads files as Python does, so that the hook sees it."""
@@ -83,10 +88,10 @@ _stand_ins_installed = False
 
 
 @contextmanager
-def guarded() -> Iterator[Watched]:
-    """Watch what this thread does in the block."""
+def guarded(*, in_order: bool = False) -> Iterator[Watched]:
+    """Watch what this thread does in the block; `in_order` if plain Python runs the tasks in the program's process."""
     _install()
-    watched = Watched()
+    watched = Watched(in_order=in_order)
     _of_thread.watched = watched
     try:
         yield watched
@@ -156,7 +161,10 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     elif event in _CHANGES_FILES:
         # What is relative to an open folder is `shutil.rmtree`'s, which has an event of its own.
         if not (event in ("os.remove", "os.rmdir") and arguments[1] != NO_FOLDER):
-            _on_change(watched, arguments[0])
+            for path in arguments[:2] if event == "os.rename" else arguments[:1]:
+                _on_change(watched, path)
+    elif event == "sqlite3.connect":
+        _on_database(watched, arguments[0])
     elif event == "socket.connect":
         watched.effects.add("connected")
     elif event in _STARTS_PROCESSES:
@@ -185,7 +193,8 @@ def _on_open(watched: Watched, path: Any, mode: Any, flags: Any) -> None:
         return
     if isinstance(flags, int) and flags & os.O_EXCL and _is_below(_absolute(path), (_temporary_folder(),)):
         watched.scratch.add(_absolute(path))  # a temporary file, as `tempfile` makes them
-    _on_change(watched, path)
+    adds = "a" in mode if isinstance(mode, str) else isinstance(flags, int) and bool(flags & os.O_APPEND)
+    _on_change(watched, path, adds=adds)
 
 
 def _on_read(watched: Watched, path: Any) -> None:
@@ -201,19 +210,46 @@ def _on_read(watched: Watched, path: Any) -> None:
 
 def _on_mkdir(watched: Watched, path: Any) -> None:
     """A folder by itself holds no results: what is written into it counts."""
-    if isinstance(path, str | bytes | os.PathLike) and _is_below(_absolute(path), (_temporary_folder(),)):
-        watched.scratch.add(_absolute(path))
+    if isinstance(path, str | bytes | os.PathLike) and not os.path.lexists(path):
+        below_temporary = _is_below(_absolute(path), (_temporary_folder(),))
+        (watched.scratch if below_temporary else watched.made).add(_absolute(path))
 
 
-def _on_change(watched: Watched, path: Any) -> None:
+def _on_database(watched: Watched, database: Any) -> None:
+    """SQLite opens its files by itself."""
+    if not isinstance(database, str | bytes | os.PathLike):
+        return
+    name = os.fsdecode(database)
+    if name.startswith("file:"):
+        address, _, query = name.removeprefix("file:").partition("?")
+        if {"mode=ro", "mode=memory", "immutable=1"} & set(query.split("&")):
+            if "mode=memory" not in query:
+                _on_read(watched, address)
+            return
+        name = address
+    if name not in ("", ":memory:"):
+        _on_change(watched, name, adds=True)
+
+
+def _on_change(watched: Watched, path: Any, *, adds: bool = False) -> None:
+    """Stop the task before it changes a file, or note that it has.
+
+    Workers on the program's machine may make files. What is there before the task, or what several tasks add to, is
+    left as the last of them leaves it: where plain Python has an order, that is not theirs.
+    """
     if not isinstance(path, str | bytes | os.PathLike):
         return
     absolute = _absolute(path)
     if absolute in watched.scratch or _is_below(absolute, watched.scratch) or _is_of_nobody(absolute) or _is_cached():
         return
     watched.effects.add("wrote files")
+    name = os.path.basename(absolute)
     if FILES_VARIABLE not in os.environ:
-        _refuse(f"its tasks write files, `{os.path.basename(absolute)}` first")
+        _refuse(f"its tasks write files, `{name}` first")
+    if watched.in_order and absolute not in watched.made:
+        if adds or os.path.lexists(absolute):
+            _refuse(f"its tasks change a file that they share, `{name}`")
+        watched.made.add(absolute)
 
 
 def _temporary_folder() -> str:

@@ -1,4 +1,4 @@
-"""Apply the settings that a process has only once: environment, locale, recursion limit, folder, filters of warnings.
+"""Apply the settings that a process has only once: environment, locale, limits, folder, filters of warnings.
 
 Tasks of several Parallel calls may run in one worker process at a time. Those with the same settings share them: the
 first applies them, the last undoes them. Tasks with other settings wait until then, in the order in which they came.
@@ -106,6 +106,7 @@ class ProcessSettings:
     folder: Folder | None = None
     locales: tuple[tuple[int, str], ...] = ()
     recursion_limit: int | None = None
+    integer_digits: int | None = None
     socket_timeout: tuple[float | None] | None = None
     filters: tuple[Filter, ...] | None = None
     pandas_options: tuple[tuple[str, Any], ...] = ()
@@ -205,6 +206,7 @@ def apply_here(settings: ProcessSettings, undo: list[Undo]) -> None:
         ("working directory", _enter_folder, settings.folder),
         ("locale", _set_locales, settings.locales),
         ("recursion limit", _set_recursion_limit, settings.recursion_limit),
+        ("limit of digits of integers", _set_integer_digits, settings.integer_digits),
         ("default time-out of sockets", _set_socket_timeout, settings.socket_timeout),
         ("options of pandas", _set_pandas_options, settings.pandas_options),
         ("filters of warnings", _set_filters, settings.filters),
@@ -251,6 +253,11 @@ def _set_locales(locales: tuple[tuple[int, str], ...], undo: list[Undo]) -> None
 def _set_recursion_limit(limit: int, undo: list[Undo]) -> None:
     undo.append(partial(sys.setrecursionlimit, sys.getrecursionlimit()))
     sys.setrecursionlimit(limit)
+
+
+def _set_integer_digits(limit: int, undo: list[Undo]) -> None:
+    undo.append(partial(sys.set_int_max_str_digits, sys.get_int_max_str_digits()))
+    sys.set_int_max_str_digits(limit)
 
 
 def _set_socket_timeout(timeout: tuple[float | None], undo: list[Undo]) -> None:

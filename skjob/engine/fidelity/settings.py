@@ -154,7 +154,7 @@ class Settings:
         options = tuple(each for each in process.pandas_options if not each[0].startswith(SHOWN_ONLY))
         raising = tuple(each for each in self.numpy_errors if each[1] == "raise")
         decimals = None if self.decimals is None else tuple(vars(self.decimals).values())
-        parts = (raising, decimals, process.locales, process.recursion_limit, options)
+        parts = (raising, decimals, process.locales, process.recursion_limit, process.integer_digits, options)
         return parts if any(parts) else ()
 
 
@@ -166,6 +166,7 @@ class Beginning:
     folder: str
     locales: Mapping[int, str]
     recursion_limit: int
+    integer_digits: int
     socket_timeout: float | None
     filters: tuple[Any, ...] | None
     printing: Mapping[str, Any]
@@ -223,6 +224,7 @@ def _new_process() -> Beginning:
         folder="",
         locales={**dict.fromkeys(CATEGORIES, "C"), locale.LC_CTYPE: locale.setlocale(locale.LC_CTYPE)},
         recursion_limit=RECURSION_LIMIT,
+        integer_digits=sys.get_int_max_str_digits(),
         socket_timeout=None,
         filters=None,
         printing=Context().run(_printing_now),
@@ -288,12 +290,14 @@ def why_settings_stay() -> str | None:
 def _process_now(read: ProgramReads) -> ProcessSettings:
     now = _locales_now()
     locales = tuple((number, name) for number, name in now.items() if name != _start.locales[number])
+    digits = sys.get_int_max_str_digits()
     limit, timeout, folder = sys.getrecursionlimit(), socket.getdefaulttimeout(), _folder_now()
     return ProcessSettings(
         variables=_changed_variables(read),
         folder=_identified(folder) if folder not in ("", _start.folder) else None,
         locales=locales,
         recursion_limit=limit if limit != _start.recursion_limit else None,
+        integer_digits=digits if digits != _start.integer_digits else None,
         socket_timeout=(timeout,) if timeout != _start.socket_timeout else None,
         filters=_filters_now(),
         pandas_options=_pandas_options_now(),

@@ -4,28 +4,31 @@ Where plain Python runs tasks in the program's process (`n_jobs` not given, or t
 memory: a scorer that notes each fold, a counter, a cache. On a worker it changes a copy. So the worker takes a digest
 of what the program's own code reaches, before and after the task: global variables, cells, defaults and attributes of
 the functions that travelled with the task, data in its classes and modules, instances among its arguments, and, if the
-program itself makes the call, the arguments that it still has. Reading them is no difference; a digest that differs is.
-What has no digest is named, so that the program's user hears of it.
+program itself makes the call, the arguments that it still has. A library's function works on its estimator and its
+data; of its other arguments, a scorer with a list in it or what goes to `fit`, it takes a digest too. Reading is no
+difference; a digest that differs is. What has no digest is named, so that the program's user hears of it.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import sys
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from skjob.engine.fidelity.marks import mark_of
 from skjob.engine.fidelity.returned import ArgumentPlace, objects_of
-from skjob.engine.work import EMPTY_CELL, Call, parts_of
+from skjob.engine.plugin import is_from, unpacked_folders
+from skjob.engine.work import EMPTY_CELL, Call, inner_function, parts_of
 
 LARGEST = 2**20
-"""Bytes. What needs more is not looked at: shared arrays of that size are read-only on workers."""
+"""Bytes. Of what needs more only the length is looked at. Shared arrays of that size are read-only on workers."""
 
 
 class Unknown(Enum):
@@ -44,6 +47,14 @@ State = Mapping[Key, int | Unknown]
 NOTED_BY_SCIPY = frozenset({"_has_sorted_indices", "_has_canonical_format"})
 """What a sparse matrix remembers of itself once it was asked; its content is the same."""
 
+_DATA = frozenset({"numpy", "pandas", "polars", "pyarrow", "scipy"})
+"""Packages of data, which a library's function leaves as it is."""
+
+_OF_LIBRARIES = (b"DASK_", b"JOBLIB_", b"KMP_", b"LOKY_", b"MKL_", b"NUMEXPR_", b"OMP_", b"OPENBLAS_", b"SKLEARN_")
+"""Names of environment variables that libraries set as they are imported begin so."""
+
+_CONTAINERS = frozenset({dict, list, set, tuple})
+
 _BY_IDENTITY = (FunctionType, BuiltinFunctionType, ModuleType, type, type(lru_cache(int)))
 """What is known by its identity. What a cache of a function keeps is that function's result, and no effect."""
 
@@ -58,7 +69,10 @@ def state_of(codes: Iterable[Any], calls: list[Call], held: Held = ()) -> State:
     state: dict[Key, int | Unknown] = {}
     for name, value in _reached(list(codes), calls):
         key = name, -1, ""
-        state[key] = _combined(state.get(key, 0), _digest(value))
+        digest = _digest(value)
+        state[key] = _combined(state.get(key, 0), digest)
+        if digest is Unknown.TOO_LARGE and type(value) in _CONTAINERS:
+            state[name, -1, "length"] = len(value)  # what is added to it is seen all the same
     for number, (call, places) in enumerate(zip(calls, held, strict=False)):
         for place, value in objects_of(call):
             if place in places:
@@ -117,6 +131,34 @@ def _reached(codes: list[Any], calls: list[Call]) -> Iterator[tuple[str, Any]]:
     for part in parts_of(calls):
         if _is_instance_of_program(part):
             yield type(part).__name__, vars(part)
+    if codes:  # else nothing of the program's runs there
+        yield "os.environ", _environment()
+        for call in calls:
+            yield from _carried(call)
+
+
+def _carried(call: Call) -> Iterator[tuple[str, Any]]:
+    """Yield what the program has bound to its function, or passes through a library's function to its own code."""
+    function, arguments, keywords = call
+    inner = inner_function(function)
+    if isinstance(inner, partial):
+        yield "partial", (inner.args, inner.keywords)
+    while isinstance(inner, partial):
+        inner = inner.func
+    if isinstance(inner, FunctionType) and mark_of(inner) is None:
+        for name, value in _named(inner, arguments, keywords):
+            if not (hasattr(value, "get_params") or type(value).__module__.partition(".")[0] in _DATA):
+                yield name, value
+
+
+def _named(function: FunctionType, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield from zip(function.__code__.co_varnames, arguments, strict=False)
+    yield from keywords.items()
+
+
+def _environment() -> int:
+    variables = getattr(os.environ, "_data", os.environ)  # the items themselves: decoding them takes longer
+    return hash(frozenset(each for each in variables.items() if not os.fsencode(each[0]).startswith(_OF_LIBRARIES)))
 
 
 def _of_function(function: FunctionType, seen: set[int]) -> Iterator[tuple[str, Any]]:
@@ -135,12 +177,26 @@ def _of_function(function: FunctionType, seen: set[int]) -> Iterator[tuple[str, 
 
 
 def _of_module(module: ModuleType, seen: set[int]) -> Iterator[tuple[str, Any]]:
-    """Yield the data of a module. A worker has its own of what does not travel: that is not the program's."""
-    if id(module) in seen:
+    """Yield the data of a module, and of those of the program that it imports. A worker has its own of what does not
+    travel: that is not the program's."""
+    scope = vars(module)
+    if id(scope) in seen:
         return
-    seen.add(id(module))
-    for name, value in list(vars(module).items()):
-        if not name.startswith("__") and not isinstance(value, _BY_IDENTITY) and not _is_unknown(value):
+    seen.add(id(scope))
+    folders = tuple(unpacked_folders())
+    for name, value in list(scope.items()):
+        if name.startswith("__"):
+            continue
+        if isinstance(value, ModuleType):
+            if folders and is_from(value, folders):
+                yield from _of_module(value, seen)
+        elif isinstance(value, type):
+            if value.__module__ == module.__name__:
+                yield from _of_class(value)
+        elif isinstance(value, FunctionType):
+            if value.__globals__ is scope:
+                yield from _of_function(value, seen)
+        elif not isinstance(value, _BY_IDENTITY) and not _is_unknown(value):
             yield f"{module.__name__}.{name}", value
 
 
@@ -177,6 +233,8 @@ def _digest(value: Any) -> int | Unknown:
         return hash((type(value), value))
     if isinstance(value, _BY_IDENTITY):
         return hash(_identity(value))
+    if type(value) in _CONTAINERS and not value:
+        return hash(type(value))
     sink = _Sink()
     try:
         _StatePickler(sink).dump(value)
