@@ -18,7 +18,7 @@ import pytest
 WHOLE_CLUSTER = ("security", "test_chart.py", "test_faults.py", "test_leftovers.py", "test_outages.py")
 USER_ENVIRONMENT = ("test_boosters.py", "test_environment.py", "test_examples.py", "test_larger.py")
 """They need the same costly environment."""
-SIDE_BY_SIDE = ("test_causes.py", "test_costs.py", "test_run.py", "test_up.py")
+SIDE_BY_SIDE = ("test_causes.py", "test_costs.py", "test_programs.py", "test_run.py", "test_up.py")
 """Their runs go on at the same time."""
 
 

@@ -1,0 +1,82 @@
+"""Each program in tests/programs, by plain Python and by `skjob run` on this machine: the same output and exit status.
+
+A difference is one that skjob tells of: the program's header says in which words, and skjob says nothing of the kind
+about the others. docs/differences.md has the kinds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from local_runs import Ended, LocalRuns, WarmClusters
+from plain_python import PlainPython
+from user_programs import UserProgram, user_programs
+from waiting import DEADLINE
+
+KINDS = set("ABCDEFGHIK")
+RUNS_HERE = "runs in this process"
+PAGE = Path(__file__).parents[2] / "docs" / "differences.md"
+
+
+@pytest.fixture(scope="module")
+def plain_python() -> Iterator[PlainPython]:
+    server = PlainPython()
+    yield server
+    server.close()
+
+
+def _runs(folder: Path, clusters: WarmClusters, program: UserProgram) -> LocalRuns:
+    folder.mkdir()
+    program.copy_to(folder)
+    return LocalRuns(folder, clusters)
+
+
+def _by_python(server: PlainPython, runs: LocalRuns, program: UserProgram) -> Ended:
+    if program.new_python:
+        assert not program.module
+        return runs.python(program.main, *program.arguments, stdin=program.stdin)
+    command = [*program.command, *program.arguments]
+    ended = server.run(command, runs.folder, runs.environment, program.stdin, DEADLINE)
+    return Ended(ended.returncode, ended.stdout, ended.stderr, {})
+
+
+def _by_skjob(runs: LocalRuns, program: UserProgram) -> Ended:
+    if program.module:
+        return runs.run(Path(program.module), "-m", arguments=program.arguments, stdin=program.stdin)
+    return runs.run(program.main, arguments=program.arguments, stdin=program.stdin)
+
+
+def _marks(program: UserProgram) -> list[pytest.MarkDecorator]:
+    marks = [pytest.mark.slow] if program.slow else []
+    return [*marks, pytest.mark.xfail(reason=program.open, strict=True)] if program.open else marks
+
+
+@pytest.mark.parametrize("program", [pytest.param(each, id=each.name, marks=_marks(each)) for each in user_programs()])
+def test_a_program_prints_what_it_prints_by_python(
+    tmp_path: Path, warm_clusters: WarmClusters, plain_python: PlainPython, program: UserProgram
+) -> None:
+    alone = _runs(tmp_path / "alone", warm_clusters, program)  # what one writes, the other must not find
+    by_skjob = _runs(tmp_path / "by_skjob", warm_clusters, program)
+    for time in range(2 if program.twice else 1):
+        expected = _by_python(plain_python, alone, program)
+        ended = _by_skjob(by_skjob, program)
+        if program.differs:
+            assert program.told
+            assert ended.stdout != expected.stdout, "it is the same now: the header is out of date"
+        else:
+            assert ended.stdout == expected.stdout, f"run {time + 1}: {expected.stderr}\n{ended.stderr}"
+        assert ended.returncode == expected.returncode, ended.stderr
+        for words in program.told:
+            assert words in ended.stderr, f"run {time + 1}: {ended.stderr}"
+        if not any(RUNS_HERE in words for words in program.told):
+            assert RUNS_HERE not in ended.stderr, ended.stderr
+
+
+def test_there_are_programs_of_each_kind() -> None:
+    """At each landing one of each kind is run, and the page on differences names each program."""
+    programs = user_programs()
+    assert {program.kind for program in programs if not program.slow} == KINDS
+    page = PAGE.read_text()
+    assert [program.name for program in programs if f"`{program.name}`" not in page] == []

@@ -1,0 +1,3 @@
+from .steps import Doubled
+
+__all__ = ["Doubled"]
