@@ -196,7 +196,11 @@ def _note(*_: Any, log: list[int]) -> None:
 def test_what_a_librarys_function_passes_on_counts(log: str) -> None:
     """But not its estimator, which it fits, nor data."""
     function, codes = _travelled(lambda: lambda into: into.append(1))
-    passed: dict[str, Any] = {"fit_params": {"log": []}, "scorer": functools.partial(_note, log=[])}
+    passed: dict[str, Any] = {
+        "fit_params": {"log": []},
+        "scorer": functools.partial(_note, log=[]),
+        "callback_ctx": CallbackContext(),
+    }
     calls = [(_fit, (Ridge(), numpy.zeros(3)), passed)]
     before = state_of(codes, calls)
     function(passed["fit_params"]["log"] if log == "fit_params" else passed["scorer"].keywords["log"])
@@ -205,8 +209,15 @@ def test_what_a_librarys_function_passes_on_counts(log: str) -> None:
     assert state_of([], calls) == {}
 
 
-def _fit(estimator: Any, X: Any, fit_params: Any = None, scorer: Any = None) -> None:
+class CallbackContext:
+    """As scikit-learn's: each fit adds to it."""
+
+    fits = 0
+
+
+def _fit(estimator: Any, X: Any, fit_params: Any = None, scorer: Any = None, callback_ctx: Any = None) -> None:
     estimator.coef_ = 1.0
+    callback_ctx.fits = 1
     X[0] = 1.0
 
 

@@ -50,6 +50,9 @@ NOTED_BY_SCIPY = frozenset({"_has_sorted_indices", "_has_canonical_format"})
 _DATA = frozenset({"numpy", "pandas", "polars", "pyarrow", "scipy"})
 """Packages of data, which a library's function leaves as it is."""
 
+BOOKKEEPING = "CallbackContext"
+"""The class in which scikit-learn 1.9 keeps the tree of the fits of a search: each fit adds to it."""
+
 _OF_LIBRARIES = (b"DASK_", b"JOBLIB_", b"KMP_", b"LOKY_", b"MKL_", b"NUMEXPR_", b"OMP_", b"OPENBLAS_", b"SKLEARN_")
 """Names of environment variables that libraries set as they are imported begin so."""
 
@@ -147,7 +150,11 @@ def _carried(call: Call) -> Iterator[tuple[str, Any]]:
         inner = inner.func
     if isinstance(inner, FunctionType) and mark_of(inner) is None:
         for name, value in _named(inner, arguments, keywords):
-            if not (hasattr(value, "get_params") or type(value).__module__.partition(".")[0] in _DATA):
+            if not (
+                hasattr(value, "get_params")
+                or type(value).__module__.partition(".")[0] in _DATA
+                or type(value).__name__ == BOOKKEEPING
+            ):
                 yield name, value
 
 
