@@ -34,7 +34,6 @@ PROGRAM = """
     import json, time
     from pathlib import Path
     from dask.distributed import Client
-    from joblib import Parallel, delayed
     from skjob.answers import workers_of
 
     def look(_=0):
@@ -78,7 +77,8 @@ PROGRAM = """
     told = {
         "forwarded": client.scheduler.address,
         "workers": list(workers),
-        "in workers": Parallel()(delayed(look)(i) for i in range(4)),
+        # As Dask's own tasks: of joblib's, one that writes would be done in this process, as by plain Python.
+        "in workers": client.gather(client.map(look, range(4), pure=False)),
         "in the scheduler": client.run_on_scheduler(look),
     }
     print(json.dumps(told), flush=True)

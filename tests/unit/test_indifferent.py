@@ -19,6 +19,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.datasets import make_classification
 from sklearn.decomposition import PCA
 from sklearn.ensemble import BaggingClassifier, BaggingRegressor, IsolationForest
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401 - or another test has done it, or not
 from sklearn.feature_selection import RFECV
 from sklearn.linear_model import LogisticRegression, TheilSenRegressor
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
@@ -46,6 +47,12 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "ColumnTransformer": lambda: {"transformers": [("scale", StandardScaler(), [0, 1])]},
     "FeatureUnion": lambda: {"transformer_list": [("scale", StandardScaler()), ("pca", PCA(2))]},
     "GridSearchCV": lambda: {"estimator": DecisionTreeClassifier(random_state=0), "param_grid": {"max_depth": [1, 2]}},
+    "HalvingGridSearchCV": lambda: {
+        "estimator": DecisionTreeClassifier(random_state=0), "param_grid": {"max_depth": [1, 2]}, "cv": 2,
+    },
+    "HalvingRandomSearchCV": lambda: {
+        "estimator": DecisionTreeClassifier(random_state=0), "param_distributions": {"max_depth": [1, 2, 3]}, "cv": 2,
+    },
     "OneVsRestClassifier": lambda: {"estimator": LogisticRegression()},
     "Pipeline": lambda: {"steps": [("scale", StandardScaler()), ("fit", LogisticRegression())]},
     "RFE": lambda: {"estimator": DecisionTreeClassifier(random_state=0)},
@@ -65,6 +72,14 @@ FEW = {"n_estimators": 3, "max_iter": 5, "n_init": 1, "n_components": 2, "n_epoc
 """So that a fit takes no time."""
 
 TIMES = "_time"
+
+
+FAST = {"FeatureUnion", "GaussianMixture", "LinearSVC", "Pipeline", "RandomForestClassifier", "SVC", "VotingClassifier"}
+"""What `make test` runs of all classes that talk: of each kind one."""
+
+
+def _slow_but_some(name: str) -> Any:
+    return name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
 
 
 def digest(value: Any) -> bytes:
@@ -104,7 +119,7 @@ def fitted(model: Any) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("name", sorted(TALKING))
+@pytest.mark.parametrize("name", [_slow_but_some(name) for name in sorted(TALKING)])
 def test_an_estimator_that_talks_fits_the_same_and_has_the_same_key(name: str, capfd: Any) -> None:
     quiet, talking = small(TALKING[name], verbose=False), small(TALKING[name], verbose=True)
     assert digest(quiet) == digest(talking)

@@ -22,6 +22,7 @@ import sklearn
 from gates import wait_for_waiting
 from joblib._parallel_backends import SequentialBackend
 
+from skjob.engine.fidelity import program_reads
 from skjob.engine.fidelity import settings as module
 from skjob.engine.fidelity.draws import describe, drawn, positions
 from skjob.engine.fidelity.process_settings import GATE, ProcessSettings
@@ -35,6 +36,7 @@ from skjob.engine.fidelity.settings import (
     unpacked,
     why_settings_stay,
 )
+from skjob.engine.local_code import local_modules
 from skjob.engine.task import run_batch
 
 
@@ -43,11 +45,20 @@ def _program_begins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A program that begins now, with a script that has no code, in a process that keeps nothing of it."""
     monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
     monkeypatch.setattr(module, "_scanner", module.Scanner())
+    # Modules of these tests lie outside of the environment too: which are there depends on what has run before.
+    monkeypatch.setattr(program_reads, "local_modules", _below)
     monkeypatch.setattr(sys, "warnoptions", [])
     monkeypatch.setattr(module, "_start", module._start)
     with decimal.localcontext(decimal.Context()), np.errstate(**module.NUMPY_ERRORS):
         module.begin()
         yield
+
+
+def _below(root: Path | None) -> list[ModuleType]:
+    """The program's modules, without those of the tests."""
+    if root is None:
+        return []
+    return [module for module in local_modules(root) if str(getattr(module, "__file__", "")).startswith(str(root))]
 
 
 def _elsewhere(taken: Settings) -> Settings:
@@ -100,8 +111,7 @@ def test_variables_that_the_programs_code_reads(monkeypatch: pytest.MonkeyPatch,
     assert [name for name, _ in taken.process.variables] == [
         "MYPROJECT_IN_A_MODULE", "MYPROJECT_READ", "MYPROJECT_THROUGH_A_GLOBAL",
     ]  # fmt: skip
-    # Modules of these tests are outside of the environment too, and read some of their own.
-    assert "HOME" in [name for name, _ in taken.own_variables]
+    assert [name for name, _ in taken.own_variables] == ["HOME"]
     scaled, other = sys.modules["__main__"].scaled, lambda X: X
     assert differing_variables(taken, [scaled]) == ()
     monkeypatch.setenv("HOME", "/a/workers/own")
