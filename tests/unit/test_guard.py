@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 from joblib import Memory
@@ -194,6 +195,17 @@ def test_a_cache_of_joblibs_belongs_to_nobody_wherever_it_is(folder: Path) -> No
 def test_a_folder_that_is_only_called_like_a_cache_is_none(folder: Path) -> None:
     (folder / "joblib").mkdir()
     assert "write files" in _stopped_at(lambda: (folder / "joblib" / "model").write_text("x")).refused
+
+
+def test_what_brings_an_imported_package_to_its_pod_is_not_the_task(folder: Path) -> None:
+    def unpack() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
+            Path("package.py").write_text("")
+
+    of_module = FunctionType(unpack.__code__, globals() | {"__name__": "skjob.environment.on_import"})
+    watched = _stopped_at(of_module)
+    assert (watched.refused, watched.effects) == ("", set())
+    assert (folder / "package.py").exists()
 
 
 def test_reading_is_nothing(folder: Path) -> None:

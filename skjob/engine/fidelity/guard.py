@@ -45,8 +45,12 @@ MAX_MISSING = 100
 NO_FOLDER = -1
 """What an audit event has for `dir_fd=None`."""
 
-_STORE = "joblib._store_backends"
-"""The module in which joblib's caches read and write (joblib 1.6.0)."""
+_NOT_THE_TASKS = frozenset({"joblib._store_backends", "skjob.environment.on_import"})
+"""Modules that read, write and connect for a task without its doing.
+
+The first is of joblib's caches (joblib 1.6.0): what they keep can be computed again anywhere. The second brings what
+the task imports to its pod.
+"""
 
 _HARMLESS_COMMANDS = frozenset({"lscpu", "ldconfig", "/sbin/ldconfig", "gcc", "cc", "ld", "objdump", "uname", "file"})
 """What joblib, ctypes and platform run to look at the machine."""
@@ -166,7 +170,8 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     elif event == "sqlite3.connect":
         _on_database(watched, arguments[0])
     elif event == "socket.connect":
-        watched.effects.add("connected")
+        if not _is_not_the_tasks():
+            watched.effects.add("connected")
     elif event in _STARTS_PROCESSES:
         command = os.fsdecode(arguments[0]) if isinstance(arguments[0], str | bytes | os.PathLike) else ""
         if os.path.basename(command) not in _HARMLESS_COMMANDS:
@@ -203,7 +208,7 @@ def _on_read(watched: Watched, path: Any) -> None:
         and isinstance(path, str | bytes | os.PathLike)
         and len(watched.missing) < MAX_MISSING
         and not os.path.lexists(path)
-        and not _is_cached()
+        and not _is_not_the_tasks()
     ):
         watched.missing.add(os.fsdecode(path))
 
@@ -240,7 +245,12 @@ def _on_change(watched: Watched, path: Any, *, adds: bool = False) -> None:
     if not isinstance(path, str | bytes | os.PathLike):
         return
     absolute = _absolute(path)
-    if absolute in watched.scratch or _is_below(absolute, watched.scratch) or _is_of_nobody(absolute) or _is_cached():
+    if (
+        absolute in watched.scratch
+        or _is_below(absolute, watched.scratch)
+        or _is_of_nobody(absolute)
+        or _is_not_the_tasks()
+    ):
         return
     watched.effects.add("wrote files")
     name = os.path.basename(absolute)
@@ -269,11 +279,11 @@ def _is_of_nobody(path: str) -> bool:
     return _is_below(path, (caches, os.path.expanduser("~/.config/matplotlib"), "/dev", "/proc"))
 
 
-def _is_cached() -> bool:
-    """Return whether a `joblib.Memory` reads or writes just now: what it keeps can be computed again anywhere."""
+def _is_not_the_tasks() -> bool:
+    """Return whether one of these modules is at work just now."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if frame.f_globals.get("__name__") == _STORE:
+        if frame.f_globals.get("__name__") in _NOT_THE_TASKS:
             return True
         frame = frame.f_back
     return False
