@@ -173,7 +173,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
 
     def get_nested_backend(self) -> Any:
         """Inside a task all of a worker's cores are taken, by this task and its siblings: nested calls run in it."""
-        return inner_backend((self.nesting_level or 0) + 1), None
+        return inner_backend(self.parallel.n_jobs, self.nesting_level or 0), None
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Return joblib's own number to an estimator whose results depend on it, and else the width of the cluster."""
@@ -242,7 +242,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         # What shows its progress or has a time limit is joblib's own.
         if seconds is None or parallel.verbose or parallel.timeout is not None:
             return where, None
-        nested, _ = self.get_nested_backend()
+        nested = inner_backend(parallel.n_jobs, self.nesting_level or 0)
         fits = None
         if self.checkpoint is not None and fit_arguments(first) is not None:
             data = shared_data(self.client, self.wait_for_workers).begin_call()

@@ -9,7 +9,14 @@ import numpy
 import pytest
 from joblib import Parallel, delayed
 
-from skjob.engine.fidelity.job_counts import NOT_GIVEN, WIDTH_INDEPENDENT, InnerBackend, plain_number
+from skjob.engine.fidelity.job_counts import (
+    NOT_GIVEN,
+    WIDTH_INDEPENDENT,
+    InnerBackend,
+    PlainBackend,
+    inner_backend,
+    plain_number,
+)
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2, 7, -1, -2, -100])
@@ -63,3 +70,41 @@ def test_inside_a_task_threads_share_what_they_are_given() -> None:
         assert seen == [0, 1, 2]
         Parallel(n_jobs=2)(delayed(seen.append)(number) for number in range(3))
     assert seen == [0, 1, 2]
+
+
+def test_inside_a_task_of_several_jobs_calls_use_threads() -> None:
+    """As without skjob: they share a random generator, which processes would not."""
+    generator = numpy.random.RandomState(0)
+    with joblib.parallel_config(backend=inner_backend(2)):
+        drawn = Parallel(n_jobs=2)(delayed(generator.random_sample)() for _ in range(3))
+    assert drawn == list(numpy.random.RandomState(0).random_sample(3))
+
+
+@pytest.mark.parametrize(
+    ("n_jobs", "nesting_level", "plain"),
+    [
+        (NOT_GIVEN, 0, PlainBackend.DEFAULT),
+        (2, 0, PlainBackend.THREADS),
+        (NOT_GIVEN, 1, PlainBackend.THREADS),
+        (2, 1, PlainBackend.ONE_JOB),
+        (2, 2, PlainBackend.ONE_JOB),
+    ],
+)
+def test_one_job_is_no_level(n_jobs: int, nesting_level: int, plain: PlainBackend) -> None:
+    assert inner_backend(n_jobs, nesting_level).plain is plain
+
+
+def _numbers(*asked: int | None) -> list[int]:
+    """Return the answers to an estimator at each level of calls within calls with these numbers of jobs."""
+    if not asked:
+        return [joblib.effective_n_jobs(3)]
+    [deeper] = Parallel(n_jobs=asked[0])([delayed(_numbers)(*asked[1:])])
+    return [joblib.effective_n_jobs(3), *deeper]
+
+
+@pytest.mark.parametrize("asked", [(2, 2, 2), (None, 2, 2), (2, None, 2, None), (1, 1, 2, 2, 2)])
+def test_at_each_depth_it_is_joblibs_number(asked: tuple[int | None, ...]) -> None:
+    with joblib.parallel_config(backend="threading"):
+        expected = Parallel(n_jobs=2)([delayed(_numbers)(*asked)])
+    with joblib.parallel_config(backend=inner_backend(2)):
+        assert [_numbers(*asked)] == expected

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import pickle
 import sys
+from collections.abc import Iterable, Iterator
+from enum import Enum, auto
 from functools import cache
 from types import CodeType, FrameType
 from typing import Any
@@ -70,20 +72,46 @@ def asked_by_width_independent() -> bool:
     return False
 
 
+class PlainBackend(Enum):
+    """What a Parallel call uses in plain joblib, by how deep it is in others that have several jobs."""
+
+    DEFAULT = auto()
+    """Processes, or threads if the call asks for them."""
+    THREADS = auto()
+    """The first level below."""
+    ONE_JOB = auto()
+    """All levels below that: whatever number is asked for, there is one job."""
+
+    @property
+    def inside(self) -> PlainBackend:
+        """What calls use inside the tasks of a call that uses this, and has several jobs."""
+        return PlainBackend.THREADS if self is PlainBackend.DEFAULT else PlainBackend.ONE_JOB
+
+
 class InnerBackend(SequentialBackend):  # type: ignore[misc]
     """What Parallel calls inside a task use: they run one after the other, as all cores of the worker are taken.
 
-    An estimator that asks for the number of jobs gets the one that plain joblib has on the program's machine.
+    An estimator that asks for the number of jobs gets the one that plain joblib has on the program's machine, at that
+    depth.
 
     Parameters
     ----------
     cores : int
         The number of cores of the program's machine.
+    plain : PlainBackend
+        What the calls use in plain joblib.
     """
 
-    def __init__(self, nesting_level: int | None = None, cores: int = 1, **arguments: Any) -> None:
+    def __init__(
+        self,
+        nesting_level: int | None = None,
+        cores: int = 1,
+        plain: PlainBackend = PlainBackend.DEFAULT,
+        **arguments: Any,
+    ) -> None:
         super().__init__(nesting_level=nesting_level, **arguments)
         self.cores = cores
+        self.plain = plain
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Return 1 for a Parallel object, and joblib's number for an estimator."""
@@ -96,18 +124,34 @@ class InnerBackend(SequentialBackend):  # type: ignore[misc]
     ) -> int:
         """Return the number of jobs of a Parallel object: 1.
 
-        If it asks for processes, its tasks get copies of their arguments, as processes do: each of those that
-        share a random generator draws the same numbers from it.
+        If it has several jobs in plain joblib, calls inside its tasks are a level deeper. If these are processes, its
+        tasks get copies of their arguments: each of those that share a random generator draws the same numbers from
+        it. Threads draw from one and the same.
         """
         self.parallel = parallel
-        in_processes = prefer != "threads" and require != "sharedmem" and self._plain_number(n_jobs) > 1
-        if in_processes and _RUN not in vars(parallel):
+        if self._plain_number(n_jobs) > 1 and _RUN not in vars(parallel):
+            in_threads = self.plain is PlainBackend.THREADS or prefer == "threads" or require == "sharedmem"
+            inside = InnerBackend((self.nesting_level or 0) + 1, self.cores, self.plain.inside)
             run = getattr(parallel, _RUN)
-            setattr(parallel, _RUN, lambda tasks: run(map(as_sent, tasks)))
+            setattr(parallel, _RUN, lambda tasks: run(_deeper(tasks, inside, copies=not in_threads)))
         return 1
 
     def _plain_number(self, n_jobs: int) -> int:
-        return n_jobs if n_jobs > 0 else max(self.cores + 1 + n_jobs, 1)
+        return 1 if self.plain is PlainBackend.ONE_JOB else _number(n_jobs, self.cores)
+
+
+def _number(n_jobs: int, cores: int) -> int:
+    return n_jobs if n_jobs > 0 else max(cores + 1 + n_jobs, 1)
+
+
+def _deeper(tasks: Iterable[Any], inside: InnerBackend, *, copies: bool) -> Iterator[Any]:
+    for task in tasks:
+        yield _run_with, (inside, *(as_sent(task) if copies else task)), {}
+
+
+def _run_with(backend: InnerBackend, function: Any, arguments: Any, keywords: Any) -> Any:
+    with joblib.parallel_config(backend=backend, n_jobs=None):
+        return function(*arguments, **keywords)
 
 
 _RUN = "_get_sequential_output"
@@ -132,9 +176,20 @@ def as_sent(task: Any) -> Any:
     return pickle.loads(content, buffers=buffers)  # noqa: S301 - made in the line above
 
 
-def inner_backend(nesting_level: int) -> InnerBackend:
-    """Return the backend for calls inside the tasks of this process."""
-    return InnerBackend(nesting_level=nesting_level, cores=_cores())
+def inner_backend(n_jobs: int, nesting_level: int = 0) -> InnerBackend:
+    """Return the backend for calls inside the tasks of a call.
+
+    Parameters
+    ----------
+    n_jobs : int
+        The number of jobs that the call asks for.
+    nesting_level : int
+        The depth of the call itself.
+    """
+    jobs = 1 if n_jobs == NOT_GIVEN else _number(n_jobs, _cores())
+    levels = list(PlainBackend)
+    plain = levels[min(nesting_level + (jobs > 1), len(levels) - 1)]  # one job is no level
+    return InnerBackend(nesting_level + 1, _cores(), plain)
 
 
 @cache
