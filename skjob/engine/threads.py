@@ -19,7 +19,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from distributed.diagnostics.plugin import WorkerPlugin
@@ -171,16 +171,31 @@ def all_threads(calls: list[Call]) -> Iterator[None]:
     from distributed import get_worker
 
     threads = int(get_worker().state.nthreads)
-    changed = []
-    for call in calls:
-        for estimator, parameter, number in _threaded(call):
-            # LightGBM looks at the machine and at nothing else. The others look at OpenMP, as they do on any machine.
-            if parameter is not None and number in (None, -1) and _is_of(estimator, "lightgbm"):
-                changed.append((estimator, parameter, estimator.get_params()[parameter]))
-                estimator.set_params(**{parameter: threads})
+    lightgbm = any(_is_of(estimator, "lightgbm") for call in calls for estimator, _, _ in _threaded(call))
+    with (
+        lightgbm_counts(threads) if lightgbm else nullcontext(),
+        threadpoolctl.threadpool_limits(threads, user_api="openmp"),
+    ):
+        yield
+
+
+_LIGHTGBM_COUNTS = "_LGBMCpuCount"
+
+
+@contextmanager
+def lightgbm_counts(cores: int) -> Iterator[None]:
+    """Within the block LightGBM counts so many cores. Its estimators keep the `n_jobs` that the user has given.
+
+    GONE WHEN LightGBM looks at OpenMP's limit, as the others do on any machine: when `LGBMClassifier().fit(X, y)`
+    within `threadpoolctl.threadpool_limits(1)` computes with one thread (LightGBM 4.7: with all of the machine).
+    """
+    module = sys.modules.get("lightgbm.sklearn")
+    count = getattr(module, _LIGHTGBM_COUNTS, None)
+    if count is None:
+        yield
+        return
+    setattr(module, _LIGHTGBM_COUNTS, lambda *_, **__: cores)
     try:
-        with threadpoolctl.threadpool_limits(threads, user_api="openmp"):
-            yield
+        yield
     finally:
-        for estimator, parameter, number in changed:
-            estimator.set_params(**{parameter: number})
+        setattr(module, _LIGHTGBM_COUNTS, count)

@@ -10,7 +10,7 @@ import pytest
 import threadpoolctl
 
 from skjob.engine import threads
-from skjob.engine.threads import VARIABLES, limit_inner_threads
+from skjob.engine.threads import VARIABLES, lightgbm_counts, limit_inner_threads
 
 pytestmark = pytest.mark.unit
 
@@ -102,3 +102,20 @@ def test_it_is_done_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
         limit_inner_threads()
         assert pools() == before
     assert variables() == dict.fromkeys(VARIABLES, "7")
+
+
+def test_lightgbm_counts_the_cores_that_it_is_told() -> None:
+    """Its estimators are left as the user has made them: what a search returns says so, to the last bit."""
+    import lightgbm
+
+    model = lightgbm.LGBMClassifier()
+    machine = model._process_n_jobs(-1)
+    with lightgbm_counts(machine + 3):
+        assert [model._process_n_jobs(n_jobs) for n_jobs in (None, -1, -2, 5)] == [
+            machine + 3,
+            machine + 3,
+            machine + 2,
+            5,
+        ]
+    assert model._process_n_jobs(-1) == machine
+    assert vars(model) == vars(lightgbm.LGBMClassifier())
