@@ -12,6 +12,8 @@ READY := $(VENV)/.installed
 COMPLETE := $(VENV)/.completed
 # what is compared in benchmarks/ is no part of the project
 BENCH := .venv-bench
+# scikit-learn's own examples, and what they draw with
+GALLERY := .gallery
 # the first Python that is new enough; 3.11 before the others, because that is what the image's default base has
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
   $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -23,7 +25,7 @@ export BASE ?= python:$(shell $(VENV)/bin/python -c 'import sys; print("%d.%d" %
 # what tells that other versions of the dependencies serve: no Kubernetes, and of the integration tests those of the engine
 ENGINE_TESTS := tests/unit $(addprefix tests/integration/test_,engine.py engine_joblib.py finished.py)
 
-.PHONY: help demo test test-all test-upstream test-latest test-oldest check format kind kind-down image manifests lock clean bench-startup bench-local bench-fidelity bench-environment bench-story bench-engine
+.PHONY: help demo test test-all test-upstream test-gallery test-latest test-oldest check format kind kind-down image manifests lock clean bench-startup bench-local bench-fidelity bench-environment bench-story bench-engine
 
 help: ## list what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -34,11 +36,14 @@ demo: $(READY) ## run a grid search on this machine
 test: $(COMPLETE) ## run what each landing must pass: unit, integration, upstream and kind, in 25 minutes at most
 	@tests/kind/with-cluster $(VENV)/bin/python -m pytest -n 3 --no-loadscope-reorder -m "not slow" $(PYTEST_ARGS)
 
-test-all: $(COMPLETE) ## run every test, the slow ones too: each night, an hour
+test-all: $(COMPLETE) $(GALLERY)/.fetched ## run every test, the slow ones too: each night, an hour
 	@tests/kind/with-cluster $(VENV)/bin/python -m pytest -n 3 --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-upstream: $(COMPLETE) ## run all of joblib's and scikit-learn's own tests with skjob's backend, and say what differs
 	@$(VENV)/bin/python -m pytest tests/upstream $(PYTEST_ARGS)
+
+test-gallery: $(COMPLETE) $(GALLERY)/.fetched ## run scikit-learn's own examples by plain Python and by skjob (ARGS="-k svm")
+	@SKJOB_GALLERY=$(GALLERY) $(VENV)/bin/python -m pytest tests/integration/test_gallery.py $(ARGS) $(PYTEST_ARGS)
 
 test-latest: $(READY) ## run unit and engine tests with the newest versions that pyproject.toml allows
 	@$(call test-with,highest,.venv-latest)
@@ -95,9 +100,11 @@ lock: $(READY) ## bring the locks up to date (UPGRADE=--upgrade for newer versio
 	@$(COMPILE) --no-annotate --override image-overrides.txt --constraint requirements-dev.lock image-requirements.in \
 	  | grep -v "; sys_platform == 'never'$$" > image-requirements.lock # what the overrides exclude, uv keeps with a condition
 	@$(COMPILE) --no-annotate --constraint requirements-dev.lock --output-file benchmarks/requirements.txt benchmarks/requirements.in
+	@$(COMPILE) --no-annotate --constraint requirements-dev.lock --group gallery $(foreach there,numpy packaging python-dateutil six,\
+	  --no-emit-package $(there)) --output-file requirements-gallery.lock # without what skjob has brought
 
 clean: ## remove what was installed and built here; not the cluster
-	@rm -rf $(VENV) $(BENCH) .venv-latest .venv-oldest build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	@rm -rf $(VENV) $(BENCH) $(GALLERY) .venv-latest .venv-oldest build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 $(READY): pyproject.toml requirements.lock
 	@[ -n "$(PYTHON)" ] || { echo "error: no Python 3.11 or later found" >&2; \
@@ -110,6 +117,14 @@ $(READY): pyproject.toml requirements.lock
 $(COMPLETE): $(READY) requirements-dev.lock
 	@echo "==> Installing the tools of developers and tests into $(VENV)" >&2
 	@$(call install,$(VENV),--requirement requirements-dev.lock)
+	@touch $@
+
+$(GALLERY)/.fetched: requirements.lock requirements-gallery.lock tests/integration/fetch_gallery.py | $(COMPLETE)
+	@echo "==> Fetching scikit-learn's examples" >&2
+	@rm -rf $(GALLERY)
+	@$(VENV)/bin/python tests/integration/fetch_gallery.py $(GALLERY)/examples
+	@$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --target $(GALLERY)/packages \
+	  --requirement requirements-gallery.lock
 	@touch $@
 
 $(BENCH)/.installed: $(READY) benchmarks/requirements.txt

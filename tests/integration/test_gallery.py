@@ -1,0 +1,97 @@
+"""scikit-learn's own examples print the same under skjob as by plain Python.
+
+`make test-gallery` fetches them, in the locked version and never into the repository, and runs all; `make test-all` has
+the fixed part that `IN_EVERY_NIGHT` names. All share one warm cluster. An example that needs a download does not
+qualify, nor does one that plain Python cannot do within `LONGEST` seconds: that is skipped with its reason. Times are
+taken out of what is printed, and lines that tell of progress are compared in any order; figures are not compared.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from local_runs import LocalRuns
+
+ALL = "SKJOB_GALLERY"
+"""The environment variable that names the folder if all examples are to run."""
+
+GALLERY = Path(os.environ.get(ALL, Path(__file__).parents[2] / ".gallery")).absolute()
+"""Has `examples`, and `packages` that they draw with."""
+
+LONGEST = 20.0
+"""Seconds of plain Python."""
+
+NEEDS_A_DOWNLOAD = re.compile(r"\b(fetch_\w+|load_sample_images?|plotly|skimage|polars|seaborn|urlretrieve|pooch)\b")
+
+DIFFERENCES: dict[str, str] = {}
+"""Examples that print something else, with the cause."""
+
+IN_EVERY_NIGHT = {
+    "calibration/plot_calibration_curve.py",
+    "compose/plot_compare_reduction.py",
+    "compose/plot_feature_union.py",
+    "ensemble/plot_bias_variance.py",
+    "ensemble/plot_forest_importances.py",
+    "ensemble/plot_voting_decision_regions.py",
+    "ensemble/plot_voting_regressor.py",
+    "feature_selection/plot_rfe_with_cross_validation.py",
+    "feature_selection/plot_select_from_model_diabetes.py",
+    "linear_model/plot_lasso_lars_ic.py",
+    "linear_model/plot_lasso_model_selection.py",
+    "model_selection/plot_cv_predict.py",
+    "model_selection/plot_grid_search_digits.py",
+    "model_selection/plot_multi_metric_evaluation.py",
+    "model_selection/plot_nested_cross_validation_iris.py",
+    "model_selection/plot_permutation_tests_for_classification.py",
+    "model_selection/plot_roc_crossval.py",
+    "model_selection/plot_successive_halving_iterations.py",
+    "neighbors/plot_caching_nearest_neighbors.py",
+    "svm/plot_svm_scale_c.py",
+}
+
+_TIMES = re.compile(r"\b\d+(\.\d+)?(e-\d+)?( ?±? ?\d*(\.\d+)?)? ?(s|sec|secs|seconds|ms|min)\b")
+_PROGRESS = re.compile(r"^\s*\[(CV|Parallel)|^\s*\d+: ")
+
+
+def _examples() -> list[str]:
+    folder = GALLERY / "examples"
+    if ALL not in os.environ:
+        return sorted(IN_EVERY_NIGHT)
+    found = [path for path in sorted(folder.rglob("*.py")) if not NEEDS_A_DOWNLOAD.search(path.read_text())]
+    return [str(path.relative_to(folder)) for path in found]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", _examples())
+def test_an_example_prints_the_same(name: str, local_runs: LocalRuns, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = GALLERY / "examples" / name
+    if not path.is_file():
+        pytest.skip("`make test-all` and `make test-gallery` fetch the examples")
+    monkeypatch.syspath_prepend(GALLERY / "packages")
+    local_runs.environment |= {"MPLBACKEND": "Agg", "PYTHONPATH": str(GALLERY / "packages"), "OMP_NUM_THREADS": "1"}
+    program = path.read_text()
+    began = time.monotonic()
+    try:
+        plain = local_runs.python(program)
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"plain Python takes more than {LONGEST:.0f} s")
+    if plain.returncode:
+        pytest.skip(f"plain Python cannot: {plain.stderr.strip().splitlines()[-1]}")
+    if time.monotonic() - began > LONGEST:
+        pytest.skip(f"plain Python takes more than {LONGEST:.0f} s")
+    ended = local_runs.run(program)
+    assert ended.returncode == 0, ended.stderr
+    same = _compared(ended.stdout) == _compared(plain.stdout)
+    assert same is (name not in DIFFERENCES), f"{plain.stdout}\n--- under skjob:\n{ended.stdout}"
+
+
+def _compared(printed: str) -> tuple[list[str], list[str]]:
+    """Return the lines without times: those of progress in any order, then all others."""
+    lines = [re.sub(r"\s+", " ", _TIMES.sub("TIME", line)).strip() for line in printed.splitlines()]
+    progress = sorted(line for line in lines if _PROGRESS.search(line))
+    return progress, [line for line in lines if not _PROGRESS.search(line)]
