@@ -44,6 +44,7 @@ from skjob.engine.fidelity.job_counts import (
 from skjob.engine.fidelity.local_calls import install as install_choice_of_place
 from skjob.engine.fidelity.local_calls import replay_of, shares_memory
 from skjob.engine.fidelity.logs import log_again, write_again
+from skjob.engine.fidelity.patched import patched_by_program
 from skjob.engine.fidelity.placement import Place, prefers_threads, why_here
 from skjob.engine.fidelity.replay import Replay
 from skjob.engine.fidelity.returned import States, arguments_of
@@ -228,9 +229,19 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
             return known
         threads = prefers_threads(parallel._backend_kwargs)
         why = why_here(first, shares_memory=shares_memory(parallel), threads=threads) or why_settings_stay()
+        if why is None and place not in self._looked_at:
+            self._looked_at.add(place)
+            if patched := patched_by_program(self.root):
+                why = f"the program has replaced `{patched}`, which workers have as it is installed"
         if why is not None:
             self._tell_here(place, first, why)
         return why
+
+    @property
+    def _looked_at(self) -> set[Place]:
+        """The lines of the program at whose first call the libraries were looked at."""
+        seen: set[Place] = self.client.extensions.setdefault("skjob-looked-at", set())
+        return seen
 
     def small_call(
         self, parallel: Any, first: Any, place: Place, tasks: int | None

@@ -1,7 +1,7 @@
 # The script changes a library before it uses it: a method that is replaced, one that is added, an accessor of pandas.
 # Source: Stack Overflow "monkey patching and joblib", pandas' manual on accessors
 # Kind: D
-# Open: what the program changes in a library does not reach workers
+# Told: runs in this process: the program has replaced
 # Slow
 import numpy as np
 import pandas as pd

@@ -1,7 +1,8 @@
 """Keep a program's results those of plain Python, wherever its tasks run.
 
 Where a call runs: `placement.py` decides by its first task, `replay.py` remembers what it has consumed,
-`local_calls.py` runs it in the program's own process, and `unpicklable.py` names what cannot travel. `small_calls.py`
+`local_calls.py` runs it in the program's own process, `unpicklable.py` names what cannot travel, and `patched.py`
+notices functions of libraries that the program has replaced. `small_calls.py`
 knows which calls are too small to gain from workers, `small_run.py` runs them.
 
 What a task finds: `job_counts.py` answers how many jobs there are, `settings.py` brings the settings of the program's
