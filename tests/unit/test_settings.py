@@ -4,6 +4,7 @@ import decimal
 import logging
 import os
 import pickle
+import subprocess
 import sys
 import threading
 import time
@@ -75,12 +76,23 @@ def _script(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str) -> None:
     monkeypatch.setitem(sys.modules, "__main__", main)
 
 
+SETS_NOTHING = """
+import numpy, pandas, sklearn
+from skjob.engine.fidelity.settings import begin, take, why_settings_stay
+begin()
+taken = take()
+print(taken.process)
+print(taken.numpy_errors, taken.numpy_printing, taken.sklearn, taken.decimals)
+print(why_settings_stay(), taken.in_key(), taken.own_variables, taken.joins)
+"""
+
+
 def test_a_program_that_sets_nothing() -> None:
-    module.begin()  # pytest sets a variable for each test
-    taken = take()
-    assert taken.process == ProcessSettings(handled=taken.process.handled)  # pytest has handlers of its own
-    assert (taken.numpy_errors, taken.numpy_printing, taken.sklearn, taken.decimals) == ((), (), (), None)
-    assert (why_settings_stay(), taken.in_key(), taken.own_variables, taken.joins) == (None, (), (), False)
+    """In a process of its own: other tests have set something in this one."""
+    ended = subprocess.run([sys.executable, "-c", SETS_NOTHING], capture_output=True, text=True, timeout=120)
+    assert ended.stdout.splitlines() == [
+        str(ProcessSettings()), "() () () None", "None () () False"
+    ], ended.stderr  # fmt: skip
 
 
 def test_variables_that_the_program_has_set_and_removed(monkeypatch: pytest.MonkeyPatch) -> None:
