@@ -18,10 +18,11 @@ from sklearn.linear_model import LogisticRegression, TheilSenRegressor
 from sklearn.manifold import MDS
 from sklearn.model_selection import cross_val_score
 from sklearn.tree import DecisionTreeClassifier
-from waiting import DEADLINE, until
+from waiting import DEADLINE
 
 from skjob.engine.backend import SkjobBackend
 from skjob.engine.fidelity.job_counts import WIDTH_INDEPENDENT, plain_number
+from skjob.engine.work import calls_of
 
 WIDTH = 5
 
@@ -90,16 +91,20 @@ def test_results_do_not_depend_on_the_number(fit: Callable[[int | None], Any], b
             assert _same(fit(given), expected), given
 
 
-def test_an_estimator_of_the_table_gets_a_part_for_each_thread(backend: SkjobBackend, client: Client) -> None:
-    def fits(dask_scheduler: Any) -> int:
-        """Called on the scheduler: how many tasks of bagging it has seen."""
-        return int(sum(prefix.state_counts["forgotten"] for name, prefix in dask_scheduler.task_prefixes.items()
-                       if name.startswith("parallel_build_estimators")))  # fmt: skip
+def test_an_estimator_of_the_table_gets_a_part_for_each_thread(
+    backend: SkjobBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts: list[Any] = []
+    submit = SkjobBackend.submit
 
-    before = client.run_on_scheduler(fits)
+    def counted(self: SkjobBackend, func: Any, callback: Any = None) -> Any:
+        parts.extend(calls_of(func))
+        return submit(self, func, callback)
+
+    monkeypatch.setattr(SkjobBackend, "submit", counted)
     with joblib.parallel_config(backend=backend):
         _bagging(None)
-    until(lambda: client.run_on_scheduler(fits) - before == WIDTH, "the call had another number of parts")
+    assert len(parts) == WIDTH
 
 
 def _embedding(n_jobs: int | None) -> Any:

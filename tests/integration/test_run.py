@@ -270,8 +270,8 @@ def test_a_second_run_finds_what_the_first_has_finished(local_runs: LocalRuns) -
     assert first.stdout == second.stdout
     told = "skjob: 4 of 4 fits were finished before, and not done again"
     assert (told in first.stderr, told in second.stderr) == (False, True)
-    assert first.record["fits"] == {"fits": 4, "found": 0, "repeated": 0, "kept": 4, "unseeded": 0}
-    assert second.record["fits"] == {"fits": 4, "found": 4, "repeated": 0, "kept": 0, "unseeded": 0}
+    assert first.record["fits"] == {"fits": 4, "found": 0, "repeated": 0, "kept": 4, "unseeded": 0, "kept_unseeded": 0}
+    assert second.record["fits"] == {"fits": 4, "found": 4, "repeated": 0, "kept": 0, "unseeded": 0, "kept_unseeded": 0}
 
 
 def test_fits_without_a_seed_are_taken_where_that_is_asked_for(tmp_path: Path, local_runs: LocalRuns) -> None:
