@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType, ModuleType
 
-from skjob.engine.local_code import local_modules
+from skjob.engine.local_code import Home, home_of, local_modules
 
 PROGRAM = frozenset({"__main__", "__mp_main__"})
 
@@ -32,6 +32,9 @@ def patched_by_program(root: Path | None) -> str | None:
     for name, module in list(sys.modules.items()):
         if name in own or name.partition(".")[0] in HARMLESS or not isinstance(module, ModuleType):
             continue
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str) and home_of(name, file, root) not in (Home.PYTHON, Home.INSTALLED):
+            continue  # code of the user's, which may import functions of the program
         for path, code in _code_of(name, module):
             if code.__module__ in own:
                 return path
