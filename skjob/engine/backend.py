@@ -224,7 +224,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
 
         Tell it, once for each line of the program.
         """
-        known = self._taken_back.get(place)
+        known = self._here.get(place)
         if known is not None:
             return known
         threads = prefers_threads(parallel._backend_kwargs)
@@ -234,7 +234,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
             if patched := patched_by_program(self.root):
                 why = f"the program has replaced `{patched}`, which workers have as it is installed"
         if why is not None:
-            self._tell_here(place, first, why)
+            self.note_here(first, place, why)
         return why
 
     @property
@@ -265,9 +265,12 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         if self._measured_call is not None and not takes_whole_worker(lean(first)):
             small_calls(self.client).note_call(where, self._measured_call)
 
-    def note_taken_back(self, first: Any, place: Place, why: str) -> None:
-        """Tell that workers could not do a call; later calls of that line of the program run here at once."""
-        self._tell_here(place, first, why)
+    def note_here(self, first: Any, place: Place, why: str) -> None:
+        """Tell, once a line of the program, that a call runs here; later calls of that line do so at once."""
+        if place not in self._here:
+            where = f" ({place})" if place.file else ""
+            self.notify(f"the parallel call of `{label([first])}`{where} runs in this process: {why}")
+        self._here[place] = why
 
     def note_done_here(self, number: int) -> None:
         """Note that so many tasks were done in the program's process."""
@@ -283,16 +286,10 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
             self.notify_at_end(describe_unseen(label([first]), str(place) if place.file else "", unseen))
 
     @property
-    def _taken_back(self) -> dict[Place, str]:
-        """What was told, by the line of the program; the same for all calls of a client."""
+    def _here(self) -> dict[Place, str]:
+        """Why calls run here, by the line of the program; the same for all calls of a client."""
         noted: dict[Place, str] = self.client.extensions.setdefault("skjob-taken-back", {})
         return noted
-
-    def _tell_here(self, place: Place, first: Any, why: str) -> None:
-        if place not in self._taken_back:
-            where = f" ({place})" if place.file else ""
-            self.notify(f"the parallel call of `{label([first])}`{where} runs in this process: {why}")
-        self._taken_back[place] = why
 
     def start_call(self) -> None:
         """Called as a Parallel call begins, before joblib reads how much it is to dispatch ahead."""

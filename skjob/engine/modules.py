@@ -211,18 +211,19 @@ def reduce_module(module: ModuleType) -> Any:
 
     NotImplemented if nothing but the module itself says what is in it.
     """
-    if getattr(module, "__file__", None) is None:
+    file = getattr(module, "__file__", None)
+    if file is None:
         return NotImplemented
     if sys.modules.get(module.__name__) is module:
         return restore_module, (module.__name__, module_state(module))
-    file = Path(str(getattr(module, "__file__", None)))
+    path = Path(str(file))
+    if path.suffix != ".py":
+        return NotImplemented
     try:
-        source = file.read_bytes()
+        source = path.read_bytes()
     except OSError:
         return NotImplemented
-    if file.suffix != ".py":
-        return NotImplemented
-    return rebuild_module, (module.__name__, str(file), source, module_state(module))
+    return rebuild_module, (module.__name__, str(path), source, module_state(module))
 
 
 def restore_module(name: str, state: dict[str, bytes]) -> ModuleType:

@@ -133,10 +133,10 @@ def run_batch(
                 calls, backend, expected = TaskUnpickler(payload, data).load()
             if _reads_arguments(codes):
                 return [Outcome(False, b"", 0.0, refused="its tasks read the arguments of the program, `sys.argv`")]
-            shares_memory = held is not None
-            if shares_memory:
+            before: State = {}
+            if held is not None:
                 codes += imported_modules(codes, unpacked_folders())
-            before = state_of(codes, calls, held) if held is not None else {}
+                before = state_of(codes, calls, held)
             differs = differences(expected)
             own = differing_variables(made, codes)
         except Stopped as error:
@@ -149,7 +149,7 @@ def run_batch(
         outcomes: list[Outcome] = []
         with joblib.parallel_config(backend=backend, n_jobs=None), all_threads(calls) if whole else nullcontext():
             for call in calls:
-                outcomes.append(replace(_run(call, differs, made, shares_memory), own_variables=own))
+                outcomes.append(replace(_run(call, differs, made, shares_memory=held is not None), own_variables=own))
                 if not outcomes[-1].ok:
                     break
         if held is not None and (why := _why_not_here(outcomes, before, codes, calls, held)):
@@ -177,7 +177,7 @@ def _why_not_here(outcomes: list[Outcome], before: State, codes: list[Any], call
     return ""
 
 
-def _run(call: Call, differs: tuple[str, ...], settings: Settings, shares_memory: bool) -> Outcome:
+def _run(call: Call, differs: tuple[str, ...], settings: Settings, *, shares_memory: bool) -> Outcome:
     function, arguments, keywords = call
     started = time.perf_counter()
     before = positions(settings.seeded) if settings.seeded else {}

@@ -15,7 +15,9 @@ from multiprocessing import forkserver
 from unittest import mock
 
 import dask
+from distributed import Client, LocalCluster
 from distributed.utils import get_mp_context
+from waiting import DEADLINE
 
 from skjob.engine.fidelity.guard import FILES_VARIABLE
 
@@ -41,6 +43,18 @@ def forked_workers(*first: str) -> Iterator[None]:
     ):
         _start_server()
         yield
+
+
+@contextmanager
+def two_forked_workers() -> Iterator[Client]:
+    """Within the block there is a cluster of two workers with a thread each; yield its client."""
+    with (
+        forked_workers(),
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        client.wait_for_workers(2, timeout=DEADLINE)
+        yield client
 
 
 def _start_server() -> None:

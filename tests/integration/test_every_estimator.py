@@ -18,9 +18,9 @@ import joblib
 import pytest
 import threadpoolctl
 from bits import Bits, bits, differences
-from distributed import Client, LocalCluster
+from distributed import Client
 from every_estimator import DISPLAYS, ESTIMATORS, FUNCTIONS, IMBALANCED, Use, uses, with_jobs
-from forked_workers import forked_workers
+from forked_workers import two_forked_workers
 from joblib.externals.loky import get_reusable_executor
 from waiting import DEADLINE
 
@@ -75,12 +75,7 @@ USES = [
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     """Two workers."""
-    with (
-        forked_workers(),
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1") as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        client.wait_for_workers(2, timeout=DEADLINE)
+    with two_forked_workers() as client:
         yield client
     get_reusable_executor().shutdown(wait=True)
 

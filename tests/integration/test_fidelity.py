@@ -16,8 +16,8 @@ from typing import Any
 import joblib
 import numpy
 import pytest
-from distributed import Client, LocalCluster
-from forked_workers import forked_workers
+from distributed import Client
+from forked_workers import two_forked_workers
 from joblib import Parallel, delayed
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.compose import ColumnTransformer
@@ -38,12 +38,7 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
-    with (
-        forked_workers(),
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1") as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        client.wait_for_workers(2, timeout=DEADLINE)
+    with two_forked_workers() as client:
         yield client
 
 

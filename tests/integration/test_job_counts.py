@@ -8,8 +8,8 @@ from typing import Any
 import joblib
 import numpy
 import pytest
-from distributed import Client, LocalCluster
-from forked_workers import forked_workers
+from distributed import Client
+from forked_workers import two_forked_workers
 from sklearn.datasets import load_iris, make_regression
 from sklearn.decomposition import LatentDirichletAllocation
 from sklearn.ensemble import BaggingClassifier, IsolationForest
@@ -30,12 +30,7 @@ WIDTH = 5
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     """Two workers, of a cluster that may have five threads."""
-    with (
-        forked_workers(),
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1") as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        client.wait_for_workers(2, timeout=DEADLINE)
+    with two_forked_workers() as client:
         yield client
 
 

@@ -41,12 +41,13 @@ _CHANGES_FILES = frozenset(
 )
 _STARTS_PROCESSES = frozenset({"subprocess.Popen", "os.system", "os.posix_spawn", "os.exec", "os.spawn"})
 MAX_MISSING = 100
+"""Of one task: names of files travel with its result."""
 
 NO_FOLDER = -1
 """What an audit event has for `dir_fd=None`."""
 
-_NOT_THE_TASKS = frozenset({"joblib._store_backends", "skjob.environment.on_import"})
-"""Modules that read, write and connect for a task without its doing.
+_EXEMPT_MODULES = frozenset({"joblib._store_backends", "skjob.environment.on_import"})
+"""Modules whose reads, writes and connections are not the task's own.
 
 The first is of joblib's caches (joblib 1.6.0): what they keep can be computed again anywhere. The second brings what
 the task imports to its pod.
@@ -170,7 +171,7 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     elif event == "sqlite3.connect":
         _on_database(watched, arguments[0])
     elif event == "socket.connect":
-        if not _is_not_the_tasks():
+        if not _in_exempt_module():
             watched.effects.add("connected")
     elif event in _STARTS_PROCESSES:
         command = os.fsdecode(arguments[0]) if isinstance(arguments[0], str | bytes | os.PathLike) else ""
@@ -208,7 +209,7 @@ def _on_read(watched: Watched, path: Any) -> None:
         and isinstance(path, str | bytes | os.PathLike)
         and len(watched.missing) < MAX_MISSING
         and not os.path.lexists(path)
-        and not _is_not_the_tasks()
+        and not _in_exempt_module()
     ):
         watched.missing.add(os.fsdecode(path))
 
@@ -248,8 +249,8 @@ def _on_change(watched: Watched, path: Any, *, adds: bool = False) -> None:
     if (
         absolute in watched.scratch
         or _is_below(absolute, watched.scratch)
-        or _is_of_nobody(absolute)
-        or _is_not_the_tasks()
+        or _is_cache_or_device(absolute)
+        or _in_exempt_module()
     ):
         return
     watched.effects.add("wrote files")
@@ -271,19 +272,19 @@ def _absolute(path: Any) -> str:
     return os.path.abspath(os.fsdecode(path))
 
 
-def _is_of_nobody(path: str) -> bool:
-    """Return whether a file belongs to nobody's results: caches and devices."""
+def _is_cache_or_device(path: str) -> bool:
+    """Return whether a file is a cache or a device, and so no result of the program."""
     if "__pycache__" in path.split(os.sep):
         return True
     caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return _is_below(path, (caches, os.path.expanduser("~/.config/matplotlib"), "/dev", "/proc"))
 
 
-def _is_not_the_tasks() -> bool:
-    """Return whether one of these modules is at work just now."""
+def _in_exempt_module() -> bool:
+    """Return whether this thread runs code of one of the exempt modules."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if frame.f_globals.get("__name__") in _NOT_THE_TASKS:
+        if frame.f_globals.get("__name__") in _EXEMPT_MODULES:
             return True
         frame = frame.f_back
     return False

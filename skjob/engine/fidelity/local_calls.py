@@ -25,7 +25,7 @@ from skjob.engine.fidelity.small_calls import CallPlace
 from skjob.engine.work import Call
 
 THREAD_BACKEND = "threading"
-
+"""joblib's own for calls that ask for threads (joblib 1.6.0)."""
 
 _SHOW = "print_progress"
 """The method that a Parallel object calls for each batch that is done (joblib 1.6.0)."""
@@ -48,8 +48,8 @@ class ClusterBackend(Protocol):
     def note_measured(self, where: CallPlace, first: Call) -> None:
         """Note what the last call, with this first task, has taken on workers."""
 
-    def note_taken_back(self, first: Call, place: Place, why: str) -> None:
-        """Note that workers could not do the call that comes from this line of the program."""
+    def note_here(self, first: Call, place: Place, why: str) -> None:
+        """Note that calls that come from this line of the program run in its process."""
 
     def note_done_here(self, number: int) -> None:
         """Note that so many tasks were done in the program's process."""
@@ -115,7 +115,7 @@ def _with_choice_of_place(call: Any) -> Any:
             backend.note_unseen(first, place, replay.unseen)
             return done + results
         except TakenBack as refusal:
-            backend.note_taken_back(first, place, str(refusal))
+            backend.note_here(first, place, str(refusal))
             return done + list(replay.merged(iter(_call_here(call, parallel, replay.remaining()))))
         finally:
             _end(parallel, replay)
@@ -193,7 +193,7 @@ def _generate(
             yield result
         backend.note_unseen(first, place, replay.unseen)
     except TakenBack as refusal:
-        backend.note_taken_back(first, place, str(refusal))
+        backend.note_here(first, place, str(refusal))
         results = iter(_call_here(call, parallel, replay.remaining()))
         if not began:
             yield None

@@ -11,9 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType, ModuleType
 
-from skjob.engine.local_code import Home, home_of, local_modules
-
-PROGRAM = frozenset({"__main__", "__mp_main__"})
+from skjob.engine.local_code import SCRIPT, Home, home_of, local_modules
 
 HARMLESS = frozenset({"sys", "warnings", "threading", "logging", "skjob", "pytest", "_pytest"})
 """Packages whose functions a program may replace without another result: hooks, and what shows warnings and logs."""
@@ -28,7 +26,7 @@ def patched_by_program(root: Path | None) -> str | None:
     It looks at every module that is imported, which takes some ten milliseconds: once for each line of the program
     that makes calls.
     """
-    own = PROGRAM | {module.__name__ for module in local_modules(root)}
+    own = SCRIPT | {module.__name__ for module in local_modules(root)}
     for name, module in list(sys.modules.items()):
         if name in own or name.partition(".")[0] in HARMLESS or not isinstance(module, ModuleType):
             continue

@@ -18,12 +18,13 @@ import sys
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
-from functools import lru_cache, partial
+from functools import partial
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from skjob.engine.fidelity.marks import mark_of
 from skjob.engine.fidelity.returned import ArgumentPlace, objects_of
+from skjob.engine.pickling import CACHE_TYPE
 from skjob.engine.plugin import is_from, unpacked_folders
 from skjob.engine.work import EMPTY_CELL, Call, inner_function, parts_of
 
@@ -58,7 +59,7 @@ _OF_LIBRARIES = (b"DASK_", b"JOBLIB_", b"KMP_", b"LOKY_", b"MKL_", b"NUMEXPR_", 
 
 _CONTAINERS = frozenset({dict, list, set, tuple})
 
-_BY_IDENTITY = (FunctionType, BuiltinFunctionType, ModuleType, type, type(lru_cache(int)))
+_BY_IDENTITY = (FunctionType, BuiltinFunctionType, ModuleType, type, CACHE_TYPE)
 """What is known by its identity. What a cache of a function keeps is that function's result, and no effect."""
 
 
@@ -203,12 +204,10 @@ def _of_module(module: ModuleType, seen: set[int]) -> Iterator[tuple[str, Any]]:
         elif isinstance(value, FunctionType):
             if value.__globals__ is scope:
                 yield from _of_function(value, seen)
-        elif not isinstance(value, _BY_IDENTITY) and not _is_unknown(value):
-            yield f"{module.__name__}.{name}", value
-
-
-def _is_unknown(value: Any) -> bool:
-    return isinstance(_digest(value), Unknown)
+        elif not isinstance(value, _BY_IDENTITY):
+            digest = _digest(value)
+            if not isinstance(digest, Unknown):
+                yield f"{module.__name__}.{name}", digest  # it stands for the value, which need not be read again
 
 
 def _of_class(kind: type) -> Iterator[tuple[str, Any]]:
