@@ -419,6 +419,8 @@ def _environment(python_path: str, retries: int) -> list[Manifest]:
         "ARROW_DEFAULT_MEMORY_POOL": "system",
         # `skjob.engine.stop.RESTARTED_VARIABLE`, whose import would slow each start down by joblib's.
         "SKJOB_WORKER_IS_RESTARTED": "1",
+        # `skjob.engine.fidelity.guard.FOLDER_VARIABLE`, for the same reason.
+        "SKJOB_WORKER_FOLDER": f"{SCRATCH_FOLDER}/skjob-work",
         # Every look of the scaling loop would be a line of the scheduler's log.
         "DASK_LOGGING": "{'distributed': 'info', 'distributed.worker': 'warning'}",
     }

@@ -45,7 +45,7 @@ from skjob.engine.fidelity.local_calls import install as install_choice_of_place
 from skjob.engine.fidelity.local_calls import replay_of, shares_memory
 from skjob.engine.fidelity.logs import log_again, write_again
 from skjob.engine.fidelity.patched import patched_by_program
-from skjob.engine.fidelity.placement import Place, prefers_threads, why_here
+from skjob.engine.fidelity.placement import Place, PlaceNotes, prefers_threads, why_here
 from skjob.engine.fidelity.replay import Replay
 from skjob.engine.fidelity.returned import States, arguments_of
 from skjob.engine.fidelity.settings import describe_difference, take, why_settings_stay
@@ -224,24 +224,18 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
 
         Tell it, once for each line of the program.
         """
-        known = self._here.get(place)
+        known = self._places.here.get(place)
         if known is not None:
             return known
         threads = prefers_threads(parallel._backend_kwargs)
         why = why_here(first, shares_memory=shares_memory(parallel), threads=threads) or why_settings_stay()
-        if why is None and place not in self._looked_at:
-            self._looked_at.add(place)
+        if why is None and place not in self._places.looked_at:
+            self._places.looked_at.add(place)
             if patched := patched_by_program(self.root):
                 why = f"the program has replaced `{patched}`, which workers have as it is installed"
         if why is not None:
             self.note_here(first, place, why)
         return why
-
-    @property
-    def _looked_at(self) -> set[Place]:
-        """The lines of the program at whose first call the libraries were looked at."""
-        seen: set[Place] = self.client.extensions.setdefault("skjob-looked-at", set())
-        return seen
 
     def small_call(
         self, parallel: Any, first: Any, place: Place, tasks: int | None
@@ -257,7 +251,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         fits = None
         if self.checkpoint is not None and fit_arguments(first) is not None:
             data = shared_data(self.client, self.wait_for_workers).begin_call()
-            fits = self.checkpoint.begin_call(self.root, data.key, take(self.root).in_key())
+            fits = self.checkpoint.begin_call(self.root, data.key, take(self.root).in_key(), nested.in_key)
         return where, SmallRun(known, where, seconds, nested, copies=not shares_memory(parallel), fits=fits)
 
     def note_measured(self, where: CallPlace, first: Any) -> None:
@@ -267,10 +261,10 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
 
     def note_here(self, first: Any, place: Place, why: str) -> None:
         """Tell, once a line of the program, that a call runs here; later calls of that line do so at once."""
-        if place not in self._here:
+        if place not in self._places.here:
             where = f" ({place})" if place.file else ""
             self.notify(f"the parallel call of `{label([first])}`{where} runs in this process: {why}")
-        self._here[place] = why
+        self._places.here[place] = why
 
     def note_done_here(self, number: int) -> None:
         """Note that so many tasks were done in the program's process."""
@@ -280,16 +274,15 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
 
     def note_unseen(self, first: Any, place: Place, unseen: Iterable[str]) -> None:
         """Tell at the end of the run what tasks may have changed without being seen, once a line of the program."""
-        told: set[Place] = self.client.extensions.setdefault("skjob-unseen", set())
-        if unseen and place not in told:
-            told.add(place)
+        if unseen and place not in self._places.unseen_told:
+            self._places.unseen_told.add(place)
             self.notify_at_end(describe_unseen(label([first]), str(place) if place.file else "", unseen))
 
     @property
-    def _here(self) -> dict[Place, str]:
-        """Why calls run here, by the line of the program; the same for all calls of a client."""
-        noted: dict[Place, str] = self.client.extensions.setdefault("skjob-taken-back", {})
-        return noted
+    def _places(self) -> PlaceNotes:
+        """What is known of lines of the program; the same for all calls of a client."""
+        notes: PlaceNotes = self.client.extensions.setdefault("skjob-places", PlaceNotes())
+        return notes
 
     def start_call(self) -> None:
         """Called as a Parallel call begins, before joblib reads how much it is to dispatch ahead."""

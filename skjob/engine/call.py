@@ -38,10 +38,12 @@ from distributed import Future as Remote
 from skjob.answers import CONNECTION_LOST, answer
 from skjob.engine.data import CallData, shared_data
 from skjob.engine.failed import failed_fit
+from skjob.engine.fidelity.job_counts import InnerBackend
 from skjob.engine.fidelity.replay import TakenBack
 from skjob.engine.fidelity.returned import ArgumentPlace, arguments_of, held_arguments
 from skjob.engine.fidelity.settings import CallSettings, Packed
 from skjob.engine.fidelity.small_calls import Measured, SmallCalls
+from skjob.engine.fidelity.unpicklable import why_unpicklable
 from skjob.engine.finished import FinishedFits
 from skjob.engine.identity import FitIdentity
 from skjob.engine.import_path import send_new_code
@@ -191,7 +193,8 @@ class Call:
         self._look_ahead = max(1, look_ahead)
         self._settings = CallSettings(root)
         in_key = self._settings.taken.in_key()
-        self._fits = fits.begin_call(root, self._data.key, in_key) if fits is not None else None
+        jobs = nested.in_key if isinstance(nested, InnerBackend) else ()
+        self._fits = fits.begin_call(root, self._data.key, in_key, jobs) if fits is not None else None
         self._id = uuid4().hex[:12]
         self._numbers = count()
         self._lock = threading.Lock()
@@ -322,7 +325,9 @@ class Call:
         except (OSError, WorkersLost):
             raise
         except Exception as error:  # whatever the program's own objects raise
-            raise TakenBack(f"it cannot be sent to workers: {type(error).__name__}: {error}") from error
+            raise TakenBack(
+                f"it cannot be sent to workers: {why_unpicklable(piece.calls, error, self._root)}"
+            ) from error
 
     def _prepare(self) -> None:
         """Before the first task of a call: workers must know skjob, and what a client of theirs has registered."""

@@ -43,6 +43,9 @@ from skjob.engine.randomness import random_by_default, unseeded
 DYNAMIC = frozenset({"exec", "eval", "__import__", "globals", "compile"})
 """Builtins by which code reaches what its instructions don't name."""
 
+JOBS_WORDS = frozenset({"n_jobs", "effective_n_jobs", "Parallel", "parallel_config", "parallel_backend"})
+"""Words of code that may ask for jobs."""
+
 NOT_CONTENT = frozenset(
     {
         "__dict__", "__weakref__", "__module__", "__qualname__", "__firstlineno__", "__static_attributes__",
@@ -73,6 +76,11 @@ class Unidentifiable(Exception):
         return f"{self.what} in {self.holder}" if self.holder else self.what
 
 
+def asks_for_jobs(name: str, value: Any) -> bool:
+    """Return whether a parameter, also of a part such as `model__n_jobs`, asks for other than one job."""
+    return name.endswith("n_jobs") and isinstance(value, int | np.integer) and value != 1
+
+
 @contextmanager
 def _held_by(holder: str) -> Iterator[None]:
     try:
@@ -85,10 +93,15 @@ def _held_by(holder: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Digest:
-    """`seeded` is False where the object reaches code that draws random numbers from no seed."""
+    """What an object is, as bytes.
+
+    `seeded` is False if the object reaches code that draws random numbers from no seed. `asks_for_jobs` is True if it
+    holds an estimator, or reaches local code, whose result may depend on how many jobs plain Python has for it.
+    """
 
     value: bytes
     seeded: bool = True
+    asks_for_jobs: bool = False
 
 
 @dataclass
@@ -101,6 +114,16 @@ class _Walk:
     kept: list[Any] = field(default_factory=list)
     seeded: bool = True
     expects_seed: bool = True
+    asks_for_jobs: bool = False
+
+    def note_jobs(self, name: Any, value: Any) -> None:
+        """Note a parameter `n_jobs` that asks for other than one job."""
+        self.asks_for_jobs |= type(name) is str and asks_for_jobs(name, value)
+
+    def add(self, digest: Digest) -> None:
+        """Note what holds of a part that has a digest of its own."""
+        self.seeded &= digest.seeded
+        self.asks_for_jobs |= digest.asks_for_jobs
 
     def met(self, value: Any) -> bool:
         """Whether this mutable object was met before; its number is written then. It is kept alive, for its id."""
@@ -113,7 +136,7 @@ class _Walk:
         return False
 
     def end(self) -> Digest:
-        return Digest(hashlib.blake2b(b"".join(self.out), digest_size=20).digest(), self.seeded)
+        return Digest(hashlib.blake2b(b"".join(self.out), digest_size=20).digest(), self.seeded, self.asks_for_jobs)
 
 
 class Contents:
@@ -206,6 +229,7 @@ class Contents:
         if not walk.met(value):
             walk.out.append(b"{%d:" % len(value))
             for key, each in value.items():
+                walk.note_jobs(key, each)
                 self._write(walk, key)
                 self._write(walk, each)
 
@@ -214,6 +238,7 @@ class Contents:
         walk.out.append(b"n%d:" % len(values))
         for name in sorted(values):
             walk.out.append(_text(b"s", name))
+            walk.note_jobs(name, values[name])
             try:
                 self._write(walk, values[name])
             except Unidentifiable as error:
@@ -234,7 +259,7 @@ class Contents:
                 self._write(inner, each)
                 digest = inner.end()
                 elements.append(digest.value)
-                walk.seeded &= digest.seeded
+                walk.add(digest)
         finally:
             self._under_way.discard(id(value))
         self._tagged(walk, b"set", type(value).__name__, getattr(value, "__dict__", None))
@@ -380,7 +405,7 @@ class Contents:
             write(inner, value)
             known = self._code_digests[id(value)] = value, inner.end()
         walk.out.append(b"&" + known[1].value)
-        walk.seeded &= known[1].seeded
+        walk.add(known[1])
 
     def _write_function(self, walk: _Walk, value: types.FunctionType) -> None:
         token = self._library_token(value)
@@ -442,6 +467,7 @@ class Contents:
         expects_seed, walk.expects_seed = walk.expects_seed, "random_state" not in reached.words
         if not reached.keywords.intersection(SEED_WORDS) and _draws(reached):
             walk.seeded = False
+        walk.asks_for_jobs |= not reached.words.isdisjoint(JOBS_WORDS)
         for chain in reached.chains:
             walk.out.append(_text(b"g", ".".join(chain)))
             with _held_by(f"global `{chain[0]}`"):
@@ -588,6 +614,7 @@ class Contents:
         package = name if file.name == "__init__.py" else name.rpartition(".")[0]
         if source.code is not None:
             reached = uses(source.code)
+            walk.asks_for_jobs |= not reached.words.isdisjoint(JOBS_WORDS)
             with _held_by(f"module `{name}`"):
                 if any(chain[0] in DYNAMIC for chain in reached.chains):
                     raise Unidentifiable("a use of `exec` or `eval`")

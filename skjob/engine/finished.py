@@ -80,12 +80,19 @@ class FinishedFits:
         with self._lock:
             return Tally(**self._counts)
 
-    def begin_call(self, root: Path | None, data_key: Callable[[Any], str], settings: tuple[Any, ...] = ()) -> CallFits:
+    def begin_call(
+        self,
+        root: Path | None,
+        data_key: Callable[[Any], str],
+        settings: tuple[Any, ...] = (),
+        jobs: tuple[Any, ...] = (),
+    ) -> CallFits:
         """The fits of one Parallel call. `data_key` gives the content key of a large array.
 
-        `settings` are those of the program that may change a result.
+        `settings` are those of the program that may change a result, `jobs` what the number of jobs inside the fits
+        depends on.
         """
-        return CallFits(self, root, data_key, settings)
+        return CallFits(self, Identifier(root, data_key, {}, settings, jobs))
 
     def numbered(self, identity: FitIdentity) -> FitIdentity:
         """An unseeded fit, with how many of the same this run has had before."""
@@ -123,11 +130,9 @@ class FinishedFits:
 class CallFits:
     """The fits of one Parallel call, in which the objects that they share do not change."""
 
-    def __init__(
-        self, fits: FinishedFits, root: Path | None, data_key: Callable[[Any], str], settings: tuple[Any, ...] = ()
-    ) -> None:
+    def __init__(self, fits: FinishedFits, identifier: Identifier) -> None:
         self._fits = fits
-        self._identifier: Identifier | None = Identifier(root, data_key, {}, settings)
+        self._identifier: Identifier | None = identifier
         self._writing: list[Any] = []
         self._any = False
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skjob.engine.content import Contents, Digest, Unidentifiable
+from skjob.engine.content import Contents, Digest, Unidentifiable, asks_for_jobs
 from skjob.engine.origin import Origins
 from skjob.engine.randomness import unseeded
 from skjob.engine.versions import versions_here
@@ -68,6 +68,8 @@ class Identifier:
         Versions of distributions where the fits run, by name. What is not in it is taken from this process.
     settings : tuple
         Settings of the program's process that may change a result.
+    jobs : tuple
+        What plain Python's number of jobs inside the fits depends on. It counts for fits that ask for jobs.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Identifier:
         array_key: Callable[[Any], str],
         versions: Mapping[str, str],
         settings: tuple[Any, ...] = (),
+        jobs: tuple[Any, ...] = (),
     ) -> None:
         origins = Origins(root, versions)
         self._origins = origins
@@ -85,6 +88,7 @@ class Identifier:
             + [origins.version(package) for package in ("sklearn", "numpy", "scipy")]
             + [settings]
         )
+        self._jobs = jobs
         # All fits of a call have the same scorer, data and settings: the very same objects, kept here for their id.
         self._shared: dict[str, tuple[Any, Digest]] = {}
 
@@ -124,6 +128,9 @@ class Identifier:
             elif name not in TALK:
                 named[name] = self._of_shared(name, value)
         parts += [self._contents.digest(sorted((name, digest.value) for name, digest in named.items()))]
+        asks = any(asks_for_jobs(name, value) for name, value in parameters.items())
+        if asks or any(digest.asks_for_jobs for digest in (*parts, *named.values())):
+            parts += [self._contents.digest(self._jobs)]
         seeded = all(digest.seeded for digest in (*parts, *named.values()))
         seeded = seeded and not unseeded(estimator, parameters) and not unseeded(arguments.get("scorer"))
         return FitIdentity(_joined(data), _joined(parts), seeded)

@@ -8,6 +8,7 @@ has an outcome of its own: what was finished before another failed is not lost.
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import time
 import traceback
@@ -23,7 +24,7 @@ from skjob.engine.fidelity.draws import drawn, positions
 from skjob.engine.fidelity.guard import guarded
 from skjob.engine.fidelity.logs import Logged, captured_log
 from skjob.engine.fidelity.marks import collected_code
-from skjob.engine.fidelity.process_settings import CannotApply
+from skjob.engine.fidelity.process_settings import CannotApply, restore_variables
 from skjob.engine.fidelity.returned import ArgumentPlace, dumps_result
 from skjob.engine.fidelity.settings import Packed, Settings, applied, differing_variables, unpacked
 from skjob.engine.fidelity.state import Held, State, changed, imported_modules, state_of, unknown
@@ -134,6 +135,7 @@ def run_batch(
             if _reads_arguments(codes):
                 return [Outcome(False, b"", 0.0, refused="its tasks read the arguments of the program, `sys.argv`")]
             before: State = {}
+            variables = dict(os.environ)
             if held is not None:
                 codes += imported_modules(codes, unpacked_folders())
                 before = state_of(codes, calls, held)
@@ -153,6 +155,7 @@ def run_batch(
                 if not outcomes[-1].ok:
                     break
         if held is not None and (why := _why_not_here(outcomes, before, codes, calls, held)):
+            restore_variables(variables)
             return [replace(outcome, refused=why) for outcome in outcomes]
         if unseen := unknown(before):
             return [replace(outcome, unseen=unseen) for outcome in outcomes]
@@ -192,7 +195,7 @@ def _run(call: Call, differs: tuple[str, ...], settings: Settings, *, shares_mem
             seconds = time.perf_counter() - started
         except BaseException as error:
             outcome = _failed(error, started, as_raised=shares_memory)
-            watched.note_missing(error)
+            watched.note_error(error)
         else:
             outcome = _finished(result, seconds, call if shares_memory else None)
     if watched.refused:

@@ -46,7 +46,7 @@ def client() -> Iterator[Client]:
 def lines(client: Client) -> Iterator[list[str]]:
     """Calls go to the cluster; what skjob has told about them. The modules of the tests are the program's own."""
     told: list[str] = []
-    for noted in ("skjob-taken-back", "skjob-small-calls"):
+    for noted in ("skjob-places", "skjob-small-calls"):
         client.extensions.pop(noted, None)
     backend = SkjobBackend(client, width=2, root=HERE, wait_for_workers=DEADLINE, notify=told.append)
     with joblib.parallel_config(backend=backend):
@@ -303,7 +303,7 @@ def test_an_argument_that_cannot_be_sent(lines: list[str]) -> None:
             return lock.locked()
 
     assert Parallel()(delayed(locked)(number) for number in range(5)) == [True] * 5
-    assert "cannot be sent to workers: TypeError: cannot pickle '_thread.lock' object" in lines[0]
+    assert "cannot be sent to workers: `locked → lock` is a _thread.lock, which cannot be pickled" in lines[0]
 
 
 def test_a_result_that_cannot_come_back(lines: list[str]) -> None:
@@ -427,7 +427,7 @@ def _looks_up(number: int) -> int:
 
 @pytest.mark.parametrize("return_as", ["list", "generator"])
 def test_what_is_too_large_to_compare_is_told_once_a_line(lines: list[str], client: Client, return_as: str) -> None:
-    client.extensions.pop("skjob-unseen", None)
+    client.extensions.pop("skjob-places", None)
     for _ in range(2):
         results = [*Parallel(return_as=return_as)(delayed(_looks_up)(number) for number in range(3))]
         assert results == [1001] * 3

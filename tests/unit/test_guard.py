@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import multiprocessing
 import os
 import signal
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FunctionType
 
+import pyarrow.parquet
 import pytest
 from joblib import Memory
 
@@ -228,9 +230,35 @@ def test_a_file_that_is_not_on_this_machine_is_noted(folder: Path, monkeypatch: 
 
 def test_so_is_one_that_a_library_reads_in_its_own_way() -> None:
     watched = Watched()
-    watched.note_missing(FileNotFoundError(2, "No such file or directory", "part.parquet"))
-    watched.note_missing(KeyError("part.parquet"))
+    watched.note_error(FileNotFoundError(2, "No such file or directory", "part.parquet"))
+    watched.note_error(KeyError("part.parquet"))
     assert watched.missing == {"part.parquet"}
+    assert not watched.refused
+
+
+def test_files_that_compiled_code_writes_are_seen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrow opens its files by itself: Python tells of none of them."""
+    monkeypatch.setattr(guard, "_own_folder", str(folder / "work"))
+    (folder / "work").mkdir()
+    monkeypatch.chdir(folder / "work")
+    table = pyarrow.table({"a": [1, 2]})
+    found = _stopped_at(lambda: pyarrow.parquet.write_table(table, "fold.parquet"))
+    assert found.refused == "its tasks write files, `fold.parquet` first"
+    assert found.effects == {"wrote files"}
+    assert not list((folder / "work").iterdir())
+    assert not _stopped_at(lambda: table.nbytes).refused
+
+
+def test_a_file_that_compiled_code_cannot_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In pods only one folder can be written to."""
+    error = OSError(errno.EROFS, os.strerror(errno.EROFS), "/home/user/model.json")
+    watched = Watched()
+    watched.note_error(RuntimeError(f"cannot save: {error}"))
+    assert watched.refused == "its tasks write files"
+    monkeypatch.setenv(FILES_VARIABLE, "1")
+    watched = Watched()
+    watched.note_error(error)
+    assert not watched.refused  # as plain Python fails there too
 
 
 def test_connections_and_commands_are_noted() -> None:

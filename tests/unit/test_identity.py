@@ -31,6 +31,7 @@ from joblib._parallel_backends import ThreadingBackend
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import make_classification
+from sklearn.decomposition import LatentDirichletAllocation
 from sklearn.ensemble import BaggingClassifier, RandomForestClassifier, StackingClassifier
 from sklearn.feature_selection import SelectKBest, mutual_info_classif
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -61,9 +62,9 @@ from skjob.engine.randomness import NO_EFFECT, unseeded
 X, Y = make_classification(n_samples=60, n_features=5, random_state=0)
 
 
-def identities(run: Any, root: Any = None, settings: tuple[Any, ...] = ()) -> list[Any]:
+def identities(run: Any, root: Any = None, settings: tuple[Any, ...] = (), jobs: tuple[Any, ...] = ()) -> list[Any]:
     """The identities of the calls that `run` gives to joblib, made before each is run. None: not kept."""
-    identifier = Identifier(root, content_key, {}, settings)
+    identifier = Identifier(root, content_key, {}, settings, jobs)
     found = []
 
     class Recording(ThreadingBackend):
@@ -121,6 +122,41 @@ def test_each_fit_of_a_search_has_its_own_identity_and_all_share_their_data() ->
 
 def test_a_second_search_has_the_same_identities() -> None:
     assert fits(grid_search) == fits(grid_search)
+
+
+def _fits_twice(number: Any) -> Any:
+    class Searching(LogisticRegression):
+        """Of the program's own, with an estimator in its fit that asks for jobs."""
+
+        def fit(self, X: Any, y: Any) -> Any:
+            number(n_jobs=2)
+            return super().fit(X, y)
+
+    return Searching()
+
+
+@pytest.mark.parametrize(
+    ("estimator", "grid", "depends"),
+    [
+        (LatentDirichletAllocation(random_state=0), {}, False),
+        (LatentDirichletAllocation(random_state=0, n_jobs=1), {}, False),
+        (LatentDirichletAllocation(random_state=0, n_jobs=2), {}, True),
+        (make_pipeline(LatentDirichletAllocation(random_state=0, n_jobs=-1)), {}, True),
+        (LatentDirichletAllocation(random_state=0), {"n_jobs": [2]}, True),
+        (make_pipeline(LatentDirichletAllocation(random_state=0)), {"latentdirichletallocation__n_jobs": [2]}, True),
+        (RandomForestClassifier(n_estimators=2, random_state=0, n_jobs=2), {}, False),  # for any number the same
+        (_fits_twice(dict), {}, True),
+    ],
+)
+def test_what_plain_pythons_number_of_jobs_depends_on_counts_where_it_is_asked(
+    estimator: Any, grid: dict[str, Any], depends: bool
+) -> None:
+    def search() -> Any:
+        return GridSearchCV(estimator, grid, cv=2, scoring=lambda *_: 0.0).fit(abs(X), Y)
+
+    here, there = ({*identities(search, jobs=jobs)} for jobs in (("DEFAULT", 2), ("THREADS", 2)))
+    assert len(here) > 1  # of the fits; what they call themselves has none
+    assert (here != there) == depends
 
 
 def test_a_larger_grid_has_those_of_the_smaller() -> None:
@@ -516,6 +552,7 @@ import sys
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.datasets import make_classification
+from sklearn.decomposition import LatentDirichletAllocation
 from sklearn.metrics import make_scorer
 from sklearn.model_selection import cross_validate
 from sklearn.pipeline import make_pipeline

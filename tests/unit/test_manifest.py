@@ -22,6 +22,7 @@ from skjob.cluster.manifest import (
 )
 from skjob.cluster.names import RunNames
 from skjob.config import Place, WorkerRange
+from skjob.engine.fidelity.guard import FOLDER_VARIABLE
 from skjob.engine.stop import RESTARTED_VARIABLE
 from skjob.environment.needs import Needs
 from skjob.plan import Plan, WorkerSize
@@ -95,6 +96,7 @@ def _environment(python_path: str) -> list[dict[str, str]]:
         "MALLOC_ARENA_MAX": "2",
         "ARROW_DEFAULT_MEMORY_POOL": "system",
         RESTARTED_VARIABLE: "1",
+        FOLDER_VARIABLE: "/tmp/skjob-work",
         "DASK_LOGGING": "{'distributed': 'info', 'distributed.worker': 'warning'}",
         "DASK_DISTRIBUTED__COMM__TLS__SCHEDULER__CERT": "/skjob/tls/tls.crt",
         "DASK_DISTRIBUTED__COMM__TLS__SCHEDULER__KEY": "/skjob/tls/tls.key",

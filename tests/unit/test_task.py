@@ -1,6 +1,7 @@
 """What runs on a worker: whatever its calls do, what comes back is an outcome of each that can be read."""
 
 import io
+import os
 import pickle
 import sys
 import threading
@@ -183,6 +184,21 @@ def test_a_change_of_what_is_shared_with_the_program() -> None:
     assert [outcome.refused for outcome in run_batch("the-task", content, [])] == ["", ""]
     refused = [outcome.refused for outcome in run_batch("the-task", content, [], held=[(), ()])]
     assert refused == ["its tasks change `noted`"] * 2
+
+
+def test_a_variable_that_a_refused_task_has_set_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next task on this worker must not find it."""
+    monkeypatch.setenv("DEPTH", "3")
+    monkeypatch.setenv("GONE", "1")
+
+    def act() -> None:
+        os.environ.update(DEPTH="4", NEW="1")
+        del os.environ["GONE"]
+
+    content = dumps(([(act, (), {})], NESTED, {}), MarkingPickler)
+    [outcome] = run_batch("the-task", content, [], held=[()])
+    assert outcome.refused == "its tasks change `os.environ`"
+    assert (os.environ["DEPTH"], os.environ["GONE"], os.environ.get("NEW")) == ("3", "1", None)
 
 
 def test_a_task_that_reads_the_arguments_of_the_program() -> None:

@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skjob.engine.fidelity import unpicklable
-from skjob.engine.fidelity.unpicklable import Unpicklable, find_unpicklable, unpicklable_path
+from skjob.engine.fidelity.unpicklable import Unpicklable, find_unpicklable, why_unpicklable
 
 
 class Bar:
@@ -102,7 +102,21 @@ def connection() -> Iterator[sqlite3.Connection]:
 )
 def test_the_way_to_it(estimator: Any, scorer: Any, path: str) -> None:
     root = Path(__file__).parent
-    assert unpicklable_path(_fit(estimator, scorer), root) == path
+    found = find_unpicklable(_fit(estimator, scorer), root)
+    assert ("" if found is None else found.path) == path
+
+
+def path_in(task: Any, root: Path | None = None) -> str:
+    found = find_unpicklable(task, root)
+    assert found is not None
+    return found.path
+
+
+def test_what_is_said_of_it(connection: sqlite3.Connection) -> None:
+    error = TypeError("cannot pickle 'sqlite3.Connection' object")
+    task = [_fit(_with(Noting(), db=connection), plain)]
+    assert why_unpicklable(task, error) == "`estimator → db` is a sqlite3.Connection, which cannot be pickled"
+    assert why_unpicklable([_fit(Noting(), plain)], error) == f"TypeError: {error}"  # it fails in another way
 
 
 def test_what_it_is(connection: sqlite3.Connection) -> None:
@@ -112,22 +126,22 @@ def test_what_it_is(connection: sqlite3.Connection) -> None:
 
 def test_a_class_that_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Noting, "bar", bar)
-    assert unpicklable_path(_fit(Noting(), plain), Path(__file__).parent) == "estimator → bar"
+    assert path_in(_fit(Noting(), plain), Path(__file__).parent) == "estimator → bar"
 
 
 def test_a_function_of_any_call_and_its_arguments() -> None:
-    assert unpicklable_path((closing(bar), (1, 2, 3), {})) == "<lambda> → thing"
-    assert unpicklable_path((plain, (1, bar, 3), {})) == "X"
-    assert unpicklable_path((max, (1, bar), {})) == "argument 2"
+    assert path_in((closing(bar), (1, 2, 3), {})) == "<lambda> → thing"
+    assert path_in((plain, (1, bar, 3), {})) == "X"
+    assert path_in((max, (1, bar), {})) == "argument 2"
 
 
 def test_a_circle_ends() -> None:
     circle: list[Any] = [bar]
     circle.insert(0, circle)
-    assert unpicklable_path((plain, (circle, 2, 3), {})) == "estimator[1]"
+    assert path_in((plain, (circle, 2, 3), {})) == "estimator[1]"
 
 
 def test_it_gives_up_in_a_mountain(monkeypatch: pytest.MonkeyPatch) -> None:
     """And names as much of the way as it has found."""
     monkeypatch.setattr(unpicklable, "MAX_ATTEMPTS", 5)
-    assert unpicklable_path((plain, ([1] * 50 + [bar], 2, 3), {})) == "estimator"
+    assert path_in((plain, ([1] * 50 + [bar], 2, 3), {})) == "estimator"

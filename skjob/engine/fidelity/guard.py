@@ -9,20 +9,25 @@ they raise passes `except Exception`, so that no `error_score` hides it, and the
 A file that a task wants to read and that is not on the worker's machine is noted: the program's process knows whether
 it is there.
 
+Compiled code opens files that no audit event tells of. A worker that does not share the program's files works in an
+empty folder: what is there after a task was written by it, and the call is done in the program's process.
+
 What a task does that is no reason to stop it, but to run it again the next time, is noted: a fit that wrote a file,
 connected somewhere or started a process is never kept as finished.
 """
 
 from __future__ import annotations
 
+import errno
 import multiprocessing.process
 import os
+import shutil
 import signal
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from types import FrameType
@@ -30,6 +35,12 @@ from typing import Any
 
 FILES_VARIABLE = "SKJOB_WORKER_SHARES_FILES"
 """Set in workers on the program's machine: what a task writes there is where the program looks for it."""
+
+FOLDER_VARIABLE = "SKJOB_WORKER_FOLDER"
+"""Set in workers that do not share the program's files: a folder of its own for the process to work in.
+
+Compiled code writes files that no audit event tells of. What a task leaves in this folder is what it has written.
+"""
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 
@@ -76,18 +87,29 @@ class Watched:
     made: set[str] = field(default_factory=set)
     """Files and folders that the task itself has made elsewhere."""
 
-    def note_missing(self, error: BaseException) -> None:
-        """Note the file of an error: not every library reads files as Python does, so that the hook sees it."""
-        if (
-            isinstance(error, FileNotFoundError)
-            and isinstance(error.filename, str)
-            and FILES_VARIABLE not in os.environ
-        ):
+    def note_error(self, error: BaseException) -> None:
+        """Note the file of an error: not every library uses files as Python does, so that the hook sees it."""
+        if FILES_VARIABLE in os.environ:
+            return
+        if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
             self.missing.add(error.filename)
+        with suppress(Exception):  # it fails to say what it is
+            if not self.refused and os.strerror(errno.EROFS) in str(error):
+                self.refused = "its tasks write files"
+
+    def note_files(self, folder: str) -> None:
+        """Note files that compiled code has written into the worker's folder, and remove them."""
+        names = os.listdir(folder)
+        if names:
+            self.effects.add("wrote files")
+            self.refused = self.refused or f"its tasks write files, `{min(names)}` first"
+            for name in names:
+                _remove(os.path.join(folder, name))
 
 
 _of_thread = threading.local()
 _installing = threading.Lock()
+_own_folder = ""
 _hook_installed = False
 _stand_ins_installed = False
 
@@ -102,13 +124,27 @@ def guarded(*, in_order: bool = False) -> Iterator[Watched]:
         yield watched
     finally:
         _of_thread.watched = None
+        if _own_folder:
+            watched.note_files(_own_folder)
+
+
+def _remove(path: str) -> None:
+    with suppress(OSError):  # a task on another thread may be removing it too
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.remove(path)
 
 
 def _install() -> None:
-    global _hook_installed, _stand_ins_installed
+    global _hook_installed, _stand_ins_installed, _own_folder
     with _installing:
         if not _hook_installed:
             tempfile.gettempdir()
+            if folder := os.environ.get(FOLDER_VARIABLE):
+                os.makedirs(folder, exist_ok=True)
+                os.chdir(folder)
+                _own_folder = folder
             sys.addaudithook(_audit)
             _hook_installed = True
         if _stand_ins_installed:

@@ -113,6 +113,11 @@ class InnerBackend(SequentialBackend):  # type: ignore[misc]
         self.cores = cores
         self.plain = plain
 
+    @property
+    def in_key(self) -> tuple[str, int]:
+        """What the results of estimators that ask for jobs depend on."""
+        return self.plain.name, self.cores
+
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Return 1 for a Parallel object, and joblib's number for an estimator."""
         if n_jobs == 0:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from types import FrameType, FunctionType, GeneratorType
 from typing import Any
@@ -40,6 +40,18 @@ class Place:
 
     def __str__(self) -> str:
         return f"{PurePath(self.file).name}:{self.line}"
+
+
+@dataclass
+class PlaceNotes:
+    """What is known of the lines of the program that Parallel calls come from."""
+
+    here: dict[Place, str] = field(default_factory=dict)
+    """Why the calls of a line run in the program's process."""
+    looked_at: set[Place] = field(default_factory=set)
+    """The lines at whose first call the libraries were looked at."""
+    unseen_told: set[Place] = field(default_factory=set)
+    """The lines of which it is told what their tasks may have changed without being seen."""
 
 
 def place_of(frame: FrameType | None) -> Place:

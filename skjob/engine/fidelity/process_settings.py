@@ -16,7 +16,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -236,6 +236,12 @@ def _write_variables(values: dict[str, str | None]) -> None:
             os.environ[name] = value
     if "TZ" in values and hasattr(time, "tzset"):
         time.tzset()
+
+
+def restore_variables(before: Mapping[str, str]) -> None:
+    """Undo what has been set, changed and removed in the environment since it was `before`."""
+    now = dict(os.environ)
+    _write_variables({name: before.get(name) for name in {*now, *before} if now.get(name) != before.get(name)})
 
 
 def _enter_folder(folder: Folder, undo: list[Undo]) -> None:

@@ -39,10 +39,12 @@ class Unpicklable:
     kind: str
 
 
-def unpicklable_path(task: Any, root: Path | None = None) -> str:
-    """Return the way to what cannot be pickled in a task, such as `scorer → bar`; an empty text if all of it can."""
+def why_unpicklable(task: Any, error: Exception, root: Path | None = None) -> str:
+    """Return why a task cannot be pickled: by the way to the object; in the words of the error if no part fails."""
     found = find_unpicklable(task, root)
-    return "" if found is None else found.path
+    if found is None:
+        return f"{type(error).__name__}: {error}"
+    return f"`{found.path}` is a {found.kind}, which cannot be pickled"
 
 
 def find_unpicklable(task: Any, root: Path | None = None) -> Unpicklable | None:
