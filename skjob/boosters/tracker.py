@@ -22,6 +22,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -95,10 +96,12 @@ class TrackerProcess:
 
     def _listen(self) -> None:
         """Until it has ended."""
-        assert self.process.stdout is not None  # noqa: S101 - a pipe
+        assert self.process.stdin is not None and self.process.stdout is not None  # noqa: S101, PT018 - pipes
         self._answer.put(self.process.stdout.readline())
-        with self.process:  # which waits for it
-            self.process.wait()
+        self.process.wait()
+        self.process.stdout.close()
+        with suppress(BrokenPipeError):  # a question that it has not read
+            self.process.stdin.close()
         if self.process.returncode < 0 and not self._ended:
             name = signal.Signals(-self.process.returncode).name
             logger.warning("XGBoost's tracker has ended with %s, and its training with it", name)

@@ -106,6 +106,7 @@ def test_workers_have_the_resources_that_a_program_asks_for(local_runs: LocalRun
     assert "skjob: `Client(resources=…)` is the cluster of this run; " in ended.stderr
 
 
+@pytest.mark.slow
 def test_an_asynchronous_program(local_runs: LocalRuns) -> None:
     program = """
         import asyncio
@@ -333,10 +334,12 @@ KINDS = {
 }
 
 
-SLOW = {"parallel prediction", "voting classifier", "blockwise ensemble", "generalized linear model"}
+IN_MAKE_TEST = {"scale scikit-learn"}
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in SLOW)) for kind in KINDS])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind not in IN_MAKE_TEST)) for kind in KINDS]
+)
 def test_programs_of_the_kinds_of_dasks_examples(local_runs: LocalRuns, kind: str) -> None:
     lines = [f"        {line[4:]}" if line.strip() else "" for line in KINDS[kind].splitlines()]
     program = HEAD + '    if __name__ == "__main__":\n' + "\n".join(lines)

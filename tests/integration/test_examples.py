@@ -39,11 +39,13 @@ LARGER = "declared_job/larger.yaml"
 FINDS_A_CLUSTER = {"lightgbm_on_dask.py", "xgboost_on_dask.py"}
 
 SLOW = {
+    "any_dask_client.py",  # test_run.py, with the README's program
     "larger_than_memory.py",  # dask-ml: test_larger.py
     LARGER,  # test_larger.py
     "xgboost_on_dask.py",  # test_boosters.py
     "lightgbm_on_dask.py",  # test_boosters.py
     "random_forest.py",  # scikit-learn's own tests of forests, in tests/upstream
+    "pipeline_cross_val_score.py",  # test_engine_joblib.py
     "scaled_up_search.py",  # test_scaling.py
 }
 """What they show is shown by the tests named here."""

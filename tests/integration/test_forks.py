@@ -86,7 +86,7 @@ CHILDREN = {
 }
 
 
-SLOW = {"fork server pool"}
+SLOW = {"fork server pool", "spawn pool", "executor", "fork while another thread searches"}
 
 
 @pytest.mark.parametrize(

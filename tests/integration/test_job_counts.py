@@ -76,7 +76,14 @@ def test_each_row_of_the_table_has_its_test() -> None:
     assert set(INDEPENDENT) == WIDTH_INDEPENDENT
 
 
-@pytest.mark.parametrize("fit", [fit for fits in INDEPENDENT.values() for fit in fits])
+@pytest.mark.parametrize(
+    "fit",
+    [
+        pytest.param(fit, marks=[pytest.mark.slow] * (fit is not _elimination))
+        for fits in INDEPENDENT.values()
+        for fit in fits
+    ],
+)
 def test_results_do_not_depend_on_the_number(fit: Callable[[int | None], Any], backend: SkjobBackend) -> None:
     expected = fit(1)
     for n_jobs in (2, 7):

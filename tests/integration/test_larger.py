@@ -343,6 +343,7 @@ def bucket(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     for name, value in {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": SECRET, "DEFAULT_REGION": "us-east-1"}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()  # a test of the cluster may have had another server
     system = fsspec.filesystem("s3", skip_instance_cache=True)
     name = f"data-{secrets.token_hex(4)}"  # moto's servers in one process have the same buckets
     system.mkdir(name)

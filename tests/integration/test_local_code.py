@@ -134,6 +134,7 @@ def _same(
     return ended
 
 
+@pytest.mark.slow  # the programs `sys_path` and `src_layout` of tests/programs do so too
 def test_modules_of_folders_that_the_script_puts_on_its_path(local_runs: LocalRuns) -> None:
     """And what they come to import on a worker; a change in them is another fit."""
     _same(local_runs, ON_SYS_PATH, "experiments/train.py")

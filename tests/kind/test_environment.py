@@ -124,6 +124,7 @@ def test_a_cluster_with_another_environment_is_refused(seen: Seen) -> None:
     assert seen.refused.stdout == ""
 
 
+@pytest.mark.slow  # the same, without an image that holds some of it
 def test_pythons_own_image(user_runs: Runs, user_namespace: str, kind_api: client.ApiClient) -> None:
     """What a run takes where no image is named. It has nothing, so that all comes from the index, uv too."""
     core = client.CoreV1Api(kind_api)

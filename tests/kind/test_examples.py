@@ -34,13 +34,15 @@ from user_env import RunsIn, UserEnvironment
 WARM = "examples"
 LEFT_TO_TEST_ALL = {
     "any_dask_client.py",
+    "larger_than_memory.py",
     "lightgbm_on_dask.py",
+    "own_package.py",
     "pipeline_cross_val_score.py",
     "random_forest.py",
     "scaled_up_search.py",
     "xgboost_on_dask.py",
 }
-"""A search, a package of the user's own and data in pieces stay. The others run on this machine in
+"""A search stays. A package of the user's own has test_environment.py beside this. The others run on this machine in
 tests/integration/test_examples.py; boosters have test_boosters.py beside this, scaling has test_faults.py."""
 
 
@@ -111,7 +113,9 @@ def address_for_pods(api: client.ApiClient) -> str:
         return str(looking.getsockname()[0])
 
 
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.endswith("larger.yaml")) for name in JOBS]
+)
 def test_a_declared_job_writes_its_results(user_runs: Runs, warm: str, kind_api: client.ApiClient, name: str) -> None:
     (user_runs.folder / "job.yaml").write_text((EXAMPLES / name).read_text())
     command = [part if part != "train.py" else "job.yaml" for part in user_runs.command("", "--cluster", warm)]

@@ -116,10 +116,8 @@ ESTIMATORS = {
 
 
 @pytest.mark.timeout(2 * LARGE_SECONDS)
-@pytest.mark.parametrize(
-    "estimator",
-    [pytest.param(name, marks=[pytest.mark.slow] if name.startswith("dask_ml") else []) for name in ESTIMATORS],
-)
+@pytest.mark.slow  # tests/integration/test_larger.py reads in pieces too, from less
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_four_times_a_workers_memory(
     user_runs: Runs, storage: dict[str, str], bucket: tuple[str, int], estimator: str
 ) -> None:

@@ -1,6 +1,7 @@
 # One call stands in a block of `numpy.errstate`, the next one does not; tasks say what they have met.
 # Source: numpy#10862 and questions on np.errstate in threads and processes
 # Kind: B
+# Slow
 import warnings
 import numpy as np
 from joblib import Parallel, delayed

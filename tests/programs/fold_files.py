@@ -2,6 +2,7 @@
 # empty folder.
 # Source: Stack Overflow "save predictions/models of each fold in cross-validation" by a custom scorer
 # Kind: A
+# Slow
 # Told in pods: runs in this process: its tasks write files
 # Twice
 import shutil

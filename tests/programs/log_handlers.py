@@ -1,6 +1,7 @@
 # A log with a handler of the script's that uses `extra`, levels of two loggers, and an exception with its text.
 # Source: joblib#1017, Stack Overflow "logging with joblib: records are lost"
 # Kind: A
+# Slow
 import logging
 import sys
 from joblib import Parallel, delayed

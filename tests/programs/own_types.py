@@ -1,6 +1,7 @@
 # Enumerations, data classes, named tuples and errors of the script's go out as arguments and come back as results.
 # Source: cloudpickle#256 (enum members compare unequal after a round trip), joblib#1167
 # Kind: D
+# Slow
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import NamedTuple

@@ -1,6 +1,7 @@
 # Results are put into an array of the script's by index; threads by `prefer`.
 # Source: joblib's manual, on threads that share memory
 # Kind: A
+# Slow
 # Told: runs in this process: it asks for threads
 import numpy as np
 from joblib import Parallel, delayed

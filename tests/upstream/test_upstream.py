@@ -64,6 +64,7 @@ def test_suite(
     assert report["tests_with_batches"] > report["passed"] / 2, "they must go through the backend"
 
 
+@pytest.mark.slow  # they tell why something is listed
 @pytest.mark.parametrize("suite", WITH_MEMORY)
 def test_what_looks_at_the_callers_memory_fails_with_any_processes(suite: str, tmp_path: Path) -> None:
     """Listed as `memory`, and therefore not counted as skjob's failures: joblib's own processes fail in the same."""

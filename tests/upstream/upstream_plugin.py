@@ -72,7 +72,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             reason = f"{difference['kind']}: {difference['cause']}"
             item.add_marker(pytest.mark.xfail(reason=reason, strict=difference["kind"] != "chance"))
     part = tomllib.loads(PART.read_text())[suite]["tests"]
-    quick = items if part == "all" else [item for test in part for item in _named(test, items, PART, suite)]
+    quick = [item for test in part for item in _named(test, items, PART, suite)]
     with_loky = config.option.with_loky
     left_out = {item for item in items if (kinds.get(item) != "memory" if with_loky else kinds.get(item) == "absent")}
     for item in set(items) - left_out - set(quick):
