@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from skjob.cluster import environment, inventory, ledger, manifest
+from skjob.cluster import compatibility, environment, inventory, ledger, manifest
 from skjob.cluster.api import Api, NotFound
 from skjob.cluster.certificates import CA_FILE, CERTIFICATE_FILE, KEY_FILE, VALID_FOR, Certificates
 from skjob.cluster.claim import Claim, InUse, take
@@ -88,6 +88,8 @@ class KeptCluster(KubernetesCluster):
                 f"there is no cluster `{name}` in namespace `{namespace}`",
                 f"`skjob ps --namespace {namespace}` lists those that are there",
             ) from error
+        annotations = self._anchor["metadata"].get("annotations") or {}
+        compatibility.check(name, annotations, compatibility.this_skjob())
         run_id = cluster["metadata"]["labels"][RUN_LABEL]
         super().__init__(api, RunNames(run_id, user="", program="", existing=name), plan, private, note)
         content = [base64.b64decode(secret[file]) for file in (CA_FILE, CERTIFICATE_FILE, KEY_FILE)]
@@ -105,7 +107,6 @@ class KeptCluster(KubernetesCluster):
         self._plan = replace(plan, size=manifest.size_of(cluster), image=manifest.image_of(cluster))
         self._used_by: Claim | None = None
         self._account = account
-        annotations = self._anchor["metadata"].get("annotations") or {}
         left = _Left(WorkerRange(self._asked, self._asked), plan.keep_time)
         left = _read_left(annotations, left, f"Job `{name}` in namespace `{namespace}`")
         self.workers, self._idle_timeout = left.workers, left.idle_timeout

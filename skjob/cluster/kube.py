@@ -21,6 +21,7 @@ from skjob.cluster.api import Api, Conflict, NotFound, Raced, Rejected
 from skjob.cluster.base import Problem
 from skjob.cluster.capacity import largest_fit
 from skjob.cluster.certificates import make_certificates
+from skjob.cluster.compatibility import this_skjob
 from skjob.cluster.cost import Spending, money
 from skjob.cluster.diagnose import CauseKind
 from skjob.cluster.heartbeat import Heartbeat
@@ -411,7 +412,9 @@ class KubernetesCluster:
         self._begun = True
         try:
             with refusals_explained(self._api):
-                anchor = manifest.anchor(self._names, self._namespace, lifetime, self._environment_name)
+                anchor = manifest.anchor(
+                    self._names, self._namespace, lifetime, self._environment_name, this_skjob().annotations()
+                )
                 return self._api.create(anchor)
         except (ConfigError, StartError, ForbiddenError, Raced):
             self._begun = False

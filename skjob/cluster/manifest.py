@@ -58,12 +58,16 @@ _NOBODY_EXTRA = {
 }
 
 
-def anchor(names: RunNames, namespace: str, lifetime: float, environment: str = "") -> Manifest:
+def anchor(
+    names: RunNames, namespace: str, lifetime: float, environment: str = "", made_by: Mapping[str, str] | None = None
+) -> Manifest:
     """The owner of all: lives for `lifetime` seconds, unless it is prolonged.
 
-    It says which environment the run needs: whoever takes its cluster over, keeps that too.
+    It says which environment the run needs: whoever takes its cluster over, keeps that too. `made_by` are annotations
+    that name the skjob whose source the pods have.
     """
     metadata = _metadata(names, namespace, "anchor")
+    metadata["annotations"] |= made_by or {}
     if environment:
         metadata["annotations"] |= {ENVIRONMENT_ANNOTATION: environment}
     return {

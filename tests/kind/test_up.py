@@ -6,6 +6,8 @@ import re
 import signal
 import subprocess
 from contextlib import suppress
+from pathlib import Path
+from shutil import copytree, ignore_patterns
 
 import pytest
 from left import leftovers, until_gone
@@ -13,6 +15,7 @@ from runs import DEADLINE, Runs
 from side_by_side import Stage, side_by_side
 from waits import until
 
+import skjob
 from skjob.cluster.api import Api, NotFound
 from skjob.cluster.inventory import RunningCluster, runs
 
@@ -83,6 +86,15 @@ def test_a_warm_cluster_serves_one_run_after_the_other(stage: Stage) -> None:
         "from dask.distributed import Client; Client.current().wait_for_workers(2)", "--cluster", "dev"
     )
     assert more.returncode == 0, more.stderr  # `--workers 2` of the run itself
+
+    other = stage.folder / "another"
+    copytree(Path(skjob.__file__).parent, other / "skjob", ignore=ignore_patterns("__pycache__"))
+    with (other / "skjob" / "errors.py").open("a") as file:
+        file.write("\n# another source\n")
+    refused = stage.runs.run("print('never')", "--cluster", "dev", PYTHONPATH=str(other))
+    assert (refused.returncode, refused.stdout) == (124, "")
+    assert "error: `dev` was started by another source of skjob" in refused.stderr
+    assert only(stage.api).state == "kept"
 
     again = stage.runs.skjob("up", "dev")
     assert again.returncode == 120

@@ -15,6 +15,7 @@ from skjob.cluster import manifest
 from skjob.cluster.api import Api, Context, Manifest, NotFound
 from skjob.cluster.certificates import VALID_FOR, make_certificates
 from skjob.cluster.claim import claim_of
+from skjob.cluster.compatibility import this_skjob
 from skjob.cluster.kept import KeptCluster
 from skjob.cluster.ledger import Entry, read_entries
 from skjob.cluster.names import IDLE_ANNOTATION, USE_ANNOTATION, WORKERS_ANNOTATION, RunNames
@@ -41,7 +42,7 @@ class _Left(Api):
     def __init__(self, workers: int, *, lists: bool = True) -> None:
         super().__init__(None, Context("c", "team", "https://api"))
         self.lists = lists
-        anchor = manifest.anchor(NAMES, "team", 600)
+        anchor = manifest.anchor(NAMES, "team", 600, made_by=this_skjob().annotations())
         anchor["metadata"]["annotations"] |= {WORKERS_ANNOTATION: "1:20", IDLE_ANNOTATION: "600"}
         files = make_certificates("dev").files()
         self.objects: dict[str, Manifest] = {
@@ -118,6 +119,16 @@ def test_what_is_asked_in_vain_of_a_cluster_that_is_there_is_told(tmp_path: Path
         "`--image`, `--grace` and `--keep` are not looked at: `dev` stays as it was started"
     ]
     assert told(arguments({"worker_cpu": "2"})) == ["`worker_cpu=` is not looked at: `dev` stays as it was started"]
+
+
+def test_a_cluster_of_another_skjob_is_refused_before_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = _Left(1)
+    api.objects["Job"]["metadata"]["annotations"]["skjob/source"] = "another"
+    with pytest.raises(StartError, match="`dev` was started by another source of skjob"):
+        _used(api, tmp_path, monkeypatch)
+    assert api.deadlines == []
 
 
 def test_workers_of_a_run_that_was_killed_go_with_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
