@@ -158,8 +158,8 @@ def _scale(cluster: Any, spec: ClusterSpec) -> Any:
         return None
     from distributed import Client
 
-    from skjob.config import WorkerRange
-    from skjob.scaling.loop import ScalingLoop
+    from skjob.config.settings import WorkerRange
+    from skjob.deploy.scaling.loop import ScalingLoop
 
     loop = ScalingLoop(
         Pods(cluster, spec.workers),
@@ -178,7 +178,7 @@ def _scale(cluster: Any, spec: ClusterSpec) -> Any:
 
 
 class Pods:
-    """Implements `skjob.cluster.base.Cluster`, as far as a scaling loop asks it, over a cluster of late workers."""
+    """Implements `skjob.deploy.base.Cluster`, as far as a scaling loop asks it, over a cluster of late workers."""
 
     name = "benchmark"
 

@@ -107,9 +107,9 @@ def _timed_hashing(peer: str) -> Iterator[Counter[str]]:
     if peer != SKJOB:
         yield spent
         return
-    from skjob.engine import data
+    from skjob.engine.transfer import shared_data
 
-    content_key = data.content_key
+    content_key = shared_data.content_key
 
     def timed_key(value: Any) -> str:
         began = perf_counter()
@@ -117,7 +117,7 @@ def _timed_hashing(peer: str) -> Iterator[Counter[str]]:
         spent["seconds"] += perf_counter() - began
         return key
 
-    with mock.patch.object(data, "content_key", timed_key):
+    with mock.patch.object(shared_data, "content_key", timed_key):
         yield spent
 
 

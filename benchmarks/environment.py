@@ -25,13 +25,15 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from skjob.cluster import manifest
-from skjob.cluster.api import Api, connect
-from skjob.cluster.names import RunNames, new_run_id
-from skjob.cluster.probe import anchored
-from skjob.environment.configured import index_settings
-from skjob.environment.images import remember
-from skjob.environment.keeper import INDEX_FOLDER
+from skjob.deploy.kubernetes.api.client import Api, connect
+from skjob.deploy.kubernetes.image_probe import anchored
+from skjob.deploy.kubernetes.manifests import run as manifest
+from skjob.deploy.kubernetes.manifests.environment import keeper_job
+from skjob.deploy.kubernetes.manifests.labels import RunNames, new_run_id
+from skjob.deploy.kubernetes.manifests.pods import owned_by
+from skjob.environment.image_cache import remember
+from skjob.environment.index.discovery import index_settings
+from skjob.environment.pod.package_server import INDEX_FOLDER
 
 PINS = 86
 ROOTS = (
@@ -105,7 +107,7 @@ def pip_in_each_pod(api: Api, image: str, requirements: str) -> dict[str, float]
     index = index_settings(os.environ, Path.cwd())
     names = RunNames(new_run_id(), "pip", "bench")
     namespace = api.context.namespace
-    job = manifest.keeper_job(names, namespace, image, [*index.files()], LIMIT)
+    job = keeper_job(names, namespace, image, [*index.files()], LIMIT)
     job["spec"] |= {"parallelism": WORKERS, "completions": WORKERS}
     pod = job["spec"]["template"]["spec"]
     [container] = pod["containers"]
@@ -122,7 +124,7 @@ def pip_in_each_pod(api: Api, image: str, requirements: str) -> dict[str, float]
         files["data"] = {"requirements.txt": requirements}
         secret = manifest.secret(names, namespace, {"ca.crt": b"", "tls.crt": b"", "tls.key": b"", **index.files()})
         for content in (files, secret):
-            api.create(manifest.owned_by(anchor, content))
+            api.create(owned_by(anchor, content))
         while (status := api.get("Job", names.cluster, namespace).get("status", {})).get("succeeded", 0) < WORKERS:
             if status.get("failed") or time.time() - began > LIMIT:
                 sys.exit(f"pip did not install the environment: {status}")

@@ -27,9 +27,9 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import skjob
 from skjob.engine import task
-from skjob.engine.fidelity.guard import Watched
-from skjob.engine.fidelity.settings import CallSettings
-from skjob.engine.pickling import MarkingPickler, dumps
+from skjob.engine.fidelity.effects.guard import Watched
+from skjob.engine.fidelity.settings.snapshot import CallSettings
+from skjob.engine.transfer.pickling import MarkingPickler, dumps
 
 FIT_SECONDS = 0.010
 """A short fit, to tell the cost in percent of it."""

@@ -29,7 +29,7 @@ from distributed.deploy.adaptive import Adaptive
 from distributed.scheduler import SchedulerState, TaskPrefix
 from simulation import Best, Call, Load, Policy, SimulatedCluster, SimulatedWorker, best
 
-from skjob.config import WorkerRange
+from skjob.config.settings import WorkerRange
 
 JITTER = 0.3
 """A worker takes so much more or less than its usual time to come."""

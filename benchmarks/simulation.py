@@ -1,8 +1,8 @@
 """A simulated cluster: tasks, a scheduler that never errs, workers that take their time to come, or never do.
 
 For what no machine at hand can show: a thousand workers, in a second. The tests put random loads on it and check what
-must always hold (tests/unit/test_policy.py), the benchmark compares scalers on it (benchmarks/scaling.py). Time is
-simulated, chance is seeded: a run is the same each time.
+must always hold (tests/unit/deploy/scaling/test_policy.py), benchmarks/scaling.py compares scalers on it.
+Time is simulated, chance is seeded: a run is the same each time.
 
 What is simple here is simple for every scaler: tasks start on free threads at once and in order, a worker that is
 removed while busy gives its tasks back, to be begun anew, and the scheduler holds a window of the work, as skjob's
@@ -19,10 +19,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from skjob.config import WorkerRange
-from skjob.scaling.arrivals import Arrivals
-from skjob.scaling.lengths import Lengths
-from skjob.scaling.policy import (
+from skjob.config.settings import WorkerRange
+from skjob.deploy.scaling.policy import (
     Decision,
     Demand,
     Peak,
@@ -33,6 +31,8 @@ from skjob.scaling.policy import (
     kept_seconds,
     useful_workers,
 )
+from skjob.deploy.scaling.task_durations import DurationTracker
+from skjob.deploy.scaling.worker_startup import StartupEstimate
 
 LOOK_AHEAD = 4
 
@@ -343,13 +343,13 @@ class Policy:
     interval = 1.0
 
     def __init__(self, guess: float = 10.0, check: Callable[[SimulatedCluster, Decision], None] | None = None) -> None:
-        self._arrivals = Arrivals(guess)
-        self._lengths = Lengths()
+        self._arrivals = StartupEstimate(guess)
+        self._lengths = DurationTracker()
         self._peak: Peak | None = None
         self._check = check
 
     def tick(self, cluster: SimulatedCluster) -> None:
-        """One tick of skjob.scaling.loop."""
+        """One tick of skjob.deploy.scaling.loop."""
         now, done = cluster.now, cluster.measured
         running = [now - begun for worker in cluster.workers.values() for begun in worker.runs.values()]
         length = self._lengths.see({"fit": done} if done[0] else {}, {"fit": running}).get("fit")

@@ -1,8 +1,8 @@
 """Renders what is not written by hand: what the chart takes from elsewhere, and from the chart the plain manifests.
 
 `make manifests` calls it. The custom resources are those of the installed dask-kubernetes, the users' rules those of
-`skjob.cluster.permissions`. What the chart makes of `overlays/team-example/values.yaml` is cut in two: what a cluster
-has once (`base`), and the team (`overlays/team-example`).
+`skjob.deploy.kubernetes.api.rbac`. What the chart makes of `overlays/team-example/values.yaml` is cut in two: what a
+cluster has once (`base`), and the team (`overlays/team-example`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from skjob.cluster.install import definition_files
-from skjob.cluster.permissions import role_rules
+from skjob.deploy.kubernetes.api.rbac import role_rules
+from skjob.deploy.kubernetes.operator.manifests import definition_files
 
 K8S = Path(__file__).parent
 CHART = K8S.parent / "helm" / "skjob"

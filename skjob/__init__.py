@@ -14,8 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -89,13 +88,14 @@ def cluster(
     """
     import os
 
-    from skjob import config, inside
-    from skjob.plan import JobSpec
-    from skjob.session import open_cluster
+    from skjob.config import sources
+    from skjob.config.plan import JobSpec
+    from skjob.run.context import open_cluster
+    from skjob.utils import current_client
 
-    if inside.run_client is not None:
+    if current_client.run_client is not None:
         _say("`skjob.cluster()` uses the cluster of this run, with the run's own options")
-        yield inside.run_client
+        yield current_client.run_client
         return
     text_workers = f"{workers[0]}:{workers[1]}" if isinstance(workers, tuple) else workers
     given = {
@@ -113,21 +113,10 @@ def cluster(
         "checkpoint": checkpoint,
         "retries": retries,
     }
-    flags = config.arguments({key: str(value) for key, value in given.items() if value is not None})
-    layers = [flags, config.environment(os.environ), config.project(Path.cwd())]
+    flags = sources.arguments({key: str(value) for key, value in given.items() if value is not None})
+    layers = [flags, sources.environment(os.environ), sources.project(Path.cwd())]
     with open_cluster(JobSpec(_program()), layers, name, _say) as client:
         yield client
-
-
-class _Package(ModuleType):
-    """Keeps `skjob.cluster` what users call: the import of the subpackage of that name would put the module there."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name == "cluster" and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def _say(line: str) -> None:

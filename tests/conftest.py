@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_state import STARTING, cluster_state
-from turns import lane, next_lanes, rank
+from support.cluster_state import STARTING, cluster_state
+from support.xdist_lanes import lane, next_lanes, rank
 
 TESTS = Path(__file__).parent
 KINDS = ("unit", "integration", "upstream", "kind")

@@ -1,7 +1,7 @@
 """Trains LightGBM for a declared job, on all workers at once; when one dies, it starts again as a whole.
 
 LightGBM's interface to Dask has no way to go on from a model, so there are no checkpoints. Early stopping is refused:
-its Dask estimators hang with it (see `guard.py`).
+its Dask estimators hang with it (see `patches.py`).
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from inspect import signature
 from typing import Any
 
-from skjob.boosters.guard import INSTEAD, early_stopping_asked, mustered
-from skjob.boosters.layout import in_parts, lay_out, places
-from skjob.boosters.lost import TrainingLost
+from skjob.boosters.errors import TrainingLost
+from skjob.boosters.partitioning import in_parts, lay_out, places
+from skjob.boosters.patches import INSTEAD, early_stopping_asked, mustered
 from skjob.boosters.training import Tell, Trained, lost_worker, wait_for_workers
 from skjob.errors import ConfigError
 

@@ -29,8 +29,8 @@ from typing import Any
 
 from distributed.diagnostics.plugin import SchedulerPlugin
 
-from skjob.boosters.watch import OVER, meeting_of, part_of
-from skjob.when_imported import when_imported
+from skjob.boosters.scheduler_plugin import OVER, meeting_of, part_of
+from skjob.utils.import_hooks import when_imported
 
 NAME = "skjob-trackers"
 

@@ -12,12 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from skjob.answers import answer
-from skjob.boosters.guard import gone_of
-from skjob.boosters.history import History
-from skjob.boosters.layout import Place, places
-from skjob.boosters.lost import TrainingLost
-from skjob.boosters.workers import ARRIVAL
+from skjob.boosters.checkpoint import History
+from skjob.boosters.errors import TrainingLost
+from skjob.boosters.partitioning import Place, places
+from skjob.boosters.patches import gone_of
+from skjob.boosters.worker_barrier import ARRIVAL
+from skjob.utils.dask_client import wait_result
 
 FREE_TIMEOUT = 20.0
 """Seconds after which a worker that still does something is taken all the same."""
@@ -82,7 +82,7 @@ def wait_for_workers(
 def _anybody_works(client: Any) -> bool:
     asking = client.run(_works, on_error="ignore", asynchronous=True)
     with suppress(TimeoutError, OSError):  # one that dies just now is not waited for
-        return any(answer(client, asking, ASK_TIMEOUT).values())
+        return any(wait_result(client, asking, ASK_TIMEOUT).values())
     return True
 
 

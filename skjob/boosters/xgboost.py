@@ -17,13 +17,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from skjob.answers import answer
-from skjob.boosters.guard import mustered
-from skjob.boosters.history import Checkpoint, joined
-from skjob.boosters.layout import Place, lay_out, places
-from skjob.boosters.lost import TrainingLost
+from skjob.boosters.checkpoint import Checkpoint, joined
+from skjob.boosters.errors import TrainingLost
+from skjob.boosters.partitioning import Place, lay_out, places
+from skjob.boosters.patches import mustered
 from skjob.boosters.training import Tell, Trained, lost_worker, wait_for_workers
 from skjob.errors import ConfigError, in_a_line
+from skjob.utils.dask_client import wait_result
 
 FETCH_EVERY = 1.0
 """Seconds between two looks for a new checkpoint."""
@@ -191,7 +191,7 @@ class _Training:
         import xgboost.dask
         from xgboost.callback import EarlyStopping
 
-        from skjob.boosters.rounds import GoingOn, Noting
+        from skjob.boosters.xgboost_callbacks import CheckpointCallback, ResumedCallback
 
         X, y, sample_weight, qid = lay_out(self._client, self._data, workers)
         eval_set = [
@@ -215,8 +215,8 @@ class _Training:
             # Else each training that goes on would sample the rows that the first has sampled.
             parameters["random_state"] = (parameters.get("random_state") or 0) + before.rounds
         kind = getattr(xgboost.dask, "Dask" + type(self._estimator).__name__.removeprefix("Dask"))
-        going_on = [GoingOn(callback, before) for callback in callbacks]
-        estimator = kind(**parameters, callbacks=[Noting(training, self._every, before), *going_on])
+        going_on = [ResumedCallback(callback, before) for callback in callbacks]
+        estimator = kind(**parameters, callbacks=[CheckpointCallback(training, self._every, before), *going_on])
         estimator.client = self._client
         booster = None if before is None else xgboost.Booster(model_file=bytearray(before.booster))
         rows = {"sample_weight": sample_weight} if qid is None else {"qid": qid}
@@ -244,7 +244,7 @@ class _Training:
     @contextmanager
     def _fetching(self, training: str, workers: Sequence[Place]) -> Iterator[None]:
         """Get checkpoints from the workers for the length of the block."""
-        from skjob.boosters.rounds import fetch, forget
+        from skjob.boosters.xgboost_callbacks import fetch, forget
 
         addresses = [place.address for place in workers]
         over = threading.Event()
@@ -273,7 +273,7 @@ class _Training:
         """Run it on those of the workers that are still there; one that dies just now is not waited for."""
         there = [place.address for place in places(self._client) if place.address in workers]
         asking = self._client.run(function, *arguments, workers=there, on_error="ignore", asynchronous=True)
-        return list(answer(self._client, asking, ASK_TIMEOUT).values())
+        return list(wait_result(self._client, asking, ASK_TIMEOUT).values())
 
     def _note(self, checkpoint: Checkpoint) -> None:
         self._latest = checkpoint

@@ -19,7 +19,7 @@ def main() -> NoReturn:
     """Run the command line; the exit statuses are those of `skjob.errors`."""
     try:
         _ready_streams()
-        from skjob.cli.commands import run_typed
+        from skjob.cli.root import run_typed
 
         code = run_typed()
     except SkjobError as error:

@@ -4,10 +4,9 @@
     with joblib.parallel_config(backend="skjob", n_jobs=-1):
         search.fit(X, y)
 
-Importing this package registers the backend. `backend.py` is what joblib sees, `call.py` dispatches and settles,
-`data.py` ships large arguments once, `local_code.py` tells the user's own modules from those of an environment, which
-`modules.py` and `import_path.py` ship, `task.py` is the part that runs on a worker, and `finished.py` finds and keeps
-the fits that are done.
+Importing this package registers the backend. `backend.py` is what joblib sees, `parallel_call.py` sends and settles,
+`task.py` runs on a worker. `transfer/` brings data and the user's own code to workers, `checkpoint/` keeps finished
+fits, `fidelity/` sees that a program gets what plain Python gives it.
 """
 
 from __future__ import annotations

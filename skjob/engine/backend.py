@@ -4,7 +4,8 @@ A sibling of joblib's own Dask backend, which reads its width once from the work
 again and again, and hangs where a worker or an argument is lost (joblib 1.6.0; each is a test in
 tests/integration/test_engine.py). What joblib calls, and when: `configure` and `start_call` as a Parallel call begins,
 `submit` for each batch, from the caller's thread and later from the thread that runs the callbacks, `stop_call` at the
-end, `abort_everything` when a batch has failed or the user has interrupted. What happens in between is in `call.py`.
+end, `abort_everything` when a batch has failed or the user has interrupted. What happens in between is in
+`parallel_call.py`.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ from joblib._parallel_backends import (
     SequentialBackend,
 )
 
-from skjob.answers import ask
-from skjob.engine.call import Call, Known, Settled, WorkersLost, small_calls
-from skjob.engine.data import shared_data
+from skjob.engine.checkpoint.fit_cache import FitCache
 from skjob.engine.fidelity.done_here import DoneHere
-from skjob.engine.fidelity.draws import describe as describe_draw
+from skjob.engine.fidelity.effects.draws import describe as describe_draw
+from skjob.engine.fidelity.effects.returned import States, arguments_of
+from skjob.engine.fidelity.effects.state import describe_unseen
 from skjob.engine.fidelity.job_counts import (
     NOT_GIVEN,
     asked_by_parallel,
@@ -43,21 +44,21 @@ from skjob.engine.fidelity.job_counts import (
 )
 from skjob.engine.fidelity.local_calls import install as install_choice_of_place
 from skjob.engine.fidelity.local_calls import replay_of, shares_memory
-from skjob.engine.fidelity.logs import log_again, write_again
 from skjob.engine.fidelity.patched import patched_by_program
 from skjob.engine.fidelity.placement import Place, PlaceNotes, prefers_threads, why_here
 from skjob.engine.fidelity.replay import Replay
-from skjob.engine.fidelity.returned import States, arguments_of
-from skjob.engine.fidelity.settings import describe_difference, take, why_settings_stay
+from skjob.engine.fidelity.settings.logs import log_again, write_again
+from skjob.engine.fidelity.settings.snapshot import describe_difference, take, why_settings_stay
 from skjob.engine.fidelity.small_calls import CallPlace, Measured, size_class
 from skjob.engine.fidelity.small_run import SmallRun
-from skjob.engine.fidelity.state import describe_unseen
-from skjob.engine.finished import FinishedFits
+from skjob.engine.joblib_calls import fit_arguments, inner_function, label, strip_context
+from skjob.engine.parallel_call import Known, ParallelCall, Settled, WorkersLost, small_calls
 from skjob.engine.remote_traceback import RemoteTraceback, frames_of
 from skjob.engine.task import Outcome
+from skjob.engine.task_warnings import warn_again
 from skjob.engine.threads import takes_whole_worker
-from skjob.engine.warned import warn_again
-from skjob.engine.work import fit_arguments, inner_function, label, lean
+from skjob.engine.transfer.shared_data import shared_data
+from skjob.utils.dask_client import call_method
 
 __all__ = ["LOOK_AHEAD", "RemoteTraceback", "SkjobBackend", "WorkersLost"]
 
@@ -139,7 +140,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         width: int | None = None,
         root: Path | None = None,
         wait_for_workers: float = 300.0,
-        checkpoint: FinishedFits | str | None = None,
+        checkpoint: FitCache | str | None = None,
         notify: Callable[[str], None] | None = None,
         notify_at_end: Callable[[str], None] | None = None,
         *,
@@ -157,11 +158,11 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         self.width = width
         self.root = Path(root).resolve() if root else None
         self.wait_for_workers = wait_for_workers
-        self.checkpoint = FinishedFits(str(checkpoint)) if isinstance(checkpoint, str | Path) else checkpoint
+        self.checkpoint = FitCache(str(checkpoint)) if isinstance(checkpoint, str | Path) else checkpoint
         self.notify = notify or print_line
         self.notify_at_end = notify_at_end or self.notify
         self._own_parallel = False
-        self._call: Call | None = None
+        self._call: ParallelCall | None = None
         self._pre_dispatch: Any = None
         self._measured = threading.local()
         self._measured_call: Measured | None = None
@@ -190,7 +191,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
             return 1
         connected = 0
         with suppress(Exception):  # the batches wait for a connection that comes back, and say if none does
-            connected = sum(ask(self.client, self.client.ncores, LOOK_TIMEOUT).values())
+            connected = sum(call_method(self.client, self.client.ncores, LOOK_TIMEOUT).values())
         # joblib runs a width of 1 in the caller's own process, which is not what a cluster of one worker is for.
         return max(connected, self.width or 0, 2)
 
@@ -256,7 +257,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
 
     def note_measured(self, where: CallPlace, first: Any) -> None:
         """Note what the last call has taken on workers. What uses all cores is never small: it has them there."""
-        if self._measured_call is not None and not takes_whole_worker(lean(first)):
+        if self._measured_call is not None and not takes_whole_worker(strip_context(first)):
             small_calls(self.client).note_call(where, self._measured_call)
 
     def note_here(self, first: Any, place: Place, why: str) -> None:
@@ -292,7 +293,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         width = getattr(self.parallel, "_cached_effective_n_jobs", None) or self._width(-1)
         ahead = LOOK_AHEAD * width
         replay = replay_of(self.parallel)
-        self._call = Call(
+        self._call = ParallelCall(
             self.client,
             nested,
             self.root,

@@ -15,10 +15,10 @@ from typing import Any
 
 from distributed.diagnostics.plugin import WorkerPlugin
 
-from skjob.answers import workers_of
-from skjob.engine.data import large_size
-from skjob.engine.plugin import register
-from skjob.engine.work import Call
+from skjob.engine.joblib_calls import JoblibCall
+from skjob.engine.transfer.shared_data import large_size
+from skjob.engine.transfer.worker_plugins import register
+from skjob.utils.dask_client import workers_of
 
 RESOURCE = "skjob-memory"
 
@@ -26,13 +26,13 @@ USABLE = 0.7
 """Of a worker's memory: Dask stops giving a worker tasks at 80 %, and interpreter and libraries have some of that."""
 
 
-def needed(calls: list[Call], data: Iterable[Any]) -> int:
+def needed(calls: list[JoblibCall], data: Iterable[Any]) -> int:
     """Bytes that a task needs beside the shared data itself: a copy of it, and what its largest fit asks for."""
     data_bytes = sum(large_size(value) for value in data)
     return data_bytes + max((_own(call, data_bytes) for call in calls), default=0)
 
 
-def _own(call: Call, data_bytes: int) -> int:
+def _own(call: JoblibCall, data_bytes: int) -> int:
     try:
         _, arguments, _ = call
         return max(0, int(arguments[0].memory_needed(data_bytes)))  # scikit-learn puts the estimator first

@@ -20,23 +20,23 @@ from typing import Any
 
 import joblib
 
-from skjob.engine.fidelity.draws import drawn, positions
-from skjob.engine.fidelity.guard import guarded
-from skjob.engine.fidelity.logs import Logged, captured_log
-from skjob.engine.fidelity.marks import collected_code
-from skjob.engine.fidelity.process_settings import CannotApply, restore_variables
-from skjob.engine.fidelity.returned import ArgumentPlace, dumps_result
-from skjob.engine.fidelity.settings import Packed, Settings, applied, differing_variables, unpacked
-from skjob.engine.fidelity.state import Held, State, changed, imported_modules, state_of, unknown
+from skjob.engine.cancellation import TaskCancelled, check_wanted, interruptible
+from skjob.engine.fidelity.effects.draws import drawn, positions
+from skjob.engine.fidelity.effects.guard import guarded
+from skjob.engine.fidelity.effects.marks import collected_code
+from skjob.engine.fidelity.effects.returned import ArgumentPlace, dumps_result
+from skjob.engine.fidelity.effects.state import Held, State, changed, imported_modules, state_of, unknown
+from skjob.engine.fidelity.settings.logs import Logged, captured_log
+from skjob.engine.fidelity.settings.process import CannotApply, restore_variables
+from skjob.engine.fidelity.settings.snapshot import Packed, Settings, applied, differing_variables, unpacked
+from skjob.engine.joblib_calls import JoblibCall
 from skjob.engine.output import captured
-from skjob.engine.pickling import dumps
-from skjob.engine.plugin import unpacked_folders
-from skjob.engine.shared import Pickled, Shared, protected
-from skjob.engine.stop import Stopped, check_wanted, interruptible
+from skjob.engine.task_warnings import Warned, noted_warnings
 from skjob.engine.threads import all_threads, inner_threads, limit_inner_threads
-from skjob.engine.versions import differences
-from skjob.engine.warned import Warned, noted_warnings
-from skjob.engine.work import Call
+from skjob.engine.transfer.pickling import dumps
+from skjob.engine.transfer.received_data import Pickled, Shared, protected
+from skjob.engine.transfer.worker_plugins import unpacked_folders
+from skjob.utils.versions import differences
 
 READ_ONLY = "is read-only"
 """What numpy says of an array that cannot be written to."""
@@ -141,7 +141,7 @@ def run_batch(
                 before = state_of(codes, calls, held)
             differs = differences(expected)
             own = differing_variables(made, codes)
-        except Stopped as error:
+        except TaskCancelled as error:
             return [_failed(error, started)]
         except CannotApply as error:
             return [replace(_failed(error, started), refused=str(error))]
@@ -170,7 +170,7 @@ def _reads_arguments(codes: list[Any]) -> bool:
 _ARGUMENTS = frozenset({"sys", "argv"})
 
 
-def _why_not_here(outcomes: list[Outcome], before: State, codes: list[Any], calls: list[Call], held: Held) -> str:
+def _why_not_here(outcomes: list[Outcome], before: State, codes: list[Any], calls: list[JoblibCall], held: Held) -> str:
     """Return what the calls have done to memory that they would share with the program in plain Python."""
     returned = [outcome.returned for outcome in outcomes]
     if names := changed(before, state_of(codes, calls, held), returned):
@@ -180,7 +180,7 @@ def _why_not_here(outcomes: list[Outcome], before: State, codes: list[Any], call
     return ""
 
 
-def _run(call: Call, differs: tuple[str, ...], settings: Settings, *, shares_memory: bool) -> Outcome:
+def _run(call: JoblibCall, differs: tuple[str, ...], settings: Settings, *, shares_memory: bool) -> Outcome:
     function, arguments, keywords = call
     started = time.perf_counter()
     before = positions(settings.seeded) if settings.seeded else {}
@@ -214,7 +214,7 @@ def _run(call: Call, differs: tuple[str, ...], settings: Settings, *, shares_mem
     )
 
 
-def _finished(result: Any, seconds: float, sharing: Call | None) -> Outcome:
+def _finished(result: Any, seconds: float, sharing: JoblibCall | None) -> Outcome:
     """Return the outcome of a call; of one that is `sharing` its arguments with the program, with those it returns."""
     try:
         if sharing is None:

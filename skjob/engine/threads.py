@@ -24,8 +24,8 @@ from typing import Any
 
 from distributed.diagnostics.plugin import WorkerPlugin
 
-from skjob.engine.plugin import register
-from skjob.engine.work import Call, fit_arguments, parts_of
+from skjob.engine.joblib_calls import JoblibCall, fit_arguments, iter_nested
+from skjob.engine.transfer.worker_plugins import register
 
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 WORKER_COMMAND = "distributed.cli.dask_worker"
@@ -93,16 +93,16 @@ def _is_worker_process() -> bool:
 # ---- estimators that use all cores by themselves
 
 
-def takes_whole_worker(call: Call) -> bool:
+def takes_whole_worker(call: JoblibCall) -> bool:
     """Whether something in this call uses all the cores it gets, and the user has not said that it should use one."""
     return any(number is None or number != 1 for _, _, number in _threaded(call))
 
 
-def _threaded(call: Call) -> Iterator[tuple[Any, str | None, Any]]:
+def _threaded(call: JoblibCall) -> Iterator[tuple[Any, str | None, Any]]:
     """Each estimator in a call that uses all cores by itself, its parameter for their number, and the number."""
     arguments = fit_arguments(call)
     chosen = dict((arguments or {}).get("parameters") or {})
-    candidates = [arguments["estimator"], *chosen.values()] if arguments else parts_of([call])
+    candidates = [arguments["estimator"], *chosen.values()] if arguments else iter_nested([call])
     for candidate in candidates:
         for name, estimator, given in _estimators_in(candidate):
             module = next((module for module in THREADED if _is_of(estimator, module)), None)
@@ -153,7 +153,7 @@ class WholeWorkers:
         self._lock = threading.Lock()
         self._declared = False
 
-    def reserved(self, calls: list[Call]) -> dict[str, int] | None:
+    def reserved(self, calls: list[JoblibCall]) -> dict[str, int] | None:
         """The resource that a task of these calls takes; None where it takes a thread like any other."""
         if not any(takes_whole_worker(call) for call in calls):
             return None
@@ -165,7 +165,7 @@ class WholeWorkers:
 
 
 @contextmanager
-def all_threads(calls: list[Call]) -> Iterator[None]:
+def all_threads(calls: list[JoblibCall]) -> Iterator[None]:
     """Runs on a worker: for the length of the block the estimators in these calls get all of its threads."""
     import threadpoolctl
     from distributed import get_worker

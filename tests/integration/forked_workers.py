@@ -19,12 +19,12 @@ from distributed import Client, LocalCluster
 from distributed.utils import get_mp_context
 from waiting import DEADLINE
 
-from skjob.engine.fidelity.guard import FILES_VARIABLE
+from skjob.engine.fidelity.effects.guard import FILES_VARIABLE
 
 IMPORTED = (
-    "distributed.nanny", "distributed.worker", "skjob.engine.task", "skjob.engine.plugin", "skjob.boosters",
-    "sklearn.ensemble", "sklearn.linear_model", "sklearn.model_selection", "sklearn.svm", "pandas", "scipy.sparse",
-    "dask.array", "dask.dataframe", "pyarrow.parquet", "xgboost.dask", "lightgbm", "pytest",
+    "distributed.nanny", "distributed.worker", "skjob.engine.task", "skjob.engine.transfer.worker_plugins",
+    "skjob.boosters", "sklearn.ensemble", "sklearn.linear_model", "sklearn.model_selection", "sklearn.svm", "pandas",
+    "scipy.sparse", "dask.array", "dask.dataframe", "pyarrow.parquet", "xgboost.dask", "lightgbm", "pytest",
 )  # fmt: skip
 """By the process that is forked. It may run nothing of OpenMP or BLAS: their threads do not survive a fork."""
 

@@ -36,16 +36,16 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from command import run_here
 from distributed import Client
+from support.command import run_here
 from waiting import DEADLINE, LOOK_AGAIN
 
-from skjob.cluster import local
-from skjob.cluster.certificates import TlsFiles
-from skjob.config import Place, Settings, WorkerRange
-from skjob.data.credentials import forget
-from skjob.ground import this_machine
-from skjob.plan import Plan, WorkerSize, make_plan
+from skjob.config.plan import Plan, WorkerSize, make_plan
+from skjob.config.settings import Place, Settings, WorkerRange
+from skjob.deploy import local
+from skjob.run.program.storage_credentials import forget
+from skjob.run.target import this_machine
+from skjob.utils.tls import TlsFiles
 
 WORKERS = 2
 PRELOAD = ("sklearn.ensemble", "sklearn.model_selection")
@@ -232,7 +232,7 @@ class _Warm:
 
 
 class _Lent:
-    """Implements `skjob.cluster.base.Cluster` for the length of one run: its start and its end do nothing."""
+    """Implements `skjob.deploy.base.Cluster` for the length of one run: its start and its end do nothing."""
 
     def __init__(self, warm: _Warm, name: str, folder: Path) -> None:
         self.name = name

@@ -27,9 +27,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from uv import find_uv_bin
 from waiting import DEADLINE
 
-from skjob.environment.availability import REMEMBERED_FOR, check_available
-from skjob.environment.configured import index_settings
-from skjob.environment.index import AUTHORITY_FILE, Index, IndexSettings, unconfigured
+from skjob.environment.index.availability import REMEMBERED_FOR, check_available
+from skjob.environment.index.discovery import index_settings
+from skjob.environment.index.settings import AUTHORITY_FILE, Index, IndexSettings, unconfigured
 from skjob.errors import ConfigError, EnvironmentFault
 
 PLATFORM = "x86_64-manylinux_2_36"

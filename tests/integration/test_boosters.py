@@ -35,21 +35,21 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import GridSearchCV
 from waiting import DEADLINE, until
 
-from skjob.answers import workers_of
 from skjob.boosters import prepare
 from skjob.boosters.checkpoint import Stored, identity_of
-from skjob.boosters.layout import lay_out, places
+from skjob.boosters.errors import TrainingLost
 from skjob.boosters.lightgbm import train_lightgbm
-from skjob.boosters.lost import TrainingLost
+from skjob.boosters.partitioning import lay_out, places
+from skjob.boosters.scheduler_plugin import part_of
 from skjob.boosters.tracker import TrackerProcess
 from skjob.boosters.training import lost_worker
-from skjob.boosters.watch import part_of
 from skjob.boosters.xgboost import train_xgboost
-from skjob.data.placement import Workers
-from skjob.declared import place_data, run_declared
+from skjob.deploy.scaling.scheduler import KEPT_BYTES, give_up, look, release
 from skjob.errors import ConfigError
-from skjob.jobfile import read_job
-from skjob.scaling.scheduler import KEPT_BYTES, give_up, look, release
+from skjob.jobfile.data.placement import Workers
+from skjob.jobfile.loader import read_job
+from skjob.jobfile.runner import place_data, run_declared
+from skjob.utils.dask_client import workers_of
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -65,12 +65,12 @@ def cluster() -> Iterator[LocalCluster]:
     """Three workers of one thread, each with a nanny."""
     with (
         pytest.MonkeyPatch.context() as patch,
-        forked_workers(f"from skjob.engine import stop; stop.PATIENCE = {PATIENCE}"),
+        forked_workers(f"from skjob.engine import cancellation; cancellation.PATIENCE = {PATIENCE}"),
         LocalCluster(
             n_workers=3, threads_per_worker=1, memory_limit="1GB", dashboard_address="127.0.0.1:0", host="127.0.0.1"
         ) as cluster,
     ):
-        patch.setattr("skjob.engine.stop.PATIENCE", PATIENCE)  # the scheduler is in this process
+        patch.setattr("skjob.engine.cancellation.PATIENCE", PATIENCE)  # the scheduler is in this process
         yield cluster
 
 
@@ -229,7 +229,7 @@ def test_a_question_of_the_clients_own_loses_no_worker(client: Client, monkeypat
     assert client.scheduler_info(n_workers=-1)["workers"] == {}, "distributed has mended it"
     assert (places(client), len(there)) == (there, 3)
     assert lost_worker(there, client) is None
-    monkeypatch.setattr("skjob.boosters.layout.LOOK_AGAIN", 0.1)
+    monkeypatch.setattr("skjob.boosters.partitioning.LOOK_AGAIN", 0.1)
     lay_out(client, [X.map_blocks(_slowly)], there)
 
 

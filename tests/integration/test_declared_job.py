@@ -13,10 +13,10 @@ from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVC
 
-from skjob.declared import run_declared
 from skjob.errors import ConfigError
-from skjob.job import DeclaredJob
-from skjob.jobfile import read_job
+from skjob.jobfile.loader import read_job
+from skjob.jobfile.runner import run_declared
+from skjob.jobfile.schema import DeclaredJob
 
 pytestmark = pytest.mark.integration
 

@@ -39,9 +39,9 @@ from sklearn.utils.parallel import delayed as sklearn_delayed
 from waiting import DEADLINE, until
 
 from skjob.engine.backend import RemoteTraceback, SkjobBackend, WorkersLost
-from skjob.engine.call import WATCH_SECONDS
-from skjob.engine.data import SMALL, UNWATCHED_KEPT, USED_ONCE_KEPT
-from skjob.reconnecting import be_patient
+from skjob.engine.parallel_call import WATCH_SECONDS
+from skjob.engine.transfer.shared_data import SMALL, UNWATCHED_KEPT, USED_ONCE_KEPT
+from skjob.utils.reconnect import set_reconnect_timeout
 
 pytestmark = pytest.mark.usefixtures("every_call_goes_to_workers")
 
@@ -662,7 +662,7 @@ def test_a_scheduler_that_is_gone_ends_in_an_error() -> None:
         _cluster(1) as lost,
         Client(lost, set_as_default=False) as client,
     ):
-        be_patient(client, 1.0)
+        set_reconnect_timeout(client, 1.0)
 
         def close() -> None:
             until(lambda: any(client.run(_running).values()), "no task has begun")
@@ -726,7 +726,7 @@ def test_an_error_of_the_engine_itself_ends_the_call(engine: Client, monkeypatch
         raise ZeroDivisionError("a mistake in the engine")
 
     with monkeypatch.context() as patch:
-        patch.setattr("skjob.engine.call.Call._watch", fail)
+        patch.setattr("skjob.engine.parallel_call.ParallelCall._watch", fail)
         with pytest.raises(ZeroDivisionError, match="a mistake in the engine") as caught:
             Parallel()(delayed(time.sleep)(3) for _ in range(2))
     assert "in fail" in str(caught.value.__cause__)

@@ -32,9 +32,9 @@ PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 PACK = """
 import sys
 from pathlib import Path
-from skjob.environment.found import find_environment
-from skjob.environment.local import pack_local
-Path(sys.argv[1]).write_bytes(pack_local(find_environment().local).content)
+from skjob.environment.local.distributions import scan_environment
+from skjob.environment.local.archive import pack_local
+Path(sys.argv[1]).write_bytes(pack_local(scan_environment().local).content)
 """
 
 

@@ -25,13 +25,13 @@ import pytest
 import uv
 from waiting import DEADLINE
 
-from skjob.cluster.certificates import make_certificates
-from skjob.environment.archives import pack
-from skjob.environment.index import IndexSettings
-from skjob.environment.keeper import install, serve
-from skjob.environment.needs import Needs, python_here
-from skjob.environment.on_import import METADATA_ARCHIVE, Index, UnpackOnImport
-from skjob.environment.pod import Unfit, complete
+from skjob.environment.index.settings import IndexSettings
+from skjob.environment.pod.archives import pack
+from skjob.environment.pod.entrypoint import RequirementsError, ensure_requirements
+from skjob.environment.pod.lazy_import import METADATA_ARCHIVE, Index, UnpackOnImport
+from skjob.environment.pod.package_server import install, serve
+from skjob.environment.pod.requirements import PodRequirements, python_here
+from skjob.utils.tls import make_certificates
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,10 +61,10 @@ def wheels(tmp_path: Path) -> IndexSettings:
     return IndexSettings(find_links=(str(folder),), no_index=True)
 
 
-NEEDS = Needs(python_here(), {"unit-alpha": "1.2", "unit-beta": "3.4", "unit-gamma": "5.6"})
+NEEDS = PodRequirements(python_here(), {"unit-alpha": "1.2", "unit-beta": "3.4", "unit-gamma": "5.6"})
 
 
-def _install(needs: Needs, settings: IndexSettings, tmp_path: Path) -> Path:
+def _install(needs: PodRequirements, settings: IndexSettings, tmp_path: Path) -> Path:
     site, index, scratch = tmp_path / "made" / "packages", tmp_path / "index", tmp_path / "scratch"
     for folder in (site, index, scratch):
         folder.mkdir(parents=True)
@@ -102,8 +102,8 @@ def served(wheels: IndexSettings, tmp_path: Path) -> Iterator[str]:
         yield address
 
 
-def _needs(address: str, **pins: str) -> Needs:
-    return Needs(python_here(), {**NEEDS.pins, **pins}, served_at=address)
+def _needs(address: str, **pins: str) -> PodRequirements:
+    return PodRequirements(python_here(), {**NEEDS.pins, **pins}, served_at=address)
 
 
 @pytest.fixture
@@ -125,15 +125,17 @@ def test_what_is_installed_is_compiled_and_no_more_than_asked_for(wheels: IndexS
 
 
 def test_a_version_that_can_not_be_had(wheels: IndexSettings, tmp_path: Path) -> None:
-    with pytest.raises(Unfit, match=r"uv can't install the environment in the cluster: .*unit-alpha==9"):
-        _install(Needs(python_here(), {"unit-alpha": "9"}), wheels, tmp_path)
+    with pytest.raises(RequirementsError, match=r"uv can't install the environment in the cluster: .*unit-alpha==9"):
+        _install(PodRequirements(python_here(), {"unit-alpha": "9"}), wheels, tmp_path)
 
 
 def test_another_python(wheels: IndexSettings, tmp_path: Path) -> None:
-    with pytest.raises(Unfit, match=rf"the image has Python {python_here()}, and this environment has 2\.7"):
-        _install(Needs("2.7", {}), wheels, tmp_path)
-    with pytest.raises(Unfit, match="and this environment has 2"):
-        complete(Needs("2.7", {}), tmp_path, tmp_path)
+    with pytest.raises(
+        RequirementsError, match=rf"the image has Python {python_here()}, and this environment has 2\.7"
+    ):
+        _install(PodRequirements("2.7", {}), wheels, tmp_path)
+    with pytest.raises(RequirementsError, match="and this environment has 2"):
+        ensure_requirements(PodRequirements("2.7", {}), tmp_path, tmp_path)
 
 
 def _unpacked(site: Path) -> set[str]:
@@ -141,7 +143,7 @@ def _unpacked(site: Path) -> set[str]:
 
 
 def test_a_pod_knows_what_there_is_and_gets_what_it_imports(served: str, site: Path, tmp_path: Path) -> None:
-    complete(_needs(served), site, tmp_path / "tls")
+    ensure_requirements(_needs(served), site, tmp_path / "tls")
     assert metadata.version("unit-gamma") == "5.6"
     assert _unpacked(site) == set()
     import unit_beta  # type: ignore[import-not-found]
@@ -164,13 +166,13 @@ def test_what_requires_another_gets_it_first() -> None:
 
 
 def test_a_second_life_of_a_pod_unpacks_nothing_again(served: str, site: Path, tmp_path: Path) -> None:
-    complete(_needs(served), site, tmp_path / "tls")
+    ensure_requirements(_needs(served), site, tmp_path / "tls")
     importlib.import_module("unit_alpha")
     (site / "unit_alpha.py").write_text("VALUE = 'as it was'")
     for name in ("unit_alpha", "unit_beta"):
         sys.modules.pop(name, None)
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, UnpackOnImport)]
-    complete(_needs(served), site, tmp_path / "tls")
+    ensure_requirements(_needs(served), site, tmp_path / "tls")
     assert importlib.import_module("unit_alpha").VALUE == "as it was"
 
 
@@ -178,12 +180,12 @@ def test_a_proxy_is_not_asked_for_what_is_in_the_namespace(
     served: str, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    assert complete(_needs(served), site, tmp_path / "tls", patience=1.0) > 0
+    assert ensure_requirements(_needs(served), site, tmp_path / "tls", patience=1.0) > 0
 
 
 FORKING = """
 import os, pathlib, signal, sys, time
-from skjob.environment.on_import import _locked
+from skjob.environment.pod.lazy_import import _locked
 
 site = pathlib.Path(sys.argv[1])
 with _locked(site, time.monotonic() + 5):
@@ -209,20 +211,20 @@ def test_a_process_forked_in_mid_unpacking_holds_up_nobody(tmp_path: Path) -> No
 
 
 def test_what_was_cut_short_is_unpacked_again(served: str, site: Path, tmp_path: Path) -> None:
-    complete(_needs(served), site, tmp_path / "tls")
+    ensure_requirements(_needs(served), site, tmp_path / "tls")
     (site / "unit_alpha.py").write_text("VAL")
     assert importlib.import_module("unit_alpha").VALUE == 12
 
 
 def test_two_threads_import_at_once(served: str, site: Path, tmp_path: Path) -> None:
-    complete(_needs(served), site, tmp_path / "tls")
+    ensure_requirements(_needs(served), site, tmp_path / "tls")
     with ThreadPoolExecutor(3) as pool:
         found = [*pool.map(importlib.import_module, ["unit_alpha", "unit_beta", "unit_gamma"])]
     assert [module.VALUE for module in found] == [12, 13, 56]
 
 
 def test_a_process_that_a_task_starts_has_the_same(served: str, site: Path, tmp_path: Path) -> None:
-    complete(_needs(served), site, tmp_path / "tls")
+    ensure_requirements(_needs(served), site, tmp_path / "tls")
     done = subprocess.run(
         [sys.executable, "-c", "import unit_beta; print(unit_beta.VALUE)"],
         env=os.environ | {"PYTHONPATH": f"{site}{os.pathsep}{ROOT}"}, capture_output=True, text=True, timeout=DEADLINE,
@@ -231,19 +233,22 @@ def test_a_process_that_a_task_starts_has_the_same(served: str, site: Path, tmp_
 
 
 def test_an_import_of_what_can_not_be_had(served: str, site: Path, tmp_path: Path) -> None:
-    complete(_needs(served), site, tmp_path / "tls", patience=0.5)
+    ensure_requirements(_needs(served), site, tmp_path / "tls", patience=0.5)
     (tmp_path / "archives" / "unit-alpha").unlink()
     with pytest.raises(ImportError, match=r"the environment at `.*` can't be had"):
         importlib.import_module("unit_alpha")
 
 
 def test_a_pod_that_has_everything_asks_nobody(site: Path, tmp_path: Path) -> None:
-    assert complete(Needs(python_here(), {"dask": __import__("dask").__version__}), site, tmp_path) == 0
+    assert (
+        ensure_requirements(PodRequirements(python_here(), {"dask": __import__("dask").__version__}), site, tmp_path)
+        == 0
+    )
 
 
 def test_an_image_that_is_another_than_it_was_is_told_with_all_that_differs(site: Path, tmp_path: Path) -> None:
-    with pytest.raises(Unfit) as raised:
-        complete(Needs(python_here(), {"dask": "1.0", "unit-gamma": "2"}), site, tmp_path)
+    with pytest.raises(RequirementsError) as raised:
+        ensure_requirements(PodRequirements(python_here(), {"dask": "1.0", "unit-gamma": "2"}), site, tmp_path)
     there = __import__("dask").__version__
     assert str(raised.value) == (
         "the pods don't have the versions of this environment:"
@@ -265,15 +270,15 @@ def test_nobody_else_gets_it(served: str, tmp_path: Path, other: str) -> None:
 def test_whoever_says_nothing_holds_up_nobody(served: str, site: Path, tmp_path: Path) -> None:
     host, port = served.split(":")
     with socket.create_connection((host, int(port))):
-        assert complete(_needs(served), site, tmp_path / "tls") > 0
+        assert ensure_requirements(_needs(served), site, tmp_path / "tls") > 0
 
 
 def test_a_keeper_that_does_not_come_back(site: Path, tmp_path: Path) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{closed.getsockname()[1]}"
-    with pytest.raises(Unfit, match=rf"the environment at `{address}` can't be had: .*refused"):
-        complete(_needs(address), site, _certificates(tmp_path / "tls", "kept"), patience=1.0)
+    with pytest.raises(RequirementsError, match=rf"the environment at `{address}` can't be had: .*refused"):
+        ensure_requirements(_needs(address), site, _certificates(tmp_path / "tls", "kept"), patience=1.0)
 
 
 def test_the_pod_becomes_dask_with_the_environment_that_it_unpacked(
@@ -289,9 +294,9 @@ def test_the_pod_becomes_dask_with_the_environment_that_it_unpacked(
     )
     (tmp_path / "site").mkdir()
     start = (
-        f"from skjob.environment import pod; pod.RUN_FOLDER = {str(run)!r};"
-        f"pod.SITE_FOLDER = {str(tmp_path / 'site')!r};"
-        f"pod.KEEPER_TLS_FOLDER = {str(tmp_path / 'tls')!r}; pod.main()"
+        f"from skjob.environment.pod import entrypoint; entrypoint.RUN_FOLDER = {str(run)!r};"
+        f"entrypoint.SITE_FOLDER = {str(tmp_path / 'site')!r};"
+        f"entrypoint.KEEPER_TLS_FOLDER = {str(tmp_path / 'tls')!r}; entrypoint.main()"
     )
     path = os.pathsep.join([str(tmp_path / "site"), str(tmp_path / "module"), str(ROOT)])
     done = subprocess.run(
@@ -312,7 +317,7 @@ def test_what_the_keeper_says_of_its_work_is_one_line_of_json(wheels: IndexSetti
         (index / name).write_bytes(content)
     tls = _certificates(tmp_path / "tls", "kept")
     start = (
-        "from skjob.environment import keeper; from pathlib import Path;"
+        "from skjob.environment.pod import package_server as keeper; from pathlib import Path;"
         f"keeper.RUN_FOLDER, keeper.INDEX_FOLDER = {str(run)!r}, {str(index)!r};"
         f"keeper.SITE_FOLDER, keeper.KEEPER_TLS_FOLDER = {str(tmp_path / 'site')!r}, {str(tls)!r};"
         f"keeper.SCRATCH_FOLDER, keeper.PORT = {str(tmp_path / 'scratch')!r}, 0; keeper.main()"

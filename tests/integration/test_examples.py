@@ -15,7 +15,9 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from example_programs import (
+from local_runs import LocalRuns, WarmClusters, environment_of_a_user
+from story import EXAMPLES, user_python
+from support.example_programs import (
     ARGUMENTS,
     BRINGS_ITS_CLUSTER,
     JOBS,
@@ -30,8 +32,6 @@ from example_programs import (
     results,
     scores,
 )
-from local_runs import LocalRuns, WarmClusters, environment_of_a_user
-from story import EXAMPLES, user_python
 from waiting import DEADLINE
 
 OWN_PACKAGE = "own_package.py"

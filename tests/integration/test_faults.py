@@ -49,7 +49,10 @@ def cluster() -> Iterator[LocalCluster]:
         "distributed.scheduler.allowed-failures": 1,
         "distributed.scheduler.active-memory-manager.start": False,
     }
-    with dask.config.set(settings), forked_workers("from skjob.engine import stop; stop.PATIENCE = 0.5"):
+    with (
+        dask.config.set(settings),
+        forked_workers("from skjob.engine import cancellation; cancellation.PATIENCE = 0.5"),
+    ):
         cluster = LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", host="127.0.0.1",
             memory_limit="400MiB", silence_logs=logging.CRITICAL,

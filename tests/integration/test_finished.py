@@ -30,8 +30,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from skjob.engine.backend import SkjobBackend
-from skjob.engine.finished import FinishedFits
-from skjob.engine.tally import Tally
+from skjob.engine.checkpoint.counts import Tally
+from skjob.engine.checkpoint.fit_cache import FitCache
 
 X, Y = load_iris(return_X_y=True)
 FITS = Path("__pycache__") / "fits"
@@ -83,7 +83,7 @@ class Runs:
         notes = self.folder / FITS
         notes.write_text("")
         self.told.clear()
-        fits = FinishedFits(str(self.folder / "store"), resume=resume, tell=self.told.append)
+        fits = FitCache(str(self.folder / "store"), resume=resume, tell=self.told.append)
         with joblib.parallel_config(backend=SkjobBackend(self.client, checkpoint=fits), n_jobs=-1):
             result = work(Counted(str(self.folder), **parameters))
         fits.close()
@@ -214,7 +214,7 @@ def test_any_address_that_fsspec_knows(client: Client, tmp_path: Path) -> None:
     _, work = WORK["GridSearchCV"]
     results = []
     for _ in range(2):
-        fits = FinishedFits("memory://skjob-test/fits")
+        fits = FitCache("memory://skjob-test/fits")
         with joblib.parallel_config(backend=SkjobBackend(client, checkpoint=fits), n_jobs=-1):
             results.append((work(Counted(str(runs.folder))), fits.tally))
     assert [tally for _, tally in results] == [Tally(fits=12, kept=12), Tally(fits=12, found=12)]

@@ -22,7 +22,7 @@ from waiting import DEADLINE
 
 from skjob.engine.backend import SkjobBackend
 from skjob.engine.fidelity.job_counts import WIDTH_INDEPENDENT, plain_number
-from skjob.engine.work import calls_of
+from skjob.engine.joblib_calls import calls_of
 
 WIDTH = 5
 

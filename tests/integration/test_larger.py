@@ -22,15 +22,15 @@ from local_runs import LocalRuns
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 
-from skjob.data.address import files_of
-from skjob.data.credentials import Credentials, forget, found
-from skjob.data.mended import mend_as_imported
-from skjob.data.placement import Workers
-from skjob.data.size import table_of
-from skjob.declared import place_data, run_declared
-from skjob.engine.plugin import register
+from skjob.engine.transfer.worker_plugins import register
 from skjob.errors import ConfigError
-from skjob.jobfile import read_job
+from skjob.jobfile.data.files import files_of
+from skjob.jobfile.data.placement import Workers
+from skjob.jobfile.data.table_size import table_of
+from skjob.jobfile.loader import read_job
+from skjob.jobfile.runner import place_data, run_declared
+from skjob.run.program.dask_ml_patches import install_patches
+from skjob.run.program.storage_credentials import Credentials, forget, found
 
 pytestmark = [
     pytest.mark.integration,
@@ -50,7 +50,7 @@ TOO_SMALL = 6 * MIB
 
 @pytest.fixture(scope="module", autouse=True)
 def client() -> Iterator[Client]:
-    mend_as_imported()
+    install_patches()
     with (
         forked_workers(),
         LocalCluster(
@@ -240,7 +240,7 @@ def test_a_kept_training_is_found_by_the_same_job_alone(
     assert told == []
     assert score() == first
     assert told.pop() == "xgboost: an earlier run has trained all 8 rounds"
-    monkeypatch.setattr("skjob.data.address._state", lambda _: "")
+    monkeypatch.setattr("skjob.jobfile.data.files._state", lambda _: "")
     for _ in range(2):
         score()
         assert "the training is not kept for another run" in told.pop()

@@ -13,9 +13,9 @@ import pytest
 from distributed import Client
 from waiting import DEADLINE, until
 
-from skjob.cluster.local import LocalCluster
-from skjob.ground import private_folder
-from skjob.plan import WorkerSize
+from skjob.config.plan import WorkerSize
+from skjob.deploy.local import LocalCluster
+from skjob.run.target import private_folder
 
 
 @contextmanager

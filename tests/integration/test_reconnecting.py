@@ -15,17 +15,17 @@ from typing import Any
 import joblib
 import numpy
 import pytest
-from cut import Network
 from distributed import Client
 from joblib import Parallel, delayed
+from support.flaky_network import Network
 from waiting import DEADLINE, until
 
-from skjob.cluster.local import LocalCluster
-from skjob.config import Place, Settings
+from skjob.config.plan import Machine, WorkerSize, make_plan
+from skjob.config.settings import Place, Settings
+from skjob.deploy.local import LocalCluster
 from skjob.engine.backend import SkjobBackend, WorkersLost
-from skjob.plan import Machine, WorkerSize, make_plan
-from skjob.reconnecting import be_patient
-from skjob.supervision import Watch, watched
+from skjob.run.monitor import ClusterMonitor, monitored
+from skjob.utils.reconnect import set_reconnect_timeout
 
 pytestmark = pytest.mark.usefixtures("every_call_goes_to_workers")
 
@@ -37,7 +37,7 @@ def test_a_client_survives_its_network(tmp_path: Path, capfd: pytest.CaptureFixt
     try:
         address = f"tls://127.0.0.1:{network.port}"
         with Client(address, security=cluster.tls.security(), timeout=DEADLINE, set_as_default=False) as client:
-            be_patient(client, DEADLINE)
+            set_reconnect_timeout(client, DEADLINE)
             assert client.submit(sum, [1, 2]).result(DEADLINE) == 3
             _cut_and_mend(network, client)
             until(lambda: client.status == "running", "the client is not connected again")
@@ -50,14 +50,14 @@ def test_a_client_survives_its_network(tmp_path: Path, capfd: pytest.CaptureFixt
 
 
 @contextmanager
-def opened(client: Client, cluster: LocalCluster) -> Iterator[Watch]:
+def opened(client: Client, cluster: LocalCluster) -> Iterator[ClusterMonitor]:
     """As `skjob.cluster()` does it, but that the cluster is there."""
     plan = make_plan(Settings(), Place.LOCAL, "", Machine(2, 2**32), "3.11")
-    be_patient(client, plan.patience)
-    watch = Watch(cluster.name)
+    set_reconnect_timeout(client, plan.patience)
+    watch = ClusterMonitor(cluster.name)
     backend = SkjobBackend(client, 2, wait_for_workers=60)
     with (
-        watched(cluster, client, plan, 1.0, lambda _: None, lambda _: None, lambda _: None, watch),
+        monitored(cluster, client, plan, 1.0, lambda _: None, lambda _: None, lambda _: None, watch),
         joblib.parallel_config(backend=backend, n_jobs=-1),
     ):
         yield watch

@@ -17,13 +17,13 @@ from dask.utils import key_split
 from distributed import Client, Future
 from waiting import DEADLINE, until
 
-from skjob.cluster.base import WorkerCounts
-from skjob.cluster.local import LocalCluster
-from skjob.config import WorkerRange
+from skjob.config.plan import WorkerSize
+from skjob.config.settings import WorkerRange
+from skjob.deploy.base import WorkerCounts
+from skjob.deploy.local import LocalCluster
+from skjob.deploy.scaling.loop import ScalingLoop
+from skjob.deploy.scaling.scheduler import look, release
 from skjob.engine.backend import SkjobBackend
-from skjob.plan import WorkerSize
-from skjob.scaling.loop import ScalingLoop
-from skjob.scaling.scheduler import look, release
 
 KEPT = 1.0
 """Seconds for which a worker without work stays, at least."""
@@ -35,8 +35,8 @@ pytestmark = pytest.mark.usefixtures("every_call_goes_to_workers")
 def soon() -> Iterator[None]:
     """The loop looks often, and lets workers go soon."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("skjob.scaling.loop.INTERVAL", 0.2)
-        patch.setattr("skjob.scaling.policy.SHORTEST_KEPT", KEPT)
+        patch.setattr("skjob.deploy.scaling.loop.INTERVAL", 0.2)
+        patch.setattr("skjob.deploy.scaling.policy.SHORTEST_KEPT", KEPT)
         yield
 
 

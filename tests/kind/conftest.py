@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cluster_state import NONE, READY, START_SECONDS, cluster_state, wait_for_cluster
 from kubernetes import client, config
-from namespaces import IMAGE, new_namespace
-from runs import Runs
-from side_by_side import PLAYED_SECONDS, Played, part_of, was_played
-from turns import turn
-from user_env import user_environment, user_namespace, user_runs, user_runs_in  # noqa: F401 - fixtures
+from support.cluster_state import NONE, READY, START_SECONDS, cluster_state, wait_for_cluster
+from support.namespaces import IMAGE, new_namespace
+from support.runs import Runs
+from support.side_by_side import PLAYED_SECONDS, Played, part_of, was_played
+from support.user_env import user_environment, user_namespace, user_runs, user_runs_in  # noqa: F401 - fixtures
+from support.xdist_lanes import turn
 
-from skjob.cluster.api import Api, connect
+from skjob.deploy.kubernetes.api.client import Api, connect
 
 ROOT = Path(__file__).parents[2]
 CONTEXT = "kind-skjob"

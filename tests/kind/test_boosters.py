@@ -14,8 +14,8 @@ from contextlib import contextmanager
 
 import pytest
 from kubernetes import client
-from runs import DEADLINE, Runs
-from user_env import RunsIn
+from support.runs import DEADLINE, Runs
+from support.user_env import RunsIn
 
 LIBRARIES = ("xgboost", "lightgbm")
 

@@ -19,19 +19,20 @@ from typing import Any
 
 import pytest
 import uv
-from causes import IMAGE, THINK, THOUGHT_ABOUT, StandIn, policy, stand_in, webhook
-from cut import through
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException, NotFoundException
-from runs import SEARCHING, Runs
-from second_api import SecondApi, second_api
-from side_by_side import Played, Stage, side_by_side
-from told import Known, Told, ended, event, leaving, running_worker, told, unscheduled, waiting
-from users import user_environment
-from waits import until
+from support.fault_injection import IMAGE, THINK, THOUGHT_ABOUT, StandIn, policy, stand_in, webhook
+from support.flaky_network import through
+from support.message_timing import Known, Told, ended, event, leaving, running_worker, told, unscheduled, waiting
+from support.runs import SEARCHING, Runs
+from support.second_api import SecondApi, second_api
+from support.side_by_side import Played, Stage, side_by_side
+from support.users import user_environment
+from support.wait import until
 
-from skjob.cluster.capacity import format_cpus, quantity
-from skjob.cluster.install import OPERATOR_NAME, custom_resource_definitions, operator_manifests
+from skjob.deploy.kubernetes.operator.manifests import custom_resource_definitions, operator_manifests
+from skjob.deploy.kubernetes.operator.state import OPERATOR_NAME
+from skjob.utils.units import format_cpus, quantity
 
 SOON = 60.0
 """Seconds within which anything is told on any machine; the table says how soon it was."""

@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 import render
 import yaml
-from command import run_command
 from kubernetes import client
-from operators import no_operator, refusals
-from releases import CHART, DEFAULTS, HOME, LIMITS, TEAM, USER, Release, Result, call, installed, search_path
-from runs import DEADLINE, Runs
-from users import may, user_environment
-from waits import until
+from support.command import run_command
+from support.operators import no_operator, refusals
+from support.releases import CHART, DEFAULTS, HOME, LIMITS, TEAM, USER, Release, Result, call, installed, search_path
+from support.runs import DEADLINE, Runs
+from support.users import may, user_environment
+from support.wait import until
 
 Manifest = dict[str, Any]
 

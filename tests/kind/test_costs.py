@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 from kubernetes import client
-from runs import DEADLINE
-from side_by_side import Stage, side_by_side
-from users import user_environment
-from waits import until
+from support.runs import DEADLINE
+from support.side_by_side import Stage, side_by_side
+from support.users import user_environment
+from support.wait import until
 
-from skjob.cluster.inventory import runs
-from skjob.cluster.ledger import Entry, read
-from skjob.cluster.names import LEDGER_CONFIGMAP
+from skjob.deploy.kubernetes.costs.ledger import Entry, read
+from skjob.deploy.kubernetes.inventory.runs import runs
+from skjob.deploy.kubernetes.manifests.labels import LEDGER_CONFIGMAP
 
 CPU_HOUR = 8640
 """Two workers of 100m and a scheduler of 50m cost 0.6 EUR a second: 160 EUR last for a start on a busy machine."""

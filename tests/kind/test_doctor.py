@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
-from command import Result, run_command
 from kubernetes import client
-from users import user_environment
+from support.command import Result, run_command
+from support.users import user_environment
 
 Doctor = Callable[..., Result]
 

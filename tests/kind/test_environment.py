@@ -19,13 +19,13 @@ from typing import Any
 
 import pytest
 from kubernetes import client
-from namespaces import IMAGE, new_namespace
-from runs import Runs
-from user_env import OLDER_PANDAS, OTHER_PANDAS, RunsIn, UserEnvironment
+from support.namespaces import IMAGE, new_namespace
+from support.runs import Runs
+from support.user_env import OLDER_PANDAS, OTHER_PANDAS, RunsIn, UserEnvironment
 
-from skjob.cluster.api import Api
-from skjob.cluster.probe import image_contents
-from skjob.environment.images import known_contents, remember
+from skjob.deploy.kubernetes.api.client import Api
+from skjob.deploy.kubernetes.image_probe import image_contents
+from skjob.environment.image_cache import known_contents, remember
 
 Result = subprocess.CompletedProcess[str]
 

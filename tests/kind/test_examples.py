@@ -11,7 +11,9 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from example_programs import (
+from kubernetes import client
+from story import EXAMPLES, install_package
+from support.example_programs import (
     ARGUMENTS,
     BRINGS_ITS_CLUSTER,
     JOBS,
@@ -26,10 +28,8 @@ from example_programs import (
     results,
     scores,
 )
-from kubernetes import client
-from runs import DEADLINE, Runs
-from story import EXAMPLES, install_package
-from user_env import RunsIn, UserEnvironment
+from support.runs import DEADLINE, Runs
+from support.user_env import RunsIn, UserEnvironment
 
 WARM = "examples"
 LEFT_TO_TEST_ALL = {

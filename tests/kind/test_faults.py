@@ -9,8 +9,8 @@ import time
 
 import pytest
 from kubernetes import client
-from searches import AGAIN, WORKERS, pods_of, searching
-from side_by_side import Stage, side_by_side
+from support.searches import AGAIN, WORKERS, pods_of, searching
+from support.side_by_side import Stage, side_by_side
 
 
 @pytest.mark.parametrize("component", ["worker", "scheduler"])

@@ -8,19 +8,13 @@ from typing import Any
 
 import pytest
 import yaml
-from command import Result, run_here
 from kubernetes import client
-from operators import refusals
+from support.command import Result, run_here
+from support.operators import refusals
 
-from skjob.cluster import api as kube
-from skjob.cluster.install import (
-    OPERATOR_NAME,
-    OPERATOR_NAMESPACE,
-    Presence,
-    has_operator,
-    operator_manifests,
-    operator_state,
-)
+from skjob.deploy.kubernetes.api import client as kube
+from skjob.deploy.kubernetes.operator.manifests import OPERATOR_NAMESPACE, operator_manifests
+from skjob.deploy.kubernetes.operator.state import OPERATOR_NAME, Presence, has_operator, operator_state
 
 Skjob = Callable[..., Result]
 

@@ -20,10 +20,10 @@ import numpy
 import pyarrow
 import pyarrow.parquet
 import pytest
-from command import run_here
 from kubernetes import client
-from runs import Runs
 from sklearn.linear_model import LogisticRegression
+from support.command import run_here
+from support.runs import Runs
 
 LIMIT = 512 * 2**20
 FEATURES = 32

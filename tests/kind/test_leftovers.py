@@ -10,13 +10,13 @@ import signal
 from pathlib import Path
 
 import pytest
-from cut import through
 from kubernetes import client
-from left import GRACE, counted, until_gone
-from runs import DEADLINE, Runs
-from side_by_side import Stage, side_by_side
+from support.flaky_network import through
+from support.leftovers import GRACE, counted, until_gone
+from support.runs import DEADLINE, Runs
+from support.side_by_side import Stage, side_by_side
 
-from skjob.cluster.inventory import runs
+from skjob.deploy.kubernetes.inventory.runs import runs
 
 REMOVAL_SECONDS = GRACE + 90
 """Within which an anchor has removed a run whose client is gone."""

@@ -13,21 +13,21 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from daskclusters import sleeping_cluster
 from kubernetes import client
-from left import GRACE, SOON, counted, leftovers, until_gone
-from namespaces import new_namespace
-from nodes import CONTROL_PLANE, api_server_is_ready, on_node, paused, wait_ready
-from operators import no_operator
-from runs import DEADLINE
-from searches import AGAIN, pods_of, searching
-from side_by_side import Stage, side_by_side
-from waits import until
+from support.daskclusters import sleeping_cluster
+from support.leftovers import GRACE, SOON, counted, leftovers, until_gone
+from support.namespaces import new_namespace
+from support.nodes import CONTROL_PLANE, api_server_is_ready, on_node, paused, wait_ready
+from support.operators import no_operator
+from support.runs import DEADLINE
+from support.searches import AGAIN, pods_of, searching
+from support.side_by_side import Stage, side_by_side
+from support.wait import until
 
-from skjob.cluster import garbage
-from skjob.cluster.api import Api
-from skjob.cluster.inventory import runs
-from skjob.cluster.removal import KOPF_FINALIZER
+from skjob.deploy.kubernetes.api.client import Api
+from skjob.deploy.kubernetes.inventory import garbage
+from skjob.deploy.kubernetes.inventory.cleanup import KOPF_FINALIZER
+from skjob.deploy.kubernetes.inventory.runs import runs
 
 # --- the operator
 
@@ -69,7 +69,7 @@ def test_a_client_that_is_killed_without_an_operator(stage: Stage) -> None:
 
     `gc` waits for a second here before it counts as overdue, and not for fifteen.
     """
-    api, soon = stage.api, {"skjob.cluster.inventory.OVERDUE": 1.0}
+    api, soon = stage.api, {"skjob.deploy.kubernetes.inventory.runs.OVERDUE": 1.0}
     with stage.runs.searching("--workers", "1", "--grace", f"{GRACE}s") as process:
         stage.outage()
         process.kill()
@@ -137,7 +137,7 @@ def test_a_dead_node(stage: Stage) -> None:
 
     `gc` waits for a second here before it counts as overdue, and not for fifteen.
     """
-    api, soon = stage.api, {"skjob.cluster.inventory.OVERDUE": 1.0}
+    api, soon = stage.api, {"skjob.deploy.kubernetes.inventory.runs.OVERDUE": 1.0}
 
     def going() -> bool:
         found = garbage.find(api, stage.namespace).going

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 from kubernetes import client, config
-from releases import Release, installed
-from users import user_environment
-from waits import until
+from support.releases import Release, installed
+from support.users import user_environment
+from support.wait import until
 
-from skjob.cluster.manifest import placed
-from skjob.team import Scheduling
+from skjob.config.namespace_policy import Scheduling
+from skjob.deploy.kubernetes.manifests.pods import placed
 
 Manifest = dict[str, Any]
 

@@ -10,8 +10,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from runs import DEADLINE
-from side_by_side import Stage, side_by_side
+from support.runs import DEADLINE
+from support.side_by_side import Stage, side_by_side
 from user_programs import UserProgram, user_programs
 
 AT_EACH_LANDING = {"fold_files", "sys_path"}

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import Result, run_command
-from daskclusters import sleeping
 from kubernetes import client
-from left import leftovers
-from users import user_environment
-from waits import until
+from support.command import Result, run_command
+from support.daskclusters import sleeping
+from support.leftovers import leftovers
+from support.users import user_environment
+from support.wait import until
 
-from skjob.cluster import api as kube
-from skjob.cluster import manifest
-from skjob.cluster.names import RunNames, new_run_id
-from skjob.cluster.removal import KOPF_FINALIZER, remove
+from skjob.deploy.kubernetes.api import client as kube
+from skjob.deploy.kubernetes.inventory.cleanup import KOPF_FINALIZER, remove
+from skjob.deploy.kubernetes.manifests.labels import RunNames, new_run_id
+from skjob.deploy.kubernetes.manifests.pods import anchor_job, owned_by
 
 Manifest = dict[str, Any]
 Skjob = Callable[..., Result]
@@ -59,7 +59,7 @@ def start(api: kube.Api, program: str = "train.py", user: str | None = None, *, 
         },
     }
     if anchored:
-        files = manifest.owned_by(api.create(manifest.anchor(names, namespace, 300)), files)
+        files = owned_by(api.create(anchor_job(names, namespace, 300)), files)
     api.create(files)
     return names
 
@@ -79,7 +79,7 @@ def start_dask(api: kube.Api) -> RunNames:
         "spec": sleeping(names.cluster, workers=2),
     }
     anchor = api.get("Job", names.cluster, api.context.namespace)
-    api.create(manifest.owned_by(anchor, cluster))
+    api.create(owned_by(anchor, cluster))
     return names
 
 

@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import run_here
 from kubernetes import client
-from left import GRACE, leftovers, until_gone
-from runs import DEADLINE, SEARCHING, Runs
-from side_by_side import Stage, side_by_side
-from users import user_environment
-from waits import until
+from support.command import run_here
+from support.leftovers import GRACE, leftovers, until_gone
+from support.runs import DEADLINE, SEARCHING, Runs
+from support.side_by_side import Stage, side_by_side
+from support.users import user_environment
+from support.wait import until
 
-from skjob.cluster.api import Api
-from skjob.cluster.inventory import runs
+from skjob.deploy.kubernetes.api.client import Api
+from skjob.deploy.kubernetes.inventory.runs import runs
 
 
 @side_by_side(waits=True)

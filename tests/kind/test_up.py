@@ -10,14 +10,15 @@ from pathlib import Path
 from shutil import copytree, ignore_patterns
 
 import pytest
-from left import leftovers, until_gone
-from runs import DEADLINE, Runs
-from side_by_side import Stage, side_by_side
-from waits import until
+from support.leftovers import leftovers, until_gone
+from support.runs import DEADLINE, Runs
+from support.side_by_side import Stage, side_by_side
+from support.wait import until
 
 import skjob
-from skjob.cluster.api import Api, NotFound
-from skjob.cluster.inventory import RunningCluster, runs
+from skjob.deploy.kubernetes.api.client import Api
+from skjob.deploy.kubernetes.api.errors import NotFound
+from skjob.deploy.kubernetes.inventory.runs import RunningCluster, runs
 
 # There is work until it has had a second worker, and has been told that it is enough.
 PAUSED = """

@@ -13,7 +13,7 @@ import pytest
 from clocks import Clock
 from joblib._parallel_backends import ParallelBackendBase
 
-from skjob.engine.work import Call, calls_of
+from skjob.engine.joblib_calls import JoblibCall, calls_of
 
 
 class RecordingBackend(ParallelBackendBase):  # type: ignore[misc]
@@ -21,7 +21,7 @@ class RecordingBackend(ParallelBackendBase):  # type: ignore[misc]
 
     supports_retrieve_callback = True
 
-    def __init__(self, calls: list[Call], instead: Callable[[Call], Any]) -> None:
+    def __init__(self, calls: list[JoblibCall], instead: Callable[[JoblibCall], Any]) -> None:
         super().__init__(nesting_level=0)
         self._calls = calls
         self._instead = instead
@@ -63,8 +63,8 @@ def recorded() -> Callable[..., Any]:
     """`with recorded() as calls:` keeps the calls of joblib-parallel work in the block."""
 
     @contextmanager
-    def record(instead: Callable[[Call], Any] = lambda _: None) -> Iterator[list[Call]]:
-        calls: list[Call] = []
+    def record(instead: Callable[[JoblibCall], Any] = lambda _: None) -> Iterator[list[JoblibCall]]:
+        calls: list[JoblibCall] = []
         with joblib.parallel_config(backend=RecordingBackend(calls, instead), n_jobs=2):
             yield calls
 

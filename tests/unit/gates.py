@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from skjob.engine.fidelity.process_settings import Gate
+from skjob.engine.fidelity.settings.process import Gate
 
 DEADLINE = 30
 LOOK_AGAIN = 0.01

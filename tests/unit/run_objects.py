@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from skjob.cluster.names import RunNames
+from skjob.deploy.kubernetes.manifests.labels import RunNames
 
 Manifest = dict[str, Any]
 

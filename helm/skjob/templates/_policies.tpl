@@ -30,7 +30,7 @@ spec:
   {{- end }}
 {{- end }}
 
-{{/* The name of a Job that keeps an environment (skjob/cluster/environment.py). No run's cluster is called so. */}}
+{{/* The name of a Job that keeps an environment (skjob/deploy/kubernetes/environment_cache.py). No run's cluster is called so. */}}
 {{- define "skjob.keeperPattern" -}}
 ^skjob-environment-[0-9a-f]{12}$
 {{- end }}

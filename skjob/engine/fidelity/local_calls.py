@@ -22,7 +22,7 @@ from skjob.engine.fidelity.job_counts import NOT_GIVEN, PLAIN_BACKEND
 from skjob.engine.fidelity.placement import Place, is_of_program, place_of, prefers_threads
 from skjob.engine.fidelity.replay import Replay, TakenBack
 from skjob.engine.fidelity.small_calls import CallPlace
-from skjob.engine.work import Call
+from skjob.engine.joblib_calls import JoblibCall
 
 THREAD_BACKEND = "threading"
 """joblib's own for calls that ask for threads (joblib 1.6.0)."""
@@ -37,31 +37,31 @@ _REPLAY = "skjob_replay"
 class ClusterBackend(Protocol):
     """What `Parallel.__call__` asks a backend that sends calls to a cluster."""
 
-    def why_here(self, parallel: Parallel, first: Call, place: Place) -> str | None:
+    def why_here(self, parallel: Parallel, first: JoblibCall, place: Place) -> str | None:
         """Return why the call with this first task runs in the program's process; None if it goes to workers."""
 
     def small_call(
-        self, parallel: Parallel, first: Call, place: Place, tasks: int | None
+        self, parallel: Parallel, first: JoblibCall, place: Place, tasks: int | None
     ) -> tuple[CallPlace, SmallCall | None]:
         """Return what calls like this one have in common, and the call if it is too small to gain from workers."""
 
-    def note_measured(self, where: CallPlace, first: Call) -> None:
+    def note_measured(self, where: CallPlace, first: JoblibCall) -> None:
         """Note what the last call, with this first task, has taken on workers."""
 
-    def note_here(self, first: Call, place: Place, why: str) -> None:
+    def note_here(self, first: JoblibCall, place: Place, why: str) -> None:
         """Note that calls that come from this line of the program run in its process."""
 
     def note_done_here(self, number: int) -> None:
         """Note that so many tasks were done in the program's process."""
 
-    def note_unseen(self, first: Call, place: Place, unseen: Iterable[str]) -> None:
+    def note_unseen(self, first: JoblibCall, place: Place, unseen: Iterable[str]) -> None:
         """Note what the tasks of a call on workers may have changed without being seen."""
 
 
 class SmallCall(Protocol):
     """A call that is too small to gain from workers."""
 
-    def run(self, tasks: Iterable[Call]) -> tuple[list[Any], bool]:
+    def run(self, tasks: Iterable[JoblibCall]) -> tuple[list[Any], bool]:
         """Run tasks one after the other; return their results, and whether these are all: if not, it takes too long."""
 
 
@@ -84,7 +84,7 @@ def install() -> None:
 
 def _with_choice_of_place(call: Any) -> Any:
     @wraps(call)
-    def choose(parallel: Parallel, iterable: Iterable[Call]) -> Any:
+    def choose(parallel: Parallel, iterable: Iterable[JoblibCall]) -> Any:
         backend = parallel._backend
         # One job, and a backend that sends nothing: nothing is to be chosen.
         if parallel.n_jobs == 1 or not getattr(backend, "sends_calls", False):
@@ -129,7 +129,7 @@ def _end(parallel: Parallel, replay: Replay) -> None:
         delattr(parallel, _REPLAY)
 
 
-def _call_here(call: Any, parallel: Parallel, tasks: Iterable[Call]) -> Any:
+def _call_here(call: Any, parallel: Parallel, tasks: Iterable[JoblibCall]) -> Any:
     """Call a Parallel object with the backend that joblib takes without skjob."""
     before = parallel._backend, parallel.n_jobs, parallel._managed_backend
     _count_done(parallel, parallel._backend.note_done_here)
@@ -179,7 +179,7 @@ def _restoring(results: Iterator[Any], restore: Any) -> Generator[Any, None, Non
 
 
 def _generate(
-    call: Any, parallel: Parallel, replay: Replay, backend: ClusterBackend, first: Call, place: Place
+    call: Any, parallel: Parallel, replay: Replay, backend: ClusterBackend, first: JoblibCall, place: Place
 ) -> Generator[Any, None, None]:
     """Yield None, then the results of a call on workers, and, if it is taken back, of what is then done here."""
     began = False

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FunctionType, ModuleType
 
-from skjob.engine.local_code import SCRIPT, Home, home_of, local_modules
+from skjob.engine.transfer.local_code import SCRIPT, Home, home_of, local_modules
 
 HARMLESS = frozenset({"sys", "warnings", "threading", "logging", "skjob", "pytest", "_pytest"})
 """Packages whose functions a program may replace without another result: hooks, and what shows warnings and logs."""

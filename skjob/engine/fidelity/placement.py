@@ -15,7 +15,7 @@ from pathlib import PurePath
 from types import FrameType, FunctionType, GeneratorType
 from typing import Any
 
-from skjob.engine.work import Call, inner_function, parts_of
+from skjob.engine.joblib_calls import JoblibCall, inner_function, iter_nested
 
 THREADED_PACKAGES = frozenset({"sklearn", "imblearn"})
 """Packages whose own tasks may run in processes although they ask for threads: they share nothing that they change.
@@ -73,13 +73,13 @@ def prefers_threads(configured: Mapping[str, Any]) -> bool:
     return configured.get("prefer") == "threads" or configured.get("require") == "sharedmem"
 
 
-def is_of_threaded_package(call: Call) -> bool:
+def is_of_threaded_package(call: JoblibCall) -> bool:
     """Return whether a task's function belongs to a package whose tasks may run in processes all the same."""
     module = getattr(inner_function(call[0]), "__module__", None)
     return str(module).partition(".")[0] in THREADED_PACKAGES
 
 
-def why_here(call: Call, *, shares_memory: bool, threads: bool) -> str | None:
+def why_here(call: JoblibCall, *, shares_memory: bool, threads: bool) -> str | None:
     """Return why a call with this first task runs in the program's own process; None if it may go to workers.
 
     Parameters
@@ -93,7 +93,7 @@ def why_here(call: Call, *, shares_memory: bool, threads: bool) -> str | None:
     """
     if threads and not is_of_threaded_package(call):
         return "it asks for threads"
-    for part in parts_of([call]):
+    for part in iter_nested([call]):
         if isinstance(part, GeneratorType):
             return "a generator is among its arguments"
         if _is_writable_memmap(part) or any(_is_writable_memmap(value) for value in _globals_of(part)):

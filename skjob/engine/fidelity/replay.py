@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any
 
-from skjob.engine.work import Call
+from skjob.engine.joblib_calls import JoblibCall
 
 _END = object()
 
@@ -36,7 +36,7 @@ class Replay:
         Whether the program itself makes the call, and no library for it.
     """
 
-    def __init__(self, iterable: Iterable[Call], *, in_order: bool, of_program: bool = False) -> None:
+    def __init__(self, iterable: Iterable[JoblibCall], *, in_order: bool, of_program: bool = False) -> None:
         self.of_program = of_program
         self._source = iter(iterable)
         self.length = len(iterable) if isinstance(iterable, Sized) else None
@@ -44,7 +44,7 @@ class Replay:
         self._reading = threading.Lock()
         self._lock = threading.RLock()
         self._read = 0
-        self._tasks: dict[int, Call] = {}
+        self._tasks: dict[int, JoblibCall] = {}
         self._values: dict[int, Any] = {}
         self._shown: dict[int, Callable[[], None]] = {}
         self._counted = 0
@@ -54,7 +54,7 @@ class Replay:
         self.unseen: dict[str, None] = {}
         """What tasks may have changed without being seen, in words, in the order in which it was noted."""
 
-    def peek(self) -> Call | None:
+    def peek(self) -> JoblibCall | None:
         """Return the first task, which is still to be read; None if there is none. Raises what the iterable raises."""
         self._first = next(self._source, _END)
         return None if self._first is _END else self._first
@@ -63,7 +63,7 @@ class Replay:
         """Return the tasks as joblib is to read them."""
         return _Tasks(self._recorded(), self.length)
 
-    def _recorded(self) -> Iterator[Call]:
+    def _recorded(self) -> Iterator[JoblibCall]:
         while True:
             with self._reading:
                 task: Any = _END if self._ended else self._next()
@@ -129,7 +129,7 @@ class Replay:
         left = self.length - self._read + len(undone) if self.length is not None else None
         return _Tasks(self._chained(undone), left)
 
-    def _chained(self, undone: list[Call]) -> Iterator[Call]:
+    def _chained(self, undone: list[JoblibCall]) -> Iterator[JoblibCall]:
         undone.reverse()
         while undone:
             yield undone.pop()
@@ -160,14 +160,14 @@ class Replay:
 class _Tasks:
     """Tasks to be read once, with their number if the program's iterable has one."""
 
-    def __new__(cls, tasks: Iterator[Call], length: int | None) -> _Tasks:
+    def __new__(cls, tasks: Iterator[JoblibCall], length: int | None) -> _Tasks:
         return super().__new__(_CountedTasks if length is not None else cls)
 
-    def __init__(self, tasks: Iterator[Call], length: int | None) -> None:
+    def __init__(self, tasks: Iterator[JoblibCall], length: int | None) -> None:
         self._tasks = tasks
         self._length = length
 
-    def __iter__(self) -> Iterator[Call]:
+    def __iter__(self) -> Iterator[JoblibCall]:
         return self._tasks
 
 

@@ -17,7 +17,7 @@ import threadpoolctl
 
 from skjob.engine.fidelity.job_counts import as_sent
 from skjob.engine.fidelity.small_calls import MAX_OVERRUN, CallPlace, SmallCalls
-from skjob.engine.work import Call, lean
+from skjob.engine.joblib_calls import JoblibCall, strip_context
 
 MIN_EXPECTED = 0.01
 """Seconds; a call that is expected to take less may take `MAX_OVERRUN` times this."""
@@ -61,7 +61,7 @@ class SmallRun:
         self._fits = fits
         self._clock = clock
 
-    def run(self, tasks: Iterable[Call]) -> tuple[list[Any], bool]:
+    def run(self, tasks: Iterable[JoblibCall]) -> tuple[list[Any], bool]:
         """Run tasks one after the other; return their results, and whether these are all: if not, it takes too long."""
         results: list[Any] = []
         try:
@@ -72,7 +72,7 @@ class SmallRun:
                 began = self._clock()  # it may have taken long to look for the thread pools, once
                 seconds = 0.0
                 for task in tasks:
-                    results.append(self._result(lean(task)))
+                    results.append(self._result(strip_context(task)))
                     seconds = self._clock() - began
                     if seconds > self._limit:
                         self._known.note_overrun(self._place)
@@ -83,7 +83,7 @@ class SmallRun:
         self._known.note_seconds(self._place, len(results), seconds)
         return results, True
 
-    def _result(self, call: Call) -> Any:
+    def _result(self, call: JoblibCall) -> Any:
         identity = self._fits.identify(call) if self._fits is not None else None
         if identity is not None and (found := self._fits.find(identity, call)) is not None:
             return found

@@ -12,15 +12,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import attack
 import pytest
-from attacked import Attacked, attacked_run
-from forged import FORGED
-from intruders import Intruder, attacking_pods, outcomes
 from kubernetes import client
-from namespaces import new_namespace
-from probes import HEALTH, RETIRE, connected_workers, shown_to_others, speak_plainly, through_port_forward
-from users import user_environment
+from support import attacker_probe
+from support.attacker_pods import Intruder, attacking_pods, outcomes
+from support.forged_certificates import FORGED
+from support.namespaces import new_namespace
+from support.probes import HEALTH, RETIRE, connected_workers, shown_to_others, speak_plainly, through_port_forward
+from support.users import user_environment
+from support.victim_run import Attacked, attacked_run
 
 
 @pytest.fixture(scope="package")
@@ -80,13 +80,13 @@ def by_certificate(attacked: Attacked, intruders: dict[str, Intruder]) -> dict[s
         ["tls", *map(str, attacked.scheduler), str(attacked.certificates / folder) if folder else ""]
         for folder in folders.values()
     ]
-    return dict(zip(folders, attack.attack(orders), strict=True))
+    return dict(zip(folders, attacker_probe.attack(orders), strict=True))
 
 
 @pytest.fixture(scope="package")
 def in_plain_text(attacked: Attacked) -> tuple[str, Exception]:
     """What the scheduler answered to Dask's greeting, and what a Dask client heard."""
-    return attack.plain(*attacked.scheduler), speak_plainly(attacked)
+    return attacker_probe.plain(*attacked.scheduler), speak_plainly(attacked)
 
 
 @pytest.fixture(scope="package")

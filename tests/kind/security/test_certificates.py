@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from attack import IN
 from distributed.comm.core import CommClosedError
-from forged import FORGED
+from support.attacker_probe import IN
+from support.forged_certificates import FORGED
 
 Row = Callable[..., None]
 

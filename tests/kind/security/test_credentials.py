@@ -6,10 +6,10 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
-from attacked import STORAGE_SECRET
-from command import run_here
-from runs import Runs
-from waits import until
+from support.command import run_here
+from support.runs import Runs
+from support.victim_run import STORAGE_SECRET
+from support.wait import until
 
 Row = Callable[..., None]
 Result = subprocess.CompletedProcess[str]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command import run_command
+from support.command import run_command
 
 Row = Callable[..., None]
 

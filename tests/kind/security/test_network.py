@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from attack import IN, UNREACHED
-from attacked import Attacked
-from intruders import ATTACK_SECONDS, BESIDE, ELSEWHERE, IMPOSTOR
-from probes import HEALTH, RETIRE
+from support.attacker_pods import ATTACK_SECONDS, BESIDE, ELSEWHERE, IMPOSTOR
+from support.attacker_probe import IN, UNREACHED
+from support.probes import HEALTH, RETIRE
+from support.victim_run import Attacked
 
-from skjob.environment.keeper import PORT as KEEPER_PORT
+from skjob.environment.pod.package_server import PORT as KEEPER_PORT
 
 Row = Callable[..., None]
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from attacked import Attacked
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
+from support.victim_run import Attacked
 
 Row = Callable[..., None]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
-from attacked import STORAGE_SECRET, Attacked
+from support.victim_run import STORAGE_SECRET, Attacked
 
 Row = Callable[..., None]
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from attacked import Attacked
-from command import run_command
 from kubernetes import client
-from left import until_gone
-from runs import Runs
-from users import user_environment
+from support.command import run_command
+from support.leftovers import until_gone
+from support.runs import Runs
+from support.users import user_environment
+from support.victim_run import Attacked
 
 Row = Callable[..., None]
 

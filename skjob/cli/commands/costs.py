@@ -1,0 +1,122 @@
+"""`skjob costs`: what the runs of a namespace, a team's, have cost, from its ledger."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from skjob.cli.options import ContextOption, NamespaceOption
+from skjob.cli.tables import aligned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+
+    from skjob.deploy.kubernetes.costs.ledger import Entry, Total
+
+    Ledgers = Mapping[str, Mapping[str, Entry]]
+
+
+class By(StrEnum):
+    """What is added up."""
+
+    USER = "user"
+    MONTH = "month"
+    PROGRAM = "program"
+    NAMESPACE = "namespace"
+
+
+def costs(
+    by: Annotated[
+        By | None, typer.Option("--by", help="What is added up. [default: user; of all namespaces, namespace]")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="DATE|TIME", help="Runs that began since: 2026-11-01, or 48h. [default: all]")
+    ] = None,
+    context: ContextOption = None,
+    namespace: NamespaceOption = None,
+    all_namespaces: Annotated[
+        bool, typer.Option("--all-namespaces", "-A", help="Of every namespace; needs the permission to list them.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON object, with each entry of the ledger.")] = False,
+) -> None:
+    """Add up what runs have cost: those of a namespace, which is a team's. A run counts when it began.
+
+    Runs that go on count with what they have cost so far. Prices are the platform team's.
+    """
+    from datetime import UTC, datetime
+
+    from skjob.cli.options import connect, looking
+    from skjob.deploy.kubernetes.costs import ledger
+
+    now = datetime.now(UTC)
+    first = _moment(since, now) if since is not None else None
+    api = connect("costs", context, namespace)
+    own = api.context.namespace
+    with looking(everywhere=all_namespaces):
+        ledgers = ledger.read_everywhere(api) if all_namespaces else {own: ledger.read(api, own)}
+    if first is not None:
+        ledgers = {namespace: ledger.since(entries, first) for namespace, entries in ledgers.items()}
+    by = by or (By.NAMESPACE if all_namespaces else By.USER)
+    totals = ledger.totals(_named(ledgers, by), now)
+    if by is By.MONTH:
+        totals.sort(key=lambda total: total.name)
+    if json:
+        typer.echo(_as_json(totals, ledgers, now))
+    elif not totals:
+        where = "any namespace" if all_namespaces else f"namespace `{own}`"
+        typer.echo(f"skjob: no run in {where} has cost anything", err=True)
+    else:
+        for line in table(totals, by):
+            typer.echo(line)
+
+
+def _named(ledgers: Ledgers, by: By) -> Iterator[tuple[str, Entry]]:
+    """Each entry with the name that it is added up by."""
+    for namespace, entries in ledgers.items():
+        for entry in entries.values():
+            yield namespace if by is By.NAMESPACE else str(getattr(entry, by)), entry
+
+
+def table(totals: list[Total], by: By) -> list[str]:
+    """The lines of the table, its heading first, and a last one for each currency."""
+    rows = [(total.name or "-", str(total.runs), f"{total.amount:.2f}", total.currency) for total in totals]
+    for currency in dict.fromkeys(total.currency for total in totals):
+        of_it = [total for total in totals if total.currency == currency]
+        amount, runs = sum(total.amount for total in of_it), sum(total.runs for total in of_it)
+        rows.append(("total", str(runs), f"{amount:.2f}", currency))
+    return aligned([(by.name, "RUNS", "COST", ""), *rows])
+
+
+def _moment(text: str, now: datetime) -> datetime:
+    """A day, from its beginning in UTC, or so long ago."""
+    from datetime import UTC, datetime, timedelta
+
+    from skjob.config.parsers import parse_seconds
+    from skjob.errors import ConfigError
+
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        try:
+            return now - timedelta(seconds=parse_seconds(text))
+        except ValueError as error:
+            raise ConfigError(
+                f"`--since` must be a day, `{now:%Y-%m}-01`, or how long ago, `48h`, not `{text}`",
+                "`skjob costs --help` says more",
+            ) from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _as_json(totals: list[Total], ledgers: Ledgers, now: datetime) -> str:
+    import json
+    from dataclasses import asdict
+
+    listed = [
+        {"namespace": namespace, "run_id": key, **asdict(entry), "amount": entry.by(now)}
+        for namespace, entries in ledgers.items()
+        for key, entry in entries.items()
+    ]
+    return json.dumps({"totals": [asdict(total) for total in totals], "entries": listed}, indent=2)

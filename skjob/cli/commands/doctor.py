@@ -1,0 +1,83 @@
+"""`skjob doctor`: each thing that a run needs, in one line, with one remedy where it is missing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from skjob.cli.options import ContextOption, NamespaceOption
+
+if TYPE_CHECKING:
+    from skjob.deploy.kubernetes.doctor import Check, Report
+
+_COLOURS = {"ok": "32", "warn": "33", "fail": "1;31", "skip": "2"}
+
+
+def doctor(
+    context: ContextOption = None,
+    namespace: NamespaceOption = None,
+    image: Annotated[str | None, typer.Option(help="The image to check. [default: what a run would take]")] = None,
+    worker_cpu: Annotated[str | None, typer.Option(metavar="CORES", help="A worker's size, for the nodes.")] = None,
+    worker_memory: Annotated[str | None, typer.Option(metavar="BYTES", help="A worker's size, for the nodes.")] = None,
+    skip_image: Annotated[
+        bool, typer.Option("--skip-image", help="Don't start the short-lived pod that tells the image's versions.")
+    ] = False,
+    timeout: Annotated[str, typer.Option(metavar="TIME", help="How long to wait for that pod.")] = "2m",
+    role: Annotated[
+        bool, typer.Option("--role", help="Print the Role that a user of skjob needs, as YAML, and check nothing.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+) -> None:
+    """Check everything that a run needs; the exit status is 0, or that of the first thing that is missing."""
+    from skjob.cli.options import layers, namespace_of, resolved
+
+    given = {
+        "context": context,
+        "namespace": namespace,
+        "image": image,
+        "worker_cpu": worker_cpu,
+        "worker_memory": worker_memory,
+    }
+    told = layers("doctor", **given)
+    settings, patience = resolved("doctor", told, timeout)
+    if role:
+        _print_role(namespace_of(settings))
+        return
+
+    from skjob.deploy.kubernetes.doctor import examine
+
+    report = examine(told, check_image=not skip_image, timeout=patience, tell=_ignore if json else _show)
+    if json:
+        typer.echo(_as_json(report))
+    raise typer.Exit(report.exit_code)
+
+
+def _show(check: Check) -> None:
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    mark = f"{check.outcome:<4}"
+    mark = f"\x1b[{_COLOURS[check.outcome]}m{mark}\x1b[0m" if colour else mark
+    typer.echo(f"{mark}  {check.name:<11}  {check.detail}")
+    if check.remedy:
+        typer.echo(f"      {'':<11}  → {check.remedy}")
+
+
+def _ignore(_: Check) -> None:
+    """All of it is printed in the end."""
+
+
+def _as_json(report: Report) -> str:
+    import json
+    from dataclasses import asdict
+
+    return json.dumps({"exit_code": report.exit_code, "checks": [asdict(check) for check in report.checks]}, indent=2)
+
+
+def _print_role(namespace: str) -> None:
+    import yaml
+
+    from skjob.deploy.kubernetes.api.rbac import role
+
+    typer.echo(yaml.safe_dump(role(namespace), sort_keys=False), nl=False)

@@ -1,0 +1,42 @@
+"""`skjob down`: remove clusters that were kept, or that nobody's run removes any more."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from skjob.cli.options import ContextOption, NamespaceOption
+
+
+def down(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Clusters, as `skjob ps` names them.", show_default=False),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All of your own in the namespace.")] = False,
+    everyone: Annotated[bool, typer.Option("--everyone", help="With --all: other people's too.")] = False,
+    context: ContextOption = None,
+    namespace: NamespaceOption = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Ask for the removal; don't wait for its end.")] = False,
+) -> None:
+    """Remove clusters and everything that belongs to them. A run that still goes on loses its cluster."""
+    import getpass
+
+    from skjob.cli.options import connect
+    from skjob.deploy.kubernetes.inventory import cleanup, runs
+    from skjob.errors import ConfigError
+
+    if bool(names) == every or (everyone and not every):
+        raise ConfigError("`skjob down` takes names or `--all`", "`skjob ps` lists the names")
+    api = connect("down", context, namespace)
+    found = runs.runs(api, api.context.namespace)
+    user = None if everyone else getpass.getuser()
+    chosen = runs.choose(found, names or None, user)
+    if not chosen:
+        whose = "" if everyone else f" of `{user}`"
+        typer.echo(f"skjob: nothing{whose} runs in namespace `{api.context.namespace}`", err=True)
+        return
+    cleanup.remove_runs(api, chosen, wait=not no_wait)
+    for run in chosen:
+        typer.echo(f"skjob: {'asked for the removal of' if no_wait else 'removed'} `{run.name}`", err=True)

@@ -1,0 +1,222 @@
+"""`skjob env`: what would be sent to workers and why; `skjob env build`: the same as an image."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from skjob.environment.transfer_plan import TransferPlan
+
+BUILD_TIMEOUT = 3600
+"""Seconds for an image: some have to download gigabytes."""
+
+env = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+
+EnvOption = Annotated[
+    str | None,
+    typer.Option(
+        "--env",
+        metavar="auto|none|FILE",
+        help="The environment here, what the image has, or a file of requirements. [default: auto]",
+    ),
+]
+ProgramOption = Annotated[
+    Path | None,
+    typer.Option("--program", metavar="FILE", help="The script or job file whose imports count. [default: none]"),
+]
+
+
+@env.callback()
+def show(
+    context: typer.Context,
+    env: EnvOption = None,
+    program: ProgramOption = None,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+) -> None:
+    """Show what workers would be sent of the environment here, and why."""
+    if context.invoked_subcommand is not None:
+        context.obj = {"env": env, "program": program}
+        return
+    sent = _shipment(env, program)
+    if json:
+        typer.echo(_as_json(sent))
+        raise typer.Exit(_exit_code(sent))
+    for line in table(sent):
+        typer.echo(line)
+    typer.echo(f"\nskjob: {summary(sent)}", err=True)
+    _refuse(sent)
+
+
+@env.command()
+def build(
+    context: typer.Context,
+    env: EnvOption = None,
+    program: ProgramOption = None,
+    base: Annotated[
+        str | None, typer.Option(metavar="IMAGE", help="What to start from: an image with Python and pip.")
+    ] = None,
+    tag: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Build the image, under this name, with docker or podman.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write all files an image is built from into this folder.")
+    ] = None,
+    print_: Annotated[
+        bool, typer.Option("--print", help="Print the Dockerfile. [default: where nothing else is asked for]")
+    ] = False,
+) -> None:
+    """Bake an image that has the environment here, for `skjob run --image`."""
+    from skjob.environment.image_build import dockerfile, write_context
+    from skjob.errors import ConfigError
+
+    outer = context.obj or {}
+    sent = _shipment(env or outer.get("env"), program or outer.get("program"), into_image=True)
+    if not sent.pins:
+        raise ConfigError("`--env none` leaves nothing to bake", "name a file of requirements, or take `auto`")
+    _refuse(sent)
+    archive = sent.packed.content if sent.packed.sizes else b""
+    text = dockerfile(sent.python, sent.pins, local=bool(archive), base=base)
+    if print_ or (tag is None and output is None):
+        typer.echo(text, nl=False)
+    if output is not None:
+        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+            raise ConfigError(f"`--output` names `{output}`, which is there already", "name a new or empty folder")
+        try:
+            write_context(output, text, sent.pins, archive)
+        except OSError as error:
+            raise ConfigError(f"`{output}` can't be written: {error.strerror}", "choose another folder") from error
+        typer.echo(f"skjob: `{output}` has what an image is built from: {summary(sent)}", err=True)
+    if tag is not None:
+        with tempfile.TemporaryDirectory(prefix="skjob-build-") as folder:
+            write_context(Path(folder, "context"), text, sent.pins, archive)
+            _build(tag, Path(folder))
+        typer.echo(f"skjob: built `{tag}`; `skjob run --image {tag}` takes it, once the cluster can pull it", err=True)
+
+
+def table(sent: TransferPlan) -> list[str]:
+    """One line for each distribution."""
+    from skjob.cli.tables import aligned
+
+    rows = [[item.name, item.version, str(item.how), item.why] for item in sent.items]
+    return aligned([["NAME", "VERSION", "HOW", "WHY"], *rows])
+
+
+def summary(sent: TransferPlan) -> str:
+    """How many go in which way, and the size of the archive."""
+    from skjob.environment.transfer_plan import TransferMethod
+
+    number = {way: sum(item.how is way for item in sent.items) for way in TransferMethod}
+    archive = f", {len(sent.packed.content):,} bytes" if number[TransferMethod.ARCHIVE] else ""
+    return (
+        f"Python {sent.python} ({sent.tool}): {number[TransferMethod.INDEX]} from an index, "
+        f"{number[TransferMethod.ARCHIVE]} as an archive{archive}, {number[TransferMethod.NOT_SENT]} not sent"
+    )
+
+
+def _shipment(env: str | None, program: Path | None, *, into_image: bool = False) -> TransferPlan:
+    from skjob.cli.options import layers
+    from skjob.config import sources
+    from skjob.config.plan import JobSpec
+    from skjob.environment.local.imports import imported_by
+    from skjob.environment.transfer_plan import shipment
+    from skjob.errors import ConfigError
+
+    if program is not None and not program.is_file():
+        raise ConfigError(f"`--program` names `{program}`, which is not a file")
+    settings = sources.resolve(layers("env build" if into_image else "env", env=env))
+    imported = imported_by(JobSpec(program)) if program is not None else set()
+    return shipment(settings.env, imported, into_image=into_image)
+
+
+def _refuse(sent: TransferPlan) -> None:
+    from skjob.errors import EnvironmentFault
+
+    if sent.problems:
+        raise EnvironmentFault.collect([*sent.problems], "`--env none` takes the image as it is")
+
+
+def _exit_code(sent: TransferPlan) -> int:
+    from skjob.errors import EnvironmentFault
+
+    return EnvironmentFault.exit_code if sent.problems else 0
+
+
+def _as_json(sent: TransferPlan) -> str:
+    import json
+    from collections import Counter
+    from dataclasses import asdict
+
+    return json.dumps(
+        {
+            "env": sent.env,
+            "python": sent.python,
+            "tool": sent.tool,
+            "distributions": [asdict(item) for item in sent.items],
+            "totals": Counter(item.how for item in sent.items),
+            "archive_bytes": len(sent.packed.content) if sent.packed.sizes else 0,
+            "compiled": sent.packed.compiled,
+            "problems": sent.problems,
+        },
+        indent=2,
+    )
+
+
+def _build(tag: str, folder: Path) -> None:
+    """Build what is in `folder/context`; the builder's output is this command's."""
+    from skjob.environment.image_build import write_secrets
+    from skjob.environment.index.discovery import index_settings
+    from skjob.errors import ConfigError
+
+    builder = _builder()
+    secrets = write_secrets(folder, index_settings(os.environ, Path.cwd()))
+    command = [builder, "build", "--tag", tag]
+    for name, file in secrets.items():
+        command += ["--secret", f"id={name},src={file}"]
+    try:
+        ended = subprocess.run(
+            [*command, str(folder / "context")],
+            env={**os.environ, "DOCKER_BUILDKIT": "1"},
+            timeout=BUILD_TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ConfigError(f"`{builder} build` was not done within {BUILD_TIMEOUT} s") from error
+    if ended.returncode:
+        raise ConfigError(
+            f"`{builder} build` ended with status {ended.returncode}; what it said is above",
+            "`skjob env build --output FOLDER` writes the files, to be mended and built by hand",
+        )
+
+
+def _builder() -> str:
+    """The one that works, docker first.
+
+    Raises:
+        ConfigError: neither does.
+    """
+    from skjob.errors import ConfigError
+
+    seen = []
+    for name in ("docker", "podman"):
+        if shutil.which(name) is None:
+            seen.append(f"`{name}` is not installed")
+            continue
+        try:
+            asked = subprocess.run([name, "info"], capture_output=True, timeout=60, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            seen.append(f"`{name} info` does not answer")
+            continue
+        if asked.returncode == 0:
+            return name
+        seen.append(f"`{name} info` fails")
+    raise ConfigError(
+        f"no image can be built here: {', '.join(seen)}",
+        "start one of them, or take the files to where one runs: `skjob env build --output FOLDER`",
+    )

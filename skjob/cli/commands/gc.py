@@ -1,0 +1,62 @@
+"""`skjob gc`: remove what should not be there any more, and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from skjob.cli.options import ContextOption, NamespaceOption
+
+if TYPE_CHECKING:
+    from skjob.deploy.kubernetes.inventory.garbage import Garbage, Terminating
+
+
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
+    context: ContextOption = None,
+    namespace: NamespaceOption = None,
+    all_namespaces: Annotated[
+        bool, typer.Option("--all-namespaces", "-A", help="In every namespace; needs the permissions for that.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON array of what is found.")] = False,
+) -> None:
+    """Remove what is left of runs that are over, whosever they were: what nothing owns, or should be gone by now.
+
+    A run that goes on, or a cluster that was left and is in its time, is not touched. Nor is one that Kubernetes is
+    removing, for its first seconds.
+    """
+    from skjob.cli.options import connect, looking
+    from skjob.deploy.kubernetes.inventory import garbage
+
+    api = connect("gc", context, namespace)
+    with looking(everywhere=all_namespaces):
+        found = garbage.find(api, None if all_namespaces else api.context.namespace)
+    if json:
+        typer.echo(_as_json(found.garbage))
+    else:
+        for each in found.garbage:
+            run = each.run
+            verb = "would remove" if dry_run else "removing"
+            typer.echo(f"skjob: {verb} `{run.name}` of `{run.user}` in `{run.namespace}`: {each.why}", err=True)
+        if not found.garbage and not found.going:
+            typer.echo("skjob: nothing is there that should not be", err=True)
+    for going in found.going:
+        typer.echo(_in_a_line(going), err=True)
+    if found.garbage and not dry_run:
+        garbage.collect(api, found.garbage)
+
+
+def _in_a_line(going: Terminating) -> str:
+    from math import ceil
+
+    run = going.run
+    due = "" if going.due_in is None else f"; `skjob gc` takes it in {ceil(going.due_in)} s, if it is still there"
+    return f"skjob: `{run.name}` of `{run.user}` in `{run.namespace}` is being removed: {going.why}{due}"
+
+
+def _as_json(found: list[Garbage]) -> str:
+    import json
+    from dataclasses import asdict
+
+    return json.dumps([asdict(each) for each in found], indent=2, default=str)

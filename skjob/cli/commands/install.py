@@ -1,0 +1,65 @@
+"""`skjob install`: the Dask operator, and a namespace's defaults."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from skjob.cli.options import ContextOption
+from skjob.deploy.kubernetes.operator.manifests import Defaults, install_manifests
+
+if TYPE_CHECKING:
+    from skjob.deploy.kubernetes.operator.manifests import Defaults
+
+
+def install(
+    context: ContextOption = None,
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", help="Whose defaults are set. [default: the context's]")
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", help="The image of the operator, and of runs in the namespace.")
+    ] = None,
+    worker_cpu: Annotated[str | None, typer.Option(metavar="CORES", help="Default of runs in the namespace.")] = None,
+    worker_memory: Annotated[
+        str | None, typer.Option(metavar="BYTES", help="Default of runs in the namespace.")
+    ] = None,
+    timeout: Annotated[str, typer.Option(metavar="TIME", help="How long to wait until the operator acts.")] = "3m",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be applied, as YAML; needs no cluster.")
+    ] = False,
+) -> None:
+    """Install the Dask operator, once for a cluster; a platform team does this, with the permissions that it takes.
+
+    Safe to repeat: what is given is what will be. Where any default is given, those that are not are skjob's own again;
+    where none is, they stay. An operator that has an image of your own is told its image each time; one that somebody
+    else installed is left as it is.
+    """
+    from skjob.cli.options import connect, layers, namespace_of, resolved
+    from skjob.deploy.kubernetes.operator import install as installation
+
+    given = {"image": image, "worker_cpu": worker_cpu, "worker_memory": worker_memory}
+    told = layers("install", context=context, namespace=namespace, **given)
+    settings, patience = resolved("install", told, timeout)
+
+    def defaults(where: str) -> Defaults:
+        return Defaults(where, **given)
+
+    if dry_run:
+        _print_yaml(install_manifests(image, defaults(namespace_of(settings))))
+        return
+    api = connect("install", context, namespace)
+    done = installation.install(
+        api, image, defaults(api.context.namespace), timeout=patience, tell=lambda text: typer.echo(text, err=True)
+    )
+    state = done.operator
+    typer.echo(f"skjob: the Dask operator {state.version} runs in `{state.namespace}` from `{state.image}`", err=True)
+
+
+def _print_yaml(manifests: list[dict[str, Any]]) -> None:
+    import yaml
+
+    # Without aliases, which kubectl and people read badly; in C, since the custom resources are a megabyte.
+    dumper = type("Dumper", (getattr(yaml, "CSafeDumper", yaml.SafeDumper),), {"ignore_aliases": lambda *_: True})
+    typer.echo(yaml.dump_all(manifests, Dumper=dumper, sort_keys=False, explicit_start=True), nl=False)

@@ -1,0 +1,95 @@
+"""`skjob ps`: the clusters that skjob has running, and until when."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from skjob.cli.options import ContextOption, NamespaceOption
+from skjob.cli.tables import aligned
+
+if TYPE_CHECKING:
+    from skjob.deploy.kubernetes.inventory.runs import RunningCluster
+
+
+def ps(
+    context: ContextOption = None,
+    namespace: NamespaceOption = None,
+    all_namespaces: Annotated[
+        bool, typer.Option("--all-namespaces", "-A", help="In every namespace; needs the permission to list them.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
+) -> None:
+    """List the clusters that skjob has in Kubernetes: those of runs, and those that were kept or left behind."""
+    from skjob.cli.options import connect, looking
+    from skjob.deploy.kubernetes.inventory import runs
+
+    api = connect("ps", context, namespace)
+    with looking(everywhere=all_namespaces):
+        found = runs.runs(api, None if all_namespaces else api.context.namespace)
+    if json:
+        typer.echo(_as_json(found))
+        return
+    if not found:
+        where = "any namespace" if all_namespaces else f"namespace `{api.context.namespace}`"
+        typer.echo(f"skjob: nothing runs in {where} of context `{api.context.name}`", err=True)
+        return
+    for line in table(found, with_namespace=all_namespaces):
+        typer.echo(line)
+
+
+def table(found: list[RunningCluster], *, with_namespace: bool) -> list[str]:
+    """The lines of the table, its heading first."""
+    from skjob.deploy.kubernetes.costs.prices import money
+
+    heading = ["NAME", "USER", "PROGRAM", "AGE", "WORKERS", "COST", "STATE", "EXPIRES"]
+    rows = [
+        [
+            run.name,
+            run.user or "-",
+            run.program or "-",
+            duration(run.age_seconds),
+            f"{run.workers}/{run.workers_asked}",
+            "-" if run.cost is None else money(run.cost, run.currency),
+            str(run.state),
+            expiry(run),
+        ]
+        for run in found
+    ]
+    if any(run.used_by for run in found):
+        heading.append("USED BY")
+        for row, run in zip(rows, found, strict=True):
+            row.append(run.used_by)
+    if with_namespace:
+        heading.insert(0, "NAMESPACE")
+        for row, run in zip(rows, found, strict=True):
+            row.insert(0, run.namespace)
+    return aligned([heading, *rows])
+
+
+def expiry(run: RunningCluster) -> str:
+    """When Kubernetes will remove it. That of a run is renewed as long as its skjob lives."""
+    if run.expires_in is None:
+        return "never"
+    renewed = " unless renewed" if run.state in ("starting", "running") else ""
+    return f"in {duration(run.expires_in)}{renewed}"
+
+
+def duration(seconds: float) -> str:
+    """`42s`, `5m`, `2h05m`, `3d04h`."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def _as_json(found: list[RunningCluster]) -> str:
+    import json
+    from dataclasses import asdict
+
+    return json.dumps([asdict(run) for run in found], indent=2, default=str)

@@ -1,0 +1,97 @@
+"""What a person sees of a run, on stderr: stdout belongs to the program."""
+
+from __future__ import annotations
+
+import json as json_format
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from skjob.errors import SkjobError, data_without_credentials, without_credentials
+from skjob.run.record import Event, Record, run_file
+
+LONGEST_CAUSE = 100
+"""Characters of the closing line's cause, which stands above it in full."""
+
+
+class Reporter:
+    """Shows events as they come: lines for people, or one JSON object a line."""
+
+    def __init__(self, *, json: bool, verbose: bool) -> None:
+        self._json = json
+        self._verbose = verbose
+        self._terminal = sys.stderr.isatty()
+        self._colour = self._terminal and not os.environ.get("NO_COLOR")
+        self._begun = False
+
+    def tell(self, event: Event) -> None:
+        """Show one event."""
+        if self._json:
+            self._object({name: value for name, value in asdict(event).items() if value is not None})
+        elif event.kind == "step" and self._verbose:
+            self._line(f"{event.text} …")
+        elif event.kind == "step" and self._terminal:
+            self._begin_line(event.text)
+        elif event.kind == "done":
+            self._line(f"{event.text}: {event.seconds:.1f} s")
+        elif event.kind in ("note", "workers", "progress"):
+            self._line(event.text)
+
+    def failed(self, error: SkjobError) -> None:
+        """With `--json` an error is a line like any other; people get it from the command's end."""
+        told = {"kind": "error", "text": error.message, "hint": error.hint, "log": error.log}
+        self._object({name: value for name, value in told.items() if value or name != "log"})
+
+    def ended(self, record: Record) -> None:
+        """How it ended, and where the record is."""
+        if self._json:
+            self._object({"kind": "record", "record": asdict(record)})
+            return
+        outcome = record.outcome
+        if self._verbose:
+            for source, text in record.logs.items():
+                self._write(f"--- {source}\n{text}")
+        # The cause of an error is told at the command's end, with what to do.
+        if outcome.status == "failed":
+            # All of it stands above, where the program has ended, and in the record.
+            lines = (outcome.cause or _status(outcome.exit_code)).splitlines()
+            self._line(f"the program failed, {_shortened(lines[0])}")
+        elif outcome.status != "error":
+            self._line(outcome.cause or outcome.status)
+        if "amount" in record.cost:
+            from skjob.deploy.kubernetes.costs.prices import money
+
+            self._line(f"cost: {money(record.cost['amount'], record.cost['currency'])}")
+        self._line(f"the record of the run: {run_file(record.run_id)}")
+
+    def _begin_line(self, step: str) -> None:
+        """Show on a terminal what is waited for; the next line takes its place. Not below a program's own output."""
+        if step != "run the program":
+            print(f"{self._prefix()}{step} …", end="", file=sys.stderr, flush=True)
+            self._begun = True
+
+    def _line(self, text: str) -> None:
+        self._write(f"{self._prefix()}{text}")
+
+    def _prefix(self) -> str:
+        return "\x1b[2mskjob:\x1b[0m " if self._colour else "skjob: "
+
+    def _object(self, data: Mapping[str, object]) -> None:
+        print(json_format.dumps(data_without_credentials(data)), file=sys.stderr, flush=True)
+
+    def _write(self, text: str) -> None:
+        start = "\r\x1b[K" if self._begun else ""
+        self._begun = False
+        print(start + without_credentials(text), file=sys.stderr, flush=True)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_CAUSE else f"{text[: LONGEST_CAUSE - 1].rstrip()}…"
+
+
+def _status(code: int | None) -> str:
+    """`with status 3`; with its name where a shell means a signal: `with status 137 (SIGKILL)`."""
+    signals = {128 + each: f" ({each.name})" for each in signal.Signals}
+    return f"with status {code}{signals.get(code or 0, '')}"

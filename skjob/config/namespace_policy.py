@@ -1,0 +1,278 @@
+"""A platform team's rules for runs in a namespace: limits, prices, facts about nodes, where pods go, whose they are.
+
+They stand in the same ConfigMap as a team's defaults (`skjob.config.sources`), and are no settings: no flag, variable
+or project file can set one of them, so that a limit is a limit. The client respects them, which tells users early and
+in words; what enforces them is the cluster, by ResourceQuota and admission policy. Pure: text in, typed values out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from skjob.config.parsers import parse_cpu, parse_name, parse_seconds
+from skjob.config.sources import TEAM_KEYS
+from skjob.errors import ConfigError
+from skjob.utils.units import parse_quantity
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that one run may have; None where there is no limit.
+
+    `cpu` in cores and `memory` in bytes are of all its workers together. `time` in seconds is its cluster's whole life,
+    also of one that is kept. `origin` tells whose limits they are, for messages.
+    """
+
+    workers: int | None = None
+    cpu: float | None = None
+    memory: int | None = None
+    time: float | None = None
+    origin: str = ""
+
+    def __str__(self) -> str:
+        told = []
+        if self.workers is not None:
+            told.append(f"{self.workers} worker{'s' * (self.workers != 1)}")
+        if self.cpu is not None:
+            told.append(f"{self.cpu:g} cores")
+        if self.memory is not None:
+            told.append(f"{self.memory / 2**30:.3g} GiB of memory")
+        if self.time is not None:
+            told.append(f"{self.time:.0f} s")
+        return ", ".join(told)
+
+
+@dataclass(frozen=True)
+class Scheduling:
+    """What Kubernetes is told about where pods may run, as in a pod's spec; `queue` is Kueue's."""
+
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    tolerations: tuple[Mapping[str, Any], ...] = ()
+    priority_class: str = ""
+    queue: str = ""
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a core and a GiB of memory cost for an hour on nodes with these labels; without labels, on any."""
+
+    cpu_hour: float
+    gib_hour: float
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Prices in their order: the first whose labels a node has is that node's."""
+
+    entries: tuple[Price, ...] = ()
+    currency: str = "USD"
+
+    def of(self, labels: Mapping[str, str]) -> Price | None:
+        """That of a node with these labels."""
+        return next((price for price in self.entries if price.labels.items() <= labels.items()), None)
+
+
+@dataclass(frozen=True)
+class NodeKind:
+    """`count` nodes of `cpu` cores and `memory` bytes each, told to those who may not list nodes."""
+
+    name: str
+    cpu: float
+    memory: int
+    count: int = 1
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NamespacePolicy:
+    """All rules of a namespace. `team` is whom its objects and its costs belong to."""
+
+    team: str = ""
+    limits: Limits = Limits()
+    scheduling: Scheduling = Scheduling()
+    prices: Prices = Prices()
+    nodes: tuple[NodeKind, ...] = ()
+
+
+def parse_rules(data: Mapping[str, str], origin: str) -> NamespacePolicy:
+    """The rules in a ConfigMap's data; `origin` is how it is called. Other keys are not looked at.
+
+    Raises:
+        ConfigError: with every value that is wrong.
+    """
+    found: dict[str, Any] = {}
+    problems: list[str] = []
+    for key in TEAM_KEYS:
+        if key not in data:
+            continue
+        try:
+            found[key] = _PARSERS[key](str(data[key]))
+        except ValueError as error:
+            problems.append(f"`{key}` in `{origin}` {error}")
+    if problems:
+        raise ConfigError.collect(problems, "the ConfigMap is the platform team's to mend")
+    limits = {key.removeprefix("most-"): value for key, value in found.items() if key.startswith("most-")}
+    scheduling = {key.replace("-", "_"): found[key] for key in _SCHEDULING if key in found}
+    prices = Prices(found.get("prices", ()))
+    return NamespacePolicy(
+        team=found.get("team", ""),
+        limits=Limits(**limits, origin=origin),
+        scheduling=Scheduling(**scheduling),
+        prices=replace(prices, currency=found.get("currency", prices.currency)),
+        nodes=found.get("nodes", ()),
+    )
+
+
+_SCHEDULING = ("node-selector", "tolerations", "priority-class", "queue")
+_OPERATORS = ("Exists", "Equal")
+_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+
+
+def _parse_count(text: str) -> int:
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise ValueError(f"must be a number of at least 1, not `{text}`")
+    return int(text)
+
+
+def _said(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """The same parser, whose error shows the value too."""
+
+    def parsed(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise ValueError(f"{error}, not `{text}`") from None
+
+    return parsed
+
+
+def _parse_bytes(text: str) -> int:
+    size = int(parse_quantity(text))
+    if size < 1:
+        raise ValueError("must be an amount of memory such as `64Gi`")
+    return size
+
+
+def _load(text: str, kind: type, example: str) -> Any:
+    import yaml  # most runs have no need of it
+
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(value, kind):
+        raise ValueError(f"must be {'a map' if kind is dict else 'a list'}, `{example}`")  # noqa: TRY004 - of a text
+    return value
+
+
+def _labels(value: Any) -> dict[str, str]:
+    """Labels are text; YAML's own `true` and `1` are meant as text too."""
+    if not isinstance(value, dict) or any(isinstance(each, dict | list) or each is None for each in value.values()):
+        raise ValueError("must be labels, `{pool: batch}`")
+    return {
+        str(name): str(each).lower() if isinstance(each, bool) else str(each) for name, each in value.items()
+    }  # fmt: skip
+
+
+def _parse_selector(text: str) -> dict[str, str]:
+    return _labels(_load(text, dict, "{pool: batch}"))
+
+
+def _entries(text: str, example: str, known: set[str], needed: tuple[str, ...]) -> list[dict[str, Any]]:
+    """A list of maps that have these keys. All that is wrong with any of them is told."""
+    entries: list[Any] = _load(text, list, example)
+    problems = []
+    for number, entry in enumerate(entries, 1):
+        if not isinstance(entry, dict):
+            problems.append(f"entry {number} is not a map")
+            continue
+        problems += [f"entry {number} has `{key}`, which there is not" for key in entry if key not in known]
+        problems += [f"entry {number} lacks `{key}`" for key in needed if key not in entry]
+    if problems:
+        raise ValueError(f"must be a list such as `{example}`: {'; '.join(problems)}")
+    return entries
+
+
+def _each(entries: list[dict[str, Any]], make: Callable[[dict[str, Any]], Any]) -> tuple[Any, ...]:
+    made, problems = [], []
+    for number, entry in enumerate(entries, 1):
+        try:
+            made.append(make(entry))
+        except (ValueError, TypeError) as error:
+            problems.append(f"entry {number}: {error}")
+    if problems:
+        raise ValueError(f"has entries that are wrong: {'; '.join(problems)}")
+    return tuple(made)
+
+
+def _parse_tolerations(text: str) -> tuple[Mapping[str, Any], ...]:
+    known = {"key", "operator", "value", "effect", "tolerationSeconds"}
+    entries = _entries(text, "[{key: batch, operator: Exists}]", known, ())
+
+    def toleration(entry: dict[str, Any]) -> dict[str, Any]:
+        if entry.get("operator", "Equal") not in _OPERATORS:
+            raise ValueError(f"`operator` must be one of {', '.join(_OPERATORS)}")
+        if entry.get("effect", _EFFECTS[0]) not in _EFFECTS:
+            raise ValueError(f"`effect` must be one of {', '.join(_EFFECTS)}")
+        if "value" in entry:
+            entry = entry | {"value": _labels({"value": entry["value"]})["value"]}
+        return entry
+
+    return _each(entries, toleration)
+
+
+def _amount(entry: dict[str, Any], key: str) -> float:
+    value = entry[key]
+    if isinstance(value, str):
+        # Helm writes small ones as 5e-05, which YAML 1.1 takes for text.
+        with suppress(ValueError):
+            value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise ValueError(f"`{key}` must be a number of at least 0, not `{value}`")
+    return float(value)
+
+
+def _parse_prices(text: str) -> tuple[Price, ...]:
+    entries = _entries(
+        text, "[{cpu-hour: 0.04, gib-hour: 0.005}]", {"labels", "cpu-hour", "gib-hour"}, ("cpu-hour", "gib-hour")
+    )
+    return _each(
+        entries,
+        lambda entry: Price(_amount(entry, "cpu-hour"), _amount(entry, "gib-hour"), _labels(entry.get("labels", {}))),
+    )
+
+
+def _parse_nodes(text: str) -> tuple[NodeKind, ...]:
+    known = {"name", "cpu", "memory", "count", "labels"}
+    entries = _entries(text, "[{name: m5.2xlarge, cpu: 8, memory: 32Gi, count: 5}]", known, ("name", "cpu", "memory"))
+    return _each(
+        entries,
+        lambda entry: NodeKind(
+            parse_name(str(entry["name"])),
+            parse_quantity(str(entry["cpu"])),
+            _parse_bytes(str(entry["memory"])),
+            _parse_count(str(entry.get("count", 1))),
+            _labels(entry.get("labels", {})),
+        ),
+    )
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "team": parse_name,
+    "node-selector": _parse_selector,
+    "tolerations": _parse_tolerations,
+    "priority-class": parse_name,
+    "queue": parse_name,
+    "prices": _parse_prices,
+    "currency": parse_name,
+    "nodes": _parse_nodes,
+    "most-workers": _parse_count,
+    "most-cpu": _said(parse_cpu),
+    "most-memory": _said(_parse_bytes),
+    "most-time": _said(parse_seconds),
+}
+assert set(_PARSERS) == set(TEAM_KEYS)  # noqa: S101 - a key without a parser

@@ -1,0 +1,273 @@
+"""From what was asked and what is known to what will be done. Pure: nothing here looks at a machine or a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from skjob.config.namespace_policy import Limits, NamespacePolicy
+from skjob.config.settings import Place, Settings, WorkerRange
+from skjob.errors import ConfigError
+
+DEFAULT_WORKERS = WorkerRange(1, 4)
+DEFAULT_CPU = 0.5
+DEFAULT_MEMORY = 2 * 2**30
+NO_CHECKPOINT = "none"
+
+CLOSING_SECONDS = 30.0
+"""How long before its cluster's last moment a run ends itself: time for the program to stop, and for what it has
+finished to be kept."""
+
+NO_RULES = NamespacePolicy()
+LEAST_PATIENCE = 30.0
+"""Seconds without a word from scheduler or API that any run survives; half the grace, where that is longer."""
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """What the user wants to run: a script with its own arguments, a module, or a job file.
+
+    Of a module, `module` is the name and `path` its file.
+    """
+
+    path: Path
+    arguments: tuple[str, ...] = ()
+    module: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The program as the user named it."""
+        return str(self.path) if self.module is None else f"-m {self.module}"
+
+    @property
+    def stem(self) -> str:
+        """The name without folders, packages and suffix."""
+        return self.path.stem if self.module is None else self.module.rpartition(".")[2]
+
+    @property
+    def declared(self) -> bool:
+        """Whether it is a job file."""
+        return self.module is None and self.path.suffix in (".yaml", ".yml")
+
+    @property
+    def root(self) -> Path:
+        """The folder whose modules belong to the program: the first of its import path."""
+        return self.path.resolve().parent if self.module is None else Path.cwd()
+
+
+@dataclass(frozen=True)
+class WorkerSize:
+    """What one worker gets: cores requested, bytes of memory at most, and fits it runs at once."""
+
+    cpu: float
+    memory: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Machine:
+    """This machine: what a local run has to work with."""
+
+    cores: int
+    memory: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do. `why` tells the user where it runs and for what reason, in one line.
+
+    `env` is the environment of the pods: the one here, `auto`, the image's own, `none`, or that of a file.
+
+    `checkpoint` is the address of the store of finished fits, None where none are kept; `retries` is how often a fit is
+    tried again whose worker died. `rules` are the platform team's; `limited` tells, a line for `workers` and one for
+    `time`, what the plan has less of because of them, and for `cost` where none is counted. `max_cost` is in their
+    currency.
+    """
+
+    place: Place
+    why: str
+    workers: WorkerRange
+    size: WorkerSize
+    image: str
+    env: str
+    start_timeout: float
+    max_time: float | None
+    grace: float
+    keep_time: float
+    checkpoint: str | None
+    retries: int
+    max_cost: float | None = None
+    rules: NamespacePolicy = NO_RULES
+    limited: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def width(self) -> int:
+        """How many fits can run at once when all workers are there."""
+        return self.workers.maximum * self.size.threads
+
+    @property
+    def patience(self) -> float:
+        """Seconds for which scheduler and API may be away."""
+        return max(LEAST_PATIENCE, self.grace / 2)
+
+
+def default_image(python_minor: str) -> str:
+    """The image that exists for every Python. It has nothing else: all that the environment has is installed."""
+    return f"python:{python_minor}-slim"
+
+
+def make_plan(
+    settings: Settings,
+    place: Place,
+    reason: str,
+    machine: Machine,
+    python_minor: str,
+    rules: NamespacePolicy = NO_RULES,
+) -> Plan:
+    """Fill in what the user left open, within the platform team's limits.
+
+    `place` is where it will run, KUBERNETES or LOCAL, and `reason` says why.
+
+    Raises:
+        ConfigError: with all that no plan within the limits can have.
+    """
+    cpu, memory = settings.worker_cpu or DEFAULT_CPU, settings.worker_memory
+    if place is Place.LOCAL:
+        workers, why = _local_workers(settings, machine, reason)
+        size = WorkerSize(cpu, memory or machine.memory // workers.maximum, threads=1)
+    else:
+        workers, why = settings.workers or DEFAULT_WORKERS, f"running on Kubernetes: {reason}"
+        size = WorkerSize(cpu, memory or DEFAULT_MEMORY, threads=max(1, round(cpu)))
+    plan = Plan(
+        place=place,
+        why=why,
+        workers=workers,
+        size=size,
+        image=settings.image or default_image(python_minor),
+        env=settings.env,
+        start_timeout=min(settings.start_timeout, settings.max_time or settings.start_timeout),
+        max_time=settings.max_time,
+        grace=settings.grace,
+        keep_time=settings.keep_time,
+        checkpoint=None if settings.checkpoint == NO_CHECKPOINT else settings.checkpoint,
+        retries=settings.retries,
+        max_cost=settings.max_cost,
+        rules=rules,
+    )
+    if place is Place.LOCAL:
+        free = {"cost": "`max-cost` is not looked at: this machine costs nothing"}
+        return replace(plan, limited=free) if plan.max_cost is not None else plan
+    return _checked(plan)
+
+
+def with_workers(plan: Plan, workers: WorkerRange) -> Plan:
+    """The same plan with this many workers, or with as many of them as the limits allow.
+
+    Raises:
+        ConfigError: one worker alone is more than a run may have.
+    """
+    limits = plan.rules.limits
+    if problems := _too_large(plan.size, limits):
+        raise ConfigError.collect(problems, "ask for smaller workers, or the platform team for a higher limit")
+    told = {what: line for what, line in plan.limited.items() if what != "workers"}
+    most = _most_workers(plan.size, limits)
+    allowed = workers
+    if most is not None and workers.maximum > most[0]:
+        allowed = WorkerRange(min(workers.minimum, most[0]), most[0])
+        told["workers"] = f"{allowed} workers instead of {workers}: {most[1]} of {limits.origin}"
+    return replace(plan, workers=allowed, limited=told)
+
+
+def within_time(plan: Plan, lived: float = 0.0) -> Plan:
+    """The same plan, over before its cluster must end, which has lived for so many seconds already."""
+    limits = plan.rules.limits
+    if limits.time is None:
+        return plan
+    usable = max(limits.time - lived - CLOSING_SECONDS, (limits.time - lived) / 2)
+    told = dict(plan.limited)
+    if plan.max_time is not None and plan.max_time > usable:
+        whose = f"`most-time`, {limits.time:.0f} s, of {limits.origin}"
+        told["time"] = f"the run may take {usable:.0f} s instead of {plan.max_time:.0f} s: {whose}"
+    return replace(
+        plan,
+        max_time=min(plan.max_time or usable, usable),
+        keep_time=min(plan.keep_time, limits.time - lived),
+        start_timeout=min(plan.start_timeout, usable),
+        limited=told,
+    )
+
+
+def _checked(plan: Plan) -> Plan:
+    """Within limits; all problems of it at once."""
+    problems, hints = [], []
+    if plan.max_cost is not None and not plan.rules.prices.entries:
+        problems.append("`max-cost` needs prices, and the platform team has told none")
+        hints.append("leave it out, or have `prices` put into the namespace's ConfigMap `skjob-defaults`")
+    try:
+        plan = within_time(with_workers(plan, plan.workers))
+    except ConfigError as error:
+        problems += error.problems
+        hints.append(error.hint)
+    else:
+        least = _least_cost(plan)
+        if plan.max_cost is not None and plan.max_cost < least:
+            noun = "worker" if plan.workers.first == 1 else "workers"
+            problems.append(
+                f"`max-cost` {plan.max_cost:g} is spent before anything is done: {plan.workers.first} {noun} for the"
+                f" {CLOSING_SECONDS:.0f} s that ending takes cost {least:.2g} {plan.rules.prices.currency} at least"
+            )
+            hints.append("give it more, or ask for fewer or smaller workers")
+    if problems:
+        raise ConfigError.collect(problems, "; ".join(hints))
+    return plan
+
+
+def _least_cost(plan: Plan) -> float:
+    """Of the workers that a run begins with, on the cheapest nodes there are, for the time that it takes to end."""
+    cpu, gib, hours = plan.size.cpu, plan.size.memory / 2**30, CLOSING_SECONDS / 3600
+    hourly = (cpu * price.cpu_hour + gib * price.gib_hour for price in plan.rules.prices.entries)
+    return plan.workers.first * min(hourly, default=0.0) * hours
+
+
+def _too_large(size: WorkerSize, limits: Limits) -> list[str]:
+    problems = []
+    if limits.cpu is not None and size.cpu > limits.cpu:
+        problems.append(
+            f"a worker of {size.cpu:g} cores is more than a run may have, `most-cpu`, {limits.cpu:g}, of"
+            f" {limits.origin}"
+        )
+    if limits.memory is not None and size.memory > limits.memory:
+        problems.append(
+            f"a worker of {_gib(size.memory)} is more than a run may have, `most-memory`, {_gib(limits.memory)}, of"
+            f" {limits.origin}"
+        )
+    return problems
+
+
+def _most_workers(size: WorkerSize, limits: Limits) -> tuple[int, str] | None:
+    """The most workers of this size, and the limit that says so."""
+    candidates = []
+    if limits.workers is not None:
+        candidates.append((limits.workers, "`most-workers`"))
+    if limits.cpu is not None:  # what a manifest can say is whole thousandths of a core
+        candidates.append((round(limits.cpu * 1000) // round(size.cpu * 1000), f"`most-cpu`, {limits.cpu:g} cores,"))
+    if limits.memory is not None:
+        candidates.append((limits.memory // size.memory, f"`most-memory`, {_gib(limits.memory)},"))
+    return min(candidates, default=None)
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.3g} GiB"
+
+
+def _local_workers(settings: Settings, machine: Machine, reason: str) -> tuple[WorkerRange, str]:
+    """Who asked for this machine gets the workers asked for; who did not gets no more than it has cores."""
+    why = f"running on this machine: {reason}"
+    asked = settings.workers
+    if asked is None:
+        return WorkerRange(machine.cores, machine.cores), why
+    if settings.on is Place.LOCAL or asked.maximum <= machine.cores:
+        return asked, why
+    capped = WorkerRange(min(asked.minimum, machine.cores), machine.cores)
+    return capped, f"{why}; {machine.cores} workers, one for each core, instead of {asked.maximum}"

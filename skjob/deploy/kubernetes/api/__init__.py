@@ -1,0 +1,1 @@
+"""The Kubernetes API: which cluster, with which credentials, asked with deadlines."""

@@ -1,0 +1,109 @@
+"""What the Kubernetes API refuses, as errors of skjob, and how long to wait before asking again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from skjob.deploy.kubernetes.api.context import Context
+from skjob.errors import ForbiddenError, SkjobError, StartError, Unanswered, Unauthorized, first_line
+
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
+
+
+class Throttled(Unanswered):
+    """The API has too much to do and has not looked at the request: it may be made again after `pause` seconds."""
+
+    def __init__(self, message: str, hint: str, pause: float) -> None:
+        super().__init__(message, hint)
+        self.pause = pause
+
+
+class NotFound(SkjobError):
+    """The object, or its kind, does not exist. Callers that can go on catch it."""
+
+    exit_code = StartError.exit_code
+
+
+class Conflict(SkjobError):
+    """An object with this name exists, or was changed by somebody else."""
+
+    exit_code = StartError.exit_code
+
+
+class Raced(Conflict):
+    """Somebody else was at something that the request needs, a quota mostly: it may be made again at once."""
+
+
+class Rejected(SkjobError):
+    """The API understood the object and would not have it: invalid, over quota, or refused by an admission rule."""
+
+    exit_code = StartError.exit_code
+
+
+def _refused(response: Any) -> Exception:
+    """What the client library raises for an answer that has been read."""
+    from kubernetes.client.exceptions import ApiException
+
+    refused: Exception = ApiException(http_resp=response)
+    return refused
+
+
+@contextmanager
+def map_errors(context: Context, action: str) -> Iterator[None]:
+    """What the client library raises, as the error that says what to do. `action` is the request, in short."""
+    import urllib3.exceptions
+    from kubernetes.client.exceptions import ApiException
+
+    try:
+        yield
+    except ApiException as error:
+        raise _refusal(context, action, error) from error
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        cause = getattr(error, "reason", None) or error
+        raise Unanswered(
+            f"the Kubernetes API of context `{context.name}` at `{context.server}` does not answer:"
+            f" {first_line(cause)}",
+            f"`kubectl --context {context.name} version` should work first;"
+            " `skjob run --on local` runs on this machine",
+        ) from error
+
+
+def _refusal(context: Context, action: str, error: Any) -> SkjobError:
+    reason = ""
+    try:
+        status = json.loads(error.body)
+        message, reason = status["message"], status.get("reason", "")
+    except (TypeError, ValueError, KeyError, AttributeError):
+        message = first_line(error.reason or error)
+    # Without credentials one is anonymous. Of a path that is no object it says "forbidden", and not what "is".
+    if error.status == 401 or (error.status == 403 and 'forbidden: User "system:anonymous"' in message):
+        return Unauthorized(
+            f"the Kubernetes API of context `{context.name}` does not accept its credentials: {message}",
+            "log in again, as your platform team's instructions say",
+        )
+    if error.status == 403 and "forbidden: User" in message:
+        return ForbiddenError(message, "`skjob doctor` lists every permission that a run needs and which are missing")
+    if error.status == 429:
+        return Throttled(
+            f"the Kubernetes API of context `{context.name}` has too much to do, and has put off `{action}` for long:"
+            f" {message}",
+            "try again later, or ask your platform team what keeps it busy",
+            _pause(error.headers or {}),
+        )
+    if error.status == 409 and action.startswith("post ") and reason == "Conflict":
+        return Raced(message)
+    kinds = {403: Rejected, 404: NotFound, 409: Conflict, 422: Rejected, 400: Rejected}
+    if error.status in kinds:
+        return kinds[error.status](message)
+    return Unanswered(f"the Kubernetes API answers `{action}` with {error.status}: {message}", "try again later")
+
+
+def _pause(headers: Mapping[str, str]) -> float:
+    """Seconds after which the API wants to be asked again."""
+    try:
+        return min(max(float(headers.get("Retry-After", 1)), SHORTEST_PAUSE), LONGEST_PAUSE)
+    except ValueError:
+        return 1.0

@@ -1,0 +1,134 @@
+"""What the nodes of a cluster can hold: whether a pod of some size can run on any of them, ever.
+
+Pure over API objects. It goes by what nodes have, not by what is free now (`most_free` tells that): a full node
+empties, a small one does not grow. Nodes that take no ordinary pods, cordoned ones and those with a taint, do not
+count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from skjob.utils.units import format_cpus, format_memory, format_size, quantity
+
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class NodeFit:
+    """Whether a pod of this size can ever run: by what the nodes have, not by what is free now."""
+
+    what: str
+    cpu: float
+    memory: int
+    nodes: int
+    fitting: int
+    largest: str
+    largest_cpu: float
+    largest_memory: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether at least one node could hold it."""
+        return self.fitting > 0
+
+    @property
+    def message(self) -> str:
+        """One line about it."""
+        size = format_size(self.cpu, self.memory)
+        if not self.nodes:
+            return f"no node takes a {self.what}: each is cordoned or has a taint"
+        largest = f"`{self.largest}`, has {format_size(self.largest_cpu, self.largest_memory)}"
+        if self.fits:
+            return f"{self.fitting} of {self.nodes} nodes can hold a {self.what} of {size}; the largest, {largest}"
+        # Only what is too much is worth a word.
+        too_much = [format_cpus(self.cpu)] * (self.cpu > self.largest_cpu)
+        too_much += [format_memory(self.memory)] * (self.memory > self.largest_memory)
+        return f"no node can hold a {self.what} of {' and '.join(too_much) or size}; the largest, {largest}"
+
+
+def best_node(
+    nodes: Sequence[Manifest],
+    cpu: float,
+    memory: int,
+    *,
+    pods: Sequence[Manifest] = (),
+    what: str = "worker",
+) -> NodeFit:
+    """Whether any node could hold a pod of `cpu` cores and `memory` bytes if nothing else ran there.
+
+    Of `pods`, those of DaemonSets and of the node itself count as there for ever; leave them out where the user may
+    not list them. The largest node is the one that comes nearest to holding the pod.
+    """
+    rooms = _free_capacity(nodes, [pod for pod in pods if _stays(pod)])
+    fitting = sum(room_cpu >= cpu and room_memory >= memory for _, room_cpu, room_memory in rooms)
+    name, most_cpu, most_memory = _largest(rooms, cpu, memory)
+    return NodeFit(what, cpu, memory, len(rooms), fitting, name, most_cpu, most_memory)
+
+
+def most_free(nodes: Sequence[Manifest], pods: Sequence[Manifest], cpu: float, memory: int) -> str:
+    """What is free now where a pod of this size would come nearest to fitting; empty where no node takes any.
+
+    `pods` are all that are on the nodes.
+    """
+    name, free_cpu, free_memory = _largest(_free_capacity(nodes, pods), cpu, memory)
+    # Scheduling goes by cores and memory; what is left of one of them may be nothing, or less.
+    size = f"{format_cpus(max(0.0, round(free_cpu, 2)))} and {format_memory(max(0, free_memory))}"
+    return f"{size}, on `{name}`" if name else ""
+
+
+_Room = tuple[str, float, int]
+
+
+def _free_capacity(nodes: Sequence[Manifest], pods: Sequence[Manifest]) -> list[_Room]:
+    """The nodes that take ordinary pods, with what these pods leave of them."""
+    rooms: list[_Room] = []
+    for node in nodes:
+        spec = node.get("spec", {})
+        taints = spec.get("taints") or []
+        if spec.get("unschedulable") or any(taint["effect"] in ("NoSchedule", "NoExecute") for taint in taints):
+            continue
+        name = node["metadata"]["name"]
+        allocatable = node.get("status", {}).get("allocatable", {})
+        there = [requests(pod) for pod in pods if pod.get("spec", {}).get("nodeName") == name]
+        rooms.append(
+            (
+                name,
+                quantity(allocatable.get("cpu", "0")) - sum(used for used, _ in there),
+                int(quantity(allocatable.get("memory", "0"))) - sum(used for _, used in there),
+            )
+        )
+    return rooms
+
+
+def _largest(rooms: Sequence[_Room], cpu: float, memory: int) -> _Room:
+    """The one that comes nearest to holding a pod of this size."""
+    return max(
+        rooms,
+        key=lambda room: (min(room[1] / (cpu or 1), room[2] / (memory or 1)), room[1], room[2]),
+        default=("", 0.0, 0),
+    )
+
+
+def requests(pod: Manifest) -> tuple[float, int]:
+    """Cores and bytes that a pod reserves on its node: what its containers need at once, or one that comes before."""
+    spec = pod.get("spec", {})
+    together = [_requests(container) for container in spec.get("containers") or []]
+    before = [_requests(container) for container in spec.get("initContainers") or []]
+    cpu = max([sum(cores for cores, _ in together), *(cores for cores, _ in before)])
+    memory = max([sum(size for _, size in together), *(size for _, size in before)])
+    return cpu, int(memory)
+
+
+def _requests(container: Manifest) -> tuple[float, float]:
+    """A limit without a request is one."""
+    resources = container.get("resources") or {}
+    reserved = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+    return quantity(reserved.get("cpu", "0")), quantity(reserved.get("memory", "0"))
+
+
+def _stays(pod: Manifest) -> bool:
+    owners = pod["metadata"].get("ownerReferences") or []
+    return any(owner.get("kind") in ("DaemonSet", "Node") for owner in owners)

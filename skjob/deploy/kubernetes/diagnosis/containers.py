@@ -1,0 +1,222 @@
+"""Why a container does not run: its image, its configuration, its crashes, its memory."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Iterator
+from datetime import datetime
+
+from skjob.deploy.kubernetes.diagnosis.capacity import Manifest
+from skjob.deploy.kubernetes.diagnosis.evidence import (
+    WORKER,
+    CauseKind,
+    Evidence,
+    count_of,
+    in_words,
+    role_of_pod,
+    spec_of,
+    waiting_reason,
+)
+from skjob.environment.pod.entrypoint import EX_CONFIG
+from skjob.utils.units import format_memory, quantity
+
+_IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
+
+
+_HOPELESS_PULLS = (
+    (
+        r"unauthorized|authentication required|no basic auth|pull access denied|\b40[13]\b|denied",
+        "give the namespace's service account an image pull secret for this registry, or choose another `--image`",
+    ),
+    (
+        r"not found|manifest unknown|\b404\b|no match for platform|does not exist",
+        "choose an image that exists: `--image`",
+    ),
+    (r"no such host", "check the registry's name in `--image`: the nodes don't know that host"),
+    (r"x509|http response to https", "the nodes must trust the registry's certificate; or choose another `--image`"),
+)
+
+
+_PASSING_PULL = re.compile(
+    r"time[d-]?\s?out|deadline exceeded|connection (refused|reset)|too ?many ?requests|rate limit|\bEOF\b"
+    r"|\b(429|50[0234])\b|temporary failure|server misbehaving|network is unreachable|QPS exceeded|request canceled",
+    re.IGNORECASE,
+)
+
+
+_PASSING_PULL_LIMIT = 4
+"""So many failures of one pull, over a minute or so, are no passing trouble any more."""
+
+
+_SHORT_LIFE = 60.0
+"""A container that ran for longer, in seconds, could start: what ended it is the program's affair."""
+
+
+_RESTARTS = 2
+"""After so many restarts of a container that lives shortly, the next will not do better."""
+
+
+_MEMORY_RESTARTS = 1
+"""The same of one that needs too much memory as it starts: it needs no less the next time."""
+
+
+_LOG_LINES = 12
+
+
+_HOPELESS_LOG = re.compile(
+    r"ModuleNotFoundError|ImportError|SyntaxError|No module named|No such (option|command)|unrecognized arguments"
+    r"|No matching distribution"
+)
+
+
+_LOG_CAUSE = re.compile(r"^\s*(\S*(Error|Exception)\b.*|ERROR: .*|.*No module named .*)$")
+
+
+_Symptom = tuple[CauseKind, str, str, bool]
+
+
+def of_container(pod: Manifest, container: Manifest, evidence: Evidence) -> Iterator[_Symptom]:
+    waiting = waiting_reason(container)
+    ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated") or {}
+    image = container.get("image") or spec_of(pod, container["name"]).get("image", "")
+    words = f"{waiting.get('message', '')} {ended.get('message', '')}"
+    if waiting.get("reason") in _IMAGE_REASONS:
+        asked = str(spec_of(pod, container["name"]).get("image", image))
+        yield _image(pod, waiting, asked, evidence)
+    elif command := re.search(r'exec: "([^"]+)": (.+?)(?:: unknown)?$', words.strip()):
+        problem = "has no command" if "not found" in command[2] or "no such file" in command[2] else "can't run"
+        hint = "choose an image with Python, dask and what the program imports: `--image`; `skjob doctor` checks one"
+        yield CauseKind.COMMAND, f"the image `{image}` {problem} `{command[1]}`", hint, True
+    elif waiting.get("reason") == "CreateContainerConfigError":
+        yield _configuration(image, waiting)
+    elif waiting.get("reason") in ("CreateContainerError", "RunContainerError") or ended.get("reason") == "StartError":
+        hint = "`kubectl describe pod` shows more; `--image` chooses another image"
+        text = f"the container can't be started: {in_words(words)}"
+        yield CauseKind.CONFIGURATION, text, hint, container.get("restartCount", 0) >= _RESTARTS
+    elif ended.get("reason") == "OOMKilled":
+        limit = spec_of(pod, container["name"]).get("resources", {}).get("limits", {}).get("memory", "")
+        of = f" of {format_memory(quantity(limit))}" if limit else ""
+        text = f"killed for using more memory than its limit{of}"
+        hint = "give each worker more memory with `--worker-memory`, or fit fewer models in it at a time"
+        yield CauseKind.OUT_OF_MEMORY, text, hint, _is_loop(container, ended, _MEMORY_RESTARTS)
+    elif ended.get("exitCode") == EX_CONFIG and ended.get("message"):
+        hint = "run it again: the image is looked into anew; or `--env none` takes it as it is"
+        yield CauseKind.ENVIRONMENT, in_words(ended["message"], 4000), hint, True
+    elif ended.get("exitCode") and not _log_is_to_come(pod, container, evidence):
+        yield _crash(pod, container, ended, evidence)
+
+
+def _image(pod: Manifest, waiting: Manifest, image: str, evidence: Evidence) -> _Symptom:
+    failures = [
+        event
+        for event in evidence.of(pod["metadata"]["name"], "Failed")
+        if event.get("message", "").startswith("Failed to pull image")
+    ]
+    words = _pull_words(waiting.get("message", ""))
+    if failures and (not words or words.startswith("Back-off")):
+        words = _pull_words(failures[-1]["message"])
+    reason = str(waiting["reason"])
+    missing = _missing_secrets(pod, evidence)
+    if missing:
+        words += f"; the pull secret {missing} is not there"
+    if reason == "InvalidImageName":
+        return CauseKind.IMAGE, f"`{image}` is not the name of an image", "correct `--image`", True
+    if reason == "ErrImageNeverPull" or image.startswith("localhost/"):
+        text = f"the image `{image}` is not on the node: {words}"
+        hint = f"load it onto every node, with kind: `kind load docker-image {image}`; or choose another `--image`"
+        return CauseKind.IMAGE, text, hint, True
+    # The image's own name must not be taken for the trouble.
+    plain = words.replace(image, "")
+    text = f"the image `{image}` can't be pulled: {words or reason}"
+    attempts = sum(count_of(event) for event in failures)
+    passing = bool(_PASSING_PULL.search(plain))
+    if missing and not passing:
+        hint = f"create {missing} in the namespace (`kubectl create secret docker-registry`), or mend the service"
+        return CauseKind.IMAGE, text, f"{hint} account that names it", True
+    for pattern, hint in _HOPELESS_PULLS:
+        if not passing and re.search(pattern, plain, re.IGNORECASE):
+            return CauseKind.IMAGE, text, hint, True
+    if passing:
+        hint = "Kubernetes tries again; if it stays, choose an image from another registry with `--image`"
+        return CauseKind.IMAGE, text, hint, attempts >= _PASSING_PULL_LIMIT
+    return (
+        CauseKind.IMAGE,
+        text,
+        "choose an image that the nodes can pull: `--image`",
+        (reason != "ErrImagePull" or attempts > 1),
+    )
+
+
+def _missing_secrets(pod: Manifest, evidence: Evidence) -> str:
+    """The pull secrets that the pod should have and the namespace has not, in backticks."""
+    for event in evidence.of(pod["metadata"]["name"], "FailedToRetrieveImagePullSecret")[-1:]:
+        if named := re.search(r"secrets? \(([^)]+)\)", event.get("message", "")):
+            return ", ".join(f"`{name.strip()}`" for name in named[1].split(","))
+    return ""
+
+
+_PULL_LAYERS = re.compile(
+    r'^(?:(?:Failed to pull|Back-off pulling|failed to pull and unpack|failed to resolve) (?:image|reference) "[^"]*": '
+    r"|ErrImagePull: |rpc error: code = \w+ desc = )+"
+)
+
+
+def _pull_words(message: str) -> str:
+    """What the registry said, without the layers that passed it on."""
+    return in_words(_PULL_LAYERS.sub("", message))
+
+
+def _configuration(image: str, waiting: Manifest) -> _Symptom:
+    words = in_words(waiting.get("message", ""))
+    hint = "`kubectl describe pod` shows more"
+    if "runAsNonRoot" in words or "non-root" in words:
+        hint = f"`{image}` runs as root: choose an image with a numeric `USER`, with `--image`"
+    return CauseKind.CONFIGURATION, f"the container can't be created: {words}", hint, True
+
+
+def _crash(pod: Manifest, container: Manifest, ended: Manifest, evidence: Evidence) -> _Symptom:
+    log = evidence.logs.get(pod["metadata"]["name"], "")
+    lines = [match[1] for line in log.splitlines() if (match := _LOG_CAUSE.match(line))]
+    hopeless = bool(lines) and bool(_HOPELESS_LOG.search(lines[-1]))
+    code = ended["exitCode"]
+    text = f"the container `{container['name']}` ended with {_exit(code)}" + (
+        f": {in_words(lines[-1])}" if lines else ""
+    )
+    hint = f"`kubectl logs {pod['metadata']['name']} --previous` shows what it wrote"
+    if hopeless or code in (126, 127):
+        hint = "choose an image that has it: `--image`; `skjob doctor` compares an image with this machine"
+    if "No matching distribution" in text:
+        hint = "pods must reach the package index; or choose an image that has everything: `--image`"
+    blameless = role_of_pod(pod) == WORKER and evidence.scheduler_missing
+    fatal = hopeless or code in (126, 127) or (_is_loop(container, ended) and not blameless)
+    return CauseKind.CRASHED, text, hint, fatal and not container.get("ready", False)
+
+
+def _log_is_to_come(pod: Manifest, container: Manifest, evidence: Evidence) -> bool:
+    """Of a container that has just ended, the node may not give what it wrote yet: the next look has it."""
+    return evidence.logs.get(pod["metadata"]["name"]) == "" and container.get("restartCount", 0) < _RESTARTS
+
+
+def last_lines(log: str) -> str:
+    """What a container wrote last, as much as a person reads."""
+    lines = [line.rstrip() for line in log.splitlines() if line.strip()]
+    return "\n".join(line if len(line) <= 200 else f"{line[:199]}…" for line in lines[-_LOG_LINES:])
+
+
+def _is_loop(container: Manifest, ended: Manifest, restarts: int = _RESTARTS) -> bool:
+    """Whether the container ends again and again, soon after it started."""
+    if container.get("ready") or container.get("restartCount", 0) < restarts:
+        return False
+    try:
+        life = datetime.fromisoformat(ended["finishedAt"]) - datetime.fromisoformat(ended["startedAt"])
+    except (KeyError, TypeError, ValueError):
+        return True
+    return life.total_seconds() < _SHORT_LIFE
+
+
+def _exit(code: int) -> str:
+    try:
+        return f"signal {signal.Signals(code - 128).name}" if code > 128 else f"exit code {code}"
+    except ValueError:
+        return f"exit code {code}"

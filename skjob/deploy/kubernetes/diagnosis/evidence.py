@@ -1,0 +1,158 @@
+"""What Kubernetes says of pods, as the diagnosis reads it: statuses, conditions and events, by role."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+from skjob.deploy.kubernetes.diagnosis.capacity import Manifest
+
+SCHEDULER, WORKER = "scheduler", "worker"
+"""The roles of pods."""
+
+
+class CauseKind(StrEnum):
+    """What keeps a pod from running, in the order of telling."""
+
+    REJECTED = "rejected"
+    """The API would not have the pod: quota, limits, pod security, an admission rule."""
+    IMAGE = "image"
+    COMMAND = "command"
+    """The image does not have the command that it is asked to run."""
+    ENVIRONMENT = "environment"
+    """The image has not what the program needs, and can't get it."""
+    CONFIGURATION = "configuration"
+    CRASHED = "crashed"
+    OUT_OF_MEMORY = "out-of-memory"
+    EVICTED = "evicted"
+    NODE = "node"
+    """The node is lost, or can't set the pod up."""
+    UNSCHEDULABLE = "unschedulable"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    pods: Sequence[Manifest]
+    events: Sequence[Manifest]
+    nodes: Sequence[Manifest]
+    logs: Mapping[str, str]
+    others: Sequence[Manifest]
+
+    @cached_property
+    def lost_nodes(self) -> set[str]:
+        """Asked for each pod, and there may be many of both."""
+        return lost(self.nodes)
+
+    def of(self, name: str, *reasons: str) -> list[Manifest]:
+        """Events about one object with one of these reasons, the newest last."""
+        chosen = [event for event in self.events if described(event) == name and event.get("reason") in reasons]
+        return sorted(chosen, key=_when)
+
+    @property
+    def scheduler_missing(self) -> bool:
+        """There is a scheduler pod and it does not run: workers that give up meanwhile are not to blame."""
+        schedulers = [pod for pod in self.pods if role_of_pod(pod) == SCHEDULER]
+        return bool(schedulers) and not any(
+            status.get("ready") for pod in schedulers for status in container_statuses(pod)
+        )
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A cause as seen on one object."""
+
+    kind: CauseKind
+    text: str
+    hint: str
+    fatal: bool
+    object: str
+    role: str
+    log: str = ""
+    topic: str = ""
+
+
+def lost(nodes: Sequence[Manifest]) -> set[str]:
+    """The names of those that do not answer."""
+    unready = [node for node in nodes if (condition_of(node, "Ready") or {}).get("status") in ("Unknown", "False")]
+    return {node["metadata"]["name"] for node in unready}
+
+
+def in_words(text: str, limit: int = 400) -> str:
+    """What the API said, on one line."""
+    line = " ".join(text.split()).rstrip(".")
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def readable(words: str) -> str:
+    """The same, with large numbers of bytes as people write them: `512Mi`."""
+    return re.sub(r"(?<=[= ])\d{7,}(?=[,;\s]|$)", lambda found: _binary(int(found[0])), words)
+
+
+def _binary(size: int) -> str:
+    for unit, power in (("Gi", 30), ("Mi", 20)):
+        if size >= 2**power and size % 2**10 == 0:
+            return f"{size / 2**power:.3f}".rstrip("0").rstrip(".") + unit
+    return str(size)
+
+
+_SECONDS = len("2026-11-26T12:00:00")
+
+
+def described(event: Manifest) -> str:
+    return str((event.get("involvedObject") or event.get("regarding") or {}).get("name", ""))
+
+
+def is_of(name: str, cluster: str) -> bool:
+    """Whether an object is of the cluster, by the names that the operator gives, and a Job: `dev-scheduler-…` is of
+    `dev`, and `dev-2-scheduler-…` is not."""
+    made = r"(-scheduler(-[\w-]+)?|-default(-worker-[\w-]+)?|-\w{5})?"
+    return not cluster or re.fullmatch(re.escape(cluster) + made, name) is not None
+
+
+def is_before(event: Manifest, moment: str) -> bool:
+    """Some events tell less than a second, and objects do not."""
+    return bool(_when(event)) and _when(event)[:_SECONDS] < moment[:_SECONDS]
+
+
+def count_of(event: Manifest) -> int:
+    return int(event.get("count") or (event.get("series") or {}).get("count") or 1)
+
+
+def _when(event: Manifest) -> str:
+    series = event.get("series") or {}
+    return str(series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime") or "")
+
+
+def role_of_pod(pod: Manifest) -> str:
+    return str((pod["metadata"].get("labels") or {}).get("dask.org/component", ""))
+
+
+def role_of_name(name: str) -> str:
+    """The role of a pod, or a ReplicaSet's pods: the operator's names are `<cluster>-scheduler-…` and `…-worker-…`."""
+    return WORKER if "-default-worker-" in name else SCHEDULER if re.search(r"-scheduler-[\w-]+$", name) else ""
+
+
+def _conditions(manifest: Manifest) -> list[Manifest]:
+    return manifest.get("status", {}).get("conditions") or []
+
+
+def condition_of(manifest: Manifest, kind: str) -> Manifest | None:
+    return next((item for item in _conditions(manifest) if item["type"] == kind), None)
+
+
+def container_statuses(pod: Manifest) -> list[Manifest]:
+    status = pod.get("status", {})
+    return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+
+
+def waiting_reason(container: Manifest) -> Manifest:
+    return container.get("state", {}).get("waiting") or {}
+
+
+def spec_of(pod: Manifest, container: str) -> Manifest:
+    spec = pod.get("spec", {})
+    containers = [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
+    return next((item for item in containers if item["name"] == container), {})

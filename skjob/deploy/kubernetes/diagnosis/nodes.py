@@ -1,0 +1,69 @@
+"""The nodes that a run's pods may have: those that the API lists or, where it may not be asked, that the platform team
+tells of. What the rules keep pods from does not count, and a taint that they tolerate is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from skjob.config.namespace_policy import NamespacePolicy, NodeKind, Scheduling
+from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.errors import ForbiddenError
+
+ARCHITECTURE_LABEL = "kubernetes.io/arch"
+
+
+def find_nodes(api: Api, rules: NamespacePolicy) -> list[Manifest] | None:
+    """None where nothing is known: they may not be listed, and nobody has told of any; or there is none yet."""
+    try:
+        nodes = api.list("Node")
+    except ForbiddenError:
+        nodes = as_nodes(rules.nodes)
+    return open_to(nodes, rules.scheduling) or None
+
+
+def as_nodes(kinds: Sequence[NodeKind]) -> list[Manifest]:
+    """The nodes of these kinds, as the API would list them."""
+    return [
+        {
+            "metadata": {"name": kind.name, "labels": dict(kind.labels)},
+            "spec": {},
+            "status": {
+                "allocatable": {"cpu": f"{kind.cpu:g}", "memory": str(kind.memory)},
+                "nodeInfo": {"architecture": kind.labels.get(ARCHITECTURE_LABEL, "amd64")},
+            },
+        }
+        for kind in kinds
+        for _ in range(kind.count)
+    ]
+
+
+def open_to(nodes: Sequence[Manifest], scheduling: Scheduling) -> list[Manifest]:
+    """Those that the selector chooses, without the taints that are tolerated."""
+    return [
+        _without_tolerated(node, scheduling.tolerations)
+        for node in nodes
+        if scheduling.node_selector.items() <= labels_of(node).items()
+    ]
+
+
+def labels_of(node: Manifest) -> Mapping[str, str]:
+    """Its labels; it may have none."""
+    return node["metadata"].get("labels") or {}
+
+
+def _without_tolerated(node: Manifest, tolerations: Sequence[Mapping[str, Any]]) -> Manifest:
+    taints = node.get("spec", {}).get("taints") or []
+    left = [taint for taint in taints if not any(_tolerates(toleration, taint) for toleration in tolerations)]
+    return node if left == taints else {**node, "spec": {**node["spec"], "taints": left}}
+
+
+def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
+    """As Kubernetes judges it: what a toleration leaves out fits anything."""
+    if toleration.get("effect") not in (None, "", taint["effect"]):
+        return False
+    if not toleration.get("key"):
+        return toleration.get("operator") == "Exists"
+    if toleration["key"] != taint["key"]:
+        return False
+    return toleration.get("operator") == "Exists" or toleration.get("value", "") == taint.get("value", "")

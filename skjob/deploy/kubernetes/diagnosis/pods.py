@@ -1,0 +1,147 @@
+"""The pods of one cluster, as the API tells them: which run, which are lost, what they last wrote, what is wrong."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+
+from skjob.config.namespace_policy import NamespacePolicy
+from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.wait import wait_for_pod
+from skjob.deploy.kubernetes.diagnosis.causes import Cause, diagnose
+from skjob.deploy.kubernetes.diagnosis.evidence import lost
+from skjob.deploy.kubernetes.diagnosis.nodes import find_nodes
+from skjob.errors import SkjobError
+
+LOG_LINES = 40
+LOG_TIMEOUT = 5.0
+_SHORTEST = 0.1
+
+
+class Pods:
+    """Those of the cluster `name`. `nodes` are what is known of the nodes, None where that is nothing."""
+
+    def __init__(self, api: Api, name: str, rules: NamespacePolicy) -> None:
+        self._api = api
+        self._name = name
+        self._rules = rules
+        self._namespace = api.context.namespace
+        self.nodes: list[Manifest] | None = None
+        self._others: list[Manifest] | None = None
+        self._made = ""
+        self._read: dict[str, str] = {}
+
+    def look_at_nodes(self) -> None:
+        """Once is enough for what they hold: in a large cluster they are many."""
+        self.nodes = find_nodes(self._api, self._rules)
+
+    def forget_earlier(self) -> None:
+        """What was told of them before now was told to others."""
+        self._made = f"{self._api.now():%Y-%m-%dT%H:%M:%SZ}"
+
+    def running_workers(self) -> int:
+        """How many workers' pods run."""
+        return sum(
+            pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
+            for pod in self._list("worker")
+        )
+
+    def unreachable(self, names: list[str]) -> list[str]:
+        """Of these workers, those whose node does not answer: Kubernetes says of their pods that they run, and are not
+        ready."""
+        gone = {_worker_of(pod) for pod in self._list("worker") if _is_on_a_lost_node(pod)}
+        return [name for name in names if name in gone]
+
+    def wait_for_scheduler(self, look: Callable[[], None], deadline: float, check: Callable[[], None]) -> bool:
+        """Whether the container of the scheduler's pod runs before the deadline. See `wait_for_pod`."""
+
+        def find(pod: Manifest) -> Manifest | None:
+            statuses = pod["status"].get("containerStatuses", [])
+            return pod if any("running" in status["state"] for status in statuses) else None
+
+        selector = self._selector("scheduler")
+        return wait_for_pod(self._api, selector, find, look, deadline, check=check) is not None
+
+    def logs(self) -> dict[str, str]:
+        """The last lines of each pod of the cluster; of its last life, where it has been restarted.
+
+        What can be had within `LOG_TIMEOUT` seconds in all: a node that is lost does not answer for its pods.
+        """
+        pool = ThreadPoolExecutor(8, thread_name_prefix="skjob-logs")
+        try:
+            pods = self._list()
+            until = time.monotonic() + LOG_TIMEOUT
+            reading = {pool.submit(self._log, pod, until): pod["metadata"]["name"] for pod in pods}
+            done, _ = wait(reading, timeout=LOG_TIMEOUT)
+            # Of a container that has just been started again, what it wrote before is no more to be had for a moment.
+            return self._read | {reading[log]: log.result() for log in done if log.result()}
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _log(self, pod: Manifest, until: float) -> str:
+        # Python waits for threads before it exits: none may still be asking when nobody waits for it any more.
+        timeout = max(until - time.monotonic(), _SHORTEST)
+        restarted = any(status.get("restartCount") for status in pod["status"].get("containerStatuses", []))
+        name = pod["metadata"]["name"]
+        return self._api.log(name, self._namespace, lines=LOG_LINES, previous=restarted, timeout=timeout)
+
+    def causes(self) -> list[Cause]:
+        """What holds them back, or has ended them."""
+        # Before the pods: of a pod that was refused and then made, the making must be seen.
+        events = self._api.readable_events(self._namespace)
+        pods = self._list()
+        if lost(self.nodes or ()) & {pod["spec"].get("nodeName") for pod in pods}:
+            self.look_at_nodes()  # Kubernetes sends no pod to a lost node: it is back, or has been lost again
+        logs: dict[str, str] = {}
+        for pod in pods:
+            statuses = [*pod["status"].get("initContainerStatuses", []), *pod["status"].get("containerStatuses", [])]
+            for status in statuses:
+                if status.get("lastState", {}).get("terminated") or status["state"].get("terminated"):
+                    name = pod["metadata"]["name"]
+                    previous = "terminated" not in status["state"]
+                    text = self._api.log(name, self._namespace, container=status["name"], previous=previous)
+                    logs[name] = text or logs.get(name, "")
+        self._read |= {name: text for name, text in logs.items() if text}
+        others = self._on_nodes() if any(not pod["spec"].get("nodeName") for pod in pods) else ()
+        since = self._since()
+        return diagnose(pods, events, nodes=self.nodes, logs=logs, others=others, cluster=self._name, since=since)
+
+    def _since(self) -> str:
+        """When the cluster was made, asked once; nothing where that is not known."""
+        if not self._made:
+            with suppress(SkjobError):
+                self._made = str(self._api.get("Job", self._name, self._namespace)["metadata"]["creationTimestamp"])
+        return self._made
+
+    def _on_nodes(self) -> list[Manifest]:
+        """All pods of the cluster, once: in a large one they are many. None where the user may not list them."""
+        if self._others is None:
+            self._others = []
+            if self.nodes:
+                with suppress(SkjobError):
+                    self._others = self._api.list("Pod", fields="status.phase!=Succeeded,status.phase!=Failed")
+        return self._others
+
+    def _list(self, component: str = "") -> list[Manifest]:
+        return self._api.list("Pod", self._namespace, selector=self._selector(component))
+
+    def _selector(self, component: str) -> str:
+        """Of its pods, or of those of one component."""
+        return f"dask.org/cluster-name={self._name}" + (f",dask.org/component={component}" if component else "")
+
+
+def _worker_of(pod: Manifest) -> str:
+    """The worker's name is that of its Deployment, to which its ReplicaSet adds a hash."""
+    owners = pod["metadata"].get("ownerReferences", [])
+    return str(next((owner["name"] for owner in owners if owner["kind"] == "ReplicaSet"), "")).rpartition("-")[0]
+
+
+def _is_on_a_lost_node(pod: Manifest) -> bool:
+    """These pods have no readiness probe: one whose container runs is ready, unless the node has not been heard of."""
+    status = pod["status"]
+    containers = status.get("containerStatuses", [])
+    runs = bool(containers) and all("running" in container["state"] for container in containers)
+    unready = any(each["type"] == "Ready" and each["status"] == "False" for each in status.get("conditions", []))
+    return runs and unready

@@ -1,0 +1,108 @@
+"""Why the API refuses to create a pod: quotas, limits, admission."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+
+from skjob.deploy.kubernetes.diagnosis.capacity import Manifest, requests
+from skjob.deploy.kubernetes.diagnosis.evidence import (
+    SCHEDULER,
+    WORKER,
+    CauseKind,
+    Evidence,
+    Finding,
+    described,
+    in_words,
+    readable,
+    role_of_name,
+    role_of_pod,
+)
+from skjob.utils.units import quantity
+
+_REJECTION_HINTS = (
+    (r"because it is being terminated", "the namespace is being deleted: choose another `--namespace`"),
+    (r"exceeded quota", "`kubectl get resourcequota` shows it; ask for fewer or smaller workers, or for more quota"),
+    (
+        r"failed quota: .*must specify",
+        "the quota wants what skjob leaves open: a LimitRange with defaults for it, in the namespace, fills it in",
+    ),
+    (
+        r"(maximum|minimum) \S+ usage per|max limit to request ratio",
+        "choose `--worker-cpu` and `--worker-memory` within what `kubectl describe limitrange` shows",
+    ),
+    (
+        r"violates PodSecurity",
+        "ask whoever sets the namespace's pod security level, or choose another `--namespace`",
+    ),
+    (r"admission webhook|ValidatingAdmissionPolicy", "a policy of this cluster says no: ask your platform team"),
+)
+
+
+_PASSING_REJECTION = re.compile(
+    r"failed calling webhook|status unknown for quota|serviceaccount \S+ not found|timed? ?out|deadline exceeded"
+    r"|connection refused|object has been modified",
+    re.IGNORECASE,
+)
+
+
+def hint_of_refusal(words: str) -> str:
+    """What to do about something that the API would not have; empty where the words are not known."""
+    return next((hint for pattern, hint in _REJECTION_HINTS if re.search(pattern, words)), "")
+
+
+_QUOTA = re.compile(r"exceeded quota: (\S+), requested: (\S+), used: (\S+), limited: (\S+)")
+
+
+def _has_room(quota: re.Match[str], role: str, evidence: Evidence) -> bool:
+    """Whether a quota could hold the smallest cluster, a scheduler and a worker, if nothing else were there.
+
+    What others use of it comes back when their runs end.
+    """
+    requested, limited = _amounts(quota[2]), _amounts(quota[4])
+    ours = [pod for pod in evidence.pods if role_of_pod(pod) == SCHEDULER] if role == WORKER else []
+    return all(
+        amount + sum(_counts_as(pod, name) for pod in ours) <= limited.get(name, math.inf)
+        for name, amount in requested.items()
+    )
+
+
+def _amounts(text: str) -> dict[str, float]:
+    """`pods=1,limits.memory=2Gi`, as numbers."""
+    return {name: quantity(amount) for name, _, amount in (item.partition("=") for item in text.split(","))}
+
+
+def _counts_as(pod: Manifest, name: str) -> float:
+    """How much of this resource of a quota a pod takes."""
+    cpu, memory = requests(pod)
+    resource = name.removeprefix("requests.")
+    if name in ("limits.cpu", "limits.memory"):
+        limits = [container.get("resources", {}).get("limits") or {} for container in pod["spec"]["containers"]]
+        return sum(quantity(limit.get(name.removeprefix("limits."), "0")) for limit in limits)
+    return {"cpu": cpu, "memory": float(memory), "pods": 1.0, "count/pods": 1.0}.get(resource, 0.0)
+
+
+def rejections(evidence: Evidence) -> Iterator[Finding]:
+    owners = {owner.get("name") for pod in evidence.pods for owner in pod["metadata"].get("ownerReferences") or []}
+    for event in evidence.events:
+        if event.get("reason") != "FailedCreate" or described(event) in owners:
+            continue
+        words = re.sub(r"^\(combined from similar events\): ", "", event.get("message", ""))
+        words = re.sub(r"^Error creating: ", "", words)
+        words = readable(in_words(re.sub(r'^pods "[^"]*" is forbidden: ', "", words)))
+        role = role_of_name(described(event))
+        text = f"the API refuses the pod: {words}"
+        fatal, topic = not _PASSING_REJECTION.search(words), text
+        if quota := _QUOTA.search(words):
+            fatal, topic = not _has_room(quota, role, evidence), f"quota {quota[1]}"
+            text += "" if fatal else "; waiting for room in it"
+        yield Finding(
+            CauseKind.REJECTED,
+            text,
+            hint_of_refusal(words) or "ask your platform team, or choose another `--namespace`",
+            fatal,
+            f"{event['involvedObject'].get('kind', 'ReplicaSet')}/{described(event)}",
+            role,
+            topic=topic,
+        )

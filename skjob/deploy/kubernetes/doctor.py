@@ -1,0 +1,389 @@
+"""What `skjob doctor` looks at: each thing that a run needs, one after the other, each with its remedy.
+
+A check never raises: what it meets becomes a `Check`, and what later checks stand on it, ends the examination. Two
+checks leave a trace for some seconds, under an anchor that removes it if skjob is killed: the one of the image starts
+a pod that prints versions, and the one of the operator makes, where the operator's Deployment may not be looked at,
+a DaskCluster that every operator refuses at once, because its name is too long, and so starts nothing.
+"""
+
+from __future__ import annotations
+
+import getpass
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+
+from skjob.config import sources
+from skjob.config.namespace_policy import NamespacePolicy
+from skjob.config.plan import DEFAULT_CPU, DEFAULT_MEMORY, default_image
+from skjob.deploy.kubernetes.api.client import Api, Manifest, connect
+from skjob.deploy.kubernetes.api.errors import NotFound
+from skjob.deploy.kubernetes.api.rbac import RUN_PERMISSIONS, missing
+from skjob.deploy.kubernetes.costs import ledger
+from skjob.deploy.kubernetes.diagnosis.capacity import best_node
+from skjob.deploy.kubernetes.diagnosis.nodes import find_nodes
+from skjob.deploy.kubernetes.image_probe import anchored, image_contents
+from skjob.deploy.kubernetes.manifests.labels import LEDGER_CONFIGMAP, RunNames, new_run_id
+from skjob.deploy.kubernetes.manifests.pods import anchor_job, owned_by
+from skjob.deploy.kubernetes.namespace_config import read_defaults
+from skjob.deploy.kubernetes.operator.manifests import operator_version
+from skjob.deploy.kubernetes.operator.state import OperatorState, Presence, operator_state
+from skjob.environment.transfer_plan import NONE
+from skjob.environment.version_check import MAY_CHANGE_NUMBERS, MUST_AGREE, PYTHON, differences
+from skjob.errors import (
+    INTERNAL_FAULT,
+    AccessError,
+    ConfigError,
+    ForbiddenError,
+    OperatorError,
+    SkjobError,
+    StartError,
+)
+from skjob.utils.tls import make_certificates
+from skjob.utils.units import format_size
+
+PACKAGES = (*MUST_AGREE, *MAY_CHANGE_NUMBERS)
+"""What the client, the scheduler and the workers must have in common, beside Python."""
+
+_OPERATOR_PATIENCE = 30.0
+"""Seconds after which nothing acts: an operator takes one or two, and more where it has a lot to do."""
+
+_POLL = 0.2
+
+
+class Outcome(StrEnum):
+    """What came of a check. A run works with warnings."""
+
+    OK = "ok"
+    WARNING = "warn"
+    FAILED = "fail"
+    SKIPPED = "skip"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that a run needs. `exit_code` is that of the error which a run would end with."""
+
+    name: str
+    outcome: Outcome
+    detail: str
+    remedy: str = ""
+    exit_code: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """All checks, in the order they were made."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 where a run would work, else the exit status of the first thing that is missing."""
+        return next((check.exit_code for check in self.checks if check.outcome is Outcome.FAILED), 0)
+
+
+@dataclass(frozen=True)
+class Versions:
+    """Python and the packages that matter, on one side; None for a package that is not there."""
+
+    python: str
+    packages: Mapping[str, str | None]
+
+
+def examine(
+    layers: Sequence[sources.Layer], *, check_image: bool, timeout: float, tell: Callable[[Check], None]
+) -> Report:
+    """Check everything that a run with these settings needs. `tell` gets each check as soon as it is made."""
+    checks = []
+    for check in _checks(layers, check_image, timeout):
+        checks.append(check)
+        tell(check)
+    return Report(tuple(checks))
+
+
+def _checks(layers: Sequence[sources.Layer], check_image: bool, timeout: float) -> Iterator[Check]:
+    local = local_versions()
+    yield _local_packages(local)
+    yield _tls()
+
+    settings = sources.resolve(layers)
+    try:
+        api = connect(settings.context, settings.namespace)
+    except AccessError as error:
+        yield _failed("kubeconfig", error)
+        return
+    context, namespace = api.context, api.context.namespace
+    yield _ok("kubeconfig", f"context `{context.name}`, namespace `{namespace}`")
+    try:
+        yield _ok("api", f"`{context.server}` answers, {api.version()}")
+    except ForbiddenError:
+        yield _ok("api", f"`{context.server}` answers")
+    except SkjobError as error:
+        yield _failed("api", error)
+        return
+
+    try:
+        if (absent := _namespace(api)) is not None:
+            yield absent
+            return
+        try:
+            settings, rules = read_defaults(api, layers)
+        except ConfigError as error:
+            for problem in error.problems:
+                yield Check("settings", Outcome.FAILED, problem, error.hint, error.exit_code)
+            return
+        yield from _rules(rules)
+        yield from _costs(api, rules)
+        lacking = list(_permissions(api))
+        yield from lacking
+        refused = any(check.outcome is Outcome.FAILED for check in lacking)
+        yield from _operator(api, may_try=not refused)
+        yield _nodes(api, rules, settings.worker_cpu or DEFAULT_CPU, settings.worker_memory or DEFAULT_MEMORY)
+        filled, may_try = settings.env != NONE, check_image and not refused
+        yield _image(api, settings.image, local, timeout, rules, filled=filled, may_try=may_try)
+    except SkjobError as error:  # the API went away, or refuses what every user may do
+        yield _failed("api", error)
+
+
+# --- this machine
+
+
+def local_versions() -> Versions:
+    """The versions on this machine."""
+    found: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return Versions(platform.python_version(), found)
+
+
+def _local_packages(local: Versions) -> Check:
+    absent = [package for package, found in local.packages.items() if found is None]
+    if absent:
+        names = ", ".join(f"`{package}`" for package in absent)
+        remedy = f"`pip install {' '.join(absent)}`"
+        return Check("packages", Outcome.FAILED, f"{names} is not installed here", remedy, INTERNAL_FAULT)
+    listed = ", ".join(f"{package} {found}" for package, found in local.packages.items())
+    return _ok("packages", f"Python {local.python}, {listed}, dask-kubernetes {operator_version()}")
+
+
+def _tls() -> Check:
+    try:
+        make_certificates("doctor")
+    except Exception as error:  # a broken OpenSSL raises whatever it likes
+        remedy = "`pip install --force-reinstall cryptography`"
+        return Check("tls", Outcome.FAILED, f"certificates can't be made: {error}", remedy, INTERNAL_FAULT)
+    return _ok("tls", "certificates can be made")
+
+
+# --- the cluster
+
+
+def _namespace(api: Api) -> Check | None:
+    name = api.context.namespace
+    try:
+        api.get("Namespace", name)
+    except NotFound:
+        remedy = f"`kubectl create namespace {name}`, or `--namespace`"
+        return Check("namespace", Outcome.FAILED, f"there is no namespace `{name}`", remedy, ConfigError.exit_code)
+    except ForbiddenError:
+        return None  # an ordinary user may not look; what is refused in it shows in the permissions
+    return None
+
+
+def _rules(rules: NamespacePolicy) -> Iterator[Check]:
+    """What the platform team allows a run: nothing to mend, and good to know before it cuts something."""
+    if told := str(rules.limits):
+        yield _ok("limits", f"a run may have {told}, by {rules.limits.origin}")
+
+
+def _costs(api: Api, rules: NamespacePolicy) -> Iterator[Check]:
+    """Where prices are known: whether what a run costs can be added to the team's totals."""
+    if not rules.prices.entries:
+        return
+    namespace = api.context.namespace
+    try:
+        api.get("ConfigMap", LEDGER_CONFIGMAP, namespace)
+    except NotFound:
+        detail = f"there is no ConfigMap `{LEDGER_CONFIGMAP}`: what runs cost is in no total"
+        yield Check("costs", Outcome.WARNING, detail, ledger.remedy(namespace))
+        return
+    if not api.allowed("patch", "configmaps", namespace, name=LEDGER_CONFIGMAP):
+        detail = f"may not patch ConfigMap `{LEDGER_CONFIGMAP}`: what runs cost is in no total"
+        yield Check("costs", Outcome.WARNING, detail, "ask for the Role that `skjob doctor --role` prints")
+        return
+    yield _ok("costs", f"counted in {rules.prices.currency}, and added to the team's totals: `skjob costs`")
+
+
+def _permissions(api: Api) -> Iterator[Check]:
+    namespace = api.context.namespace
+    lacking = missing(api, namespace)
+    if not lacking:
+        verbs = sum(len(permission.verbs) for permission in RUN_PERMISSIONS)
+        yield _ok("permissions", f"all {verbs} that a run needs in `{namespace}`")
+    for permission in lacking:
+        group = f"{permission.resource}.{permission.group}" if permission.group else permission.resource
+        yield Check(
+            "permissions",
+            Outcome.WARNING if permission.optional else Outcome.FAILED,
+            f"may not {', '.join(permission.verbs)} `{group}` in `{namespace}`: {permission.purpose}",
+            "ask for the Role that `skjob doctor --role` prints",
+            ForbiddenError.exit_code,
+        )
+
+
+def _operator(api: Api, *, may_try: bool) -> Iterator[Check]:
+    state = operator_state(api)
+    if not state.custom_resources:
+        detail = "the API does not know DaskClusters: there is no Dask operator"
+        yield Check("operator", Outcome.FAILED, detail, "`skjob install`", OperatorError.exit_code)
+        return
+    if state.deployment is Presence.PRESENT:
+        yield _operator_seen(state)
+        return
+    if not may_try:
+        yield Check("operator", Outcome.SKIPPED, "can't be tried without the permissions above")
+        return
+    if _operator_answers(api):
+        yield _ok("operator", "answers")
+        return
+    yield Check(
+        "operator",
+        Outcome.FAILED,
+        f"the API knows DaskClusters, but nothing acts on them within {_OPERATOR_PATIENCE:.0f} s",
+        "`skjob install`, or whoever installed it looks at its Deployment",
+        OperatorError.exit_code,
+    )
+
+
+def _operator_seen(state: OperatorState) -> Check:
+    where = f"`{state.namespace}/{state.name}`"
+    if not state.ready:
+        remedy = (
+            f"`kubectl -n {state.namespace} describe deployment {state.name}` shows why; `skjob install` mends its own"
+        )
+        return Check("operator", Outcome.FAILED, f"{where} does not run", remedy, OperatorError.exit_code)
+    if state.version and _release(state.version) != _release(operator_version()):
+        detail = f"{where} runs version {state.version}; this machine has dask-kubernetes {operator_version()}"
+        return Check("operator", Outcome.WARNING, detail, "`skjob install` brings its own operator to this version")
+    return _ok("operator", f"{where} runs, {state.version or 'of a version it does not tell'}")
+
+
+def _operator_answers(api: Api) -> bool:
+    """Whether something takes note of a DaskCluster. Its name is one that the operator refuses: it starts nothing."""
+    names = _names()
+    with anchored(api, anchor_job(names, api.context.namespace, 60)) as anchor:
+        metadata = {
+            "name": f"{names.cluster}-asks-whether-an-operator-is-there-to-refuse-this",
+            "namespace": api.context.namespace,
+            "labels": names.labels("doctor"),
+            "annotations": names.annotations(),
+        }
+        cluster = {
+            "apiVersion": "kubernetes.dask.org/v1",
+            "kind": "DaskCluster",
+            "metadata": metadata,
+            "spec": {
+                "worker": {"replicas": 0, "spec": {"containers": []}},
+                "scheduler": {"spec": {"containers": []}, "service": {"ports": []}},
+            },
+        }
+        api.create(owned_by(anchor, cluster))
+        end = time.monotonic() + _OPERATOR_PATIENCE
+        while time.monotonic() < end:
+            seen = api.get("DaskCluster", str(metadata["name"]), api.context.namespace)
+            if (seen.get("status") or {}).get("phase"):
+                return True
+            time.sleep(_POLL)
+    return False
+
+
+def _nodes(api: Api, rules: NamespacePolicy, cpu: float, memory: int) -> Check:
+    nodes = find_nodes(api, rules)
+    if nodes is None:
+        return Check("nodes", Outcome.SKIPPED, "may not be listed, or there is none yet; a run does without")
+    pods: list[Manifest] = []
+    with suppress(SkjobError):  # in a large cluster it may also take too long
+        pods = api.list("Pod", fields="status.phase=Running")
+    fit = best_node(nodes, cpu, memory, pods=pods)
+    if not fit.fits:
+        remedy = f"ask for less than {format_size(cpu, memory)} with `--worker-cpu` and `--worker-memory`"
+        return Check("nodes", Outcome.WARNING, f"{fit.message}, unless the cluster grows", remedy)
+    return _ok("nodes", fit.message)
+
+
+# --- the image
+
+
+def _image(
+    api: Api, image: str | None, local: Versions, timeout: float, rules: NamespacePolicy, *, filled: bool, may_try: bool
+) -> Check:
+    """`filled`: what the image lacks is installed in the pods of a run."""
+    if not may_try:
+        return Check("image", Outcome.SKIPPED, "not tried")
+    # Python's own image has none of the packages: the pods of a run install them.
+    chosen = image or default_image(".".join(local.python.split(".")[:2]))
+    try:
+        contents = image_contents(api, chosen, timeout, rules)
+    except SkjobError as error:
+        return _failed("image", error)
+    found = contents.distributions
+    inside = Versions(contents.python, {package: found.get(package) for package in PACKAGES})
+    failures, warnings = compare_versions(local, inside, packages=not filled)
+    remedy = "choose an image made for this machine's versions: `--image`"
+    if failures:
+        detail = f"`{chosen}`: {'; '.join(failures + warnings)}"
+        return Check("image", Outcome.FAILED, detail, remedy, StartError.exit_code)
+    if warnings:
+        return Check("image", Outcome.WARNING, f"`{chosen}`: {'; '.join(warnings)}", remedy)
+    matches = "what else is needed is installed for a run" if filled else "the same versions as here"
+    return _ok("image", f"`{chosen}` has Python {inside.python}; {matches}")
+
+
+def compare_versions(local: Versions, inside: Versions, *, packages: bool) -> tuple[list[str], list[str]]:
+    """What keeps an image from serving this machine, and what may make its numbers differ.
+
+    The rules are those of a run (`skjob.environment.version_check`). Without `packages` Python alone is looked at: the
+    rest is installed for a run, in the versions that are needed.
+    """
+    here, there = _by_name(local, packages=packages), _by_name(inside, packages=packages)
+    failures, warnings = (
+        [f"it has {_TITLES.get(name, name)} {there[name]}, this machine {here[name]}" for name in names]
+        for names in differences(here, there)
+    )
+    return failures + [f"it has no {name}" for name in here if name not in there], warnings
+
+
+_TITLES = {PYTHON: "Python"}
+
+
+def _by_name(versions: Versions, *, packages: bool) -> dict[str, str]:
+    found = {name: version for name, version in versions.packages.items() if version is not None}
+    return {PYTHON: versions.python, **(found if packages else {})}
+
+
+def _release(text: str) -> tuple[str, ...]:
+    """The first two parts of a version, those that tell what works with what."""
+    return tuple(text.removeprefix("v").split(".")[:2])
+
+
+# --- what a check leaves for some seconds
+
+
+def _names() -> RunNames:
+    return RunNames(new_run_id(), "doctor", getpass.getuser())
+
+
+def _ok(name: str, detail: str) -> Check:
+    return Check(name, Outcome.OK, detail)
+
+
+def _failed(name: str, error: SkjobError) -> Check:
+    return Check(name, Outcome.FAILED, error.message, error.hint, error.exit_code)

@@ -1,0 +1,144 @@
+"""What an image has in it: asked of a pod that runs it, under an anchor that removes it whatever happens."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+
+from skjob.config.namespace_policy import NamespacePolicy, Scheduling
+from skjob.config.plan import NO_RULES
+from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.wait import wait_for_pod
+from skjob.deploy.kubernetes.diagnosis.causes import Cause, diagnose
+from skjob.deploy.kubernetes.inventory import cleanup
+from skjob.deploy.kubernetes.manifests.labels import RUN_LABEL, RunNames, new_run_id
+from skjob.deploy.kubernetes.manifests.pods import anchor_job, placed
+from skjob.environment.pod.requirements import normalized
+from skjob.errors import SkjobError, StartError, Unanswered
+
+_REMOVE_DEADLINE = 20.0
+
+_MARK = "skjob found: "
+"""Before what our script says: an image may have words of its own, as it starts Python and as that ends."""
+
+_LINES, _QUOTED = 100, 10
+"""Of the log, its end, in which our line must be; and so many lines of it are told where it is not."""
+
+_SCRIPT = f"""
+import importlib.metadata as m, json, platform
+found = [(d.metadata["Name"], d.version) for d in m.distributions() if d.metadata["Name"]]
+print({_MARK!r} + json.dumps({{"python": platform.python_version(), "distributions": found}}))
+"""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Python's version, with its last digit, and the versions of all distributions by normalized name."""
+
+    python: str
+    distributions: Mapping[str, str]
+
+
+def image_contents(
+    api: Api, image: str, timeout: float, rules: NamespacePolicy = NO_RULES, *, check: Callable[[], None] = lambda: None
+) -> Contents:
+    """What a pod of this image finds in itself. `check` is called while it is waited for, and ends that by raising.
+
+    Raises:
+        StartError: the pod can't run, or does not within `timeout` seconds, or does not tell; the message says why.
+        Unanswered, ForbiddenError: what it has told can't be had.
+    """
+    names = RunNames(new_run_id(), "doctor", getpass.getuser(), team=rules.team)
+    namespace, selector = api.context.namespace, f"{RUN_LABEL}={names.run_id}"
+    causes: list[Cause] = []
+
+    def look() -> None:
+        # Events first: a rejection whose pod exists by now is no news.
+        events = api.readable_events(namespace)
+        causes[:] = diagnose(api.list("Pod", namespace, selector=selector), events, cluster=names.cluster)
+        if causes and causes[0].fatal:
+            raise _failed(causes[0])
+
+    with anchored(api, _job(names, namespace, image, timeout, rules.scheduling)):
+        deadline = time.monotonic() + timeout
+        contents = wait_for_pod(api, selector, partial(_said, api, image), look, deadline, check=check)
+    if contents is None and causes:
+        raise _failed(causes[0])
+    if contents is None:
+        raise StartError(f"no pod of `{image}` ran within {timeout:.0f} s", "give it more time")
+    return contents
+
+
+def _job(names: RunNames, namespace: str, image: str, timeout: float, scheduling: Scheduling) -> Manifest:
+    """An anchor with one pod. A Job, because it ends by itself and whoever may run skjob may create one."""
+    job = anchor_job(names, namespace, timeout + 10)
+    job["spec"] |= {"parallelism": 1, "backoffLimit": 0, "ttlSecondsAfterFinished": 60}
+    job["spec"]["template"]["metadata"] = {"labels": names.labels("doctor")}
+    pod = job["spec"]["template"]["spec"]
+    pod["terminationGracePeriodSeconds"] = 1
+    pod["containers"][0] |= {
+        "name": "versions",
+        "image": image,
+        "command": ["python", "-c", _SCRIPT],
+        "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
+    }
+    job["spec"]["template"]["spec"] = placed(pod, scheduling)
+    return job
+
+
+def _said(api: Api, image: str, pod: Manifest) -> Contents | None:
+    """What a pod that has ended has found; None of one that has not. Raises SkjobError where that can't be had."""
+    for status in pod.get("status", {}).get("containerStatuses") or []:
+        if (status.get("state", {}).get("terminated") or {}).get("exitCode") == 0:
+            text = api.log(pod["metadata"]["name"], pod["metadata"]["namespace"], lines=_LINES, strict=True)
+            if not text:  # its node may not have it yet, and some never have one
+                raise Unanswered(
+                    f"the pod of `{image}` has ended, and its log can't be had: it is empty",
+                    "try again; `skjob run --env none` takes the image as it is",
+                )
+            return _contents(image, text)
+    return None
+
+
+def _contents(image: str, text: str) -> Contents:
+    """As the log of a pod that has ended tells it. Raises StartError where it does not."""
+    _, mark, ours = text.rpartition(_MARK)
+    try:
+        said = json.loads(ours.partition("\n")[0] if mark else "")
+    except ValueError as error:
+        raise StartError(
+            f"the image `{image}` does not tell what it has in it: its `python` prints something else",
+            f"`docker run --rm --entrypoint python {image} -c 'print(1)'` shows what; or choose another `--image`",
+            "\n".join(text.splitlines()[-_QUOTED:]),
+        ) from error
+    # The first of a name counts, as it does for import.
+    found = {normalized(name): version for name, version in reversed(said["distributions"])}
+    return Contents(said["python"], found)
+
+
+def _failed(cause: Cause) -> StartError:
+    """The pod is the probe's own: its name tells the user nothing."""
+    return StartError(cause.message.rpartition(" (")[0] or cause.message, cause.hint, cause.log)
+
+
+@contextmanager
+def anchored(api: Api, anchor: Manifest) -> Iterator[Manifest]:
+    """An anchor, and at the end nothing of what it owns."""
+    metadata = anchor["metadata"]
+    try:
+        yield api.create(anchor)
+    finally:
+        # What stands in the way of the removal is no finding about the image; the anchor ends by itself.
+        with suppress(SkjobError):
+            cleanup.remove(
+                api,
+                metadata["name"],
+                metadata["namespace"],
+                run_id=metadata["labels"][RUN_LABEL],
+                deadline=_REMOVE_DEADLINE,
+            )

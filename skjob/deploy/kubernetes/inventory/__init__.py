@@ -1,0 +1,1 @@
+"""What skjob has in a namespace, whose it is, and its removal."""

@@ -1,0 +1,269 @@
+"""Taking a run's objects out of a cluster, for `down`, `gc` and the end of a run.
+
+A run is normally removed through its anchor, which owns the rest. What was left without an owner, by a request that
+failed half-way or by an operator that created something while its cluster was being deleted, is deleted by itself.
+Only what has the labels of the run is changed or deleted.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.errors import Conflict, NotFound, Rejected
+from skjob.deploy.kubernetes.costs import ledger
+from skjob.deploy.kubernetes.inventory.runs import (
+    ANCHOR_KIND,
+    DERIVED_KINDS,
+    OVERDUE,
+    PARALLEL,
+    RUN_KINDS,
+    RunningCluster,
+    is_loose,
+    list_kinds,
+    removing_for,
+    run_of,
+    selector_of,
+)
+from skjob.deploy.kubernetes.manifests import labels
+from skjob.errors import AccessError, CleanupFailed, ForbiddenError, SkjobError, Unauthorized
+
+KOPF_FINALIZER = "kopf.zalando.org/KopfFinalizerMarker"
+"""The operator's. It is there for the timer that looks whether a DaskCluster is idle (dask-kubernetes 2026.3.0), and
+nothing is done before it is taken off: an operator that is dead would keep a deleted DaskCluster for ever."""
+
+POLL = 0.2
+"""Seconds between two looks at what is left: removal usually takes one or two seconds."""
+
+LATE = 2.0
+"""Seconds that a handler of the operator may take to make what belongs to a cluster that is gone by then."""
+
+REMOVE_DEADLINE = 60.0
+
+LEFT_TO_THE_END = (Conflict, Rejected, ForbiddenError, AccessError)
+"""What keeps one object does not keep the others: it is seen again in the next look, and named in the end."""
+
+_RELEASE_TRIES = 5
+_RUNS_AT_A_TIME = 4
+
+
+def remove(
+    api: Api,
+    name: str,
+    namespace: str,
+    *,
+    run_id: str | None = None,
+    wait: bool = True,
+    deadline: float = REMOVE_DEADLINE,
+    hurried: Callable[[], bool] = lambda: False,
+) -> None:
+    """Remove a run's objects; with `wait`, return when none is left, at most `deadline` seconds later.
+
+    Once the API has taken the requests, the rest is Kubernetes' own garbage collection: the operator's finalizer is
+    taken off here. Only what nobody owns yet has to be waited for (`removed_by_owner` tells). Where the API does not
+    answer, it is asked again until the deadline, or until `hurried` says that nothing is waited for any more.
+
+    Whoever knows the run's id passes it, which saves looking for it.
+
+    Raises:
+        NotFound: no object of a run of this name is there (not when `run_id` is given).
+        CleanupFailed: something is left. The hint is the command that removes it.
+    """
+    removal = _Removal(api, name, namespace, run_id or run_of(api, name, namespace))
+    unfinished = wait and _may_get_workers(api, name, namespace)
+    with ThreadPoolExecutor(PARALLEL, thread_name_prefix="skjob-remove") as pool:
+        removal.request(pool, deadline, hurried)
+        if wait:
+            removal.finish(pool, deadline, hurried, settled_after=LATE if unfinished else 0.0)
+
+
+def removed_by_owner(api: Api, name: str, namespace: str) -> bool:
+    """Whether all that the operator has made for a cluster has an owner, so that it goes with its anchor.
+
+    The operator creates a cluster's worker group without one, and adds it a moment later (dask-kubernetes 2026.3.0): of
+    a cluster that is deleted in between, the group stays. False also where that can't be seen.
+    """
+    try:
+        group = api.get("DaskWorkerGroup", f"{name}-default", namespace)
+    except SkjobError:
+        return False
+    return bool(group["metadata"].get("ownerReferences"))
+
+
+def _may_get_workers(api: Api, name: str, namespace: str) -> bool:
+    """Whether the operator may still make a cluster's worker group, having begun before the cluster was deleted."""
+    try:
+        api.get("DaskCluster", name, namespace)
+    except SkjobError:
+        return False
+    return not removed_by_owner(api, name, namespace)
+
+
+def remove_runs(
+    api: Api, chosen: Sequence[RunningCluster], *, wait: bool = True, deadline: float = REMOVE_DEADLINE
+) -> None:
+    """Remove several runs at the same time. Raises what went wrong with any of them, after all were tried."""
+
+    def remove_one(run: RunningCluster) -> SkjobError | None:
+        try:
+            remove(api, run.name, run.namespace, run_id=run.run_id, wait=wait, deadline=deadline)
+        except SkjobError as error:
+            return error
+        if run.cost is not None:  # a run that has it still writes after us
+            for key in filter(None, (run.run_id, run.account)):
+                ledger.change(api, run.namespace, key, datetime.now(UTC))
+        return None
+
+    with ThreadPoolExecutor(_RUNS_AT_A_TIME, thread_name_prefix="skjob-down") as pool:
+        errors = [error for error in pool.map(remove_one, chosen) if error is not None]
+    if len(errors) > 1:
+        raise CleanupFailed("\n".join(error.message for error in errors), errors[0].hint) from errors[0]
+    if errors:
+        raise errors[0]
+
+
+@dataclass(frozen=True)
+class _Removal:
+    """The removal of one run: asking for it, then watching it to the end."""
+
+    api: Api
+    name: str
+    namespace: str
+    run_id: str
+
+    def request(self, pool: ThreadPoolExecutor, patience: float, hurried: Callable[[], bool]) -> None:
+        """Ask for the deletion of what owns the rest; ask again for `patience` seconds where the API is away."""
+        end = time.monotonic() + patience
+        # The DaskCluster would go with its anchor; asked for by itself it goes a second sooner.
+        for future in [pool.submit(self._delete, kind, end, hurried) for kind in (ANCHOR_KIND, "DaskCluster")]:
+            future.result()
+
+    def _delete(self, kind: str, end: float, hurried: Callable[[], bool]) -> None:
+        while True:
+            try:
+                self._delete_own(kind)
+            except AccessError as error:
+                # Credentials that are refused do not come back by waiting.
+                if time.monotonic() >= end or hurried() or isinstance(error, Unauthorized):
+                    raise CleanupFailed(
+                        f"`{self.name}` could not be removed: {error.message}", self._command([ANCHOR_KIND])
+                    ) from error
+                time.sleep(POLL)
+            else:
+                return
+
+    def _delete_own(self, kind: str) -> None:
+        """The object of this name, if it is of this run; another's of the same name stays as it is."""
+        with suppress(NotFound, Conflict):  # it is gone, or what has the name now is another's
+            found = self.api.get(kind, self.name, self.namespace)
+            if found["metadata"].get("labels", {}).get(labels.RUN_LABEL) == self.run_id:
+                self.api.delete(kind, self.name, self.namespace, uid=found["metadata"]["uid"])
+                self._release_own(kind)
+
+    def _release_own(self, kind: str) -> None:
+        for _ in range(_RELEASE_TRIES):
+            found = self.api.get(kind, self.name, self.namespace)
+            with suppress(Conflict):  # the operator is at it too: look again
+                self._release(kind, found)
+                return
+
+    def finish(
+        self, pool: ThreadPoolExecutor, deadline: float, hurried: Callable[[], bool], *, settled_after: float
+    ) -> None:
+        """Look until nothing is left, and that for so many seconds; help where it doesn't go by itself."""
+        everything = RUN_KINDS + DERIVED_KINDS
+        started = time.monotonic()
+        found: dict[str, list[Manifest]] = {}
+        failure: SkjobError | None = None
+        empty_since: float | None = None
+        while not hurried():
+            # A kind that was seen empty nearly always stays so: in the end all of them are asked again.
+            kinds = tuple(kind for kind, manifests in found.items() if manifests) or everything
+            passed = time.monotonic() - started
+            try:
+                found = self._look(pool, kinds)
+                if kinds != everything and not any(found.values()):
+                    found = self._look(pool, everything)
+            except AccessError as error:
+                failure = error
+            else:
+                if not any(found.values()):
+                    empty_since = time.monotonic() if empty_since is None else empty_since
+                    if time.monotonic() - empty_since >= settled_after or passed > deadline:
+                        return
+                failure = None
+                self._delete_orphans(pool, found)
+                self._release_all(found)
+                self._give_up_pods(found.get("Pod", []))
+            if passed > deadline:
+                break
+            time.sleep(POLL)
+        else:
+            return
+        kinds_left = [kind for kind, manifests in found.items() if manifests]
+        left = ", ".join(f"`{item}`" for item in _named(found)) or "its objects"
+        cause = f" ({failure.message})" if failure else ""
+        raise CleanupFailed(
+            f"{left} of `{self.name}` still there after {deadline:.0f} s{cause}", self._command(kinds_left)
+        ) from failure
+
+    def _look(self, pool: ThreadPoolExecutor, kinds: Iterable[str]) -> dict[str, list[Manifest]]:
+        return list_kinds(pool, self.api, kinds, self.namespace, selector_of(self.run_id))
+
+    def _delete_orphans(self, pool: ThreadPoolExecutor, found: Mapping[str, list[Manifest]]) -> None:
+        """Delete what nobody owns; the rest goes with its owner."""
+        orphans = [
+            (kind, manifest["metadata"])
+            for kind, manifests in found.items()
+            for manifest in manifests
+            if is_loose(manifest)
+        ]
+
+        def delete(orphan: tuple[str, Manifest]) -> None:
+            kind, metadata = orphan
+            with suppress(*LEFT_TO_THE_END):
+                self.api.delete(kind, metadata["name"], self.namespace, uid=metadata["uid"])
+
+        list(pool.map(delete, orphans))
+
+    def _give_up_pods(self, pods: list[Manifest]) -> None:
+        """Take off the API's list what its node should have ended long ago."""
+        now = self.api.now()
+        for pod in pods:
+            if (removing_for([pod], now) or 0.0) > OVERDUE:
+                with suppress(*LEFT_TO_THE_END):
+                    metadata = pod["metadata"]
+                    self.api.delete("Pod", metadata["name"], self.namespace, uid=metadata["uid"], at_once=True)
+
+    def _release_all(self, found: Mapping[str, list[Manifest]]) -> None:
+        for kind, manifests in found.items():
+            for manifest in manifests:
+                with suppress(NotFound, *LEFT_TO_THE_END):
+                    self._release(kind, manifest)
+
+    def _release(self, kind: str, manifest: Manifest) -> None:
+        """Take the operator's finalizer off an object of the run whose deletion waits for it."""
+        metadata = manifest["metadata"]
+        finalizers = metadata.get("finalizers") or []
+        if "deletionTimestamp" not in metadata or KOPF_FINALIZER not in finalizers:
+            return
+        others = [finalizer for finalizer in finalizers if finalizer != KOPF_FINALIZER]
+        # With the version that was seen, so that a finalizer somebody adds meanwhile is not lost.
+        patch = {"metadata": {"finalizers": others, "resourceVersion": metadata["resourceVersion"]}}
+        self.api.patch(kind, metadata["name"], self.namespace, patch)
+
+    def _command(self, kinds: list[str]) -> str:
+        context = [] if self.api.context.in_cluster else ["--context", self.api.context.name]
+        resources = ",".join(kind.lower() for kind in kinds or RUN_KINDS)
+        words = ["kubectl", *context, "-n", self.namespace, "delete", resources, "-l", selector_of(self.run_id)]
+        return f"`{shlex.join(words)}` removes it"
+
+
+def _named(found: Mapping[str, list[Manifest]]) -> list[str]:
+    return sorted(f"{kind}/{item['metadata']['name']}" for kind, items in found.items() for item in items)

@@ -1,0 +1,87 @@
+"""Names that are taken: what has one that a cluster needs for its own objects, and whose it is.
+
+A cluster that a user names takes that name for several kinds of objects, and the operator makes more from it. Another's
+object among them is found before anything is made, as far as its user may look; one that was not seen, or comes in
+between, when the API refuses the cluster's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.errors import Conflict, NotFound, Raced
+from skjob.deploy.kubernetes.manifests.labels import MANAGED_BY_LABEL, RUN_LABEL, USER_ANNOTATION, shown
+from skjob.errors import ConfigError, ForbiddenError
+
+_MADE = (
+    ("Job", ""),
+    ("DaskCluster", ""),
+    ("Secret", ""),
+    ("ConfigMap", ""),
+    ("NetworkPolicy", ""),
+    # By the operator (dask-kubernetes 2026.3.0). Those of workers have a random part.
+    ("DaskWorkerGroup", "-default"),
+    ("Deployment", "-scheduler"),
+    ("Service", "-scheduler"),
+)
+"""What is made for a cluster, and what is added to its name."""
+
+_ANOTHER = "choose another name"
+
+
+def check_available(api: Api, name: str) -> None:
+    """Raises ConfigError where something has a name that a cluster of this name needs."""
+    with ThreadPoolExecutor(len(_MADE), thread_name_prefix="skjob-names") as pool:
+        looks = [(kind, pool.submit(_look, api, kind, name + suffix)) for kind, suffix in _MADE]
+    found = [(kind, manifest) for kind, look in looks if (manifest := look.result()) is not None]
+    if found:
+        raise _taken(api, found)
+
+
+def create(api: Api, manifest: Manifest, *, strict: bool = False) -> None:
+    """Create an object of a cluster. Raises ConfigError where another has its name."""
+    try:
+        api.create(manifest, strict=strict)
+    except Raced:
+        raise
+    except Conflict as error:
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        found = _look(api, kind, name)
+        if found is not None:
+            raise _taken(api, [(kind, found)]) from error
+        raise ConfigError(
+            f"there is a {kind} `{name}` in namespace `{api.context.namespace}`, which is not of this cluster",
+            _ANOTHER,
+        ) from error
+
+
+def _look(api: Api, kind: str, name: str) -> Manifest | None:
+    """The object of this name; None where there is none, or where it may not be looked at."""
+    namespace = api.context.namespace
+    try:
+        if kind == "NetworkPolicy":  # which skjob's users may list, and not get
+            return next(iter(api.list(kind, namespace, fields=f"metadata.name={name}")), None)
+        return api.get(kind, name, namespace)
+    except (NotFound, ForbiddenError):
+        return None
+
+
+def _taken(api: Api, found: Sequence[tuple[str, Manifest]]) -> ConfigError:
+    foreign = [(kind, manifest) for kind, manifest in found if not _is_ours(manifest)]
+    things = " and ".join(f"a {kind} `{manifest['metadata']['name']}`" for kind, manifest in foreign or found)
+    there = f"there is {things} in namespace `{api.context.namespace}`"
+    if foreign:
+        return ConfigError(f"{there}, which {'is' if len(foreign) == 1 else 'are'} not skjob's", _ANOTHER)
+    of_runs = [manifest["metadata"] for _, manifest in found if RUN_LABEL in manifest["metadata"]["labels"]]
+    if not of_runs:
+        return ConfigError(f"{there}, which skjob needs for something else", _ANOTHER)
+    user = shown((of_runs[0].get("annotations") or {}).get(USER_ANNOTATION, "somebody"))
+    return ConfigError(
+        f"{there}, of an earlier cluster of {user}'s that is being removed", f"try again in a moment, or {_ANOTHER}"
+    )
+
+
+def _is_ours(manifest: Manifest) -> bool:
+    return (manifest["metadata"].get("labels") or {}).get(MANAGED_BY_LABEL) == "skjob"

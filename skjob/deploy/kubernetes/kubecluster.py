@@ -1,0 +1,207 @@
+"""A KubeCluster of ours: the way from here to a scheduler in Kubernetes, once its pod is on its way.
+
+The only file that imports dask-kubernetes. Its KubeCluster is subclassed, because the stock one does not work with
+current distributed and can't be told to use TLS (dask-kubernetes 2026.3.0: it starts pods with scripts that no longer
+exist, writes `tcp://` into every address, spends 19 s looking for a DNS name that only pods can resolve, waits for a
+`status.phase` that a race in the operator can leave at Pending for ever, and has no deadline when a pod can't run;
+once `KubeCluster(name="x", image=…, security=…)` is ready within seconds, this file can go). What is kept is its place
+in distributed's Cluster interface and the operator behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from skjob.deploy.kubernetes.api.context import Context
+from skjob.deploy.kubernetes.manifests.pods import PAGES_PORT, SCHEDULER_PORT, Manifest
+from skjob.errors import OperatorError, StartError, Unanswered, in_a_line
+
+LISTEN_TIMEOUT = 60.0
+"""Seconds within which a scheduler whose container runs answers."""
+
+POLL = 0.1
+
+TRY_SECONDS, LONGEST_TRY_SECONDS = 2.0, 16.0
+"""What a try to connect to a scheduler has, the first and those after many: one that begins to listen just now is tried
+again soon, and a busy machine needs seconds for TLS."""
+
+PORTS_TRIED = 20
+"""Of some 50,000: so many that are taken, one after the other, mean that none is free."""
+
+
+class DaskCluster:
+    """The KubeCluster of ours, made when its pods are on their way: importing dask-kubernetes takes a second.
+
+    `wait_for_scheduler` waits for the scheduler's pod; `check` raises where waiting has no sense.
+    """
+
+    def __init__(
+        self,
+        cluster: Manifest,
+        context: Context,
+        security: Any,
+        wait_for_scheduler: Callable[[], None],
+        check: Callable[[], None],
+    ) -> None:
+        self.manifest = cluster
+        self.context = context
+        self.security = security
+        self.wait_for_scheduler = wait_for_scheduler
+        self.check = check
+        self.kube_cluster: Any = None
+
+    @property
+    def scheduler_address(self) -> str:
+        """Where the scheduler is reached from here."""
+        return str(self.kube_cluster.scheduler_address)
+
+    def begin(self) -> None:
+        """Connect to the scheduler."""
+        _kube_cluster_class()(self)
+
+    def end(self) -> None:
+        """Close what is open on this side; nothing is deleted."""
+        if self.kube_cluster is not None:
+            with suppress(Exception):  # what was being connected to may be gone already
+                self.kube_cluster.close(timeout=5)
+
+
+def _tells_of_something_else(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("Unhandled exception in client_connected_cb")
+
+
+async def listening(forward: Callable[[], Any]) -> Any:
+    """The first port-forward that gets a port of this machine.
+
+    kr8s (0.20) takes a random port on which nobody answers, which may be one that a connection from here has already,
+    and its `start` leaves the error in a task that nobody looks at; once `PortForward` binds to port 0 this can go.
+    """
+    for _ in range(PORTS_TRIED):
+        candidate = forward()
+        try:
+            await candidate.__aenter__()
+        except OSError as error:
+            refused = error
+        else:
+            return candidate
+    raise StartError(
+        f"no port of this machine is free for the way to the scheduler: {in_a_line(refused)}",
+        "end programs that hold many connections, or allow this one to listen on 127.0.0.1",
+    ) from refused
+
+
+async def first_answer(open_rpc: Callable[[float], Any], check: Callable[[], None], name: str) -> Any:
+    """An RPC to a scheduler that has answered. `open_rpc` makes one whose connections may take so many seconds."""
+    deadline = time.monotonic() + LISTEN_TIMEOUT
+    seconds = TRY_SECONDS
+    while True:
+        comm = open_rpc(seconds)
+        try:
+            await asyncio.wait_for(comm.identity(), timeout=seconds + 3)
+        except (OSError, TimeoutError) as error:
+            await comm.close_rpc()
+            await asyncio.to_thread(check)
+            if time.monotonic() > deadline:
+                raise StartError(
+                    f"the scheduler of `{name}` runs and did not answer within {LISTEN_TIMEOUT:.0f} s: {error}",
+                    "`skjob run -v` shows its log",
+                ) from error
+            seconds = min(seconds * 1.5, LONGEST_TRY_SECONDS)
+            await asyncio.sleep(POLL)
+        else:
+            comm.timeout = LISTEN_TIMEOUT  # from now on, who can't connect tries no other way
+            return comm
+
+
+def _kube_cluster_class() -> type[Any]:
+    import httpx
+    import kr8s.asyncio
+    from dask_kubernetes.operator import KubeCluster
+    from distributed.core import rpc
+    from distributed.deploy.cluster import Cluster
+    from kr8s.asyncio.objects import Deployment
+    from kr8s.asyncio.portforward import PortForward
+
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    # While a scheduler is started again, each try to connect is an error in kr8s' forwarding (0.20: `PortForward`
+    # raises in the callback of a connection), which asyncio shows with its traceback. The connection is tried again.
+    logging.getLogger("asyncio").addFilter(_tells_of_something_else)
+
+    class SkjobKubeCluster(KubeCluster):  # type: ignore[misc]
+        """See the module's docstring."""
+
+        def __init__(self, ours: DaskCluster) -> None:
+            ours.kube_cluster = self  # before it starts: whoever stops the start must find it
+            self.security = ours.security
+            self._ours = ours
+            self._forward: Any = None
+            namespace = ours.manifest["metadata"]["namespace"]
+            super().__init__(
+                custom_cluster_spec=ours.manifest, namespace=namespace, shutdown_on_close=False, quiet=True
+            )
+
+        async def _start(self) -> None:
+            # kr8s keeps its connections by thread and event loop, weakly: this one is ours to keep.
+            name = None if self._ours.context.in_cluster else self._ours.context.name
+            self._kr8s = await kr8s.asyncio.api(context=name, namespace=self.namespace)
+            await self._connect_cluster()
+            try:
+                await Cluster._start(self)
+            except OSError as error:
+                raise StartError(
+                    f"the scheduler of `{self.name}` does not answer any more: {in_a_line(error)}",
+                    "run it again; `skjob doctor` looks for causes in the cluster",
+                ) from error
+
+        async def _connect_cluster(self) -> None:
+            await asyncio.to_thread(self._ours.wait_for_scheduler)
+            # To whichever pod of the Deployment is there when a connection is made: a scheduler that is started again
+            # is found at the same address.
+            deployment = await self._deployment()
+            self._forward = await listening(lambda: PortForward(deployment, SCHEDULER_PORT, local_port="auto"))
+            self.scheduler_comm = await self._first_answer(f"tls://127.0.0.1:{self._forward.local_port}")
+
+        async def _deployment(self) -> Any:
+            deadline = time.monotonic() + LISTEN_TIMEOUT
+            name = f"{self.name}-scheduler"
+            while True:
+                try:
+                    return await Deployment.get(name, namespace=self.namespace, api=self._kr8s)
+                except kr8s.NotFoundError as error:
+                    raise OperatorError(
+                        f"the Dask operator has made a scheduler without a Deployment for `{self.name}`: it is too old",
+                        "`skjob install` brings it to this version",
+                    ) from error
+                except (kr8s.ServerError, kr8s.APITimeoutError, httpx.HTTPError) as error:
+                    if time.monotonic() > deadline:
+                        raise Unanswered(f"the Kubernetes API does not tell of `{name}`: {in_a_line(error)}") from error
+                    await asyncio.sleep(1)
+
+        async def _first_answer(self, address: str) -> Any:
+            arguments = self.security.get_connection_args("client")
+
+            def open_rpc(seconds: float) -> Any:
+                return rpc(address, connection_args=arguments, timeout=seconds)
+
+            return await first_answer(open_rpc, self._ours.check, self.name)
+
+        def close(self, timeout: float | None = None) -> Any:
+            return Cluster.close(self, timeout)
+
+        async def _close(self) -> None:
+            await Cluster._close(self)
+            if self._forward is not None:
+                # From Python 3.12 on, a server's end waits for its connections, which may be the program's.
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._forward.__aexit__(None, None, None), timeout=1)
+
+        @property
+        def dashboard_link(self) -> str:
+            return f"http://127.0.0.1:{PAGES_PORT}/status"
+
+    return SkjobKubeCluster

@@ -1,0 +1,94 @@
+"""The objects that keep an environment in a namespace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from skjob.config.namespace_policy import Scheduling
+from skjob.deploy.kubernetes.manifests.labels import (
+    INSTANCE_LABEL,
+    NAME_LABEL,
+    RunNames,
+)
+from skjob.deploy.kubernetes.manifests.pods import (
+    ANYWHERE,
+    ARCHIVE_FILE,
+    NO_PRIVILEGES,
+    SCRATCH_FOLDER,
+    Manifest,
+    anchor_job,
+    object_metadata,
+    placed,
+    pod_mounts,
+    pods_with,
+    policy_for,
+    resource_requests,
+)
+from skjob.environment.pod.entrypoint import KEEPER_TLS_FOLDER, RUN_FOLDER, SITE_FOLDER
+from skjob.environment.pod.package_server import INDEX_FOLDER, PORT
+
+KEEPER_MEMORY = "1Gi"
+
+
+def keeper_policy(names: RunNames, namespace: str) -> Manifest:
+    """Who may fetch an environment: the pods of any run in the namespace, for all of which it is kept."""
+    ports = [{"protocol": "TCP", "port": PORT}]
+    return policy_for(names, namespace, {"from": [pods_with(NAME_LABEL, "skjob")], "ports": ports})
+
+
+def keeper_job(
+    names: RunNames,
+    namespace: str,
+    image: str,
+    index_files: Sequence[str],
+    lifetime: float,
+    scheduling: Scheduling = ANYWHERE,
+) -> Manifest:
+    """The anchor of an environment, whose one pod makes it and keeps it (`skjob.environment.pod.package_server`)."""
+    mounts, volumes = pod_mounts(names, KEEPER_TLS_FOLDER)
+    mounts.append({"name": "site", "mountPath": SITE_FOLDER})
+    volumes.append({"name": "site", "emptyDir": {}})
+    if index_files:
+        items = [{"key": file, "path": file} for file in sorted(index_files)]
+        mounts.append({"name": "index", "mountPath": INDEX_FOLDER, "readOnly": True})
+        volumes.append({"name": "index", "secret": {"secretName": names.cluster, "items": items, "defaultMode": 0o440}})
+    job = anchor_job(names, namespace, lifetime)
+    # A failure stays to be seen for a while; a pod that its node lost is made anew.
+    job["spec"] |= {"parallelism": 1, "backoffLimit": 3, "ttlSecondsAfterFinished": 60}
+    job["spec"]["template"]["metadata"] = {"labels": names.labels("environment")}
+    pod = job["spec"]["template"]["spec"]
+    pod |= {"enableServiceLinks": False, "terminationGracePeriodSeconds": 1, "volumes": volumes}
+    pod["containers"] = [
+        {
+            "name": "environment",
+            "image": image,
+            "command": ["python", "-m", "skjob.environment.pod.package_server"],
+            "env": [
+                {"name": "HOME", "value": SCRATCH_FOLDER},
+                {"name": "PYTHONPATH", "value": f"{RUN_FOLDER}/{ARCHIVE_FILE}"},
+                {"name": "PYTHONUNBUFFERED", "value": "1"},
+            ],
+            "ports": [{"name": "environment", "containerPort": PORT}],
+            # It serves when it listens: it listens when all is installed.
+            "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},
+            "resources": resource_requests("100m", KEEPER_MEMORY),
+            "securityContext": NO_PRIVILEGES,
+            "volumeMounts": mounts,
+        }
+    ]
+    job["spec"]["template"]["spec"] = placed(pod, scheduling)
+    return job
+
+
+def keeper_service(names: RunNames, namespace: str) -> Manifest:
+    """Where pods find it, whatever pod of the Job it is."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": object_metadata(names, namespace, "environment"),
+        "spec": {
+            "type": "ClusterIP",
+            "selector": {INSTANCE_LABEL: names.cluster},
+            "ports": [{"name": "environment", "port": PORT, "targetPort": "environment"}],
+        },
+    }

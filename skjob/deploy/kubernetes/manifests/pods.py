@@ -1,0 +1,207 @@
+"""What all pods and objects of skjob have in common: owner, metadata, mounts, security, resources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from skjob.config.namespace_policy import Scheduling
+from skjob.deploy.kubernetes.manifests.labels import (
+    ENVIRONMENT_ANNOTATION,
+    RUN_LABEL,
+    RunNames,
+)
+from skjob.environment.pod.entrypoint import RUN_FOLDER
+from skjob.utils.tls import CA_FILE, CERTIFICATE_FILE, KEY_FILE
+
+Manifest = dict[str, Any]
+
+
+SCHEDULER_PORT = 8786
+
+
+PAGES_PORT = 8787
+
+
+USER = 1000
+
+
+_SHOWN = ("scheduler.prometheus", "scheduler.info", "scheduler.json", "health", "statics")
+
+
+PAGES = [f"distributed.http.{page}" for page in _SHOWN]
+"""What the scheduler shows. Not its API, by which whoever reaches the port retires workers, whatever an image's own
+settings say; nor the way through it to the pages of others."""
+
+
+TLS_FOLDER = "/skjob/tls"
+
+
+SCRATCH_FOLDER = "/tmp"  # noqa: S108 - the pod's own
+
+
+ARCHIVE_FILE = "skjob.zip"
+
+
+ANYWHERE = Scheduling()
+
+
+NO_PRIVILEGES = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+}
+
+
+def anchor_job(
+    names: RunNames, namespace: str, lifetime: float, environment: str = "", made_by: Mapping[str, str] | None = None
+) -> Manifest:
+    """The owner of all: lives for `lifetime` seconds, unless it is prolonged.
+
+    It says which environment the run needs: whoever takes its cluster over, keeps that too. `made_by` are annotations
+    that name the skjob whose source the pods have.
+    """
+    metadata = object_metadata(names, namespace, "anchor")
+    metadata["annotations"] |= made_by or {}
+    if environment:
+        metadata["annotations"] |= {ENVIRONMENT_ANNOTATION: environment}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata,
+        "spec": {
+            "parallelism": 0,
+            "activeDeadlineSeconds": round(lifetime),
+            "ttlSecondsAfterFinished": 0,
+            "template": {
+                # Never becomes a pod. It has to be valid, and to pass what an admission rule asks of pods.
+                "spec": {
+                    "restartPolicy": "Never",
+                    "automountServiceAccountToken": False,
+                    "securityContext": restricted_security(),
+                    "containers": [
+                        {
+                            "name": "none",
+                            "image": "none.invalid/none",
+                            "securityContext": NO_PRIVILEGES,
+                            "resources": resource_requests("1m", "1Mi"),
+                        }
+                    ],
+                }
+            },
+        },
+    }
+
+
+def owned_by(anchor: Manifest, manifest: Manifest) -> Manifest:
+    """The same object, which goes when the anchor goes."""
+    owner = {
+        "apiVersion": anchor["apiVersion"],
+        "kind": anchor["kind"],
+        "name": anchor["metadata"]["name"],
+        "uid": anchor["metadata"]["uid"],
+    }
+    return {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": [owner]}}
+
+
+def policy_for(names: RunNames, namespace: str, ingress: Manifest) -> Manifest:
+    """For all pods of a run. What they connect to is not limited: data and packages may be anywhere."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": object_metadata(names, namespace, "network"),
+        "spec": {**pods_with(RUN_LABEL, names.run_id), "policyTypes": ["Ingress"], "ingress": [ingress]},
+    }
+
+
+def pods_with(label: str, value: str) -> Manifest:
+    return {"podSelector": {"matchLabels": {label: value}}}
+
+
+def placed(pod: Manifest, scheduling: Scheduling) -> Manifest:
+    """The spec of a pod that runs where the platform team wants it."""
+    where: Manifest = {}
+    if scheduling.node_selector:
+        where["nodeSelector"] = dict(scheduling.node_selector)
+    if scheduling.tolerations:
+        where["tolerations"] = [dict(toleration) for toleration in scheduling.tolerations]
+    if scheduling.priority_class:
+        where["priorityClassName"] = scheduling.priority_class
+    return pod | where
+
+
+def object_metadata(names: RunNames, namespace: str, component: str) -> Manifest:
+    return {
+        "name": names.cluster,
+        "namespace": namespace,
+        "labels": names.labels(component),
+        "annotations": names.annotations(),
+    }
+
+
+def pod_mounts(names: RunNames, tls_folder: str) -> tuple[list[Manifest], list[Manifest]]:
+    """What every pod has: certificates, files, and the only folder that it may write to."""
+    tls_items = [{"key": file, "path": file} for file in (CA_FILE, CERTIFICATE_FILE, KEY_FILE)]
+    mounts: list[Manifest] = [
+        {"name": "tls", "mountPath": tls_folder, "readOnly": True},
+        {"name": "run", "mountPath": RUN_FOLDER, "readOnly": True},
+        {"name": "tmp", "mountPath": SCRATCH_FOLDER},
+    ]
+    volumes: list[Manifest] = [
+        {"name": "tls", "secret": {"secretName": names.cluster, "items": tls_items, "defaultMode": 0o440}},
+        {"name": "run", "configMap": {"name": names.cluster}},
+        {"name": "tmp", "emptyDir": {}},
+    ]
+    return mounts, volumes
+
+
+def pod_environment(python_path: str, retries: int) -> list[Manifest]:
+    tls = "DASK_DISTRIBUTED__COMM__TLS"
+    variables = {
+        "HOME": SCRATCH_FOLDER,  # the root file system is read-only
+        "PYTHONPATH": python_path,
+        "PYTHONUNBUFFERED": "1",
+        "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "True",
+        f"{tls}__CA_FILE": f"{TLS_FOLDER}/{CA_FILE}",
+        # Else the scheduler takes copies of shared data away 2 s after a call, and the next call fetches them anew.
+        "DASK_DISTRIBUTED__SCHEDULER__ACTIVE_MEMORY_MANAGER__START": "False",
+        "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": str(retries),
+        "DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES": str(PAGES),
+        # A nanny would set the first: memory that was given up goes back to the system, which the limit counts, and at
+        # 80 % of it Dask gives a worker no more tasks. Arrow's own pool and an arena for each thread would keep theirs.
+        "MALLOC_TRIM_THRESHOLD_": "65536",
+        "MALLOC_ARENA_MAX": "2",
+        "ARROW_DEFAULT_MEMORY_POOL": "system",
+        # `skjob.engine.cancellation.RESTARTED_VARIABLE`, whose import would slow each start down by joblib's.
+        "SKJOB_WORKER_IS_RESTARTED": "1",
+        # `skjob.engine.fidelity.effects.guard.FOLDER_VARIABLE`, for the same reason.
+        "SKJOB_WORKER_FOLDER": f"{SCRATCH_FOLDER}/skjob-work",
+        # Every look of the scaling loop would be a line of the scheduler's log.
+        "DASK_LOGGING": "{'distributed': 'info', 'distributed.worker': 'warning'}",
+    }
+    for role in ("SCHEDULER", "WORKER", "CLIENT"):
+        variables[f"{tls}__{role}__CERT"] = f"{TLS_FOLDER}/{CERTIFICATE_FILE}"
+        variables[f"{tls}__{role}__KEY"] = f"{TLS_FOLDER}/{KEY_FILE}"
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        # A fit has one core: as many threads as the node has cores would fight for it.
+        variables[f"{library}_NUM_THREADS"] = "1"
+    return [{"name": name, "value": value} for name, value in variables.items()]
+
+
+def resource_requests(cpu: str, memory: str) -> Manifest:
+    """Memory is limited to what is requested; cores are not limited: what is idle may be used."""
+    return {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}}
+
+
+def format_cores(cores: float) -> str:
+    return f"{round(cores * 1000)}m"
+
+
+def restricted_security() -> Manifest:
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": USER,
+        "runAsGroup": USER,
+        "fsGroup": USER,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }

@@ -1,0 +1,229 @@
+"""Plan -> the objects of a run: anchor, certificates, what the pods mount, DaskCluster. Pure.
+
+The anchor is a Job without pods. It owns every other object, and its deadline is moved on by the client's heartbeat:
+when heartbeats stop, Kubernetes itself ends the Job and collects the whole tree, with no help from skjob or the
+operator (batch/v1 `activeDeadlineSeconds` and `ttlSecondsAfterFinished`, garbage collection by ownerReferences).
+
+Pods pass the `restricted` Pod Security Standard: no root, no capabilities, a read-only root file system, no token of a
+service account. Nothing listens in them but the TLS port of Dask; its HTTP pages are on the pod's own loopback, which
+a port-forward reaches and other pods do not. Where the pod network enforces it, nobody else's pods connect at all.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+
+from skjob.config.plan import Plan, WorkerSize
+from skjob.deploy.kubernetes.manifests.labels import (
+    COMPONENT_LABEL,
+    QUEUE_LABEL,
+    RUN_LABEL,
+    RunNames,
+)
+from skjob.deploy.kubernetes.manifests.pods import (
+    ARCHIVE_FILE,
+    NO_PRIVILEGES,
+    PAGES_PORT,
+    SCHEDULER_PORT,
+    SCRATCH_FOLDER,
+    TLS_FOLDER,
+    Manifest,
+    format_cores,
+    object_metadata,
+    placed,
+    pod_environment,
+    pod_mounts,
+    pods_with,
+    policy_for,
+    resource_requests,
+    restricted_security,
+)
+from skjob.environment.pod.entrypoint import KEEPER_TLS_FOLDER, RUN_FOLDER, SITE_FOLDER
+from skjob.environment.pod.requirements import NEEDS_FILE, PodRequirements
+from skjob.utils.tls import CA_FILE, CERTIFICATE_FILE, KEY_FILE
+from skjob.utils.units import parse_quantity
+
+SCHEDULER_CPU, SCHEDULER_MEMORY = "50m", 2**30
+
+
+def secret(names: RunNames, namespace: str, content: Mapping[str, bytes]) -> Manifest:
+    """Certificates, and whatever else is nobody else's to read."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": object_metadata(names, namespace, "certificates"),
+        "type": "Opaque",
+        "immutable": True,
+        "data": {name: base64.b64encode(value).decode() for name, value in content.items()},
+    }
+
+
+def files(names: RunNames, namespace: str, archive: bytes, needs: PodRequirements | None) -> Manifest:
+    """What the pods mount: skjob's own source, and what they need beside it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": object_metadata(names, namespace, "files"),
+        "immutable": True,
+        "data": {NEEDS_FILE: needs.as_json()} if needs else {},
+        "binaryData": {ARCHIVE_FILE: base64.b64encode(archive).decode()},
+    }
+
+
+def network_policy(names: RunNames, namespace: str) -> Manifest:
+    """Who may connect to a run's pods: those of the same run, at any port, because boosters choose theirs.
+
+    The operator asks nothing of a scheduler whose workers skjob removes, and a port-forward comes from the pod's own
+    node, which no policy keeps out.
+    """
+    return policy_for(names, namespace, {"from": [pods_with(RUN_LABEL, names.run_id)]})
+
+
+def dask_cluster(
+    names: RunNames, namespace: str, plan: Plan, needs: PodRequirements | None, environment: str = ""
+) -> Manifest:
+    """The DaskCluster, from which the operator makes the scheduler, its Service and the workers.
+
+    The operator gives all of them the DaskCluster's labels, and the two kinds of pods those of their own.
+
+    With `needs`, each pod sees to them before it becomes Dask; `environment` names the objects that keep what the image
+    lacks, where it lacks anything.
+    """
+    service = f"{names.cluster}-scheduler"
+    # Kueue counts pods. The anchor has none, and would be suspended, which stops its clock.
+    queue = {QUEUE_LABEL: plan.rules.scheduling.queue} if plan.rules.scheduling.queue else {}
+    scheduler = _pod(
+        names,
+        plan,
+        needs,
+        environment,
+        name="scheduler",
+        command=[
+            "distributed.cli.dask_scheduler",
+            "--protocol", "tls",
+            "--port", str(SCHEDULER_PORT),
+            "--dashboard-address", f"127.0.0.1:{PAGES_PORT}",
+            "--no-show",
+        ],
+        # Data that is sent to a worker passes through here: what a worker can hold must fit.
+        resources=resource_requests(SCHEDULER_CPU, str(scheduler_memory(plan.size))),
+        ports=[{"name": "tcp-comm", "containerPort": SCHEDULER_PORT}],
+    )  # fmt: skip
+    worker = _pod(
+        names,
+        plan,
+        needs,
+        environment,
+        name="worker",
+        command=[
+            # Without a nanny: the pod restarts a worker that dies, and says in its status why it died.
+            "distributed.cli.dask_worker",
+            "--no-nanny",
+            "--name", "$(DASK_WORKER_NAME)",
+            "--nthreads", str(plan.size.threads),
+            "--memory-limit", str(plan.size.memory),
+            "--no-dashboard",
+            "--dashboard-address", "127.0.0.1:0",
+            "--local-directory", SCRATCH_FOLDER,
+        ],
+        resources=resource_requests(format_cores(plan.size.cpu), str(plan.size.memory)),
+        ports=[],
+    )  # fmt: skip
+    # The operator adds an address of its own, tcp://…, only where there is none.
+    worker["containers"][0]["env"].append(
+        {"name": "DASK_SCHEDULER_ADDRESS", "value": f"tls://{service}.{namespace}:{SCHEDULER_PORT}"}
+    )
+    return {
+        "apiVersion": "kubernetes.dask.org/v1",
+        "kind": "DaskCluster",
+        "metadata": object_metadata(names, namespace, "cluster"),
+        "spec": {
+            "scheduler": {
+                "metadata": {"labels": {COMPONENT_LABEL: "scheduler"} | queue},
+                "spec": scheduler,
+                "service": {
+                    "type": "ClusterIP",
+                    "selector": {"dask.org/cluster-name": names.cluster, "dask.org/component": "scheduler"},
+                    "ports": [{"name": "tcp-comm", "port": SCHEDULER_PORT, "targetPort": "tcp-comm"}],
+                    # Workers that come before the scheduler is ready would back off for seconds.
+                    "publishNotReadyAddresses": True,
+                },
+            },
+            "worker": {
+                "metadata": {"labels": {COMPONENT_LABEL: "worker"} | queue},
+                "replicas": plan.workers.first,
+                "spec": worker,
+            },
+        },
+    }
+
+
+def scheduler_memory(worker: WorkerSize) -> int:
+    """In bytes, beside workers of this size."""
+    return max(SCHEDULER_MEMORY, worker.memory)
+
+
+def size_of(cluster: Manifest) -> WorkerSize:
+    """The workers' size in a DaskCluster that `dask_cluster` has made."""
+    [container] = cluster["spec"]["worker"]["spec"]["containers"]
+    requests, command = container["resources"]["requests"], container["command"]
+    threads = int(command[command.index("--nthreads") + 1])
+    return WorkerSize(parse_quantity(requests["cpu"]), int(parse_quantity(requests["memory"])), threads)
+
+
+def image_of(cluster: Manifest) -> str:
+    """The image of its workers."""
+    return str(cluster["spec"]["worker"]["spec"]["containers"][0]["image"])
+
+
+def _pod(
+    names: RunNames,
+    plan: Plan,
+    needs: PodRequirements | None,
+    environment: str,
+    *,
+    name: str,
+    command: list[str],
+    resources: Manifest,
+    ports: list[Manifest],
+) -> Manifest:
+    mounts, volumes = pod_mounts(names, TLS_FOLDER)
+    python_path = f"{RUN_FOLDER}/{ARCHIVE_FILE}"
+    start = ["python", "-m"]
+    if needs is not None:
+        start.append("skjob.environment.pod.entrypoint")
+        python_path = f"{SITE_FOLDER}:{python_path}"
+    variables = pod_environment(python_path, plan.retries)
+    if environment:
+        # Libraries that wheels expect of the system, and slim images lack (skjob.environment.pod.archives).
+        variables.append({"name": "LD_LIBRARY_PATH", "value": SITE_FOLDER})
+        items = [{"key": file, "path": file} for file in (CA_FILE, CERTIFICATE_FILE, KEY_FILE)]
+        mounts += [
+            {"name": "site", "mountPath": SITE_FOLDER},
+            {"name": "environment", "mountPath": KEEPER_TLS_FOLDER, "readOnly": True},
+        ]
+        volumes += [
+            {"name": "site", "emptyDir": {}},
+            {"name": "environment", "secret": {"secretName": environment, "items": items, "defaultMode": 0o440}},
+        ]
+    pod = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 1,
+        "securityContext": restricted_security(),
+        "containers": [
+            {
+                "name": name,
+                "image": plan.image,
+                "command": [*start, *command],
+                "env": variables,
+                "ports": ports,
+                "resources": resources,
+                "securityContext": NO_PRIVILEGES,
+                "volumeMounts": mounts,
+            }
+        ],
+        "volumes": volumes,
+    }
+    return placed(pod, plan.rules.scheduling)

@@ -1,0 +1,1 @@
+"""The Dask operator: its manifests, its installation, whether it runs."""

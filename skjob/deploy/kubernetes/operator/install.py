@@ -1,0 +1,178 @@
+"""The Dask operator: whether a cluster has one, and putting it there.
+
+What is installed comes from the dask-kubernetes package on this machine, its custom resources as they stand, so that
+client and operator speak the same version. The Deployment and its permissions are skjob's own: no verb that the
+operator's handlers do not use, a restricted pod, resources on it. Everything goes in by server-side apply, which makes
+a second installation a no-op and a newer one an upgrade. An operator that somebody else installed is left as it is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.errors import NotFound
+from skjob.deploy.kubernetes.diagnosis.causes import diagnose
+from skjob.deploy.kubernetes.manifests.labels import DEFAULTS_CONFIGMAP, INSTANCE_LABEL
+from skjob.deploy.kubernetes.operator.manifests import (
+    OPERATOR_NAMESPACE,
+    Defaults,
+    default_operator_image,
+    install_manifests,
+)
+from skjob.deploy.kubernetes.operator.state import (
+    CUSTOM_RESOURCES,
+    OPERATOR_NAME,
+    OPERATOR_SELECTOR,
+    OperatorState,
+    Presence,
+    has_operator,
+    is_available,
+    operator_state,
+)
+from skjob.errors import ConfigError, ForbiddenError, OperatorError
+
+_POLL = 0.5
+
+Tell = Callable[[str], None]
+
+
+# --- what there is
+
+
+# --- what is installed
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What `install` did. `foreign` is the operator that was there already and was left alone."""
+
+    operator: OperatorState
+    applied: tuple[str, ...]
+    foreign: bool
+
+
+# --- installing it
+
+
+def install(
+    api: Api, operator_image: str | None, defaults: Defaults | None, *, timeout: float, tell: Tell
+) -> Installed:
+    """Bring the operator, and the defaults of a namespace, to what is asked for; returns when the operator acts.
+
+    Raises:
+        ConfigError: the namespace of the defaults does not exist, or no image is given where the operator has another
+            than its makers'.
+        OperatorError: the operator does not run within `timeout` seconds, or can't at all.
+    """
+    if defaults and defaults.data:
+        _require_namespace(api, defaults.namespace)
+    end = time.monotonic() + timeout
+    state = operator_state(api)
+    begun = f"{api.now():%Y-%m-%dT%H:%M:%SZ}"
+    foreign = state.deployment is Presence.PRESENT and not state.ours
+    if operator_image is None:
+        check_published(state)
+    manifests = install_manifests(operator_image, defaults)
+    if foreign:
+        tell(f"a Dask operator is there already, `{state.namespace}/{state.name}`, and is left as it is")
+        manifests = [manifest for manifest in manifests if manifest["metadata"]["name"] == DEFAULTS_CONFIGMAP]
+    applied = []
+    for manifest in manifests:
+        api.apply(manifest)
+        applied.append(_describe(manifest))
+        tell(f"applied {applied[-1]}")
+    if not foreign:
+        definitions = [item["metadata"]["name"] for item in manifests if item["kind"] == "CustomResourceDefinition"]
+        _wait_for_custom_resources(api, definitions, end, timeout)
+        _wait_for_operator(api, begun, end, timeout)
+    elif not state.ready:
+        raise OperatorError(
+            f"the Dask operator `{state.namespace}/{state.name}`, which skjob did not install, does not run",
+            f"`kubectl -n {state.namespace} describe deployment {state.name}` shows why",
+        )
+    return Installed(operator_state(api), tuple(applied), foreign)
+
+
+def check_published(state: OperatorState) -> None:
+    """Raises ConfigError where skjob's operator has an image of somebody's own: the published one, which it would get
+    when none is given, may be out of this cluster's reach."""
+    published = default_operator_image()
+    if state.ours and state.image.rpartition(":")[0] != published.rpartition(":")[0]:
+        raise ConfigError(
+            f"the Dask operator has the image `{state.image}`; without `--image` it would get `{published}`",
+            f"`--image {state.image}` leaves it as it is, `--image {published}` changes it",
+        )
+
+
+def _describe(manifest: Manifest) -> str:
+    metadata = manifest["metadata"]
+    place = f" in `{metadata['namespace']}`" if "namespace" in metadata else ""
+    return f"{manifest['kind']} `{metadata['name']}`{place}"
+
+
+def _require_namespace(api: Api, namespace: str) -> None:
+    try:
+        api.get("Namespace", namespace)
+    except NotFound as error:
+        raise ConfigError(
+            f"there is no namespace `{namespace}` for the defaults", f"`kubectl create namespace {namespace}` makes it"
+        ) from error
+    except ForbiddenError:
+        return  # who may write into it and may not look at it learns in a moment
+
+
+def _wait_for_custom_resources(api: Api, waiting: list[str], end: float, timeout: float) -> None:
+    while True:
+        waiting = [name for name in waiting if not _established(api.get("CustomResourceDefinition", name))]
+        if not waiting and has_operator(api):
+            return
+        if time.monotonic() > end:
+            missing = ", ".join(f"`{name}`" for name in waiting) or f"`{CUSTOM_RESOURCES}`"
+            raise OperatorError(
+                f"the API does not serve {missing} after {timeout:.0f} s",
+                "`kubectl describe crd` shows why; `--timeout` waits longer",
+            )
+        time.sleep(_POLL)
+
+
+def _established(definition: Manifest) -> bool:
+    conditions = definition.get("status", {}).get("conditions") or []
+    return any(item["type"] == "Established" and item["status"] == "True" for item in conditions)
+
+
+def _wait_for_operator(api: Api, begun: str, end: float, timeout: float) -> None:
+    while not is_available(api.get("Deployment", OPERATOR_NAME, OPERATOR_NAMESPACE)):
+        events = api.readable_events(OPERATOR_NAMESPACE)
+        pods = api.list("Pod", OPERATOR_NAMESPACE, selector=f"{OPERATOR_SELECTOR},{INSTANCE_LABEL}=skjob")
+        over = time.monotonic() > end
+        # What was refused before may have been mended; in the end it is why Kubernetes has not tried again.
+        since = "" if over else begun
+        causes = diagnose(_newest(pods), events, logs=_last_words(api, pods), since=since)
+        if causes and (causes[0].fatal or over):
+            cause = causes[0]
+            raise OperatorError(f"the Dask operator can't run: {cause.message}", cause.hint, cause.log)
+        if over:
+            raise OperatorError(
+                f"the Dask operator does not run after {timeout:.0f} s",
+                f"`kubectl -n {OPERATOR_NAMESPACE} get pods` shows how far it is; `--timeout` waits longer",
+            )
+        time.sleep(_POLL)
+
+
+def _newest(pods: list[Manifest]) -> list[Manifest]:
+    """The pods of the newest version alone: those of an earlier one, whose image was wrong, are on their way out."""
+    latest = max((pod["metadata"]["creationTimestamp"] for pod in pods), default="")
+    return [pod for pod in pods if pod["metadata"]["creationTimestamp"] == latest]
+
+
+def _last_words(api: Api, pods: list[Manifest]) -> dict[str, str]:
+    ended = [
+        pod["metadata"]["name"]
+        for pod in pods
+        for status in pod.get("status", {}).get("containerStatuses") or []
+        if status.get("restartCount") or "terminated" in status.get("state", {})
+    ]
+    return {name: api.log(name, OPERATOR_NAMESPACE) for name in ended}

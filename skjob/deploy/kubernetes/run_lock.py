@@ -1,0 +1,73 @@
+"""A cluster serves one run at a time: the run's claim on it, which the scheduler keeps.
+
+Two runs on one cluster would scale it against each other and wait in each other's line. A claim is taken on the
+scheduler's event loop, so that of two runs one is first. It holds as long as the client that has it is connected: a run
+that ends, or dies, frees the cluster, and one whose connection comes back still has it, unless another took it
+meanwhile.
+"""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from skjob.deploy.kubernetes.manifests.labels import shown
+from skjob.errors import StartError, in_a_line
+
+KEY = "skjob-claim"
+ANSWER_TIMEOUT = 30.0
+
+
+class ClusterLocked(StartError):
+    """Another run has the cluster."""
+
+
+@dataclass(frozen=True)
+class RunLock:
+    """Who uses a cluster: `user@host`, the program's name, and since when, in UTC."""
+
+    owner: str
+    program: str
+    since: str
+
+    def __str__(self) -> str:
+        return shown(f"{self.owner} for `{self.program}`, since {self.since}")
+
+
+def claim_of(program: str) -> RunLock:
+    """This user's claim, from now on."""
+    now = datetime.now(UTC)
+    return RunLock(f"{getpass.getuser()}@{socket.gethostname()}", program, f"{now:%Y-%m-%d %H:%M} UTC")
+
+
+def acquire(client: Any, claim: RunLock, cluster: str) -> None:
+    """Claim the cluster of this Dask client for it. `cluster` is its name.
+
+    Raises:
+        InUse: somebody else has it, who is named.
+        StartError: its scheduler does not answer.
+    """
+    try:
+        held = client.run_on_scheduler(_take, client.id, asdict(claim), callback_timeout=ANSWER_TIMEOUT)
+    except (OSError, TimeoutError) as error:
+        raise StartError(
+            f"the scheduler of `{cluster}` does not answer: {in_a_line(error)}",
+            "try again; `skjob ps` shows whether the cluster is still there",
+        ) from error
+    if held is not None:
+        raise ClusterLocked(
+            f"`{cluster}` is in use, by {RunLock(**held)}",
+            "wait until that has ended, or start one of your own: leave out its name, or `skjob up` with another",
+        )
+
+
+def _take(client_id: str, claim: dict[str, str], dask_scheduler: Any = None) -> dict[str, str] | None:
+    """Runs on the scheduler: the claim that stands in the way, or None, and this one is taken."""
+    held: dict[str, Any] | None = dask_scheduler.get_metadata([KEY], default=None)
+    if held is not None and held["client"] != client_id and held["client"] in dask_scheduler.clients:
+        return dict(held["claim"])
+    dask_scheduler.set_metadata([KEY], {"client": client_id, "claim": claim})
+    return None

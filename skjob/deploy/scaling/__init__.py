@@ -1,0 +1,1 @@
+"""How many workers a cluster has, from the work that waits."""

@@ -1,0 +1,192 @@
+"""What the scaling loop does on the scheduler: look at its tasks and workers, and let workers go.
+
+Each function is sent to the scheduler and runs on its event loop, so that nothing else happens between what it looks
+at and what it does, save where it awaits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from skjob.boosters.scheduler_plugin import any_wanted
+
+OURS = ("skjob-", "Shared-")
+"""How keys of shared data (`engine.transfer.received_data.Shared`) begin: the engine sends it again if it is lost."""
+
+
+KEPT_BYTES = 2**20
+"""Of data that a program keeps on a worker, from which the worker stays."""
+
+PEAK = "skjob-peak-memory"
+"""`skjob.run.peak_memory.METRIC`, whose import the scheduler does not need."""
+
+QUIET = 10.0
+"""Seconds; workers are heard of every second or two."""
+
+
+@dataclass(frozen=True)
+class SchedulerSnapshot:
+    """What the scheduler knows, by kind of task.
+
+    `done` has how many were done in all, and their seconds; `waiting` how many have no thread yet; `running` how long
+    each that runs has been running. `processing` has the number of tasks of each worker, by its name. `at_once` is how
+    many tasks a worker runs at once: as many as it has threads, unless they need more memory than that leaves them;
+    None where no worker has a task. `quiet` are the workers that have not been heard of for `QUIET` seconds.
+    `holding` are those that hold data which a program keeps there: a library may have noted where it is, and the others
+    may have no room for it. `together` tells that tasks run which belong together, and `all_wanted` that a program is
+    about to start such, and wants every worker that it can have. `peaks` has the most memory that each worker has had,
+    in bytes, by its name.
+    """
+
+    done: dict[str, tuple[int, float]]
+    waiting: dict[str, int]
+    running: dict[str, list[float]]
+    processing: dict[str, int]
+    at_once: int | None
+    quiet: tuple[str, ...] = ()
+    holding: frozenset[str] = frozenset()
+    together: bool = False
+    all_wanted: bool = False
+    peaks: dict[str, int] = field(default_factory=dict)
+
+
+def look(dask_scheduler: Any = None) -> SchedulerSnapshot:
+    """Runs on the scheduler: what there is to do."""
+    done = {
+        prefix.name: (prefix.state_counts["memory"], prefix.all_durations["compute"])
+        for prefix in dask_scheduler.task_prefixes.values()
+        # Data that was scattered gets into memory too, but was never processed.
+        if prefix.state_counts["memory"] and prefix.state_counts["processing"]
+    }
+    waiting: dict[str, int] = defaultdict(int)
+    for task in (*dask_scheduler.unrunnable, *dask_scheduler.queued):
+        waiting[task.prefix.name] += 1
+    running: dict[str, list[float]] = defaultdict(list)
+    processing = {}
+    most = []
+    for worker in dask_scheduler.workers.values():
+        processing[str(worker.name)] = len(worker.processing)
+        # Those that a worker has said it runs come first: the others it has are in its line.
+        told = [task for task in worker.executing if task in worker.processing]
+        others = [task for task in worker.processing if task not in worker.executing]
+        at_once = min((_at_once(worker, task) for task in worker.processing), default=worker.nthreads)
+        if worker.processing:
+            most.append(at_once)
+        for number, task in enumerate([*told, *others]):
+            if number < at_once:
+                running[task.prefix.name].append(worker.executing.get(task, 0.0))
+            else:
+                waiting[task.prefix.name] += 1
+    silence = time.time() - QUIET
+    quiet = tuple(str(worker.name) for worker in dask_scheduler.workers.values() if worker.last_seen < silence)
+    return SchedulerSnapshot(
+        done,
+        dict(waiting),
+        dict(running),
+        processing,
+        min(most, default=None),
+        quiet,
+        frozenset(str(worker.name) for worker in dask_scheduler.workers.values() if _holds_much(worker)),
+        runs_together(dask_scheduler),
+        any_wanted(dask_scheduler),
+        {str(worker.name): int(worker.metrics.get(PEAK, 0)) for worker in dask_scheduler.workers.values()},
+    )
+
+
+def transitions(dask_scheduler: Any = None) -> int:
+    """Runs on the scheduler: how many steps tasks and data have taken so far; also those that are forgotten."""
+    return int(dask_scheduler.transition_counter)
+
+
+def runs_together(scheduler: Any) -> bool:
+    """Whether there are tasks that work as one: of one function, and each tied to a worker of its own.
+
+    So do trainings of XGBoost and LightGBM, and Dask's own shuffle: one that leaves takes the work of all along.
+    """
+    tied: dict[str, set[str]] = defaultdict(set)
+    for worker in scheduler.workers.values():
+        for task in worker.processing:
+            if task.worker_restrictions and len(task.worker_restrictions) == 1:
+                tied[task.prefix.name] |= task.worker_restrictions
+    return any(len(workers) > 1 for workers in tied.values())
+
+
+def _at_once(worker: Any, task: Any) -> int:
+    """How many tasks like this one the worker can run at once."""
+    needs = task.resource_restrictions or {}
+    fitting = (int(worker.resources.get(name, 0) // need) for name, need in needs.items() if need)
+    return int(max(1, min([worker.nthreads, *fitting])))
+
+
+async def release(names: list[str], dask_scheduler: Any = None) -> list[str]:
+    """Runs on the scheduler: let these workers go, and tell which have.
+
+    A task may have come since they were chosen: who has one stays, and so do all where one waits that nobody has, or
+    where tasks run that belong together. Their data goes to those who stay. Where nobody stays, shared data is lost on
+    purpose, as the engine sends it again; of workers that hold anything else, such as results that somebody wants, one
+    stays and gets all of it.
+    """
+    workers = [worker for worker in dask_scheduler.workers.values() if str(worker.name) in names]
+    idle = [worker for worker in workers if not worker.processing]
+    if _somebody_waits(dask_scheduler) or runs_together(dask_scheduler) or any_wanted(dask_scheduler):
+        return []
+    if len(idle) == len(dask_scheduler.workers):
+        staying = next((worker for worker in idle if _holds_what_counts(worker)), None)
+        if staying is None:
+            return await _remove(idle, dask_scheduler)
+        idle.remove(staying)
+    if not idle:
+        return []
+    addresses = [worker.address for worker in idle]
+    retired = await dask_scheduler.retire_workers(workers=addresses, close_workers=False)
+    return [str(worker["name"]) for worker in retired.values()]
+
+
+async def give_up(names: list[str], dask_scheduler: Any = None) -> None:
+    """Runs on the scheduler: what these workers had is for others to do. They are gone, and it is no fault of a task's.
+
+    The scheduler itself would wait for its `worker-ttl`, minutes: a worker that does not answer may be deep in compiled
+    code. Of these somebody else has said that their machine is gone.
+    """
+    for worker in [worker for worker in dask_scheduler.workers.values() if str(worker.name) in names]:
+        await dask_scheduler.remove_worker(worker.address, expected=True, close=False, stimulus_id="skjob-give-up")
+
+
+async def _remove(workers: list[Any], scheduler: Any) -> list[str]:
+    """Let the last workers go: the scheduler would not retire them, as nobody is left to take their data."""
+    gone = []
+    for worker in workers:
+        if worker.processing or _somebody_waits(scheduler):
+            break
+        await scheduler.remove_worker(worker.address, expected=True, close=False, stimulus_id="skjob-release")
+        gone.append(str(worker.name))
+    return gone
+
+
+def _somebody_waits(scheduler: Any) -> bool:
+    return bool(scheduler.unrunnable or scheduler.queued)
+
+
+def _holds_what_counts(worker: Any) -> bool:
+    """Whether it has in memory what is wanted and is not the engine's."""
+    return any(True for _ in _kept(worker))
+
+
+def _holds_much(worker: Any) -> bool:
+    size = 0
+    for task in _kept(worker):
+        size += task.get_nbytes()
+        if size >= KEPT_BYTES:
+            return True
+    return False
+
+
+def _kept(worker: Any) -> Iterator[Any]:
+    for task in worker.has_what:
+        ours = isinstance(task.key, str) and task.key.startswith(OURS)
+        if not ours and (task.who_wants or task.waiters):
+            yield task

@@ -1,0 +1,157 @@
+"""What makes two fits the same: the ground on which a finished one is not done again.
+
+scikit-learn's searches and cross-validations all hand joblib the same two private functions (1.6 to 1.9). Everything
+that they are given, except what only talks about the progress, is in the identity, by content, with the versions and
+the local code that it reaches; an argument that a later scikit-learn adds is in it too. The data that all fits of a
+search share have a digest of their own, which is the group that the store keeps them in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skjob.engine.checkpoint.hashing import Hasher
+from skjob.engine.checkpoint.randomness import unseeded
+from skjob.engine.checkpoint.walk import Digest, Unidentifiable, asks_for_jobs
+from skjob.engine.joblib_calls import FIT_FUNCTIONS, signature
+from skjob.engine.transfer.code_origin import Origins
+from skjob.utils.versions import versions_here
+
+__all__ = ["FitIdentity", "FitKeyBuilder", "Unidentifiable"]
+
+VERSION = 2
+"""Key format version. Another one invalidates every stored fit.
+
+Version 1 did not know of environment variables and settings, so what was kept then may be wrong.
+"""
+
+MODULE = "sklearn.model_selection._validation"
+DATA = ("X", "y")
+TALK = frozenset(
+    {"verbose", "split_progress", "candidate_progress", "caller", "callback_ctx", "return_parameters",
+     "return_estimator"}
+)  # fmt: skip
+"""Arguments that don't change the numbers. A fit that returns its estimator is not kept at all."""
+
+DISPLAY = frozenset({"print_changed_only", "display"})
+"""Settings of scikit-learn that change how an estimator looks, and nothing else."""
+
+
+@dataclass(frozen=True)
+class FitIdentity:
+    """`data` is the digest of X and y, `fit` of everything, both hexadecimal.
+
+    `seeded` is False where a random_state that matters is None: such a fit is not the same when it is done again.
+    """
+
+    data: str
+    fit: str
+    seeded: bool
+
+
+class FitKeyBuilder:
+    """Identifies the fits of one Parallel call, in which what they share does not change. Not for two threads at once.
+
+    A fit is identified before it is run: a fitted estimator is another object.
+
+    Parameters
+    ----------
+    root : path or None
+        The folder of the user's script; modules from there are local, known by their source.
+    array_key : callable
+        The content key of a large array or frame.
+    versions : mapping
+        Versions of distributions where the fits run, by name. What is not in it is taken from this process.
+    settings : tuple
+        Settings of the program's process that may change a result.
+    jobs : tuple
+        What plain Python's number of jobs inside the fits depends on. It counts for fits that ask for jobs.
+    """
+
+    def __init__(
+        self,
+        root: Path | None,
+        array_key: Callable[[Any], str],
+        versions: Mapping[str, str],
+        settings: tuple[Any, ...] = (),
+        jobs: tuple[Any, ...] = (),
+    ) -> None:
+        origins = Origins(root, versions)
+        self._origins = origins
+        self._contents = Hasher(origins, array_key)
+        self._base = (
+            ["skjob", VERSION, sys.version_info[:2]]
+            + [origins.version(package) for package in ("sklearn", "numpy", "scipy")]
+            + [settings]
+        )
+        self._jobs = jobs
+        # All fits of a call have the same scorer, data and settings: the very same objects, kept here for their id.
+        self._shared: dict[str, tuple[Any, Digest]] = {}
+
+    def versions(self) -> dict[str, str]:
+        """Of all distributions that the fits so far have reached, by name: what they are to run with."""
+        return {**versions_here(), **self._origins.distributions}
+
+    def identify(self, item: tuple[Any, Any, Any]) -> FitIdentity | None:
+        """The identity of a call `(function, args, kwargs)`; None for one that is not a fit of a kind that is kept.
+
+        Raises:
+            Unidentifiable: something that it is given, or reaches, can't be told by its content.
+        """
+        function, args, kwargs = item
+        inner = getattr(function, "function", function)
+        if getattr(inner, "__module__", None) != MODULE or getattr(inner, "__name__", None) not in FIT_FUNCTIONS:
+            return None
+        bound = signature(inner).bind(*args, **kwargs)
+        bound.apply_defaults()
+        arguments = dict(bound.arguments)
+        if arguments.get("return_estimator"):
+            return None
+        data = [self._of_shared(name, arguments.pop(name, None)) for name in DATA]
+        config = getattr(function, "config", None) or {}
+        parts = [
+            self._contents.digest((self._base, inner.__name__)),
+            *data,
+            self._of_shared("config", config, {name: config[name] for name in config if name not in DISPLAY}),
+            self._of_warnings(getattr(function, "warning_filters", None) or []),
+        ]
+        estimator, parameters = arguments.pop("estimator"), arguments.pop("parameters", None) or {}
+        named = {"estimator": self._contents.digest(estimator)}
+        named["parameters"] = self._contents.digest([(name, parameters[name]) for name in sorted(parameters)])
+        for name, value in arguments.items():
+            if name in ("train", "test"):
+                named[name] = self._contents.digest(value)
+            elif name not in TALK:
+                named[name] = self._of_shared(name, value)
+        parts += [self._contents.digest(sorted((name, digest.value) for name, digest in named.items()))]
+        asks = any(asks_for_jobs(name, value) for name, value in parameters.items())
+        if asks or any(digest.asks_for_jobs for digest in (*parts, *named.values())):
+            parts += [self._contents.digest(self._jobs)]
+        seeded = all(digest.seeded for digest in (*parts, *named.values()))
+        seeded = seeded and not unseeded(estimator, parameters) and not unseeded(arguments.get("scorer"))
+        return FitIdentity(_joined(data), _joined(parts), seeded)
+
+    def _of_shared(self, name: str, value: Any, content: Any = None) -> Digest:
+        """The digest of what is the same object in every fit of a call; `content` is what counts of it."""
+        known = self._shared.get(name)
+        if known is None or known[0] is not value:
+            known = self._shared[name] = value, self._contents.digest(value if content is None else content)
+        return known[1]
+
+    def _of_warnings(self, filters: Any) -> Digest:
+        """Filters matter where one turns warnings into errors: a fit may then fail that else does not."""
+        if not any(each[0] == "error" for each in filters):
+            return self._contents.digest(None)
+        known = self._shared.get("warnings")
+        if known is None or known[0] != list(filters):
+            known = self._shared["warnings"] = list(filters), self._contents.digest(list(filters))
+        return known[1]
+
+
+def _joined(digests: list[Digest]) -> str:
+    return hashlib.blake2b(b"".join(digest.value for digest in digests), digest_size=20).hexdigest()

@@ -1,0 +1,375 @@
+"""The store of finished fits: each is kept the moment it is finished, and found again by its identity.
+
+`<address>/<digest of the data>/<digest of the fit>.json`, in a folder or at any fsspec address. One atomic write a fit,
+so two clients at once are safe: they write the same. Not synced to the disk one by one: a power cut may tear the last
+entries, which then are a miss. What is read is believed only with the right checksum, identity and types; anything
+else is a miss, and told in `problems`. Entries are plain JSON, floats by their shortest exact form.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+from skjob.engine.checkpoint.fit_key import VERSION, FitIdentity
+from skjob.engine.checkpoint.serialization import NotPlain, from_plain, to_plain
+from skjob.errors import ConfigError
+from skjob.utils.paths import expanded
+
+FORMAT = 1
+ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory"})
+"""Protocols of stores in which an object appears as a whole or not at all."""
+
+LEFT_OVER_SECONDS = 3600.0
+"""Age from which an unfinished file is what a killed client has left."""
+
+_INSTALL = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A finished fit: its result as the fit returned it, the run that did it, and the seconds that it took."""
+
+    result: Any
+    run: str
+    seconds: float
+
+
+class Damaged(ValueError):
+    """An entry that can't be believed."""
+
+
+class OtherFormat(ValueError):
+    """An entry of another version of skjob."""
+
+
+class StoreBackend(Protocol):
+    """Where entries are. Both methods raise OSError, and what else the filesystem raises."""
+
+    def read(self, group: str, name: str) -> bytes | None:
+        """The content; None where there is no such entry."""
+        ...
+
+    def write(self, group: str, name: str, content: bytes) -> None:
+        """All of the content at once, in the place of what is there."""
+        ...
+
+    def path(self, group: str, name: str) -> str:
+        """How the entry is called when it is talked of."""
+        ...
+
+    def mark(self, name: str) -> bool:
+        """Leave an empty file of this name. Return whether it was not there and there are entries."""
+        ...
+
+
+class FitStore:
+    """Finished fits at one address. Thread-safe.
+
+    Parameters
+    ----------
+    address : str
+        A folder, or any address that fsspec knows: `s3://bucket/fits`.
+    run : str
+        The id of this run, written into its entries.
+
+    Raises
+    ------
+    ConfigError
+        There is no such kind of address, or no writing to it.
+    """
+
+    def __init__(self, address: str, run: str) -> None:
+        self.run = run
+        self._lock = threading.Lock()
+        self._problems: dict[str, None] = {}
+        self._damaged = 0
+        self._place: StoreBackend = place_at(address)
+        self.remote = isinstance(self._place, FsspecStore)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What went wrong so far, each thing once: damaged entries by their path, and that writing or reading fails."""
+        with self._lock:
+            return tuple(self._problems)
+
+    @property
+    def damaged(self) -> int:
+        """How many entries were there and could not be believed."""
+        with self._lock:
+            return self._damaged
+
+    def find(self, identity: FitIdentity) -> Found | None:
+        """The finished fit with this identity; None where there is none that can be believed. Never raises."""
+        name = f"{identity.fit}.json"
+        try:
+            content = self._place.read(identity.data, name)
+        except Exception as error:
+            self._note("finished fits can't be read", error)
+            return None
+        if content is None:
+            return None
+        try:
+            return decode(content, identity)
+        except OtherFormat:
+            return None
+        except Damaged as error:
+            with self._lock:
+                self._damaged += 1
+                self._problems[f"`{self._place.path(identity.data, name)}` is damaged: {error}"] = None
+            return None
+
+    def keep(self, identity: FitIdentity, result: Any, seconds: float, versions: Mapping[str, str]) -> bool:
+        """Keep a finished fit; False where it is not kept. Never raises.
+
+        A failed fit is not kept, nor a result that is not plain data. `seconds` is what the fit took on its worker.
+        """
+        if isinstance(result, dict) and result.get("fit_error") is not None:
+            return False
+        try:
+            content = encode(identity, result, self.run, seconds, versions)
+        except NotPlain:
+            return False
+        try:
+            self._place.write(identity.data, f"{identity.fit}.json", content)
+        except Exception as error:
+            self._note("finished fits can't be kept", error)
+            return False
+        return True
+
+    def has_older(self) -> bool:
+        """Return whether it holds fits that an earlier release kept under other keys. Only the first to ask is told."""
+        try:
+            return self._place.mark(f".keys-{VERSION}")
+        except Exception:  # it is only for a line
+            return False
+
+    def _note(self, what: str, error: Exception) -> None:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+        with self._lock:
+            self._problems[f"{what}: {reason}"] = None
+
+
+def encode(identity: FitIdentity, result: Any, run: str, seconds: float, versions: Mapping[str, str]) -> bytes:
+    """An entry as bytes. Raises `NotPlain`, where the result can't be written as plain data."""
+    entry = {
+        "data": identity.data,
+        "fit": identity.fit,
+        "seeded": identity.seeded,
+        "kept": datetime.now(UTC).isoformat(timespec="seconds"),
+        "run": run,
+        "seconds": float(seconds),
+        "versions": dict(versions),
+        "result": to_plain(result),
+    }
+    return json.dumps({"format": FORMAT, "sha256": _checksum(entry), "entry": entry}).encode()
+
+
+def decode(content: bytes, identity: FitIdentity) -> Found:
+    """The fit in an entry, if it is the one with this identity.
+
+    Raises:
+        OtherFormat: it was written by another version of skjob.
+        Damaged: it is not what was written, or not of this fit.
+    """
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise Damaged("it is not JSON") from error
+    if type(document) is not dict or type(document.get("format")) is not int:
+        raise Damaged("it is no entry of skjob's")
+    if document["format"] != FORMAT:
+        raise OtherFormat
+    entry = document.get("entry")
+    if type(entry) is not dict or _checksum(entry) != document.get("sha256"):
+        raise Damaged("its checksum is wrong")
+    if (entry.get("data"), entry.get("fit")) != (identity.data, identity.fit):
+        raise Damaged("it is of another fit")
+    run, seconds = entry.get("run"), entry.get("seconds")
+    if type(run) is not str or type(seconds) is not float:
+        raise Damaged("it is not of the expected form")
+    try:
+        return Found(from_plain(entry.get("result")), run, seconds)
+    except NotPlain as error:
+        raise Damaged(str(error)) from error
+
+
+def _checksum(entry: Any) -> str:
+    text = json.dumps(entry, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def place_at(address: str) -> StoreBackend:
+    """The place at this address: a folder, or any address that fsspec knows.
+
+    Raises:
+        ConfigError: there is no such kind of address, or no writing to it.
+    """
+    if "://" not in address and "::" not in address:
+        return LocalStore(Path(address))
+    if address.startswith(("file://", "local://")):
+        return LocalStore(Path(address.partition("://")[2]))
+    return FsspecStore(address)
+
+
+def _no_writing(address: object, error: Exception) -> ConfigError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+    return ConfigError(
+        f"finished fits can't be kept in `{address}`: {reason}",
+        "choose a place that you may write to",
+    )
+
+
+class LocalStore:
+    """A folder of this machine. A fit is one file read, or one file written beside its place and moved there."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = expanded(folder).absolute()
+        self._made: set[str] = set()
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            ignore = self._folder / ".gitignore"
+            if not ignore.exists():
+                ignore.write_text("*\n", encoding="utf-8")
+            probe = self._unfinished(self._folder)
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise _no_writing(folder, error) from error
+
+    def read(self, group: str, name: str) -> bytes | None:
+        try:
+            return (self._folder / group / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def write(self, group: str, name: str, content: bytes) -> None:
+        folder = self._folder / group
+        if group not in self._made:
+            folder.mkdir(exist_ok=True)
+            _remove_left_over(folder)
+            self._made.add(group)
+        unfinished = self._unfinished(folder)
+        try:
+            unfinished.write_bytes(content)
+            _move(unfinished, folder / name)
+        except BaseException:
+            with suppress(OSError):
+                unfinished.unlink()
+            raise
+
+    def path(self, group: str, name: str) -> str:
+        return str(self._folder / group / name)
+
+    def mark(self, name: str) -> bool:
+        marker = self._folder / name
+        if marker.exists():
+            return False
+        marker.touch()
+        return any(each.is_dir() for each in self._folder.iterdir())
+
+    @staticmethod
+    def _unfinished(folder: Path) -> Path:
+        return folder / f".{uuid4().hex}.tmp"
+
+
+_move: Callable[[Path, Path], None] = os.replace
+
+
+def _remove_left_over(folder: Path) -> None:
+    """What clients that were killed have left unfinished."""
+    before = time.time() - LEFT_OVER_SECONDS
+    for file in folder.glob(".*.tmp"):
+        with suppress(OSError):
+            if file.stat().st_mtime < before:
+                file.unlink()
+
+
+class FsspecStore:
+    """A store behind a network: a group is listed and read once, and answered from memory afterwards."""
+
+    def __init__(self, address: str) -> None:
+        import fsspec  # type: ignore[import-untyped, unused-ignore]
+
+        protocol = address.partition("://")[0].rpartition("::")[2]
+        try:
+            self._files, root = fsspec.core.url_to_fs(address)
+        except ImportError as error:
+            package = _INSTALL.get(protocol)
+            raise ConfigError(
+                f"`{address}` needs a package that is not installed: {error}",
+                f"pip install {package}" if package else "install the fsspec package of this kind of storage",
+            ) from error
+        except ValueError as error:
+            raise ConfigError(
+                f"`{address}` is no address that fsspec knows: {error}",
+                "give a folder, or an address such as `s3://bucket/fits`",
+            ) from error
+        except Exception as error:  # some kinds connect at once
+            raise _no_writing(address, error) from error
+        self._address = address
+        self._root = str(root).rstrip("/")
+        self._atomic = address.partition("://")[0] in ATOMIC
+        self._lock = threading.Lock()
+        self._groups: dict[str, dict[str, bytes]] = {}
+        try:
+            probe = f"{self._root}/.{uuid4().hex}.tmp"
+            self._files.makedirs(self._root, exist_ok=True)
+            self._files.pipe_file(probe, b"skjob")
+            self._files.rm_file(probe)
+        except Exception as error:
+            raise _no_writing(address, error) from error
+
+    def read(self, group: str, name: str) -> bytes | None:
+        with self._lock:
+            if group not in self._groups:
+                self._groups[group] = {}  # a group that can't be read is asked for once
+                self._groups[group] = self._read_group(group)
+            return self._groups[group].get(name)
+
+    def _read_group(self, group: str) -> dict[str, bytes]:
+        try:
+            listed = self._files.ls(f"{self._root}/{group}", detail=False)
+        except FileNotFoundError:
+            return {}
+        paths = [path for path in listed if str(path).endswith(".json")]
+        contents = self._files.cat(paths, on_error="omit") if paths else {}
+        return {str(path).rpartition("/")[2]: content for path, content in contents.items()}
+
+    def write(self, group: str, name: str, content: bytes) -> None:
+        target = f"{self._root}/{group}/{name}"
+        if self._atomic:
+            self._files.pipe_file(target, content)
+        else:
+            self._files.makedirs(f"{self._root}/{group}", exist_ok=True)
+            unfinished = f"{self._root}/{group}/.{uuid4().hex}.tmp"
+            try:
+                self._files.pipe_file(unfinished, content)
+                self._files.mv(unfinished, target)
+            except Exception:
+                with suppress(Exception):
+                    self._files.rm_file(unfinished)
+                raise
+        with self._lock:
+            self._groups.get(group, {})[name] = content
+
+    def path(self, group: str, name: str) -> str:
+        return f"{self._address.rstrip('/')}/{group}/{name}"
+
+    def mark(self, name: str) -> bool:
+        marker = f"{self._root}/{name}"
+        if self._files.exists(marker):
+            return False
+        entries = [each for each in self._files.ls(self._root, detail=True) if each.get("type") == "directory"]
+        self._files.pipe_file(marker, b"skjob")
+        return bool(entries)

@@ -1,0 +1,1 @@
+"""What a task does beside returning a result: to the program's memory, to files, to processes."""

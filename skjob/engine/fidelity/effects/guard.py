@@ -1,0 +1,330 @@
+"""Stop a task before an effect that must happen in the program's own process.
+
+A file that a task writes on a worker is lost with its pod; where workers share the program's files, tasks that plain
+Python runs one after the other would add to a file in another order. A handler of signals can be set in a main thread
+only; a worker has no terminal to read from; a process that a task starts finds no `__main__` of the program. While a
+task runs, an audit hook (PEP 578) and stand-ins for what has no audit event raise *before* such an effect happens. What
+they raise passes `except Exception`, so that no `error_score` hides it, and the call is done in the program's process.
+
+A file that a task wants to read and that is not on the worker's machine is noted: the program's process knows whether
+it is there.
+
+Compiled code opens files that no audit event tells of. A worker that does not share the program's files works in an
+empty folder: what is there after a task was written by it, and the call is done in the program's process.
+
+What a task does that is no reason to stop it, but to run it again the next time, is noted: a fit that wrote a file,
+connected somewhere or started a process is never kept as finished.
+"""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing.process
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import wraps
+from types import FrameType
+from typing import Any
+
+FILES_VARIABLE = "SKJOB_WORKER_SHARES_FILES"
+"""Set in workers on the program's machine: what a task writes there is where the program looks for it."""
+
+FOLDER_VARIABLE = "SKJOB_WORKER_FOLDER"
+"""Set in workers that do not share the program's files: a folder of its own for the process to work in.
+
+Compiled code writes files that no audit event tells of. What a task leaves in this folder is what it has written.
+"""
+
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
+
+_NAMELESS = getattr(os, "O_TMPFILE", 0)
+"""The flag of a temporary file that nobody else can open."""
+
+_CHANGES_FILES = frozenset(
+    {"os.remove", "os.rename", "os.rmdir", "os.truncate", "os.link", "os.symlink", "shutil.rmtree"}
+)
+_STARTS_PROCESSES = frozenset({"subprocess.Popen", "os.system", "os.posix_spawn", "os.exec", "os.spawn"})
+MAX_MISSING = 100
+"""Of one task: names of files travel with its result."""
+
+NO_FOLDER = -1
+"""What an audit event has for `dir_fd=None`."""
+
+_EXEMPT_MODULES = frozenset({"joblib._store_backends", "skjob.environment.pod.lazy_import"})
+"""Modules whose reads, writes and connections are not the task's own.
+
+The first is of joblib's caches (joblib 1.6.0): what they keep can be computed again anywhere. The second brings what
+the task imports to its pod.
+"""
+
+_HARMLESS_COMMANDS = frozenset({"lscpu", "ldconfig", "/sbin/ldconfig", "gcc", "cc", "ld", "objdump", "uname", "file"})
+"""What joblib, ctypes and platform run to look at the machine."""
+
+
+class RunHere(BaseException):
+    """Raised in a task that must run in the program's own process. Not an Exception: scikit-learn catches those."""
+
+
+@dataclass
+class Watched:
+    """What a task was stopped at, and what it did that keeps its result from being kept."""
+
+    refused: str = ""
+    effects: set[str] = field(default_factory=set)
+    scratch: set[str] = field(default_factory=set)
+    """Temporary files and folders that the task itself has made."""
+    missing: set[str] = field(default_factory=set)
+    """Files and folders that the task wanted to read and that are not on this machine, as the task names them."""
+    in_order: bool = False
+    """Whether plain Python runs the tasks one after the other, or in the program's threads."""
+    made: set[str] = field(default_factory=set)
+    """Files and folders that the task itself has made elsewhere."""
+
+    def note_error(self, error: BaseException) -> None:
+        """Note the file of an error: not every library uses files as Python does, so that the hook sees it."""
+        if FILES_VARIABLE in os.environ:
+            return
+        if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
+            self.missing.add(error.filename)
+        with suppress(Exception):  # it fails to say what it is
+            if not self.refused and os.strerror(errno.EROFS) in str(error):
+                self.refused = "its tasks write files"
+
+    def note_files(self, folder: str) -> None:
+        """Note files that compiled code has written into the worker's folder, and remove them."""
+        names = os.listdir(folder)
+        if names:
+            self.effects.add("wrote files")
+            self.refused = self.refused or f"its tasks write files, `{min(names)}` first"
+            for name in names:
+                _remove(os.path.join(folder, name))
+
+
+_of_thread = threading.local()
+_installing = threading.Lock()
+_own_folder = ""
+_hook_installed = False
+_stand_ins_installed = False
+
+
+@contextmanager
+def guarded(*, in_order: bool = False) -> Iterator[Watched]:
+    """Watch what this thread does in the block; `in_order` if plain Python runs the tasks in the program's process."""
+    _install()
+    watched = Watched(in_order=in_order)
+    _of_thread.watched = watched
+    try:
+        yield watched
+    finally:
+        _of_thread.watched = None
+        if _own_folder:
+            watched.note_files(_own_folder)
+
+
+def _remove(path: str) -> None:
+    with suppress(OSError):  # a task on another thread may be removing it too
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.remove(path)
+
+
+def _install() -> None:
+    global _hook_installed, _stand_ins_installed, _own_folder
+    with _installing:
+        if not _hook_installed:
+            tempfile.gettempdir()
+            if folder := os.environ.get(FOLDER_VARIABLE):
+                os.makedirs(folder, exist_ok=True)
+                os.chdir(folder)
+                _own_folder = folder
+            sys.addaudithook(_audit)
+            _hook_installed = True
+        if _stand_ins_installed:
+            return
+        _stand_ins_installed = True
+        signal.signal = _refusing(signal.signal, "its tasks set a handler of signals")
+        signal.setitimer = _refusing(signal.setitimer, "its tasks set a timer")
+        signal.alarm = _refusing(signal.alarm, "its tasks set a timer")
+        process = multiprocessing.process.BaseProcess
+        process.start = _refusing(process.start, "its tasks start processes")  # type: ignore[method-assign]
+        sys.stdin = _Stdin(sys.stdin)
+
+
+def _refusing(function: Callable[..., Any], why: str) -> Any:
+    @wraps(function)
+    def guarded_function(*arguments: Any, **keywords: Any) -> Any:
+        _refuse(why)
+        return function(*arguments, **keywords)
+
+    return guarded_function
+
+
+def _refuse(why: str) -> None:
+    watched: Watched | None = getattr(_of_thread, "watched", None)
+    if watched is not None:
+        watched.refused = watched.refused or why
+        raise RunHere(why)
+
+
+class _Stdin:
+    """In the place of `sys.stdin`: nobody types into a worker."""
+
+    def __init__(self, original: Any) -> None:
+        self._original = original
+
+    def __getattr__(self, name: str) -> Any:
+        _refuse("its tasks read the standard input")
+        return getattr(self._original, name)
+
+    def __iter__(self) -> Iterator[str]:
+        _refuse("its tasks read the standard input")
+        return iter(self._original)
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    watched: Watched | None = getattr(_of_thread, "watched", None)
+    if watched is None:
+        return
+    if event == "open":
+        _on_open(watched, *arguments)
+    elif event in ("os.listdir", "os.scandir"):
+        _on_read(watched, arguments[0])
+    elif event == "os.mkdir":
+        _on_mkdir(watched, arguments[0])
+    elif event in _CHANGES_FILES:
+        # What is relative to an open folder is `shutil.rmtree`'s, which has an event of its own.
+        if not (event in ("os.remove", "os.rmdir") and arguments[1] != NO_FOLDER):
+            for path in arguments[:2] if event == "os.rename" else arguments[:1]:
+                _on_change(watched, path)
+    elif event == "sqlite3.connect":
+        _on_database(watched, arguments[0])
+    elif event == "socket.connect":
+        if not _in_exempt_module():
+            watched.effects.add("connected")
+    elif event in _STARTS_PROCESSES:
+        command = os.fsdecode(arguments[0]) if isinstance(arguments[0], str | bytes | os.PathLike) else ""
+        if os.path.basename(command) not in _HARMLESS_COMMANDS:
+            watched.effects.add("started a process")
+    elif event in ("os.fork", "os.forkpty"):
+        _refuse("its tasks fork the process")
+    elif event == "builtins.input":
+        _refuse("its tasks read the standard input")
+
+
+def _on_open(watched: Watched, path: Any, mode: Any, flags: Any) -> None:
+    if not isinstance(path, str | bytes | os.PathLike):
+        return  # a file that is open already
+    if _absolute(path) == _temporary_folder():
+        return  # as `tempfile` opens a file with a name of its own choice, which has an event too
+    if isinstance(mode, str):
+        writes = any(letter in mode for letter in "wax+")
+    else:
+        writes = isinstance(flags, int) and bool(flags & _WRITES)
+    if not writes:
+        _on_read(watched, path)
+        return
+    if _NAMELESS and isinstance(flags, int) and flags & _NAMELESS == _NAMELESS:
+        return
+    if isinstance(flags, int) and flags & os.O_EXCL and _is_below(_absolute(path), (_temporary_folder(),)):
+        watched.scratch.add(_absolute(path))  # a temporary file, as `tempfile` makes them
+    adds = "a" in mode if isinstance(mode, str) else isinstance(flags, int) and bool(flags & os.O_APPEND)
+    _on_change(watched, path, adds=adds)
+
+
+def _on_read(watched: Watched, path: Any) -> None:
+    if (
+        FILES_VARIABLE not in os.environ
+        and isinstance(path, str | bytes | os.PathLike)
+        and len(watched.missing) < MAX_MISSING
+        and not os.path.lexists(path)
+        and not _in_exempt_module()
+    ):
+        watched.missing.add(os.fsdecode(path))
+
+
+def _on_mkdir(watched: Watched, path: Any) -> None:
+    """A folder by itself holds no results: what is written into it counts."""
+    if isinstance(path, str | bytes | os.PathLike) and not os.path.lexists(path):
+        below_temporary = _is_below(_absolute(path), (_temporary_folder(),))
+        (watched.scratch if below_temporary else watched.made).add(_absolute(path))
+
+
+def _on_database(watched: Watched, database: Any) -> None:
+    """SQLite opens its files by itself."""
+    if not isinstance(database, str | bytes | os.PathLike):
+        return
+    name = os.fsdecode(database)
+    if name.startswith("file:"):
+        address, _, query = name.removeprefix("file:").partition("?")
+        if {"mode=ro", "mode=memory", "immutable=1"} & set(query.split("&")):
+            if "mode=memory" not in query:
+                _on_read(watched, address)
+            return
+        name = address
+    if name not in ("", ":memory:"):
+        _on_change(watched, name, adds=True)
+
+
+def _on_change(watched: Watched, path: Any, *, adds: bool = False) -> None:
+    """Stop the task before it changes a file, or note that it has.
+
+    Workers on the program's machine may make files. What is there before the task, or what several tasks add to, is
+    left as the last of them leaves it: where plain Python has an order, that is not theirs.
+    """
+    if not isinstance(path, str | bytes | os.PathLike):
+        return
+    absolute = _absolute(path)
+    if (
+        absolute in watched.scratch
+        or _is_below(absolute, watched.scratch)
+        or _is_cache_or_device(absolute)
+        or _in_exempt_module()
+    ):
+        return
+    watched.effects.add("wrote files")
+    name = os.path.basename(absolute)
+    if FILES_VARIABLE not in os.environ:
+        _refuse(f"its tasks write files, `{name}` first")
+    if watched.in_order and absolute not in watched.made:
+        if adds or os.path.lexists(absolute):
+            _refuse(f"its tasks change a file that they share, `{name}`")
+        watched.made.add(absolute)
+
+
+def _temporary_folder() -> str:
+    # Not `gettempdir()`: where `tempfile` itself is looking for a folder, that would wait for ever.
+    return str(tempfile.tempdir)
+
+
+def _absolute(path: Any) -> str:
+    return os.path.abspath(os.fsdecode(path))
+
+
+def _is_cache_or_device(path: str) -> bool:
+    """Return whether a file is a cache or a device, and so no result of the program."""
+    if "__pycache__" in path.split(os.sep):
+        return True
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return _is_below(path, (caches, os.path.expanduser("~/.config/matplotlib"), "/dev", "/proc"))
+
+
+def _in_exempt_module() -> bool:
+    """Return whether this thread runs code of one of the exempt modules."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__") in _EXEMPT_MODULES:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _is_below(path: str, folders: Iterable[str]) -> bool:
+    return any(path.startswith(folder + os.sep) for folder in folders)

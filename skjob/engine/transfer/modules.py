@@ -1,0 +1,259 @@
+"""The modules of the user's own: their files found here, importable on every worker, as they are in the client now.
+
+Two things reach the workers. The source files, once, through a worker plugin that new workers get too: it makes
+`import features` work wherever it stands. And the state: functions and classes of these modules are pickled by value
+with the globals they use, so that what the script has changed in them since the import is what the task sees; a module
+object is imported on the worker and given the plain data that its counterpart here holds. One that the program has
+loaded from a file and told nobody of, so that no import finds it, is made there from its source.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import importlib
+import io
+import os
+import sys
+import zipfile
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+from skjob.engine.fidelity.effects.marks import collect
+from skjob.engine.transfer.local_code import NOT_SOURCE
+
+MOST_FOLDERS = 2000
+MOST_FILES = 2000
+MOST_BYTES = 50 * 2**20
+LARGEST_DATA_FILE = 2**20
+ENVIRONMENT_MARKS = frozenset({"pyvenv.cfg", "conda-meta"})
+"""One of them is in every virtual environment, or in every one of conda's."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files to send, relative to the script's folder, and whether they are all there are."""
+
+    files: tuple[Path, ...]
+    complete: bool
+
+
+def find_sources(root: Path) -> Sources:
+    """The modules and packages that `import` finds in `root`: what stands beside a script.
+
+    Packages are taken whole, with the small data files in them. Hidden folders, virtual environments and what can't be
+    read are no source. The script's folder may also hold a mountain of data, or be somebody's home, so there is a limit
+    to all of it: modules come before data files, near ones before far ones. Folders left unopened below one without
+    Python are data, and nothing is missing without them.
+    """
+    found: list[_File] = []
+    waiting = [_Folder(0, 0, Path(), frozenset())]
+    complete = True
+    for _ in range(MOST_FOLDERS):
+        if not waiting:
+            break
+        folder = heapq.heappop(waiting)
+        inside = _look_into(root / folder.path)
+        is_root = folder.path == Path()
+        if inside is None or inside.identity in folder.above or (inside.is_environment and not is_root):
+            continue
+        files, fits = inside.files(folder.path)
+        found += files
+        complete = complete and fits
+        subfolders = [name for name in inside.folders if name.isidentifier() or not is_root]
+        for name in subfolders:
+            barren = 0 if inside.python else folder.barren + 1
+            above = folder.above | {inside.identity}
+            heapq.heappush(waiting, _Folder(barren, len(subfolders), folder.path / name, above))
+    complete = complete and all(folder.barren for folder in waiting)
+    chosen: list[Path] = []
+    size = 0
+    for file in sorted(found):
+        if len(chosen) == MOST_FILES or size + file.size > MOST_BYTES:
+            complete = False
+        else:
+            chosen.append(file.path)
+            size += file.size
+    return Sources(tuple(chosen), complete)
+
+
+@dataclass(frozen=True, order=True)
+class _File:
+    """In the order in which files are taken."""
+
+    is_data: bool
+    depth: int
+    path: Path
+    size: int
+
+
+@dataclass(frozen=True, order=True)
+class _Folder:
+    """A folder to look into, in the order in which that is done: source before data.
+
+    `barren` is the number of folders above it, in a row, that have no Python in them, `crowd` how many folders stand
+    beside it. `above` are the identities of those above it: a link to one of them is a loop.
+    """
+
+    barren: int
+    crowd: int
+    path: Path
+    above: frozenset[tuple[int, int]] = field(compare=False)
+
+
+@dataclass
+class _Inside:
+    """What a folder holds that may be source."""
+
+    identity: tuple[int, int]
+    folders: list[str] = field(default_factory=list)
+    python: list[os.DirEntry[str]] = field(default_factory=list)
+    others: list[os.DirEntry[str]] = field(default_factory=list)
+    is_environment: bool = False
+
+    def files(self, folder: Path) -> tuple[list[_File], bool]:
+        """Those to send, and whether that leaves none out."""
+        depth = len(folder.parts)
+        files = [_File(False, depth, folder / entry.name, _size(entry)) for entry in self.python]
+        in_package = folder.parts and any(entry.name == "__init__.py" for entry in self.python)
+        if not in_package:
+            return files, True
+        if len(self.others) > MOST_FILES:
+            return files, False  # which of them were seen is chance
+        data = [_File(True, depth, folder / entry.name, _size(entry)) for entry in self.others]
+        return files + [file for file in data if file.size <= LARGEST_DATA_FILE], True
+
+
+def _look_into(folder: Path) -> _Inside | None:
+    """None where that is not possible."""
+    try:
+        status = folder.stat()
+        inside = _Inside((status.st_dev, status.st_ino))
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                _add(inside, entry)
+    except OSError:
+        return None
+    return inside
+
+
+def _add(inside: _Inside, entry: os.DirEntry[str]) -> None:
+    name = entry.name
+    if name in ENVIRONMENT_MARKS:
+        inside.is_environment = True
+    if name.startswith(".") or name in NOT_SOURCE:
+        return
+    with suppress(OSError, UnicodeError):  # a link to nowhere; a name that a zip file can't have
+        name.encode()
+        if entry.is_dir():
+            inside.folders.append(name)
+        elif not entry.is_file():
+            return
+        elif name.endswith(".py"):
+            inside.python.append(entry)
+        elif len(inside.others) <= MOST_FILES:
+            inside.others.append(entry)
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    with suppress(OSError):
+        return entry.stat().st_size
+    return 0  # gone meanwhile, as reading it will show
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A zip file of the source files, and whether it holds them all."""
+
+    content: bytes
+    complete: bool
+
+
+def pack(root: Path) -> Packed:
+    """The source files beside a script, the same bytes for the same content."""
+    sources = find_sources(root)
+    complete = sources.complete
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as target:
+        for file in sources.files:
+            try:
+                content = (root / file).read_bytes()
+            except OSError:
+                complete = False
+            else:
+                target.writestr(zipfile.ZipInfo(file.as_posix()), content, zipfile.ZIP_DEFLATED)
+    return Packed(buffer.getvalue(), complete)
+
+
+def module_state(module: ModuleType) -> dict[str, bytes]:
+    """The plain data among a module's globals, each pickled on its own, without what can't be pickled.
+
+    Its own classes too: objects of them are pickled with their class, and must find the same one in the module.
+    """
+    from skjob.engine.transfer.pickling import MarkingPickler, dumps
+
+    state = {}
+    for name, value in list(vars(module).items()):
+        if name.startswith("__") or isinstance(value, ModuleType | FunctionType):
+            continue
+        if isinstance(value, type) and value.__module__ != module.__name__:
+            continue
+        with suppress(Exception):
+            state[name] = dumps(value, MarkingPickler)
+    return state
+
+
+def reduce_module(module: ModuleType) -> Any:
+    """Return how a local module is pickled: the function that gives a worker its counterpart, and what it needs.
+
+    NotImplemented if nothing but the module itself says what is in it.
+    """
+    file = getattr(module, "__file__", None)
+    if file is None:
+        return NotImplemented
+    if sys.modules.get(module.__name__) is module:
+        return restore_module, (module.__name__, module_state(module))
+    path = Path(str(file))
+    if path.suffix != ".py":
+        return NotImplemented
+    try:
+        source = path.read_bytes()
+    except OSError:
+        return NotImplemented
+    return rebuild_module, (module.__name__, str(path), source, module_state(module))
+
+
+def restore_module(name: str, state: dict[str, bytes]) -> ModuleType:
+    """On a worker: the module of that name, with the state it has in the client."""
+    import cloudpickle
+
+    module = importlib.import_module(name)
+    for key, value in state.items():
+        setattr(module, key, cloudpickle.loads(value))
+    collect(module)
+    return module
+
+
+_rebuilt: dict[tuple[str, str], ModuleType] = {}
+"""The modules that were made of their source in this process, by name and digest of the source."""
+
+
+def rebuild_module(name: str, file: str, source: bytes, state: dict[str, bytes]) -> ModuleType:
+    """On a worker: a module of that source, which no import finds, with the state it has in the client."""
+    import cloudpickle
+
+    key = name, hashlib.sha256(source).hexdigest()
+    module = _rebuilt.get(key)
+    if module is None:
+        module = ModuleType(name)
+        module.__file__ = file
+        module.__package__ = name.rpartition(".")[0]
+        exec(compile(source, file, "exec", dont_inherit=True), vars(module))  # noqa: S102 - the program did the same
+        _rebuilt[key] = module
+    for each, value in state.items():
+        setattr(module, each, cloudpickle.loads(value))
+    collect(module)
+    return module

@@ -1,0 +1,40 @@
+"""What one tool's configuration says of indexes, whichever tool it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from skjob.environment.index.settings import (
+    Index,
+)
+
+BEST_MATCH = "unsafe-best-match"
+
+
+TRUE = ("1", "true", "t", "yes", "y", "on")
+
+
+@dataclass
+class ToolSettings:
+    """What one tool is told, in its own terms. Indexes and find-links may be paths still."""
+
+    indexes: list[Index] = field(default_factory=list)
+    find_links: list[str] = field(default_factory=list)
+    no_index: bool = False
+    strategy: str = ""
+    insecure_hosts: list[str] = field(default_factory=list)
+    proxies: dict[str, str] = field(default_factory=dict)
+    system_certificates: bool = False
+
+    def locations(self) -> bool:
+        return bool(self.indexes or self.find_links or self.no_index)
+
+
+def xdg_folders(environ: Mapping[str, str]) -> list[str]:
+    return [each for each in (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep) if each]
+
+
+def is_address(place: str) -> bool:
+    return place.startswith(("http://", "https://"))

@@ -1,0 +1,1 @@
+"""What runs in pods before Dask does, to give them the packages they lack."""

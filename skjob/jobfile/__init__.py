@@ -1,0 +1,1 @@
+"""Declared jobs: a YAML file that names data, estimator and search, read, checked and run."""

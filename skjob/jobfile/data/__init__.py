@@ -1,0 +1,1 @@
+"""Tables of declared jobs: addresses, sizes, and training on data larger than memory."""

@@ -1,0 +1,116 @@
+"""The kinds of values in a job file, with how each is checked and described."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import (
+    Field,
+    GetCoreSchemaHandler,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+)
+from pydantic_core import CoreSchema, core_schema
+
+from skjob.jobfile.data.files import SUFFIXES as DATA_SUFFIXES
+
+IMPORT_PATH = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+$"
+
+
+TABLE_SUFFIXES = (".csv", ".parquet", ".json")
+
+
+MODEL_SUFFIXES = (".joblib",)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Says in a user's words what a value is; whatever fails inside becomes this one problem."""
+
+    what: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        # The text is a template there: braces would be taken for fields.
+        what = self.what.replace("{", "{{").replace("}", "}}")
+        return core_schema.custom_error_schema(handler(source), custom_error_type="expected", custom_error_message=what)
+
+
+def ascending(bounds: tuple[float, float]) -> tuple[float, float]:
+    low, high = bounds
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError
+    return bounds
+
+
+def ascending_above_zero(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] <= 0:
+        raise ValueError
+    return ascending(bounds)
+
+
+def _pattern_of(suffixes: tuple[str, ...]) -> str:
+    return rf"({'|'.join(suffix.replace('.', '[.]') for suffix in suffixes)})$"
+
+
+def _listed(suffixes: tuple[str, ...]) -> str:
+    return " or ".join(f"`{suffix}`" for suffix in suffixes)
+
+
+DataPath: TypeAlias = Annotated[
+    StrictStr,
+    # A folder's name has no suffix, or is marked as one.
+    Field(pattern=rf"({_pattern_of(DATA_SUFFIXES)}|/$|(^|/)[^/.]+$)"),
+    Expected(f"a path or an address that ends with {_listed(DATA_SUFFIXES)}, or that of a folder"),
+]
+
+
+DataPaths: TypeAlias = Annotated[
+    DataPath | Annotated[tuple[DataPath, ...], Field(min_length=1)],
+    Expected(f"a path or an address that ends with {_listed(DATA_SUFFIXES)}, or that of a folder, or a list of them"),
+]
+
+
+HeldOut: TypeAlias = Annotated[
+    Annotated[StrictFloat, Field(ge=0, lt=1)], Expected("a part of the rows such as `0.25`, or `0` for none")
+]
+
+
+ModelPath: TypeAlias = Annotated[
+    StrictStr,
+    Field(pattern=_pattern_of(MODEL_SUFFIXES)),
+    Expected(f"a path that ends with {_listed(MODEL_SUFFIXES)}"),
+]
+
+
+TablePath: TypeAlias = Annotated[
+    StrictStr,
+    Field(pattern=_pattern_of(TABLE_SUFFIXES)),
+    Expected(f"a path that ends with {_listed(TABLE_SUFFIXES)}"),
+]
+
+
+Flag: TypeAlias = Annotated[StrictBool, Expected("`true` or `false`")]
+
+
+Name: TypeAlias = Annotated[StrictStr, Field(min_length=1), Expected("a name")]
+
+
+Positive: TypeAlias = Annotated[StrictInt, Field(ge=1), Expected("a whole number of at least 1")]
+
+
+Seed: TypeAlias = Annotated[
+    Annotated[StrictInt, Field(ge=0, lt=2**32)] | None,
+    Expected("a whole number from 0 to 4294967295, or `null`"),
+]
+
+
+ImportPath: TypeAlias = Annotated[
+    StrictStr, Field(pattern=IMPORT_PATH), Expected("an import path such as `sklearn.svm.SVC`")
+]
+
+
+Parameters: TypeAlias = dict[StrictStr, Any]

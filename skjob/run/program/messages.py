@@ -1,0 +1,65 @@
+"""What the program's process tells the parent: one line of JSON each, in a file of the run's private folder.
+
+A file, because it is still there when its writer has crashed, and nobody has to wait for anybody. Five kinds of lines:
+`failure`, what the program ended with; `note`, something for the user to read, and `last`, the same at the end of the
+run; `fits`, how many fits were found finished and how many were kept; `tasks`, how many the program has done itself.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FILE = "mailbox.jsonl"
+
+
+@dataclass(frozen=True)
+class Message:
+    """One line: its kind, and what it says."""
+
+    kind: str
+    content: Any
+
+
+class MessageWriter:
+    """The program's end. Thread-safe."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / FILE
+        self._lock = threading.Lock()
+
+    def send(self, kind: str, content: Any) -> None:
+        """Write one line. A folder that is gone has no reader either."""
+        line = json.dumps({"kind": kind, "content": content}) + "\n"
+        try:
+            with self._lock, self._path.open("a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError:
+            return
+
+
+class MessageReader:
+    """The parent's end."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / FILE
+        self._read = 0
+
+    def news(self) -> list[Message]:
+        """The lines that have come since the last call. One that its writer has not finished comes next time."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._read)
+                content = file.read()
+        except OSError:
+            return []
+        complete = content[: content.rfind(b"\n") + 1]
+        self._read += len(complete)
+        letters = []
+        for line in complete.splitlines():
+            told = json.loads(line)
+            letters.append(Message(told["kind"], told["content"]))
+        return letters

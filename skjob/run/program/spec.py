@@ -1,0 +1,37 @@
+"""What the process of a program is told: which program, which cluster, how long to wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+INTERRUPT_GRACE = 10.0
+"""Seconds a program has to end after a signal before it is killed."""
+
+
+@dataclass(frozen=True)
+class ProgramSpec:
+    """What the child is told once the cluster is there. Certificates are files in `folder`.
+
+    `module` is the name of a program that runs as a module, and `root` the folder whose modules belong to it. `width`
+    is how many tasks can run at once when all workers are there, `workers` how many there always are.
+    `packages` is a file with the distributions that workers can have from nowhere but here; `placement` is where the
+    data of a declared job goes. `patience` is for how many seconds the scheduler may be away.
+    """
+
+    path: str
+    module: str | None
+    root: str
+    arguments: tuple[str, ...]
+    declared: bool
+    folder: str
+    address: str
+    width: int
+    workers: int
+    wait_for_workers: float
+    patience: float
+    run: str
+    checkpoint: str | None
+    resume: bool
+    packages: str | None
+    placement: dict[str, Any] | None = None

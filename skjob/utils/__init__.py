@@ -1,0 +1,1 @@
+"""Small helpers that know nothing of skjob's other rooms."""

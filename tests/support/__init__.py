@@ -1,0 +1,1 @@
+"""What tests on Kubernetes share: runs, namespaces, faults, attackers, and the order in which processes take tests."""

@@ -1,0 +1,250 @@
+"""What the tests of causes put into the cluster: a registry that refuses, webhooks, and rules for one namespace."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from kubernetes import client
+from kubernetes.client.exceptions import ApiException
+
+from support.fake_servers import BREAKING
+
+HERE = Path(__file__).parent
+IMAGE = "localhost/skjob:dev"
+REGISTRY_PORT, WEBHOOK_PORT = 15990, 15991
+NAME = "stand-in"
+SETTLE_SECONDS = 90.0
+THINK = "/think"
+THOUGHT_ABOUT = {"example.org/think": "long"}
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """The pods of `stand_in.py`: the registry at the same port of each node, the webhooks behind a Service."""
+
+    namespace: str
+    authority: bytes
+
+    def image(self, path: str) -> str:
+        """The name of an image that containerd asks this registry for, without TLS, since it is the node itself."""
+        return f"localhost:{REGISTRY_PORT}/{path}"
+
+    def webhook(self, path: str, namespace: str) -> Object:
+        """For the pods of one namespace, or for what is labelled to be thought about."""
+        resource = "configmaps" if path == THINK else "pods"
+        service = {"name": NAME, "namespace": self.namespace, "path": path, "port": 443}
+        return {
+            "name": "policy.example.org",
+            "admissionReviewVersions": ["v1"],
+            "sideEffects": "None",
+            "timeoutSeconds": 25,
+            "clientConfig": {"service": service, "caBundle": base64.b64encode(self.authority).decode()},
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": [resource]}],
+            "objectSelector": {"matchLabels": THOUGHT_ABOUT if path == THINK else {}},
+        }
+
+
+@contextmanager
+def stand_in(api: client.ApiClient) -> Iterator[StandIn]:
+    """A pod on each node that takes pods."""
+    core, apps = client.CoreV1Api(api), client.AppsV1Api(api)
+    namespace = f"test-{NAME}-{secrets.token_hex(4)}"
+    certificate, key = _certificate(f"{NAME}.{namespace}.svc")
+    core.create_namespace({"metadata": {"name": namespace}})
+    try:
+        files = {"stand_in.py": (HERE / "fake_servers.py").read_text(), "tls.crt": certificate, "tls.key": key}
+        core.create_namespaced_secret(namespace, {"metadata": {"name": NAME}, "stringData": files})
+        ports = [{"port": 443, "targetPort": WEBHOOK_PORT}]
+        core.create_namespaced_service(
+            namespace, {"metadata": {"name": NAME}, "spec": {"selector": {"app": NAME}, "ports": ports}}
+        )
+        apps.create_namespaced_daemon_set(namespace, _daemon_set())
+        deadline = time.monotonic() + 180
+        while (status := apps.read_namespaced_daemon_set(NAME, namespace).status).number_ready < 1 or (
+            status.number_ready < status.desired_number_scheduled
+        ):
+            assert time.monotonic() < deadline, "the stand-in did not start"
+            time.sleep(0.2)
+        yield StandIn(namespace, certificate.encode())
+    finally:
+        core.delete_namespace(namespace)
+
+
+def _daemon_set() -> Object:
+    command = [
+        "python",
+        "/files/stand_in.py",
+        str(REGISTRY_PORT),
+        str(WEBHOOK_PORT),
+        "/files/tls.crt",
+        "/files/tls.key",
+    ]
+    container = {
+        "name": NAME,
+        "image": IMAGE,
+        "command": command,
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
+        "readinessProbe": {"tcpSocket": {"port": WEBHOOK_PORT}, "periodSeconds": 1},
+        "volumeMounts": [{"name": "files", "mountPath": "/files"}],
+    }
+    pod = {
+        "hostNetwork": True,  # containerd is the registry's client
+        "terminationGracePeriodSeconds": 0,
+        "containers": [container],
+        "volumes": [{"name": "files", "secret": {"secretName": NAME}}],
+    }
+    labels = {"app": NAME}
+    return {
+        "metadata": {"name": NAME},
+        "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}},
+    }
+
+
+def _certificate(host: str) -> tuple[str, str]:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM).decode(), secret.decode()
+
+
+# --- rules for one namespace, in objects of the whole cluster
+
+
+@contextmanager
+def webhook(api: client.ApiClient, of: StandIn, path: str, namespace: str) -> Iterator[None]:
+    """Acts on the pods of a namespace within this block, and from its beginning on; that to think, a moment later."""
+    admission = client.AdmissionregistrationV1Api(api)
+    name = f"{NAME}-{namespace}"
+    body = {"metadata": {"name": name}, "webhooks": [of.webhook(path, namespace)]}
+    if path in ("/refuse", THINK):
+        admission.create_validating_webhook_configuration(body)
+        delete = admission.delete_validating_webhook_configuration
+    else:
+        admission.create_mutating_webhook_configuration(body)
+        delete = admission.delete_mutating_webhook_configuration
+    try:
+        if path != THINK:
+            _settle(lambda: _acts(api, namespace, path))
+        yield
+    finally:
+        delete(name)
+
+
+@contextmanager
+def policy(api: client.ApiClient, namespace: str, group: str, resource: str) -> Iterator[None]:
+    """No object of this kind may be created in a namespace, within this block."""
+    admission = client.AdmissionregistrationV1Api(api)
+    name = f"test-{namespace}"
+    rules = [{"apiGroups": [group], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": [resource]}]
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    admission.create_validating_admission_policy(
+        {
+            "metadata": {"name": name},
+            "spec": {
+                "matchConstraints": {"resourceRules": rules},
+                "validations": [{"expression": "false", "message": f"no {resource} after six o'clock"}],
+            },
+        }
+    )
+    try:
+        admission.create_validating_admission_policy_binding(
+            {
+                "metadata": {"name": name},
+                "spec": {
+                    "policyName": name,
+                    "validationActions": ["Deny"],
+                    "matchResources": {"namespaceSelector": selector},
+                },
+            }
+        )
+        try:
+            tried = _pod() if resource == "pods" else _dask_cluster()
+            _settle(lambda: "six o'clock" in _tried(api, namespace, group, resource, tried))
+            yield
+        finally:
+            admission.delete_validating_admission_policy_binding(name)
+    finally:
+        admission.delete_validating_admission_policy(name)
+
+
+def _acts(api: client.ApiClient, namespace: str, path: str) -> bool:
+    words = {"/refuse": "need an owner", "/loosen": "host namespaces", "/break": BREAKING["value"]}
+    return words[path] in _tried(api, namespace, "", "pods", _pod())
+
+
+def _pod() -> Object:
+    """Passes the restricted standard."""
+    security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"generateName": "try-"},
+        "spec": {
+            "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [
+                {"name": "c", "image": IMAGE, "env": [{"name": "A", "value": "B"}], "securityContext": security}
+            ],
+        },
+    }
+
+
+def _dask_cluster() -> Object:
+    empty: Object = {"containers": []}
+    return {
+        "apiVersion": "kubernetes.dask.org/v1",
+        "kind": "DaskCluster",
+        "metadata": {"generateName": "try-"},
+        "spec": {"worker": {"replicas": 0, "spec": empty}, "scheduler": {"spec": empty, "service": {"ports": []}}},
+    }
+
+
+def _tried(api: client.ApiClient, namespace: str, group: str, resource: str, body: Object) -> str:
+    """What the API has against it, or would make of it."""
+    try:
+        if group:
+            client.CustomObjectsApi(api).create_namespaced_custom_object(
+                group, "v1", namespace, resource, body, dry_run="All"
+            )
+        else:
+            return str(client.CoreV1Api(api).create_namespaced_pod(namespace, body, dry_run="All"))
+    except ApiException as error:
+        return str(error.body)
+    return ""
+
+
+def _settle(acts: Callable[[], bool]) -> None:
+    """API servers take a moment to notice a rule."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while not acts():
+        assert time.monotonic() < deadline, "the rule does not act"
+        time.sleep(0.1)

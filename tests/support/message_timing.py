@@ -1,0 +1,151 @@
+"""When something became known to the API of Kubernetes, and when a run told its user."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from kubernetes import client, watch
+
+from support.runs import DEADLINE
+
+Object = dict[str, Any]
+
+
+class Known:
+    """The pods and events of a namespace, each of their states at the time when the API sent it."""
+
+    def __init__(self, api: client.ApiClient, namespace: str) -> None:
+        core = client.CoreV1Api(api)
+        self._states: list[tuple[float, Object]] = []
+        self._watches = [watch.Watch(), watch.Watch()]
+        self._threads = [
+            threading.Thread(target=self._follow, args=(each, lists, namespace), daemon=True)
+            for each, lists in zip(self._watches, (core.list_namespaced_pod, core.list_namespaced_event), strict=True)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _follow(self, watching: watch.Watch, lists: Callable[..., Any], namespace: str) -> None:
+        with suppress(Exception):  # the namespace may go, and the test with it
+            for change in watching.stream(lists, namespace, timeout_seconds=int(DEADLINE)):
+                self._states.append((time.monotonic(), change["raw_object"]))
+
+    def since(self, what: Callable[[Object], bool]) -> float:
+        """The time of the first state of which that is so."""
+        times = [at for at, state in list(self._states) if what(state)]
+        assert times, "it did not come to what was to be provoked"
+        return min(times)
+
+    def close(self) -> None:
+        for each in self._watches:
+            each.stop()
+
+
+def waiting(*reasons: str) -> Callable[[Object], bool]:
+    """A container waits for one of these reasons."""
+
+    def is_so(state: Object) -> bool:
+        return any(
+            (status.get("state", {}).get("waiting") or {}).get("reason") in reasons for status in _containers(state)
+        )
+
+    return is_so
+
+
+def ended(reason: str = "Error") -> Callable[[Object], bool]:
+    """A container has ended, for this reason."""
+
+    def is_so(state: Object) -> bool:
+        return any(
+            (status.get(when, {}).get("terminated") or {}).get("reason") == reason
+            for status in _containers(state)
+            for when in ("state", "lastState")
+        )
+
+    return is_so
+
+
+def event(reason: str, words: str = "") -> Callable[[Object], bool]:
+    """An event of this reason, with these words."""
+    return lambda state: state.get("reason") == reason and words in (state.get("message") or "")
+
+
+def running_worker(state: Object) -> bool:
+    """A worker's container runs."""
+    labels = state.get("metadata", {}).get("labels") or {}
+    return labels.get("dask.org/component") == "worker" and any(
+        status.get("state", {}).get("running") for status in _containers(state)
+    )
+
+
+def leaving(state: Object) -> bool:
+    """A pod that is told to go."""
+    return "deletionTimestamp" in state["metadata"] and "containers" in state.get("spec", {})
+
+
+def unscheduled(state: Object) -> bool:
+    """A pod finds no node."""
+    conditions = state.get("status", {}).get("conditions") or []
+    return any(each["type"] == "PodScheduled" and each["status"] == "False" for each in conditions)
+
+
+def _containers(state: Object) -> list[Object]:
+    return state.get("status", {}).get("containerStatuses") or [] if state.get("kind") != "Event" else []
+
+
+class Told:
+    """A run, and the lines it writes to stderr with the time of each."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.began = time.monotonic()
+        self.lines: list[tuple[float, str]] = []
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append((time.monotonic(), line.rstrip("\n")))
+
+    def wait(self) -> int:
+        """Until it has ended; its exit status."""
+        code = self.process.wait(DEADLINE)
+        self._reading.join(10)
+        return code
+
+    def until(self, words: str, seconds: float = 180.0) -> None:
+        """Until a line with these words has come."""
+        deadline = time.monotonic() + seconds
+        while not any(words in line for _, line in list(self.lines)):
+            assert time.monotonic() < deadline, f"`{words}` was not told: {self.text}"
+            assert self.process.poll() is None or words in self.text, self.text
+            time.sleep(0.05)
+
+    def line(self, words: str) -> tuple[float, str]:
+        """The first line with these words, and when it came."""
+        found = [(at, line) for at, line in self.lines if words in line]
+        assert found, f"`{words}` was not told: {self.text}"
+        return found[0]
+
+    @property
+    def text(self) -> str:
+        """All that was told."""
+        return "\n".join(line for _, line in list(self.lines))
+
+
+@contextmanager
+def told(command: list[str], **options: Any) -> Iterator[Told]:
+    """A run; killed in the end, if it is still there."""
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options
+    ) as process:
+        try:
+            yield Told(process)
+        finally:
+            process.kill()

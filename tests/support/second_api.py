@@ -1,0 +1,122 @@
+"""A second API server in the cluster's control plane: a Kubernetes of its own, empty, with no controllers and no nodes.
+
+What can't be tried on the tests' cluster without taking it from all its users, no operator or another version of its
+custom resources, is tried there. It is a static pod beside the first, with the same certificates, and keeps its
+objects under another prefix in the same etcd.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kubernetes import client, config
+
+from support.namespaces import DEFAULTS
+from support.nodes import CONTROL_PLANE, on_node
+from support.wait import answers, until
+
+MANIFESTS = "/etc/kubernetes/manifests"
+NAME = "kube-apiserver-second"
+PORT = 7443
+START_SECONDS = 120.0
+
+
+class SecondApi:
+    """One that is on its way, or runs."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._ready = threading.Event()
+        self._collecting = ExitStack()
+
+    def kubeconfig(self) -> Path:
+        """That of its administrator, with the first's context, when it answers and has the defaults of runs."""
+        if not self._ready.is_set():
+            api = self._collecting.enter_context(config.new_client_from_config(str(self._path)))
+            until(lambda: answers(api), "the second API server did not start", START_SECONDS)
+            defaults = {"metadata": {"name": "skjob-defaults"}, "data": DEFAULTS}
+            client.CoreV1Api(api).create_namespaced_config_map("default", defaults)
+            self._collecting.enter_context(_garbage_collected(api))
+            self._ready.set()
+        return self._path
+
+    def close(self) -> None:
+        """Collect no garbage any more."""
+        self._collecting.close()
+
+
+@contextmanager
+def second_api(kubeconfig: Path, folder: Path) -> Iterator[SecondApi]:
+    """One for this block."""
+    pod = yaml.safe_load(on_node(CONTROL_PLANE, "cat", f"{MANIFESTS}/kube-apiserver.yaml"))
+    address = pod["metadata"]["annotations"]["kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"]
+    on_node(CONTROL_PLANE, "sh", "-c", f"cat > {MANIFESTS}/{NAME}.yaml", text=yaml.safe_dump(_second(pod)))
+    try:
+        path = folder / "second.kubeconfig"
+        content = yaml.safe_load(kubeconfig.read_text())
+        content["clusters"][0]["cluster"]["server"] = f"https://{address.partition(':')[0]}:{PORT}"
+        path.write_text(yaml.safe_dump(content))
+        second = SecondApi(path)
+        try:
+            yield second
+        finally:
+            second.close()
+    finally:
+        on_node(CONTROL_PLANE, "rm", "-f", f"{MANIFESTS}/{NAME}.yaml")
+
+
+def _second(pod: dict[str, Any]) -> dict[str, Any]:
+    pod["metadata"] = {"name": NAME, "namespace": "kube-system"}
+    [container] = pod["spec"]["containers"]
+    # The rights of the first's administrator are objects of the first.
+    own = [f"--secure-port={PORT}", f"--etcd-prefix=/second-{secrets.token_hex(4)}", "--authorization-mode=AlwaysAllow"]
+    names = tuple(flag.partition("=")[0] for flag in own)
+    container["command"] = [*(flag for flag in container["command"] if not flag.startswith(names)), *own]
+    container["ports"] = [{"name": "probe-port", "containerPort": PORT}]
+    container["resources"] = {"requests": {"cpu": "50m"}}
+    for probe in ("livenessProbe", "startupProbe"):
+        container.pop(probe, None)
+    return pod
+
+
+@contextmanager
+def _garbage_collected(api: client.ApiClient) -> Iterator[None]:
+    """What is owned goes with its owner, as the garbage collector, which is not there, would have it."""
+    over = threading.Event()
+    core, jobs = client.CoreV1Api(api), client.BatchV1Api(api)
+    network, custom = client.NetworkingV1Api(api), client.CustomObjectsApi(api)
+    daskclusters = ("kubernetes.dask.org", "v1", "default", "daskclusters")
+
+    def collect() -> None:
+        there = {job.metadata.uid for job in jobs.list_namespaced_job("default").items}
+        for listed, delete in (
+            (core.list_namespaced_secret, core.delete_namespaced_secret),
+            (core.list_namespaced_config_map, core.delete_namespaced_config_map),
+            (network.list_namespaced_network_policy, network.delete_namespaced_network_policy),
+        ):
+            for each in listed("default").items:
+                owners = each.metadata.owner_references or []
+                if owners and not any(owner.uid in there for owner in owners):
+                    delete(each.metadata.name, "default")
+        for cluster in custom.list_namespaced_custom_object(*daskclusters)["items"]:
+            if cluster["metadata"]["ownerReferences"][0]["uid"] not in there:
+                custom.delete_namespaced_custom_object(*daskclusters, cluster["metadata"]["name"])
+
+    def keep_collecting() -> None:
+        while not over.wait(0.2):
+            with suppress(Exception):  # of what is gone meanwhile, and of kinds that are not there
+                collect()
+
+    thread = threading.Thread(target=keep_collecting, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(10)

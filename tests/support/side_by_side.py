@@ -1,0 +1,288 @@
+"""Tests whose runs go on at the same time: most of a run's seconds are waiting, for pods or for a limit to be reached.
+
+A scenario is the body of a test; its first argument is a `Stage`: a namespace, a folder and an API of its own.
+`@side_by_side` makes a test of it. The first such test of a lane (`xdist_lanes.py`) that is run plays the scenarios of
+all that were chosen there, in their order, `AT_ONCE` at a time; each test then shows what came of its own scenario.
+
+`waits=True` says that a scenario does nothing but wait, most of its time: such ones are played beside the others.
+
+`one_by_one=…` is for those that share what only one can have at a time: they are played in a row.
+
+`during=…` is for what a part of the whole cluster is taken away for. All scenarios that name the same outage are played
+at once; each calls `Stage.outage()` where it wants the outage to begin. It begins when all of them wait for it, and is
+over when all have ended.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
+from functools import update_wrapper
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from kubernetes import client
+
+from skjob.deploy.kubernetes.api.client import Api, connect
+from support.namespaces import are_left, unchecked_namespace, wait_until_nothing_is_left
+from support.runs import Runs
+from support.xdist_lanes import lane
+
+AT_ONCE = 4
+"""Scenarios at the same time, and as many that only wait: on two cores, more of them would only take longer each."""
+
+PLAYED_SECONDS = 1800
+"""The time limit of a test that plays all scenarios of its lane."""
+
+POLL_SECONDS = 0.1
+
+Scenario = Callable[..., None]
+Outage = Callable[[client.ApiClient, Mapping[str, Any]], AbstractContextManager[None]]
+"""Entered with the administrator's client, and what each scenario has passed to `Stage.outage`, by its test's name."""
+
+Share = Callable[["Played"], AbstractContextManager[Any]]
+
+
+@dataclass
+class Stage:
+    """What a scenario has for itself, and the rows that it adds to the tables."""
+
+    name: str
+    runs: Runs
+    api: Api
+    kind_api: client.ApiClient
+    meeting: _Meeting | None
+    rows: list[tuple[str, tuple[object, ...]]] = field(default_factory=list)
+
+    @property
+    def namespace(self) -> str:
+        return self.runs.namespace
+
+    @property
+    def folder(self) -> Path:
+        return self.runs.folder
+
+    def row(self, table: str, *cells: object) -> None:
+        """Add a row to a table, which is called as the fixture that adds to it: `leftover_row`."""
+        self.rows.append((table, cells))
+
+    def outage(self, told: Any = None) -> None:
+        """Wait until the outage has begun."""
+        assert self.meeting is not None, "this scenario names no outage"
+        self.meeting.wait(self.name, told)
+
+
+def side_by_side(
+    scenario: Scenario | None = None,
+    *,
+    stage: Callable[[Stage], AbstractContextManager[Any]] = nullcontext,
+    waits: bool = False,
+    one_by_one: str = "",
+    during: Outage | None = None,
+    shared: Mapping[str, Share] = MappingProxyType({}),
+) -> Any:
+    """Make a test of a scenario. `stage` makes of the `Stage` what the scenario takes as its first argument.
+
+    Its other arguments are those of `parametrize`, and what `shared` makes for all that take an argument of that name.
+    """
+
+    def decorate(scenario: Scenario) -> Callable[..., None]:
+        def test(request: pytest.FixtureRequest, **_: Any) -> None:
+            for table, cells in request.getfixturevalue("played").show(request):
+                request.getfixturevalue(table)(*cells)
+
+        update_wrapper(test, scenario)
+        own, *others = inspect.signature(scenario).parameters.values()
+        parameters = [own.replace(name="request"), *(other for other in others if other.name not in shared)]
+        test.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        test.part = _Part(scenario, stage, waits, one_by_one, during, shared)  # type: ignore[attr-defined]
+        return pytest.mark.whole_cluster(test) if during else test
+
+    return decorate if scenario is None else decorate(scenario)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a test that `side_by_side` has made plays."""
+
+    scenario: Scenario
+    stage: Callable[[Stage], AbstractContextManager[Any]]
+    waits: bool
+    one_by_one: str
+    during: Outage | None
+    shared: Mapping[str, Share]
+
+
+def part_of(item: pytest.Item) -> _Part | None:
+    """None where `side_by_side` has not made the test."""
+    return getattr(getattr(item, "function", None), "part", None)
+
+
+_outcomes = pytest.StashKey[dict[str, "Future[Stage]"]]()
+
+
+def was_played(item: pytest.Item) -> bool:
+    """Whether a test has nothing to do but to show what came of its scenario."""
+    return item.nodeid in item.session.stash.get(_outcomes, {})
+
+
+class Played:
+    """The scenarios that were played in this session."""
+
+    def __init__(
+        self, kind_api: client.ApiClient, environment: dict[str, str], folders: pytest.TempPathFactory
+    ) -> None:
+        self.kind_api = kind_api
+        self.environment = environment
+        self.folders = folders
+
+    def show(self, request: pytest.FixtureRequest) -> list[tuple[str, tuple[object, ...]]]:
+        """The rows of a test's scenario, which is played now if it was not before; what it raised is raised."""
+        outcomes = request.session.stash.setdefault(_outcomes, {})
+        if request.node.nodeid not in outcomes:
+            playing = [_Playing(item) for item in _played_together(request.node)]
+            outcomes |= {each.item.nodeid: each.outcome for each in playing}
+            self._play(playing)
+        return outcomes[request.node.nodeid].result().rows
+
+    def _play(self, playing: list[_Playing]) -> None:
+        rows: dict[str, list[_Playing]] = defaultdict(list)
+        for each in playing:
+            rows[each.part.one_by_one or each.item.nodeid].append(each)
+        during = playing[0].part.during
+        meeting = _Meeting(len(playing)) if during else None
+        pools = {waits: ThreadPoolExecutor(len(playing) if meeting else AT_ONCE) for waits in (False, True)}
+        try:
+            with pytest.MonkeyPatch.context() as patch, ExitStack() as stack, ExitStack() as namespaces:
+                patch.setenv("KUBECONFIG", self.environment["KUBECONFIG"])
+                for each in playing:
+                    each.namespace = namespaces.enter_context(unchecked_namespace(self.kind_api))
+                shared: dict[str, Any] = {}
+                # The longest rows begin first, and before them those that need not wait for what is shared.
+                for row in sorted(rows.values(), key=lambda row: (bool(row[0].shared), -len(row))):
+                    for name, share in row[0].shared.items():
+                        if name not in shared:
+                            shared[name] = stack.enter_context(share(self))
+                    pools[row[0].part.waits].submit(self._play_in_a_row, row, shared, meeting)
+                if meeting is not None and during is not None:
+                    meeting.hold(during, self.kind_api)
+                wait([each.ended for each in playing])
+                self._conclude(playing)
+        except BaseException as error:
+            for each in playing:
+                if not each.outcome.done():
+                    each.outcome.set_exception(RuntimeError(f"it was not played to its end: {error}"))
+            raise
+        finally:
+            for pool in pools.values():
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _play_in_a_row(self, row: list[_Playing], shared: Mapping[str, Any], meeting: _Meeting | None) -> None:
+        for each in row:
+            try:
+                runs = Runs(self.folders.mktemp(each.item.originalname), dict(self.environment), each.namespace)
+                api = connect("kind-skjob", each.namespace)
+                stage = Stage(each.item.name, runs, api, self.kind_api, meeting)
+                each.play(stage, shared)
+                each.ended.set_result(stage)
+            except BaseException as error:  # its test raises it
+                each.ended.set_exception(error)
+            finally:
+                if meeting is not None:
+                    meeting.leave(each.item.name)
+
+    def _conclude(self, playing: list[_Playing]) -> None:
+        """What came of each: nothing of a run may be left in its namespace."""
+        well = [each for each in playing if each.ended.exception() is None]
+        left = wait_until_nothing_is_left(self.kind_api, [each.namespace for each in well]) if well else {}
+        for each in playing:
+            if each.namespace in left:
+                each.outcome.set_exception(AssertionError(are_left(each.namespace, left[each.namespace])))
+            elif error := each.ended.exception():
+                each.outcome.set_exception(error)
+            else:
+                each.outcome.set_result(each.ended.result())
+
+
+class _Playing:
+    """The scenario of a test with its arguments, how it has ended, and what comes of its test."""
+
+    def __init__(self, item: pytest.Function) -> None:
+        part = part_of(item)
+        assert part is not None
+        self.item = item
+        self.part = part
+        self.namespace = ""
+        self.ended: Future[Stage] = Future()
+        self.outcome: Future[Stage] = Future()
+        self._parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        _, *self._names = inspect.signature(part.scenario).parameters
+
+    @property
+    def shared(self) -> Mapping[str, Share]:
+        return {name: share for name, share in self.part.shared.items() if name in self._names}
+
+    def play(self, stage: Stage, shared: Mapping[str, Any]) -> None:
+        arguments = {name: self._parameters[name] if name in self._parameters else shared[name] for name in self._names}
+        with self.part.stage(stage) as first:
+            self.part.scenario(first, **arguments)
+
+
+def _played_together(item: pytest.Function) -> list[pytest.Function]:
+    """The tests whose scenarios are played with this one's."""
+    part = part_of(item)
+    assert part is not None
+    return [
+        each
+        for each in item.session.items
+        if isinstance(each, pytest.Function)
+        and lane(each.nodeid) == lane(item.nodeid)
+        and (other := part_of(each)) is not None
+        and other.during is part.during
+    ]
+
+
+class _Meeting:
+    """Where the scenarios of an outage wait for it to begin."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._told: dict[str, Any] = {}
+        self._gone: set[str] = set()
+        self._begun = threading.Event()
+        self._failed = False
+
+    def wait(self, name: str, told: Any) -> None:
+        """Until the outage has begun."""
+        self._told[name] = told
+        self._begun.wait()
+        assert not self._failed, "the outage could not begin"
+
+    def leave(self, name: str) -> None:
+        """This scenario has ended."""
+        self._gone.add(name)
+
+    def hold(self, outage: Outage, api: client.ApiClient) -> None:
+        """Let it begin when all scenarios wait for it or have ended, and be over when all have ended."""
+        try:
+            self._until(lambda: len(self._told.keys() | self._gone) == self._number)
+            with outage(api, dict(self._told)):
+                self._begun.set()
+                self._until(lambda: len(self._gone) == self._number)
+        except BaseException:
+            self._failed = True
+            raise
+        finally:
+            self._begun.set()
+
+    def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():  # each scenario has deadlines of its own
+            time.sleep(POLL_SECONDS)

@@ -1,0 +1,44 @@
+"""What a person reads on stderr when a run has ended."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from skjob.cli.reporter import Reporter
+from skjob.errors import StartError
+from skjob.run.record import Event, Outcome, Record
+
+
+@pytest.mark.parametrize(
+    ("outcome", "told"),
+    [
+        (Outcome("failed", 3), "the program failed, with status 3"),
+        (Outcome("failed", 128 + signal.SIGKILL), "the program failed, with status 137 (SIGKILL)"),
+        (Outcome("failed", 255), "the program failed, with status 255"),
+        (Outcome("failed", 1, "its output can't be written"), "the program failed, its output can't be written"),
+        (
+            Outcome("failed", 1, "ValueError: All 4 fits failed.\nBelow are"),
+            "the program failed, ValueError: All 4 fits failed.",
+        ),
+        (
+            Outcome("failed", 1, "ValueError: " + "long " * 50),
+            "the program failed, ValueError: " + "long " * 17 + "lo…",
+        ),
+        (Outcome("succeeded", 0), "succeeded"),
+    ],
+)
+def test_how_a_run_ended(capsys: pytest.CaptureFixture[str], outcome: Outcome, told: str) -> None:
+    record = Record("20261126-000000-abcdef", "train.py", [], "2026-11-26T00:00:00+00:00", {}, outcome=outcome)
+    Reporter(json=False, verbose=False).ended(record)
+    assert capsys.readouterr().err.splitlines()[:-1] == [f"skjob: {told}"]
+
+
+def test_a_line_of_json_stays_one_where_an_address_has_a_password_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    Reporter(json=True, verbose=False).failed(StartError('"https://h/x?sig=abc" is away', log='"s3://h/?token=0"\nend'))
+    told = {"kind": "error", "text": '"https://h/x?sig=****" is away', "hint": "", "log": '"s3://h/?token=****"\nend'}
+    assert json.loads(capsys.readouterr().err) == told
+    Reporter(json=True, verbose=False).tell(Event("note", '"https://h/x?sig=abc"\n"quoted"'))
+    assert json.loads(capsys.readouterr().err) == {"kind": "note", "text": '"https://h/x?sig=****"\n"quoted"'}

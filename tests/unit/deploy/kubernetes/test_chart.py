@@ -1,0 +1,260 @@
+"""The chart: its values are described, and what it shares with skjob is equal to skjob's own.
+
+What Helm makes of the chart is in k8s/, which `tests/kind/test_chart.py` compares with it. So no Helm is needed here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from skjob.config.namespace_policy import parse_rules
+from skjob.config.sources import TEAM_KEYS, Layer, cluster_defaults, resolve
+from skjob.deploy.kubernetes.api.rbac import role_rules
+from skjob.deploy.kubernetes.manifests.labels import DEFAULTS_CONFIGMAP, NAME_LABEL, RunNames
+from skjob.deploy.kubernetes.operator.manifests import definition_files, operator_manifests, operator_version
+from skjob.errors import ConfigError
+
+pytestmark = pytest.mark.unit
+
+ROOT = Path(__file__).parents[4]
+CHART = ROOT / "helm" / "skjob"
+EXAMPLE = ROOT / "k8s" / "overlays" / "team-example"
+
+Manifest = dict[str, Any]
+
+
+def schema() -> Manifest:
+    content: Manifest = json.loads((CHART / "values.schema.json").read_text())
+    return content
+
+
+def load_all(path: Path) -> list[Manifest]:
+    return [manifest for manifest in yaml.safe_load_all(path.read_text()) if manifest]
+
+
+def named(manifests: list[Manifest], kind: str, name: str) -> Manifest:
+    [found] = [each for each in manifests if each["kind"] == kind and each["metadata"]["name"] == name]
+    return found
+
+
+def properties(part: Manifest, definitions: Manifest, path: str = "") -> Iterator[tuple[str, Manifest, Manifest]]:
+    """The path of every value, what is said of it where it stands, and that with what it refers to."""
+    for name, said in part.get("properties", {}).items():
+        target = definitions[said["$ref"].rpartition("/")[2]] if "$ref" in said else {}
+        whole = target | said
+        yield f"{path}{name}", said, whole
+        yield from properties(whole, definitions, f"{path}{name}.")
+        if whole.get("type") == "array":
+            yield from properties(whole["items"], definitions, f"{path}{name}[].")
+
+
+def leaves(values: Manifest, path: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        yield f"{path}{name}"
+        if isinstance(value, dict):
+            yield from leaves(value, f"{path}{name}.")
+
+
+def test_every_value_of_the_schema_says_what_it_is() -> None:
+    described = {path: whole.get("description", "") for path, _, whole in properties(schema(), schema()["definitions"])}
+    assert [path for path, text in described.items() if not text.endswith(".")] == []
+    assert len(described) > 100
+
+
+def test_no_value_is_taken_that_is_not_in_the_schema() -> None:
+    """Else a slip of the pen is a limit that does not hold."""
+    definitions = schema()["definitions"]
+    lax = [
+        path
+        for path, _, whole in properties(schema(), definitions)
+        if "properties" in whole and whole.get("additionalProperties") is not False
+    ]
+    # Names of resources, of which there may be any.
+    assert lax == ["quota", "teams[].quota"]
+    assert schema()["additionalProperties"] is False
+
+
+def test_the_schema_and_the_values_know_the_same() -> None:
+    text = (CHART / "values.yaml").read_text()
+    known = {path for path, _, _ in properties(schema(), schema()["definitions"])}
+    # Of a resource's amounts, names are Kubernetes' own.
+    given = {path for path in leaves(yaml.safe_load(text)) if not path.startswith("operator.resources.")}
+    assert given <= known
+    kubernetes = re.compile(r"tolerations\[\]\.|limitRange\[\]\.|subjects\[\]\.|operator\.resources\.|^global$")
+    ours = {path for path in known if not kubernetes.search(path) and not path.startswith("teams[].")}
+    missing = [path for path in ours if not re.search(rf"(?<![\w-]){re.escape(path.rpartition('.')[2])}:", text)]
+    assert missing == []
+
+
+def test_every_setting_of_the_chart_is_one_of_skjobs() -> None:
+    definitions = schema()["definitions"]
+    defaults = set(definitions["defaults"]["properties"])
+    rules = {name for part in ("placement", "limits", "costs") for name in definitions[part]["properties"]}
+    assert rules | {"team"} == set(TEAM_KEYS)
+    with pytest.raises(ConfigError, match="is not a setting") as caught:
+        resolve([Layer({"nonesuch": "1"}, lambda name: name.replace("_", "-"))])
+    settings = set(re.findall(r"`([a-z-]+)`", str(caught.value))) - {"nonesuch"}
+    # Where a run takes place is the user's to say; that ConfigMap is read when it has been said.
+    assert settings - defaults == {"on", "context", "namespace"}
+    assert defaults <= settings
+
+
+def takes(said: Manifest, value: str | float) -> bool:
+    """Whether the schema does, as far as this chart's values need it."""
+    if "$ref" in said:
+        return takes(schema()["definitions"][said["$ref"].rpartition("/")[2]], value)
+    if "allOf" in said:
+        return all(takes(each, value) for each in said["allOf"])
+    if isinstance(value, str):
+        unwanted = said.get("not", {}).get("pattern")
+        return re.search(said.get("pattern", ""), value) is not None and not (unwanted and re.search(unwanted, value))
+    return value >= said.get("minimum", value) and value > said.get("exclusiveMinimum", value - 1)
+
+
+def client_takes(name: str, value: str | float) -> bool:
+    data = {name: str(value)}
+    try:
+        resolve([cluster_defaults(data, "ConfigMap")])
+        parse_rules(data, "ConfigMap")
+    except ConfigError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "right", "wrong"),
+    [
+        ("defaults", "worker-cpu", ["10m", "500m", "0.01", "0.5", "2.5", 0.01, 2], ["9m", "0", "0m", "0.009", 0.001]),
+        (
+            "defaults",
+            "worker-memory",
+            ["128Mi", "0.5Gi", "140M", "2Gi", 2**31],
+            ["64Mi", "127Mi", "99M", "0Gi", "1", 9],
+        ),
+        ("defaults", "workers", ["1", "0:1", "1:10", 1], ["0", "0:0", ":2", "-1", 0]),
+        ("defaults", "start-timeout", ["1s", "90s", "5m", "1h30m", "9999h"], ["0s", "0m", "0h0m0s", "100000h", "1d"]),
+        ("defaults", "max-time", ["1s", "8h"], ["0s"]),
+        ("defaults", "grace", ["10s", "1m", "1h"], ["0s", "9s", "0m"]),
+        ("defaults", "keep-time", ["1s", "4h"], ["0s", "999999h"]),
+        ("defaults", "checkpoint", ["none", "s3://bucket/fits"], ["memory://fits"]),
+        ("defaults", "retries", ["0", "10", 0, 10], ["11", "-1"]),
+        ("defaults", "max-cost", ["0.5", "0.05", "20", 0.5], ["0", "0.0", "-1", 0]),
+        ("limits", "most-workers", [1], [0]),
+        ("limits", "most-cpu", ["10m", "40", 40], ["5m", "0", 0]),
+        ("limits", "most-memory", ["160Gi", "1", "0.5Ti", 1], ["0", "0Gi", 0]),
+        ("limits", "most-time", ["1s", "8h"], ["0s", "100000h"]),
+    ],
+)
+def test_the_schema_and_skjob_take_the_same_at_the_edges(
+    part: str, name: str, right: list[str | float], wrong: list[str | float]
+) -> None:
+    """What it lets through and skjob refuses would end every run of the team."""
+    said = schema()["definitions"][part]["properties"][name]
+    for value in right + wrong:
+        assert (takes(said, value), client_takes(name, value)) == (value in right, value in right), value
+
+
+def test_the_example_is_what_the_client_reads() -> None:
+    data = named(load_all(EXAMPLE / "team.yaml"), "ConfigMap", DEFAULTS_CONFIGMAP)["data"]
+    rules = parse_rules(data, "example")
+    assert (rules.team, rules.limits.workers, rules.limits.cpu) == ("data-science", 20, 40.0)
+    assert (rules.limits.memory, rules.limits.time) == (160 * 2**30, 8 * 3600)
+    price = rules.prices.of({})
+    assert price is not None
+    assert (price.cpu_hour, price.gib_hour, rules.prices.currency) == (0.04, 0.005, "USD")
+
+
+def test_a_second_team_leaves_the_first_its_policies() -> None:
+    """Nothing that is the cluster's has a name that a copy for another team has too."""
+    assert yaml.safe_load((EXAMPLE / "kustomization.yaml").read_text())["resources"] == ["team.yaml"]
+    text = (EXAMPLE / "team.yaml").read_text()
+    first, second = (
+        {
+            (each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"])
+            for each in yaml.safe_load_all(copy)
+        }
+        for copy in (text, text.replace("data-science", "physics"))
+    )
+    assert first & second == set()
+    assert sum(kind == "ValidatingAdmissionPolicyBinding" for kind, _, _ in first) == 10
+
+
+def test_what_the_policies_read_is_told_and_named_in_their_refusals() -> None:
+    """Who writes manifests by hand has the same in two places."""
+    policies = (ROOT / "k8s" / "base" / "policies.yaml").read_text()
+    read = set(re.findall(r"'(skjob/[a-z-]+)' in variables\.limits", policies))
+    assert {name.removeprefix("skjob/") for name in read} <= set(TEAM_KEYS)
+    assert len(read) == 7
+    told = (ROOT / "k8s" / "README.md").read_text()
+    assert [name for name in read if f"`{name}`" not in told] == []
+    assert [name for name in read if f"annotation `{name}` of ResourceQuota skjob" not in policies] == []
+
+
+def test_users_may_do_what_a_run_needs_and_add_up_costs() -> None:
+    assert json.loads((CHART / "definitions" / "user-rules.json").read_text()) == role_rules()
+    ledger = {
+        "apiGroups": [""],
+        "resources": ["configmaps"],
+        "resourceNames": ["skjob-costs"],
+        "verbs": ["get", "patch"],
+    }
+    assert named(load_all(EXAMPLE / "team.yaml"), "Role", "skjob-user")["rules"] == [*role_rules(), ledger]
+
+
+def test_the_ledger_has_nothing_that_an_upgrade_could_bring_back() -> None:
+    ledger = named(load_all(EXAMPLE / "team.yaml"), "ConfigMap", "skjob-costs")
+    assert set(ledger) == {"apiVersion", "kind", "metadata"}
+
+
+def test_who_is_let_in_nowhere_is_kept_out() -> None:
+    """Pods of skjob's that have no policy of their run's."""
+    spec = named(load_all(EXAMPLE / "team.yaml"), "NetworkPolicy", "skjob")["spec"]
+    assert spec == {"podSelector": {"matchLabels": {NAME_LABEL: "skjob"}}, "policyTypes": ["Ingress"]}
+    assert RunNames("20261126-000000-000000", "train.py", "somebody").labels("worker")[NAME_LABEL] == "skjob"
+
+
+def test_the_custom_resources_are_the_packages() -> None:
+    ours = {path.name: path.read_bytes() for path in (CHART / "definitions").glob("dask*.yaml")}
+    assert ours == {path.name: path.read_bytes() for path in definition_files()}
+    listed = yaml.safe_load((CHART / "definitions" / "kustomization.yaml").read_text())["resources"]
+    assert set(listed) == set(ours)
+
+
+def test_the_operator_is_that_of_skjob_install() -> None:
+    """But for the labels that say who looks after it."""
+    chart = {
+        (each["kind"], each["metadata"]["name"]): unlabelled(each)
+        for each in load_all(ROOT / "k8s" / "base" / "operator.yaml")
+    }
+    image = f"ghcr.io/dask/dask-kubernetes-operator:{operator_version()}"
+    install = {
+        (each["kind"], each["metadata"]["name"]): unlabelled(each)
+        for each in operator_manifests(image, "dask-operator")
+        if each["kind"] != "CustomResourceDefinition"
+    }
+    assert chart == install
+
+
+def unlabelled(manifest: Any) -> Any:
+    if isinstance(manifest, list):
+        return [unlabelled(each) for each in manifest]
+    if not isinstance(manifest, dict):
+        return manifest
+    mine = ("app.kubernetes.io/managed-by", "app.kubernetes.io/instance")
+    return {key: unlabelled(value) for key, value in manifest.items() if key not in mine}
+
+
+def test_the_versions_are_skjobs_and_the_packages() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] == project["version"]
+    # The operator's labels tell of it, and are compared above.
+    assert operator_version() in (CHART / "templates" / "_values.tpl").read_text()
+    assert yaml.safe_load((CHART / "values.yaml").read_text())["operator"]["image"].endswith(f":{operator_version()}")

@@ -1,0 +1,82 @@
+"""How many workers a cluster on Kubernetes was asked for, where the API does not do as it is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from skjob.config.plan import Machine, make_plan
+from skjob.config.settings import Place, Settings, WorkerRange
+from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.context import Context
+from skjob.deploy.kubernetes.api.errors import Rejected
+from skjob.deploy.kubernetes.cluster import KubernetesCluster
+from skjob.deploy.kubernetes.manifests.labels import RunNames
+from skjob.errors import SkjobError, Unanswered
+
+pytestmark = pytest.mark.unit
+
+
+class _Group(Api):
+    """Takes numbers of workers, but for those times when it fails."""
+
+    def __init__(self, *failures: SkjobError | None) -> None:
+        super().__init__(None, Context("c", "team", "https://api"))
+        self.failures = list(failures)
+        self.replicas: list[int] = []
+
+    def patch(self, kind: str, name: str, namespace: str, patch: Manifest, *, timeout: float | None = None) -> Manifest:
+        if self.failures and (failure := self.failures.pop(0)) is not None:
+            raise failure
+        self.replicas.append(patch["spec"]["worker"]["replicas"])
+        return {}
+
+    def delete(self, kind: str, name: str, namespace: str = "", *, uid: str = "", at_once: bool = False) -> bool:
+        return True
+
+
+def _cluster(api: Api, folder: Path, notes: list[str] | None = None) -> KubernetesCluster:
+    names = RunNames("20261126-120000-aaaaaa", "train", "ann")
+    plan = make_plan(Settings(workers=WorkerRange(2, 20)), Place.KUBERNETES, "", Machine(2, 2**33), "3.11")
+    return KubernetesCluster(api, names, plan, folder, [].append if notes is None else notes.append)
+
+
+def test_workers_that_the_api_was_not_reached_for_are_asked_for_again(tmp_path: Path) -> None:
+    api = _Group(Unanswered("the API does not answer"))
+    cluster = _cluster(api, tmp_path)
+    with pytest.raises(Unanswered):
+        cluster.add_workers(5)
+    assert cluster.asked() == 2
+    cluster.add_workers(5)
+    assert (cluster.asked(), api.replicas) == (5, [5])
+
+
+def test_workers_that_new_limits_refuse_are_told_and_end_nothing(tmp_path: Path) -> None:
+    notes: list[str] = []
+    cluster = _cluster(_Group(Rejected("no run may have more than 3")), tmp_path, notes)
+    cluster.add_workers(5)
+    assert cluster.asked() == 2
+    assert notes == ["there will be no more than 2 workers: no run may have more than 3"]
+
+
+def test_workers_that_went_are_not_asked_for_any_more(tmp_path: Path) -> None:
+    api = _Group(None, Unanswered("the API does not answer"))
+    cluster = _cluster(api, tmp_path)
+    cluster.add_workers(5)
+    with pytest.raises(Unanswered):
+        cluster.remove_workers([f"{cluster.name}-default-worker-{number}" for number in range(2)])
+    assert cluster.asked() == 3
+    cluster.add_workers(4)
+    assert api.replicas == [5, 3, 4]
+
+
+def test_one_that_went_is_replaced_although_the_number_could_not_be_lowered(tmp_path: Path) -> None:
+    """The operator acts on a number that changes: it must have seen the lower one."""
+    api = _Group(Unanswered("the API does not answer"))
+    cluster = _cluster(api, tmp_path)
+    with pytest.raises(Unanswered):
+        cluster.remove_workers([f"{cluster.name}-default-worker-0"])
+    cluster.add_workers(2)
+    cluster.add_workers(3)
+    assert (cluster.asked(), api.replicas) == (3, [1, 2, 3])

@@ -1,0 +1,87 @@
+"""Doctor's judgements, apart from asking a cluster."""
+
+from __future__ import annotations
+
+import pytest
+
+from skjob.deploy.kubernetes import doctor
+from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.context import Context
+from skjob.deploy.kubernetes.doctor import Check, Outcome, Report, Versions, compare_versions, examine, local_versions
+from skjob.errors import ConfigError
+
+pytestmark = pytest.mark.unit
+
+PACKAGES = {
+    "dask": "2026.8.0",
+    "distributed": "2026.8.0",
+    "cloudpickle": "3.1.2",
+    "scikit-learn": "1.9.1",
+    "joblib": "1.6.0",
+    "numpy": "2.4.6",
+}
+HERE = Versions("3.11.7", PACKAGES)
+
+
+@pytest.mark.parametrize(
+    ("python", "changes", "failures", "warnings"),
+    [
+        ("3.11.7", {}, [], []),
+        ("3.11.2", {}, [], []),
+        ("3.12.1", {}, ["it has Python 3.12.1, this machine 3.11.7"], []),
+        ("3.11.7", {"scikit-learn": None}, ["it has no scikit-learn"], []),
+        ("3.11.7", {"distributed": "2026.9.0"}, ["it has distributed 2026.9.0, this machine 2026.8.0"], []),
+        ("3.11.7", {"distributed": "2026.8.1"}, ["it has distributed 2026.8.1, this machine 2026.8.0"], []),
+        ("3.11.7", {"cloudpickle": "3.0.0"}, ["it has cloudpickle 3.0.0, this machine 3.1.2"], []),
+        ("3.11.7", {"numpy": "2.3.0"}, [], ["it has numpy 2.3.0, this machine 2.4.6"]),
+    ],
+)
+def test_what_an_image_must_have_in_common_with_this_machine(
+    python: str, changes: dict[str, str | None], failures: list[str], warnings: list[str]
+) -> None:
+    inside = Versions(python, {**PACKAGES, **changes})
+    assert compare_versions(HERE, inside, packages=True) == (failures, warnings)
+
+
+def test_an_image_that_is_filled_at_the_start_needs_the_right_python_alone() -> None:
+    assert compare_versions(HERE, Versions("3.11.2", {}), packages=False) == ([], [])
+    assert compare_versions(HERE, Versions("3.10.2", {}), packages=False)[0]
+
+
+def test_the_local_versions_are_found() -> None:
+    assert None not in local_versions().packages.values()
+
+
+def test_the_exit_status_is_that_of_the_first_thing_that_is_missing() -> None:
+    fine = Check("api", Outcome.OK, "answers")
+    doubtful = Check("nodes", Outcome.WARNING, "too small", "ask for less")
+    forbidden = Check("permissions", Outcome.FAILED, "may not", "ask", 122)
+    broken = Check("image", Outcome.FAILED, "not found", "choose", 124)
+    assert Report((fine, doubtful)).exit_code == 0
+    assert Report((fine, forbidden, broken)).exit_code == 122
+
+
+class _Misled(Api):
+    """A cluster whose platform team has written what can't be read."""
+
+    def __init__(self) -> None:
+        super().__init__(None, Context("c", "team", "https://api"))
+
+    def version(self) -> str:
+        return "v1.34.4"
+
+    def get(self, kind: str, name: str, namespace: str = "") -> Manifest:
+        return {"data": {"workers": "many", "most-time": "1d"}} if kind == "ConfigMap" else {}
+
+
+def test_defaults_that_can_not_be_read_are_settings_and_not_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "connect", lambda *_: _Misled())
+    report = examine([], check_image=True, timeout=1, tell=lambda _: None)
+    assert [check.name for check in report.checks] == ["packages", "tls", "kubeconfig", "api", "settings", "settings"]
+    assert {check.outcome for check in report.checks[:4]} == {Outcome.OK}
+    wrong = report.checks[4:]
+    assert {check.outcome for check in wrong} == {Outcome.FAILED}
+    assert "`workers` in `ConfigMap team/skjob-defaults` must be a number of workers" in wrong[0].detail
+    assert "`most-time` in `ConfigMap team/skjob-defaults` must be a duration" in wrong[1].detail
+    assert "the ConfigMap is the platform team's to mend" in wrong[1].remedy
+    assert report.exit_code == ConfigError.exit_code

@@ -1,0 +1,172 @@
+"""How often the scaling loop looks at the cluster, which costs a request to Kubernetes each time; and what it owes."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import chain, repeat
+from typing import Any
+
+import pytest
+from clocks import wait_for
+
+from skjob.config.settings import WorkerRange
+from skjob.deploy.kubernetes.api.errors import Rejected
+from skjob.deploy.scaling.loop import SELDOM, Progress, ScalingLoop, Seldom
+from skjob.deploy.scaling.scheduler import SchedulerSnapshot
+from skjob.errors import ClusterLost, SkjobError, Unanswered, Unauthorized
+
+
+def test_what_does_not_change_is_looked_at_every_few_seconds() -> None:
+    looks = []
+    seldom = Seldom(lambda: looks.append(1) or len(looks))
+    seen = [seldom(now, "same", often=False) for now in range(100, 100 + 3 * int(SELDOM))]
+    assert seen == [1] * int(SELDOM) + [2] * int(SELDOM) + [3] * int(SELDOM)
+
+
+def test_what_changes_is_looked_at_each_time() -> None:
+    looks = []
+    seldom = Seldom(lambda **how: looks.append(how))
+    for now in range(10):
+        seldom(now, now // 3, often=False)
+    assert len(looks) == 10 // 3 + 1
+    for now in range(10, 15):
+        seldom(now, "same", often=True, alone=True)
+    assert looks[4:] == [{"alone": True}] * 5
+
+
+class HalfGone:
+    """A cluster of three workers; one's machine is gone, and the API is away once, just after that one was removed."""
+
+    def __init__(self) -> None:
+        self.workers = 3
+        self.away = True
+
+    def asked(self) -> int:
+        return self.workers
+
+    running = asked
+
+    def unreachable(self, names: list[str]) -> list[str]:
+        return names
+
+    def problems(self) -> list[Any]:
+        return []
+
+    def remove_workers(self, names: list[str]) -> None:
+        self.workers -= len(names)
+
+    def add_workers(self, total: int) -> None:
+        if self.away:
+            self.away = False
+            raise Unanswered("the API does not answer")
+        self.workers = max(self.workers, total)
+
+
+class Scheduler:
+    def run_on_scheduler(self, *_: Any, **__: Any) -> None: ...
+
+
+def loop_of(cluster: Any, **listeners: Callable[[Any], None]) -> ScalingLoop:
+    """A loop that wants three workers; whom nobody listens to here, it tells nothing."""
+    told = dict.fromkeys(("observe", "progress", "complain", "lost", "memory"), lambda _: None) | listeners
+    scheduler: Any = Scheduler()
+    return ScalingLoop(cluster, scheduler, WorkerRange(3, 3), 1, patience=30, usual_start=5.0, **told)
+
+
+def test_a_worker_that_was_taken_away_is_replaced_although_the_api_was_away() -> None:
+    cluster: Any = HalfGone()
+    said: list[str] = []
+    loop = loop_of(cluster, complain=said.append, lost=said.append)
+    with pytest.raises(Unanswered):
+        loop._tick(sight("a", "b", "c", quiet=("c",)))
+    assert cluster.workers == 2
+    loop._tick(sight("a", "b"))
+    assert cluster.workers == 3
+    assert said == ["the machine of 1 workers does not answer: others do their work"]
+
+
+def test_a_rule_of_the_cluster_is_told_without_a_hint_where_there_is_none() -> None:
+    cluster: Any = HalfGone()
+    said: list[str] = []
+    loop = loop_of(cluster, complain=said.append, lost=said.append)
+    loop._complain_of_api(Rejected("a webhook denied the request"))
+    assert said == ["a webhook denied the request: the run goes on while its connection holds"]
+
+
+class Unseen:
+    """Its scheduler does not answer, and the API has a reason of its own."""
+
+    def __init__(self, error: SkjobError) -> None:
+        self.error = error
+
+    def gone(self) -> None: ...
+
+    def running(self) -> int:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "also"),
+    [
+        (Unauthorized("the API does not accept its credentials", "log in again"), True),
+        (Unanswered("the API does not answer"), False),
+    ],
+)
+def test_credentials_that_have_ended_are_told_where_the_scheduler_is_not_seen(
+    monkeypatch: pytest.MonkeyPatch, error: SkjobError, also: bool
+) -> None:
+    said: list[str] = []
+    cluster: Any = Unseen(error)
+    loop = loop_of(cluster, complain=said.append)
+    monkeypatch.setattr(loop, "unseen_for", lambda: 5.0)
+    assert not loop._is_over(OSError("the connection broke"))
+    told = ["the API does not accept its credentials; log in again"] if also else []
+    assert said == ["the scheduler does not answer: trying again for 30 s", *told]
+
+
+def sight(*workers: str, quiet: tuple[str, ...] = ()) -> SchedulerSnapshot:
+    return SchedulerSnapshot({}, {}, {}, dict.fromkeys(workers, 0), None, quiet)
+
+
+class TakenOver(HalfGone):
+    """Another run has come to it."""
+
+    def gone(self) -> None: ...
+
+    def reclaim(self, client: Any) -> None:
+        raise ClusterLost("`dev` is in use")
+
+
+def test_a_cluster_that_another_run_has_taken_is_scaled_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose scheduler did not answer for a while looks first whether it is still his."""
+    cluster: Any = TakenOver()
+    lost: list[Exception] = []
+    loop = loop_of(cluster, lost=lost.append)
+    looks = iter([sight("a"), sight("a"), OSError("the connection broke"), sight("a", quiet=("a",))])
+
+    def look() -> SchedulerSnapshot:
+        found = next(looks)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(loop, "_look", look)
+    monkeypatch.setattr("skjob.deploy.scaling.loop.INTERVAL", 0.01)
+    loop._run()
+    assert [str(error) for error in lost] == ["`dev` is in use"]
+    assert (cluster.workers, cluster.away) == (3, True)
+
+
+def test_what_an_earlier_run_has_done_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warm cluster's scheduler has counted since it started."""
+    told: list[Progress] = []
+    cluster: Any = HalfGone()
+    loop = loop_of(cluster, progress=told.append, done_here=lambda: 100)
+    before, now = (replace(sight("a"), done={"fit": (count, 9.0)}) for count in (56, 60))
+    sights = chain([before], repeat(now))
+    monkeypatch.setattr(loop, "_look", lambda: next(sights))
+    monkeypatch.setattr("skjob.deploy.scaling.loop.INTERVAL", 0.01)
+    monkeypatch.setattr("skjob.deploy.scaling.loop.TELL_EVERY", -1.0)
+    loop.start()
+    wait_for(lambda: told)
+    loop.stop()
+    assert told == [Progress(104, 0)]  # with what the program has done itself

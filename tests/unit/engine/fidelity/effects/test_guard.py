@@ -1,0 +1,287 @@
+"""What a task is stopped at, before it happens, and what is only noted."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import multiprocessing
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FunctionType
+
+import pyarrow.parquet
+import pytest
+from joblib import Memory
+
+from skjob.engine.fidelity.effects import guard
+from skjob.engine.fidelity.effects.guard import FILES_VARIABLE, RunHere, Watched, guarded
+
+
+@pytest.fixture(autouse=True)
+def stand_ins_taken_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The audit hook stays, and does nothing outside of `guarded`; what stands in for functions goes."""
+    for owner, name in (
+        (signal, "signal"),
+        (signal, "setitimer"),
+        (signal, "alarm"),
+        (sys, "stdin"),
+        (multiprocessing.process.BaseProcess, "start"),
+    ):
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+    monkeypatch.delenv(FILES_VARIABLE, raising=False)
+    yield
+    guard._stand_ins_installed = False
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Of the program, and not below the folder for temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _stopped_at(act: Callable[[], object]) -> Watched:
+    with guarded() as watched, contextlib.suppress(RunHere):
+        act()
+    return watched
+
+
+def _reads_a_line() -> str:
+    return sys.stdin.readline()
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (lambda: signal.signal(signal.SIGALRM, signal.SIG_DFL), "handler of signals"),
+        (lambda: signal.setitimer(signal.ITIMER_REAL, 0), "timer"),
+        (lambda: signal.alarm(0), "timer"),
+        (lambda: multiprocessing.Process(target=print).start(), "start processes"),
+        (lambda: os.fork() or os._exit(0), "fork"),
+        (_reads_a_line, "standard input"),
+        (lambda: input(), "standard input"),
+    ],
+)
+def test_what_a_worker_cannot_do_is_stopped(act: Callable[[], object], words: str) -> None:
+    assert words in _stopped_at(act).refused
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda: Path("scores.txt").write_text("1"),
+        lambda: os.close(os.open("scores.txt", os.O_CREAT | os.O_WRONLY)),
+        lambda: Path("there.txt").unlink(),
+        lambda: Path("there.txt").rename("elsewhere.txt"),
+        lambda: sqlite3.connect("scores.db").close(),
+    ],
+)
+def test_a_file_is_not_written(folder: Path, write: Callable[[], object]) -> None:
+    (folder / "there.txt").touch()
+    watched = _stopped_at(write)
+    assert "write files" in watched.refused
+    assert sorted(path.name for path in folder.iterdir()) == ["temporary", "there.txt"]
+
+
+def test_on_the_programs_own_machine_files_are_written_and_noted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FILES_VARIABLE, "1")
+    watched = _stopped_at(lambda: Path("scores.txt").write_text("1"))
+    assert (watched.refused, watched.effects) == ("", {"wrote files"})
+    assert (folder / "scores.txt").read_text() == "1"
+
+
+def _adds_to_a_file() -> None:
+    with Path("notes.txt").open("a") as file:
+        file.write("a line\n")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        _adds_to_a_file,
+        lambda: Path("there.txt").write_text("1"),
+        lambda: Path("there.txt").unlink(),
+        lambda: [Path("new.txt").write_text("1"), Path("new.txt").replace("there.txt")],
+        lambda: sqlite3.connect("scores.db").close(),
+        lambda: sqlite3.connect("file:scores.db?mode=rw", uri=True).close(),
+    ],
+)
+def test_a_file_that_tasks_share_is_changed_in_the_programs_order(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[], object]
+) -> None:
+    """With processes, plain Python has no order either."""
+    monkeypatch.setenv(FILES_VARIABLE, "1")
+    (folder / "scores.db").touch()
+    (folder / "there.txt").write_text("0")
+    with guarded(in_order=True) as watched, contextlib.suppress(RunHere):
+        write()
+    assert "change a file that they share" in watched.refused
+    assert (folder / "there.txt").read_text() == "0"
+    assert _stopped_at(write).refused == ""
+
+
+def _makes_its_own() -> None:
+    Path("there").mkdir(exist_ok=True)
+    Path("part.txt").write_text("1")
+    Path("part.txt").replace("fold-1.txt")
+    Path("fold-1.txt").write_text("2")
+    with contextlib.closing(sqlite3.connect("file:there.db?mode=ro", uri=True)), sqlite3.connect(":memory:"):
+        pass
+
+
+def test_a_task_makes_files_of_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FILES_VARIABLE, "1")
+    (folder / "there").mkdir()
+    (folder / "there.db").touch()
+    with guarded(in_order=True) as watched:
+        _makes_its_own()
+    assert (watched.refused, watched.effects) == ("", {"wrote files"})
+
+
+def test_temporary_files_of_the_task_itself_are_its_own(folder: Path) -> None:
+    def act() -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            (Path(scratch) / "sub").mkdir()
+            (Path(scratch) / "sub" / "file").write_text("x")
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(b"x")
+
+    watched = _stopped_at(act)
+    assert (watched.refused, watched.effects) == ("", set())
+
+
+def test_a_temporary_folder_that_the_program_has_made_is_not(folder: Path) -> None:
+    """The program reads there what the task has written."""
+    made = tempfile.mkdtemp()
+    assert "write files" in _stopped_at(lambda: (Path(made) / "fold.txt").write_text("x")).refused
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "~/.cache/library/file"])
+def test_devices_and_caches_belong_to_nobody(path: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    (folder / "home" / ".cache" / "library").mkdir(parents=True)
+    watched = _stopped_at(lambda: Path(path).expanduser().write_text("x"))
+    assert (watched.refused, watched.effects) == ("", set())
+
+
+def test_a_cache_of_joblibs_belongs_to_nobody_wherever_it_is(folder: Path) -> None:
+    """What it keeps can be computed again; a file that the cached function writes cannot.
+
+    Without it, a pipeline that caches would not go to workers.
+    """
+
+    def write(number: int) -> int:
+        Path("out").write_text("x")
+        return number
+
+    def keep(function: Callable[[int], int]) -> int:
+        return int(Memory(folder / "cache", verbose=0).cache(function)(3))
+
+    watched = _stopped_at(lambda: keep(abs))
+    assert (watched.refused, watched.effects, watched.missing) == ("", set(), set())
+    assert [*(folder / "cache").rglob("output.pkl")]
+    assert "write files" in _stopped_at(lambda: keep(write)).refused
+    assert not (folder / "out").exists()
+
+
+def test_a_folder_that_is_only_called_like_a_cache_is_none(folder: Path) -> None:
+    (folder / "joblib").mkdir()
+    assert "write files" in _stopped_at(lambda: (folder / "joblib" / "model").write_text("x")).refused
+
+
+def test_what_brings_an_imported_package_to_its_pod_is_not_the_task(folder: Path) -> None:
+    def unpack() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
+            Path("package.py").write_text("")
+
+    of_module = FunctionType(unpack.__code__, globals() | {"__name__": "skjob.environment.pod.lazy_import"})
+    watched = _stopped_at(of_module)
+    assert (watched.refused, watched.effects) == ("", set())
+    assert (folder / "package.py").exists()
+
+
+def test_reading_is_nothing(folder: Path) -> None:
+    (folder / "data").write_text("1")
+    watched = _stopped_at(lambda: (folder / "data").read_text())
+    assert (watched.refused, watched.effects) == ("", set())
+
+
+def test_a_file_that_is_not_on_this_machine_is_noted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def act() -> None:
+        with contextlib.suppress(FileNotFoundError):
+            Path("data.csv").read_text()
+        with contextlib.suppress(FileNotFoundError):
+            list(Path("folds").iterdir())
+
+    assert _stopped_at(act).missing == {"data.csv", "folds"}
+    monkeypatch.setenv(FILES_VARIABLE, "1")
+    assert _stopped_at(act).missing == set()
+
+
+def test_so_is_one_that_a_library_reads_in_its_own_way() -> None:
+    watched = Watched()
+    watched.note_error(FileNotFoundError(2, "No such file or directory", "part.parquet"))
+    watched.note_error(KeyError("part.parquet"))
+    assert watched.missing == {"part.parquet"}
+    assert not watched.refused
+
+
+def test_files_that_compiled_code_writes_are_seen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrow opens its files by itself: Python tells of none of them."""
+    monkeypatch.setattr(guard, "_own_folder", str(folder / "work"))
+    (folder / "work").mkdir()
+    monkeypatch.chdir(folder / "work")
+    table = pyarrow.table({"a": [1, 2]})
+    found = _stopped_at(lambda: pyarrow.parquet.write_table(table, "fold.parquet"))
+    assert found.refused == "its tasks write files, `fold.parquet` first"
+    assert found.effects == {"wrote files"}
+    assert not list((folder / "work").iterdir())
+    assert not _stopped_at(lambda: table.nbytes).refused
+
+
+def test_a_file_that_compiled_code_cannot_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In pods only one folder can be written to."""
+    error = OSError(errno.EROFS, os.strerror(errno.EROFS), "/home/user/model.json")
+    watched = Watched()
+    watched.note_error(RuntimeError(f"cannot save: {error}"))
+    assert watched.refused == "its tasks write files"
+    monkeypatch.setenv(FILES_VARIABLE, "1")
+    watched = Watched()
+    watched.note_error(error)
+    assert not watched.refused  # as plain Python fails there too
+
+
+def test_connections_and_commands_are_noted() -> None:
+    def connect() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
+            pass
+
+    assert _stopped_at(connect).effects == {"connected"}
+    assert _stopped_at(lambda: subprocess.run(["true"], check=True)).effects >= {"started a process"}
+
+
+def test_a_handler_of_exceptions_does_not_hide_it() -> None:
+    """Not even one of all exceptions: what a task was stopped at is known after it."""
+
+    def act() -> None:
+        with contextlib.suppress(BaseException):
+            signal.alarm(1)
+
+    assert "timer" in _stopped_at(act).refused
+
+
+def test_outside_of_a_task_nothing_is_watched(folder: Path) -> None:
+    with guarded():
+        pass
+    (folder / "file").write_text("x")
+    assert (folder / "file").read_text() == "x"

@@ -1,0 +1,355 @@
+"""What runs on a worker: whatever its calls do, what comes back is an outcome of each that can be read."""
+
+import io
+import os
+import pickle
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import cloudpickle
+import distributed  # noqa: F401 - before any task, as on a worker: it teaches the exceptions it finds to be pickled
+import joblib
+import numpy
+import pytest
+from joblib._parallel_backends import SequentialBackend
+
+from skjob.engine.cancellation import TaskCancelled
+from skjob.engine.fidelity.effects.guard import FILES_VARIABLE
+from skjob.engine.task import Outcome, run_batch
+from skjob.engine.transfer.pickling import MarkingPickler, dumps
+from skjob.engine.transfer.received_data import Pickled, Shared
+
+NESTED = SequentialBackend(nesting_level=1)
+
+
+def _task(*functions: Callable[[], Any]) -> bytes:
+    """These calls as bytes; nothing in them is shared."""
+    return bytes(cloudpickle.dumps(([(function, (), {}) for function in functions], NESTED, {}), protocol=5))
+
+
+def _all(*functions: Callable[[], Any]) -> list[Outcome]:
+    return run_batch("the-task", _task(*functions), [])
+
+
+def _ran(function: Callable[[], Any]) -> Outcome:
+    [outcome] = _all(function)
+    return outcome
+
+
+def _value(outcome: Outcome) -> Any:
+    return cloudpickle.loads(outcome.content)
+
+
+@pytest.mark.parametrize("result", [None, 3, [1, "a"], {"x": (1.5,)}, lambda: 1])
+def test_a_result(result: Any) -> None:
+    outcome = _ran(lambda: result)
+    assert (outcome.ok, outcome.traceback) == (True, "")
+    assert type(_value(outcome)) is type(result)
+    assert callable(result) or _value(outcome) == result
+
+
+def test_seconds_are_those_on_the_worker() -> None:
+    def work() -> int:
+        return sum(range(300_000))
+
+    quick, slow = _ran(int).seconds, _ran(work).seconds
+    assert 0 < quick < slow < 30
+
+
+class Odd(Exception):
+    """Pickles well and can't be read back: its arguments are not those of its constructor."""
+
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(f"{one} and {two}")
+        self.both = [one, two]
+
+
+class Named(Exception):
+    """Has no arguments but by name."""
+
+    def __init__(self, *, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"of {self.name}"
+
+
+class Unpicklable(Exception):
+    """Holds what can't be pickled."""
+
+    def __init__(self) -> None:
+        super().__init__("with a lock")
+        self.lock = threading.Lock()
+
+
+class Wordless(Exception):
+    """Can't even say what it is."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+    def __reduce__(self) -> NoReturn:
+        raise RuntimeError("no pickle")
+
+
+def _raise(make: Callable[[], BaseException]) -> NoReturn:
+    raise make()
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "text"),
+    [
+        (lambda: KeyError("x"), KeyError, "'x'"),
+        (lambda: ValueError("bad", 3), ValueError, "('bad', 3)"),
+        (lambda: SystemExit(3), SystemExit, "3"),
+        (lambda: KeyboardInterrupt(), KeyboardInterrupt, ""),
+        (lambda: GeneratorExit(), GeneratorExit, ""),
+        (lambda: MemoryError(), MemoryError, ""),
+        (lambda: Odd("a", "b"), Odd, "a and b"),
+        (lambda: Named(name="a"), Named, "of a"),
+        (Unpicklable, RuntimeError, "Unpicklable: with a lock"),
+        (Wordless, RuntimeError, "Wordless"),
+    ],
+)
+def test_an_exception(make: Callable[[], BaseException], kind: type[BaseException], text: str) -> None:
+    outcome = _ran(partial(_raise, make))
+    error = _value(outcome)
+    assert (outcome.ok, type(error), str(error)) == (False, kind, text)
+    assert outcome.traceback.startswith("Traceback (most recent call last):\n")
+    assert "in _raise" in outcome.traceback
+    assert "skjob/engine/task.py" not in outcome.traceback
+
+
+def test_an_exception_has_its_attributes_again() -> None:
+    assert _value(_ran(partial(_raise, lambda: Odd("a", "b")))).both == ["a", "b"]
+    assert _value(_ran(partial(_raise, lambda: Named(name="x")))).name == "x"
+
+
+class Refused(Exception):
+    """Is made again of its message, and says it twice."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} is refused")
+
+
+def test_an_exception_is_the_one_that_plain_python_raises() -> None:
+    """From a process of joblib's it is what pickle makes of it, from the program's own what was raised."""
+    content = _task(partial(_raise, lambda: Refused("a")))
+    for shares_memory, text in ((False, "a is refused is refused"), (True, "a is refused")):
+        [outcome] = run_batch("the-task", content, [], held=[()] if shares_memory else None)
+        error = _value(outcome)
+        assert (type(error), str(error), outcome.refused) == (Refused, text, "")
+
+
+@pytest.mark.parametrize("make", [Unpicklable, Wordless])
+def test_an_exception_that_cannot_come_back_is_raised_in_the_programs_process(make: type[BaseException]) -> None:
+    [outcome] = run_batch("the-task", _task(partial(_raise, make)), [], held=[()])
+    assert (outcome.ok, outcome.content) == (False, b"")
+    assert outcome.refused.startswith(f"its error cannot be sent back: {make.__name__}")
+
+
+def test_the_text_shows_causes_too() -> None:
+    def fail() -> NoReturn:
+        try:
+            _raise(lambda: KeyError("the cause"))
+        except KeyError as error:
+            raise ValueError("the effect") from error
+
+    text = _ran(fail).traceback
+    assert text.index("KeyError: 'the cause'") < text.index("ValueError: the effect")
+    assert "The above exception was the direct cause" in text
+
+
+def test_a_result_that_can_not_be_pickled() -> None:
+    """The call is done again where its result need not travel."""
+    outcome = _ran(threading.Lock)
+    assert (outcome.ok, outcome.refused) == (
+        False,
+        "its results cannot be sent back: TypeError: cannot pickle '_thread.lock' object",
+    )
+
+
+def test_a_change_of_what_is_shared_with_the_program() -> None:
+    """It matters only where plain Python runs the tasks in the program's process."""
+    noted: list[int] = []
+    content = dumps(([(lambda: noted.append(1), (), {}), (int, (), {})], NESTED, {}), MarkingPickler)
+    assert [outcome.refused for outcome in run_batch("the-task", content, [])] == ["", ""]
+    refused = [outcome.refused for outcome in run_batch("the-task", content, [], held=[(), ()])]
+    assert refused == ["its tasks change `noted`"] * 2
+
+
+def test_a_variable_that_a_refused_task_has_set_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next task on this worker must not find it."""
+    monkeypatch.setenv("DEPTH", "3")
+    monkeypatch.setenv("GONE", "1")
+
+    def act() -> None:
+        os.environ.update(DEPTH="4", NEW="1")
+        del os.environ["GONE"]
+
+    content = dumps(([(act, (), {})], NESTED, {}), MarkingPickler)
+    [outcome] = run_batch("the-task", content, [], held=[()])
+    assert outcome.refused == "its tasks change `os.environ`"
+    assert (os.environ["DEPTH"], os.environ["GONE"], os.environ.get("NEW")) == ("3", "1", None)
+
+
+def test_a_task_that_reads_the_arguments_of_the_program() -> None:
+    content = dumps(([(lambda: sys.argv[1:], (), {})], NESTED, {}), MarkingPickler)
+    [outcome] = run_batch("the-task", content, [])
+    assert outcome.refused == "its tasks read the arguments of the program, `sys.argv`"
+
+
+def test_what_a_task_did_besides_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FILES_VARIABLE, "1")
+    assert _ran(lambda: (tmp_path / "scores").write_text("1")).effects == ("wrote files",)
+    assert _ran(lambda: 1).effects == ()
+
+
+@pytest.mark.parametrize(
+    ("payload", "kind"),
+    [
+        (b"", EOFError),
+        (b"no pickle at all", pickle.UnpicklingError),
+        (b"cno_such_module\nthing\n.", ModuleNotFoundError),
+    ],
+)
+def test_a_task_that_can_not_be_read(payload: bytes, kind: type[BaseException]) -> None:
+    [outcome] = run_batch("the-task", payload, [])
+    assert (outcome.ok, type(_value(outcome))) == (False, kind)
+    assert outcome.refused.startswith("it cannot be read on workers: ")
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Leaves out the text "data"."""
+
+    def persistent_id(self, obj: Any) -> str | None:
+        return "the-key" if isinstance(obj, str) and obj == "data" else None
+
+
+def _without_data(value: Any) -> bytes:
+    buffer = io.BytesIO()
+    _Pickler(buffer).dump(value)
+    return buffer.getvalue()
+
+
+def test_data_that_is_not_there_is_told() -> None:
+    payload = _without_data(([(str.upper, ("data",), {})], NESTED, {}))
+    [found] = run_batch("the-task", payload, ["the-key"], Shared(Pickled(pickle.dumps("found")), 100))
+    assert _value(found) == "FOUND"
+    [missing] = run_batch("the-task", payload, [])
+    assert repr(_value(missing)) == "KeyError('the-key')"
+
+
+# ------------------------------------------------------------------------------------------------- several calls
+
+
+def test_each_call_has_an_outcome_in_their_order() -> None:
+    outcomes = _all(*(partial(pow, 2, number) for number in range(5)))
+    assert [outcome.ok for outcome in outcomes] == [True] * 5
+    assert [_value(outcome) for outcome in outcomes] == [1, 2, 4, 8, 16]
+
+
+def test_a_task_ends_with_the_first_call_that_fails() -> None:
+    def fail() -> NoReturn:
+        raise ValueError("the second")
+
+    def never() -> NoReturn:
+        raise AssertionError("this call follows one that failed")
+
+    done, failed = _all(int, fail, never)
+    assert (done.ok, _value(done)) == (True, 0)
+    assert (failed.ok, repr(_value(failed))) == (False, "ValueError('the second')")
+
+
+def test_a_result_that_can_not_be_pickled_fails_as_its_own_call() -> None:
+    outcomes = _all(int, threading.Lock, int)
+    assert [outcome.ok for outcome in outcomes] == [True, False]
+
+
+def test_seconds_are_those_of_each_call() -> None:
+    def work() -> int:
+        return sum(range(300_000))
+
+    outcomes = _all(work, int)
+    assert outcomes[0].seconds > outcomes[1].seconds > 0
+
+
+def test_output_belongs_to_the_call_that_wrote_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # the stand-ins stay for a worker's life; not for a test's
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+
+    def fail() -> NoReturn:
+        print("before the end")
+        raise ValueError
+
+    first, second, third = _all(partial(print, "one"), lambda: print("two", file=sys.stderr), fail)
+    assert (first.stdout, first.stderr) == ("one\n", "")
+    assert (second.stdout, second.stderr) == ("", "two\n")
+    assert (third.ok, third.stdout, third.stderr) == (False, "before the end\n", "")
+
+
+def test_arguments_and_keywords() -> None:
+    calls = [(sorted, ([3, 1, 2],), {"reverse": True}), (dict, (), {"a": 1})]
+    outcomes = run_batch("the-task", cloudpickle.dumps((calls, NESTED, {})), [])
+    assert [_value(outcome) for outcome in outcomes] == [[3, 2, 1], {"a": 1}]
+
+
+def test_calls_see_the_backend_that_came_with_them() -> None:
+    def backend() -> tuple[str, int]:
+        active, _ = joblib.parallel.get_active_backend()
+        return type(active).__name__, joblib.effective_n_jobs(-1)
+
+    before = backend()
+    assert _value(_ran(backend)) == ("SequentialBackend", 1)
+    assert backend() == before != ("SequentialBackend", 1)
+
+
+def test_a_call_that_is_stopped_ends_its_task() -> None:
+    """Not an Exception: neither the call itself nor the calls after it go on."""
+
+    def stopped() -> int:
+        try:
+            _raise(TaskCancelled)
+        except Exception:
+            return 1
+
+    done, ended = _all(int, stopped, int)
+    assert (done.ok, ended.ok, type(_value(ended))) == (True, False, TaskCancelled)
+
+
+# ------------------------------------------------------------------------------------------------- shared pickles
+
+
+def test_a_shared_pickle_is_read_anew_by_each_call_and_task() -> None:
+    """A list that one call changes is for the next call, and for the next task, as it was."""
+
+    def change(rows: list[int]) -> list[int]:
+        rows.append(4)
+        return rows
+
+    calls = [(change, (), {"rows": "data"}) for _ in range(2)]
+    shared = Shared(Pickled(pickle.dumps([1, 2, 3])), 100)
+    for _ in range(2):
+        outcomes = run_batch("the-task", _without_data((calls, NESTED, {})), ["the-key"], shared)
+        assert [_value(outcome) for outcome in outcomes] == [[1, 2, 3, 4], [1, 2, 3, 4]]
+
+
+def test_a_shared_pickle_may_leave_out_other_data() -> None:
+    class Outer(cloudpickle.Pickler):  # type: ignore[misc]
+        def persistent_id(self, obj: Any) -> str | None:
+            return "the-list" if isinstance(obj, str) and obj == "list" else None
+
+    buffer = io.BytesIO()
+    Outer(buffer).dump(([(sum, ("list",), {})], NESTED, {}))
+    array = numpy.arange(5.0)
+    values = Shared(Pickled(_without_data([1, 2, "data"])), 100), Shared(array, array.nbytes)
+    [outcome] = run_batch("the-task", buffer.getvalue(), ["the-list", "the-key"], *values)
+    assert (_value(outcome) == array + 3).all()

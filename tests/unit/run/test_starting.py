@@ -1,0 +1,122 @@
+"""A cluster that does not come: for how long a run waits that has only so much time for all of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from clocks import Clock
+
+from skjob.config.plan import JobSpec, Machine, make_plan
+from skjob.config.settings import Place, Settings
+from skjob.deploy.kubernetes import cluster as kube
+from skjob.deploy.kubernetes.api import wait
+from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.context import Context
+from skjob.deploy.kubernetes.api.errors import NotFound
+from skjob.deploy.kubernetes.cluster import KubernetesCluster
+from skjob.deploy.kubernetes.kubecluster import DaskCluster
+from skjob.deploy.kubernetes.manifests.labels import RunNames
+from skjob.environment.index.settings import IndexSettings
+from skjob.environment.spec import EnvironmentSpec
+from skjob.errors import DeadlineError, ForbiddenError, OperatorError
+from skjob.run.budget import RunBudget
+from skjob.run.connect import start_and_connect
+from skjob.run.target import ChosenCluster
+
+pytestmark = pytest.mark.unit
+
+
+class _WithoutPods(Api):
+    """Takes all that is made, and makes no pod of it."""
+
+    def __init__(self) -> None:
+        super().__init__(None, Context("c", "team", "https://api"))
+
+    def create(self, manifest: Manifest, *, strict: bool = False, dry_run: bool = False) -> Manifest:
+        return {**manifest, "metadata": {**manifest["metadata"], "uid": "u"}}
+
+    def get(self, kind: str, name: str, namespace: str = "") -> Manifest:
+        raise NotFound(name)
+
+    def list(self, kind: str, namespace: str = "", *, selector: str = "", fields: str = "") -> list[Manifest]:
+        return []
+
+    def watch(self, kind: str, namespace: str, *, selector: str, seconds: int) -> Iterator[Manifest]:
+        yield from ()
+
+    def patch(self, kind: str, name: str, namespace: str, patch: Manifest, *, timeout: float | None = None) -> Manifest:
+        return {}
+
+    def delete(self, kind: str, name: str, namespace: str = "", *, uid: str = "", at_once: bool = False) -> bool:
+        return False
+
+    def serves(self, group_version: str) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [None, EnvironmentSpec("3.11", {"numpy": "2.4.0"}, b"", IndexSettings())],
+    ids=["the scheduler", "the image"],
+)
+def test_a_start_ends_when_the_time_of_the_whole_run_is_over(
+    wanted: EnvironmentSpec | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of its waits may take `--start-timeout`, and there are several."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(DaskCluster, "begin", lambda self: self.wait_for_scheduler())
+    settings = Settings(image="ours:1", max_time=60.0, start_timeout=60.0)
+    plan = make_plan(settings, Place.KUBERNETES, "", Machine(2, 2**33), "3.11")
+    names = RunNames("20261126-120000-aaaaaa", "train", "ann")
+    cluster = KubernetesCluster(_WithoutPods(), names, plan, tmp_path, lambda _: None, wanted=wanted)
+    limit = RunBudget(time.monotonic() - 61.0, plan, cluster.spent)
+    job = JobSpec(tmp_path / "train.py")
+    try:
+        with (
+            pytest.raises(DeadlineError, match="the run has reached `--max-time`, 60 s"),
+            start_and_connect(ChosenCluster(cluster, plan), job, wanted, lambda _: None, limit=limit),
+        ):
+            pass
+    finally:
+        cluster.close(hurried=lambda: True)
+
+
+class _WithOperator(_WithoutPods):
+    """Has an operator that has not acted yet; None of its pods where nobody may look."""
+
+    def __init__(self, pods: int | None) -> None:
+        super().__init__()
+        self.pods = pods
+
+    def list(self, kind: str, namespace: str = "", *, selector: str = "", fields: str = "") -> list[Manifest]:
+        if kind != "Deployment":
+            return []
+        if self.pods is None:
+            raise ForbiddenError("you may not list deployments")
+        status = {"observedGeneration": 1, "updatedReplicas": 1, "availableReplicas": self.pods}
+        metadata = {"name": "op", "namespace": "dask", "generation": 1}
+        pod = {"spec": {"containers": [{"image": "ours:1"}]}}
+        return [{"metadata": metadata, "spec": {"template": pod}, "status": status}]
+
+
+@pytest.mark.parametrize(
+    ("pods", "seconds", "why"),
+    [(0, 20, ": the Dask operator `dask/op` does not run"), (1, 40, ""), (None, 40, "")],
+    ids=["does not run", "runs", "unknown"],
+)
+def test_an_operator_that_may_be_busy_has_more_time_than_one_that_does_not_run(
+    pods: int | None, seconds: int, why: str, tmp_path: Path, clock_of: Callable[..., Clock]
+) -> None:
+    clock, notes = clock_of(kube, wait), list[str]()
+    begun = clock.now
+    plan = make_plan(Settings(image="ours:1"), Place.KUBERNETES, "", Machine(2, 2**33), "3.11")
+    names = RunNames("20261126-120000-aaaaaa", "train", "ann")
+    cluster = KubernetesCluster(_WithOperator(pods), names, plan, tmp_path, notes.append)
+    with pytest.raises(OperatorError) as told:
+        cluster._wait_for_scheduler()
+    assert told.value.message == f"the Dask operator has not acted on `{cluster.name}` for {seconds} s{why}"
+    assert seconds < clock.now - begun < seconds + 1
+    assert notes == [f"{why[2:]}; waiting for it for {seconds} s"] * bool(why)

@@ -1,0 +1,98 @@
+"""Where a run takes place, and on which cluster."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from skjob.config.plan import JobSpec, Machine, make_plan
+from skjob.config.settings import Place, Settings
+from skjob.config.sources import Layer, arguments, environment, flags
+from skjob.deploy.kubernetes.api.client import Api
+from skjob.deploy.kubernetes.operator import state
+from skjob.errors import AccessError, ConfigError, Unauthorized
+from skjob.run.target import RunTarget, create_cluster, resolve_target
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "Anna", "a" * 64])
+def test_a_name_that_no_cluster_has_is_asked_of_none(name: str, tmp_path: Path) -> None:
+    """`--cluster "$CLUSTER"`, where that is not set."""
+    settings = Settings()
+    plan = make_plan(settings, Place.KUBERNETES, "", Machine(2, 2**33), "3.11")
+    ground = RunTarget(Place.KUBERNETES, "", settings)
+    with pytest.raises(ConfigError, match="the name of a cluster must be at most 37 small letters") as refused:
+        create_cluster(JobSpec(tmp_path / "train.py"), "run", plan, ground, tmp_path, print, None, name=name)
+    assert refused.value.message.endswith(f"not `{name}`")
+
+
+@pytest.mark.parametrize(
+    ("layers", "called"),
+    [
+        ([flags({"on": "local"})], "`--on`"),
+        ([arguments({"on": "local"}), environment({"SKJOB_ON": "kubernetes"})], "`on=`"),
+        ([flags({}), environment({"SKJOB_ON": "local"})], "`SKJOB_ON`"),
+    ],
+)
+def test_who_wants_this_machine_is_told_by_what_and_has_no_cluster_by_name(
+    layers: list[Layer], called: str, tmp_path: Path
+) -> None:
+    ground = resolve_target(layers, print)
+    assert (ground.place, ground.reason) == (Place.LOCAL, f"{called} is `local`")
+    with pytest.raises(ConfigError) as refused:
+        create_cluster(JobSpec(tmp_path / "a.py"), "run", ground.plan(), ground, tmp_path, print, None, name="anna")
+    assert refused.value.message == f"`anna` is on Kubernetes, and {called} is `local`"
+    assert refused.value.hint == "leave one of the two out"
+
+
+def _raising(error: AccessError) -> Callable[[Api], bool]:
+    def has_operator(api: Api) -> bool:
+        raise error
+
+    return has_operator
+
+
+@pytest.fixture
+def kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    content = {
+        "apiVersion": "v1", "kind": "Config", "current-context": "lab",
+        "clusters": [{"name": "lab", "cluster": {"server": "https://127.0.0.1:9"}}],
+        "users": [{"name": "ann", "user": {"token": "old"}}],
+        "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "ann"}}],
+    }  # fmt: skip
+    file = tmp_path / "kubeconfig"
+    file.write_text(json.dumps(content))
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    return file
+
+
+@pytest.mark.usefixtures("kubeconfig")
+def test_whose_credentials_are_not_accepted_gets_no_run_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "has_operator", _raising(Unauthorized("not accepted", "log in again")))
+    with pytest.raises(Unauthorized):
+        resolve_target([flags({})], print)
+
+
+@pytest.mark.parametrize("command", ["false", "no-such-plugin"])
+def test_whose_login_is_expired_gets_none_either(kubeconfig: Path, command: str) -> None:
+    """Its plugin fails, or is not installed here."""
+    plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": command, "interactiveMode": "Never"}
+    content = json.loads(kubeconfig.read_text())
+    content["users"][0]["user"] = {"exec": plugin}
+    kubeconfig.write_text(json.dumps(content))
+    with pytest.raises(Unauthorized, match="the credentials of the context `lab` can't be had") as told:
+        resolve_target([flags({})], print)
+    assert told.value.hint == "log in again: `kubectl --context lab get pods` should work first"
+
+
+@pytest.mark.usefixtures("kubeconfig")
+def test_what_was_asked_of_a_cluster_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "has_operator", _raising(AccessError("the API does not answer")))
+    ground = resolve_target([flags({"namespace": "team", "image": "x:1", "workers": "2"})], print)
+    assert ground.place is Place.LOCAL
+    assert ground.reason == "the API does not answer (`--namespace` and `--image` are for Kubernetes)"
+    assert resolve_target([flags({"workers": "2"})], print).reason == "the API does not answer"
