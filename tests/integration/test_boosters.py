@@ -195,7 +195,7 @@ def _machine_gone(client: Client, name: str, process: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Parameter n_jobs will be ignored")
-@pytest.mark.parametrize("end", [_kill, _machine_gone])
+@pytest.mark.parametrize("end", [_kill, pytest.param(_machine_gone, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
 def test_a_training_that_loses_a_worker_ends_with_its_name_and_the_next_one_works(
     client: Client, library: str, end: Callable[[Client, str, int], None], tmp_path: Path
@@ -520,7 +520,9 @@ def _declared(table: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("parameters", [{}, {"early_stopping_rounds": 5, "n_estimators": 600}])
+@pytest.mark.parametrize(
+    "parameters", [{}, pytest.param({"early_stopping_rounds": 5, "n_estimators": 600}, marks=pytest.mark.slow)]
+)
 def test_a_declared_training_goes_on_and_its_model_is_that_of_one_training(
     client: Client, table: Path, tmp_path: Path, parameters: dict[str, Any]
 ) -> None:

@@ -86,7 +86,13 @@ CHILDREN = {
 }
 
 
-SLOW = {"fork server pool", "spawn pool", "executor", "fork while another thread searches"}
+SLOW = {
+    "fork server pool",
+    "spawn pool",
+    "executor",
+    "fork while another thread searches",
+    "fork after a search, left in both ways",
+}
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,7 @@ def test_modules_of_folders_that_the_script_puts_on_its_path(local_runs: LocalRu
     assert ended.record["fits"].get("found", 0) == 0
 
 
+@pytest.mark.slow  # so does the program `package_main`
 def test_a_package_that_runs_as_a_module(local_runs: LocalRuns) -> None:
     ended = _same(local_runs, AS_A_MODULE, "proj.train", "-m", arguments=("--depth", "3", "--json"))
     assert ended.record["program"] == "-m proj.train"

@@ -17,6 +17,8 @@ from kubernetes import client
 from support.runs import DEADLINE, Runs
 from support.user_env import RunsIn
 
+pytestmark = pytest.mark.slow  # tests/integration/test_boosters.py ends workers of trainings in every way
+
 LIBRARIES = ("xgboost", "lightgbm")
 
 PROGRAM = """

@@ -32,18 +32,6 @@ from support.runs import DEADLINE, Runs
 from support.user_env import RunsIn, UserEnvironment
 
 WARM = "examples"
-LEFT_TO_TEST_ALL = {
-    "any_dask_client.py",
-    "larger_than_memory.py",
-    "lightgbm_on_dask.py",
-    "own_package.py",
-    "pipeline_cross_val_score.py",
-    "random_forest.py",
-    "scaled_up_search.py",
-    "xgboost_on_dask.py",
-}
-"""A search stays. A package of the user's own has test_environment.py beside this. The others run on this machine in
-tests/integration/test_examples.py; boosters have test_boosters.py beside this, scaling has test_faults.py."""
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +67,8 @@ def by_python(runs: Runs, name: str, *arguments: str, **environment: str) -> sub
     return ended
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LEFT_TO_TEST_ALL else []) for name in SCRIPTS]
-)
+@pytest.mark.slow  # they run on this machine in tests/integration/test_examples.py, and searches in pods in test_run.py
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_finds_in_pods_what_it_finds_by_python(user_runs: Runs, warm: str, name: str) -> None:
     arguments = ARGUMENTS.get(name, [])
     ended = user_runs.run((EXAMPLES / name).read_text(), "--cluster", warm, "--", *arguments)
@@ -113,9 +100,8 @@ def address_for_pods(api: client.ApiClient) -> str:
         return str(looking.getsockname()[0])
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.endswith("larger.yaml")) for name in JOBS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", JOBS)
 def test_a_declared_job_writes_its_results(user_runs: Runs, warm: str, kind_api: client.ApiClient, name: str) -> None:
     (user_runs.folder / "job.yaml").write_text((EXAMPLES / name).read_text())
     command = [part if part != "train.py" else "job.yaml" for part in user_runs.command("", "--cluster", warm)]
