@@ -43,7 +43,7 @@ def check_xgboost(estimator: Any, eval_set: Sequence[Any]) -> None:
     if parameters.get("booster") == "gblinear":
         problems.append("`booster=gblinear` is not trained on Dask by XGBoost")
     if problems:
-        raise ConfigError.collect(problems, "mend the estimator's parameters")
+        raise ConfigError.collect(problems, "fix the estimator's parameters")
 
 
 def train_xgboost(

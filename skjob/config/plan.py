@@ -156,7 +156,7 @@ def make_plan(
         rules=rules,
     )
     if place is Place.LOCAL:
-        free = {"cost": "`max-cost` is not looked at: this machine costs nothing"}
+        free = {"cost": "ignoring `max-cost`: local runs are free"}
         return replace(plan, limited=free) if plan.max_cost is not None else plan
     return _checked(plan)
 
@@ -202,7 +202,7 @@ def _checked(plan: Plan) -> Plan:
     """Within limits; all problems of it at once."""
     problems, hints = [], []
     if plan.max_cost is not None and not plan.rules.prices.entries:
-        problems.append("`max-cost` needs prices, and the platform team has told none")
+        problems.append("`max-cost` requires prices, but none are configured in the namespace")
         hints.append("leave it out, or have `prices` put into the namespace's ConfigMap `skjob-defaults`")
     try:
         plan = within_time(with_workers(plan, plan.workers))

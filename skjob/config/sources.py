@@ -173,14 +173,14 @@ def _table(path: Path) -> dict[str, Any] | None:
     try:
         table: Any = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"`{path}` is not valid TOML: {error}", "mend the file") from error
+        raise ConfigError(f"`{path}` is not valid TOML: {error}", "fix the file") from error
     except OSError as error:
-        raise ConfigError(f"`{path}` can't be read: {error.strerror}", "mend its permissions") from error
+        raise ConfigError(f"`{path}` can't be read: {error.strerror}", "fix its permissions") from error
     if path.name == "pyproject.toml":
         tool = table.get("tool", {})
         table = tool.get("skjob") if isinstance(tool, dict) else tool
     if table is not None and not isinstance(table, dict):
-        raise ConfigError(f"`[tool.skjob]` in `{path}` is not a table", "mend the file")
+        raise ConfigError(f"`[tool.skjob]` in `{path}` is not a table", "fix the file")
     return table
 
 

@@ -55,7 +55,7 @@ def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: 
             stack.callback(forget_credentials, client)
         if told := RunBudget(began, plan, cluster.spent).money_lasts(cluster.asked()):
             # A program in the same process can't be ended: its cluster is, by its deadline.
-            note(f"{told}; then the cluster ends" if name is None else f"{told}; after that it goes on all the same")
+            note(f"{told}; then the cluster ends" if name is None else f"{told}; the cluster keeps running after that")
         prepare_client(client, job.root, wanted.packages if wanted else None, plan.width, note)
         watch = ClusterMonitor(cluster.name, told=note)
         stack.enter_context(

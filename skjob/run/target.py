@@ -103,12 +103,12 @@ def resolve_target(layers: Sequence[Layer], note: Callable[[str], None]) -> RunT
 def _useless(given: Layer) -> str:
     """What the command itself says of Kubernetes, where there is none."""
     names = [given.called(name) for name in ("namespace", "image") if name in given.values]
-    return f" ({_are(names)} for Kubernetes)" if names else ""
+    return f" (ignoring {_listed(names)}, for Kubernetes only)" if names else ""
 
 
-def _are(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     *others, last = names
-    return f"{', '.join(others)} and {last} are" if others else f"{last} is"
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def this_machine() -> Machine:
@@ -160,7 +160,7 @@ def create_cluster(
         kept = _kept_cluster(name, job, run_id, plan, ground, private, note)
         chosen = ChosenCluster(kept, kept.planned(ground.workers), kept)
         if unheeded := _unheeded(ground.given, keep=keep):
-            note(f"{_are(unheeded)} not looked at: `{name}` stays as it was started")
+            note(f"ignoring {_listed(unheeded)}: cluster `{name}` stays as it was started")
     for line in chosen.plan.limited.values():
         note(line)
     return chosen

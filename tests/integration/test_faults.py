@@ -220,7 +220,7 @@ def test_the_client_killed(cluster: LocalCluster, client: Client, fits: Fits, fa
     before = fits.ended()
     second = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
     assert second.stdout == f"{[float(number) for number in range(12)]}\n", second.stderr
-    assert f"{kept} of 24 fits were finished before, and not done again" in second.stderr
+    assert f"reused {kept} of 24 fits from an earlier run" in second.stderr
     repeated = {fit for fit, times in fits.ended().items() if times > 1}
     assert len(fits.ended()) == 24
     assert len(repeated) <= sum(before.values()) - kept

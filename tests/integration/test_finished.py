@@ -146,7 +146,7 @@ def test_the_second_run_does_nothing_and_has_the_same(finished: Runs, kind: str)
     second, done_again, tally_again = finished.run(work)
     assert done_again == 0
     assert tally_again == Tally(fits=tally.fits, found=tally.fits)
-    assert finished.told == [f"{done} of {done} fits were finished before, and not done again"]
+    assert finished.told == [f"reused {done} of {done} fits from an earlier run"]
     for one, other in zip(first, second, strict=True):
         numpy.testing.assert_array_equal(one, other)
 

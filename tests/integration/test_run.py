@@ -268,7 +268,7 @@ def test_a_second_run_finds_what_the_first_has_finished(local_runs: LocalRuns) -
     first, second = (local_runs.run(FOREST.format(seed=0)) for _ in range(2))
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert first.stdout == second.stdout
-    told = "skjob: 4 of 4 fits were finished before, and not done again"
+    told = "skjob: reused 4 of 4 fits from an earlier run"
     assert (told in first.stderr, told in second.stderr) == (False, True)
     assert first.record["fits"] == {"fits": 4, "found": 0, "repeated": 0, "kept": 4, "unseeded": 0, "kept_unseeded": 0}
     assert second.record["fits"] == {"fits": 4, "found": 4, "repeated": 0, "kept": 0, "unseeded": 0, "kept_unseeded": 0}
@@ -282,7 +282,7 @@ def test_fits_without_a_seed_are_taken_where_that_is_asked_for(tmp_path: Path, l
 
     run("--checkpoint", "elsewhere")
     assert "4 fits were finished by an earlier run and done again" in run("--checkpoint", "elsewhere").stderr
-    assert "4 of 4 fits were finished before, and not done again" in run("--checkpoint", "elsewhere", "--resume").stderr
+    assert "reused 4 of 4 fits from an earlier run" in run("--checkpoint", "elsewhere", "--resume").stderr
     assert not (tmp_path / ".skjob" / "fits").exists()
 
 

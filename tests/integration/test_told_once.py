@@ -42,15 +42,15 @@ def test_fits_are_found_whose_pipeline_caches_elsewhere(local_runs: LocalRuns) -
     script = f"{SEARCH}\n    print(search.best_params_)"
     first, second = local_runs.run(script), local_runs.run(script)
     assert first.stdout == second.stdout != ""
-    assert "skjob: 12 of 12 fits were finished before, and not done again\n" in second.stderr
+    assert "skjob: reused 12 of 12 fits from an earlier run\n" in second.stderr
     assert second.record["fits"]["kept"] == 0
 
 
 def test_a_run_that_fails_when_all_is_done_says_so(local_runs: LocalRuns) -> None:
     ended = local_runs.run(f"{SEARCH.replace('mkdtemp()', 'None')}\n    open('/nowhere/model', 'w')")
     assert ended.returncode == 1
-    assert "skjob: all 12 fits so far are finished: the same command does not do them again\n" in ended.stderr
-    assert "does the rest" not in ended.stderr
+    assert "skjob: all 12 fits so far are saved; the same command does not repeat them\n" in ended.stderr
+    assert "for the rest" not in ended.stderr
 
 
 def test_what_tasks_change_in_a_module_of_the_program_is_not_lost(local_runs: LocalRuns) -> None:

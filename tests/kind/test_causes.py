@@ -550,10 +550,10 @@ def test_an_api_that_has_too_much_to_do(cause: Cause, standing_in: StandIn) -> N
         # The API knows the webhook and the priority only after a moment, on a busy machine a longer one.
         assert 429 in answers(somebody, cause.namespace)
         with cause.run(FINE, KUBECONFIG=somebody) as run:
-            run.until("has too much to do (429): waiting")
+            run.until("is throttling requests (429); retrying")
             enough.set()
             client.FlowcontrolApiserverV1Api(cause.kind_api).delete_flow_schema(f"test-{cause.namespace}")
-            cause.check(run, 0, "has too much to do (429): waiting", "", run.began, *cells)
+            cause.check(run, 0, "is throttling requests (429); retrying", "", run.began, *cells)
 
 
 @caused
@@ -742,7 +742,7 @@ def test_an_operator_that_is_dead(cause: Cause, second: SecondApi) -> None:
                 ("operator dead", "its Deployment has no pod"),
                 None,
                 f"the Dask operator `default/{OPERATOR_NAME}` does not run; waiting for it for 20 s",
-                "`skjob doctor` says more about it",
+                "`skjob doctor` says more; run `skjob install` to upgrade it",
                 code=123,
             )
         finally:
@@ -760,7 +760,7 @@ def test_an_operator_that_is_too_old(cause: Cause, second: SecondApi) -> None:
                 ("operator too old", "its Deployment is labelled 2023.3.0"),
                 None,
                 f"error: the Dask operator `default/{OPERATOR_NAME}` is of version 2023.3.0, and skjob needs 2023.8",
-                "`skjob install` brings it to this version",
+                "run `skjob install` to upgrade it",
                 code=123,
             )
         finally:

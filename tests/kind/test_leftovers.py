@@ -94,7 +94,7 @@ def test_gc_leaves_what_lives(stage: Stage) -> None:
         core.create_namespaced_config_map(stage.namespace, {"metadata": {"name": name, "labels": labels}})
     with stage.runs.searching("--workers", "1") as process:
         told = stage.runs.skjob("gc")
-        assert (told.returncode, told.stderr) == (0, "skjob: nothing is there that should not be\n")
+        assert (told.returncode, told.stderr) == (0, "skjob: nothing to clean up\n")
         assert process.poll() is None
         assert [run.state for run in runs(stage.api, stage.namespace)] == ["running"]
         process.send_signal(signal.SIGTERM)

@@ -54,8 +54,8 @@ def test_the_log_of_what_failed_stands_between_message_and_hint() -> None:
     ],
 )
 def test_problems_are_collected_in_the_order_found(problems: list[str], message: str) -> None:
-    error = ConfigError.collect(problems, "mend them")
-    assert (error.message, error.hint, error.exit_code) == (message, "mend them", 120)
+    error = ConfigError.collect(problems, "fix them")
+    assert (error.message, error.hint, error.exit_code) == (message, "fix them", 120)
 
 
 @pytest.mark.parametrize(

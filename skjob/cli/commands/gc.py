@@ -21,7 +21,7 @@ def gc(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON array of what is found.")] = False,
 ) -> None:
-    """Remove what is left of runs that are over, whosever they were: what nothing owns, or should be gone by now.
+    """Remove what is left of runs that are over, regardless of owner: what nothing owns, or should be gone by now.
 
     A run that goes on, or a cluster that was left and is in its time, is not touched. Nor is one that Kubernetes is
     removing, for its first seconds.
@@ -40,7 +40,7 @@ def gc(
             verb = "would remove" if dry_run else "removing"
             typer.echo(f"skjob: {verb} `{run.name}` of `{run.user}` in `{run.namespace}`: {each.why}", err=True)
         if not found.garbage and not found.going:
-            typer.echo("skjob: nothing is there that should not be", err=True)
+            typer.echo("skjob: nothing to clean up", err=True)
     for going in found.going:
         typer.echo(_in_a_line(going), err=True)
     if found.garbage and not dry_run:

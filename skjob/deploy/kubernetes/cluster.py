@@ -59,7 +59,7 @@ DEAD_OPERATOR_TIMEOUT = 20.0
 OPERATOR_TIMEOUT = 40.0
 """The same for one that runs, or that can't be looked at. It may have much to do, or little to do it with."""
 
-_MEND_OPERATOR = "`skjob doctor` says more about it, `skjob install` brings it to this version"
+_OPERATOR_HINT = "`skjob doctor` says more; run `skjob install` to upgrade it"
 
 
 class KubernetesCluster:
@@ -480,7 +480,7 @@ class KubernetesCluster:
         with suppress(SkjobError):
             self._operator = operator_state(self._api)
         if self._operator.too_old:
-            raise OperatorError(self._operator.trouble, _MEND_OPERATOR)
+            raise OperatorError(self._operator.trouble, _OPERATOR_HINT)
         if self._operator.trouble:
             self._note(f"{self._operator.trouble}; waiting for it for {self._operator_timeout:.0f} s")
 
@@ -495,5 +495,5 @@ class KubernetesCluster:
             why = f": {self._operator.trouble}" if self._operator.trouble else ""
             raise OperatorError(
                 f"the Dask operator has not acted on `{self.name}` for {self._operator_timeout:.0f} s{why}",
-                _MEND_OPERATOR,
+                _OPERATOR_HINT,
             ) from None

@@ -267,7 +267,7 @@ def _operator_seen(state: OperatorState) -> Check:
     where = f"`{state.namespace}/{state.name}`"
     if not state.ready:
         remedy = (
-            f"`kubectl -n {state.namespace} describe deployment {state.name}` shows why; `skjob install` mends its own"
+            f"`kubectl -n {state.namespace} describe deployment {state.name}` shows why; `skjob install` fixes its own"
         )
         return Check("operator", Outcome.FAILED, f"{where} does not run", remedy, OperatorError.exit_code)
     if state.version and _release(state.version) != _release(operator_version()):

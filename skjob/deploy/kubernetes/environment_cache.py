@@ -167,7 +167,7 @@ def keep(api: Api, name: str, seconds: float = LIFETIME) -> None:
         _record_cost(api, job, now, limit)
     except NotFound as error:
         raise StartError(
-            f"the environment `{name}` is not kept any more", "run it again, on a cluster of its own: it is made anew"
+            f"environment `{name}` has expired", "run it again on a cluster of its own: the environment will be rebuilt"
         ) from error
 
 

@@ -175,7 +175,7 @@ def _kube_cluster_class() -> type[Any]:
                 except kr8s.NotFoundError as error:
                     raise OperatorError(
                         f"the Dask operator has made a scheduler without a Deployment for `{self.name}`: it is too old",
-                        "`skjob install` brings it to this version",
+                        "run `skjob install` to upgrade it",
                     ) from error
                 except (kr8s.ServerError, kr8s.APITimeoutError, httpx.HTTPError) as error:
                     if time.monotonic() > deadline:

@@ -25,11 +25,11 @@ class Tally:
         if self.kept and not finished:
             resumed = "; with `--resume` also those that have no `random_state`" if self.kept_unseeded else ""
             if done + self.repeated >= self.fits:
-                told.append(f"all {done} fits so far are finished: the same command does not do them again{resumed}")
+                told.append(f"all {done} fits so far are saved; the same command does not repeat them{resumed}")
             else:
-                told.append(f"{done} fits are kept: the same command does the rest{resumed}")
+                told.append(f"saved {done} fits; run the same command again for the rest{resumed}")
         if self.found:
-            told.append(f"{self.found} of {self.fits} fits were finished before, and not done again")
+            told.append(f"reused {self.found} of {self.fits} fits from an earlier run")
         if self.unseeded:
             told.append(
                 f"{self.unseeded} fits were finished by an earlier run and done again, because their estimator draws "

@@ -84,7 +84,7 @@ def _zipped(taken: Mapping[str, Path], generated: Mapping[str, bytes]) -> tuple[
             try:
                 content = generated[name] if name in generated else taken[name].read_bytes()
             except OSError as error:
-                unread.append(f"`{taken[name]}` can't be read: {error.strerror}; mend its permissions")
+                unread.append(f"`{taken[name]}` can't be read: {error.strerror}; fix its permissions")
             else:
                 target.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED, _QUICK)
     return buffer.getvalue(), unread

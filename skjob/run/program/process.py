@@ -55,7 +55,7 @@ def check_script(path: Path, module: str | None = None) -> None:
         # Without a place, or with one before the first column, where the file as a whole is the matter.
         place = ":".join([str(path), *(str(n) for n in (error.lineno, error.offset) if n is not None and n > 0)])
         raise ConfigError(
-            f"`{place}` is not valid Python: {error.msg}", "mend the script; nothing was started"
+            f"`{place}` is not valid Python: {error.msg}", "fix the script; nothing was started"
         ) from error
     except (ValueError, OSError) as error:
         raise ConfigError(f"`{path}` can't be read as Python: {error}", "name a Python script or a job file") from error

@@ -195,7 +195,7 @@ def test_help_after_the_script_is_told_too(skjob: Callable[..., Ended]) -> None:
         (
             "proj.wrong",
             "`{folder}/proj/wrong.py:1:7` is not valid Python: invalid syntax",
-            "mend the script; nothing was started",
+            "fix the script; nothing was started",
         ),
         ("sys", "the module `sys` is part of Python itself and has no file", "name a module of yours"),
     ],

@@ -216,7 +216,7 @@ def test_no_worker_larger_than_a_run_may_be_and_no_cost_without_prices() -> None
     with pytest.raises(ConfigError) as caught:
         _limited(settings, cpu=2.0, memory=2**32)
     assert caught.value.problems == [
-        "`max-cost` needs prices, and the platform team has told none",
+        "`max-cost` requires prices, but none are configured in the namespace",
         "a worker of 4 cores is more than a run may have, `most-cpu`, 2, of ConfigMap t/skjob-defaults",
         "a worker of 8 GiB is more than a run may have, `most-memory`, 4 GiB, of ConfigMap t/skjob-defaults",
     ]
@@ -225,7 +225,7 @@ def test_no_worker_larger_than_a_run_may_be_and_no_cost_without_prices() -> None
 def test_the_limits_of_a_cluster_are_not_those_of_this_machine() -> None:
     plan = _limited(Settings(on=Place.LOCAL, workers=WorkerRange(4, 4), max_cost=5.0), Place.LOCAL, workers=2)
     assert plan.workers == WorkerRange(4, 4)
-    assert plan.limited == {"cost": "`max-cost` is not looked at: this machine costs nothing"}
+    assert plan.limited == {"cost": "ignoring `max-cost`: local runs are free"}
 
 
 def test_a_cost_that_ending_alone_would_be_more_than() -> None:

@@ -334,7 +334,7 @@ def test_a_project_file_that_is_not_toml(tmp_path: Path, content: bytes, said: s
     with pytest.raises(ConfigError) as caught:
         project(tmp_path)
     assert caught.value.message.startswith(f"`{file}` is not valid TOML: {said}")
-    assert caught.value.hint == "mend the file"
+    assert caught.value.hint == "fix the file"
 
 
 @pytest.mark.parametrize("content", ['tool = "x"', "[tool]\nskjob = 3", "tool.skjob = []"])

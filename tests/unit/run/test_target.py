@@ -94,5 +94,5 @@ def test_what_was_asked_of_a_cluster_that_is_not_there_is_told(monkeypatch: pyte
     monkeypatch.setattr(state, "has_operator", _raising(AccessError("the API does not answer")))
     ground = resolve_target([flags({"namespace": "team", "image": "x:1", "workers": "2"})], print)
     assert ground.place is Place.LOCAL
-    assert ground.reason == "the API does not answer (`--namespace` and `--image` are for Kubernetes)"
+    assert ground.reason == "the API does not answer (ignoring `--namespace` and `--image`, for Kubernetes only)"
     assert resolve_target([flags({"workers": "2"})], print).reason == "the API does not answer"

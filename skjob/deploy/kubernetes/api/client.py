@@ -283,7 +283,9 @@ class Api:
                 if waited + throttled.pause > patience:
                     raise
                 if waited + throttled.pause > TOLD_AFTER:
-                    self._told(f"the Kubernetes API of context `{self.context.name}` has too much to do (429): waiting")
+                    self._told(
+                        f"the Kubernetes API of context `{self.context.name}` is throttling requests (429); retrying"
+                    )
                 time.sleep(throttled.pause)
             except Unauthorized:
                 if self._renew is None or renewed:

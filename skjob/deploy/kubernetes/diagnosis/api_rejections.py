@@ -61,6 +61,6 @@ def explain_rejections(api: Api) -> Iterator[None]:
     except ForbiddenError as error:
         lacking = ", ".join(f"`{permission}`" for permission in missing(api, namespace) if not permission.optional)
         raise ForbiddenError(
-            f"you may not do in namespace `{namespace}` what a run needs: {lacking or error.message}",
+            f"missing permissions in namespace `{namespace}`: {lacking or error.message}",
             "`skjob doctor --role` prints the Role that gives it; ask for that",
         ) from error

@@ -132,7 +132,7 @@ def _image(pod: Manifest, waiting: Manifest, image: str, evidence: Evidence) -> 
     attempts = sum(count_of(event) for event in failures)
     passing = bool(_PASSING_PULL.search(plain))
     if missing and not passing:
-        hint = f"create {missing} in the namespace (`kubectl create secret docker-registry`), or mend the service"
+        hint = f"create {missing} in the namespace (`kubectl create secret docker-registry`), or fix the service"
         return CauseKind.IMAGE, text, f"{hint} account that names it", True
     for pattern, hint in _HOPELESS_PULLS:
         if not passing and re.search(pattern, plain, re.IGNORECASE):

@@ -203,7 +203,7 @@ def test_a_watch_that_is_put_off_is_opened_again_when_the_api_says(monkeypatch: 
     client.answers.append(Stream(ADDED))
     assert list(api.watch("Pod", "team", selector="a=b", seconds=1)) == [{"kind": "Pod"}]
     assert client.asked == [("GET", "/api/v1/namespaces/team/pods")] * 3
-    assert told == ["the Kubernetes API of context `ours` has too much to do (429): waiting"] * 2
+    assert told == ["the Kubernetes API of context `ours` is throttling requests (429); retrying"] * 2
 
 
 def test_a_watch_that_is_put_off_for_longer_than_there_is_time_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

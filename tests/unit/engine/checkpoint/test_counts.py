@@ -6,24 +6,29 @@ import pytest
 
 from skjob.engine.checkpoint.counts import Tally
 
-DONE_BEFORE = "3 of 9 fits were finished before, and not done again"
+DONE_BEFORE = "reused 3 of 9 fits from an earlier run"
 
 
 @pytest.mark.parametrize(
     ("tally", "told"),
     [
-        (Tally(fits=9, found=3, kept=4), ["7 fits are kept: the same command does the rest", DONE_BEFORE]),
+        (Tally(fits=9, found=3, kept=4), ["saved 7 fits; run the same command again for the rest", DONE_BEFORE]),
         (
             Tally(fits=9, found=3, kept=6),
-            ["all 9 fits so far are finished: the same command does not do them again", DONE_BEFORE],
+            ["all 9 fits so far are saved; the same command does not repeat them", DONE_BEFORE],
         ),
         (
             Tally(fits=9, repeated=2, kept=7),
-            ["all 7 fits so far are finished: the same command does not do them again"],
+            ["all 7 fits so far are saved; the same command does not repeat them"],
         ),
         (
             Tally(fits=9, kept=6, kept_unseeded=2),
-            ["6 fits are kept: the same command does the rest; with `--resume` also those that have no `random_state`"],
+            [
+                (
+                    "saved 6 fits; run the same command again for the rest;"
+                    " with `--resume` also those that have no `random_state`"
+                )
+            ],
         ),
         (Tally(fits=9), []),
     ],

@@ -245,7 +245,7 @@ def test_every_problem_is_told_at_once(info: Path, tmp_path: Path, monkeypatch: 
     assert [problem.partition(": ")[::2] for problem in packed.problems] == [
         (too_large, "keep data out of the package, or bake an image with `skjob env build`"),
         (other_python, f"build it again, for Python {python}"),
-        (f"`{tmp_path}/gone.py` can't be read", "No such file or directory; mend its permissions"),
+        (f"`{tmp_path}/gone.py` can't be read", "No such file or directory; fix its permissions"),
     ]
     assert names(packed.content) == sorted([*INFO, f"both{SUFFIX}", "pure.py"])
 

@@ -49,7 +49,7 @@ def test_a_syntax_error_has_its_place(tmp_path: Path, source: bytes, place: str,
     with pytest.raises(ConfigError) as caught:
         check_script(script)
     assert caught.value.message == f"`{script}{place}` is not valid Python: {said}"
-    assert caught.value.hint == "mend the script; nothing was started"
+    assert caught.value.hint == "fix the script; nothing was started"
 
 
 @pytest.mark.parametrize(
