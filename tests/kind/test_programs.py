@@ -15,7 +15,10 @@ from support.side_by_side import Stage, side_by_side
 from user_programs import UserProgram, user_programs
 
 AT_EACH_LANDING = {"fold_files", "sys_path"}
-IN_PODS = {*AT_EACH_LANDING, "dump_fitted", "environ_setting", "logging_in_fit", "scorer_collects"}
+IN_PODS = {
+    *AT_EACH_LANDING, "dump_fitted", "environ_setting", "logging_in_fit", "manager_of_processes", "parquet_by_tasks",
+    "scorer_collects",
+}  # fmt: skip
 RUNS_HERE = "runs in this process"
 
 

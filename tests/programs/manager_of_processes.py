@@ -1,6 +1,7 @@
 # A multiprocessing manager holds a dictionary and a counter that all tasks change, with n_jobs=2.
 # Source: joblib#1145, Stack Overflow "joblib with multiprocessing.Manager: AuthenticationError"
 # Kind: E
+# Told in pods: runs in this process: it cannot be read on workers
 # Slow
 from multiprocessing import Manager
 from joblib import Parallel, delayed
