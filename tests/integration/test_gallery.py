@@ -12,17 +12,11 @@ import os
 import re
 import subprocess
 import time
-from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from gallery import ALL, GALLERY, compared
 from local_runs import LocalRuns
-
-ALL = "SKJOB_GALLERY"
-"""The environment variable that names the folder if all examples are to run."""
-
-GALLERY = Path(os.environ.get(ALL, Path(__file__).parents[2] / ".gallery")).absolute()
-"""Has `examples`, and `packages` that they draw with."""
 
 LONGEST = 20.0
 """Seconds of plain Python."""
@@ -55,9 +49,6 @@ IN_EVERY_NIGHT = {
     "svm/plot_svm_scale_c.py",
 }
 
-_TIMES = re.compile(r"\b\d+(\.\d+)?(e-\d+)?( ?±? ?\d*(\.\d+)?)? ?(s|sec|secs|seconds|ms|min)\b")
-_PROGRESS = re.compile(r"^\s*\[(CV|Parallel)|^\s*\d+: ")
-
 
 def _examples() -> list[str]:
     folder = GALLERY / "examples"
@@ -88,7 +79,7 @@ def test_an_example_prints_the_same(name: str, local_runs: LocalRuns) -> None:
         _does_not_qualify(name, f"plain Python takes more than {LONGEST:.0f} s")
     ended = local_runs.run(program)
     assert ended.returncode == 0, ended.stderr
-    same = _compared(ended.stdout) == _compared(plain.stdout)
+    same = compared(ended.stdout) == compared(plain.stdout)
     assert same is (name not in DIFFERENCES), f"{plain.stdout}\n--- under skjob:\n{ended.stdout}"
 
 
@@ -96,10 +87,3 @@ def _does_not_qualify(name: str, why: str) -> NoReturn:
     if name in IN_EVERY_NIGHT:
         pytest.fail(why)
     pytest.skip(why)
-
-
-def _compared(printed: str) -> tuple[list[str], list[str]]:
-    """Return the lines without times: those of progress in any order, then all others."""
-    lines = [re.sub(r"\s+", " ", _TIMES.sub("TIME", line)).strip() for line in printed.splitlines()]
-    progress = sorted(line for line in lines if _PROGRESS.search(line))
-    return progress, [line for line in lines if not _PROGRESS.search(line)]

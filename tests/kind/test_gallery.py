@@ -1,0 +1,79 @@
+"""Ten of scikit-learn's own examples print the same on a real Kubernetes as by plain Python, on one warm cluster.
+
+All of them run on this machine: tests/integration/test_gallery.py. The program's Python has what they draw with; pods
+need nothing but the image.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uv
+from gallery import GALLERY, compared
+from kubernetes import client
+from support.namespaces import new_namespace
+from support.runs import DEADLINE, Runs
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+WARM = "gallery"
+NAMES = [
+    "calibration/plot_calibration_curve.py",
+    "compose/plot_feature_union.py",
+    "ensemble/plot_forest_importances.py",
+    "ensemble/plot_voting_regressor.py",
+    "feature_selection/plot_rfe_with_cross_validation.py",
+    "model_selection/plot_cv_predict.py",
+    "model_selection/plot_grid_search_digits.py",
+    "model_selection/plot_multi_metric_evaluation.py",
+    "model_selection/plot_nested_cross_validation_iris.py",
+    "neighbors/plot_caching_nearest_neighbors.py",
+]
+
+
+@pytest.fixture(scope="module")
+def runs(
+    kind_api: client.ApiClient, shared_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Runs]:
+    """Of a Python that has all that the tests have, and what draws; on a cluster that is warm."""
+    folder = tmp_path_factory.mktemp("drawing")
+    _uv("venv", "--quiet", str(folder / "venv"))
+    python = str(folder / "venv" / "bin" / "python")
+    drawing = ["--no-deps", "--requirement", str(ROOT / "requirements-gallery.lock")]
+    _uv("pip", "install", "--quiet", "--python", python, *drawing)
+    [site] = folder.glob("venv/lib/python*/site-packages")
+    (site / "tests.pth").write_text(f"{sysconfig.get_path('purelib')}\n{ROOT}\n")
+    with new_namespace(kind_api) as namespace:
+        runs = Runs(folder, shared_env | {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}, namespace, python)
+        up = runs.skjob("up", WARM, "--workers", "2")
+        try:
+            assert up.returncode == 0, up.stderr
+            yield runs
+        finally:
+            down = runs.skjob("down", WARM)
+        assert down.returncode == 0, down.stderr
+
+
+def _uv(*arguments: str) -> None:
+    done = subprocess.run([uv.find_uv_bin(), *arguments], capture_output=True, text=True, timeout=DEADLINE, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_prints_the_same_in_pods(runs: Runs, name: str) -> None:
+    path = GALLERY / "examples" / name
+    if not path.is_file():
+        pytest.skip("`make test-all` and `make test-gallery` fetch the examples")
+    ended = runs.run(path.read_text(), "--cluster", WARM)
+    plain = subprocess.run(
+        [runs.python, "train.py"], cwd=runs.folder, env=runs.environment, capture_output=True, text=True,
+        timeout=DEADLINE,
+    )  # fmt: skip
+    assert plain.returncode == 0, plain.stderr
+    assert ended.returncode == 0, ended.stderr
+    assert compared(ended.stdout) == compared(plain.stdout)
