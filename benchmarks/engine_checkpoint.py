@@ -28,6 +28,8 @@ from engine_tasks import Sleeper
 from sklearn.model_selection import GridSearchCV
 
 CANDIDATES, FOLDS, WORKERS, QUICK_WORKERS = 20, 3, 4, 2
+LOG = "__pycache__/log"
+"""Where fits note that they run: a fit that writes a file is not kept, and files in such a folder are caches."""
 CHECKPOINT = "checkpoint"
 DEADLINE = 300.0
 
@@ -55,7 +57,8 @@ def killed(peer: str, quick: bool) -> Numbers:
             "seconds": seconds,
             "workers": workers,
         }
-        log = Path(folder) / "log"
+        log = Path(folder) / LOG
+        log.parent.mkdir()
         first = _start(order)
         try:
             at = _half_finished(log, first, seconds)
@@ -156,7 +159,7 @@ def _lines(log: Path) -> list[tuple[float, str, str]]:
 def _client(order: dict[str, Any]) -> None:
     """The process that is killed."""
     X, y = data()
-    search = make_search(order["seconds"], f"{order['folder']}/log")
+    search = make_search(order["seconds"], f"{order['folder']}/{LOG}")
     if order["peer"] == "loky":
         with joblib.parallel_config(backend="loky", n_jobs=order["workers"]):
             search.fit(X, y)
