@@ -44,7 +44,7 @@ def work(number: int) -> float:
 
 
 @contextmanager
-def _unwatched() -> Iterator[Watched]:
+def _unwatched(*, in_order: bool = False) -> Iterator[Watched]:
     yield Watched()
 
 
