@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import tomllib
 from collections import Counter
@@ -135,7 +136,9 @@ def upstream_backend(request: pytest.FixtureRequest) -> Iterator[None]:
             yield
     else:
         from skjob.engine.backend import SkjobBackend
+        from skjob.engine.fidelity import small_calls
 
+        small_calls.SENDING_SECONDS = -math.inf  # else most calls of these tests would be too small for workers
         backend = SkjobBackend(request.getfixturevalue("upstream_client"), wait_for_workers=120)
         with joblib.parallel_config(backend=backend, n_jobs=-1):
             yield
