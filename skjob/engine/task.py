@@ -135,8 +135,9 @@ def run_batch(
             if _reads_arguments(codes):
                 return [Outcome(False, b"", 0.0, refused="its tasks read the arguments of the program, `sys.argv`")]
             before: State = {}
-            variables = dict(os.environ)
+            variables: dict[str, str] = {}
             if held is not None:
+                variables = dict(os.environ)
                 codes += imported_modules(codes, unpacked_folders())
                 before = state_of(codes, calls, held)
             differs = differences(expected)

@@ -20,9 +20,7 @@ from skjob.jobfile.data.files import SUFFIXES as DATA_SUFFIXES
 
 IMPORT_PATH = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+$"
 
-
 TABLE_SUFFIXES = (".csv", ".parquet", ".json")
-
 
 MODEL_SUFFIXES = (".joblib",)
 
@@ -40,6 +38,7 @@ class Expected:
 
 
 def ascending(bounds: tuple[float, float]) -> tuple[float, float]:
+    """Return the bounds of a distribution. Raise ValueError unless both are finite and the lower comes first."""
     low, high = bounds
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError
@@ -47,6 +46,7 @@ def ascending(bounds: tuple[float, float]) -> tuple[float, float]:
 
 
 def ascending_above_zero(bounds: tuple[float, float]) -> tuple[float, float]:
+    """Return the bounds of a logarithmic distribution. Raise ValueError unless they are positive too."""
     if bounds[0] <= 0:
         raise ValueError
     return ascending(bounds)

@@ -39,7 +39,7 @@ from skjob.jobfile.schema import (
     build_estimator,
     build_space,
 )
-from skjob.utils.units import shown
+from skjob.utils.units import format_bytes
 
 HOLDOUT_SEED = 0
 """Of the draw of the rows that a single fit is scored on."""
@@ -107,7 +107,7 @@ def place_data(job: DeclaredJob, folder: Path, workers: Workers, *, shared_files
         table, columns, asked.address, name, input_mode_of(estimator), workers, search=job.search is not None
     )
     if not placement.pieces:
-        sent = f"{shown(table.file_bytes)} of files are read here, and sent to workers once"
+        sent = f"{format_bytes(table.file_bytes)} of files are read here, and sent to workers once"
         return replace(placement, why=f"{placement.why}; {sent}")
     problems = refusals(table, asked, estimator)
     if not shared_files and not all(file.remote for file in table.files):

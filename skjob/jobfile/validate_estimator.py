@@ -185,4 +185,5 @@ def _why_no_transformer(factory: type) -> str:
 
 
 def owner_name(estimator: Any) -> str:
+    """Return how a message names the estimator that parameters belong to."""
     return "the pipeline" if hasattr(estimator, "steps") else f"`{type(estimator).__name__}`"

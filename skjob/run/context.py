@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from skjob.config.plan import JobSpec
 from skjob.config.settings import Place
@@ -14,11 +14,8 @@ from skjob.deploy.kubernetes.manifests.labels import new_run_id
 from skjob.run.budget import RunBudget
 from skjob.run.connect import forget_credentials, start_and_connect
 from skjob.run.monitor import ClusterMonitor, monitored
-from skjob.run.target import create_cluster, environment_for, private_folder, resolve_target
-
-if TYPE_CHECKING:
-    pass
 from skjob.run.runner import once, tell_all
+from skjob.run.target import create_cluster, environment_for, private_folder, resolve_target
 
 
 @contextmanager

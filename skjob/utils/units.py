@@ -47,13 +47,13 @@ def format_size(cpu: float, memory: float) -> str:
     return " and ".join([format_cpus(cpu)] * bool(cpu) + [format_memory(memory)] * bool(memory)) or "any size"
 
 
-def shown(size: int) -> str:
+def format_bytes(size: int) -> str:
     """Bytes for people: `1.4 GiB`, `230 MiB`."""
-    if size >= 2**30:
-        return f"{size / 2**30:.1f} GiB"
+    if size >= _GIB:
+        return f"{size / _GIB:.1f} GiB"
     return f"{size / 2**20:.0f} MiB" if size >= 10 * 2**20 else f"{size / 2**20:.1f} MiB"
 
 
 def whole_gibibytes(size: int) -> str:
     """Rounded up, as a setting takes it."""
-    return f"{-(-size // 2**30)} GiB"
+    return f"{-(-size // _GIB)} GiB"

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uv
 from gallery import GALLERY, compared
 from kubernetes import client
 from support.namespaces import new_namespace
 from support.runs import DEADLINE, Runs
+from support.user_env import run_uv
 
 pytestmark = pytest.mark.slow
 
@@ -42,10 +42,10 @@ def runs(
 ) -> Iterator[Runs]:
     """Of a Python that has all that the tests have, and what draws; on a cluster that is warm."""
     folder = tmp_path_factory.mktemp("drawing")
-    _uv("venv", "--quiet", str(folder / "venv"))
+    run_uv("venv", "--quiet", str(folder / "venv"))
     python = str(folder / "venv" / "bin" / "python")
     drawing = ["--no-deps", "--requirement", str(ROOT / "requirements-gallery.lock")]
-    _uv("pip", "install", "--quiet", "--python", python, *drawing)
+    run_uv("pip", "install", "--quiet", "--python", python, *drawing)
     [site] = folder.glob("venv/lib/python*/site-packages")
     (site / "tests.pth").write_text(f"{sysconfig.get_path('purelib')}\n{ROOT}\n")
     with new_namespace(kind_api) as namespace:
@@ -57,11 +57,6 @@ def runs(
         finally:
             down = runs.skjob("down", WARM)
         assert down.returncode == 0, down.stderr
-
-
-def _uv(*arguments: str) -> None:
-    done = subprocess.run([uv.find_uv_bin(), *arguments], capture_output=True, text=True, timeout=DEADLINE, check=False)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", NAMES)

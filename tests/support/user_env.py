@@ -60,19 +60,20 @@ def user_environment(tmp_path_factory: pytest.TempPathFactory) -> UserEnvironmen
     (package / "pyproject.toml").write_text(PYPROJECT)
     environment = UserEnvironment(str(folder / "venv" / "bin" / "python"), package)
     environment.write("VALUE = 1\n")
-    _uv("venv", "--quiet", str(folder / "venv"))
+    run_uv("venv", "--quiet", str(folder / "venv"))
     install = ["pip", "install", "--quiet", "--python", environment.python]
     locked = ["--constraint", str(ROOT / "requirements-dev.lock")]
     # A copy: a build in the repository would leave its traces there.
     shutil.copytree(ROOT / "skjob", folder / "skjob" / "skjob", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / "skjob" / name)
-    _uv(*install, *locked, str(folder / "skjob"), *MORE)
-    _uv(*install, f"pandas=={OLDER_PANDAS}", "--editable", str(package))
+    run_uv(*install, *locked, str(folder / "skjob"), *MORE)
+    run_uv(*install, f"pandas=={OLDER_PANDAS}", "--editable", str(package))
     return environment
 
 
-def _uv(*arguments: str) -> None:
+def run_uv(*arguments: str) -> None:
+    """Run uv, which must succeed."""
     done = subprocess.run(
         [uv.find_uv_bin(), *arguments], capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
     )

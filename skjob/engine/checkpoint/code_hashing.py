@@ -17,7 +17,7 @@ import numpy as np
 from skjob.engine.checkpoint.bytecode import Uses, uses
 from skjob.engine.checkpoint.module_hashing import DYNAMIC, JOBS_WORDS, ModuleHasher
 from skjob.engine.checkpoint.randomness import random_by_default
-from skjob.engine.checkpoint.walk import Digest, Unidentifiable, Walk, described, encode_text, held_by
+from skjob.engine.checkpoint.walk import Digest, Unidentifiable, Walk, encode_text, held_by, type_in_words
 from skjob.engine.transfer.code_origin import Origins
 
 NOT_CONTENT = frozenset(
@@ -28,9 +28,7 @@ NOT_CONTENT = frozenset(
 )  # fmt: skip
 """Entries of a class that say where it stands, or that Python fills in."""
 
-
 _GLOBAL_GENERATORS = (getattr(np.random.mtrand, "_rand", None), getattr(random, "_inst", None))
-
 
 _GENERATORS = (
     np.random.default_rng, np.random.RandomState, np.random.SeedSequence, random.Random,
@@ -38,9 +36,7 @@ _GENERATORS = (
 )  # fmt: skip
 """Without an argument they take a seed from the system."""
 
-
 SEED_WORDS = frozenset({"random_state", "random_seed", "seed", "rng"})
-
 
 DRAWING_WORDS = frozenset(
     {"sample", "rvs", "shuffle", "permutation", "permuted", "getrandbits", "randbytes", "urandom", "uuid1", "uuid4"}
@@ -48,9 +44,7 @@ DRAWING_WORDS = frozenset(
 """Methods that draw random numbers, whatever object they are called on. Code that says none of `SEED_WORDS` beside them
 is taken to draw from no seed; a variable of such a name costs no more than that its fits are done again."""
 
-
 MAKING_WORDS = frozenset({"default_rng", "RandomState"})
-
 
 DRAWING_MODULES = ("random", "secrets", "numpy.random")
 """What an import of these within a function is for."""
@@ -219,14 +213,14 @@ class CodeHasher(ModuleHasher):
         elif owner is not None:
             self._tagged(walk, b"bound", value.__name__, owner)
         else:
-            raise Unidentifiable(described(value))
+            raise Unidentifiable(type_in_words(value))
 
     def _write_ufunc(self, walk: Walk, value: np.ufunc) -> None:
         for module in ("numpy", "scipy.special"):
             if getattr(sys.modules.get(module), value.__name__, None) is value:
                 walk.out.append(encode_text(b"L", f"{self._origins.library(module)} {module} {value.__name__}"))
                 return
-        raise Unidentifiable(described(value))
+        raise Unidentifiable(type_in_words(value))
 
     def _write_descriptor(self, walk: Walk, value: Any) -> None:
         self._tagged(walk, b"descriptor", value.__objclass__, value.__name__)

@@ -27,7 +27,7 @@ from joblib.memory import MemorizedFunc, Memory, NotMemorizedFunc
 from skjob.engine.checkpoint.code_hashing import CodeHasher
 from skjob.engine.checkpoint.indifferent import Cached, cache_of, of_importance
 from skjob.engine.checkpoint.randomness import unseeded
-from skjob.engine.checkpoint.walk import Digest, Unidentifiable, Walk, described, encode_text, held_by
+from skjob.engine.checkpoint.walk import Digest, Unidentifiable, Walk, encode_text, held_by, type_in_words
 from skjob.engine.transfer.code_origin import Origins
 from skjob.engine.transfer.shared_data import SMALL, large_size
 
@@ -195,7 +195,7 @@ class Hasher(CodeHasher):
         self._write_class(walk, kind)
         if walk.code and walk.expects_seed and unseeded(value):
             walk.seeded = False
-        name = described(value)
+        name = type_in_words(value)
         if _pickles_its_attributes(kind):
             state = {each: part for each, part in vars(value).items() if each not in OBSERVERS}
             self._write_names(walk, self._of_importance(value, kind, state), name)
@@ -300,7 +300,6 @@ _LEAVES: dict[type, Callable[[Any], bytes]] = {
     type(...): lambda _: b"E",
     type(NotImplemented): lambda _: b"I",
 }
-
 
 _WRITERS: dict[type, Callable[[Hasher, Walk, Any], None]] = {
     tuple: Hasher._write_tuple,

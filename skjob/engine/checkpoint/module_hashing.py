@@ -19,7 +19,6 @@ from skjob.engine.transfer.code_origin import Origins, locate
 DYNAMIC = frozenset({"exec", "eval", "__import__", "globals", "compile"})
 """Builtins by which code reaches what its instructions don't name."""
 
-
 JOBS_WORDS = frozenset({"n_jobs", "effective_n_jobs", "Parallel", "parallel_config", "parallel_backend"})
 """Words of code that may ask for jobs."""
 

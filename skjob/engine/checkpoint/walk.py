@@ -33,6 +33,7 @@ def asks_for_jobs(name: str, value: Any) -> bool:
 
 @contextmanager
 def held_by(holder: str) -> Iterator[None]:
+    """Name the holder of what cannot be identified in the block, unless something inside has named one."""
     try:
         yield
     except Unidentifiable as error:
@@ -90,17 +91,20 @@ class Walk:
 
 
 def encode_text(tag: bytes, text: str) -> bytes:
+    """Return a text with its kind and length, so that no two texts in a row read like others."""
     content = text.encode("utf-8", "surrogatepass")
     return b"%b%d:%b" % (tag, len(content), content)
 
 
-def described(value: Any) -> str:
+def type_in_words(value: Any) -> str:
+    """Return the type of a value as a message names it."""
     kind = type(value)
     module = "" if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}."
     return f"a `{module}{kind.__qualname__}`"
 
 
 def is_found_by_name(value: Any, module: str, qualified: str) -> bool:
+    """Return whether an import by this name finds the very same object."""
     found: Any = sys.modules.get(module)
     for part in qualified.split("."):
         found = getattr(found, part, None)

@@ -33,7 +33,6 @@ from skjob.errors import ConfigError
 MOST_BYTES = 900_000
 """Of all files together: a Secret holds one mebibyte."""
 
-
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 

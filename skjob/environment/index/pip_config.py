@@ -57,6 +57,7 @@ def pip_settings(environ: Mapping[str, str], config_files: Iterable[Path], probl
 
 
 def from_pip(settings: Mapping[str, str]) -> ToolSettings:
+    """Return pip's settings of indexes in the terms that it shares with uv."""
     extra = settings.get("extra-index-url", "").split()
     default = settings.get("index-url", "").split()
     proxy = settings.get("proxy", "")

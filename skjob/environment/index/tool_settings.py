@@ -12,7 +12,6 @@ from skjob.environment.index.settings import (
 
 BEST_MATCH = "unsafe-best-match"
 
-
 TRUE = ("1", "true", "t", "yes", "y", "on")
 
 
@@ -33,8 +32,10 @@ class ToolSettings:
 
 
 def xdg_folders(environ: Mapping[str, str]) -> list[str]:
+    """Return the folders of a machine's configuration, the most important first (XDG Base Directory Specification)."""
     return [each for each in (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep) if each]
 
 
 def is_address(place: str) -> bool:
+    """Return whether an index is an address and not a path."""
     return place.startswith(("http://", "https://"))

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from skjob.errors import ConfigError
 from skjob.jobfile.data.table_size import Table
-from skjob.utils.units import shown, whole_gibibytes
+from skjob.utils.units import format_bytes, whole_gibibytes
 
 COPIES = 3
 """How many times the data is in a worker's memory while a fit runs on all of it: once, the fold's rows, its numbers."""
@@ -81,16 +81,16 @@ def place(
         ConfigError: it fits in no way; with the memory that workers need, and what can be done instead.
     """
     memory = table.memory(columns)
-    size = f"`{address}` takes {shown(memory)} in memory ({table.rows:,} rows, {len(columns)} columns)"
+    size = f"`{address}` takes {format_bytes(memory)} in memory ({table.rows:,} rows, {len(columns)} columns)"
     needed = round(memory * COPIES / USABLE)
     fits = needed <= workers.memory
     if learning is not InputMode.OUT_OF_CORE and fits:
-        why = f"{size}: loaded whole, as a worker of {shown(workers.memory)} has room for it {COPIES} times"
+        why = f"{size}: loaded whole, as a worker of {format_bytes(workers.memory)} has room for it {COPIES} times"
         return Placement(pieces=False, why=why, memory=memory)
     larger = (
         f"give workers {whole_gibibytes(needed)} (`--worker-memory {whole_gibibytes(needed).replace(' ', '')[:-1]}`)"
     )
-    too_large = f"{size}, with its copies {shown(needed)}, and a worker has {shown(workers.memory)}"
+    too_large = f"{size}, with its copies {format_bytes(needed)}, and a worker has {format_bytes(workers.memory)}"
     if search:
         if learning is InputMode.OUT_OF_CORE:
             raise ConfigError(
@@ -124,8 +124,8 @@ def _in_pieces(
     if largest * row_bytes > 6 * most:
         groups = max(1, round(most / max(1.0, row_bytes)))
         raise ConfigError(
-            f"{size}; its largest row group takes {shown(round(largest * row_bytes))}, too much at a time for a "
-            f"worker of {shown(workers.memory)}",
+            f"{size}; its largest row group takes {format_bytes(round(largest * row_bytes))}, too much at a time for a "
+            f"worker of {format_bytes(workers.memory)}",
             f"write it with row groups of {groups:,} rows (`to_parquet(…, row_group_size={groups})`), or give workers "
             f"{whole_gibibytes(round(largest * row_bytes * PIECES_AT_ONCE / 6 * workers.threads))}",
         )
@@ -134,8 +134,8 @@ def _in_pieces(
     cause = (
         "the estimator learns from pieces"
         if learning is InputMode.OUT_OF_CORE
-        else (f"a worker of {shown(workers.memory)} has no room for it {COPIES} times")
+        else (f"a worker of {format_bytes(workers.memory)} has no room for it {COPIES} times")
     )
     stays = "kept in the workers' memory" if kept else "read anew for each pass over it"
-    why = f"{size}: stays in pieces of up to {shown(round(rows * row_bytes))}, {stays}, as {cause}"
+    why = f"{size}: stays in pieces of up to {format_bytes(round(rows * row_bytes))}, {stays}, as {cause}"
     return Placement(pieces=True, why=why, memory=memory, piece_rows=rows, kept=kept)

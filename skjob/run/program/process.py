@@ -1,4 +1,4 @@
-"""The child process that runs the user's program, and the parent's hold on it.
+"""What can be known of a program before it runs, and the parent's hold on the process that runs it.
 
 The cluster's client side lives in the parent: whatever the program does to its own process (a crash, `os._exit`, the
 out-of-memory killer) can't stop the teardown. The child (`python -m skjob.run.program.child`) starts while the

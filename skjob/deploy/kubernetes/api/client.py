@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from skjob.deploy.kubernetes.api import kubeconfig
 from skjob.deploy.kubernetes.api.context import Context
-from skjob.deploy.kubernetes.api.errors import NotFound, Raced, Throttled, _refused, map_errors
+from skjob.deploy.kubernetes.api.errors import NotFound, Raced, Throttled, as_api_exception, map_errors
 from skjob.errors import ForbiddenError, SkjobError, Unanswered, Unauthorized, first_line
 
 REQUEST_TIMEOUT = (5.0, 15.0)
@@ -214,7 +214,7 @@ class Api:
             response = self._send("GET", path, query=query, timeout=(REQUEST_TIMEOUT[0], timeout))
             if response.status != 200:
                 response.read()
-                raise _refused(response)
+                raise as_api_exception(response)
             return response
 
     def serves(self, group_version: str) -> bool:
@@ -337,7 +337,7 @@ class Api:
             status = response.status
             self._ahead = _ahead(response.headers or {})
             if not 200 <= status <= 299:
-                raise _refused(response)
+                raise as_api_exception(response)
         text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
         if as_text:
             return text

@@ -43,7 +43,7 @@ class Rejected(SkjobError):
     exit_code = StartError.exit_code
 
 
-def _refused(response: Any) -> Exception:
+def as_api_exception(response: Any) -> Exception:
     """What the client library raises for an answer that has been read."""
     from kubernetes.client.exceptions import ApiException
 

@@ -25,13 +25,13 @@ from skjob.deploy.kubernetes.diagnosis.evidence import (
     Finding,
     condition_of,
     container_statuses,
-    described,
     in_words,
+    involved_name,
     is_before,
     is_of,
     role_of_name,
     role_of_pod,
-    waiting_reason,
+    waiting_state,
 )
 from skjob.deploy.kubernetes.diagnosis.rejections import rejections
 from skjob.utils.units import format_size
@@ -76,7 +76,7 @@ def diagnose(
         since: when the cluster was made, as the API tells it. Events stay for an hour, in which an earlier one may have
             had its name.
     """
-    own = [event for event in events if is_of(described(event), cluster) and not is_before(event, since)]
+    own = [event for event in events if is_of(involved_name(event), cluster) and not is_before(event, since)]
     evidence = Evidence(pods, own, nodes or (), logs or {}, others)
     findings = [*rejections(evidence), *_evictions(evidence)]
     for pod in pods:
@@ -118,21 +118,21 @@ def _evictions(evidence: Evidence) -> Iterator[Finding]:
     """Of pods whose status does not tell: it may say that they succeeded, or they are gone already."""
     told = {pod["metadata"]["name"] for pod in evidence.pods if _is_evicted(pod)}
     for event in evidence.events:
-        if event.get("reason") in ("Evicted", "Preempted") and described(event) not in told:
-            told.add(described(event))
+        if event.get("reason") in ("Evicted", "Preempted") and involved_name(event) not in told:
+            told.add(involved_name(event))
             source = event.get("source", {}).get("host") or event.get("reportingInstance", "")
             who = f"the node `{source}` ended the pod" if event["reason"] == "Evicted" else "the pod had to go"
             text = f"{who}: {event['reason']}: {in_words(event.get('message', ''))}"
-            role = role_of_name(described(event))
+            role = role_of_name(involved_name(event))
             hint = _eviction_hint({"reason": event["reason"], "message": event.get("message", "")})
             again = role == SCHEDULER and _evicted_schedulers(evidence) > 1
-            yield Finding(CauseKind.EVICTED, text, hint, again, f"Pod/{described(event)}", role)
+            yield Finding(CauseKind.EVICTED, text, hint, again, f"Pod/{involved_name(event)}", role)
 
 
 def _evicted_schedulers(evidence: Evidence) -> int:
     """Another pod takes the place of one: where that goes the same way, so will the next."""
     names = {pod["metadata"]["name"] for pod in evidence.pods if _is_evicted(pod) and role_of_pod(pod) == SCHEDULER}
-    evicted = {described(event) for event in evidence.events if event.get("reason") == "Evicted"}
+    evicted = {involved_name(event) for event in evidence.events if event.get("reason") == "Evicted"}
     return len(names | {name for name in evicted if role_of_name(name) == SCHEDULER})
 
 
@@ -175,7 +175,7 @@ def _of_pod(pod: Manifest, evidence: Evidence) -> Iterator[Finding]:
     for container in container_statuses(pod):
         for kind, text, hint, fatal in of_container(pod, container, evidence):
             yield finding(kind, text, hint, fatal)
-        if waiting_reason(container).get("reason") in ("ContainerCreating", "PodInitializing"):
+        if waiting_state(container).get("reason") in ("ContainerCreating", "PodInitializing"):
             for event in evidence.of(pod["metadata"]["name"], "FailedMount", "FailedCreatePodSandBox")[-1:]:
                 kind = CauseKind.CONFIGURATION if event["reason"] == "FailedMount" else CauseKind.NODE
                 text = f"the node `{node}` can't set the pod up yet: {in_words(event.get('message', ''))}"

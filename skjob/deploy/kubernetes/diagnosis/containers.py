@@ -16,13 +16,12 @@ from skjob.deploy.kubernetes.diagnosis.evidence import (
     in_words,
     role_of_pod,
     spec_of,
-    waiting_reason,
+    waiting_state,
 )
 from skjob.environment.pod.entrypoint import EX_CONFIG
 from skjob.utils.units import format_memory, quantity
 
 _IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
-
 
 _HOPELESS_PULLS = (
     (
@@ -37,38 +36,30 @@ _HOPELESS_PULLS = (
     (r"x509|http response to https", "the nodes must trust the registry's certificate; or choose another `--image`"),
 )
 
-
 _PASSING_PULL = re.compile(
     r"time[d-]?\s?out|deadline exceeded|connection (refused|reset)|too ?many ?requests|rate limit|\bEOF\b"
     r"|\b(429|50[0234])\b|temporary failure|server misbehaving|network is unreachable|QPS exceeded|request canceled",
     re.IGNORECASE,
 )
 
-
 _PASSING_PULL_LIMIT = 4
 """So many failures of one pull, over a minute or so, are no passing trouble any more."""
-
 
 _SHORT_LIFE = 60.0
 """A container that ran for longer, in seconds, could start: what ended it is the program's affair."""
 
-
 _RESTARTS = 2
 """After so many restarts of a container that lives shortly, the next will not do better."""
-
 
 _MEMORY_RESTARTS = 1
 """The same of one that needs too much memory as it starts: it needs no less the next time."""
 
-
 _LOG_LINES = 12
-
 
 _HOPELESS_LOG = re.compile(
     r"ModuleNotFoundError|ImportError|SyntaxError|No module named|No such (option|command)|unrecognized arguments"
     r"|No matching distribution"
 )
-
 
 _LOG_CAUSE = re.compile(r"^\s*(\S*(Error|Exception)\b.*|ERROR: .*|.*No module named .*)$")
 
@@ -77,7 +68,8 @@ _Symptom = tuple[CauseKind, str, str, bool]
 
 
 def of_container(pod: Manifest, container: Manifest, evidence: Evidence) -> Iterator[_Symptom]:
-    waiting = waiting_reason(container)
+    """Yield why a container, by its status, does not run."""
+    waiting = waiting_state(container)
     ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated") or {}
     image = container.get("image") or spec_of(pod, container["name"]).get("image", "")
     words = f"{waiting.get('message', '')} {ended.get('message', '')}"

@@ -35,6 +35,8 @@ class CauseKind(StrEnum):
 
 @dataclass(frozen=True)
 class Evidence:
+    """Pods and events of a cluster, nodes, the last lines of containers, and other objects that own pods."""
+
     pods: Sequence[Manifest]
     events: Sequence[Manifest]
     nodes: Sequence[Manifest]
@@ -48,7 +50,7 @@ class Evidence:
 
     def of(self, name: str, *reasons: str) -> list[Manifest]:
         """Events about one object with one of these reasons, the newest last."""
-        chosen = [event for event in self.events if described(event) == name and event.get("reason") in reasons]
+        chosen = [event for event in self.events if involved_name(event) == name and event.get("reason") in reasons]
         return sorted(chosen, key=_when)
 
     @property
@@ -101,7 +103,8 @@ def _binary(size: int) -> str:
 _SECONDS = len("2026-11-26T12:00:00")
 
 
-def described(event: Manifest) -> str:
+def involved_name(event: Manifest) -> str:
+    """Return the name of the object that an event is about."""
     return str((event.get("involvedObject") or event.get("regarding") or {}).get("name", ""))
 
 
@@ -118,6 +121,7 @@ def is_before(event: Manifest, moment: str) -> bool:
 
 
 def count_of(event: Manifest) -> int:
+    """Return how often an event has been seen."""
     return int(event.get("count") or (event.get("series") or {}).get("count") or 1)
 
 
@@ -127,6 +131,7 @@ def _when(event: Manifest) -> str:
 
 
 def role_of_pod(pod: Manifest) -> str:
+    """Return the role that the operator's label gives a pod; empty if it has none."""
     return str((pod["metadata"].get("labels") or {}).get("dask.org/component", ""))
 
 
@@ -140,19 +145,23 @@ def _conditions(manifest: Manifest) -> list[Manifest]:
 
 
 def condition_of(manifest: Manifest, kind: str) -> Manifest | None:
+    """Return the condition of this type in an object's status."""
     return next((item for item in _conditions(manifest) if item["type"] == kind), None)
 
 
 def container_statuses(pod: Manifest) -> list[Manifest]:
+    """Return the statuses of a pod's containers, the init containers first."""
     status = pod.get("status", {})
     return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
 
 
-def waiting_reason(container: Manifest) -> Manifest:
+def waiting_state(container: Manifest) -> Manifest:
+    """Return the waiting state of a container's status, reason and message; empty if it does not wait."""
     return container.get("state", {}).get("waiting") or {}
 
 
 def spec_of(pod: Manifest, container: str) -> Manifest:
+    """Return the spec of the container of this name; empty if the pod has none."""
     spec = pod.get("spec", {})
     containers = [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
     return next((item for item in containers if item["name"] == container), {})

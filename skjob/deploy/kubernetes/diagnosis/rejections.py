@@ -13,8 +13,8 @@ from skjob.deploy.kubernetes.diagnosis.evidence import (
     CauseKind,
     Evidence,
     Finding,
-    described,
     in_words,
+    involved_name,
     readable,
     role_of_name,
     role_of_pod,
@@ -38,7 +38,6 @@ _REJECTION_HINTS = (
     ),
     (r"admission webhook|ValidatingAdmissionPolicy", "a policy of this cluster says no: ask your platform team"),
 )
-
 
 _PASSING_REJECTION = re.compile(
     r"failed calling webhook|status unknown for quota|serviceaccount \S+ not found|timed? ?out|deadline exceeded"
@@ -84,14 +83,15 @@ def _counts_as(pod: Manifest, name: str) -> float:
 
 
 def rejections(evidence: Evidence) -> Iterator[Finding]:
+    """Yield why the API refuses pods that a ReplicaSet or the operator would create."""
     owners = {owner.get("name") for pod in evidence.pods for owner in pod["metadata"].get("ownerReferences") or []}
     for event in evidence.events:
-        if event.get("reason") != "FailedCreate" or described(event) in owners:
+        if event.get("reason") != "FailedCreate" or involved_name(event) in owners:
             continue
         words = re.sub(r"^\(combined from similar events\): ", "", event.get("message", ""))
         words = re.sub(r"^Error creating: ", "", words)
         words = readable(in_words(re.sub(r'^pods "[^"]*" is forbidden: ', "", words)))
-        role = role_of_name(described(event))
+        role = role_of_name(involved_name(event))
         text = f"the API refuses the pod: {words}"
         fatal, topic = not _PASSING_REJECTION.search(words), text
         if quota := _QUOTA.search(words):
@@ -102,7 +102,7 @@ def rejections(evidence: Evidence) -> Iterator[Finding]:
             text,
             hint_of_refusal(words) or "ask your platform team, or choose another `--namespace`",
             fatal,
-            f"{event['involvedObject'].get('kind', 'ReplicaSet')}/{described(event)}",
+            f"{event['involvedObject'].get('kind', 'ReplicaSet')}/{involved_name(event)}",
             role,
             topic=topic,
         )

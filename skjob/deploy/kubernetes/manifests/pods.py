@@ -16,35 +16,25 @@ from skjob.utils.tls import CA_FILE, CERTIFICATE_FILE, KEY_FILE
 
 Manifest = dict[str, Any]
 
-
 SCHEDULER_PORT = 8786
-
 
 PAGES_PORT = 8787
 
-
 USER = 1000
 
-
 _SHOWN = ("scheduler.prometheus", "scheduler.info", "scheduler.json", "health", "statics")
-
 
 PAGES = [f"distributed.http.{page}" for page in _SHOWN]
 """What the scheduler shows. Not its API, by which whoever reaches the port retires workers, whatever an image's own
 settings say; nor the way through it to the pages of others."""
 
-
 TLS_FOLDER = "/skjob/tls"
-
 
 SCRATCH_FOLDER = "/tmp"  # noqa: S108 - the pod's own
 
-
 ARCHIVE_FILE = "skjob.zip"
 
-
 ANYWHERE = Scheduling()
-
 
 NO_PRIVILEGES = {
     "allowPrivilegeEscalation": False,
@@ -115,6 +105,7 @@ def policy_for(names: RunNames, namespace: str, ingress: Manifest) -> Manifest:
 
 
 def pods_with(label: str, value: str) -> Manifest:
+    """Return the peer of a NetworkPolicy: pods with this label."""
     return {"podSelector": {"matchLabels": {label: value}}}
 
 
@@ -131,6 +122,7 @@ def placed(pod: Manifest, scheduling: Scheduling) -> Manifest:
 
 
 def object_metadata(names: RunNames, namespace: str, component: str) -> Manifest:
+    """Return the metadata of an object that is called as its cluster."""
     return {
         "name": names.cluster,
         "namespace": namespace,
@@ -156,6 +148,7 @@ def pod_mounts(names: RunNames, tls_folder: str) -> tuple[list[Manifest], list[M
 
 
 def pod_environment(python_path: str, retries: int) -> list[Manifest]:
+    """Return the variables of the containers of scheduler and workers."""
     tls = "DASK_DISTRIBUTED__COMM__TLS"
     variables = {
         "HOME": SCRATCH_FOLDER,  # the root file system is read-only
@@ -194,10 +187,12 @@ def resource_requests(cpu: str, memory: str) -> Manifest:
 
 
 def format_cores(cores: float) -> str:
+    """Return cores as a quantity of Kubernetes: `500m`."""
     return f"{round(cores * 1000)}m"
 
 
 def restricted_security() -> Manifest:
+    """Return the security context of a pod that the `restricted` standard takes."""
     return {
         "runAsNonRoot": True,
         "runAsUser": USER,

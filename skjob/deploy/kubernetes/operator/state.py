@@ -12,12 +12,9 @@ from skjob.errors import ForbiddenError
 
 CUSTOM_RESOURCES = f"{DASK_GROUP}/v1"
 
-
 OPERATOR_NAME = "dask-kubernetes-operator"
 
-
 OPERATOR_SELECTOR = f"{NAME_LABEL}={OPERATOR_NAME}"
-
 
 OLDEST_OPERATOR = (2023, 8)
 """From then on, workers are Deployments: each can be removed by its name."""

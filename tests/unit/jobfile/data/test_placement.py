@@ -6,7 +6,7 @@ from skjob.errors import ConfigError
 from skjob.jobfile.data.files import File
 from skjob.jobfile.data.placement import COPIES, USABLE, InputMode, Placement, Workers, place
 from skjob.jobfile.data.table_size import Column, RowGroup, Table
-from skjob.utils.units import shown
+from skjob.utils.units import format_bytes
 
 pytestmark = pytest.mark.unit
 
@@ -95,4 +95,4 @@ def test_what_fits_in_no_way(table: Table, learning: InputMode, search: bool, sa
     ("size", "text"), [(1536, "0.0 MiB"), (3 * 2**19, "1.5 MiB"), (2**28, "256 MiB"), (3 * 2**29, "1.5 GiB")]
 )
 def test_sizes_for_people(size: int, text: str) -> None:
-    assert shown(size) == text
+    assert format_bytes(size) == text
