@@ -245,6 +245,6 @@ def test_a_cost_without_prices_and_a_worker_too_large_are_refused_at_once(ruled:
     ruled.rule(prices="[]", most_cpu="50m")
     run = ruled.runs.run("print('never')", "--max-cost", "5")
     assert run.returncode == 120
-    assert "`max-cost` needs prices" in run.stderr
+    assert "`max-cost` requires prices" in run.stderr
     assert "a worker of 0.1 cores is more than a run may have, `most-cpu`, 0.05, of ConfigMap " in run.stderr
     assert run.stdout == ""
