@@ -2,10 +2,11 @@
 
     make bench-fidelity
     python benchmarks/fidelity.py --tasks 2000 --rows 1000
+    python benchmarks/fidelity.py --on kubernetes        # the second table in pods, on the cluster of `make kind`
 
 The first table runs tasks in this process as a worker does, with each precaution alone, and takes away the time without
 any. A task is a fit of a search with a scorer of the program's own, which is what makes most of it: its state is looked
-at twice. The second runs one-row predictions by plain Python and on a cluster of this machine, in turns.
+at twice. The second runs one-row predictions by plain Python and on a cluster, in turns.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import skjob
+from skjob.config.settings import Place
 from skjob.engine import task
 from skjob.engine.fidelity.effects.guard import Watched
 from skjob.engine.fidelity.settings.snapshot import CallSettings
@@ -114,6 +116,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--tasks", type=int, default=2000, help="tasks of a round (default: 2000)")
     parser.add_argument("--rows", type=int, default=1000, help="rows to predict, each by itself (default: 1000)")
+    where = [place.value for place in Place if place is not Place.AUTO]
+    parser.add_argument("--on", choices=where, default=Place.LOCAL.value, help="where the second table's cluster is")
     arguments = parser.parse_args()
 
     without = seconds_a_task(set(), arguments.tasks)
@@ -124,7 +128,7 @@ def main() -> None:
         print(f"| {name} | {1e6 * seconds:.0f} | {100 * seconds / FIT_SECONDS:.1f} |")
 
     print(f"\n| {arguments.rows} rows, one by one | plain Python, s | skjob, s | ratio |\n| --- | --- | --- | --- |")
-    with skjob.cluster(workers=2, on="local"):
+    with skjob.cluster(workers=2, on=arguments.on):
         for name, act in predictions(arguments.rows).items():
             plain, ours = [], []
             act()  # the first call of a place is measured on workers

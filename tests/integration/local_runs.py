@@ -1,9 +1,10 @@
 """`skjob run --on local` in the tests' own process, on a cluster that stays warm from one run to the next.
 
-A run started from a shell costs five Python processes. Here the command runs in the process of the test, and the
-cluster is lent to one run after the other, so that a run costs only the process of its program: a tenth of the time.
-All else is the product's own: the command line, the plan, the certificates, the program's process, the record and the
-exit status. A test of signals, of the terminal, or of a cluster's start and end starts the command as a process.
+A run started from a shell costs five Python processes. Here the command runs in the process of the test, the cluster
+is lent to one run after the other, and the process of the program is forked (support/python_server.py): a twentieth of
+the time. All else is the product's own: the command line, the plan, the certificates, what the program's process does,
+the record and the exit status. A test of signals, of the terminal, or of a cluster's start and end starts the command
+as a process.
 
     def test_a_program(local_runs: LocalRuns) -> None:
         ended = local_runs.run("import sys; print(sys.argv)", "--retries", "2", arguments=["--depth", "3"])
@@ -22,8 +23,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import textwrap
 import time
@@ -37,7 +36,9 @@ from unittest import mock
 
 import pytest
 from distributed import Client
+from support import python_server
 from support.command import run_here
+from support.python_server import programs_forked
 from waiting import DEADLINE, LOOK_AGAIN
 
 from skjob.config.plan import Plan, WorkerSize, make_plan
@@ -101,7 +102,7 @@ class LocalRuns:
         path = self._written(program)
         place = ["--on", on, *(["--workers", str(WORKERS)] if "--workers" not in options else [])]
         before = set(self._records())
-        with pytest.MonkeyPatch.context() as patch, _reading(stdin), self.clusters.lent():
+        with pytest.MonkeyPatch.context() as patch, _reading(stdin), self.clusters.lent(), programs_forked():
             patch.setattr(tempfile, "tempdir", None)  # it is looked for once a process
             ended = run_here(["run", *place, *options, str(path), *arguments], self.environment, self.folder)
         gc.unfreeze()  # the command leaves its garbage to the end of its process, and that is ours
@@ -110,10 +111,8 @@ class LocalRuns:
 
     def python(self, program: str | Path, *arguments: str, stdin: str = "") -> Ended:
         """The same program by plain Python."""
-        ended = subprocess.run(
-            [sys.executable, self._written(program), *arguments], cwd=self.folder, env=self.environment, input=stdin,
-            capture_output=True, text=True, timeout=DEADLINE,
-        )  # fmt: skip
+        command = [str(self._written(program)), *arguments]
+        ended = python_server.run(command, self.folder, self.environment, stdin=stdin, timeout=DEADLINE)
         return Ended(ended.returncode, ended.stdout, ended.stderr, {})
 
     def _written(self, program: str | Path) -> Path:

@@ -35,9 +35,9 @@ SEARCH = """
 @pytest.mark.parametrize("processes", [True, False])
 def test_a_client_with_options(local_runs: LocalRuns, processes: bool) -> None:
     options = f"n_workers=2, threads_per_worker=1, processes={processes}, dashboard_address=None"
-    program = SEARCH.format(options=options)
-    alone = local_runs.python(program)
-    ended = local_runs.run(program, "--max-time", "2m")
+    # In plain Python threads find what processes find, and start sooner.
+    alone = local_runs.python(SEARCH.format(options=options.replace("True", "False")))
+    ended = local_runs.run(SEARCH.format(options=options), "--max-time", "2m")
     assert (ended.returncode, ended.stdout, ended.own_stderr) == (0, alone.stdout, alone.stderr), ended.stderr
     told = (
         f"is the cluster of this run; {SIZE} say how large it is"
@@ -50,47 +50,64 @@ def test_a_client_with_options(local_runs: LocalRuns, processes: bool) -> None:
     assert NOTHING_DONE not in ended.stderr
 
 
-def test_what_ends_a_programs_client_does_not_end_the_cluster(local_runs: LocalRuns) -> None:
-    program = """
-        import os, time
+ENDS_ITS_CLIENTS = """
+    import os, time
 
-        import distributed
-        import joblib
-        from dask.distributed import Client, LocalCluster
-        from joblib import Parallel, delayed
+    import distributed
+    import joblib
+    from dask.distributed import Client, LocalCluster
+    from joblib import Parallel, delayed
 
-        def pid():
-            time.sleep(0.1)  # calls that are too small to gain would run here
-            return os.getpid()
+    def pid():
+        time.sleep(0.1)  # calls that are too small to gain would run here
+        return os.getpid()
 
-        def on_workers():
-            with joblib.parallel_config(backend="dask"):
-                pids = set(Parallel()(delayed(pid)() for _ in range(8)))
-            return os.getpid() not in pids and len(pids) <= 2
+    def on_workers():
+        with joblib.parallel_config(backend="dask"):
+            pids = set(Parallel()(delayed(pid)() for _ in range(8)))
+        return os.getpid() not in pids and len(pids) <= 2
 
-        if __name__ == "__main__":
-            with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-                with Client(cluster) as client:
-                    client.wait_for_workers(2)
-                    print(isinstance(cluster, distributed.LocalCluster), isinstance(client, distributed.Client))
-                    print(client.submit(max, 1, 2).result(), len(cluster.workers), on_workers())
-                print(client.status)
-            print(cluster.status.name)
-            client = Client(n_workers=2, threads_per_worker=1)
-            print(client.map(abs, [-1, -2])[1].result(), on_workers())
-            client.shutdown()
+    if __name__ == "__main__":
+        with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+            with Client(cluster) as client:
+                client.wait_for_workers(2)
+                print(isinstance(cluster, distributed.LocalCluster), isinstance(client, distributed.Client))
+                print(client.submit(max, 1, 2).result(), len(cluster.workers), on_workers())
             print(client.status)
-            with Client(n_workers=2, threads_per_worker=1) as client:
-                print(client.submit(min, 1, 2).result(), on_workers())
-                held = client.submit(max, 1, 2)
-                print(held.result())
-                client.restart()
-                print(held.status, client.submit(min, 3, 4).result(), on_workers())
-    """
-    alone = local_runs.python(program)
-    assert alone.returncode == 0, alone.stderr
-    ended = local_runs.run(program, "--max-time", "2m")
-    assert (ended.returncode, ended.stdout, ended.own_stderr) == (0, alone.stdout, ""), ended.stderr
+        print(cluster.status.name)
+        client = Client(n_workers=2, threads_per_worker=1)
+        print(client.map(abs, [-1, -2])[1].result(), on_workers())
+        client.shutdown()
+        print(client.status)
+        with Client(n_workers=2, threads_per_worker=1) as client:
+            print(client.submit(min, 1, 2).result(), on_workers())
+            held = client.submit(max, 1, 2)
+            print(held.result())
+            client.restart()
+            print(held.status, client.submit(min, 3, 4).result(), on_workers())
+"""
+ENDED_CLIENTS = """True True
+2 2 True
+closed
+closed
+2 True
+closed
+1 True
+2
+cancelled 3 True
+"""
+"""What it prints."""
+
+
+@pytest.mark.slow
+def test_what_plain_python_prints_of_a_programs_clients(local_runs: LocalRuns) -> None:
+    alone = local_runs.python(ENDS_ITS_CLIENTS)
+    assert (alone.returncode, alone.stdout) == (0, ENDED_CLIENTS), alone.stderr
+
+
+def test_what_ends_a_programs_client_does_not_end_the_cluster(local_runs: LocalRuns) -> None:
+    ended = local_runs.run(ENDS_ITS_CLIENTS, "--max-time", "2m")
+    assert (ended.returncode, ended.stdout, ended.own_stderr) == (0, ENDED_CLIENTS, ""), ended.stderr
     assert ended.stderr.count(" is the cluster of this run; ") == 1
 
 

@@ -6,12 +6,11 @@ about the others. docs/differences.md has the kinds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from local_runs import Ended, LocalRuns, WarmClusters
-from plain_python import PlainPython
+from support import python_server
 from user_programs import UserProgram, user_programs
 from waiting import DEADLINE
 
@@ -20,25 +19,16 @@ RUNS_HERE = "runs in this process"
 PAGE = Path(__file__).parents[2] / "docs" / "differences.md"
 
 
-@pytest.fixture(scope="module")
-def plain_python() -> Iterator[PlainPython]:
-    server = PlainPython()
-    yield server
-    server.close()
-
-
 def _runs(folder: Path, clusters: WarmClusters, program: UserProgram) -> LocalRuns:
     folder.mkdir()
     program.copy_to(folder)
     return LocalRuns(folder, clusters)
 
 
-def _by_python(server: PlainPython, runs: LocalRuns, program: UserProgram) -> Ended:
-    if program.new_python:
-        assert not program.module
-        return runs.python(program.main, *program.arguments, stdin=program.stdin)
+def _by_python(runs: LocalRuns, program: UserProgram) -> Ended:
     command = [*program.command, *program.arguments]
-    ended = server.run(command, runs.folder, runs.environment, program.stdin, DEADLINE)
+    start = python_server.run_new if program.new_python else python_server.run
+    ended = start(command, runs.folder, runs.environment, stdin=program.stdin, timeout=DEADLINE)
     return Ended(ended.returncode, ended.stdout, ended.stderr, {})
 
 
@@ -55,12 +45,12 @@ def _marks(program: UserProgram) -> list[pytest.MarkDecorator]:
 
 @pytest.mark.parametrize("program", [pytest.param(each, id=each.name, marks=_marks(each)) for each in user_programs()])
 def test_a_program_prints_what_it_prints_by_python(
-    tmp_path: Path, warm_clusters: WarmClusters, plain_python: PlainPython, program: UserProgram
+    tmp_path: Path, warm_clusters: WarmClusters, program: UserProgram
 ) -> None:
     alone = _runs(tmp_path / "alone", warm_clusters, program)  # what one writes, the other must not find
     by_skjob = _runs(tmp_path / "by_skjob", warm_clusters, program)
     for time in range(2 if program.twice else 1):
-        expected = _by_python(plain_python, alone, program)
+        expected = _by_python(alone, program)
         ended = _by_skjob(by_skjob, program)
         if program.differs:
             assert program.told

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from support import python_server
 from support.command import run_here
 
 DEADLINE = 480.0
@@ -43,10 +44,14 @@ class Runs:
         return [*start, *own, "train.py", *options[end + 1 :]]
 
     def run(self, script: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return self._ended(self.command(script, *options), self.environment | environment)
+
+    def _ended(self, command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        if command[0] == sys.executable:
+            return python_server.run(command[1:], self.folder, environment, timeout=DEADLINE)
         return subprocess.run(
-            self.command(script, *options), cwd=self.folder, env=self.environment | environment,
-            capture_output=True, text=True, timeout=DEADLINE,
-        )  # fmt: skip
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=DEADLINE
+        )
 
     def run_here(self, script: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """The same with skjob in the tests' own process, where that is not the subject; the program has its own."""
@@ -84,9 +89,7 @@ class Runs:
             sets = "; ".join(f"setattr(import_module({module!r}), {name!r}, {value})" for module, name, value in splits)
             own = f"from importlib import import_module; {sets}; from skjob.cli.app import main; main()"
             command[1:3] = ["-c", own]
-        return subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=DEADLINE
-        )
+        return self._ended(command, self.environment)
 
     def skjob_here(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The same in the tests' own process, where that is not the subject. Not beside others in other threads."""

@@ -1,16 +1,14 @@
-"""A program that the server of plain Python runs does what it does by a real `python`."""
+"""A program that the server of Python programs forks does what it does by a real `python`."""
 
 from __future__ import annotations
 
 import subprocess
-import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from local_runs import environment_of_a_user
-from plain_python import PlainPython
+from support import python_server
 from waiting import DEADLINE
 
 PROCESSES = """
@@ -41,17 +39,8 @@ ERROR = "import sys; print(sys.argv, flush=True); raise ValueError('wrong')\n"
 MODULE = "print(__name__, __package__, __spec__.name); from . import other; import sys; print(sys.argv[1:])\n"
 
 
-@pytest.fixture(scope="module")
-def plain_python() -> Iterator[PlainPython]:
-    server = PlainPython()
-    yield server
-    server.close()
-
-
 @pytest.mark.parametrize("arguments", [["program.py", "--depth", "3"], ["error.py"], ["-m", "package.module", "-x"]])
-def test_a_program_is_run_as_by_a_python_of_its_own(
-    tmp_path: Path, plain_python: PlainPython, arguments: list[str]
-) -> None:
+def test_a_program_is_run_as_by_a_python_of_its_own(tmp_path: Path, arguments: list[str]) -> None:
     (tmp_path / "program.py").write_text(textwrap.dedent(PROCESSES))
     (tmp_path / "beside.py").write_text("ONE = 1\n")
     (tmp_path / "error.py").write_text(ERROR)
@@ -60,18 +49,15 @@ def test_a_program_is_run_as_by_a_python_of_its_own(
     for name, text in (("__init__", ""), ("module", MODULE), ("other", "print('other')\n")):
         (package / f"{name}.py").write_text(text)
     environment = environment_of_a_user(tmp_path) | {"OWN": "mine"}
-    expected = subprocess.run(
-        [sys.executable, *arguments], cwd=tmp_path, env=environment, input="typed",
-        capture_output=True, text=True, timeout=DEADLINE,
-    )  # fmt: skip
-    ended = plain_python.run(arguments, tmp_path, environment, "typed", DEADLINE)
+    expected = python_server.run_new(arguments, tmp_path, environment, stdin="typed", timeout=DEADLINE)
+    ended = python_server.run(arguments, tmp_path, environment, stdin="typed", timeout=DEADLINE)
     assert ended.stdout == expected.stdout
     assert ended.returncode == expected.returncode
     assert ended.stderr.splitlines()[-1:] == expected.stderr.splitlines()[-1:]
 
 
-def test_a_program_that_does_not_end_is_ended(tmp_path: Path, plain_python: PlainPython) -> None:
+def test_a_program_that_does_not_end_is_ended(tmp_path: Path) -> None:
     (tmp_path / "waits.py").write_text("import signal\nprint('waiting', flush=True)\nsignal.pause()\n")
     with pytest.raises(subprocess.TimeoutExpired) as late:
-        plain_python.run(["waits.py"], tmp_path, environment_of_a_user(tmp_path), "", 1.0)
+        python_server.run(["waits.py"], tmp_path, environment_of_a_user(tmp_path), timeout=1.0)
     assert late.value.stdout == "waiting\n"

@@ -1,0 +1,381 @@
+"""Start Python programs by a fork of a process that has imported their libraries already.
+
+The tests run hundreds of small programs; each start of Python with scikit-learn and Dask costs three seconds of a core.
+A server imports these libraries once and forks a child for each program. The child has the folder, the environment,
+the streams and the arguments that it was started with, runs the program as `__main__` like `python FILE`,
+`python -m MODULE` or `python -P -m MODULE`, and ends as Python ends. `skjob` itself is imported in the child.
+
+`ForkedProcess` is the part of `subprocess.Popen` that such a start needs; `run` is `subprocess.run`. Within
+`programs_forked()`, a run of skjob in this process starts its program's process in this way. A start falls back to a
+new Python if its environment sets what Python or a library reads only once (`READ_AT_START`).
+
+The server is this file, started as a program. It has one thread of Python's, so that a fork of it is whole; pyarrow's
+allocator has one more, and starts it anew in a child.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from selectors import EVENT_READ, DefaultSelector
+from types import ModuleType
+from typing import IO, Any
+from unittest import mock
+
+PRELOADED = (
+    "distributed", "httpx", "joblib", "kubernetes.client", "kubernetes.config", "numpy",
+    "pandas", "typer", "sklearn.compose", "sklearn.datasets", "sklearn.decomposition",
+    "sklearn.dummy", "sklearn.ensemble", "sklearn.linear_model", "sklearn.manifold", "sklearn.model_selection",
+    "sklearn.neighbors", "sklearn.pipeline", "sklearn.preprocessing", "sklearn.svm",
+)  # fmt: skip
+ONE_INNER_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+READ_AT_START = re.compile("PYTHON|DASK_|OMP_|LD_|MALLOC_|LC_|LANG$|JOBLIB_|SKLEARN_|MPL|.*_NUM_THREADS$")
+"""Variables that have an effect only if they are set before Python starts."""
+
+PROGRAM = ["-P", "-m", "skjob.run.program.child"]
+"""How skjob starts the process of a program."""
+
+START_TIMEOUT = 120.0
+END_TIMEOUT = 60.0
+_NewProcess = subprocess.Popen
+_STARTED_WITH = {name: value for name, value in os.environ.items() if (name, value) not in ONE_INNER_THREAD.items()}
+_TEMPORARY_FILES = tempfile.gettempdir()
+_starting = threading.Lock()
+_servers: dict[bool, str] = {}
+"""The socket of each server that runs, by whether its programs start with `python -P`."""
+
+
+class ForkedProcess:
+    """A program that a server has forked; what `subprocess.Popen` says of `wait`, `poll` and signals holds for it."""
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        folder: str,
+        environment: Mapping[str, str],
+        descriptors: Mapping[int, int],
+        *,
+        own_session: bool = False,
+    ) -> None:
+        """Start `python ARGUMENTS…`; `descriptors` has, by its number in the program, the open file of this process.
+
+        With a session of its own, all processes that the program leaves in its group are killed when it ends.
+        """
+        self.args = [sys.executable, *arguments]
+        self.returncode: int | None = None
+        safe_path = arguments[0] == "-P"
+        request = {
+            "arguments": list(arguments[1:] if safe_path else arguments),
+            "folder": folder,
+            "environment": dict(environment),
+            "descriptors": list(descriptors),
+            "own_session": own_session,
+            "server_of_programs": _server(safe_path=True) if list(arguments[:2]) == ["-m", "skjob"] else None,
+        }
+        self._connection = socket.socket(socket.AF_UNIX)
+        self._connection.connect(_server(safe_path=safe_path))
+        socket.send_fds(self._connection, [b"\n"], list(descriptors.values()))
+        self._connection.sendall(json.dumps(request).encode() + b"\n")
+        self._answers = self._connection.makefile("rb", buffering=0)
+        self.pid = int(self._answers.readline())
+        self._descriptor = os.pidfd_open(self.pid)
+
+    def poll(self) -> int | None:
+        """Return the exit status, or None while the program runs."""
+        with suppress(subprocess.TimeoutExpired):
+            return self.wait(0)
+        return None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit status. Raises subprocess.TimeoutExpired if the program runs on for longer."""
+        if self.returncode is None:
+            self._connection.settimeout(0.001 if timeout == 0 else timeout)
+            try:
+                self._connection.recv(1, socket.MSG_PEEK)
+            except TimeoutError as error:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0) from error
+            self._connection.settimeout(None)
+            self.returncode = int(self._answers.readline())
+            os.close(self._descriptor)
+            self._answers.close()
+            self._connection.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send the program a signal, if it still runs."""
+        if self.returncode is None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._descriptor, number)
+
+    def kill(self) -> None:
+        """End the program at once."""
+        self.send_signal(signal.SIGKILL)
+
+
+def run(
+    arguments: Sequence[str], folder: Path, environment: Mapping[str, str], *, stdin: str = "", timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """Run `python ARGUMENTS…` to its end, with all that it writes, as subprocess.run does.
+
+    Raises:
+        subprocess.TimeoutExpired: it did not end in time, and was killed.
+    """
+    if not _can_fork(environment):
+        return run_new(arguments, folder, environment, stdin=stdin, timeout=timeout)
+    command = [sys.executable, *arguments]
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        given.write(stdin.encode())
+        given.seek(0)
+        streams = {0: given.fileno(), 1: out.fileno(), 2: err.fileno()}
+        process = ForkedProcess(arguments, str(folder), environment, streams, own_session=True)
+        late = None
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired as error:
+            late = error
+        finally:
+            process.kill()
+            status = process.wait(END_TIMEOUT)
+        written, errors = _content(out), _content(err)
+    if late is not None:
+        raise subprocess.TimeoutExpired(command, timeout, written, errors)
+    return subprocess.CompletedProcess(command, status, written, errors)
+
+
+def run_new(
+    arguments: Sequence[str], folder: Path, environment: Mapping[str, str], *, stdin: str = "", timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """Run it by a new Python."""
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, input=stdin,
+        capture_output=True, text=True, timeout=timeout,
+    )  # fmt: skip
+
+
+@contextmanager
+def programs_forked() -> Iterator[None]:
+    """Within the block, skjob in this process starts its program's process by a fork."""
+    with mock.patch.object(subprocess, "Popen", _ProgramForked):
+        yield
+
+
+class _ProgramForked(_NewProcess):  # type: ignore[type-arg]
+    """`subprocess.Popen`, but for the process of a program."""
+
+    def __new__(cls, args: Any, *_: Any, **options: Any) -> Any:
+        """Return a ForkedProcess for the process of a program."""
+        if list(args)[1:4] != PROGRAM or not _can_fork(os.environ):
+            return super().__new__(cls)
+        assert set(options) == {"pass_fds"}
+        numbers = [0, 1, 2, *options["pass_fds"]]
+        return ForkedProcess(args[1:], str(Path.cwd()), os.environ, dict(zip(numbers, numbers, strict=True)))
+
+
+def _content(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode()
+
+
+def _can_fork(environment: Mapping[str, str]) -> bool:
+    return _read_at_start(environment) == _read_at_start(_STARTED_WITH)
+
+
+def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if READ_AT_START.match(name)}
+
+
+def _server(*, safe_path: bool) -> str:
+    """Return the socket of a server, which is started first; with `python -P` for programs that start so."""
+    with _starting:
+        if safe_path not in _servers:
+            _servers[safe_path] = _start_server(safe_path=safe_path)
+        return _servers[safe_path]
+
+
+def _start_server(*, safe_path: bool) -> str:
+    folder = tempfile.mkdtemp(prefix="skjob-server-", dir=_TEMPORARY_FILES)
+    end, _ = os.pipe()  # the server ends when this process has ended, and its part of the pipe with it
+    subprocess.run(
+        [sys.executable, *(["-P"] if safe_path else []), __file__, folder, str(end)],
+        pass_fds=[end], env=_STARTED_WITH | ONE_INNER_THREAD, check=True, timeout=START_TIMEOUT,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    os.close(end)
+    return f"{folder}/socket"
+
+
+# ---------------------------------------------------------------------------------------------------------- the server
+
+
+class _Server:
+    """Forks a child for each request, and tells who asked its process id and its exit status."""
+
+    def __init__(self, folder: Path, end: int) -> None:
+        self._folder = folder
+        self._end = end
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(folder / "socket"))
+        self._listening.listen()
+        self._selector = DefaultSelector()
+        self._selector.register(end, EVENT_READ)
+        self._selector.register(self._listening, EVENT_READ)
+        self._children: dict[int, _Child] = {}
+
+    def serve(self) -> dict[str, Any] | None:
+        """Serve until the process that has started it ends. Returns a request in the child that is to run it."""
+        while True:
+            for key, _ in self._selector.select():
+                if key.fd == self._end:
+                    shutil.rmtree(self._folder)
+                    return None
+                if key.fd in self._children:
+                    self._report(key.fd)
+                elif (request := self._fork()) is not None:
+                    return request
+
+    def _fork(self) -> dict[str, Any] | None:
+        connection, _ = self._listening.accept()
+        _, descriptors, *_ = socket.recv_fds(connection, 1, 16)
+        with connection.makefile("rb") as stream:
+            request: dict[str, Any] = json.loads(stream.readline())
+        pid = os.fork()
+        if not pid:
+            self._leave(connection)
+            _place(dict(zip(request["descriptors"], descriptors, strict=True)))
+            return request
+        for descriptor in descriptors:
+            os.close(descriptor)
+        child = _Child(pid, connection, own_session=request["own_session"])
+        watched = os.pidfd_open(pid)
+        self._children[watched] = child
+        self._selector.register(watched, EVENT_READ)
+        child.answer(pid)
+        return None
+
+    def _report(self, watched: int) -> None:
+        self._selector.unregister(watched)
+        os.close(watched)
+        self._children.pop(watched).end()
+
+    def _leave(self, connection: socket.socket) -> None:
+        """Close, in a child, what is the server's."""
+        connection.close()
+        for watched, child in self._children.items():
+            os.close(watched)
+            child.connection.close()
+        self._selector.close()
+        self._listening.close()
+        os.close(self._end)
+
+
+@dataclass
+class _Child:
+    pid: int
+    connection: socket.socket
+    own_session: bool
+
+    def answer(self, number: int) -> None:
+        with suppress(OSError):  # who asked is gone
+            self.connection.sendall(f"{number}\n".encode())
+
+    def end(self) -> None:
+        """Tell how the child has ended; first the rest of its session, so that nothing of it is left then."""
+        if self.own_session:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+        self.answer(os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]))
+        self.connection.close()
+
+
+def _place(descriptors: dict[int, int]) -> None:
+    """Give each open file the number that the program has for it."""
+    above = max([*descriptors, *descriptors.values()]) + 1
+    copies = {number: fcntl.fcntl(descriptor, fcntl.F_DUPFD, above) for number, descriptor in descriptors.items()}
+    for descriptor in descriptors.values():
+        os.close(descriptor)
+    for number, copied in copies.items():
+        os.dup2(copied, number)
+        os.close(copied)
+
+
+def _become(request: dict[str, Any]) -> None:
+    """Make this process the program's: its folder, its environment and what libraries have read of it."""
+    if request["own_session"]:
+        os.setsid()
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    time.tzset()
+    tempfile.tempdir = None  # it is looked for once a process
+    import numpy as np
+
+    # As at NumPy's import; `seed` would leave it as one that the program has seeded.
+    np.random.set_state(np.random.MT19937().state)
+    if request["server_of_programs"] is not None:
+        _servers[True] = request["server_of_programs"]
+        subprocess.Popen = _ProgramForked  # type: ignore[misc]
+
+
+def _run(arguments: list[str]) -> None:
+    """Run the program as `__main__`, as Python does."""
+    if arguments[0] == "-m":
+        import runpy
+
+        sys.argv[:] = arguments[1:]
+        if not sys.flags.safe_path:
+            sys.path[0] = str(Path.cwd())
+        # Not `run_module`: as with `python -m`, the module that is there as `__main__` is the program's.
+        sys.modules["__main__"] = main = _main_module("")
+        main.__dict__.clear()
+        main.__dict__["__name__"] = "__main__"
+        runpy._run_module_as_main(arguments[1])  # type: ignore[attr-defined]
+    else:
+        path = arguments[0]
+        sys.argv[:] = arguments
+        sys.path[0] = str(Path(path).resolve().parent)
+        sys.modules["__main__"] = main = _main_module(path)
+        exec(compile(Path(path).read_bytes(), path, "exec"), main.__dict__)  # noqa: S102
+
+
+def _main_module(path: str) -> ModuleType:
+    import builtins
+    from importlib.machinery import SourceFileLoader
+
+    main = ModuleType("__main__")
+    main.__dict__.update(
+        __annotations__={}, __builtins__=builtins, __spec__=None, __loader__=SourceFileLoader("__main__", path)
+    )
+    if path:
+        main.__dict__.update(__file__=str(Path(path).absolute()), __cached__=None)
+    return main
+
+
+if __name__ == "__main__":
+    for library in PRELOADED:
+        import_module(library)
+    assert threading.active_count() == 1, "a library has started a thread"
+    gc.freeze()  # what is collected in a child is its own
+    server = _Server(Path(sys.argv[1]), int(sys.argv[2]))
+    if os.fork():
+        os._exit(0)  # it is ready, and not to be waited for
+    mine = sys.modules["__main__"]  # kept, as its functions are running
+    asked = server.serve()
+    if asked is not None:
+        _become(asked)
+        _run(asked["arguments"])
