@@ -350,7 +350,15 @@ def _run(arguments: list[str]) -> None:
         sys.argv[:] = arguments
         sys.path[0] = str(Path(path).resolve().parent)
         sys.modules["__main__"] = main = _main_module(path)
-        exec(compile(Path(path).read_bytes(), path, "exec"), main.__dict__)  # noqa: S102
+        exec(compile(Path(path).read_bytes(), str(Path(path).absolute()), "exec"), main.__dict__)  # noqa: S102
+
+
+def _show(error: Exception) -> None:
+    """Show what has ended the program as Python does: without the lines of this file."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
+        traceback = traceback.tb_next
+    sys.excepthook(type(error), error.with_traceback(traceback), traceback)
 
 
 def _main_module(path: str) -> ModuleType:
@@ -378,4 +386,8 @@ if __name__ == "__main__":
     asked = server.serve()
     if asked is not None:
         _become(asked)
-        _run(asked["arguments"])
+        try:
+            _run(asked["arguments"])
+        except Exception as error:
+            _show(error)
+            sys.exit(1)
