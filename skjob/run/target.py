@@ -83,7 +83,7 @@ def resolve_target(layers: Sequence[Layer], note: Callable[[str], None]) -> RunT
     from skjob.deploy.kubernetes.operator.state import has_operator, why_no_operator
 
     try:
-        api = connect_api(settings.context, settings.namespace, told=note)
+        api = connect_api(settings.context, settings.namespace, notify=note)
         found = has_operator(api)
     except AccessError as error:
         if settings.on is Place.KUBERNETES or settings.context is not None or isinstance(error, Unauthorized):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from skjob.config.namespace_policy import NamespacePolicy
-from skjob.config.plan import NO_RULES
+from skjob.config.plan import NO_RULES, Plan
 from skjob.deploy.kubernetes.api.client import Api, Manifest
 from skjob.deploy.kubernetes.api.errors import Conflict, NotFound, Rejected
 from skjob.deploy.kubernetes.api.wait import wait_for_pod
@@ -51,6 +51,7 @@ from skjob.environment.pod.requirements import PodRequirements, missing_pins
 from skjob.environment.skjob_source import skjob_archive
 from skjob.environment.spec import EnvironmentSpec
 from skjob.errors import ForbiddenError, SkjobError, StartError
+from skjob.utils.notify import Notify
 from skjob.utils.tls import make_certificates
 
 LIFETIME = 3600.0
@@ -102,7 +103,7 @@ def ensure_environment(
     image: str,
     platform: str,
     timeout: float,
-    note: Callable[[str], None],
+    notify: Notify,
     rules: NamespacePolicy = NO_RULES,
     *,
     check: Callable[[], None] = lambda: None,
@@ -117,7 +118,7 @@ def ensure_environment(
     """
     has = known_contents(image)
     if has is None:
-        note(f"looking into the image `{image}`, once")
+        notify(f"looking into the image `{image}`, once")
         contents = image_contents(api, image, timeout, rules, check=check)
         _check_python(image, contents.python, wanted.python)
         has = dict(contents.distributions)
@@ -133,7 +134,7 @@ def ensure_environment(
         keep(api, name)
     else:
         check_available(lacking, wanted.python, platform, wanted.index, cache_folder())
-        note(f"installing {len(lacking)} distributions that the image lacks, once for this set of versions")
+        notify(f"installing {len(lacking)} distributions that the image lacks, once for this set of versions")
         ours = _create(api, name, image, PodRequirements(wanted.python, lacking, uv=uv_version()), wanted.index, rules)
     made = _wait(api, name, began + timeout, timeout, check, ours=ours)
     how = "made" if ours else "kept"
@@ -147,6 +148,43 @@ def _check_python(image: str, there: str, wanted: str) -> None:
             f"the image `{image}` has Python {there}, and this environment has {wanted}",
             f"choose an image with Python {wanted}, with `--image`, or leave it out for one made to match",
         )
+
+
+class PodEnvironment:
+    """The environment of one cluster's pods: ensured before they exist, and kept while they may need it.
+
+    `name` is that of its objects in the namespace, empty if there are none. `made` says how it was made, for the
+    record.
+    """
+
+    def __init__(self, api: Api, notify: Notify, name: str = "") -> None:
+        self._api = api
+        self._notify = notify
+        self.name = name
+        self.made: dict[str, object] = {}
+
+    def ensure(
+        self, wanted: EnvironmentSpec, plan: Plan, nodes: Sequence[Manifest] | None, check: Callable[[], None]
+    ) -> PodRequirements:
+        """See that the environment is in the image or in the namespace, and return what pods need of it.
+
+        For errors see `ensure_environment`.
+        """
+        cached = ensure_environment(
+            self._api, wanted, plan.image, platform_of(nodes), plan.start_timeout, self._notify, plan.rules, check=check
+        )
+        self.name, self.made = cached.name, dict(cached.made)
+        return cached.needs
+
+    def keep(self, seconds: float = LIFETIME) -> None:
+        """Let it live for so many seconds from now. Raise StartError if it is gone."""
+        if self.name:
+            keep(self._api, self.name, seconds)
+
+    def keep_alive(self) -> None:
+        """Let it live on for workers that start later. If it is gone, they say so."""
+        with suppress(SkjobError):
+            self.keep()
 
 
 def keep(api: Api, name: str, seconds: float = LIFETIME) -> None:

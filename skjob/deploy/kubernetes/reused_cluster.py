@@ -14,7 +14,7 @@ from typing import Any
 from skjob.config.parsers import parse_seconds, parse_workers
 from skjob.config.plan import CLOSING_SECONDS, Plan, with_workers, within_time
 from skjob.config.settings import WorkerRange
-from skjob.deploy.kubernetes import compatibility, environment_cache
+from skjob.deploy.kubernetes import compatibility
 from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.errors import NotFound
 from skjob.deploy.kubernetes.cluster import KubernetesCluster
@@ -107,15 +107,15 @@ class ReusedCluster(KubernetesCluster):
             )
         self.tls = certificates.write(private)
         # Not as many as the cluster began with: a run that was killed leaves those that it had.
-        self._asked = int(group["spec"]["worker"]["replicas"])
+        self._group.requested = int(group["spec"]["worker"]["replicas"])
         self._existing = cluster
         self._plan = replace(plan, size=manifest.size_of(cluster), image=manifest.image_of(cluster))
         self._used_by: RunLock | None = None
         self._account = account
-        left = _StoredOptions(WorkerRange(self._asked, self._asked), plan.keep_time)
+        left = _StoredOptions(WorkerRange(self._group.requested, self._group.requested), plan.keep_time)
         left = _read_options(annotations, left, f"Job `{name}` in namespace `{namespace}`")
         self.workers, self._idle_timeout = left.workers, left.idle_timeout
-        self._environment_name = annotations.get(ENVIRONMENT_ANNOTATION, "")
+        self._environment.name = annotations.get(ENVIRONMENT_ANNOTATION, "")
 
     def start(self, check: Callable[[], None] = lambda: None) -> None:
         """Connect to the scheduler; while it is used, it lives."""
@@ -123,17 +123,16 @@ class ReusedCluster(KubernetesCluster):
         self._pods.forget_earlier()
         age = runs.age(self._anchor, self._api.now())
         self._heartbeat = Heartbeat(
-            self._api, self.name, self._namespace, self._idle_timeout, self._note,
+            self._api, self.name, self._namespace, self._idle_timeout, self._notify,
             age=age, most_time=self._plan.rules.limits.time, beside=self._stay,
         )  # fmt: skip
         self._heartbeat.prolong(self._idle_timeout)
         self._heartbeat.start()
-        if self._environment_name:
-            environment_cache.keep(self._api, self._environment_name, self._idle_timeout)
+        self._environment.keep(self._idle_timeout)
         self._connect(self._existing)
 
     @property
-    def _alone(self) -> float:
+    def _orphan_timeout(self) -> float:
         return self._idle_timeout
 
     def planned(self, workers: WorkerRange | None) -> Plan:
@@ -156,7 +155,8 @@ class ReusedCluster(KubernetesCluster):
         self._used_by = claim
         annotations = self._api.get("Job", self.name, self._namespace)["metadata"].get("annotations") or {}
         self._tell_use()
-        if self._heartbeat is not None and self._plan.rules.prices.entries:
+        heartbeat = self._heartbeat
+        if heartbeat is not None and self._plan.rules.prices.entries:
             now = datetime.now(UTC)
             before = read_spending(annotations.get(COST_ANNOTATION))
             so_far = Cost(before.by(now) if before else 0.0, 0.0, now, self._plan.rules.prices.currency)
@@ -164,7 +164,7 @@ class ReusedCluster(KubernetesCluster):
             ledger.change(self._api, self._namespace, self._names.run_id, now, lives=self._idle_timeout)
             if dead := runs.read_use(annotations.get(USE_ANNOTATION)).get("account"):
                 ledger.change(self._api, self._namespace, str(dead), now)
-            self._watch_costs(self._account, self._heartbeat, self._idle_timeout, so_far)
+            self._costs.start(self._account, self._plan.size, lambda: heartbeat.allowed(self._idle_timeout), so_far)
 
     def reclaim(self, client: Any) -> None:
         """Our claim holds while we are connected; whoever has taken the cluster since, has it, and its workers."""
@@ -180,7 +180,7 @@ class ReusedCluster(KubernetesCluster):
             ) from error
 
     def _stay(self) -> None:
-        self._keep_environment()
+        self._environment.keep_alive()
         self._tell_use()
 
     def _tell_use(self) -> None:
@@ -199,14 +199,14 @@ class ReusedCluster(KubernetesCluster):
             left_for = 0.0
             if self._used_by is not None:
                 with suppress(SkjobError):  # the next run has more workers than it needs
-                    self._shrink()
+                    self._group.shrink(self.workers.first)
                 with suppress(SkjobError):  # it may be gone, by `skjob down`
                     left_for = (self._prolong(self._heartbeat) - datetime.now(UTC)).total_seconds()
             self._heartbeat.stop()
             self._heartbeat = None
-            self._settle(left_for)
-            if left_for and self._settled is not None:
-                rate, run_id = self._settled.rate, self._names.run_id
+            final = self._costs.finalize(left_for)
+            if left_for and final is not None:
+                rate, run_id = final.rate, self._names.run_id
                 ledger.change(self._api, self._namespace, run_id, datetime.now(UTC), rate=rate, lives=left_for)
         if self._dask is not None:
             self._dask.end()

@@ -72,13 +72,13 @@ def test_what_ends_it_before_its_idle_timeout_is_told(
     rules = NamespacePolicy(prices=PRICES, limits=Limits(time=most_time, origin="ConfigMap team/skjob-defaults"))
     plan = make_plan(settings, Place.KUBERNETES, "", Machine(2, 2**33), "3.11", rules)
     cluster = KubernetesCluster(api, NAMES, plan, tmp_path, notes.append)
-    affordable = cluster._affordable if max_cost else None
+    affordable = cluster._costs.affordable_seconds if max_cost else None
     heartbeat = Heartbeat(
         api, "dev", "team", plan.grace, notes.append, age=60, most_time=most_time, affordable=affordable
     )
     heartbeat.start()
     cluster._heartbeat = heartbeat
-    cluster._watch_costs(BillingKey(NAMES.run_id, "ann", "skjob up"), heartbeat, plan.grace)
+    cluster._costs.start(BillingKey(NAMES.run_id, "ann", "skjob up"), plan.size, lambda: heartbeat.allowed(plan.grace))
     cluster.leave()
     [told] = [note for note in notes if note.startswith("`dev` is kept until")]
     assert re.fullmatch(rf"`dev` is kept until \d{{4}}-\d\d-\d\d \d\d:\d\d UTC{re.escape(why)}", told)
