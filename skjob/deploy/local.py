@@ -62,7 +62,7 @@ class LocalCluster:
         self._size = size
         self._retries = retries
         self._preload = list(preload)
-        self._asked = workers
+        self._requested = workers
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._readers: list[threading.Thread] = []
@@ -92,7 +92,7 @@ class LocalCluster:
 
         order = {
             "folder": str(self._folder),
-            "workers": self._asked,
+            "workers": self._requested,
             "threads": self._size.threads,
             "memory": self._size.memory,
             "retries": self._retries,
@@ -102,42 +102,42 @@ class LocalCluster:
 
     def add_workers(self, total: int) -> None:
         """Ask for workers until there are `total`."""
-        self._asked = max(self._asked, total)
-        self._ask({"total": self._asked}, ANSWER_TIMEOUT)
+        self._requested = max(self._requested, total)
+        self._ask({"total": self._requested}, ANSWER_TIMEOUT)
 
     def remove_workers(self, names: list[str]) -> None:
         """End these workers and no others."""
         self._ask({"remove": names}, ANSWER_TIMEOUT)
-        self._asked -= len(names)
+        self._requested -= len(names)
 
-    def withdraw(self, most: int, connected: list[str]) -> None:
+    def cancel_pending(self, maximum: int, connected: list[str]) -> None:
         """End up to so many workers that have not connected."""
-        self._asked -= int(self._ask({"withdraw": most, "connected": connected}, ANSWER_TIMEOUT)["ended"])
+        self._requested -= int(self._ask({"cancel": maximum, "connected": connected}, ANSWER_TIMEOUT)["ended"])
 
-    def unreachable(self, names: list[str]) -> list[str]:
+    def workers_on_lost_nodes(self, names: list[str]) -> list[str]:
         """None: this is the machine."""
         return []
 
-    def spent(self) -> Cost | None:
+    def cost(self) -> Cost | None:
         """This machine costs nothing."""
         return None
 
-    def asked(self) -> int:
+    def requested(self) -> int:
         """How many workers were asked for."""
-        return self._asked
+        return self._requested
 
     def running(self) -> int:
         """How many worker processes run."""
         return int(self._ask({"count": True}, ANSWER_TIMEOUT)["running"])
 
-    def reclaim(self, client: Any) -> None:
+    def verify_lock(self, client: Any) -> None:
         """Nobody else knows of it."""
 
-    def gone(self) -> Problem | None:
+    def lost_reason(self) -> Problem | None:
         """Whether its process has ended: nobody starts another."""
         return Problem(*self._why_ended()) if self._has_ended() else None
 
-    def problems(self) -> list[Problem]:
+    def pending_problems(self) -> list[Problem]:
         """Nothing holds a process back; one that can't start ends `start` or is seen missing."""
         if self._has_ended():
             raise self._ended()
@@ -275,8 +275,8 @@ def _follow(cluster: Any, order: dict[str, Any], answers: Any) -> None:
         cluster.scale(order["total"])
     elif "remove" in order:
         ended = [names[name] for name in order["remove"] if name in names]
-    elif "withdraw" in order:
-        ended = [names[name] for name in names if name not in order["connected"]][: order["withdraw"]]
+    elif "cancel" in order:
+        ended = [names[name] for name in names if name not in order["connected"]][: order["cancel"]]
     if ended:
         cluster.sync(cluster.scale_down, ended)
     _answer(answers, order, {"running": len(cluster.workers), "ended": len(ended)})

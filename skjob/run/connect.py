@@ -113,7 +113,7 @@ def acquire_lock(client: Any, job: JobSpec, chosen: ChosenCluster) -> None:
     acquire(client, ours, chosen.cluster.name)
     if (kept := chosen.kept) is not None:
         kept.use(ours)
-        if chosen.plan.workers.first > kept.asked():
+        if chosen.plan.workers.first > kept.requested():
             kept.add_workers(chosen.plan.workers.first)
 
 
@@ -176,7 +176,7 @@ def _wait_for_workers(
             limit.check()
         if time.monotonic() - last_look > 0.5:
             try:
-                problems, away = cluster.problems(), []
+                problems, away = cluster.pending_problems(), []
             except Unanswered as error:  # it may come back while there is time: until then, what it last told counts
                 away = [Problem(error.message, error.hint)]
             last_look = time.monotonic()
@@ -202,7 +202,7 @@ def _counts(cluster: Cluster, connected: int) -> WorkerCounts:
     running = connected
     with suppress(Unanswered):
         running = cluster.running()
-    return WorkerCounts(cluster.asked(), running, connected)
+    return WorkerCounts(cluster.requested(), running, connected)
 
 
 def _forget_others_credentials(client: Any, name: str) -> None:

@@ -50,7 +50,7 @@ def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: 
         client = connection.client
         if name is not None:
             stack.callback(forget_credentials, client)
-        if told := RunBudget(began, plan, cluster.spent).money_lasts(cluster.asked()):
+        if told := RunBudget(began, plan, cluster.cost).describe_remaining(cluster.requested()):
             # A program in the same process can't be ended: its cluster is, by its deadline.
             note(f"{told}; then the cluster ends" if name is None else f"{told}; the cluster keeps running after that")
         prepare_client(client, job.root, wanted.packages if wanted else None, plan.width, note)

@@ -155,7 +155,7 @@ def _run(
     )
     cluster, plan = chosen.cluster, chosen.plan
     leaves = keep or name is not None
-    limit = RunBudget(began, plan, cluster.spent)
+    limit = RunBudget(began, plan, cluster.cost)
     placement = _place_data(job, plan, recorder)
     stack.callback(_Closing(cluster, recorder, signals, "leave the cluster" if leaves else "remove the cluster"))
     recorder.record.cluster = _described(cluster.name, plan, ground)
@@ -166,7 +166,7 @@ def _run(
         )
     client = connection.client
     recorder.workers(connection.workers)
-    if told := limit.money_lasts(cluster.asked()):
+    if told := limit.describe_remaining(cluster.requested()):
         recorder.note(told)
     with as_start_error(cluster.name):
         _note_peaks(client)
@@ -384,7 +384,7 @@ class _Closing:
             with self._recorder.step(self._step):
                 self._cluster.close(hurried=lambda: self._signals.hurried)
         finally:
-            if (spent := self._cluster.spent()) is not None:
+            if (spent := self._cluster.cost()) is not None:
                 self._recorder.record.cost |= {"amount": round(spent.amount, 6), "currency": spent.currency}
 
 

@@ -213,7 +213,7 @@ class _Warm:
     def make_ready(self, folder: Path) -> bool:
         """Take what the last run has left, and let all workers be in `folder`, also those that come later: they are
         started by the process that the scheduler is in. Whether that can be done: else the cluster is of no use."""
-        if self.cluster.gone() is not None:
+        if self.cluster.lost_reason() is not None:
             return False
         forget(self.client)
         self.client.run_on_scheduler(os.chdir, str(folder))

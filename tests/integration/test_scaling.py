@@ -59,7 +59,7 @@ def client(warm: LocalCluster) -> Iterator[Client]:
     """Of a cluster with one worker of one thread, which has nothing to do."""
     with Client(warm.address, security=warm.tls.security(), set_as_default=False) as client:
         until(lambda: not client.run_on_scheduler(_tasks), "the test before has left tasks")
-        warm.withdraw(warm.asked(), _names(client))
+        warm.cancel_pending(warm.requested(), _names(client))
         until(lambda: _one_is_there(warm, client), "there are other workers than one")
         yield client
 
@@ -81,7 +81,7 @@ def _one_is_there(cluster: LocalCluster, client: Client) -> bool:
         _add(cluster, client, 1)
     elif gone := client.run_on_scheduler(release, names[1:]):
         cluster.remove_workers(gone)
-    return len(_names(client)) == cluster.asked() == cluster.running() == 1
+    return len(_names(client)) == cluster.requested() == cluster.running() == 1
 
 
 @contextmanager
@@ -265,8 +265,8 @@ def test_what_the_scheduler_is_asked(cluster: LocalCluster, client: Client, tmp_
 def test_a_worker_that_has_not_come_is_taken_back(cluster: LocalCluster, client: Client) -> None:
     names = _names(client)
     cluster.add_workers(3)
-    cluster.withdraw(5, names)
-    assert cluster.asked() == 1
+    cluster.cancel_pending(5, names)
+    assert cluster.requested() == 1
     assert _names(client) == names
     assert client.submit(nap, 0, 3).result(DEADLINE) == 3
 

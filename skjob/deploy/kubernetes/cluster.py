@@ -83,7 +83,7 @@ class KubernetesCluster:
         self._check: Callable[[], None] = lambda: None
         self._heartbeat: Heartbeat | None = None
         self._group = WorkerGroup(api, self.name, plan.workers.first, note)
-        self._costs = ClusterCosts(api, names, plan, self.asked, note)
+        self._costs = ClusterCosts(api, names, plan, self.requested, note)
         self._dask: DaskCluster | None = None
         self._pods = Pods(api, self.name, plan.rules)
         self._reported: dict[tuple[CauseKind, str], Problem] = {}
@@ -166,7 +166,13 @@ class KubernetesCluster:
 
     def _scheduler_start(self) -> SchedulerStart:
         return SchedulerStart(
-            self._api, self.name, self._pods, self._plan.start_timeout, self.problems, self._check_start, self._notify
+            self._api,
+            self.name,
+            self._pods,
+            self._plan.start_timeout,
+            self.pending_problems,
+            self._check_start,
+            self._notify,
         )
 
     def _check_start(self) -> None:
@@ -189,11 +195,11 @@ class KubernetesCluster:
         """Remove these workers and no others."""
         self._group.remove(names)
 
-    def withdraw(self, most: int, connected: list[str]) -> None:
+    def cancel_pending(self, maximum: int, connected: list[str]) -> None:
         """Take back up to so many workers whose pod does not run."""
-        self._group.cancel_pending(most, connected)
+        self._group.cancel_pending(maximum, connected)
 
-    def asked(self) -> int:
+    def requested(self) -> int:
         """Return how many workers were asked for."""
         return self._group.requested
 
@@ -201,11 +207,11 @@ class KubernetesCluster:
         """Return how many workers' pods run."""
         return self._pods.running_workers()
 
-    def unreachable(self, names: list[str]) -> list[str]:
+    def workers_on_lost_nodes(self, names: list[str]) -> list[str]:
         """Return those of these workers whose node does not answer."""
-        return self._pods.unreachable(names)
+        return self._pods.workers_on_lost_nodes(names)
 
-    def problems(self) -> list[Problem]:
+    def pending_problems(self) -> list[Problem]:
         """Return why pods do not run, in the user's words. Raise StartError if they never will."""
         causes = self._pods.causes()
         problems = [
@@ -218,10 +224,10 @@ class KubernetesCluster:
             raise StartError(fatal.message, fatal.hint, fatal.log)
         return problems
 
-    def reclaim(self, client: Any) -> None:
+    def verify_lock(self, client: Any) -> None:
         """Do nothing: no other run may claim this run's own cluster."""
 
-    def gone(self) -> Problem | None:
+    def lost_reason(self) -> Problem | None:
         """Return why it will not come back, if it was removed or its namespace is being deleted."""
         ending = self._heartbeat.ending if self._heartbeat is not None else ""
         return removal_reason(self._api, self.name, ending, self._orphan_timeout)
@@ -231,7 +237,7 @@ class KubernetesCluster:
         """How many seconds it lives without a heartbeat."""
         return self._plan.grace
 
-    def spent(self) -> Cost | None:
+    def cost(self) -> Cost | None:
         """Return what it has cost this run by now, and costs in an hour with all workers that were asked for."""
         return self._costs.cost()
 

@@ -166,7 +166,7 @@ class ReusedCluster(KubernetesCluster):
                 ledger.change(self._api, self._namespace, str(dead), now)
             self._costs.start(self._account, self._plan.size, lambda: heartbeat.allowed(self._idle_timeout), so_far)
 
-    def reclaim(self, client: Any) -> None:
+    def verify_lock(self, client: Any) -> None:
         """Our claim holds while we are connected; whoever has taken the cluster since, has it, and its workers."""
         if self._used_by is None:
             return

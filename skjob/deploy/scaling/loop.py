@@ -147,7 +147,7 @@ class ScalingLoop:
             try:
                 sight = self._look()
                 if self._failing_since is not None:
-                    self._cluster.reclaim(self._client)
+                    self._cluster.verify_lock(self._client)
                 self._tick(sight)
                 self._failing_since = self._api_failing_since = self._api_error = None
             except ClusterLost as error:
@@ -178,7 +178,7 @@ class ScalingLoop:
 
     def _is_over(self, error: Exception) -> bool:
         """Of a cluster that does not answer, whether it is lost; then that is told."""
-        if (problem := self._cluster.gone()) is not None:
+        if (problem := self._cluster.lost_reason()) is not None:
             self._lost(ClusterLost(problem.message, problem.hint))
             return True
         if self.unseen_for() > self._patience:
@@ -209,7 +209,7 @@ class ScalingLoop:
         self._tell(Progress(done - self._done_before + self._done_here(), tasks))
         if not tasks or done < self._idle_at:
             self._idle_at = done
-        now, asked, connected = time.monotonic(), self._cluster.asked(), len(sight.processing)
+        now, asked, connected = time.monotonic(), self._cluster.requested(), len(sight.processing)
         coming = self._arrivals.see(now, asked, sight.processing)
         fresh = bool(coming) and min(coming) <= self._arrivals.seconds
         self._observe(WorkerCounts(asked, self._running(now, (asked, connected), often=fresh), connected))
@@ -232,11 +232,11 @@ class ScalingLoop:
 
     def _replace_unreachable(self, quiet: list[str]) -> None:
         """Workers whose machine is gone: their tasks go to others, and others come for them."""
-        gone = self._cluster.unreachable(quiet)
+        gone = self._cluster.workers_on_lost_nodes(quiet)
         if gone:
             self._complain(f"the machine of {len(gone)} workers does not answer: others do their work")
             self._client.run_on_scheduler(give_up, gone, callback_timeout=RELEASE_TIMEOUT)
-            self._owed = self._cluster.asked()
+            self._owed = self._cluster.requested()
             self._cluster.remove_workers(gone)
             self._make_up()
 
@@ -252,7 +252,7 @@ class ScalingLoop:
         remaining = tuple(
             expected_rest(lengths.get(kind), elapsed) for kind, running in sight.running.items() for elapsed in running
         )
-        self._peak = self._peak or Peak(now, supply.asked)
+        self._peak = self._peak or Peak(now, supply.requested)
         useful = useful_workers(waiting + len(remaining), self._at_once)
         peak = self._peak.see(now, useful, kept_seconds(supply.seconds, waiting, remaining))
         length = mean_length(sight.waiting, lengths)
@@ -262,7 +262,7 @@ class ScalingLoop:
     def _look_for_problems(self, *, alone: bool) -> None:
         """What keeps a worker from running is worth a word; it ends the run where no other worker is left."""
         try:
-            for problem in self._cluster.problems():
+            for problem in self._cluster.pending_problems():
                 self._complain(str(problem))
         except StartError as error:
             now = time.monotonic()
@@ -284,8 +284,8 @@ class ScalingLoop:
         """A container that has ended is started again after a longer while each time; a new one comes at once."""
         if self._alone_since is not None and now - max(self._alone_since, self._replaced) > STUCK_SECONDS:
             self._replaced = now
-            self._owed = self._cluster.asked()
-            self._cluster.withdraw(self._owed, [])
+            self._owed = self._cluster.requested()
+            self._cluster.cancel_pending(self._owed, [])
             self._make_up()
 
     def _tell(self, progress: Progress) -> None:
@@ -302,13 +302,13 @@ class ScalingLoop:
     def _apply(self, decision: Decision, sight: SchedulerSnapshot) -> None:
         if decision.total is not None:
             self._cluster.add_workers(decision.total)
-            self._arrivals.see(time.monotonic(), self._cluster.asked(), sight.processing)
+            self._arrivals.see(time.monotonic(), self._cluster.requested(), sight.processing)
         if decision.release:
             gone = self._client.run_on_scheduler(release, list(decision.release), callback_timeout=RELEASE_TIMEOUT)
             if gone:
                 self._cluster.remove_workers(gone)
-        if decision.withdraw:
-            self._cluster.withdraw(decision.withdraw, list(sight.processing))
+        if decision.cancel:
+            self._cluster.cancel_pending(decision.cancel, list(sight.processing))
 
 
 def _done(sight: SchedulerSnapshot) -> int:

@@ -74,9 +74,9 @@ class Demand:
 
 @dataclass(frozen=True)
 class Supply:
-    """Workers `asked` for, how many seconds ago each that is on its way was, and how many seconds one takes to come."""
+    """Workers `requested`, the age of each request that is still on its way, and how many seconds one takes to come."""
 
-    asked: int
+    requested: int
     coming: tuple[float, ...]
     seconds: float
 
@@ -91,7 +91,7 @@ class Decision:
 
     total: int | None = None
     release: tuple[str, ...] = ()
-    withdraw: int = 0
+    cancel: int = 0
 
 
 def kept_seconds(seconds: float, waiting: int, remaining: Sequence[float]) -> float:
@@ -112,19 +112,21 @@ def late_after(seconds: float) -> float:
 def decide(demand: Demand, supply: Supply, limits: WorkerRange, threads: int) -> Decision:
     """What to do now. `threads` is how many tasks one worker runs at once."""
     if demand.all_wanted:
-        return Decision(total=limits.maximum) if supply.asked < limits.maximum else Decision()
+        return Decision(total=limits.maximum) if supply.requested < limits.maximum else Decision()
     useful = max(limits.minimum, min(limits.maximum, useful_workers(demand.waiting + len(demand.remaining), threads)))
-    wanted = min(useful, max(limits.minimum, supply.asked + _missing(demand, supply, limits, threads)))
-    if wanted > supply.asked:
+    wanted = min(useful, max(limits.minimum, supply.requested + _missing(demand, supply, limits, threads)))
+    if wanted > supply.requested:
         return Decision(total=wanted)
     if demand.together:
         return Decision()
     if supply.coming:
-        return Decision(withdraw=min(supply.late(), supply.asked - useful) if useful < supply.asked else 0)
+        return Decision(cancel=min(supply.late(), supply.requested - useful) if useful < supply.requested else 0)
     idle = sorted(
         (worker for worker in demand.workers if worker.idle_seconds > 0), key=lambda worker: -worker.idle_seconds
     )
-    return Decision(release=tuple(worker.name for worker in idle[: max(0, supply.asked - max(useful, demand.peak))]))
+    return Decision(
+        release=tuple(worker.name for worker in idle[: max(0, supply.requested - max(useful, demand.peak))])
+    )
 
 
 def useful_workers(tasks: int, threads: int) -> int:
@@ -155,7 +157,7 @@ def _missing(demand: Demand, supply: Supply, limits: WorkerRange, threads: int) 
     Those who are here, and those on their way, will have begun some of the waiting tasks by the time that a new worker
     has come and was busy for long enough. The rest is for new workers.
     """
-    if not demand.waiting or supply.asked >= limits.maximum:
+    if not demand.waiting or supply.requested >= limits.maximum:
         return 0
     if demand.length is None:
         return limits.maximum  # nothing was measured: each waiting task may be a long one

@@ -27,10 +27,10 @@ def clock(clock_of: Callable[..., Clock]) -> Clock:
 class _Cluster:
     name = "skjob-train-1"
 
-    def asked(self) -> int:
+    def requested(self) -> int:
         return 1
 
-    running = asked
+    running = requested
 
 
 class _Client:
@@ -64,7 +64,7 @@ class _Looked(_Cluster):
     def __init__(self, *looks: list[Problem] | Unanswered) -> None:
         self.looks = list(looks)
 
-    def problems(self) -> list[Problem]:
+    def pending_problems(self) -> list[Problem]:
         found = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
         if isinstance(found, Unanswered):
             raise found

@@ -72,7 +72,7 @@ def test_a_start_ends_when_the_time_of_the_whole_run_is_over(
     plan = make_plan(settings, Place.KUBERNETES, "", Machine(2, 2**33), "3.11")
     names = RunNames("20261126-120000-aaaaaa", "train", "ann")
     cluster = KubernetesCluster(_WithoutPods(), names, plan, tmp_path, lambda _: None, wanted=wanted)
-    limit = RunBudget(time.monotonic() - 61.0, plan, cluster.spent)
+    limit = RunBudget(time.monotonic() - 61.0, plan, cluster.cost)
     job = JobSpec(tmp_path / "train.py")
     try:
         with (

@@ -46,12 +46,12 @@ class ClusterCosts:
 
     def cost(self) -> Cost | None:
         """Return what this run has cost by now, and what an hour costs with all workers that were asked for."""
-        return self._final if self._meter is None else self._meter.spent()
+        return self._final if self._meter is None else self._meter.cost()
 
     def finalize(self, left_for: float = 0.0) -> Cost | None:
         """Stop counting, as the cluster is removed, or left for so many seconds with its workers; return the cost."""
         if self._meter is not None:
-            self._final, self._meter = self._meter.settle(left_for, self._requested()), None
+            self._final, self._meter = self._meter.finalize(left_for, self._requested()), None
         return self._final
 
     def affordable_seconds(self) -> float:
@@ -65,4 +65,4 @@ class ClusterCosts:
 
     def _seconds_left(self) -> float:
         cost = self.cost()
-        return math.inf if cost is None or self._max_cost is None else cost.lasts(self._max_cost)
+        return math.inf if cost is None or self._max_cost is None else cost.seconds_left(self._max_cost)

@@ -61,7 +61,7 @@ class NodePrices:
 
 
 class CostMeter:
-    """Looks at a cluster's pods, from the moment they are asked for until `settle`, in a thread of its own.
+    """Looks at a cluster's pods, from the moment they are asked for until `finalize`, in a thread of its own.
 
     `asked` tells how many workers there are to be, `lives` for how many seconds all goes on if this process dies now.
     `before` is what the cluster had cost when this run began to use it, None for a cluster of its own.
@@ -108,7 +108,7 @@ class CostMeter:
         """Begin to look."""
         self._thread.start()
 
-    def spent(self) -> Cost:
+    def cost(self) -> Cost:
         """What this run has cost by now, and what an hour costs with all workers that were asked for."""
         with self._lock:
             rate = self._meter.rate
@@ -116,7 +116,7 @@ class CostMeter:
             rate += max(0, 1 - self._schedulers) * self._scheduler_rate
             return Cost(self._meter.amount(_seconds(), rate), rate, datetime.now(UTC), self._rules.prices.currency)
 
-    def settle(self, left_for: float = 0.0, workers: int = 0) -> Cost:
+    def finalize(self, left_for: float = 0.0, workers: int = 0) -> Cost:
         """Look no more; what it has cost in all. With `left_for`, so many workers stay for so many seconds.
 
         What came since the last look was never seen: all that was asked for counts as there. Raises nothing: what can't
@@ -126,7 +126,7 @@ class CostMeter:
         if self._thread.is_alive():
             self._thread.join(JOIN_TIMEOUT)
         rate = self._scheduler_rate + workers * self._worker_rate if left_for else 0.0
-        spending = replace(self.spent(), rate=rate)
+        spending = replace(self.cost(), rate=rate)
         now = spending.at
         if left_for:
             self._tell_others(spending)
@@ -144,7 +144,7 @@ class CostMeter:
                 self._look()
                 if _seconds() - told >= TELL_EVERY and not self._stop.is_set():
                     told = _seconds()
-                    spending = self.spent()
+                    spending = self.cost()
                     self._tell_others(spending)
                     with self._writing:
                         if not self._stop.is_set():  # else it would be written over what was settled

@@ -34,9 +34,9 @@ class Cost:
         """The amount by then, if all stays as it is."""
         return self.amount + self.rate * max(0.0, (moment - self.at).total_seconds()) / HOUR
 
-    def lasts(self, most: float) -> float:
-        """For how many seconds from `at` on it stays within an amount; below zero where it does not already."""
-        left = most - self.amount
+    def seconds_left(self, limit: float) -> float:
+        """Return for how many seconds from `at` on it stays within a limit; below zero if it exceeds that already."""
+        left = limit - self.amount
         return left / self.rate * HOUR if self.rate > 0 else (float("inf") if left > 0 else -1.0)
 
     def __str__(self) -> str:

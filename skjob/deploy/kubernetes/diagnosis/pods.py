@@ -48,7 +48,7 @@ class Pods:
             for pod in self._list("worker")
         )
 
-    def unreachable(self, names: list[str]) -> list[str]:
+    def workers_on_lost_nodes(self, names: list[str]) -> list[str]:
         """Of these workers, those whose node does not answer: Kubernetes says of their pods that they run, and are not
         ready."""
         gone = {_worker_of(pod) for pod in self._list("worker") if _is_on_a_lost_node(pod)}

@@ -138,7 +138,7 @@ def test_a_cluster_of_another_skjob_is_refused_before_it_is_used(
 def test_workers_of_a_run_that_was_killed_go_with_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     api = _Left(20)
     kept = _used(api, tmp_path, monkeypatch)
-    assert (kept.asked(), kept.workers) == (20, WorkerRange(1, 20))
+    assert (kept.requested(), kept.workers) == (20, WorkerRange(1, 20))
     kept.close()
     assert len(api.deleted) == 19
     assert api.replicas == [1]
@@ -181,10 +181,10 @@ def test_who_was_cut_off_and_finds_another_run_on_it_leaves_it_as_it_is(
 ) -> None:
     api, client = _Left(20), _Client()
     kept = _used(api, tmp_path, monkeypatch)
-    kept.reclaim(client)
+    kept.verify_lock(client)
     client.held = {"owner": "eve@host", "program": "other.py", "since": "2026-11-26 12:00 UTC"}
     with pytest.raises(ClusterLost, match=r"`dev` is in use, by eve@host for `other\.py`.* while this run was cut off"):
-        kept.reclaim(client)
+        kept.verify_lock(client)
     api.deadlines.clear()
     kept.close()
     assert (api.deleted, api.replicas, api.deadlines) == ([], [], [])
@@ -251,7 +251,7 @@ def test_one_that_was_removed_lived_for_its_idle_timeout_and_not_for_the_runs_gr
     api = _Left(1)
     kept = _used(api, tmp_path, monkeypatch)
     del api.objects["Job"]
-    gone = kept.gone()
+    gone = kept.lost_reason()
     kept.close()
     assert gone is not None
     assert "after 600 s without a heartbeat" in gone.message

@@ -40,15 +40,15 @@ class HalfGone:
         self.workers = 3
         self.away = True
 
-    def asked(self) -> int:
+    def requested(self) -> int:
         return self.workers
 
-    running = asked
+    running = requested
 
-    def unreachable(self, names: list[str]) -> list[str]:
+    def workers_on_lost_nodes(self, names: list[str]) -> list[str]:
         return names
 
-    def problems(self) -> list[Any]:
+    def pending_problems(self) -> list[Any]:
         return []
 
     def remove_workers(self, names: list[str]) -> None:
@@ -98,7 +98,7 @@ class Unseen:
     def __init__(self, error: SkjobError) -> None:
         self.error = error
 
-    def gone(self) -> None: ...
+    def lost_reason(self) -> None: ...
 
     def running(self) -> int:
         raise self.error
@@ -130,9 +130,9 @@ def sight(*workers: str, quiet: tuple[str, ...] = ()) -> SchedulerSnapshot:
 class TakenOver(HalfGone):
     """Another run has come to it."""
 
-    def gone(self) -> None: ...
+    def lost_reason(self) -> None: ...
 
-    def reclaim(self, client: Any) -> None:
+    def verify_lock(self, client: Any) -> None:
         raise ClusterLost("`dev` is in use")
 
 

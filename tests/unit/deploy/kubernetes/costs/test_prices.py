@@ -63,8 +63,8 @@ def test_what_is_on_its_way_counts_until_it_is_looked_for() -> None:
     [(1.0, 3600.0, 5.0, 4.0), (5.0, 3600.0, 5.0, 0.0), (6.0, 3600.0, 5.0, -1.0), (1.0, 0.0, 5.0, float("inf"))],
 )
 def test_for_how_long_it_lasts(amount: float, rate: float, most: float, seconds: float) -> None:
-    assert Cost(amount, rate, NOON, "USD").lasts(most) == seconds
-    assert Cost(6.0, 0.0, NOON, "USD").lasts(5.0) < 0
+    assert Cost(amount, rate, NOON, "USD").seconds_left(most) == seconds
+    assert Cost(6.0, 0.0, NOON, "USD").seconds_left(5.0) < 0
 
 
 def test_what_others_read_of_it() -> None:
