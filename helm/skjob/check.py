@@ -38,6 +38,10 @@ MAY_NOT = [
     ("list", "", "secrets", ""),
 ]
 
+MAX_WORKERS = ("limits.max-workers", "max-workers", "most-workers")
+MAX_TIME = ("limits.max-time", "most-time")
+"""Names of limits in the ConfigMap, today's and the old ones. `max-time` is a default."""
+
 Manifest = dict[str, Any]
 Answer = tuple[int, Manifest]
 
@@ -192,14 +196,14 @@ def limits(api: Api, data: dict[str, str], selector: Manifest) -> Iterator[tuple
         "a DaskCluster that nothing ends is refused",
         refused(clusters, cluster("skjob-test", None, 1, [CONTAINER], selector), "must be owned by a Job"),
     )
-    if "most-workers" in data:
-        many = int(data["most-workers"]) + 1
+    if workers := [int(data[name]) for name in MAX_WORKERS if name in data]:
+        many = min(workers) + 1
         yield (
             f"{many} workers are refused",
-            refused(clusters, cluster("skjob-test", owner, many, [CONTAINER], selector), "most-workers"),
+            refused(clusters, cluster("skjob-test", owner, many, [CONTAINER], selector), "max-workers"),
         )
-    if "most-time" in data:
-        yield "three years are refused", refused(jobs, job("skjob-test", 10**8), "most-time")
+    if any(name in data for name in MAX_TIME):
+        yield "three years are refused", refused(jobs, job("skjob-test", 10**8), "max-time")
     if selector:
         yield (
             "pods on any node are refused",

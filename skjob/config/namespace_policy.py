@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from skjob.config.parsers import parse_cpu, parse_name, parse_seconds
-from skjob.config.sources import TEAM_KEYS
+from skjob.config.sources import LIMITS, TEAM_KEYS
 from skjob.errors import ConfigError
 from skjob.utils.units import parse_quantity
 
@@ -89,17 +89,23 @@ class NodeKind:
 
 @dataclass(frozen=True)
 class NamespacePolicy:
-    """All rules of a namespace. `team` is whom its objects and its costs belong to."""
+    """All rules of a namespace. `team` is whom its objects and its costs belong to.
+
+    `notices` are lines about what in it will not work for much longer.
+    """
 
     team: str = ""
     limits: Limits = Limits()
     scheduling: Scheduling = Scheduling()
     prices: Prices = Prices()
     nodes: tuple[NodeKind, ...] = ()
+    notices: tuple[str, ...] = ()
 
 
 def parse_rules(data: Mapping[str, str], origin: str) -> NamespacePolicy:
-    """The rules in a ConfigMap's data; `origin` is how it is called. Other keys are not looked at.
+    """Return the rules in a ConfigMap's data; `origin` is its name in messages. Other keys are ignored.
+
+    A limit that has several names is the strictest of their values.
 
     Raises:
         ConfigError: with every value that is wrong.
@@ -114,8 +120,8 @@ def parse_rules(data: Mapping[str, str], origin: str) -> NamespacePolicy:
         except ValueError as error:
             problems.append(f"`{key}` in `{origin}` {error}")
     if problems:
-        raise ConfigError.collect(problems, "the ConfigMap is the platform team's to mend")
-    limits = {key.removeprefix("most-"): value for key, value in found.items() if key.startswith("most-")}
+        raise ConfigError.collect(problems, "ask the platform team to fix the ConfigMap")
+    limits = {name: min(values) for name, values in _limits(found).items() if values}
     scheduling = {key.replace("-", "_"): found[key] for key in _SCHEDULING if key in found}
     prices = Prices(found.get("prices", ()))
     return NamespacePolicy(
@@ -124,7 +130,26 @@ def parse_rules(data: Mapping[str, str], origin: str) -> NamespacePolicy:
         scheduling=Scheduling(**scheduling),
         prices=replace(prices, currency=found.get("currency", prices.currency)),
         nodes=found.get("nodes", ()),
+        notices=_notices(found, origin),
     )
+
+
+def _limits(found: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the values of each limit, by its field in `Limits`, under all of its names."""
+    return {
+        name.removeprefix("limits.max-"): [found[key] for key in (name, *others) if key in found]
+        for name, others in LIMITS.items()
+    }
+
+
+def _notices(found: Mapping[str, Any], origin: str) -> tuple[str, ...]:
+    renamed = {
+        key: name for name, others in LIMITS.items() for key in others if key.startswith("most-") and key in found
+    }
+    if not renamed:
+        return ()
+    changes = ", ".join(f"`{old}` is now `{new}`" for old, new in renamed.items())
+    return (f"{origin} has old names of limits, which work for one more release: {changes}",)
 
 
 _SCHEDULING = ("node-selector", "tolerations", "priority-class", "queue")
@@ -270,9 +295,12 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "prices": _parse_prices,
     "currency": parse_name,
     "nodes": _parse_nodes,
-    "most-workers": _parse_count,
-    "most-cpu": _said(parse_cpu),
-    "most-memory": _said(_parse_bytes),
-    "most-time": _said(parse_seconds),
 }
+_LIMIT_PARSERS: dict[str, Callable[[str], Any]] = {
+    "limits.max-workers": _parse_count,
+    "limits.max-cpu": _said(parse_cpu),
+    "limits.max-memory": _said(_parse_bytes),
+    "limits.max-time": _said(parse_seconds),
+}
+_PARSERS |= {key: parse for name, parse in _LIMIT_PARSERS.items() for key in (name, *LIMITS[name])}
 assert set(_PARSERS) == set(TEAM_KEYS)  # noqa: S101 - a key without a parser

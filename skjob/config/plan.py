@@ -187,7 +187,7 @@ def within_time(plan: Plan, lived: float = 0.0) -> Plan:
     usable = max(limits.time - lived - CLOSING_SECONDS, (limits.time - lived) / 2)
     told = dict(plan.limited)
     if plan.max_time is not None and plan.max_time > usable:
-        whose = f"`most-time`, {limits.time:.0f} s, of {limits.origin}"
+        whose = f"`limits.max-time`, {limits.time:.0f} s, of {limits.origin}"
         told["time"] = f"the run may take {usable:.0f} s instead of {plan.max_time:.0f} s: {whose}"
     return replace(
         plan,
@@ -234,13 +234,13 @@ def _too_large(size: WorkerSize, limits: Limits) -> list[str]:
     problems = []
     if limits.cpu is not None and size.cpu > limits.cpu:
         problems.append(
-            f"a worker of {size.cpu:g} cores is more than a run may have, `most-cpu`, {limits.cpu:g}, of"
+            f"a worker of {size.cpu:g} cores is more than a run may have, `limits.max-cpu`, {limits.cpu:g}, of"
             f" {limits.origin}"
         )
     if limits.memory is not None and size.memory > limits.memory:
         problems.append(
-            f"a worker of {_gib(size.memory)} is more than a run may have, `most-memory`, {_gib(limits.memory)}, of"
-            f" {limits.origin}"
+            f"a worker of {_gib(size.memory)} is more than a run may have, `limits.max-memory`, {_gib(limits.memory)},"
+            f" of {limits.origin}"
         )
     return problems
 
@@ -249,11 +249,12 @@ def _most_workers(size: WorkerSize, limits: Limits) -> tuple[int, str] | None:
     """The most workers of this size, and the limit that says so."""
     candidates = []
     if limits.workers is not None:
-        candidates.append((limits.workers, "`most-workers`"))
+        candidates.append((limits.workers, "`limits.max-workers`"))
     if limits.cpu is not None:  # what a manifest can say is whole thousandths of a core
-        candidates.append((round(limits.cpu * 1000) // round(size.cpu * 1000), f"`most-cpu`, {limits.cpu:g} cores,"))
+        number = round(limits.cpu * 1000) // round(size.cpu * 1000)
+        candidates.append((number, f"`limits.max-cpu`, {limits.cpu:g} cores,"))
     if limits.memory is not None:
-        candidates.append((limits.memory // size.memory, f"`most-memory`, {_gib(limits.memory)},"))
+        candidates.append((limits.memory // size.memory, f"`limits.max-memory`, {_gib(limits.memory)},"))
     return min(candidates, default=None)
 
 

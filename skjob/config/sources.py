@@ -36,9 +36,20 @@ from skjob.utils.suggestions import did_you_mean
 
 PROJECT_FILES = ("skjob.toml", "pyproject.toml")
 
+LIMITS = {
+    "limits.max-workers": ("max-workers", "most-workers"),
+    "limits.max-cpu": ("max-cpu", "most-cpu"),
+    "limits.max-memory": ("max-memory", "most-memory"),
+    "limits.max-time": ("most-time",),
+}
+"""The limits of a platform team, each with the other names under which it counts.
+
+A ConfigMap may have a default `max-time` beside the limit, which users can exceed: it is no name of the limit.
+"""
+
 TEAM_KEYS = (
     "team", "node-selector", "tolerations", "priority-class", "queue", "prices", "currency", "nodes",
-    "most-workers", "most-cpu", "most-memory", "most-time",
+    *LIMITS, *(name for names in LIMITS.values() for name in names),
 )  # fmt: skip
 """What the ConfigMap alone can say (`skjob.config.namespace_policy`)."""
 

@@ -28,7 +28,7 @@ class RunBudget:
         max_time, max_cost = self.plan.max_time, self.plan.max_cost
         kept = "the fits it has finished are kept, and the same command goes on from them"
         if max_time is not None and time.monotonic() > self.began + max_time:
-            or_limit = ", or what is left to it of `most-time`" if self.plan.rules.limits.time is not None else ""
+            or_limit = ", or what is left of `limits.max-time`" if self.plan.rules.limits.time is not None else ""
             return DeadlineError(
                 f"the run has reached `--max-time`{or_limit}, {max_time:.0f} s",
                 f"give it more, or more workers; {kept}",

@@ -96,6 +96,8 @@ def resolve_target(layers: Sequence[Layer], note: Callable[[str], None]) -> RunT
             raise OperatorError(missing, f"`skjob install --context {context.name}` installs it")
         return RunTarget(Place.LOCAL, f"{missing}{_useless(layers[0])}", settings)
     settings, rules = read_defaults(api, layers)
+    for line in rules.notices:
+        note(line)
     reason = f"context `{context.name}`, namespace `{context.namespace}`"
     return RunTarget(Place.KUBERNETES, reason, settings, rules, api, layers[0])
 

@@ -321,7 +321,7 @@ def _why_it_ends(plan: Plan, lifetime: float, affordable: float) -> str:
     max_lifetime, max_cost = plan.rules.limits.time, plan.max_cost
     if max_cost is not None and (max_lifetime is None or affordable < lifetime + 1):
         return f", when it has cost what it may, `max-cost`, {money(max_cost, plan.rules.prices.currency)}"
-    return f", when its time, `most-time`, {max_lifetime:.0f} s, is over"
+    return f", when its time, `limits.max-time`, {max_lifetime:.0f} s, is over"
 
 
 def _how_to_use(cluster: str, context: Context) -> tuple[str, ...]:

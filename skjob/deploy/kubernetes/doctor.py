@@ -199,9 +199,11 @@ def _namespace(api: Api) -> Check | None:
 
 
 def _rules(rules: NamespacePolicy) -> Iterator[Check]:
-    """What the platform team allows a run: nothing to mend, and good to know before it cuts something."""
-    if told := str(rules.limits):
-        yield _ok("limits", f"a run may have {told}, by {rules.limits.origin}")
+    """Report what the platform team allows a run: worth knowing before it cuts something."""
+    if limits := str(rules.limits):
+        yield _ok("limits", f"a run may have {limits}, by {rules.limits.origin}")
+    for notice in rules.notices:
+        yield Check("limits", Outcome.WARNING, notice, "ask the platform team to rename them")
 
 
 def _costs(api: Api, rules: NamespacePolicy) -> Iterator[Check]:

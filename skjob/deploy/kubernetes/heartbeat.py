@@ -105,7 +105,7 @@ class Heartbeat:
         left = math.inf if self._most_time is None else self._most_time - self._elapsed()
         paid = math.inf if self._affordable is None else self._affordable()
         if left < self._grace:
-            self.ending = f"its time, `most-time`, {self._most_time:.0f} s, is over"
+            self.ending = f"its time, `limits.max-time`, {self._most_time:.0f} s, is over"
             self._note(f"the cluster ends in {left:.0f} s, when {self.ending}")
         elif paid < min(self._grace, LONGEST_PAUSE):
             self.ending = "it has cost what it may, `max-cost`"

@@ -141,10 +141,11 @@ class ReusedCluster(KubernetesCluster):
         Raises:
             StartError: its time is nearly over.
         """
-        age, most_time = runs.age(self._anchor, self._api.now()), self._plan.rules.limits.time
-        if most_time is not None and age + CLOSING_SECONDS > most_time:
+        age, max_lifetime = runs.age(self._anchor, self._api.now()), self._plan.rules.limits.time
+        if max_lifetime is not None and age + CLOSING_SECONDS > max_lifetime:
             raise StartError(
-                f"`{self.name}` ends within {CLOSING_SECONDS:.0f} s: its time, `most-time`, {most_time:.0f} s, is over",
+                f"`{self.name}` ends within {CLOSING_SECONDS:.0f} s: its time, `limits.max-time`, {max_lifetime:.0f} s,"
+                " is over",
                 "start a cluster of your own: leave out its name",
             )
         self._plan = within_time(with_workers(self._plan, workers or self.workers), lived=age)

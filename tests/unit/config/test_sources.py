@@ -257,7 +257,11 @@ def test_one_problem_is_told_without_a_list() -> None:
             arguments({"prices": "[]"}),
             "`prices=` is the platform team's to set, in the namespace's ConfigMap",
         ),
-        (cluster_defaults({"most-workers": "3"}, "ConfigMap x"), None),
+        (
+            environment({"SKJOB_MAX_WORKERS": "100"}),
+            "`SKJOB_MAX_WORKERS` is the platform team's to set, in the namespace's ConfigMap",
+        ),
+        (cluster_defaults({"most-workers": "3", "limits.max-workers": "3"}, "ConfigMap x"), None),
     ],
 )
 def test_unknown_keys_where_they_can_only_be_mistakes(layer: Layer, told: str | None) -> None:

@@ -59,8 +59,8 @@ class _Willing(Api):
         (100.0, 86400.0, ""),
         (1.0, None, ", when it has cost what it may, `max-cost`, 1.00 EUR"),
         (1.0, 86400.0, ", when it has cost what it may, `max-cost`, 1.00 EUR"),
-        (None, 600.0, ", when its time, `most-time`, 600 s, is over"),
-        (100.0, 600.0, ", when its time, `most-time`, 600 s, is over"),
+        (None, 600.0, ", when its time, `limits.max-time`, 600 s, is over"),
+        (100.0, 600.0, ", when its time, `limits.max-time`, 600 s, is over"),
     ],
 )
 def test_what_ends_it_before_its_idle_timeout_is_told(

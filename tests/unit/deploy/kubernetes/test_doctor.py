@@ -83,5 +83,5 @@ def test_defaults_that_can_not_be_read_are_settings_and_not_the_api(monkeypatch:
     assert {check.outcome for check in wrong} == {Outcome.FAILED}
     assert "`workers` in `ConfigMap team/skjob-defaults` must be a number of workers" in wrong[0].detail
     assert "`most-time` in `ConfigMap team/skjob-defaults` must be a duration" in wrong[1].detail
-    assert "the ConfigMap is the platform team's to mend" in wrong[1].remedy
+    assert "ask the platform team to fix the ConfigMap" in wrong[1].remedy
     assert report.exit_code == ConfigError.exit_code

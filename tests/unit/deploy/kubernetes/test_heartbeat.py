@@ -87,8 +87,8 @@ def test_the_end_of_its_time_is_told_once() -> None:
     wait_for(lambda: bool(heartbeat.ending))
     heartbeat.stop()
     heartbeat.join()
-    assert heartbeat.ending == "its time, `most-time`, 60 s, is over"
-    assert said == ["the cluster ends in 0 s, when its time, `most-time`, 60 s, is over"]
+    assert heartbeat.ending == "its time, `limits.max-time`, 60 s, is over"
+    assert said == ["the cluster ends in 0 s, when its time, `limits.max-time`, 60 s, is over"]
 
 
 def test_a_cluster_that_is_gone_is_not_kept_alive() -> None:
