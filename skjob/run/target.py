@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 from skjob.config import sources
 from skjob.config.namespace_policy import NamespacePolicy
-from skjob.config.plan import NO_RULES, JobSpec, Machine, Plan, make_plan
+from skjob.config.plan import NO_RULES, JobSpec, Plan, make_plan
 from skjob.config.settings import Place, Settings, WorkerRange
 from skjob.config.sources import Layer
 from skjob.deploy.base import Cluster
 from skjob.deploy.kubernetes.manifests.labels import RunNames, check_cluster_name
+from skjob.deploy.machine import ThisMachine
 from skjob.errors import AccessError, ConfigError, OperatorError, Unauthorized
 from skjob.run.leading_imports import leading_imports
 
@@ -53,7 +54,7 @@ class RunTarget:
 
     def plan(self, settings: Settings | None = None) -> Plan:
         """What the settings come to here. Raises ConfigError."""
-        return make_plan(settings or self.settings, self.place, self.reason, this_machine(), python_minor(), self.rules)
+        return make_plan(settings or self.settings, self.place, self.reason, ThisMachine(), python_minor(), self.rules)
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,6 @@ def _useless(given: Layer) -> str:
 def _listed(names: Sequence[str]) -> str:
     *others, last = names
     return f"{', '.join(others)} and {last}" if others else last
-
-
-def this_machine() -> Machine:
-    """Cores that this process may use, and bytes of memory."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Machine(cores, memory)
 
 
 def python_minor() -> str:

@@ -44,8 +44,8 @@ from waiting import DEADLINE, LOOK_AGAIN
 from skjob.config.plan import Plan, WorkerSize, make_plan
 from skjob.config.settings import Place, Settings, WorkerRange
 from skjob.deploy import local
+from skjob.deploy.machine import ThisMachine
 from skjob.run.program.storage_credentials import forget
-from skjob.run.target import this_machine
 from skjob.utils.tls import TlsFiles
 
 WORKERS = 2
@@ -156,7 +156,7 @@ class WarmClusters:
         self._folder = folder
         self._environment = os.environ | IDLE
         asked = Settings(on=Place.LOCAL, workers=WorkerRange(WORKERS, WORKERS))
-        self._plan = make_plan(asked, Place.LOCAL, "", this_machine(), "")
+        self._plan = make_plan(asked, Place.LOCAL, "", ThisMachine(), "")
         self._cluster: _Warm | None = None
 
     @contextmanager
