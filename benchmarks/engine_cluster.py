@@ -169,7 +169,7 @@ def _scale(cluster: Any, spec: ClusterSpec) -> Any:
         60.0,
         observe=lambda counts: None,
         progress=lambda progress: None,
-        complain=lambda text: None,
+        notify=lambda text: None,
         lost=lambda error: print(error, file=sys.stderr),
         usual_start=spec.delay,
     )
@@ -178,7 +178,7 @@ def _scale(cluster: Any, spec: ClusterSpec) -> Any:
 
 
 class Pods:
-    """Implements `skjob.deploy.base.Cluster`, as far as a scaling loop asks it, over a cluster of late workers."""
+    """Implement `skjob.deploy.base.Cluster`, as far as a scaling loop asks it, over a cluster of late workers."""
 
     name = "benchmark"
 

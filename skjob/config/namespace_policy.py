@@ -1,8 +1,8 @@
 """A platform team's rules for runs in a namespace: limits, prices, facts about nodes, where pods go, whose they are.
 
-They stand in the same ConfigMap as a team's defaults (`skjob.config.sources`), and are no settings: no flag, variable
-or project file can set one of them, so that a limit is a limit. The client respects them, which tells users early and
-in words; what enforces them is the cluster, by ResourceQuota and admission policy. Pure: text in, typed values out.
+They are in the same ConfigMap as a team's defaults (`skjob.config.sources`), but they are not settings: no flag,
+variable or project file can set one of them. The client respects them, so that users learn of them early and in words;
+the cluster enforces them, by ResourceQuota and admission policy. Pure: text in, typed values out.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from skjob.utils.units import parse_quantity
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that one run may have; None where there is no limit.
+    """The maxima of one run; None where there is no limit.
 
-    `cpu` in cores and `memory` in bytes are of all its workers together. `time` in seconds is its cluster's whole life,
-    also of one that is kept. `origin` tells whose limits they are, for messages.
+    `cpu` in cores and `memory` in bytes are of all its workers together. `time` in seconds is how long its cluster may
+    live, also while it is kept. `origin` says whose limits they are, for messages.
     """
 
     workers: int | None = None
@@ -33,21 +33,21 @@ class Limits:
     origin: str = ""
 
     def __str__(self) -> str:
-        told = []
+        limits = []
         if self.workers is not None:
-            told.append(f"{self.workers} worker{'s' * (self.workers != 1)}")
+            limits.append(f"{self.workers} worker{'s' * (self.workers != 1)}")
         if self.cpu is not None:
-            told.append(f"{self.cpu:g} cores")
+            limits.append(f"{self.cpu:g} cores")
         if self.memory is not None:
-            told.append(f"{self.memory / 2**30:.3g} GiB of memory")
+            limits.append(f"{self.memory / 2**30:.3g} GiB of memory")
         if self.time is not None:
-            told.append(f"{self.time:.0f} s")
-        return ", ".join(told)
+            limits.append(f"{self.time:.0f} s")
+        return ", ".join(limits)
 
 
 @dataclass(frozen=True)
 class Scheduling:
-    """What Kubernetes is told about where pods may run, as in a pod's spec; `queue` is Kueue's."""
+    """Where pods may run, as in a pod's spec; `queue` is Kueue's."""
 
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Mapping[str, Any], ...] = ()
@@ -66,19 +66,19 @@ class Price:
 
 @dataclass(frozen=True)
 class Prices:
-    """Prices in their order: the first whose labels a node has is that node's."""
+    """Prices in order: the first whose labels a node has is that node's."""
 
     entries: tuple[Price, ...] = ()
     currency: str = "USD"
 
     def of(self, labels: Mapping[str, str]) -> Price | None:
-        """That of a node with these labels."""
+        """Return the price of a node with these labels."""
         return next((price for price in self.entries if price.labels.items() <= labels.items()), None)
 
 
 @dataclass(frozen=True)
 class NodeKind:
-    """`count` nodes of `cpu` cores and `memory` bytes each, told to those who may not list nodes."""
+    """`count` nodes of `cpu` cores and `memory` bytes each, for users who may not list nodes."""
 
     name: str
     cpu: float
@@ -89,9 +89,9 @@ class NodeKind:
 
 @dataclass(frozen=True)
 class NamespacePolicy:
-    """All rules of a namespace. `team` is whom its objects and its costs belong to.
+    """All rules of a namespace. `team` is whom its objects and costs belong to.
 
-    `notices` are lines about what in it will not work for much longer.
+    `notices` are lines about settings that will not work for much longer.
     """
 
     team: str = ""
@@ -163,8 +163,8 @@ def _parse_count(text: str) -> int:
     return int(text)
 
 
-def _said(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """The same parser, whose error shows the value too."""
+def _quoting(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a parser whose errors show the value too."""
 
     def parsed(text: str) -> Any:
         try:
@@ -183,7 +183,7 @@ def _parse_bytes(text: str) -> int:
 
 
 def _load(text: str, kind: type, example: str) -> Any:
-    import yaml  # most runs have no need of it
+    import yaml  # most runs do not need it
 
     try:
         value = yaml.safe_load(text)
@@ -195,7 +195,7 @@ def _load(text: str, kind: type, example: str) -> Any:
 
 
 def _labels(value: Any) -> dict[str, str]:
-    """Labels are text; YAML's own `true` and `1` are meant as text too."""
+    """Return labels as text; YAML's own `true` and `1` are meant as text too."""
     if not isinstance(value, dict) or any(isinstance(each, dict | list) or each is None for each in value.values()):
         raise ValueError("must be labels, `{pool: batch}`")
     return {
@@ -208,7 +208,7 @@ def _parse_selector(text: str) -> dict[str, str]:
 
 
 def _entries(text: str, example: str, known: set[str], needed: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A list of maps that have these keys. All that is wrong with any of them is told."""
+    """Return a list of maps that have these keys. Raise ValueError with everything that is wrong with any of them."""
     entries: list[Any] = _load(text, list, example)
     problems = []
     for number, entry in enumerate(entries, 1):
@@ -298,9 +298,9 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
 }
 _LIMIT_PARSERS: dict[str, Callable[[str], Any]] = {
     "limits.max-workers": _parse_count,
-    "limits.max-cpu": _said(parse_cpu),
-    "limits.max-memory": _said(_parse_bytes),
-    "limits.max-time": _said(parse_seconds),
+    "limits.max-cpu": _quoting(parse_cpu),
+    "limits.max-memory": _quoting(_parse_bytes),
+    "limits.max-time": _quoting(parse_seconds),
 }
 _PARSERS |= {key: parse for name, parse in _LIMIT_PARSERS.items() for key in (name, *LIMITS[name])}
 assert set(_PARSERS) == set(TEAM_KEYS)  # noqa: S101 - a key without a parser

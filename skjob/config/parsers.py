@@ -7,7 +7,7 @@ import re
 from skjob.config.settings import Place, WorkerRange
 from skjob.utils.units import parse_quantity
 
-LONGEST_SECONDS = 87600 * 3600.0
+MAX_SECONDS = 87600 * 3600.0
 """Above it, the moment at which it is over may be one that no calendar has."""
 
 
@@ -50,7 +50,7 @@ def parse_seconds(text: str) -> float:
     total = hours * 3600 + minutes * 60 + seconds
     if total <= 0:
         raise ValueError("must be a duration longer than zero")
-    if total > LONGEST_SECONDS:
+    if total > MAX_SECONDS:
         raise ValueError("must be a duration of at most ten years, `87600h`")
     return total
 

@@ -20,7 +20,7 @@ CLOSING_SECONDS = 30.0
 finished to be kept."""
 
 NO_RULES = NamespacePolicy()
-LEAST_PATIENCE = 30.0
+MIN_RECONNECT_TIMEOUT = 30.0
 """Seconds without a word from scheduler or API that any run survives; half the grace, where that is longer."""
 
 
@@ -107,9 +107,9 @@ class Plan:
         return self.workers.maximum * self.size.threads
 
     @property
-    def patience(self) -> float:
+    def reconnect_timeout(self) -> float:
         """Seconds for which scheduler and API may be away."""
-        return max(LEAST_PATIENCE, self.grace / 2)
+        return max(MIN_RECONNECT_TIMEOUT, self.grace / 2)
 
 
 def default_image(python_minor: str) -> str:
@@ -170,13 +170,13 @@ def with_workers(plan: Plan, workers: WorkerRange) -> Plan:
     limits = plan.rules.limits
     if problems := _too_large(plan.size, limits):
         raise ConfigError.collect(problems, "ask for smaller workers, or the platform team for a higher limit")
-    told = {what: line for what, line in plan.limited.items() if what != "workers"}
+    limited = {what: line for what, line in plan.limited.items() if what != "workers"}
     most = _most_workers(plan.size, limits)
     allowed = workers
     if most is not None and workers.maximum > most[0]:
         allowed = WorkerRange(min(workers.minimum, most[0]), most[0])
-        told["workers"] = f"{allowed} workers instead of {workers}: {most[1]} of {limits.origin}"
-    return replace(plan, workers=allowed, limited=told)
+        limited["workers"] = f"{allowed} workers instead of {workers}: {most[1]} of {limits.origin}"
+    return replace(plan, workers=allowed, limited=limited)
 
 
 def within_time(plan: Plan, lived: float = 0.0) -> Plan:
@@ -185,16 +185,16 @@ def within_time(plan: Plan, lived: float = 0.0) -> Plan:
     if limits.time is None:
         return plan
     usable = max(limits.time - lived - CLOSING_SECONDS, (limits.time - lived) / 2)
-    told = dict(plan.limited)
+    limited = dict(plan.limited)
     if plan.max_time is not None and plan.max_time > usable:
         whose = f"`limits.max-time`, {limits.time:.0f} s, of {limits.origin}"
-        told["time"] = f"the run may take {usable:.0f} s instead of {plan.max_time:.0f} s: {whose}"
+        limited["time"] = f"the run may take {usable:.0f} s instead of {plan.max_time:.0f} s: {whose}"
     return replace(
         plan,
         max_time=min(plan.max_time or usable, usable),
         keep_time=min(plan.keep_time, limits.time - lived),
         start_timeout=min(plan.start_timeout, usable),
-        limited=told,
+        limited=limited,
     )
 
 

@@ -5,6 +5,7 @@ In a container these are less than the node's: a pod with 2 cores on a node with
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from functools import cached_property
@@ -21,14 +22,14 @@ class ThisMachine(Machine):
         """Ask nothing yet."""
 
     @cached_property
-    def cores(self) -> int:  # type: ignore[override]
+    def cores(self) -> int:
         """Cores that this process may use."""
         from dask.system import CPU_COUNT
 
         return int(CPU_COUNT)
 
     @cached_property
-    def memory(self) -> int:  # type: ignore[override]
+    def memory(self) -> int:
         """Bytes of memory that this process may use."""
         return int(_distributed_system().MEMORY_LIMIT)
 
@@ -45,6 +46,4 @@ def _distributed_system() -> ModuleType:
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
             return module
-    from distributed import system
-
-    return system
+    return importlib.import_module("distributed.system")

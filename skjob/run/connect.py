@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from skjob.config.plan import JobSpec
 from skjob.config.settings import Place
 from skjob.deploy.base import Cluster, Problem, WorkerCounts
-from skjob.deploy.kubernetes.run_lock import acquire, claim_of
+from skjob.deploy.kubernetes.run_lock import acquire, new_lock
 from skjob.environment.pod.requirements import installed
 from skjob.environment.version_check import check_installed, check_pins, check_versions
 from skjob.errors import StartError, Unanswered, in_a_line
@@ -63,7 +63,7 @@ def start_and_connect(
     with ExitStack() as stack:
         with step("connect"):
             client = stack.enter_context(connect(cluster, default=default))
-            set_reconnect_timeout(client, plan.patience)
+            set_reconnect_timeout(client, plan.reconnect_timeout)
             acquire_lock(client, job, chosen)
             if kept is not None:
                 _forget_others_credentials(client, kept.name)
@@ -109,7 +109,7 @@ def _quiet_about_versions() -> Iterator[None]:
 
 def acquire_lock(client: Any, job: JobSpec, chosen: ChosenCluster) -> None:
     """No other run may use the cluster meanwhile; of one that was left, others see who does."""
-    ours = claim_of(job.path.name if job.module is None else job.name)
+    ours = new_lock(job.path.name if job.module is None else job.name)
     acquire(client, ours, chosen.cluster.name)
     if (kept := chosen.kept) is not None:
         kept.use(ours)

@@ -191,7 +191,7 @@ def _run(
         width=plan.width,
         workers=plan.workers.first,
         wait_for_workers=plan.start_timeout,
-        patience=plan.patience,
+        patience=plan.reconnect_timeout,
         run=recorder.record.run_id,
         checkpoint=plan.checkpoint,
         resume=resume,

@@ -82,7 +82,7 @@ def _start_and_leave(
         first_worker(cluster, client, plan.start_timeout, note)
     note(f"`{name}` is ready after {time.monotonic() - began:.1f} s, with {plan.workers} workers")
     signals.note_only()  # what is left half-way would be neither there nor gone
-    cluster.leave()
+    cluster.detach()
 
 
 def _check_absent(api: Api, name: str) -> None:
@@ -91,7 +91,7 @@ def _check_absent(api: Api, name: str) -> None:
     for run in runs.runs(api, namespace):
         if run.name == name:
             raise ConfigError(
-                f"`{name}` is there already: {run.user}'s, {run.state}, with {run.workers} workers",
+                f"`{name}` already exists: {run.user}'s, {run.state}, with {run.workers} workers",
                 f"`skjob run --cluster {name}` uses it; `skjob down {name}` ends it",
             )
     name_conflicts.check_available(api, name)

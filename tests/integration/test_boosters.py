@@ -44,7 +44,7 @@ from skjob.boosters.scheduler_plugin import part_of
 from skjob.boosters.tracker import TrackerProcess
 from skjob.boosters.training import lost_worker
 from skjob.boosters.xgboost import train_xgboost
-from skjob.deploy.scaling.scheduler import KEPT_BYTES, give_up, look, release
+from skjob.deploy.scaling.scheduler import MIN_KEPT_BYTES, abandon_workers, release, take_snapshot
 from skjob.errors import ConfigError
 from skjob.jobfile.data.placement import Workers
 from skjob.jobfile.loader import read_job
@@ -188,7 +188,7 @@ def _kill(client: Client, name: str, process: int) -> None:
 def _machine_gone(client: Client, name: str, process: int) -> None:
     """It does not answer, its connections stay open, and somebody says that its machine is gone."""
     os.kill(process, signal.SIGSTOP)
-    client.run_on_scheduler(give_up, [name])
+    client.run_on_scheduler(abandon_workers, [name])
 
 
 # ---- in a script
@@ -468,9 +468,9 @@ def test_early_stopping_of_lightgbm_is_refused(client: Client) -> None:
 
 def test_no_worker_goes_while_a_training_runs_or_data_is_kept(client: Client, tmp_path: Path) -> None:
     X, y = _data(client)
-    kept = dask.array.random.default_rng(0).random(KEPT_BYTES // 8, chunks=-1).persist()
+    kept = dask.array.random.default_rng(0).random(MIN_KEPT_BYTES // 8, chunks=-1).persist()
     wait(kept)
-    sight = client.run_on_scheduler(look)
+    sight = client.run_on_scheduler(take_snapshot)
     names = sorted(sight.processing)
     assert len(sight.holding) >= 1, "nobody is seen to hold the data"
     seen: dict[str, Any] = {}
@@ -479,7 +479,7 @@ def test_no_worker_goes_while_a_training_runs_or_data_is_kept(client: Client, tm
 
     def watch() -> None:
         until(lambda: len(client.run_on_scheduler(_parts)) == 3, "no training began")
-        seen["together"] = client.run_on_scheduler(look).together
+        seen["together"] = client.run_on_scheduler(take_snapshot).together
         seen["released"] = client.run_on_scheduler(release, names)
         come.touch()
 
@@ -488,10 +488,10 @@ def test_no_worker_goes_while_a_training_runs_or_data_is_kept(client: Client, tm
     _estimator("xgboost", 20).fit(X, y)
     thread.join(DEADLINE)
     assert seen == {"together": True, "released": []}
-    sight = client.run_on_scheduler(look)
+    sight = client.run_on_scheduler(take_snapshot)
     assert (sight.together, sight.all_wanted) == (False, False)
     del kept
-    until(lambda: not client.run_on_scheduler(look).holding, "they hold what nobody wants")
+    until(lambda: not client.run_on_scheduler(take_snapshot).holding, "they hold what nobody wants")
 
 
 # ---- declared

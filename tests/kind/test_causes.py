@@ -34,7 +34,7 @@ from skjob.deploy.kubernetes.operator.manifests import custom_resource_definitio
 from skjob.deploy.kubernetes.operator.state import OPERATOR_NAME
 from skjob.utils.units import format_cpus, quantity
 
-SOON = 60.0
+DIAGNOSIS_TIMEOUT = 60.0
 """Seconds within which anything is told on any machine; the table says how soon it was."""
 
 Row = Callable[..., None]
@@ -97,7 +97,7 @@ class Cause:
         hints = [line for _, line in run.lines if line.startswith("hint: ")]
         assert hint in f"{line} {hints}", run.text
         seconds = max(0.0, at - since)
-        assert seconds < SOON
+        assert seconds < DIAGNOSIS_TIMEOUT
         if line.startswith("error: "):
             assert self.runs.record()["outcome"]["cause"] == line.removeprefix("error: ")
         self.row(*cells, seconds, code, line.replace("|", "\\|"))
@@ -142,7 +142,7 @@ def test_an_image_that_is_missing(cause: Cause, standing_in: StandIn) -> None:
     cause.start(
         ("image missing", "a registry that answers 404"),
         waiting("ErrImagePull"),
-        "can't be pulled: ",
+        "cannot be pulled: ",
         "choose an image that exists: `--image`",
         "--image",
         standing_in.image("absent/model:1"),
@@ -154,7 +154,7 @@ def test_an_image_that_nobody_may_have(cause: Cause, standing_in: StandIn) -> No
     cause.start(
         ("image unauthorized", "a registry that answers 401"),
         waiting("ErrImagePull"),
-        "can't be pulled: ",
+        "cannot be pulled: ",
         "image pull secret",
         "--image",
         standing_in.image("private/model:1"),
@@ -710,7 +710,7 @@ def test_custom_resources_of_another_release(cause: Cause, second: SecondApi) ->
             ("CRD of another release", "DaskClusters whose workers have no metadata"),
             None,
             'another version of DaskClusters than dask-kubernetes here: unknown field "spec.worker.metadata"',
-            "`skjob install --context kind-skjob` brings the operator to this version",
+            "`skjob install --context kind-skjob` upgrades the operator to this version",
             code=123,
         )
 

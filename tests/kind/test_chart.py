@@ -415,7 +415,7 @@ def test_an_upgrade_to_lower_limits_leaves_what_runs_alone(seen: Seen) -> None:
     assert seen.quota["skjob/max-workers"] == "1"
     assert after == before
     assert seen.ended.returncode == 0, seen.ended.stderr
-    assert "can't be kept alive" not in seen.ended.stderr
+    assert "cannot be kept alive" not in seen.ended.stderr
     assert seen.costs["earlier"] == "1.25"
 
 

@@ -49,7 +49,7 @@ def doctor(
 
     from skjob.deploy.kubernetes.doctor import examine
 
-    report = examine(told, check_image=not skip_image, timeout=patience, tell=_ignore if json else _show)
+    report = examine(told, check_image=not skip_image, timeout=patience, on_check=_ignore if json else _show)
     if json:
         typer.echo(_as_json(report))
     raise typer.Exit(report.exit_code)

@@ -51,7 +51,7 @@ def install(
         return
     api = connect("install", context, namespace)
     done = installation.install(
-        api, image, defaults(api.context.namespace), timeout=patience, tell=lambda text: typer.echo(text, err=True)
+        api, image, defaults(api.context.namespace), timeout=patience, notify=lambda text: typer.echo(text, err=True)
     )
     state = done.operator
     typer.echo(f"skjob: the Dask operator {state.version} runs in `{state.namespace}` from `{state.image}`", err=True)

@@ -61,7 +61,7 @@ class KubernetesCluster:
         names: RunNames,
         plan: Plan,
         private: Path,
-        note: Notify,
+        notify: Notify,
         *,
         wanted: EnvironmentSpec | None = None,
         keep: bool = False,
@@ -74,16 +74,16 @@ class KubernetesCluster:
         self._names = names
         self._namespace = api.context.namespace
         self._plan = plan
-        self._notify = note
+        self._notify = notify
         self._wanted = wanted
-        self._environment = PodEnvironment(api, note)
+        self._environment = PodEnvironment(api, notify)
         self._keep = keep
         self.workers = plan.workers
         self._idle_timeout = plan.keep_time
         self._check: Callable[[], None] = lambda: None
         self._heartbeat: Heartbeat | None = None
-        self._group = WorkerGroup(api, self.name, plan.workers.first, note)
-        self._costs = ClusterCosts(api, names, plan, self.requested, note)
+        self._group = WorkerGroup(api, self.name, plan.workers.first, notify)
+        self._costs = ClusterCosts(api, names, plan, self.requested, notify)
         self._dask: DaskCluster | None = None
         self._pods = Pods(api, self.name, plan.rules)
         self._reported: dict[tuple[CauseKind, str], Problem] = {}
@@ -104,14 +104,14 @@ class KubernetesCluster:
         anchor = self._create_anchor(min(grace, max_lifetime or grace))
         heartbeat = self._heartbeat = Heartbeat(
             self._api, self.name, self._namespace, grace, self._notify,
-            most_time=max_lifetime, affordable=self._costs.affordable_seconds if self._plan.max_cost else None,
-            beside=self._environment.keep_alive,
+            max_lifetime=max_lifetime, affordable=self._costs.affordable_seconds if self._plan.max_cost else None,
+            on_beat=self._environment.keep_alive,
         )  # fmt: skip
         heartbeat.start()
         key = BillingKey(self._names.run_id, self._names.user, self._names.program)
         self._costs.start(key, self._plan.size, lambda: heartbeat.allowed(grace))
         if self._plan.max_cost:
-            heartbeat.prolong(grace)  # what is affordable is known only now
+            heartbeat.extend(grace)  # what is affordable is known only now
         cluster = manifest.dask_cluster(self._names, self._namespace, self._plan, requirements, self._environment.name)
         with explain_rejections(self._api):
             self._create_what_pods_need(anchor, requirements)
@@ -133,7 +133,7 @@ class KubernetesCluster:
         except Conflict as error:
             self._begun = False
             raise ConfigError(
-                f"`{self.name}` is there already: it was started at the same moment, by you or by somebody else",
+                f"`{self.name}` already exists: it was started at the same moment, by you or somebody else",
                 f"`skjob run --cluster {self.name}` uses it when it is ready; `skjob down {self.name}` ends it",
             ) from error
 
@@ -151,8 +151,8 @@ class KubernetesCluster:
             walled.result()
         except (ForbiddenError, Rejected):  # a second wall, which not every user may build
             self._notify(
-                f"you may not create NetworkPolicies in namespace `{self._namespace}`: other pods can connect to the"
-                " run's, and are refused by its TLS alone"
+                f"not allowed to create NetworkPolicies in namespace `{self._namespace}`: other pods can connect to"
+                " this run's pods, and only TLS keeps them out"
             )
 
     def _connect(self, cluster: Manifest) -> None:
@@ -188,7 +188,7 @@ class KubernetesCluster:
         return self._environment.made
 
     def add_workers(self, total: int) -> None:
-        """Ask for workers until there are `total`."""
+        """Request workers until there are `total`."""
         self._group.add(total)
 
     def remove_workers(self, names: list[str]) -> None:
@@ -196,11 +196,11 @@ class KubernetesCluster:
         self._group.remove(names)
 
     def cancel_pending(self, maximum: int, connected: list[str]) -> None:
-        """Take back up to so many workers whose pod does not run."""
+        """Cancel up to `maximum` workers whose pod does not run."""
         self._group.cancel_pending(maximum, connected)
 
     def requested(self) -> int:
-        """Return how many workers were asked for."""
+        """Return how many workers were requested."""
         return self._group.requested
 
     def running(self) -> int:
@@ -238,7 +238,7 @@ class KubernetesCluster:
         return self._plan.grace
 
     def cost(self) -> Cost | None:
-        """Return what it has cost this run by now, and costs in an hour with all workers that were asked for."""
+        """Return what it has cost this run by now, and costs in an hour with all requested workers."""
         return self._costs.cost()
 
     def logs(self) -> dict[str, str]:
@@ -258,29 +258,25 @@ class KubernetesCluster:
             self._heartbeat.stop()
         try:
             if self._keep and self._dask is not None and self.address:
-                self.leave()
+                self.detach()
             else:
+                wait = not (hurried() or cleanup.removed_by_owner(self._api, self.name, self._namespace))
                 cleanup.remove(
-                    self._api,
-                    self.name,
-                    self._namespace,
-                    run_id=self._names.run_id,
-                    hurried=hurried,
-                    wait=not (hurried() or cleanup.removed_by_owner(self._api, self.name, self._namespace)),
+                    self._api, self.name, self._namespace, run_id=self._names.run_id, hurried=hurried, wait=wait
                 )
         finally:
             self._costs.finalize()
             if self._dask is not None:
                 self._dask.end()
 
-    def leave(self) -> None:
+    def detach(self) -> None:
         """Leave it, without heartbeats, until its idle timeout is over; `close` then only disconnects."""
         assert self._heartbeat is not None  # noqa: S101 - it starts with the anchor
         self._group.shrink(self.workers.first)  # workers that wait for the next run cost something
         lifetime = self._heartbeat.allowed(self._idle_timeout)
         affordable = self._costs.affordable_seconds()
         why = _why_it_ends(self._plan, lifetime, affordable) if lifetime < self._idle_timeout else ""
-        until = self._prolong(self._heartbeat)
+        until = self._extend(self._heartbeat)
         self._costs.finalize((until - datetime.now(UTC)).total_seconds())
         self._notify(f"`{self.name}` is kept until {until:%Y-%m-%d %H:%M} UTC{why}")
         for line in _how_to_use(self.name, self._api.context):
@@ -289,7 +285,7 @@ class KubernetesCluster:
         if self._dask is not None:
             self._dask.end()
 
-    def _prolong(self, heartbeat: Heartbeat) -> datetime:
+    def _extend(self, heartbeat: Heartbeat) -> datetime:
         """Let it live for its idle timeout without us, and return until when."""
         until = datetime.now(UTC) + timedelta(seconds=heartbeat.allowed(self._idle_timeout))
         annotations = kept_annotation(until) | {
@@ -300,7 +296,7 @@ class KubernetesCluster:
         heartbeat.stop()
         heartbeat.join()  # a last beat must neither shorten what follows nor say that it is in use
         self._api.patch("Job", self.name, self._namespace, {"metadata": {"annotations": annotations}})
-        heartbeat.prolong(self._idle_timeout)
+        heartbeat.extend(self._idle_timeout)
         self._environment.keep(self._idle_timeout)
         return until
 
@@ -320,8 +316,8 @@ def _why_it_ends(plan: Plan, lifetime: float, affordable: float) -> str:
     """Return what ends a cluster after `lifetime` seconds, before its idle timeout."""
     max_lifetime, max_cost = plan.rules.limits.time, plan.max_cost
     if max_cost is not None and (max_lifetime is None or affordable < lifetime + 1):
-        return f", when it has cost what it may, `max-cost`, {money(max_cost, plan.rules.prices.currency)}"
-    return f", when its time, `limits.max-time`, {max_lifetime:.0f} s, is over"
+        return f", when `max-cost`, {money(max_cost, plan.rules.prices.currency)}, is spent"
+    return f", when `limits.max-time`, {max_lifetime:.0f} s, is reached"
 
 
 def _how_to_use(cluster: str, context: Context) -> tuple[str, ...]:

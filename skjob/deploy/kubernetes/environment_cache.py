@@ -1,9 +1,9 @@
-"""Keeps environments in a namespace: one pod for each set of needs, which outlives the run that first needed it.
+"""Keep environments in a namespace: one pod for each set of requirements, which outlives the run that first needed it.
 
 What an image lacks is installed once, by `skjob.environment.pod.package_server`, in a pod of its own; the pods of this
-run and of later ones unpack it from there. Its objects have the same anchor and labels as those of a run, so that
-`skjob ps` and `skjob down` know them, and Kubernetes removes them by itself an hour after they were last used. The
-anchor is the very Job whose pod keeps the environment: if that is evicted or lost, the Job makes another.
+run and of later ones unpack it from there. Its objects have an anchor and labels like those of a run, so that `skjob
+ps` and `skjob down` know them, and Kubernetes removes them by itself an hour after their last use. The anchor is the
+very Job whose pod keeps the environment: if that pod is evicted or lost, the Job makes another.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from skjob.deploy.kubernetes.api.errors import Conflict, NotFound, Rejected
 from skjob.deploy.kubernetes.api.wait import wait_for_pod
 from skjob.deploy.kubernetes.costs import ledger
 from skjob.deploy.kubernetes.costs.ledger import Entry
-from skjob.deploy.kubernetes.costs.prices import Cost, hourly, possible_prices, read_spending
+from skjob.deploy.kubernetes.costs.prices import Cost, hourly, possible_prices, read_cost
 from skjob.deploy.kubernetes.diagnosis.capacity import requests
 from skjob.deploy.kubernetes.diagnosis.causes import Cause, diagnose
 from skjob.deploy.kubernetes.image_probe import image_contents
@@ -57,18 +57,18 @@ from skjob.utils.tls import make_certificates
 LIFETIME = 3600.0
 """Seconds for which an environment is kept after it was last used."""
 
-MOST_LIFETIME = 30 * 24 * 3600.0
-"""As old as the chart's policies let one become; the next that is needed is made anew."""
+MAX_LIFETIME = 30 * 24 * 3600.0
+"""The age that the chart's policies allow; then another one is made."""
 
-LEAST_LIFETIME = 120.0
-"""One that ends sooner may be gone before it is prolonged."""
+MIN_LIFETIME = 120.0
+"""An environment that ends sooner may be gone before its life is extended."""
 
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _GLIBC = "manylinux_2_36"
-"""That of Debian 12, on which Python's own slim images stand; what asks for a newer one may not run there."""
+"""That of Debian 12, the base of Python's slim images; distributions that need a newer one may not run there."""
 
 _MADE_WITHIN = 30.0
-"""Seconds within which whoever makes its objects has made all of them."""
+"""Seconds within which all of its objects are created."""
 
 _FORMAT = 3
 """Part of the name: another layout of the archive is another environment."""
@@ -84,14 +84,14 @@ class CachedEnvironment:
 
 
 def uv_version() -> str:
-    """Of the uv that is installed here; the keeper gets the same, unless its image has one of its own."""
+    """Return the version of uv that is installed here; the package server gets the same, unless its image has one."""
     from importlib.metadata import version
 
     return version("uv")
 
 
 def platform_of(nodes: Sequence[Manifest] | None) -> str:
-    """The pods' platform as uv calls it. Nodes of several kinds, or that may not be listed, are taken for x86-64."""
+    """Return the pods' platform as uv calls it; x86-64 for nodes of several kinds, or that may not be listed."""
     machines = {node["status"]["nodeInfo"]["architecture"] for node in nodes or ()}
     only = machines.pop() if len(machines) == 1 else "amd64"
     return f"{_MACHINES.get(only, only)}-{_GLIBC}"
@@ -130,7 +130,7 @@ def ensure_environment(
     needs = PodRequirements(wanted.python, wanted.pins, served_at=f"{name}.{api.context.namespace}:{PORT}")
     began = time.monotonic()
     ours = False
-    if _is_kept(api, name):
+    if _is_cached(api, name):
         keep(api, name)
     else:
         check_available(lacking, wanted.python, platform, wanted.index, cache_folder())
@@ -142,7 +142,7 @@ def ensure_environment(
 
 
 def _check_python(image: str, there: str, wanted: str) -> None:
-    """Before anything is made of it. Pods look for themselves too: the name may come to mean another image."""
+    """Raise StartError if the image has another Python. Pods check it too: the name may come to mean another image."""
     if there.split(".")[:2] != wanted.split(".")[:2]:
         raise StartError(
             f"the image `{image}` has Python {there}, and this environment has {wanted}",
@@ -197,8 +197,8 @@ def keep(api: Api, name: str, seconds: float = LIFETIME) -> None:
     try:
         job = api.get("Job", name, namespace)
         now = api.now()
-        # Somebody may need it for longer.
-        limit = max(min(runs.age(job, now) + seconds, MOST_LIFETIME), job["spec"]["activeDeadlineSeconds"])
+        # Another run may need it for longer.
+        limit = max(min(runs.age(job, now) + seconds, MAX_LIFETIME), job["spec"]["activeDeadlineSeconds"])
         annotations = kept_annotation(now + timedelta(seconds=seconds))
         patch = {"metadata": {"annotations": annotations}, "spec": {"activeDeadlineSeconds": round(limit)}}
         api.patch("Job", name, namespace, patch)
@@ -214,7 +214,7 @@ def _record_cost(api: Api, job: Manifest, now: datetime, limit: float) -> None:
     there is no ledger."""
     metadata = job["metadata"]
     annotations = metadata.get("annotations") or {}
-    spending = read_spending(annotations.get(COST_ANNOTATION))
+    spending = read_cost(annotations.get(COST_ANNOTATION))
     if spending is None:
         return
     until = now + timedelta(seconds=limit - runs.age(job, now))
@@ -233,14 +233,15 @@ def _record_cost(api: Api, job: Manifest, now: datetime, limit: float) -> None:
 
 
 def _name(image: str, python: str, lacking: Mapping[str, str], index: IndexSettings) -> str:
-    """By all that it is made of: the same version from another index may be another distribution."""
+    """Return a name made from everything it consists of: the same version from another index may be another
+    distribution."""
     places = [hashlib.sha256(each.url.encode()).hexdigest() for each in index.indexes]
     content = json.dumps([_FORMAT, image, python, sorted(lacking.items()), places, index.find_links, index.no_index])
     return f"skjob-environment-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
-def _is_kept(api: Api, name: str) -> bool:
-    """Whether it is there and will be for a while. What is left of one is removed."""
+def _is_cached(api: Api, name: str) -> bool:
+    """Return whether it exists and will for a while. Remove what is left of one."""
     namespace = api.context.namespace
     try:
         job = api.get("Job", name, namespace)
@@ -249,15 +250,15 @@ def _is_kept(api: Api, name: str) -> bool:
     age = runs.age(job, api.now())
     left = job["spec"]["activeDeadlineSeconds"] - age
     whole = age < _MADE_WITHIN or _has_service(api, name)
-    if not _has_failed(job) and left > LEAST_LIFETIME and whole and "deletionTimestamp" not in job["metadata"]:
+    if not _has_failed(job) and left > MIN_LIFETIME and whole and "deletionTimestamp" not in job["metadata"]:
         return True
-    with suppress(NotFound):  # it has gone meanwhile
+    with suppress(NotFound):  # it went meanwhile
         cleanup.remove(api, name, namespace)
     return False
 
 
 def _has_service(api: Api, name: str) -> bool:
-    """The last of its objects to be made: without it, whoever made the others was cut short."""
+    """Return whether the last of its objects exists: without it, whoever made the others was interrupted."""
     try:
         api.get("Service", name, api.context.namespace)
     except NotFound:
@@ -285,7 +286,7 @@ def _create(
     except Conflict:
         return False
     try:
-        with suppress(ForbiddenError, Rejected):  # the run says of its own that it can't be made
+        with suppress(ForbiddenError, Rejected):  # the run reports that for its own policy
             api.create(owned_by(anchor, keeper_policy(names, namespace)))
         for content in (
             manifest.secret(names, namespace, {**make_certificates(name).files(), **index.files()}),
@@ -294,7 +295,7 @@ def _create(
         ):
             api.create(owned_by(anchor, content))
         keep(api, name)
-    except BaseException:  # Ctrl-C too: a Job without the rest would stand in the way of the next run
+    except BaseException:  # Ctrl-C too: a Job without the rest would be in the way of the next run
         with suppress(SkjobError):
             cleanup.remove(api, name, namespace, run_id=names.run_id, wait=False)
         raise
@@ -304,17 +305,17 @@ def _create(
 def _wait(
     api: Api, name: str, deadline: float, timeout: float, check: Callable[[], None], *, ours: bool
 ) -> dict[str, object]:
-    """Until the pod serves; what it says of its work. One that can't be made is removed by the run that made it."""
+    """Wait until the pod serves, and return what it says of its work. The run that made it removes it on failure."""
     try:
-        return _until_it_serves(api, name, deadline, timeout, check)
+        return _wait_until_ready(api, name, deadline, timeout, check)
     except BaseException:
         if ours:
-            with suppress(SkjobError):  # what is in the way of that is not what the user has to know
+            with suppress(SkjobError):  # an error of the removal is not what the user has to know
                 cleanup.remove(api, name, api.context.namespace, wait=False)
         raise
 
 
-def _until_it_serves(
+def _wait_until_ready(
     api: Api, name: str, deadline: float, timeout: float, check: Callable[[], None]
 ) -> dict[str, object]:
     namespace = api.context.namespace
@@ -323,32 +324,32 @@ def _until_it_serves(
 
     def find(pod: Manifest) -> dict[str, object] | None:
         if any(each["type"] == "Ready" and each["status"] == "True" for each in _conditions(pod)):
-            return _said(api.log(pod["metadata"]["name"], namespace, lines=1))
-        _see_that_it_has_not_ended(api, pod)
+            return _made_in(api.log(pod["metadata"]["name"], namespace, lines=1))
+        _require_not_ended(api, pod)
         return None
 
     def look() -> None:
-        since = _see_that_it_is_there(api, name)
+        since = _require_job(api, name)
         events = api.readable_events(namespace)
         pods = api.list("Pod", namespace, selector=selector)
-        for pod in pods:  # its own words say more
-            _see_that_it_has_not_ended(api, pod)
+        for pod in pods:  # their own words say more
+            _require_not_ended(api, pod)
         causes[:] = diagnose(pods, events, cluster=name, since=since)
         if causes and causes[0].fatal:
-            raise StartError(f"the environment can't be made: {causes[0].message}", causes[0].hint, causes[0].log)
+            raise StartError(f"the environment cannot be made: {causes[0].message}", causes[0].hint, causes[0].log)
 
-    said = wait_for_pod(api, selector, find, look, deadline, check=check)
-    if said is None:
+    made = wait_for_pod(api, selector, find, look, deadline, check=check)
+    if made is None:
         why = f": {causes[0].message}" if causes else ""
         raise StartError(
             f"the environment was not made within `--start-timeout`, {timeout:.0f} s{why}",
             "give it more time; or `skjob env build` makes an image that has all",
         )
-    return said
+    return made
 
 
-def _see_that_it_is_there(api: Api, name: str) -> str:
-    """Since when it is."""
+def _require_job(api: Api, name: str) -> str:
+    """Return since when it exists. Raise StartError if it does not, or cannot be made."""
     try:
         job = api.get("Job", name, api.context.namespace)
     except NotFound as error:
@@ -361,17 +362,17 @@ def _see_that_it_is_there(api: Api, name: str) -> str:
     return str(job["metadata"]["creationTimestamp"])
 
 
-def _see_that_it_has_not_ended(api: Api, pod: Manifest) -> None:
-    if ended := _ended(api, pod):
+def _require_not_ended(api: Api, pod: Manifest) -> None:
+    if ended := _why_ended(api, pod):
         raise StartError(ended, "`--env FILE` installs another set, `--image` has another to begin with")
 
 
-def _ended(api: Api, pod: Manifest) -> str:
-    """Why its container has ended by itself, if it has; one whose node goes away is made anew by the Job."""
+def _why_ended(api: Api, pod: Manifest) -> str:
+    """Return why its container has ended by itself, if it has; if its node goes away, the Job makes another pod."""
     for status in pod.get("status", {}).get("containerStatuses") or []:
         ended = status.get("state", {}).get("terminated") or {}
         if ended.get("exitCode") == EX_CONFIG:
-            return str(ended.get("message") or "the environment can't be made")
+            return str(ended.get("message") or "the environment cannot be made")
         if ended.get("reason") == "OOMKilled":
             return f"the pod that makes the environment needs more memory than its limit, {KEEPER_MEMORY}"
         if 0 < ended.get("exitCode", 0) < 128:
@@ -384,7 +385,7 @@ def _conditions(pod: Manifest) -> list[Manifest]:
     return pod.get("status", {}).get("conditions") or []
 
 
-def _said(log: str) -> dict[str, object]:
+def _made_in(log: str) -> dict[str, object]:
     try:
         return dict(json.loads(log))
     except ValueError:

@@ -16,7 +16,7 @@ from skjob.errors import ConfigError, ForbiddenError
 
 
 def read_defaults(api: Api, layers: Sequence[Layer]) -> tuple[Settings, NamespacePolicy]:
-    """The settings of these layers over the namespace's defaults, and the namespace's rules.
+    """Return the settings of these layers over the namespace's defaults, and the namespace's rules.
 
     Raises:
         ConfigError: with every wrong value of every layer and of the ConfigMap.
@@ -43,7 +43,7 @@ def read_defaults(api: Api, layers: Sequence[Layer]) -> tuple[Settings, Namespac
 
 
 def _data(api: Api, namespace: str) -> dict[str, str]:
-    """Empty where there is no such ConfigMap, or where it may not be read."""
+    """Return the ConfigMap's data; empty if there is none, or the user may not read it."""
     with suppress(NotFound, ForbiddenError):
         return api.get("ConfigMap", DEFAULTS_CONFIGMAP, namespace).get("data") or {}
     return {}
@@ -54,5 +54,5 @@ def _origin(namespace: str) -> str:
 
 
 def _of_namespace(rules: NamespacePolicy, namespace: str) -> NamespacePolicy:
-    """Where no team is named, a namespace is one's own."""
+    """Name the namespace as the team if none is named."""
     return replace(rules, team=rules.team or namespace)

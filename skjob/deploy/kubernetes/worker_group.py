@@ -12,7 +12,7 @@ from skjob.utils.notify import Notify
 
 
 class WorkerGroup:
-    """The DaskWorkerGroup of a cluster. `requested` is how many workers it was asked for."""
+    """The DaskWorkerGroup of a cluster. `requested` is how many workers were requested."""
 
     def __init__(self, api: Api, cluster: str, requested: int, notify: Notify) -> None:
         self._api = api

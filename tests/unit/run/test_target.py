@@ -84,7 +84,7 @@ def test_whose_login_is_expired_gets_none_either(kubeconfig: Path, command: str)
     content = json.loads(kubeconfig.read_text())
     content["users"][0]["user"] = {"exec": plugin}
     kubeconfig.write_text(json.dumps(content))
-    with pytest.raises(Unauthorized, match="the credentials of the context `lab` can't be had") as told:
+    with pytest.raises(Unauthorized, match="the credentials of the context `lab` cannot be obtained") as told:
         resolve_target([flags({})], print)
     assert told.value.hint == "log in again: `kubectl --context lab get pods` should work first"
 

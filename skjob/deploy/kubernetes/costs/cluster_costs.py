@@ -20,7 +20,7 @@ REMOVAL_SECONDS = 10.0
 
 
 class ClusterCosts:
-    """What a cluster costs. `requested` returns how many workers were asked for."""
+    """What a cluster costs. `requested` returns how many workers were requested."""
 
     def __init__(self, api: Api, names: RunNames, plan: Plan, requested: Callable[[], int], notify: Notify) -> None:
         self._api = api
@@ -45,7 +45,7 @@ class ClusterCosts:
             self._meter.start()
 
     def cost(self) -> Cost | None:
-        """Return what this run has cost by now, and what an hour costs with all workers that were asked for."""
+        """Return what this run has cost by now, and what an hour costs with all requested workers."""
         return self._final if self._meter is None else self._meter.cost()
 
     def finalize(self, left_for: float = 0.0) -> Cost | None:
@@ -61,7 +61,7 @@ class ClusterCosts:
     def check(self) -> None:
         """Raise StartError if the cluster, which is still starting, has spent `max-cost`."""
         if self._seconds_left() < CLOSING_SECONDS:
-            raise StartError(f"`{self._names.cluster}` has cost what it may before it has started")
+            raise StartError(f"`{self._names.cluster}` has spent `max-cost` before it started")
 
     def _seconds_left(self) -> float:
         cost = self.cost()

@@ -92,8 +92,11 @@ def test_the_schema_and_the_values_know_the_same() -> None:
     assert given <= known
     kubernetes = re.compile(r"tolerations\[\]\.|limitRange\[\]\.|subjects\[\]\.|operator\.resources\.|^global$")
     ours = {path for path in known if not kubernetes.search(path) and not path.startswith("teams[].")}
-    missing = [path for path in ours if not re.search(rf"(?<![\w-]){re.escape(path.rpartition('.')[2])}:", text)]
+    old = {f"limits.{name}" for name in OLD_NAMES}
+    assert old < ours
+    missing = [path for path in ours - old if not re.search(rf"(?<![\w-]){re.escape(path.rpartition('.')[2])}:", text)]
     assert missing == []
+    assert [name for name in OLD_NAMES if f"`{name}`" not in text] == []
 
 
 def test_every_setting_of_the_chart_is_one_of_skjobs() -> None:

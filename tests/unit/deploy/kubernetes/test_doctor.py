@@ -76,7 +76,7 @@ class _Misled(Api):
 
 def test_defaults_that_can_not_be_read_are_settings_and_not_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "connect", lambda *_: _Misled())
-    report = examine([], check_image=True, timeout=1, tell=lambda _: None)
+    report = examine([], check_image=True, timeout=1, on_check=lambda _: None)
     assert [check.name for check in report.checks] == ["packages", "tls", "kubeconfig", "api", "settings", "settings"]
     assert {check.outcome for check in report.checks[:4]} == {Outcome.OK}
     wrong = report.checks[4:]

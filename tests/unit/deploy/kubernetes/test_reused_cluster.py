@@ -25,7 +25,7 @@ from skjob.deploy.kubernetes.manifests import run as manifest
 from skjob.deploy.kubernetes.manifests.labels import IDLE_ANNOTATION, USE_ANNOTATION, WORKERS_ANNOTATION, RunNames
 from skjob.deploy.kubernetes.manifests.pods import anchor_job
 from skjob.deploy.kubernetes.reused_cluster import ReusedCluster
-from skjob.deploy.kubernetes.run_lock import claim_of
+from skjob.deploy.kubernetes.run_lock import new_lock
 from skjob.errors import ClusterLost, ConfigError, StartError, Unanswered
 from skjob.run.target import RunTarget, create_cluster
 from skjob.utils.tls import VALID_FOR, make_certificates
@@ -101,7 +101,7 @@ def _used(api: Api, folder: Path, monkeypatch: pytest.MonkeyPatch, rules: Namesp
     kept = ReusedCluster(api, "dev", plan, folder, lambda _: None, account)
     monkeypatch.setattr(kept, "_connect", lambda _: None)
     kept.start()
-    kept.use(claim_of("train.py"))
+    kept.use(new_lock("train.py"))
     return kept
 
 
@@ -228,7 +228,7 @@ def test_a_last_beat_does_not_say_that_what_is_left_is_in_use(tmp_path: Path, mo
     api = _Left(1)
     kept = _used(api, tmp_path, monkeypatch)
     assert api.objects["Job"]["metadata"]["annotations"][USE_ANNOTATION]
-    monkeypatch.setattr(kept._heartbeat, "join", kept._stay)
+    monkeypatch.setattr(kept._heartbeat, "join", kept._on_beat)
     kept.close()
     assert api.objects["Job"]["metadata"]["annotations"][USE_ANNOTATION] is None
 

@@ -15,7 +15,7 @@ from skjob.deploy.kubernetes.api.context import Context
 from skjob.deploy.kubernetes.api.errors import NotFound
 from skjob.deploy.kubernetes.costs.ledger import read_entries
 from skjob.deploy.kubernetes.costs.prices import Cost
-from skjob.deploy.kubernetes.environment_cache import _name, _until_it_serves, ensure_environment, keep, platform_of
+from skjob.deploy.kubernetes.environment_cache import _name, _wait_until_ready, ensure_environment, keep, platform_of
 from skjob.deploy.kubernetes.image_probe import Contents
 from skjob.deploy.kubernetes.manifests.environment import keeper_job
 from skjob.deploy.kubernetes.manifests.labels import CLUSTER_NAME_MAX, COST_ANNOTATION, RunNames
@@ -164,7 +164,7 @@ def _pod(ready: bool = False, **state: Any) -> Manifest:
 
 
 def _waited_for(api: Api, seconds: float = 10.0, check: Callable[[], None] = lambda: None) -> dict[str, object]:
-    return _until_it_serves(api, "skjob-environment-1", time.monotonic() + seconds, seconds, check)
+    return _wait_until_ready(api, "skjob-environment-1", time.monotonic() + seconds, seconds, check)
 
 
 def test_what_a_pod_that_serves_says_of_its_work() -> None:
@@ -179,7 +179,7 @@ def test_what_a_pod_that_serves_says_of_its_work() -> None:
         (_Making(_pod(terminated={"exitCode": 2}), job=_JOB), 'with exit code 2: {"seconds": 9}'),
         (_Making(_pod()), "`skjob-environment-1` was removed while it was made"),
         (_Making(job=_JOB | {"status": {"conditions": [{"status": "True"}]}}), "end again and again"),
-        (_Making(_pod(waiting={"reason": "InvalidImageName", "message": "?"}), job=_JOB), "the environment can't be"),
+        (_Making(_pod(waiting={"reason": "InvalidImageName", "message": "?"}), job=_JOB), "the environment cannot be"),
         (_Making(_pod(), job=_JOB), "was not made within `--start-timeout`, 0 s"),
     ],
     ids=["unfit", "memory", "exit code", "removed", "failed", "no image", "deadline"],

@@ -22,7 +22,7 @@ from skjob.deploy.kubernetes.api.errors import NotFound
 from skjob.deploy.kubernetes.costs import meter
 from skjob.deploy.kubernetes.costs.ledger import read_entries
 from skjob.deploy.kubernetes.costs.meter import BillingKey, CostMeter, NodePrices
-from skjob.deploy.kubernetes.costs.prices import Cost, read_spending
+from skjob.deploy.kubernetes.costs.prices import Cost, read_cost
 from skjob.errors import ForbiddenError, Unanswered
 from skjob.run.budget import RunBudget
 
@@ -120,7 +120,7 @@ def test_what_is_told_while_it_goes_on_and_in_the_end(watch_of: Callable[..., Co
     # A scheduler and a worker that run, one that waits for a node, and one that is not there yet.
     assert watch.cost().rate == 2.0 * (1 + 4 + 4 + 4)
     assert watch.cost().currency == "EUR"
-    on_anchor = read_spending(api.annotations["skjob/cost"])
+    on_anchor = read_cost(api.annotations["skjob/cost"])
     assert on_anchor is not None
     assert on_anchor.rate == 26.0
     entry = read_entries(api.ledger or {})["1"]
@@ -196,7 +196,7 @@ def test_a_cluster_that_is_left_goes_on_costing(watch_of: Callable[..., CostMete
     watch = watch_of(api)
     _told(api, watch)
     watch.finalize(left_for=7200.0, workers=1)
-    on_anchor = read_spending(api.annotations["skjob/cost"])
+    on_anchor = read_cost(api.annotations["skjob/cost"])
     entry = read_entries(api.ledger or {})["1"]
     assert on_anchor is not None
     assert (on_anchor.rate, entry.rate) == (10.0, 10.0)
@@ -211,7 +211,7 @@ def test_a_run_on_a_cluster_that_was_left_pays_for_its_use_alone(watch_of: Calla
     final = watch.finalize(left_for=7200.0, workers=1)
     assert final.amount < 1
     assert final.rate == 10.0
-    on_anchor = read_spending(api.annotations["skjob/cost"])
+    on_anchor = read_cost(api.annotations["skjob/cost"])
     assert on_anchor is not None
     assert 100 < on_anchor.amount < 101
     entry = read_entries(api.ledger or {})["1"]

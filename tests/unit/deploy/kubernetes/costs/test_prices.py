@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from skjob.config.namespace_policy import NamespacePolicy, NodeKind, Price, Prices, Scheduling
-from skjob.deploy.kubernetes.costs.prices import Cost, Meter, hourly, money, possible_prices, rates, read_spending
+from skjob.deploy.kubernetes.costs.prices import Cost, Meter, hourly, money, possible_prices, rates, read_cost
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 CHEAP, DEAR = Price(1.0, 0.5, {"pool": "batch"}), Price(2.0, 1.0)
@@ -69,7 +69,7 @@ def test_for_how_long_it_lasts(amount: float, rate: float, most: float, seconds:
 
 def test_what_others_read_of_it() -> None:
     spending = Cost(1.5, 2.0, NOON, "EUR")
-    assert read_spending(spending.as_json()) == spending
+    assert read_cost(spending.as_json()) == spending
     assert spending.by(NOON + timedelta(minutes=30)) == 2.5
     assert spending.by(NOON - timedelta(minutes=30)) == 1.5  # their clock is behind
     assert str(spending) == "1.50 EUR"
@@ -82,7 +82,7 @@ def test_what_others_read_of_it() -> None:
      '{"amount": 1, "rate": 1, "at": "0001-01-01T00:00:00+14:00", "currency": "USD"}'],
 )  # fmt: skip
 def test_what_can_not_be_read(text: str | None) -> None:
-    assert read_spending(text) is None
+    assert read_cost(text) is None
 
 
 @pytest.mark.parametrize(
