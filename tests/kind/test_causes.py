@@ -23,7 +23,17 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException, NotFoundException
 from support.fault_injection import IMAGE, THINK, THOUGHT_ABOUT, StandIn, policy, stand_in, webhook
 from support.flaky_network import through
-from support.message_timing import Known, Told, ended, event, leaving, running_worker, told, unscheduled, waiting
+from support.message_timing import (
+    Known,
+    TimedRun,
+    ended,
+    event,
+    leaving,
+    running_worker,
+    timed_run,
+    unscheduled,
+    waiting,
+)
 from support.runs import SEARCHING, Runs
 from support.second_api import SecondApi, second_api
 from support.side_by_side import Played, Stage, side_by_side
@@ -76,10 +86,10 @@ class Cause:
     def run(self, script: str, *options: str, **environment: str) -> Any:
         """One worker is enough to be told why there is none, where the options do not say otherwise."""
         command = self.runs.command(script, "--workers", "1", *options)
-        return told(command, cwd=self.runs.folder, env=self.runs.environment | environment)
+        return timed_run(command, cwd=self.runs.folder, env=self.runs.environment | environment)
 
     @contextmanager
-    def searching(self, *options: str, script: str = SEARCHING, **environment: str) -> Iterator[Told]:
+    def searching(self, *options: str, script: str = SEARCHING, **environment: str) -> Iterator[TimedRun]:
         """A run in the middle of its search: its program has had results."""
         begun = self.runs.folder / "begun"
         with self.run(BEGINNING + script, *options, **environment) as run:
@@ -88,7 +98,7 @@ class Cause:
             assert begun.exists(), run.text
             yield run
 
-    def check(self, run: Told, code: int, words: str, hint: str, since: float, *cells: str) -> None:
+    def check(self, run: TimedRun, code: int, words: str, hint: str, since: float, *cells: str) -> None:
         """The line with `words` came soon after `since`; `hint` stands in it, or in the hint of the error."""
         assert run.wait() == code, run.text
         at, line = run.line(words)
@@ -112,7 +122,7 @@ class Cause:
         code: int = 124,
         script: str = FINE,
         **environment: str,
-    ) -> Told:
+    ) -> TimedRun:
         """A run that ends with its cause. Where `known` is None, the API knew it before Enter."""
         with self.run(script, *options, **environment) as run:
             assert run.wait() == code, run.text

@@ -120,7 +120,7 @@ def outcomes(core: client.CoreV1Api, intruder: Intruder) -> dict[str, str]:
 def attacking_pods(core: client.CoreV1Api, attacked: Attacked) -> Iterator[dict[str, Intruder]]:
     """A pod beside the run, one in another namespace, and one with the run's own labels."""
     scheduler, keeper = (attacked.pod(part)["status"]["podIP"] for part in ("scheduler", "environment"))
-    worker_host, worker_port = attacked.told["workers"][0].removeprefix("tls://").split(":")
+    worker_host, worker_port = attacked.report["workers"][0].removeprefix("tls://").split(":")
     orders = {
         "scheduler": ["connect", scheduler, SCHEDULER_PORT],
         "scheduler, no certificate": ["tls", scheduler, SCHEDULER_PORT],

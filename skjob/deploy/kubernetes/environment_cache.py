@@ -30,7 +30,12 @@ from skjob.deploy.kubernetes.diagnosis.causes import Cause, diagnose
 from skjob.deploy.kubernetes.image_probe import image_contents
 from skjob.deploy.kubernetes.inventory import cleanup, runs
 from skjob.deploy.kubernetes.manifests import run as manifest
-from skjob.deploy.kubernetes.manifests.environment import KEEPER_MEMORY, keeper_job, keeper_policy, keeper_service
+from skjob.deploy.kubernetes.manifests.environment import (
+    PACKAGE_SERVER_MEMORY,
+    package_server_job,
+    package_server_policy,
+    package_server_service,
+)
 from skjob.deploy.kubernetes.manifests.labels import (
     COST_ANNOTATION,
     INSTANCE_LABEL,
@@ -277,7 +282,7 @@ def _create(
     namespace = api.context.namespace
     names = RunNames(new_run_id(), "environment", getpass.getuser(), existing=name, team=rules.team)
     try:
-        job = keeper_job(names, namespace, image, [*index.files()], LIFETIME, rules.scheduling)
+        job = package_server_job(names, namespace, image, [*index.files()], LIFETIME, rules.scheduling)
         if rules.prices.entries:
             rate = hourly(*requests(job["spec"]["template"]), possible_prices(rules))
             spending = Cost(0.0, rate, datetime.now(UTC), rules.prices.currency)
@@ -287,11 +292,11 @@ def _create(
         return False
     try:
         with suppress(ForbiddenError, Rejected):  # the run reports that for its own policy
-            api.create(owned_by(anchor, keeper_policy(names, namespace)))
+            api.create(owned_by(anchor, package_server_policy(names, namespace)))
         for content in (
             manifest.secret(names, namespace, {**make_certificates(name).files(), **index.files()}),
             manifest.files(names, namespace, skjob_archive(), needs),
-            keeper_service(names, namespace),
+            package_server_service(names, namespace),
         ):
             api.create(owned_by(anchor, content))
         keep(api, name)
@@ -374,7 +379,7 @@ def _why_ended(api: Api, pod: Manifest) -> str:
         if ended.get("exitCode") == EX_CONFIG:
             return str(ended.get("message") or "the environment cannot be made")
         if ended.get("reason") == "OOMKilled":
-            return f"the pod that makes the environment needs more memory than its limit, {KEEPER_MEMORY}"
+            return f"the pod that makes the environment needs more memory than its limit, {PACKAGE_SERVER_MEMORY}"
         if 0 < ended.get("exitCode", 0) < 128:
             last = api.log(pod["metadata"]["name"], api.context.namespace, lines=1).strip()
             return f"the pod that makes the environment ended with exit code {ended['exitCode']}: {last}"

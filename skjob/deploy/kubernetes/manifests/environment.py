@@ -27,16 +27,16 @@ from skjob.deploy.kubernetes.manifests.pods import (
 from skjob.environment.pod.entrypoint import KEEPER_TLS_FOLDER, RUN_FOLDER, SITE_FOLDER
 from skjob.environment.pod.package_server import INDEX_FOLDER, PORT
 
-KEEPER_MEMORY = "1Gi"
+PACKAGE_SERVER_MEMORY = "1Gi"
 
 
-def keeper_policy(names: RunNames, namespace: str) -> Manifest:
+def package_server_policy(names: RunNames, namespace: str) -> Manifest:
     """Return who may fetch an environment: the pods of every run in the namespace, for all of which it is kept."""
     ports = [{"protocol": "TCP", "port": PORT}]
     return policy_for(names, namespace, {"from": [pods_with(NAME_LABEL, "skjob")], "ports": ports})
 
 
-def keeper_job(
+def package_server_job(
     names: RunNames,
     namespace: str,
     image: str,
@@ -71,7 +71,7 @@ def keeper_job(
             "ports": [{"name": "environment", "containerPort": PORT}],
             # It listens once everything is installed.
             "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},
-            "resources": resource_requests("100m", KEEPER_MEMORY),
+            "resources": resource_requests("100m", PACKAGE_SERVER_MEMORY),
             "securityContext": NO_PRIVILEGES,
             "volumeMounts": mounts,
         }
@@ -80,7 +80,7 @@ def keeper_job(
     return job
 
 
-def keeper_service(names: RunNames, namespace: str) -> Manifest:
+def package_server_service(names: RunNames, namespace: str) -> Manifest:
     """Return where pods find it, whichever pod of the Job it is."""
     return {
         "apiVersion": "v1",
