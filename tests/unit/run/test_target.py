@@ -96,3 +96,18 @@ def test_what_was_asked_of_a_cluster_that_is_not_there_is_told(monkeypatch: pyte
     assert ground.place is Place.LOCAL
     assert ground.reason == "the API does not answer (ignoring `--namespace` and `--image`, for Kubernetes only)"
     assert resolve_target([flags({"workers": "2"})], print).reason == "the API does not answer"
+
+
+@pytest.mark.usefixtures("kubeconfig")
+def test_old_names_of_a_namespaces_limits_are_reported_and_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "has_operator", lambda _: True)
+    monkeypatch.setattr(Api, "get", lambda *_: {"data": {"most-workers": "3", "limits.max-workers": "5"}})
+    notes: list[str] = []
+    target = resolve_target([flags({})], notes.append)
+    assert target.rules.limits.workers == 3
+    assert notes == [
+        (
+            "ConfigMap default/skjob-defaults has old names of limits, which work for one more release:"
+            " `most-workers` is now `limits.max-workers`"
+        )
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from skjob.config.namespace_policy import parse_rules
 from skjob.deploy.kubernetes import doctor
 from skjob.deploy.kubernetes.api.client import Api, Manifest
 from skjob.deploy.kubernetes.api.context import Context
@@ -85,3 +86,10 @@ def test_defaults_that_can_not_be_read_are_settings_and_not_the_api(monkeypatch:
     assert "`most-time` in `ConfigMap team/skjob-defaults` must be a duration" in wrong[1].detail
     assert "ask the platform team to fix the ConfigMap" in wrong[1].remedy
     assert report.exit_code == ConfigError.exit_code
+
+
+def test_old_names_of_limits_are_a_warning() -> None:
+    limits, renamed = doctor._rules(parse_rules({"most-workers": "3"}, "ConfigMap team/skjob-defaults"))
+    assert (limits.outcome, limits.detail) == (Outcome.OK, "a run may have 3 workers, by ConfigMap team/skjob-defaults")
+    assert (renamed.outcome, renamed.remedy) == (Outcome.WARNING, "ask the platform team to rename them")
+    assert renamed.detail.endswith("`most-workers` is now `limits.max-workers`")
