@@ -58,7 +58,7 @@ def test_a_client_survives_its_network(tmp_path: Path, capfd: pytest.CaptureFixt
 def opened(client: Client, cluster: LocalCluster) -> Iterator[ClusterMonitor]:
     """As `skjob.cluster()` does it, but that the cluster is there."""
     plan = make_plan(Settings(), Place.LOCAL, "", Machine(2, 2**32), "3.11")
-    set_reconnect_timeout(client, plan.patience)
+    set_reconnect_timeout(client, plan.reconnect_timeout)
     watch = ClusterMonitor(cluster.name)
     backend = SkjobBackend(client, 2, wait_for_workers=60)
     with (
