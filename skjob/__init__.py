@@ -91,6 +91,7 @@ def cluster(
     from skjob.config import sources
     from skjob.config.plan import JobSpec
     from skjob.run.context import open_cluster
+    from skjob.run.run import RunOptions
     from skjob.utils import current_client
 
     if current_client.run_client is not None:
@@ -114,8 +115,8 @@ def cluster(
         "retries": retries,
     }
     flags = sources.arguments({key: str(value) for key, value in given.items() if value is not None})
-    layers = [flags, sources.environment(os.environ), sources.project(Path.cwd())]
-    with open_cluster(JobSpec(_program()), layers, name, _say) as client:
+    asked = sources.resolve([flags, sources.environment(os.environ), sources.project(Path.cwd())])
+    with open_cluster(JobSpec(_program()), asked, RunOptions(cluster=name), _say) as client:
         yield client
 
 

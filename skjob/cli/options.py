@@ -14,7 +14,7 @@ from skjob.config.parsers import parse_seconds
 
 if TYPE_CHECKING:
     from skjob.config.settings import Settings
-    from skjob.config.sources import Layer
+    from skjob.config.sources import Layer, ResolvedSettings
     from skjob.deploy.kubernetes.api.client import Api
 
 ContextOption = Annotated[
@@ -30,8 +30,8 @@ def layers(command: str, **given: str | None) -> list[Layer]:
     return [sources.flags(given, command), sources.environment(os.environ), sources.project(Path.cwd())]
 
 
-def resolved(command: str, told: list[Layer], timeout: str) -> tuple[Settings, float]:
-    """The settings, and the seconds of a command's own `--timeout`. Raises ConfigError with all that is wrong."""
+def resolved(command: str, layers: list[Layer], timeout: str) -> tuple[ResolvedSettings, float]:
+    """Return the settings, and the seconds of a command's own `--timeout`. Raise ConfigError with all that is wrong."""
     from skjob.config import sources
     from skjob.errors import ConfigError
 
@@ -42,7 +42,7 @@ def resolved(command: str, told: list[Layer], timeout: str) -> tuple[Settings, f
         except ValueError as error:
             raise ConfigError(f"`--timeout` {error}, not `{timeout}`", sources.help_of(command)) from error
     with problems:
-        settings = sources.resolve(told)
+        settings = sources.resolve(layers)
     problems.raise_any()
     return settings, seconds
 
@@ -71,7 +71,7 @@ def connect(command: str, context: str | None, namespace: str | None) -> Api:
     from skjob.config import sources
     from skjob.deploy.kubernetes.api import client as api
 
-    settings = sources.resolve(layers(command, context=context, namespace=namespace))
+    settings = sources.resolve(layers(command, context=context, namespace=namespace)).settings
     return api.connect(settings.context, settings.namespace)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from skjob.config.parsers import parse_cpu, parse_name, parse_seconds
-from skjob.config.sources import LIMITS, TEAM_KEYS
+from skjob.config.sources import CONFIGMAP_HINT, LIMITS, TEAM_KEYS
 from skjob.errors import ConfigError
 from skjob.utils.units import parse_quantity
 
@@ -120,7 +120,7 @@ def parse_rules(data: Mapping[str, str], origin: str) -> NamespacePolicy:
         except ValueError as error:
             problems.append(f"`{key}` in `{origin}` {error}")
     if problems:
-        raise ConfigError.collect(problems, "ask the platform team to fix the ConfigMap")
+        raise ConfigError.collect(problems, CONFIGMAP_HINT)
     limits = {name: min(values) for name, values in _limits(found).items() if values}
     scheduling = {key.replace("-", "_"): found[key] for key in _SCHEDULING if key in found}
     prices = Prices(found.get("prices", ()))

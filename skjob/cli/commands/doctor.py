@@ -41,15 +41,14 @@ def doctor(
         "worker_cpu": worker_cpu,
         "worker_memory": worker_memory,
     }
-    told = layers("doctor", **given)
-    settings, patience = resolved("doctor", told, timeout)
+    asked, seconds = resolved("doctor", layers("doctor", **given), timeout)
     if role:
-        _print_role(namespace_of(settings))
+        _print_role(namespace_of(asked.settings))
         return
 
     from skjob.deploy.kubernetes.doctor import examine
 
-    report = examine(told, check_image=not skip_image, timeout=patience, on_check=_ignore if json else _show)
+    report = examine(asked, check_image=not skip_image, timeout=seconds, on_check=_ignore if json else _show)
     if json:
         typer.echo(_as_json(report))
     raise typer.Exit(report.exit_code)

@@ -130,7 +130,7 @@ def _shipment(env: str | None, program: Path | None, *, into_image: bool = False
 
     if program is not None and not program.is_file():
         raise ConfigError(f"`--program` names `{program}`, which is not a file")
-    settings = sources.resolve(layers("env build" if into_image else "env", env=env))
+    settings = sources.resolve(layers("env build" if into_image else "env", env=env)).settings
     imported = imported_by(JobSpec(program)) if program is not None else set()
     return shipment(settings.env, imported, into_image=into_image)
 

@@ -40,18 +40,17 @@ def install(
     from skjob.deploy.kubernetes.operator import install as installation
 
     given = {"image": image, "worker_cpu": worker_cpu, "worker_memory": worker_memory}
-    told = layers("install", context=context, namespace=namespace, **given)
-    settings, patience = resolved("install", told, timeout)
+    asked, seconds = resolved("install", layers("install", context=context, namespace=namespace, **given), timeout)
 
     def defaults(where: str) -> Defaults:
         return Defaults(where, **given)
 
     if dry_run:
-        _print_yaml(install_manifests(image, defaults(namespace_of(settings))))
+        _print_yaml(install_manifests(image, defaults(namespace_of(asked.settings))))
         return
     api = connect("install", context, namespace)
     done = installation.install(
-        api, image, defaults(api.context.namespace), timeout=patience, notify=lambda text: typer.echo(text, err=True)
+        api, image, defaults(api.context.namespace), timeout=seconds, notify=lambda text: typer.echo(text, err=True)
     )
     state = done.operator
     typer.echo(f"skjob: the Dask operator {state.version} runs in `{state.namespace}` from `{state.image}`", err=True)

@@ -104,8 +104,8 @@ def run(
     from skjob.config import sources
     from skjob.config.plan import JobSpec
     from skjob.config.settings import Place
-    from skjob.run.record import Event
-    from skjob.run.runner import check
+    from skjob.run.program.check import check_program
+    from skjob.run.run import RunOptions
     from skjob.run.runner import run as run_job
     from skjob.utils.run_module import find_module
 
@@ -129,35 +129,26 @@ def run(
     reporter = Reporter(json=json, verbose=verbose)
     try:
         for line in typed.meta.get(NOTES, ()):
-            reporter.tell(Event("note", line))
-        told = layers("run", **given)
+            reporter.notify(line)
         problems = sources.Problems()
         job: JobSpec | None = None
+        asked: sources.ResolvedSettings | None = None
         with problems:
             path = find_module(program, Path.cwd(), sys.path) if module else Path(program)
             job = JobSpec(path, tuple(arguments or ()), program if module else None)
         with problems:
-            settings = sources.resolve(told)
-            if (keep or cluster) and settings.on is Place.LOCAL:
+            asked = sources.resolve(layers("run", **given))
+            if (keep or cluster) and asked.settings.on is Place.LOCAL:
                 option = "--keep" if keep else "--cluster"
-                raise ConfigError(
-                    f"`{option}` needs a cluster that outlives skjob", f"leave out {sources.called(told, 'on')}"
-                )
+                raise ConfigError(f"`{option}` needs a cluster that outlives skjob", f"leave out {asked.called('on')}")
         if problems.found and job is not None:
             with problems:
-                check(job)  # which a run begins with
+                check_program(job)  # which a run begins with
         problems.raise_any()
         assert job is not None  # noqa: S101 - else there was a problem
-        code = run_job(
-            job,
-            told,
-            keep=keep,
-            resume=resume,
-            tell=reporter.tell,
-            ended=reporter.ended,
-            folder=Path.cwd(),
-            name=cluster,
-        )
+        assert asked is not None  # noqa: S101
+        options = RunOptions(keep=keep, resume=resume, cluster=cluster)
+        code = run_job(job, asked, options, reporter, Path.cwd())
     except SkjobError as error:
         if not json:
             raise

@@ -11,15 +11,15 @@ from __future__ import annotations
 import getpass
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 
-from skjob.config import sources
 from skjob.config.namespace_policy import NamespacePolicy
 from skjob.config.plan import DEFAULT_CPU, DEFAULT_MEMORY, default_image
+from skjob.config.sources import ResolvedSettings
 from skjob.deploy.kubernetes.api.client import Api, Manifest, connect
 from skjob.deploy.kubernetes.api.errors import NotFound
 from skjob.deploy.kubernetes.api.rbac import RUN_PERMISSIONS, missing
@@ -95,25 +95,22 @@ class Versions:
     packages: Mapping[str, str | None]
 
 
-def examine(
-    layers: Sequence[sources.Layer], *, check_image: bool, timeout: float, on_check: Callable[[Check], None]
-) -> Report:
+def examine(asked: ResolvedSettings, *, check_image: bool, timeout: float, on_check: Callable[[Check], None]) -> Report:
     """Check everything that a run with these settings needs. `on_check` gets each check as soon as it is made."""
     checks = []
-    for check in _checks(layers, check_image, timeout):
+    for check in _checks(asked, check_image, timeout):
         checks.append(check)
         on_check(check)
     return Report(tuple(checks))
 
 
-def _checks(layers: Sequence[sources.Layer], check_image: bool, timeout: float) -> Iterator[Check]:
+def _checks(asked: ResolvedSettings, check_image: bool, timeout: float) -> Iterator[Check]:
     local = local_versions()
     yield _local_packages(local)
     yield _tls()
 
-    settings = sources.resolve(layers)
     try:
-        api = connect(settings.context, settings.namespace)
+        api = connect(asked.settings.context, asked.settings.namespace)
     except AccessError as error:
         yield _failed("kubeconfig", error)
         return
@@ -132,7 +129,7 @@ def _checks(layers: Sequence[sources.Layer], check_image: bool, timeout: float) 
             yield absent
             return
         try:
-            settings, rules = read_defaults(api, layers)
+            resolved, rules = read_defaults(api, asked)
         except ConfigError as error:
             for problem in error.problems:
                 yield Check("settings", Outcome.FAILED, problem, error.hint, error.exit_code)
@@ -143,6 +140,7 @@ def _checks(layers: Sequence[sources.Layer], check_image: bool, timeout: float) 
         yield from lacking
         refused = any(check.outcome is Outcome.FAILED for check in lacking)
         yield from _operator(api, may_try=not refused)
+        settings = resolved.settings
         yield _nodes(api, rules, settings.worker_cpu or DEFAULT_CPU, settings.worker_memory or DEFAULT_MEMORY)
         filled, may_try = settings.env != NONE, check_image and not refused
         yield _image(api, settings.image, local, timeout, rules, filled=filled, may_try=may_try)

@@ -13,15 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skjob.boosters.scheduler_plugin import any_wanted
+from skjob.deploy.scaling.peak_memory import METRIC
 
 ENGINE_KEYS = ("skjob-", "Shared-")
 """How keys of shared data (`engine.transfer.received_data.Shared`) begin: the engine sends it again if it is lost."""
 
 MIN_KEPT_BYTES = 2**20
 """If a program keeps at least so many bytes on a worker, the worker stays."""
-
-PEAK = "skjob-peak-memory"
-"""`skjob.run.peak_memory.METRIC`, which the scheduler need not import."""
 
 QUIET_SECONDS = 10.0
 """Seconds of silence that are unusual: workers send a heartbeat every second or two."""
@@ -91,7 +89,7 @@ def take_snapshot(dask_scheduler: Any = None) -> SchedulerSnapshot:
         frozenset(str(worker.name) for worker in dask_scheduler.workers.values() if _holds_much(worker)),
         runs_together(dask_scheduler),
         any_wanted(dask_scheduler),
-        {str(worker.name): int(worker.metrics.get(PEAK, 0)) for worker in dask_scheduler.workers.values()},
+        {str(worker.name): int(worker.metrics.get(METRIC, 0)) for worker in dask_scheduler.workers.values()},
     )
 
 

@@ -35,6 +35,7 @@ from joblib._parallel_backends import SequentialBackend
 from skjob.engine.backend import SkjobBackend, in_a_task
 from skjob.engine.transfer.worker_plugins import register
 from skjob.utils import current_client
+from skjob.utils.notify import Notify
 
 SECURITY_LOADER = "distributed.client.security-loader"
 """Dask's setting that names the function which has the certificates for an address."""
@@ -59,7 +60,7 @@ class RunCluster:
     security: Security
     workers: int
     start_timeout: float
-    notify: Callable[[str], None]
+    notify: Notify
 
 
 _run: RunCluster | None = None

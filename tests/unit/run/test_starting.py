@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from clocks import Clock
+from run_values import a_run
 
-from skjob.config.plan import JobSpec, Machine, make_plan
+from skjob.config.plan import Machine, make_plan
 from skjob.config.settings import Place, Settings
 from skjob.deploy.kubernetes import scheduler_start
 from skjob.deploy.kubernetes.api import wait
@@ -72,12 +73,12 @@ def test_a_start_ends_when_the_time_of_the_whole_run_is_over(
     plan = make_plan(settings, Place.KUBERNETES, "", Machine(2, 2**33), "3.11")
     names = RunNames("20261126-120000-aaaaaa", "train", "ann")
     cluster = KubernetesCluster(_WithoutPods(), names, plan, tmp_path, lambda _: None, wanted=wanted)
-    limit = RunBudget(time.monotonic() - 61.0, plan, cluster.cost)
-    job = JobSpec(tmp_path / "train.py")
+    budget = RunBudget(time.monotonic() - 61.0, plan, cluster.cost)
+    chosen = ChosenCluster(a_run(plan=plan, folder=tmp_path, environment=wanted), cluster)
     try:
         with (
             pytest.raises(DeadlineError, match="the run has reached `--max-time`, 60 s"),
-            start_and_connect(ChosenCluster(cluster, plan), job, wanted, lambda _: None, limit=limit),
+            start_and_connect(chosen, budget=budget),
         ):
             pass
     finally:

@@ -46,6 +46,12 @@ def find(context: str | None) -> Found:
     return Found(_load(chosen["name"]), chosen["name"], own)
 
 
+def context_names() -> list[str]:
+    """Return the names of the kubeconfig's contexts. Raise AccessError if it can't be used."""
+    contexts, _ = _read()
+    return [str(each["name"]) for each in contexts]
+
+
 def _in_cluster() -> bool:
     """Return whether to use the pod's service account. As for kubectl and kr8s, a kubeconfig in a pod comes first."""
     there = os.environ.get("KUBECONFIG") or Path(_file()).exists()

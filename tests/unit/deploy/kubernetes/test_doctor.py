@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from skjob.config.namespace_policy import parse_rules
+from skjob.config.sources import resolve
 from skjob.deploy.kubernetes import doctor
 from skjob.deploy.kubernetes.api.client import Api, Manifest
 from skjob.deploy.kubernetes.api.context import Context
@@ -77,7 +78,7 @@ class _Misled(Api):
 
 def test_defaults_that_can_not_be_read_are_settings_and_not_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "connect", lambda *_: _Misled())
-    report = examine([], check_image=True, timeout=1, on_check=lambda _: None)
+    report = examine(resolve([]), check_image=True, timeout=1, on_check=lambda _: None)
     assert [check.name for check in report.checks] == ["packages", "tls", "kubeconfig", "api", "settings", "settings"]
     assert {check.outcome for check in report.checks[:4]} == {Outcome.OK}
     wrong = report.checks[4:]

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from run_values import a_run
 
 from skjob.config.namespace_policy import NamespacePolicy, Price, Prices
-from skjob.config.plan import NO_RULES, JobSpec, Machine, Plan, make_plan
+from skjob.config.plan import NO_RULES, Machine, Plan, make_plan
 from skjob.config.settings import Place, Settings, WorkerRange
-from skjob.config.sources import Layer, arguments, flags
+from skjob.config.sources import Layer, arguments, flags, resolve
 from skjob.deploy.kubernetes.api.client import Api, Manifest
 from skjob.deploy.kubernetes.api.context import Context
 from skjob.deploy.kubernetes.api.errors import NotFound
@@ -27,6 +28,7 @@ from skjob.deploy.kubernetes.manifests.pods import anchor_job
 from skjob.deploy.kubernetes.reused_cluster import ReusedCluster
 from skjob.deploy.kubernetes.run_lock import new_lock
 from skjob.errors import ClusterLost, ConfigError, StartError, Unanswered
+from skjob.run.run import RunOptions
 from skjob.run.target import RunTarget, create_cluster
 from skjob.utils.tls import VALID_FOR, make_certificates
 
@@ -110,9 +112,9 @@ def test_what_is_asked_in_vain_of_a_cluster_that_is_there_is_told(tmp_path: Path
         notes: list[str] = []
         private = tmp_path / str(len(list(tmp_path.iterdir())))
         private.mkdir()
-        ground = RunTarget(Place.KUBERNETES, "", Settings(), api=_Left(1), given=given)
-        job, plan = JobSpec(tmp_path / "train.py"), ground.plan()
-        create_cluster(job, "run", plan, ground, private, notes.append, None, keep=keep, name="dev")
+        target = RunTarget(Place.KUBERNETES, "", resolve([given]), api=_Left(1))
+        options = RunOptions(keep=keep, cluster="dev")
+        create_cluster(a_run(notes.append, folder=private, target=target, plan=target.plan(), options=options))
         return notes
 
     assert told(flags({"workers": "2", "max_time": "1h"})) == []
