@@ -177,7 +177,7 @@ def project(folder: Path) -> Layer:
         for path in telling:
             if _is_a_strangers(path):
                 raise ConfigError(
-                    f"`{path}` belongs to somebody else, in a folder where everybody may write",
+                    f"`{path}` belongs to another user, in a folder that everybody may write to",
                     "work in a folder of your own, or have a `skjob.toml` in it",
                 )
             values = {name.replace("-", "_"): value for name, value in tables[path].items()}
@@ -275,9 +275,9 @@ def _parse(layer: Layer) -> tuple[dict[str, Any], list[str], list[str]]:
             except ValueError as error:
                 problems.append(f"{called} {error}, not `{raw}`")
         elif layer.strict and _is_the_teams(name):
-            problems.append(f"{called} is the platform team's to set, in the namespace's ConfigMap")
+            problems.append(f"{called} can only be set by the platform team, in the namespace's ConfigMap")
         elif layer.strict and name in OPTIONS_ALONE:
-            problems.append(f"{called} is no setting: it can only be given as `--{name}`")
+            problems.append(f"{called} is not a setting: it can only be given as `--{name}`")
         elif layer.strict:
             meant = did_you_mean(_ELSEWHERE_CALLED.get(name, name), _PARSERS, layer.name_of)
             problems.append(f"{called} is not a setting{meant}")

@@ -215,7 +215,7 @@ def _forget_others_credentials(client: Any, name: str) -> None:
         forget(client)
     except (OSError, TimeoutError) as error:
         raise StartError(
-            f"the workers of `{name}` don't let go of an earlier run's storage credentials: {error}",
+            f"the workers of `{name}` cannot remove an earlier run's storage credentials: {error}",
             "try again, or run on a cluster of its own: leave out its name",
         ) from error
 
@@ -237,5 +237,5 @@ def _check_pins(client: Any, environment: EnvironmentSpec, cluster: str) -> None
     try:
         there = installed_on_workers(client)
     except (OSError, TimeoutError) as error:
-        raise StartError(f"no worker of `{cluster}` tells what it has: {in_a_line(error)}", "try again") from error
+        raise StartError(f"no worker of `{cluster}` reports its packages: {in_a_line(error)}", "try again") from error
     check_pins(environment.pins, there, cluster)

@@ -65,8 +65,13 @@ def open_cluster(job: JobSpec, asked: ResolvedSettings, options: RunOptions, wri
         if fits is not None:
             stack.callback(fits.close)
         last: list[str] = []
-        stack.callback(lambda: [notify(line) for line in last])
+        stack.callback(_notify_all, last, notify)
         backend = SkjobBackend(client, plan.width, job.root, plan.start_timeout, fits, notify, last.append)
         stack.enter_context(joblib.parallel_config(backend=backend))
         stack.callback(separate_children(plain))
         yield client
+
+
+def _notify_all(lines: list[str], notify: Notify) -> None:
+    for line in lines:
+        notify(line)

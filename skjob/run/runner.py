@@ -244,7 +244,7 @@ def _make_plan(target: RunTarget, options: RunOptions, recorder: Recorder) -> Pl
     if options.cluster is None or plan.place is Place.KUBERNETES:
         recorder.notify(plan.why)
     if options.resume and plan.checkpoint is None:
-        raise ConfigError("`--resume` takes fits that were kept, and `--checkpoint none` keeps none", "leave one out")
+        raise ConfigError("`--resume` reuses kept fits, and `--checkpoint none` keeps none", "leave one out")
     if plan.checkpoint is not None and target.settings.checkpoint is not None:
         from skjob.engine.checkpoint.store import FitStore
 
@@ -283,7 +283,7 @@ def _program_spec(run: Run, address: str, placement: dict[str, Any] | None) -> P
         width=plan.width,
         workers=plan.workers.first,
         wait_for_workers=plan.start_timeout,
-        patience=plan.reconnect_timeout,
+        reconnect_timeout=plan.reconnect_timeout,
         run=run.run_id,
         checkpoint=plan.checkpoint,
         resume=run.options.resume,

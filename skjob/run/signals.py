@@ -28,8 +28,8 @@ class Signals:
     """SIGINT, SIGTERM and SIGHUP end the run; a second one skips waiting, never the request to delete.
 
     The first raises `Stopped` in the main thread. From `note_only` on they are counted and nothing is raised, so that
-    clean-up can't be cut short half-way. Python drops an exception that comes up in a finalizer or in a callback of the
-    garbage collector: `check` raises it again, where a run waits for long.
+    clean-up can't be cut short half-way. Python drops an exception that is raised in a finalizer or by a callback of
+    the garbage collector: `check` raises it again, wherever a run waits for long.
     """
 
     NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

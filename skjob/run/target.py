@@ -158,7 +158,7 @@ def create_cluster(run: Run) -> ChosenCluster:
         reused = _reused_cluster(name, run)
         chosen = ChosenCluster(replace(run, plan=reused.planned(run.target.workers)), reused, reused)
         if ignored := _ignored(run):
-            run.observer.notify(f"ignoring {_listed(ignored)}: cluster `{name}` stays as it was started")
+            run.observer.notify(f"ignoring {_listed(ignored)}: cluster `{name}` keeps what it was started with")
     for line in chosen.run.plan.limited.values():
         run.observer.notify(line)
     return chosen
@@ -202,13 +202,13 @@ def check_name(name: str, hint: str = "") -> None:
 
 
 def _reused_cluster(name: str, run: Run) -> ReusedCluster:
-    check_name(name, "`skjob ps` lists those there are")
+    check_name(name, "`skjob ps` lists the names")
     target = run.target
     if target.settings.on is Place.LOCAL:
         raise ConfigError(f"`{name}` is on Kubernetes, and {target.reason}", "leave one of the two out")
     if target.api is None:
         raise AccessError(
-            f"`{name}` can't be reached: {target.reason}", "name its context, with `--context` or `context=`"
+            f"`{name}` cannot be reached: {target.reason}", "name its context, with `--context` or `context=`"
         )
     from skjob.deploy.kubernetes.costs.meter import BillingKey
     from skjob.deploy.kubernetes.reused_cluster import ReusedCluster

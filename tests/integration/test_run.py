@@ -291,7 +291,7 @@ def test_fits_without_a_seed_are_taken_where_that_is_asked_for(tmp_path: Path, l
     [
         (
             ["--resume", "--checkpoint", "none"],
-            "`--resume` takes fits that were kept, and `--checkpoint none` keeps none",
+            "`--resume` reuses kept fits, and `--checkpoint none` keeps none",
         ),
         (["--checkpoint", "nosuch://here"], "`nosuch://here`"),
         (["--checkpoint", "~nosuchuser/fits"], "`~nosuchuser/fits` is no path: there is no user `nosuchuser`"),

@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from skjob.utils import current_client
+from skjob.utils import dask_client
 
 LOCKS = {
     "cloudpickle.cloudpickle": "_DYNAMIC_CLASS_TRACKER_LOCK",
@@ -89,7 +89,7 @@ def separate_children(plain: JoblibDefaults) -> Callable[[], None]:
     config = getattr(parallel._backend, "config", None)  # its children may come back to it from one of the program's
 
     def separate() -> None:
-        current_client.run_client = None
+        dask_client.run_client = None
         _restore_joblib(plain, ours, config)
         _forget_clients()
 

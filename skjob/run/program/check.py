@@ -23,7 +23,7 @@ def check_program(job: JobSpec) -> None:
         return
     from skjob.jobfile.loader import read_job
 
-    hint = "all that a job does stands in its file; `skjob schema` prints what it may say"
+    hint = "a job file says everything itself; `skjob schema` prints its format"
     problems = [f"a job file takes no arguments, and there are `{shlex.join(job.arguments)}`"] * bool(job.arguments)
     try:
         read_job(job.path)

@@ -98,7 +98,7 @@ def _connect(spec: ProgramSpec) -> None:
         use_run_cluster,
     )
     from skjob.run.program.prepare import prepare_client
-    from skjob.utils import current_client
+    from skjob.utils import dask_client
     from skjob.utils.reconnect import set_reconnect_timeout
     from skjob.utils.tls import TlsFiles
 
@@ -110,8 +110,8 @@ def _connect(spec: ProgramSpec) -> None:
         client = RunClient(spec.address, security=security, timeout=CONNECT_TIMEOUT, set_as_default=True)
     except (OSError, TimeoutError) as error:
         raise StartError(f"the scheduler does not answer the program: {error}", "run it again") from error
-    set_reconnect_timeout(client, spec.patience)
-    current_client.run_client = client
+    set_reconnect_timeout(client, spec.reconnect_timeout)
+    dask_client.run_client = client
     close_at_exit(client)
     root = Path(spec.root)
     messages = MessageWriter(Path(spec.folder))

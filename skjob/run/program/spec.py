@@ -16,7 +16,8 @@ class ProgramSpec:
     `module` is the name of a program that runs as a module, and `root` the folder whose modules belong to it. `width`
     is how many tasks can run at once when all workers are there, `workers` how many there always are.
     `packages` is a file with the distributions that only this machine has; `placement` says where the data of a
-    declared job goes. `patience` is the number of seconds that the scheduler may be away.
+    declared job goes. `reconnect_timeout` is the number of seconds that the scheduler
+    may be away.
     """
 
     path: str
@@ -29,7 +30,7 @@ class ProgramSpec:
     width: int
     workers: int
     wait_for_workers: float
-    patience: float
+    reconnect_timeout: float
     run: str
     checkpoint: str | None
     resume: bool

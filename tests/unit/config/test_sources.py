@@ -274,7 +274,7 @@ def test_one_problem_is_told_without_a_list() -> None:
         *(
             (
                 environment({f"SKJOB_{name.upper()}": "1"}),
-                f"`SKJOB_{name.upper()}` is no setting: it can only be given as `--{name}`",
+                f"`SKJOB_{name.upper()}` is not a setting: it can only be given as `--{name}`",
             )
             for name in ("cluster", "keep", "resume", "json", "verbose")
         ),
@@ -282,11 +282,11 @@ def test_one_problem_is_told_without_a_list() -> None:
         (environment({"SKJOB_KIND_NODES": "offline", "SKJOB_BENCHMARK_JOINS_AT": "1", "SKJOB_KEEP": ""}), None),
         (
             environment({"SKJOB_MOST_WORKERS": "100"}),
-            "`SKJOB_MOST_WORKERS` is the platform team's to set, in the namespace's ConfigMap",
+            "`SKJOB_MOST_WORKERS` can only be set by the platform team, in the namespace's ConfigMap",
         ),
         (
             arguments({"prices": "[]"}),
-            "`prices=` is the platform team's to set, in the namespace's ConfigMap",
+            "`prices=` can only be set by the platform team, in the namespace's ConfigMap",
         ),
         (
             environment({"SKJOB_MAX_WORKERS": "100"}),
@@ -350,7 +350,7 @@ def test_a_file_that_anybody_may_have_put_there(
         return
     with pytest.raises(ConfigError) as caught:
         project(tmp_path / "below")
-    assert caught.value.message == f"`{file}` belongs to somebody else, in a folder where everybody may write"
+    assert caught.value.message == f"`{file}` belongs to another user, in a folder that everybody may write to"
 
 
 def test_a_project_file_may_hold_numbers(tmp_path: Path) -> None:

@@ -119,12 +119,14 @@ def test_what_is_asked_in_vain_of_a_cluster_that_is_there_is_told(tmp_path: Path
 
     assert told(flags({"workers": "2", "max_time": "1h"})) == []
     assert told(flags({"worker_memory": "16Gi"})) == [
-        "ignoring `--worker-memory`: cluster `dev` stays as it was started"
+        "ignoring `--worker-memory`: cluster `dev` keeps what it was started with"
     ]
     assert told(flags({"grace": "1m", "image": "x:1"}), keep=True) == [
-        "ignoring `--image`, `--grace` and `--keep`: cluster `dev` stays as it was started"
+        "ignoring `--image`, `--grace` and `--keep`: cluster `dev` keeps what it was started with"
     ]
-    assert told(arguments({"worker_cpu": "2"})) == ["ignoring `worker_cpu=`: cluster `dev` stays as it was started"]
+    assert told(arguments({"worker_cpu": "2"})) == [
+        "ignoring `worker_cpu=`: cluster `dev` keeps what it was started with"
+    ]
 
 
 def test_a_cluster_of_another_skjob_is_refused_before_it_is_used(
