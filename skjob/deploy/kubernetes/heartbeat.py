@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable
 
 from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.errors import NotFound
 from skjob.utils.notify import Notify
+from skjob.utils.periodic import PeriodicThread
 
 MAX_INTERVAL = 60.0
 """Seconds between two heartbeats at most: what they tell others must not be old."""
@@ -60,20 +60,20 @@ class Heartbeat:
         """Why no beat moves the deadline any more; empty while they do."""
         self._on_beat = on_beat
         self._created = (time.monotonic() - age, time.time() - age)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="skjob-heartbeat", daemon=True)
+        self._missed = 0
+        self._thread = PeriodicThread("skjob-heartbeat", self._beat)
 
     def start(self) -> None:
         """Begin beating: at least five times within each grace, so that a few may fail."""
-        self._thread.start()
+        self._thread.start(self._interval)
 
     def stop(self) -> None:
         """Stop beating. Do not wait for a beat that is under way."""
-        self._stop.set()
+        self._thread.stop()
 
     def join(self) -> None:
         """Wait for the last beat."""
-        self._thread.join(timeout=min(self._grace, JOIN_TIMEOUT))
+        self._thread.join(min(self._grace, JOIN_TIMEOUT))
 
     def extend(self, seconds: float) -> None:
         """Let the anchor live for so many seconds from now, or until it is as old as it may become."""
@@ -114,18 +114,16 @@ class Heartbeat:
             self.ending = "`max-cost` is spent"
             self._notify(f"the cluster ends in {affordable:.0f} s, when {self.ending}")
 
-    def _run(self) -> None:
-        missed = 0
-        while not self._stop.wait(self._interval):
-            try:
-                self.extend(self._grace)
-                self._notify_end()
-                missed = 0
-                self._on_beat()
-            except NotFound:
-                return  # it is gone; whoever looks at the cluster says so
-            except Exception as error:  # the next beat may succeed; without one the cluster ends
-                missed += 1
-                if missed == 2 and not self._stop.is_set():
-                    grace = f"{self._grace:.0f} s"
-                    self._notify(f"the cluster cannot be kept alive; it ends {grace} after its last heartbeat: {error}")
+    def _beat(self) -> None:
+        try:
+            self.extend(self._grace)
+            self._notify_end()
+            self._missed = 0
+            self._on_beat()
+        except NotFound:
+            self._thread.stop()  # it is gone; whoever looks at the cluster says so
+        except Exception as error:  # the next beat may succeed; without one the cluster ends
+            self._missed += 1
+            if self._missed == 2 and not self._thread.stopped:
+                grace = f"{self._grace:.0f} s"
+                self._notify(f"the cluster cannot be kept alive; it ends {grace} after its last heartbeat: {error}")

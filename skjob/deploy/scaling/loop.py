@@ -11,7 +11,6 @@ if one is stuck: each list is a request to the API of a shared cluster.
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -38,6 +37,7 @@ from skjob.deploy.scaling.worker_startup import StartupEstimate
 from skjob.errors import AccessError, ClusterLost, ForbiddenError, SkjobError, StartError, Unanswered, Unauthorized
 from skjob.utils.dask_client import wait_while_connected
 from skjob.utils.notify import Notify
+from skjob.utils.periodic import PeriodicThread
 
 INTERVAL = 1.0
 
@@ -51,6 +51,7 @@ before it restarts a container that a fit has ended four times."""
 STUCK_TIMEOUT = 12.0
 """Seconds without any worker after which those that cannot start are replaced by new ones."""
 
+JOIN_TIMEOUT = 10.0
 LOOK_TIMEOUT = 20.0
 RELEASE_TIMEOUT = 30.0
 """Seconds for the scheduler to answer, and for workers to hand over their data."""
@@ -124,45 +125,45 @@ class ScalingLoop:
         self._notified: set[str] = set()
         self._running = CachedPoll(cluster.running)
         self._problems = CachedPoll(self._check_problems)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="skjob-scaling", daemon=True)
+        self._thread = PeriodicThread("skjob-scaling", self._look_again, first=self._note_done_before)
 
     def start(self) -> None:
         """Start the loop's thread."""
-        self._thread.start()
+        self._thread.start(INTERVAL)
 
     def stop(self) -> None:
         """End the loop, and wait until nothing is under way any more."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=10)
+        self._thread.stop()
+        self._thread.join(JOIN_TIMEOUT)
 
     def unseen_for(self) -> float:
         """Return the seconds since the scheduler or the API stopped answering; 0 while they answer."""
         return 0.0 if self._failing_since is None else time.monotonic() - self._failing_since
 
-    def _run(self) -> None:
-        with suppress(Exception):  # the program has not begun: what is done by now was an earlier run's
+    def _note_done_before(self) -> None:
+        """Count the tasks that an earlier run has done: the program has not begun."""
+        with suppress(Exception):
             self._done_before = self._done_when_idle = _done(self._snapshot())
-        while not self._stop.wait(INTERVAL):
-            try:
-                snapshot = self._snapshot()
-                if self._failing_since is not None:
-                    self._cluster.verify_lock(self._client)
-                self._tick(snapshot)
-                self._failing_since = self._api_failing_since = self._api_error = None
-            except ClusterLost as error:
-                self._lost(error)
-                return
-            except (AccessError, ForbiddenError, Rejected) as error:
-                # The scheduler has just answered: the run goes on as long as it does.
-                self._failing_since = None
-                self._report_api_error(error)
-            except Exception as error:
-                # A connection that breaks is made again; a scheduler that is gone is not.
-                self._failing_since = self._failing_since or time.monotonic()
-                if self._is_lost(error):
-                    return
+
+    def _look_again(self) -> None:
+        try:
+            snapshot = self._snapshot()
+            if self._failing_since is not None:
+                self._cluster.verify_lock(self._client)
+            self._tick(snapshot)
+            self._failing_since = self._api_failing_since = self._api_error = None
+        except ClusterLost as error:
+            self._lost(error)
+            self._thread.stop()
+        except (AccessError, ForbiddenError, Rejected) as error:
+            # The scheduler has just answered: the run goes on as long as it does.
+            self._failing_since = None
+            self._report_api_error(error)
+        except Exception as error:
+            # A connection that breaks is made again; a scheduler that is gone is not.
+            self._failing_since = self._failing_since or time.monotonic()
+            if self._is_lost(error):
+                self._thread.stop()
 
     def _snapshot(self) -> SchedulerSnapshot:
         asking = self._client.run_on_scheduler(take_snapshot, asynchronous=True)
@@ -275,7 +276,7 @@ class ScalingLoop:
                 self._replace_stuck(now)
                 return
             self._lost(ClusterLost(f"no worker is left: {error.message}", error.hint, error.log))
-            self._stop.set()
+            self._thread.stop()
 
     def _notify_once(self, error: StartError) -> None:
         """Report an error once, with its log, which differs each time."""

@@ -23,6 +23,7 @@ from skjob.deploy.kubernetes.diagnosis.nodes import labels_of
 from skjob.deploy.kubernetes.manifests.labels import COST_ANNOTATION, RUN_LABEL
 from skjob.errors import ForbiddenError, SkjobError
 from skjob.utils.notify import Notify
+from skjob.utils.periodic import PeriodicThread
 
 LOOK_INTERVAL = 5.0
 WRITE_INTERVAL = 30.0
@@ -102,12 +103,12 @@ class CostMeter:
         self._has_ledger = True
         self._lock = threading.Lock()
         self._writing = threading.Lock()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="skjob-costs", daemon=True)
+        self._written_at = -WRITE_INTERVAL
+        self._thread = PeriodicThread("skjob-costs", self._measure, first=self._measure)
 
     def start(self) -> None:
         """Begin to measure."""
-        self._thread.start()
+        self._thread.start(LOOK_INTERVAL)
 
     def cost(self) -> Cost:
         """Return what this run has cost by now, and what an hour costs with all requested workers."""
@@ -123,9 +124,8 @@ class CostMeter:
         Pods that came since the last look were never seen: every requested worker counts as there. Raise nothing: what
         cannot be written is not written.
         """
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(JOIN_TIMEOUT)
+        self._thread.stop()
+        self._thread.join(JOIN_TIMEOUT)
         rate = self._scheduler_rate + workers * self._worker_rate if left_for else 0.0
         cost = replace(self.cost(), rate=rate)
         now = cost.at
@@ -138,19 +138,16 @@ class CostMeter:
             ledger.compact(self._api, self._namespace, now)
         return cost
 
-    def _run(self) -> None:
-        written = -WRITE_INTERVAL
-        while not self._stop.is_set():
-            with suppress(Exception):  # the next look may succeed
-                self._look()
-                if _seconds() - written >= WRITE_INTERVAL and not self._stop.is_set():
-                    written = _seconds()
-                    cost = self.cost()
-                    self._publish(cost)
-                    with self._writing:
-                        if not self._stop.is_set():  # else it would overwrite the final cost
-                            self._write(cost, cost.at + timedelta(seconds=self._lifetime()))
-            self._stop.wait(LOOK_INTERVAL)
+    def _measure(self) -> None:
+        with suppress(Exception):  # the next look may succeed
+            self._look()
+            if _seconds() - self._written_at >= WRITE_INTERVAL and not self._thread.stopped:
+                self._written_at = _seconds()
+                cost = self.cost()
+                self._publish(cost)
+                with self._writing:
+                    if not self._thread.stopped:  # else it would overwrite the final cost
+                        self._write(cost, cost.at + timedelta(seconds=self._lifetime()))
 
     def _look(self) -> None:
         pods = self._api.list("Pod", self._namespace, selector=self._selector)

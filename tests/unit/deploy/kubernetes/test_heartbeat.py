@@ -96,7 +96,7 @@ def test_a_cluster_that_is_gone_is_not_kept_alive() -> None:
     said: list[str] = []
     heartbeat = Heartbeat(_Gone(), "skjob-train-1", "team", 0.1, said.append)
     heartbeat.start()
-    wait_for(lambda: not heartbeat._thread.is_alive())
+    wait_for(lambda: heartbeat._thread.stopped)
     assert said == []
 
 

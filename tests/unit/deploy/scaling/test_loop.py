@@ -151,7 +151,9 @@ def test_a_cluster_that_another_run_has_taken_is_scaled_no_more(monkeypatch: pyt
 
     monkeypatch.setattr(loop, "_snapshot", look)
     monkeypatch.setattr("skjob.deploy.scaling.loop.INTERVAL", 0.01)
-    loop._run()
+    loop.start()
+    wait_for(lambda: lost)
+    loop.stop()
     assert [str(error) for error in lost] == ["`dev` is in use"]
     assert (cluster.workers, cluster.away) == (3, True)
 
