@@ -290,7 +290,7 @@ def test_one_problem_is_told_without_a_list() -> None:
         ),
         (
             environment({"SKJOB_MAX_WORKERS": "100"}),
-            "`SKJOB_MAX_WORKERS` is the platform team's to set, in the namespace's ConfigMap",
+            "`SKJOB_MAX_WORKERS` can only be set by the platform team, in the namespace's ConfigMap",
         ),
         (cluster_defaults({"most-workers": "3", "limits.max-workers": "3"}, "ConfigMap x"), None),
     ],
