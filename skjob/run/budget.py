@@ -26,19 +26,19 @@ class RunBudget:
     def reached(self) -> DeadlineError | None:
         """Return the error that the run then ends with."""
         max_time, max_cost = self.plan.max_time, self.plan.max_cost
-        kept = "the fits it has finished are kept, and the same command goes on from them"
+        kept = "finished fits are kept; run the same command again to resume"
         if max_time is not None and time.monotonic() > self.began + max_time:
             or_limit = ", or what is left of `limits.max-time`" if self.plan.rules.limits.time is not None else ""
             return DeadlineError(
                 f"the run has reached `--max-time`{or_limit}, {max_time:.0f} s",
-                f"give it more, or more workers; {kept}",
+                f"raise it, or use more workers; {kept}",
             )
         cost = None if max_cost is None else self.cost()
         if max_cost is not None and cost is not None and cost.seconds_left(max_cost) < CLOSING_SECONDS:
             limit = money(max_cost, cost.currency)
             return DeadlineError(
                 f"the run has cost {cost}, and would cost more than `--max-cost`, {limit}, by the time it is removed",
-                f"give it more; {kept}",
+                f"raise it; {kept}",
             )
         return None
 

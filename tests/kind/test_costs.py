@@ -136,7 +136,7 @@ def test_a_run_within_its_teams_rules_ends_before_its_money_does(ruled: Ruled) -
     assert run.returncode == 125, stderr
     assert "2 workers instead of 5: `limits.max-workers` of ConfigMap " in stderr
     assert "would cost more than `--max-cost`, 160.00 EUR, by the time it is removed" in stderr
-    assert "the same command goes on from them" in stderr
+    assert "run the same command again to resume" in stderr
     assert stdout == ""
     [record] = ruled.runs.records()
     assert record["cost"]["currency"] == "EUR"

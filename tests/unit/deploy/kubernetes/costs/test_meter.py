@@ -277,7 +277,7 @@ def test_a_run_stops_while_its_removal_can_still_be_paid(amount: float, stops: b
             f"the run has cost {amount:.2f} EUR, and would cost more than `--max-cost`, 5.00 EUR, by the time it is"
             " removed"
         )
-        assert error.hint.endswith("the same command goes on from them")
+        assert error.hint.endswith("run the same command again to resume")
 
 
 def test_a_run_without_a_limit_or_without_prices_goes_on() -> None:
