@@ -16,7 +16,7 @@ from typing import Any
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from skjob.engine.joblib_calls import JoblibCall
-from skjob.engine.transfer.shared_data import large_size
+from skjob.engine.transfer.task_pickler import large_size
 from skjob.engine.transfer.worker_plugins import register
 from skjob.utils.dask_client import workers_of
 

@@ -25,10 +25,13 @@ from skjob.engine.fidelity.effects.draws import drawn, positions
 from skjob.engine.fidelity.effects.guard import guarded
 from skjob.engine.fidelity.effects.marks import collected_code
 from skjob.engine.fidelity.effects.returned import ArgumentPlace, dumps_result
-from skjob.engine.fidelity.effects.state import Held, State, changed, imported_modules, state_of, unknown
+from skjob.engine.fidelity.effects.state import LiveArguments, State, changed, imported_modules, state_of, unknown
+from skjob.engine.fidelity.settings.applying import applied
 from skjob.engine.fidelity.settings.logs import Logged, captured_log
+from skjob.engine.fidelity.settings.own_variables import differing_variables
+from skjob.engine.fidelity.settings.packing import PackedSettings, unpack
 from skjob.engine.fidelity.settings.process import CannotApply, restore_variables
-from skjob.engine.fidelity.settings.snapshot import Packed, Settings, applied, differing_variables, unpacked
+from skjob.engine.fidelity.settings.values import ProgramSettings
 from skjob.engine.joblib_calls import JoblibCall
 from skjob.engine.output import captured
 from skjob.engine.task_warnings import Warned, noted_warnings
@@ -112,8 +115,8 @@ def run_batch(
     names: list[str],
     *values: Shared,
     whole: bool = False,
-    held: Held | None = None,
-    settings: Packed | None = None,
+    live_arguments: LiveArguments | None = None,
+    settings: PackedSettings | None = None,
 ) -> list[Outcome]:
     """Unpickle and run calls, up to the first that fails; never raises, unless the worker itself is going down.
 
@@ -128,20 +131,20 @@ def run_batch(
         started = time.perf_counter()
         try:
             check_wanted(key)
-            made = unpacked(settings)
-            stack.enter_context(applied(made))
+            program = unpack(settings)
+            stack.enter_context(applied(program))
             with collected_code() as codes:
                 calls, backend, expected = TaskUnpickler(payload, data).load()
             if _reads_arguments(codes):
                 return [Outcome(False, b"", 0.0, refused="its tasks read the arguments of the program, `sys.argv`")]
             before: State = {}
             variables: dict[str, str] = {}
-            if held is not None:
+            if live_arguments is not None:
                 variables = dict(os.environ)
                 codes += imported_modules(codes, unpacked_folders())
-                before = state_of(codes, calls, held)
+                before = state_of(codes, calls, live_arguments)
             differs = differences(expected)
-            own = differing_variables(made, codes)
+            own = differing_variables(program, codes)
         except TaskCancelled as error:
             return [_failed(error, started)]
         except CannotApply as error:
@@ -152,10 +155,11 @@ def run_batch(
         outcomes: list[Outcome] = []
         with joblib.parallel_config(backend=backend, n_jobs=None), all_threads(calls) if whole else nullcontext():
             for call in calls:
-                outcomes.append(replace(_run(call, differs, made, shares_memory=held is not None), own_variables=own))
+                outcome = _run(call, differs, program, shares_memory=live_arguments is not None)
+                outcomes.append(replace(outcome, own_variables=own))
                 if not outcomes[-1].ok:
                     break
-        if held is not None and (why := _why_not_here(outcomes, before, codes, calls, held)):
+        if live_arguments is not None and (why := _why_refused(outcomes, before, codes, calls, live_arguments)):
             restore_variables(variables)
             return [replace(outcome, refused=why) for outcome in outcomes]
         if unseen := unknown(before):
@@ -171,17 +175,19 @@ def _reads_arguments(codes: list[Any]) -> bool:
 _ARGUMENTS = frozenset({"sys", "argv"})
 
 
-def _why_not_here(outcomes: list[Outcome], before: State, codes: list[Any], calls: list[JoblibCall], held: Held) -> str:
+def _why_refused(
+    outcomes: list[Outcome], before: State, codes: list[Any], calls: list[JoblibCall], live: LiveArguments
+) -> str:
     """Return what the calls have done to memory that they would share with the program in plain Python."""
     returned = [outcome.returned for outcome in outcomes]
-    if names := changed(before, state_of(codes, calls, held), returned):
+    if names := changed(before, state_of(codes, calls, live), returned):
         return f"its tasks change {', '.join(f'`{name}`' for name in names)}"
     if any(READ_ONLY in outcome.traceback for outcome in outcomes):
         return "its tasks write to data that they share"
     return ""
 
 
-def _run(call: JoblibCall, differs: tuple[str, ...], settings: Settings, *, shares_memory: bool) -> Outcome:
+def _run(call: JoblibCall, differs: tuple[str, ...], settings: ProgramSettings, *, shares_memory: bool) -> Outcome:
     function, arguments, keywords = call
     started = time.perf_counter()
     before = positions(settings.seeded) if settings.seeded else {}

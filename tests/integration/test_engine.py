@@ -39,8 +39,9 @@ from sklearn.utils.parallel import delayed as sklearn_delayed
 from waiting import DEADLINE, until
 
 from skjob.engine.backend import RemoteTraceback, SkjobBackend, WorkersLost
-from skjob.engine.parallel_call import WATCH_SECONDS
-from skjob.engine.transfer.shared_data import SMALL, UNWATCHED_KEPT, USED_ONCE_KEPT
+from skjob.engine.parallel_call import WATCH_INTERVAL
+from skjob.engine.transfer.shared_data import UNWATCHED_KEPT, USED_ONCE_KEPT
+from skjob.engine.transfer.task_pickler import SMALL
 from skjob.utils.reconnect import set_reconnect_timeout
 
 pytestmark = pytest.mark.usefixtures("every_call_goes_to_workers")
@@ -745,7 +746,7 @@ def test_batches_need_no_round_trip(engine: Client, monkeypatch: pytest.MonkeyPa
     X = numpy.ones(50_000)
     began = time.monotonic()
     Parallel(batch_size=1)(delayed(_sum)(X, number) for number in range(100))
-    assert len(asked) <= 3 + (time.monotonic() - began) / WATCH_SECONDS
+    assert len(asked) <= 3 + (time.monotonic() - began) / WATCH_INTERVAL
 
 
 def test_a_connection_that_breaks_while_dispatching(engine: Client) -> None:

@@ -29,7 +29,7 @@ from skjob.engine.checkpoint.indifferent import Cached, cache_of, of_importance
 from skjob.engine.checkpoint.randomness import unseeded
 from skjob.engine.checkpoint.walk import Digest, Unidentifiable, Walk, encode_text, held_by, type_in_words
 from skjob.engine.transfer.code_origin import Origins
-from skjob.engine.transfer.shared_data import SMALL, large_size
+from skjob.engine.transfer.task_pickler import SMALL, large_size
 
 OBSERVERS = ("_skl_callbacks", "_parent_callback_ctx")
 """Attributes in which scikit-learn 1.9 keeps the callbacks of an estimator: they watch a fit and don't change it."""

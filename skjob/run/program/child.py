@@ -85,10 +85,10 @@ def _connect(assignment: ProgramSpec) -> None:
     import joblib
     from distributed.versions import VersionMismatchWarning
 
-    from skjob.engine.backend import DONE_HERE, SkjobBackend
+    from skjob.engine.backend import SkjobBackend
     from skjob.engine.checkpoint.fit_cache import FitCache
-    from skjob.engine.fidelity.done_here import DoneHere
     from skjob.engine.fidelity.forks import JoblibDefaults, in_children, separate_children
+    from skjob.engine.fidelity.local_tasks import COUNTER, LocalTaskCounter
     from skjob.run.program.dask_programs import (
         RunClient,
         RunCluster,
@@ -120,7 +120,7 @@ def _connect(assignment: ProgramSpec) -> None:
             assignment.address, security, assignment.workers, assignment.wait_for_workers, partial(box.send, "note")
         )
     )
-    client.extensions[DONE_HERE] = DoneHere(partial(box.send, "tasks"))
+    client.extensions[COUNTER] = LocalTaskCounter(partial(box.send, "tasks"))
     packages = Path(assignment.packages).read_bytes() if assignment.packages is not None else None
     prepare_client(client, root, packages, assignment.width, partial(box.send, "note"))
     fits = assignment.checkpoint and FitCache(
@@ -160,7 +160,7 @@ def _run_script(assignment: ProgramSpec) -> None:
     code = compile(Path(path).read_bytes(), path, "exec", dont_inherit=True)
     from skjob.engine.fidelity.settings import snapshot
 
-    snapshot.begin()
+    snapshot.set_baseline()
     with _as_python_ends(assignment):
         exec(code, module.__dict__)  # noqa: S102 - running the user's program is what this process is for
 

@@ -14,8 +14,8 @@ from clocks import DEADLINE
 from joblib._parallel_backends import SequentialBackend
 
 from skjob.engine import output
-from skjob.engine.backend import with_source
 from skjob.engine.output import captured
+from skjob.engine.remote_traceback import with_source
 from skjob.engine.task import Outcome, run_batch
 
 

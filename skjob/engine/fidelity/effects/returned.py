@@ -29,8 +29,8 @@ ArgumentPlace = int | str
 _loading = threading.local()
 
 _NO_INSTANCES = (type, FunctionType, MethodType, ModuleType)
-_NOT_HELD = 2
-"""References to an argument that nobody but its task has: the task's, and that of the question."""
+_UNSHARED = 2
+"""References to an argument that only its task has: the task's own, and the one that `sys.getrefcount` is given."""
 
 
 def objects_of(call: JoblibCall) -> Iterator[tuple[ArgumentPlace, Any]]:
@@ -43,15 +43,15 @@ def objects_of(call: JoblibCall) -> Iterator[tuple[ArgumentPlace, Any]]:
     yield from keywords.items()
 
 
-def held_arguments(call: JoblibCall) -> tuple[ArgumentPlace, ...]:
-    """Return the places of those arguments that the program has too, so that it would see a change of them."""
+def live_arguments(call: JoblibCall) -> tuple[ArgumentPlace, ...]:
+    """Return the places of those arguments that the program still references, so that it would see a change of them."""
     function, arguments, keywords = call
     places: list[ArgumentPlace] = []
     inner = inner_function(function)
-    if isinstance(inner, MethodType) and sys.getrefcount(inner.__self__) > _NOT_HELD:
+    if isinstance(inner, MethodType) and sys.getrefcount(inner.__self__) > _UNSHARED:
         places.append(SELF)
-    places += [place for place in range(len(arguments)) if sys.getrefcount(arguments[place]) > _NOT_HELD]
-    places += [name for name in keywords if sys.getrefcount(keywords[name]) > _NOT_HELD]
+    places += [place for place in range(len(arguments)) if sys.getrefcount(arguments[place]) > _UNSHARED]
+    places += [name for name in keywords if sys.getrefcount(keywords[name]) > _UNSHARED]
     return tuple(places)
 
 

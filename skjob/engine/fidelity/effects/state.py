@@ -63,11 +63,11 @@ _BY_IDENTITY = (FunctionType, BuiltinFunctionType, ModuleType, type, CACHE_TYPE)
 """What is known by its identity. What a cache of a function keeps is that function's result, and no effect."""
 
 
-Held = Sequence[Sequence[ArgumentPlace]]
-"""Of each call, the arguments that the program has too."""
+LiveArguments = Sequence[Sequence[ArgumentPlace]]
+"""For each call, the places of the arguments that the program still references."""
 
 
-def state_of(codes: Iterable[Any], calls: list[JoblibCall], held: Held = ()) -> State:
+def state_of(codes: Iterable[Any], calls: list[JoblibCall], live: LiveArguments = ()) -> State:
     """Return the digests of what these functions, classes and modules reach, and of the arguments that the program has
     too."""
     state: dict[Key, int | Unknown] = {}
@@ -77,7 +77,7 @@ def state_of(codes: Iterable[Any], calls: list[JoblibCall], held: Held = ()) -> 
         state[key] = _combined(state.get(key, 0), digest)
         if digest is Unknown.TOO_LARGE and type(value) in _CONTAINERS:
             state[name, -1, "length"] = len(value)  # what is added to it is seen all the same
-    for number, (call, places) in enumerate(zip(calls, held, strict=False)):
+    for number, (call, places) in enumerate(zip(calls, live, strict=False)):
         for place, value in objects_of(call):
             if place in places:
                 name = f"argument {place + 1}" if isinstance(place, int) else place

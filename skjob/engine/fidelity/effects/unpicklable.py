@@ -19,7 +19,7 @@ from typing import Any
 from skjob.engine.checkpoint.bytecode import uses
 from skjob.engine.joblib_calls import JoblibCall, calls_of, fit_arguments, inner_function
 from skjob.engine.transfer.local_code import SCRIPT, Home, home_of
-from skjob.engine.transfer.shared_data import SMALL, dump_task, large_size
+from skjob.engine.transfer.task_pickler import SMALL, dump_task, large_size
 
 MAX_ATTEMPTS = 300
 """Parts of a task that are pickled to find the one that cannot be."""

@@ -58,7 +58,7 @@ from skjob.engine.checkpoint.hashing import Hasher
 from skjob.engine.checkpoint.randomness import NO_EFFECT, unseeded
 from skjob.engine.checkpoint.walk import Unidentifiable
 from skjob.engine.transfer.code_origin import Origins
-from skjob.engine.transfer.shared_data import content_key
+from skjob.engine.transfer.task_pickler import content_key
 
 X, Y = make_classification(n_samples=60, n_features=5, random_state=0)
 
@@ -635,7 +635,7 @@ from pathlib import Path
 from typing import Any
 from joblib import parallel_config, register_parallel_backend
 from joblib._parallel_backends import ThreadingBackend
-from skjob.engine.transfer.shared_data import content_key
+from skjob.engine.transfer.task_pickler import content_key
 from skjob.engine.checkpoint.fit_key import FitKeyBuilder
 
 {identities}

@@ -33,7 +33,7 @@ from skjob.engine.checkpoint.hashing import Hasher
 from skjob.engine.checkpoint.indifferent import ANY_NUMBER_OF_JOBS, ANY_NUMBER_OF_JOBS_OF_LIBRARIES, CACHE, INDIFFERENT
 from skjob.engine.fidelity.job_counts import inner_backend
 from skjob.engine.transfer.code_origin import Origins
-from skjob.engine.transfer.shared_data import content_key
+from skjob.engine.transfer.task_pickler import content_key
 
 X, Y = make_classification(n_samples=40, n_features=5, random_state=0)
 TALKING = {name: kind for name, kind in all_estimators() if "verbose" in kind._get_param_names()}

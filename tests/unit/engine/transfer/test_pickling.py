@@ -13,12 +13,12 @@ import cloudpickle
 import pytest
 from joblib._parallel_backends import SequentialBackend
 
-from skjob.engine.backend import with_source
+from skjob.engine.remote_traceback import with_source
 from skjob.engine.task import Outcome, run_batch
 from skjob.engine.task_warnings import warn_again
 from skjob.engine.transfer.modules import module_state
 from skjob.engine.transfer.pickling import NO_FILE, dumps
-from skjob.engine.transfer.shared_data import dump_task
+from skjob.engine.transfer.task_pickler import dump_task
 
 pytestmark = pytest.mark.unit
 

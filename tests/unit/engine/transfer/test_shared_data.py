@@ -28,15 +28,12 @@ from skjob.engine.transfer.shared_data import (
     CALLS_KEPT,
     DROPPED_KEPT,
     PICKLES_KEPT,
-    SMALL,
     USED_ONCE_KEPT,
     CallData,
     SharedData,
-    content_key,
-    dump_task,
-    large_size,
     shared_data,
 )
+from skjob.engine.transfer.task_pickler import SMALL, content_key, dump_task, large_size
 
 NESTED = SequentialBackend(nesting_level=1)
 
