@@ -29,7 +29,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 import skjob
 from skjob.config.settings import Place
 from skjob.engine import task
-from skjob.engine.fidelity.effects.guard import Watched
+from skjob.engine.fidelity.effects.guard import WatchedTask
 from skjob.engine.fidelity.settings.packing import CallSettings
 from skjob.engine.transfer.pickling import MarkingPickler, dumps
 
@@ -46,8 +46,8 @@ def work(number: int) -> float:
 
 
 @contextmanager
-def _unwatched(*, in_order: bool = False) -> Iterator[Watched]:
-    yield Watched()
+def _unwatched(*, in_order: bool = False) -> Iterator[WatchedTask]:
+    yield WatchedTask()
 
 
 class _NoLog:

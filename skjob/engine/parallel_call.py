@@ -36,7 +36,7 @@ from skjob.engine.fidelity.job_counts import InnerBackend
 from skjob.engine.fidelity.settings.packing import CallSettings
 from skjob.engine.fidelity.small_calls import Measured, small_calls_of
 from skjob.engine.joblib_calls import JoblibCall, calls_of, fit_arguments
-from skjob.engine.priorities import WorkEstimate, priority, work_of
+from skjob.engine.priorities import WorkEstimate, estimate_work, priority
 from skjob.engine.remote_traceback import RemoteTraceback
 from skjob.engine.transfer.shared_data import CallData, shared_data
 from skjob.utils.dask_client import wait_result
@@ -235,4 +235,4 @@ class ParallelCall:
 
 def _estimate(call: JoblibCall) -> WorkEstimate | None:
     arguments = fit_arguments(call)
-    return None if arguments is None else work_of(arguments)
+    return None if arguments is None else estimate_work(arguments)

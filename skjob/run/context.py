@@ -29,7 +29,7 @@ def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: 
 
     from skjob.engine.backend import SkjobBackend
     from skjob.engine.checkpoint.fit_cache import FitCache
-    from skjob.engine.fidelity.forks import JoblibDefaults, left_by_parent_alone, separate_children
+    from skjob.engine.fidelity.forks import JoblibDefaults, closed_by_owner_only, separate_children
     from skjob.run.program.prepare import prepare_client
 
     note = once(note)
@@ -39,8 +39,8 @@ def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: 
     if name is None or plan.place is Place.KUBERNETES:
         note(plan.why)
     wanted = environment_for(plan, job)
-    fits = FitCache(plan.checkpoint, tell=note) if plan.checkpoint else None
-    with ExitStack() as stack, left_by_parent_alone(stack):
+    fits = FitCache(plan.checkpoint, notify=note) if plan.checkpoint else None
+    with ExitStack() as stack, closed_by_owner_only(stack):
         private = stack.enter_context(private_folder())
         chosen = create_cluster(job, new_run_id(), plan, ground, private, note, wanted, name=name)
         cluster, plan = chosen.cluster, chosen.plan

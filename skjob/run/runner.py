@@ -260,9 +260,9 @@ def _run_program(
 def _of_fits(fits: dict[str, int], *, finished: bool) -> list[str]:
     if not fits:
         return []
-    from skjob.engine.checkpoint.counts import Tally
+    from skjob.engine.checkpoint.counts import FitCounts
 
-    return Tally(**fits).lines(finished=finished)
+    return FitCounts(**fits).lines(finished=finished)
 
 
 def _check_store(address: str, run_id: str) -> None:
@@ -306,10 +306,10 @@ def _place_data(job: JobSpec, plan: Plan, recorder: Recorder) -> dict[str, Any] 
 
 
 def _note_peaks(client: Any) -> None:
-    from skjob.engine.transfer.worker_plugins import register
+    from skjob.engine.transfer.worker_plugins import register_plugin
     from skjob.run.peak_memory import PeakMemory
 
-    register(client, PeakMemory())
+    register_plugin(client, PeakMemory())
 
 
 def _peaks(client: Any) -> dict[str, int]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skjob.engine.checkpoint.fit_key import FitIdentity
-from skjob.engine.fidelity.effects.returned import ArgumentPlace
+from skjob.engine.fidelity.effects.returned import ArgumentKey
 from skjob.engine.fidelity.settings.packing import PackedSettings
 from skjob.engine.joblib_calls import JoblibCall, describe
 from skjob.engine.priorities import WorkEstimate
@@ -74,7 +74,7 @@ class BatchTask:
     settings: PackedSettings | None = None
     data: dict[str, Any] = field(default_factory=dict)
     """The shared data that the payload refers to, by key."""
-    live_arguments: list[tuple[ArgumentPlace, ...]] | None = None
+    live_arguments: list[tuple[ArgumentKey, ...]] | None = None
     """For each call, the arguments that the program still references; None if plain Python shares none with it."""
     priority: float = 0.0
     tries: int = 0

@@ -9,8 +9,8 @@ from typing import Any
 
 from distributed import Client
 
-from skjob.engine.fidelity.effects.draws import describe as describe_draw
-from skjob.engine.fidelity.effects.returned import States
+from skjob.engine.fidelity.effects.draws import describe_draw as describe_draw
+from skjob.engine.fidelity.effects.returned import ArgumentStates
 from skjob.engine.fidelity.settings.logs import log_again, write_again
 from skjob.engine.fidelity.settings.own_variables import describe_difference
 from skjob.engine.remote_traceback import with_source
@@ -29,7 +29,7 @@ class OutputRelay:
         self.caller = threading.current_thread()
         """The thread that made the Parallel call: in plain Python the records would be its own."""
 
-    def show(self, outcomes: list[Outcome], states: Sequence[States] = ()) -> None:
+    def show(self, outcomes: list[Outcome], states: Sequence[ArgumentStates] = ()) -> None:
         """Give the program the states of its arguments, and all that these tasks wrote."""
         for changed in states:
             changed.apply()

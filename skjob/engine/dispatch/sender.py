@@ -20,7 +20,7 @@ from skjob.engine.dispatch.cluster_watch import MAX_TRIES, ClusterWatch
 from skjob.engine.dispatch.outstanding import OutstandingTasks
 from skjob.engine.fidelity.effects.returned import live_arguments
 from skjob.engine.fidelity.effects.unpicklable import why_unpicklable
-from skjob.engine.fidelity.replay import TakenBack
+from skjob.engine.fidelity.replay import CallRefused
 from skjob.engine.fidelity.settings.packing import CallSettings
 from skjob.engine.joblib_calls import label
 from skjob.engine.memory import WorkerMemory, needed
@@ -28,7 +28,7 @@ from skjob.engine.task import Outcome, run_batch
 from skjob.engine.threads import WholeWorkers
 from skjob.engine.transfer.import_path import send_new_code
 from skjob.engine.transfer.shared_data import CallData
-from skjob.engine.transfer.worker_plugins import check_workers, register_again
+from skjob.engine.transfer.worker_plugins import check_workers, register_plugins_again
 
 Arrival = tuple[int, list[Outcome] | Exception]
 """The number of a task, and what came of it."""
@@ -93,7 +93,7 @@ class TaskSender:
         ------
         WorkersLost
             There is no worker or no connection to send it over.
-        TakenBack
+        CallRefused
             It cannot be pickled.
         """
         self._cluster.wait_for_connection()
@@ -114,14 +114,14 @@ class TaskSender:
             It was sent too often, or there is no worker or no connection.
         """
         self._cluster.wait_for_connection()
-        register_again(self._client)
+        register_plugins_again(self._client)
         self._send(number, task)
 
     def _prepare(self) -> None:
-        """Before the first task of a call: workers must know skjob, and what the client has registered."""
+        """Check, before the first task of a call, that workers have skjob and the client's plugins."""
         if self._prepared:
             return
-        register_again(self._client)
+        register_plugins_again(self._client)
         check_workers(self._client)
         self._prepared = True
 
@@ -133,7 +133,7 @@ class TaskSender:
         except (OSError, WorkersLost):
             raise
         except Exception as error:  # whatever the program's own objects raise
-            raise TakenBack(
+            raise CallRefused(
                 f"it cannot be sent to workers: {why_unpicklable(task.calls, error, context.root)}"
             ) from error
 
@@ -143,8 +143,8 @@ class TaskSender:
         self._cluster.retry(partial(self._data.restore, task.data))
         memory = self._memory.reserved(needed(task.calls, task.data.values()))
         whole = self._whole_workers.reserved(task.calls)
-        with self._outstanding.sending(number) as wanted:
-            if not wanted:
+        with self._outstanding.sending(number) as pending:
+            if not pending:
                 self._data.release(task.data)
                 return
             task.tries += 1

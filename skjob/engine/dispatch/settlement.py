@@ -21,7 +21,7 @@ from skjob.engine.dispatch.measurements import CallMeasurements
 from skjob.engine.dispatch.outstanding import OutstandingTasks
 from skjob.engine.failed_fits import failed_fit
 from skjob.engine.fidelity.effects.returned import arguments_of
-from skjob.engine.fidelity.replay import TakenBack
+from skjob.engine.fidelity.replay import CallRefused
 from skjob.engine.joblib_calls import JoblibCall
 from skjob.engine.task import Outcome
 from skjob.engine.transfer.shared_data import CallData
@@ -100,7 +100,7 @@ class Settlement:
             return
         for found in batch.results:
             if isinstance(found, Outcome) and found.refused:
-                batch.future.set_exception(TakenBack(found.refused))
+                batch.future.set_exception(CallRefused(found.refused))
                 return
         if not self._in_order or not batch.failed:
             _settle(batch)
@@ -118,7 +118,7 @@ class Settlement:
         if self._fits is not None and identity is not None and not outcome.effects:
             with arguments_of(call):
                 result = pickle.loads(outcome.content)  # noqa: S301 - from our own workers, over mutual TLS
-            self._fits.keep(identity, result, outcome.seconds, outcome.differs)
+            self._fits.store(identity, result, outcome.seconds, outcome.differs)
 
     # ------------------------------------------------------------------------------------------------ errors
 
@@ -156,7 +156,7 @@ class Settlement:
         """Return the error with the name of its call. If the client was given up, the reason for that replaces it."""
         if why := why_given_up(self._client):
             error = WorkersLost(why)
-        if isinstance(error, TakenBack):
+        if isinstance(error, CallRefused):
             return error
         if type(error) is WorkersLost and not str(error).startswith(task.name):
             return WorkersLost(f"{task.name} can't be finished: {error}")

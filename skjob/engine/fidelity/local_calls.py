@@ -21,7 +21,7 @@ from joblib.parallel import BACKENDS, Parallel
 from skjob.engine.fidelity.call_router import CallRouter
 from skjob.engine.fidelity.job_counts import NOT_GIVEN, PLAIN_BACKEND
 from skjob.engine.fidelity.placement import CallSite, call_site, is_of_program, prefers_threads, shares_memory
-from skjob.engine.fidelity.replay import Replay, TakenBack
+from skjob.engine.fidelity.replay import CallRefused, Replay
 from skjob.engine.joblib_calls import JoblibCall
 
 THREAD_BACKEND = "threading"
@@ -79,7 +79,7 @@ def _with_routing(call: Any) -> Any:
             router.note_measured(kind, first, parallel._backend.measured_call)
             router.note_unseen(first, site, replay.unseen)
             return done + results
-        except TakenBack as refusal:
+        except CallRefused as refusal:
             router.note_local(first, site, str(refusal))
             return done + list(replay.merged(iter(_call_locally(call, parallel, replay.remaining(), router))))
         finally:
@@ -157,7 +157,7 @@ def _generate(
             replay.note_yielded()
             yield result
         router.note_unseen(first, site, replay.unseen)
-    except TakenBack as refusal:
+    except CallRefused as refusal:
         router.note_local(first, site, str(refusal))
         results = iter(_call_locally(call, parallel, replay.remaining(), router))
         if not began:

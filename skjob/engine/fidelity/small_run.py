@@ -1,6 +1,6 @@
-"""Run a call that is too small to gain from workers, in the program's own process and as a worker would run it.
+"""Run a call that is too small to gain from workers in the program's own process, as a worker would run it.
 
-Its numerics compute with the threads that a worker's have, so that no bit of a result depends on what was measured, and
+Its numerics use as many threads as on a worker, so that no bit of a result depends on what was measured, and
 fits are looked up and stored as on workers. If it takes far longer than expected, the rest of it goes to workers.
 """
 
@@ -21,7 +21,7 @@ from skjob.engine.fidelity.small_calls import MAX_OVERRUN, CallKind, SmallCalls
 from skjob.engine.joblib_calls import JoblibCall, strip_context
 
 MIN_EXPECTED = 0.01
-"""Seconds; a call that is expected to take less may take `MAX_OVERRUN` times this."""
+"""Seconds. A call that is expected to take less may take `MAX_OVERRUN` times this."""
 
 
 class SmallRun:
@@ -30,9 +30,9 @@ class SmallRun:
     Parameters
     ----------
     known : SmallCalls
-        What is known of such calls; how this one goes is added.
+        What is known of such calls; this one is added.
     kind : CallKind
-        What it has in common with the calls that were measured.
+        The kind of the call, which was measured before.
     seconds : float
         How long it is expected to take.
     nested : joblib backend
@@ -63,14 +63,14 @@ class SmallRun:
         self._clock = clock
 
     def run(self, tasks: Iterable[JoblibCall]) -> tuple[list[Any], bool]:
-        """Run tasks one after the other; return their results, and whether these are all: if not, it takes too long."""
+        """Run tasks sequentially. Return their results, and whether these are all: if not, the call took too long."""
         results: list[Any] = []
         try:
             with (
                 joblib.parallel_config(backend=self._nested, n_jobs=None),
                 _thread_pools(len(sys.modules)).limit(limits=self._known.inner_threads),
             ):
-                began = self._clock()  # it may have taken long to look for the thread pools, once
+                began = self._clock()  # finding the thread pools may have taken long, once
                 seconds = 0.0
                 for task in tasks:
                     results.append(self._result(strip_context(task)))
@@ -92,11 +92,11 @@ class SmallRun:
         began = self._clock()
         result = function(*arguments, **keywords)
         if self._fits is not None and identity is not None:
-            self._fits.keep(identity, result, self._clock() - began, ())
+            self._fits.store(identity, result, self._clock() - began, ())
         return result
 
 
 @lru_cache(maxsize=1)
 def _thread_pools(modules: int) -> threadpoolctl.ThreadpoolController:
-    """Return the libraries with thread pools, looked for again when there are other `modules` than before."""
+    """Return the libraries with thread pools; they are searched again when the number of `modules` changes."""
     return threadpoolctl.ThreadpoolController()

@@ -15,21 +15,21 @@ from typing import Any
 
 import cloudpickle
 
-from skjob.engine.fidelity.effects.state import NOTED_BY_SCIPY
+from skjob.engine.fidelity.effects.state import SCIPY_CACHES
 from skjob.engine.task_warnings import restore_category
 from skjob.engine.transfer.local_code import is_local, local_modules
 from skjob.engine.transfer.modules import reduce_module
 from skjob.engine.transfer.pickling import MarkingPickler
 from skjob.engine.transfer.received_data import Pickled
 
-SMALL = 100_000
+MAX_INLINE_BYTES = 100_000
 """Bytes up to which an argument travels with its task."""
 
 _PICKLE_LOCK = threading.Lock()
 
 
 def large_size(value: Any) -> int:
-    """The size in bytes of data that can be shared, 0 for anything else. Cheap: called for every object pickled."""
+    """Return the size in bytes of data that can be shared, 0 for anything else. Cheap: called for every object."""
     kind = type(value)
     module = kind.__module__
     if kind is Pickled:
@@ -45,11 +45,11 @@ def large_size(value: Any) -> int:
 
 
 def content_key(value: Any) -> str:
-    """A hash of what `value` holds: type, shape, dtype and every byte."""
+    """Return a hash of the content of `value`: type, shape, dtype and every byte."""
     digest = hashlib.sha256()
     buffers: list[pickle.PickleBuffer] = []
     if type(value).__module__.startswith("scipy.sparse"):
-        value = type(value), sorted((name, part) for name, part in vars(value).items() if name not in NOTED_BY_SCIPY)
+        value = type(value), sorted((name, part) for name, part in vars(value).items() if name not in SCIPY_CACHES)
     head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
     digest.update(head)
     for buffer in buffers:
@@ -58,7 +58,7 @@ def content_key(value: Any) -> str:
 
 
 class TaskPickler(MarkingPickler):
-    """Pickles a task; what `share` gives a key for leaves only that key."""
+    """Pickles a task. Objects for which `share` returns a key are replaced by it."""
 
     def __init__(self, file: io.BytesIO, share: Callable[[Any], str | None], root: Path | None) -> None:
         super().__init__(file, protocol=5)
@@ -66,15 +66,15 @@ class TaskPickler(MarkingPickler):
         self._root = root
 
     def persistent_id(self, obj: Any) -> str | None:
-        """The key of data to be shared; None leaves an object to the pickle."""
+        """Return the key of shared data; None leaves an object in the pickle."""
         return self._share(obj)
 
     def reducer_override(self, obj: Any) -> Any:
-        """What does not travel as it is.
+        """Return how an object is reduced, if not as usual.
 
-        A module of the user's own is imported there, then given the state it has here. A category of warnings (all of
-        them travel with each task of scikit-learn, as filters) need not be importable there.
-        And in scikit-learn 1.9 each fit knows the tree of all fits of its search.
+        A module of the user's own is imported on the worker, then given the state it has here. A category of warnings
+        (all of them travel with each task of scikit-learn, as filters) may be missing on the worker. In scikit-learn
+        1.9 each fit refers to the tree of all fits of its search, which stays here.
         """
         if isinstance(obj, ModuleType) and is_local(obj, self._root):
             reduced = reduce_module(obj)
@@ -87,12 +87,12 @@ class TaskPickler(MarkingPickler):
 
 
 def without_siblings(context: Any) -> Any:
-    """The reduced form of a task of scikit-learn's callbacks: it, and the path to the root, without other branches."""
+    """Return the reduced form of a node in scikit-learn's tree of callbacks: with its path to the root alone."""
     return copyreg.__newobj__, (type(context),), {**vars(context), "_children_map": {}}  # type: ignore[attr-defined]
 
 
 def dump_task(task: Any, share: Callable[[Any], str | None], root: Path | None) -> bytes:
-    """`task` as bytes, with local modules by value, and without what `share` has a key for.
+    """Return `task` as bytes, with local modules by value, and without what `share` has a key for.
 
     Raises whatever pickling it raises.
     """

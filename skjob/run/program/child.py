@@ -87,7 +87,7 @@ def _connect(assignment: ProgramSpec) -> None:
 
     from skjob.engine.backend import SkjobBackend
     from skjob.engine.checkpoint.fit_cache import FitCache
-    from skjob.engine.fidelity.forks import JoblibDefaults, in_children, separate_children
+    from skjob.engine.fidelity.forks import JoblibDefaults, run_in_children, separate_children
     from skjob.engine.fidelity.local_tasks import COUNTER, LocalTaskCounter
     from skjob.run.program.dask_programs import (
         RunClient,
@@ -127,8 +127,8 @@ def _connect(assignment: ProgramSpec) -> None:
         assignment.checkpoint,
         assignment.run,
         resume=assignment.resume,
-        tell=partial(box.send, "note"),
-        counted=lambda tally: box.send("fits", asdict(tally)),
+        notify=partial(box.send, "note"),
+        report_counts=lambda counts: box.send("fits", asdict(counts)),
     )
     arguments: dict[str, Any] = {
         "client": client,
@@ -144,7 +144,7 @@ def _connect(assignment: ProgramSpec) -> None:
     joblib.parallel_config(backend=SkjobBackend(**arguments))
     joblib.register_parallel_backend("skjob", lambda **extra: SkjobBackend(**{**arguments, **extra}), make_default=True)
     joblib.register_parallel_backend("dask", dask_backend(arguments))
-    in_children(leave_run_cluster)
+    run_in_children(leave_run_cluster)
     separate_children(plain)
 
 

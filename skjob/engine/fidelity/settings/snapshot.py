@@ -24,9 +24,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from skjob.engine.fidelity.settings.logs import LogLevels, is_of_a_library
+from skjob.engine.fidelity.settings.logs import LogLevels, is_workers_logger
 from skjob.engine.fidelity.settings.own_variables import own_digests
-from skjob.engine.fidelity.settings.process import GATE, Filter, Folder, HandlerElsewhere, ProcessSettings
+from skjob.engine.fidelity.settings.process import (
+    GATE,
+    HandlerElsewhere,
+    ProcessSettings,
+    WarningFilter,
+    WorkingDirectory,
+)
 from skjob.engine.fidelity.settings.program_reads import ProgramReads, Scanner
 from skjob.engine.fidelity.settings.values import NUMPY_ERRORS, DecimalContext, ProgramSettings, process_token
 from skjob.engine.fidelity.settings.variables import is_workers_own
@@ -203,19 +209,19 @@ def _changed_variables(read: ProgramReads) -> tuple[tuple[str, str | None], ...]
     return tuple(sorted((name, value) for name, value in changed.items() if not is_workers_own(name)))
 
 
-def _identified(path: str) -> Folder | None:
+def _identified(path: str) -> WorkingDirectory | None:
     try:
         found = os.stat(path)  # noqa: PTH116
     except OSError:
         return None
-    return Folder(path, found.st_dev, found.st_ino)
+    return WorkingDirectory(path, found.st_dev, found.st_ino)
 
 
-def _filters_now() -> tuple[Filter, ...] | None:
+def _filters_now() -> tuple[WarningFilter, ...] | None:
     current = getattr(warnings, "_get_filters", lambda: warnings.filters)()
     if _baseline.filters is not None and tuple(current) == _baseline.filters:
         return None
-    return tuple(Filter.of(each) for each in current)
+    return tuple(WarningFilter.of(each) for each in current)
 
 
 def _sklearn_now() -> tuple[tuple[str, Any], ...]:
@@ -249,7 +255,7 @@ def _handled_now() -> tuple[str, ...]:
     found = ["root"] if _has_handler(logging.root) else []
     for name, logger in list(logging.root.manager.loggerDict.items()):
         handlers = getattr(logger, "handlers", None)  # a placeholder has none
-        if handlers and _has_handler(logger) and not is_of_a_library(name):
+        if handlers and _has_handler(logger) and not is_workers_logger(name):
             found.append(name)
     return tuple(sorted(found))
 

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from skjob.engine.fidelity.settings.logs import LogLevels
-from skjob.engine.fidelity.settings.process import NONE, ProcessSettings
+from skjob.engine.fidelity.settings.process import NO_SETTINGS, ProcessSettings
 
 NUMPY_ERRORS = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
 """numpy's own reactions to errors."""
@@ -80,7 +80,7 @@ class ProgramSettings:
     sklearn: tuple[tuple[str, Any], ...] = ()
     decimals: DecimalContext | None = None
     levels: LogLevels = field(default_factory=LogLevels)
-    process: ProcessSettings = NONE
+    process: ProcessSettings = NO_SETTINGS
     own_variables: tuple[tuple[str, str], ...] = ()
     seeded: frozenset[str] = frozenset()
     taken_in: str = field(default="", compare=False)

@@ -119,28 +119,28 @@ def test_a_call_that_becomes_slower_is_no_longer_small() -> None:
 
 
 class _Fits:
-    """Keeps what it is given, by the task's argument."""
+    """Stores what it is given, by the task's argument."""
 
     def __init__(self) -> None:
-        self.kept: dict[Any, Any] = {(-1,): "found"}
+        self.stored: dict[Any, Any] = {(-1,): "found"}
         self.ended = False
 
     def identify(self, call: Any) -> Any:
         return call[1]
 
     def find(self, identity: Any, call: Any) -> Any:
-        return self.kept.get(identity)
+        return self.stored.get(identity)
 
-    def keep(self, identity: Any, result: Any, seconds: float, differs: tuple[str, ...]) -> None:
-        self.kept[identity] = result
+    def store(self, identity: Any, result: Any, seconds: float, differs: tuple[str, ...]) -> None:
+        self.stored[identity] = result
 
     def end(self) -> None:
         self.ended = True
 
 
-def test_fits_are_found_and_kept() -> None:
+def test_fits_are_found_and_stored() -> None:
     fits = _Fits()
     results, _ = _run(_known(), fits=fits).run([(abs, (-1,), {}), (abs, (-2,), {})])
     assert results == ["found", 2]
-    assert fits.kept == {(-1,): "found", (-2,): 2}
+    assert fits.stored == {(-1,): "found", (-2,): 2}
     assert fits.ended

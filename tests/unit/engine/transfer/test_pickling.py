@@ -85,8 +85,8 @@ def test_code_is_otherwise_as_cloudpickle_makes_it() -> None:
 
 
 def test_a_traceback_from_a_worker_names_the_file_and_the_line(script: Any, tmp_path: Path) -> None:
-    told = with_source(_ran(script.Scaler().fit, tmp_path).traceback)
-    assert f'  File "{script.__file__}", line 5, in fit\n    raise ValueError("no scale")\n' in told
+    text = with_source(_ran(script.Scaler().fit, tmp_path).traceback)
+    assert f'  File "{script.__file__}", line 5, in fit\n    raise ValueError("no scale")\n' in text
 
 
 def test_a_result_that_holds_code_comes_back_with_its_file(script: Any, tmp_path: Path) -> None:

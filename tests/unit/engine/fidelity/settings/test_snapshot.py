@@ -23,7 +23,7 @@ import sklearn
 from gates import wait_for_waiting
 from joblib._parallel_backends import SequentialBackend
 
-from skjob.engine.fidelity.effects.draws import describe, drawn, positions
+from skjob.engine.fidelity.effects.draws import describe_draw, drawn, positions
 from skjob.engine.fidelity.settings import program_reads
 from skjob.engine.fidelity.settings import snapshot as module
 from skjob.engine.fidelity.settings.applying import applied
@@ -287,9 +287,9 @@ def test_settings_that_cannot_be_sent_are_told() -> None:
 def test_a_low_recursion_limit_keeps_tasks_here() -> None:
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(900)
-    told = why_settings_stay()
+    reason = why_settings_stay()
     sys.setrecursionlimit(limit)
-    assert told == "the recursion limit is lower than Python's own"
+    assert reason == "the recursion limit is lower than Python's own"
 
 
 def test_settings_made_before_the_first_look_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -418,7 +418,7 @@ def test_a_generator_that_the_program_has_seeded(monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_is_told_of_it() -> None:
-    assert describe("numpy.random") == (
+    assert describe_draw("numpy.random") == (
         "`np.random.seed` does not reach workers, and tasks draw from `numpy.random` there; give each estimator a "
         "`random_state`"
     )
