@@ -34,7 +34,7 @@ def open_cluster(job: JobSpec, asked: ResolvedSettings, options: RunOptions, wri
 
     from skjob.engine.backend import SkjobBackend
     from skjob.engine.checkpoint.fit_cache import FitCache
-    from skjob.engine.fidelity.forks import JoblibDefaults, left_by_parent_alone, separate_children
+    from skjob.engine.fidelity.forks import JoblibDefaults, closed_by_owner_only, separate_children
     from skjob.run.program.prepare import prepare_client
 
     observer = NoteObserver(write)
@@ -45,8 +45,8 @@ def open_cluster(job: JobSpec, asked: ResolvedSettings, options: RunOptions, wri
     if options.cluster is None or plan.place is Place.KUBERNETES:
         notify(plan.why)
     environment = environment_for(plan, job)
-    fits = FitCache(plan.checkpoint, tell=notify) if plan.checkpoint else None
-    with ExitStack() as stack, left_by_parent_alone(stack):
+    fits = FitCache(plan.checkpoint, notify=notify) if plan.checkpoint else None
+    with ExitStack() as stack, closed_by_owner_only(stack):
         private = stack.enter_context(private_folder())
         chosen = create_cluster(Run(job, new_run_id(), target, plan, private, observer, environment, options))
         plan, cluster = chosen.run.plan, chosen.cluster

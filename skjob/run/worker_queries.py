@@ -45,9 +45,9 @@ def compare_numbers(client: Any) -> dict[str, Any]:
 def count_peak_memory(client: Any) -> None:
     """Let each worker report its peak memory from now on, also those that join later."""
     from skjob.deploy.scaling.peak_memory import PeakMemory
-    from skjob.engine.transfer.worker_plugins import register
+    from skjob.engine.transfer.worker_plugins import register_plugin
 
-    register(client, PeakMemory())
+    register_plugin(client, PeakMemory())
 
 
 def peak_memory(client: Any) -> dict[str, int]:

@@ -56,7 +56,7 @@ pytestmark = pytest.mark.timeout(240)
 ENDLESS = 100_000
 """Rounds that no test waits for."""
 
-PATIENCE = 0.5
+INTERRUPT_TIMEOUT = 0.5
 """Seconds that compiled code gets to end before its worker's process is ended."""
 
 
@@ -65,12 +65,14 @@ def cluster() -> Iterator[LocalCluster]:
     """Three workers of one thread, each with a nanny."""
     with (
         pytest.MonkeyPatch.context() as patch,
-        forked_workers(f"from skjob.engine import cancellation; cancellation.PATIENCE = {PATIENCE}"),
+        forked_workers(f"from skjob.engine import cancellation; cancellation.INTERRUPT_TIMEOUT = {INTERRUPT_TIMEOUT}"),
         LocalCluster(
             n_workers=3, threads_per_worker=1, memory_limit="1GB", dashboard_address="127.0.0.1:0", host="127.0.0.1"
         ) as cluster,
     ):
-        patch.setattr("skjob.engine.cancellation.PATIENCE", PATIENCE)  # the scheduler is in this process
+        patch.setattr(
+            "skjob.engine.cancellation.INTERRUPT_TIMEOUT", INTERRUPT_TIMEOUT
+        )  # the scheduler is in this process
         yield cluster
 
 

@@ -85,10 +85,10 @@ def _connect(spec: ProgramSpec) -> None:
     import joblib
     from distributed.versions import VersionMismatchWarning
 
-    from skjob.engine.backend import DONE_HERE, SkjobBackend
+    from skjob.engine.backend import SkjobBackend
     from skjob.engine.checkpoint.fit_cache import FitCache
-    from skjob.engine.fidelity.done_here import DoneHere
-    from skjob.engine.fidelity.forks import JoblibDefaults, in_children, separate_children
+    from skjob.engine.fidelity.forks import JoblibDefaults, run_in_children, separate_children
+    from skjob.engine.fidelity.local_tasks import COUNTER, LocalTaskCounter
     from skjob.run.program.dask_programs import (
         RunClient,
         RunCluster,
@@ -117,15 +117,15 @@ def _connect(spec: ProgramSpec) -> None:
     messages = MessageWriter(Path(spec.folder))
     notify = partial(messages.send, "note")
     use_run_cluster(RunCluster(spec.address, security, spec.workers, spec.wait_for_workers, notify))
-    client.extensions[DONE_HERE] = DoneHere(partial(messages.send, "tasks"))
+    client.extensions[COUNTER] = LocalTaskCounter(partial(messages.send, "tasks"))
     packages = Path(spec.packages).read_bytes() if spec.packages is not None else None
     prepare_client(client, root, packages, spec.width, notify)
     fits = spec.checkpoint and FitCache(
         spec.checkpoint,
         spec.run,
         resume=spec.resume,
-        tell=notify,
-        counted=lambda tally: messages.send("fits", asdict(tally)),
+        notify=notify,
+        report_counts=lambda counts: messages.send("fits", asdict(counts)),
     )
     arguments: dict[str, Any] = {
         "client": client,
@@ -141,7 +141,7 @@ def _connect(spec: ProgramSpec) -> None:
     joblib.parallel_config(backend=SkjobBackend(**arguments))
     joblib.register_parallel_backend("skjob", lambda **extra: SkjobBackend(**{**arguments, **extra}), make_default=True)
     joblib.register_parallel_backend("dask", dask_backend(arguments))
-    in_children(leave_run_cluster)
+    run_in_children(leave_run_cluster)
     separate_children(plain)
 
 
@@ -157,7 +157,7 @@ def _run_script(spec: ProgramSpec) -> None:
     code = compile(Path(path).read_bytes(), path, "exec", dont_inherit=True)
     from skjob.engine.fidelity.settings import snapshot
 
-    snapshot.begin()
+    snapshot.set_baseline()
     with _as_python_ends(spec):
         exec(code, module.__dict__)  # noqa: S102 - running the user's program is what this process is for
 

@@ -33,7 +33,7 @@ from joblib._dask import DaskDistributedBackend
 from joblib._parallel_backends import SequentialBackend
 
 from skjob.engine.backend import SkjobBackend, in_a_task
-from skjob.engine.transfer.worker_plugins import register
+from skjob.engine.transfer.worker_plugins import register_plugin
 from skjob.utils import dask_client
 from skjob.utils.notify import Notify
 
@@ -157,7 +157,7 @@ def _new_cluster(cls: type, *arguments: Any, **options: Any) -> Any:
     if made == "LocalCluster" or given.keys() - BY_CLIENT:
         _notify_once("cluster", f"`{_call(made, given)}` is the cluster of this run; {SIZES} say how large it is")
     if given.get("resources"):
-        register(dask_client.run_client, Resources(given["resources"]))
+        register_plugin(dask_client.run_client, Resources(given["resources"]))
     return object.__new__(_StandIn)
 
 

@@ -20,7 +20,7 @@ def prepare_client(client: Any, root: Path, packages: bytes | None, width: int, 
     """
     from skjob.boosters import prepare
     from skjob.engine.transfer.import_path import ProgramCode
-    from skjob.engine.transfer.worker_plugins import PACKAGES_PART, register, send_modules
+    from skjob.engine.transfer.worker_plugins import PACKAGES_PART, register_plugin, send_modules
     from skjob.run.program.dask_ml_patches import install_patches
     from skjob.run.program.storage_credentials import Credentials, found
 
@@ -31,4 +31,4 @@ def prepare_client(client: Any, root: Path, packages: bytes | None, width: int, 
     prepare(client, width, notify)
     install_patches()
     if variables := found(os.environ):
-        register(client, Credentials(variables))
+        register_plugin(client, Credentials(variables))
