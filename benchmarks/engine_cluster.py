@@ -169,7 +169,7 @@ def _scale(cluster: Any, spec: ClusterSpec) -> Any:
         60.0,
         observe=lambda counts: None,
         progress=lambda progress: None,
-        complain=lambda text: None,
+        notify=lambda text: None,
         lost=lambda error: print(error, file=sys.stderr),
         usual_start=spec.delay,
     )
@@ -178,38 +178,38 @@ def _scale(cluster: Any, spec: ClusterSpec) -> Any:
 
 
 class Pods:
-    """Implements `skjob.deploy.base.Cluster`, as far as a scaling loop asks it, over a cluster of late workers."""
+    """Implement `skjob.deploy.base.Cluster`, as far as a scaling loop asks it, over a cluster of late workers."""
 
     name = "benchmark"
 
     def __init__(self, cluster: Any, workers: int) -> None:
         self._cluster = cluster
-        self._asked = workers
+        self._requested = workers
 
     def add_workers(self, total: int) -> None:
         """Ask for workers until there are `total`."""
-        self._asked = max(self._asked, total)
-        self._cluster.scale(self._asked)
+        self._requested = max(self._requested, total)
+        self._cluster.scale(self._requested)
 
     def remove_workers(self, names: list[str]) -> None:
         """End these workers and no others."""
         by_name = {str(name): name for name in self._cluster.worker_spec}
         self._cluster.sync(self._cluster.scale_down, [by_name[name] for name in names if name in by_name])
-        self._asked -= len(names)
+        self._requested -= len(names)
 
-    def withdraw(self, most: int, connected: list[str]) -> None:
+    def cancel_pending(self, maximum: int, connected: list[str]) -> None:
         """End up to so many workers that have not joined."""
-        self.remove_workers([str(name) for name in self._cluster.worker_spec if str(name) not in connected][-most:])
+        self.remove_workers([str(name) for name in self._cluster.worker_spec if str(name) not in connected][-maximum:])
 
-    def asked(self) -> int:
+    def requested(self) -> int:
         """How many workers were asked for."""
-        return self._asked
+        return self._requested
 
     def running(self) -> int:
         """How many worker processes run."""
         return len(self._cluster.workers)
 
-    def problems(self) -> list[str]:
+    def pending_problems(self) -> list[str]:
         """None are simulated."""
         return []
 

@@ -28,7 +28,7 @@ from packaging.utils import canonicalize_name
 from skjob.deploy.kubernetes.api.client import Api, connect
 from skjob.deploy.kubernetes.image_probe import anchored
 from skjob.deploy.kubernetes.manifests import run as manifest
-from skjob.deploy.kubernetes.manifests.environment import keeper_job
+from skjob.deploy.kubernetes.manifests.environment import package_server_job
 from skjob.deploy.kubernetes.manifests.labels import RunNames, new_run_id
 from skjob.deploy.kubernetes.manifests.pods import owned_by
 from skjob.environment.image_cache import remember
@@ -107,7 +107,7 @@ def pip_in_each_pod(api: Api, image: str, requirements: str) -> dict[str, float]
     index = index_settings(os.environ, Path.cwd())
     names = RunNames(new_run_id(), "pip", "bench")
     namespace = api.context.namespace
-    job = keeper_job(names, namespace, image, [*index.files()], LIMIT)
+    job = package_server_job(names, namespace, image, [*index.files()], LIMIT)
     job["spec"] |= {"parallelism": WORKERS, "completions": WORKERS}
     pod = job["spec"]["template"]["spec"]
     [container] = pod["containers"]

@@ -29,8 +29,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 import skjob
 from skjob.config.settings import Place
 from skjob.engine import task
-from skjob.engine.fidelity.effects.guard import Watched
-from skjob.engine.fidelity.settings.snapshot import CallSettings
+from skjob.engine.fidelity.effects.guard import WatchedTask
+from skjob.engine.fidelity.settings.packing import CallSettings
 from skjob.engine.transfer.pickling import MarkingPickler, dumps
 
 FIT_SECONDS = 0.010
@@ -46,8 +46,8 @@ def work(number: int) -> float:
 
 
 @contextmanager
-def _unwatched(*, in_order: bool = False) -> Iterator[Watched]:
-    yield Watched()
+def _unwatched(*, in_order: bool = False) -> Iterator[WatchedTask]:
+    yield WatchedTask()
 
 
 class _NoLog:
@@ -81,7 +81,7 @@ def seconds_a_task(kept: set[str], tasks: int) -> float:
         for _ in range(5):
             began = perf_counter()
             for _ in range(tasks):
-                [outcome] = task.run_batch("task", payload, [], held=[()], settings=settings)
+                [outcome] = task.run_batch("task", payload, [], live_arguments=[()], settings=settings)
                 assert outcome.ok, outcome
             rounds.append((perf_counter() - began) / tasks)
     return statistics.median(rounds)

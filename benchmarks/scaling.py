@@ -144,7 +144,7 @@ class _AdaptedCluster:
         self._cluster.add(n)
 
     def scale_down(self, workers: list[int]) -> None:
-        self._cluster.withdraw([worker for worker in self._cluster.coming if _number(worker.name) in workers])
+        self._cluster.cancel_pending([worker for worker in self._cluster.coming if _number(worker.name) in workers])
 
 
 def _number(name: str) -> int:
@@ -174,7 +174,7 @@ class Operator:
         self._view = self._view or _SchedulerView(cluster)
         if cluster.now < self._rests_until:
             return
-        replicas = cluster.asked
+        replicas = cluster.requested
         desired = max(cluster.limits.minimum, self._view.adaptive_target())
         desired = min(cluster.limits.maximum, desired)
         if replicas > 0:

@@ -134,7 +134,7 @@ class SimulatedCluster:
     # ----------------------------------------------------------------------------------------- what a scaler may see
 
     @property
-    def asked(self) -> int:
+    def requested(self) -> int:
         """Workers asked for, here or on their way."""
         return len(self.workers) + len(self.coming)
 
@@ -152,7 +152,7 @@ class SimulatedCluster:
 
     def add(self, total: int) -> None:
         """Ask for workers until there are `total`."""
-        while self.asked < total:
+        while self.requested < total:
             self.coming.append(self._new_worker(self._start_seconds()))
 
     def remove(self, names: Iterable[str]) -> int:
@@ -169,7 +169,7 @@ class SimulatedCluster:
             self._assign()
         return lost
 
-    def withdraw(self, workers: Iterable[SimulatedWorker]) -> None:
+    def cancel_pending(self, workers: Iterable[SimulatedWorker]) -> None:
         """Take back workers that have not come."""
         for worker in workers:
             worker.gone = True
@@ -357,18 +357,18 @@ class Policy:
         workers = tuple(
             Worker(worker.name, 0.0 if worker.runs else now - worker.idle_since) for worker in cluster.workers.values()
         )
-        coming = self._arrivals.see(now, cluster.asked, cluster.workers)
+        coming = self._arrivals.see(now, cluster.requested, cluster.workers)
         useful = useful_workers(len(cluster.waiting) + len(remaining), cluster.threads)
-        self._peak = self._peak or Peak(0.0, cluster.asked)
+        self._peak = self._peak or Peak(0.0, cluster.requested)
         peak = self._peak.see(now, useful, kept_seconds(self._arrivals.seconds, len(cluster.waiting), remaining))
         demand = Demand(len(cluster.waiting), length, remaining, cluster.finished, peak, workers)
         decision = decide(
-            demand, Supply(cluster.asked, coming, self._arrivals.seconds), cluster.limits, cluster.threads
+            demand, Supply(cluster.requested, coming, self._arrivals.seconds), cluster.limits, cluster.threads
         )
         if self._check:
             self._check(cluster, decision)
         if decision.total is not None:
             cluster.add(decision.total)
-            self._arrivals.see(now, cluster.asked, cluster.workers)
+            self._arrivals.see(now, cluster.requested, cluster.workers)
         cluster.remove(decision.release)
-        cluster.withdraw(cluster.coming[: decision.withdraw])
+        cluster.cancel_pending(cluster.coming[: decision.cancel])

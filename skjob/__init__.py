@@ -40,41 +40,42 @@ def cluster(
     checkpoint: str | None = None,
     retries: int | None = None,
 ) -> Iterator[Client]:
-    """Every joblib-parallel part of scikit-learn inside the `with` block runs on a cluster, which ends with the block.
+    """Run every joblib-parallel part of scikit-learn inside the `with` block on a cluster, which ends with the block.
 
-    In a program of `skjob run` it is that run's cluster: none is started, and what is said here does not count.
+    In a program of `skjob run` it is that run's cluster: no other is started, and the arguments have no effect.
 
-    What is not said here, variables and project files may say, as for `skjob run`; but a `max-time` is of that alone.
+    Options not given here are read from environment variables and project files, as in `skjob run`. `max_time` is not
+    supported.
 
     Parameters
     ----------
     workers : int, "MIN:MAX" or (MIN, MAX), default=None
-        How many workers, or a range to scale in. None: one for each core on this machine, 1 to 4 on Kubernetes.
+        Number of workers, or a range to scale in. None: one for each core on this machine, 1 to 4 on Kubernetes.
     on : {"auto", "kubernetes", "local"}, default="auto"
-        Where. "auto" takes Kubernetes where a context is there and has the Dask operator, else this machine.
+        Where to run. "auto" is Kubernetes if a context has the Dask operator, else this machine.
     name : str, default=None
-        A cluster that `skjob up` or `skjob run --keep` has left. It is used, and stays.
+        A cluster that `skjob up` or `skjob run --keep` has left. It is used, and left again.
     context, namespace : str, default=None
-        The kubeconfig's context and the namespace; None takes the current ones.
+        The kubeconfig's context, and the namespace; None takes the current ones.
     image : str, default=None
         The image of scheduler and workers; None takes Python's own.
     env : {"auto", "none"} or path, default="auto"
-        What the pods must have: the distributions that are installed here, what the image has, or those of a file of
+        What pods must have: the distributions that are installed here, only what the image has, or those of a file of
         requirements.
     worker_cpu : float or str, default=0.5
-        Cores that a worker requests; "500m" is 0.5.
+        Cores that each worker requests; "500m" is 0.5.
     worker_memory : int (bytes) or str, default="2Gi"
         A worker's memory limit.
     start_timeout : float (seconds) or str, default="5m"
         How long to wait for the first worker.
     max_cost : float, default=None
-        What the cluster may cost, where the platform team tells prices: it ends before that is more.
+        What the cluster may cost, if the platform team has set prices: it ends before it costs more.
     grace : float (seconds) or str, default="5m"
-        How long a cluster outlives this process if it is killed.
+        How long the cluster survives this process if it is killed.
     checkpoint : str, default=None
         Where finished fits are kept and found again: a folder, or any address that fsspec knows. None keeps none.
     retries : int, default=1
-        How often a fit is tried again whose worker died.
+        How often to retry a fit whose worker died.
 
     Yields
     ------
@@ -84,46 +85,35 @@ def cluster(
     Raises
     ------
     skjob.errors.SkjobError
-        The cluster can't be had; the message says why, and what to do.
+        There is no cluster to use; the message says why, and what to do.
     """
+    given = dict(locals())  # the arguments, and nothing else yet
     import os
 
     from skjob.config import sources
     from skjob.config.plan import JobSpec
     from skjob.run.context import open_cluster
-    from skjob.utils import current_client
+    from skjob.run.run import RunOptions
+    from skjob.utils import dask_client
 
-    if current_client.run_client is not None:
-        _say("`skjob.cluster()` uses the cluster of this run, with the run's own options")
-        yield current_client.run_client
+    if dask_client.run_client is not None:
+        _write("`skjob.cluster()` uses the cluster of this run, with the run's own options")
+        yield dask_client.run_client
         return
-    text_workers = f"{workers[0]}:{workers[1]}" if isinstance(workers, tuple) else workers
-    given = {
-        "workers": text_workers,
-        "on": on,
-        "context": context,
-        "namespace": namespace,
-        "image": image,
-        "env": env,
-        "worker_cpu": worker_cpu,
-        "worker_memory": worker_memory,
-        "start_timeout": start_timeout,
-        "max_cost": max_cost,
-        "grace": grace,
-        "checkpoint": checkpoint,
-        "retries": retries,
-    }
+    options = RunOptions(cluster=given.pop("name"))
+    if isinstance(workers, tuple):
+        given["workers"] = f"{workers[0]}:{workers[1]}"
     flags = sources.arguments({key: str(value) for key, value in given.items() if value is not None})
-    layers = [flags, sources.environment(os.environ), sources.project(Path.cwd())]
-    with open_cluster(JobSpec(_program()), layers, name, _say) as client:
+    asked = sources.resolve([flags, sources.environment(os.environ), sources.project(Path.cwd())])
+    with open_cluster(JobSpec(_program()), asked, options, _write) as client:
         yield client
 
 
-def _say(line: str) -> None:
+def _write(line: str) -> None:
     print(f"skjob: {line}", file=sys.stderr)
 
 
 def _program() -> Path:
-    """The script that runs; in a notebook or an interactive session a name in the working directory, for none."""
+    """Return the script that runs; in a notebook or an interactive session, a name in the working directory."""
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     return Path(script) if script else Path.cwd() / "notebook"

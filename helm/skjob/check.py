@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-PATIENCE = 60.0
+TIMEOUT = 60.0
 """Seconds that the operator may take to start, and the API to learn of a policy that was just installed."""
 
 DASK = "/apis/kubernetes.dask.org/v1"
@@ -37,6 +37,10 @@ MAY_NOT = [
     ("create", "", "pods", ""),
     ("list", "", "secrets", ""),
 ]
+
+MAX_WORKERS = ("limits.max-workers", "max-workers", "most-workers")
+MAX_TIME = ("limits.max-time", "most-time")
+"""Names of limits in the ConfigMap, today's and the old ones. `max-time` is a default."""
 
 Manifest = dict[str, Any]
 Answer = tuple[int, Manifest]
@@ -149,7 +153,7 @@ def checks(api: Api, team: str, *, limited: bool, selector: Manifest) -> Iterato
 
 def operator_acts(api: Api) -> str:
     """Whether it looks at a DaskCluster: at one that is nothing to act on. `skjob doctor` asks in the same way."""
-    _, owner = api.ask("POST", api.of("/apis/batch/v1", "jobs"), job("skjob-test", 2 * int(PATIENCE)))
+    _, owner = api.ask("POST", api.of("/apis/batch/v1", "jobs"), job("skjob-test", 2 * int(TIMEOUT)))
     if "uid" not in owner["metadata"]:
         return f"no Job can be made: {owner}"
     # Longer than any name that it takes.
@@ -159,8 +163,8 @@ def operator_acts(api: Api) -> str:
         status, made = api.ask("POST", api.of(DASK, "daskclusters"), cluster(name, owner, 0, []))
         if status != 201:
             return f"no DaskCluster can be made: {made}"
-        acted = within(PATIENCE, lambda: bool(api.ask("GET", path)[1].get("status", {}).get("phase")))
-        return "" if acted else f"it did not look at a DaskCluster in {PATIENCE:.0f} s"
+        acted = within(TIMEOUT, lambda: bool(api.ask("GET", path)[1].get("status", {}).get("phase")))
+        return "" if acted else f"it did not look at a DaskCluster in {TIMEOUT:.0f} s"
     finally:
         api.ask("DELETE", path)
         api.ask("DELETE", api.of("/apis/batch/v1", "jobs", "skjob-test", "?propagationPolicy=Background"))
@@ -181,7 +185,7 @@ def limits(api: Api, data: dict[str, str], selector: Manifest) -> Iterator[tuple
         return "" if status == 201 else f"{status} {said.get('message', '')}"
 
     def refused(path: str, manifest: Manifest, refusal: str) -> str:
-        within(PATIENCE, lambda: outcome(path, manifest, refusal) == "")
+        within(TIMEOUT, lambda: outcome(path, manifest, refusal) == "")
         return outcome(path, manifest, refusal)
 
     yield (
@@ -192,14 +196,14 @@ def limits(api: Api, data: dict[str, str], selector: Manifest) -> Iterator[tuple
         "a DaskCluster that nothing ends is refused",
         refused(clusters, cluster("skjob-test", None, 1, [CONTAINER], selector), "must be owned by a Job"),
     )
-    if "most-workers" in data:
-        many = int(data["most-workers"]) + 1
+    if workers := [int(data[name]) for name in MAX_WORKERS if name in data]:
+        many = min(workers) + 1
         yield (
             f"{many} workers are refused",
-            refused(clusters, cluster("skjob-test", owner, many, [CONTAINER], selector), "most-workers"),
+            refused(clusters, cluster("skjob-test", owner, many, [CONTAINER], selector), "max-workers"),
         )
-    if "most-time" in data:
-        yield "three years are refused", refused(jobs, job("skjob-test", 10**8), "most-time")
+    if any(name in data for name in MAX_TIME):
+        yield "three years are refused", refused(jobs, job("skjob-test", 10**8), "max-time")
     if selector:
         yield (
             "pods on any node are refused",

@@ -22,8 +22,8 @@ def prepare(client: Any, threads: int | None = None, tell: Callable[[str], None]
     from skjob.boosters.scheduler_plugin import TrainingWatch
     from skjob.boosters.tracker import Trackers
     from skjob.boosters.worker_barrier import WorkerBarrier
-    from skjob.engine.transfer.worker_plugins import register
+    from skjob.engine.transfer.worker_plugins import register_plugin
 
-    register(client, TrainingWatch())
-    register(client, Trackers())
+    register_plugin(client, TrainingWatch())
+    register_plugin(client, Trackers())
     guard(WorkerBarrier(client, threads or 0, tell))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from skjob.engine.checkpoint.store import place_at
+from skjob.engine.checkpoint.store import open_backend
 
 History = dict[str, dict[str, list[float]]]
 """Scores after each round, by evaluation set and metric."""
@@ -82,7 +82,7 @@ class Stored:
     """Kept at an address. Raises ConfigError where that can't be written to."""
 
     def __init__(self, address: str | Path, identity: str) -> None:
-        self._place = place_at(str(address))
+        self._place = open_backend(str(address))
         self._group, self._name = f"training-{identity[:16]}", f"{identity}.json"
 
     def find(self) -> Checkpoint | None:

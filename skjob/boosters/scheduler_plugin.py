@@ -166,7 +166,7 @@ class TrainingWatch(SchedulerPlugin):  # type: ignore[misc]
         return [peer for peer in found if peer is not None and peer.meeting == part.meeting and peer.key != part.key]
 
     async def _end(self, peers: list[Part], message: str) -> None:
-        from skjob.engine.cancellation import PATIENCE
+        from skjob.engine.cancellation import INTERRUPT_TIMEOUT
 
         await asyncio.sleep(PEERS_END)
         # One that its program has given back is not known here any more, and may still run.
@@ -175,7 +175,7 @@ class TrainingWatch(SchedulerPlugin):  # type: ignore[misc]
             self._fail(part, message)
         await self._stop(left)
         if left:
-            await asyncio.sleep(PATIENCE + 1.0)
+            await asyncio.sleep(INTERRUPT_TIMEOUT + 1.0)
 
     async def _stop(self, peers: list[Part]) -> None:
         """Whatever the scheduler thinks of them: their program may have given them back, and they still run."""

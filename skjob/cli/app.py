@@ -16,7 +16,7 @@ from skjob.errors import INTERNAL_FAULT, INTERRUPTED, ConfigError, SkjobError
 
 
 def main() -> NoReturn:
-    """Run the command line; the exit statuses are those of `skjob.errors`."""
+    """Run the command line, and exit with a status of `skjob.errors`."""
     try:
         _ready_streams()
         from skjob.cli.root import run_typed
@@ -28,15 +28,15 @@ def main() -> NoReturn:
         code = INTERRUPTED
     except Exception as error:
         code = _unforeseen(error)
-    # What is there goes with the process. Python would look through all of it for cycles first, for half a second.
+    # All of it goes with the process. Python would look through it for cycles first, for half a second.
     freeze()
     sys.exit(code)
 
 
-class _Heard(FileIO):
+class _LossyStderr(FileIO):
     """A stderr whose reader may go away: what can't be written is dropped.
 
-    A terminal that closes, a reader that ends or a full disk must neither end a run nor keep its cluster from going.
+    A terminal that closes, a reader that ends or a full disk must neither end a run nor keep its cluster from removal.
     """
 
     def write(self, data: Any) -> int:
@@ -47,7 +47,7 @@ class _Heard(FileIO):
 
 
 def _ready_streams() -> None:
-    """Whatever is written can be: what the encoding lacks is shown as `?`, and what goes to a closed stream is dropped.
+    """Make every write succeed: show what the encoding lacks as `?`, and drop what goes to a closed stream.
 
     Else the first pipe to be opened would take the closed one's number, and the program would write into it.
     """
@@ -57,15 +57,15 @@ def _ready_streams() -> None:
             os.set_inheritable(null, True)
             setattr(sys, name, os.fdopen(null, mode, closefd=False))
     with suppress(UnsupportedOperation):  # a stream in memory
-        heard = BufferedWriter(_Heard(sys.stderr.fileno(), "w", closefd=False))
-        sys.stderr = TextIOWrapper(heard, sys.stderr.encoding, line_buffering=True)
+        lossy = BufferedWriter(_LossyStderr(sys.stderr.fileno(), "w", closefd=False))
+        sys.stderr = TextIOWrapper(lossy, sys.stderr.encoding, line_buffering=True)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 
 def _unforeseen(error: Exception) -> int:
-    """A fault of skjob itself, unless it is a stdout that can't be written."""
+    """Report a fault of skjob itself, or a stdout that can't be written, and return the exit status."""
     if isinstance(error, OSError) and error.filename is None and _stdout_refuses():
         # Python would try once more as it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -78,7 +78,7 @@ def _unforeseen(error: Exception) -> int:
 
 
 def _stdout_refuses() -> bool:
-    """Whether stdout takes no more; else it has an empty line more, before a traceback."""
+    """Return whether stdout takes no more; if it does, it has one more empty line, before a traceback."""
     try:
         print(flush=True)
     except OSError:
@@ -87,7 +87,7 @@ def _stdout_refuses() -> bool:
 
 
 def report(error: SkjobError) -> int:
-    """Print an error with its log, a blank line and its hint, in colour where a terminal shows it; its exit status."""
+    """Print an error with its log, a blank line and its hint, in colour on a terminal, and return its exit status."""
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     label = "\x1b[1;31merror\x1b[0m" if colour else "error"
     print(f"{label}: {error.message}{error.quoted_log}", file=sys.stderr)

@@ -6,18 +6,25 @@ import json as json_format
 import os
 import signal
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
+from skjob.deploy.base import WorkerCounts
 from skjob.errors import SkjobError, data_without_credentials, without_credentials
-from skjob.run.record import Event, Record, run_file
+from skjob.run.record import Record, run_file
+
+if TYPE_CHECKING:
+    from skjob.deploy.scaling.loop import Progress
 
 LONGEST_CAUSE = 100
 """Characters of the closing line's cause, which stands above it in full."""
 
 
 class Reporter:
-    """Shows events as they come: lines for people, or one JSON object a line."""
+    """Shows a run as it goes on (`RunReporter`): lines for people, or one JSON object a line."""
 
     def __init__(self, *, json: bool, verbose: bool) -> None:
         self._json = json
@@ -26,26 +33,45 @@ class Reporter:
         self._colour = self._terminal and not os.environ.get("NO_COLOR")
         self._begun = False
 
-    def tell(self, event: Event) -> None:
-        """Show one event."""
+    def notify(self, message: str) -> None:
+        """Show a note."""
+        self._show("note", message)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Show a step as it begins, where nothing hides it, and how long it took, if it succeeds."""
+        began = time.monotonic()
         if self._json:
-            self._object({name: value for name, value in asdict(event).items() if value is not None})
-        elif event.kind == "step" and self._verbose:
-            self._line(f"{event.text} …")
-        elif event.kind == "step" and self._terminal:
-            self._begin_line(event.text)
-        elif event.kind == "done":
-            self._line(f"{event.text}: {event.seconds:.1f} s")
-        elif event.kind in ("note", "workers", "progress"):
-            self._line(event.text)
+            self._object({"kind": "step", "text": name})
+        elif self._verbose:
+            self._line(f"{name} …")
+        elif self._terminal:
+            self._begin_line(name)
+        yield
+        seconds = round(time.monotonic() - began, 3)
+        if self._json:
+            self._object({"kind": "done", "text": name, "seconds": seconds})
+        else:
+            self._line(f"{name}: {seconds:.1f} s")
+
+    def workers(self, counts: WorkerCounts) -> None:
+        """Show how many workers are connected."""
+        self._show("workers", f"{counts.connected} of {counts.asked} workers")
+
+    def progress(self, progress: Progress) -> None:
+        """Show how many tasks are done."""
+        self._show("progress", f"tasks done: {progress.done}, under way: {progress.to_go}")
+
+    def memory(self, peaks: Mapping[str, int]) -> None:
+        """Show nothing: the record has it."""
 
     def failed(self, error: SkjobError) -> None:
-        """With `--json` an error is a line like any other; people get it from the command's end."""
-        told = {"kind": "error", "text": error.message, "hint": error.hint, "log": error.log}
-        self._object({name: value for name, value in told.items() if value or name != "log"})
+        """Show an error as a line of JSON; people see it at the command's end."""
+        shown = {"kind": "error", "text": error.message, "hint": error.hint, "log": error.log}
+        self._object({name: value for name, value in shown.items() if value or name != "log"})
 
     def ended(self, record: Record) -> None:
-        """How it ended, and where the record is."""
+        """Show how the run ended, and where its record is."""
         if self._json:
             self._object({"kind": "record", "record": asdict(record)})
             return
@@ -53,7 +79,7 @@ class Reporter:
         if self._verbose:
             for source, text in record.logs.items():
                 self._write(f"--- {source}\n{text}")
-        # The cause of an error is told at the command's end, with what to do.
+        # The cause of an error is shown at the command's end, with what to do.
         if outcome.status == "failed":
             # All of it stands above, where the program has ended, and in the record.
             lines = (outcome.cause or _status(outcome.exit_code)).splitlines()
@@ -67,10 +93,16 @@ class Reporter:
         self._line(f"the record of the run: {run_file(record.run_id)}")
 
     def _begin_line(self, step: str) -> None:
-        """Show on a terminal what is waited for; the next line takes its place. Not below a program's own output."""
+        """Show on a terminal what the run waits for; the next line replaces it. Not below a program's own output."""
         if step != "run the program":
             print(f"{self._prefix()}{step} …", end="", file=sys.stderr, flush=True)
             self._begun = True
+
+    def _show(self, kind: str, text: str) -> None:
+        if self._json:
+            self._object({"kind": kind, "text": text})
+        else:
+            self._line(text)
 
     def _line(self, text: str) -> None:
         self._write(f"{self._prefix()}{text}")

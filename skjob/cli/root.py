@@ -1,6 +1,6 @@
 """The subcommands of `skjob`, and what its command line makes of the words that were typed.
 
-Only light imports here and at the top of the files beside this one: `skjob --help` answers before a slow import would
+This file and those beside it import only what is light at the top: `skjob --help` answers before a slow import would
 be done.
 """
 
@@ -20,6 +20,7 @@ from skjob.cli.commands.ps import ps
 from skjob.cli.commands.run import run
 from skjob.cli.commands.schema import schema
 from skjob.cli.commands.up import up
+from skjob.cli.help import Command
 from skjob.cli.typed import RunCommand
 from skjob.errors import INTERRUPTED, ConfigError
 
@@ -28,12 +29,13 @@ app = typer.Typer(
     name="skjob",
     help="Run a scikit-learn program, unchanged, on your own Kubernetes cluster.",
     invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 app.command(cls=RunCommand)(run)
 for command in (up, ps, down, gc, costs, install, doctor, schema):
-    app.command()(command)
+    app.command(cls=Command)(command)
 app.add_typer(env, name="env")
 
 
@@ -58,7 +60,7 @@ def skjob(
 
 
 def run_typed() -> int:
-    """Run what was typed; its exit status.
+    """Run what was typed, and return its exit status.
 
     Raises:
         SkjobError: it failed, or there is no such command or option.
@@ -76,7 +78,7 @@ def run_typed() -> int:
 
 def _usage_error(error: typer.TyperException) -> ConfigError:
     command = getattr(getattr(error, "ctx", None), "command_path", "skjob")
-    # Typer 0.29 quotes pydantic's own words where a value is none of an Enum's
+    # Typer 0.29 quotes pydantic's own words if a value is none of an Enum's
     message = error.format_message().rstrip(".").replace(": Value error, ", ": ")
     message = message[0].lower() + message[1:]
     hint = f"`{command} --help` lists what there is"

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table, its heading first. What a terminal would act on is a question mark: others may have written
-    it, and a line is a line."""
+    """Return the lines of a table, its heading first.
+
+    Control characters, which a terminal would act on, become question marks: other users may have written the cells.
+    """
     rows = [["".join(sign if sign.isprintable() else "?" for sign in cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

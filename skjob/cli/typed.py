@@ -1,9 +1,8 @@
 """Split the words of `skjob run` in two: what stands before the script is skjob's, what stands after it the script's.
 
 As with `uv run` and `torchrun`. Up to 0.1 an option of skjob's could stand after the script, and the script's own
-arguments stood behind `--`. A line of that form is still read that way, and told; every other word after the script
-goes to the script, which is told where the word is the name of an option of skjob's. Pure: `RunCommand` is all that
-knows of typer.
+arguments stood behind `--`. A line of that form is still read that way, with a note; every other word after the script
+goes to the script, with a note if the word is the name of an option of skjob's. Pure: only `RunCommand` knows typer.
 """
 
 from __future__ import annotations
@@ -13,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import typer
-from typer.core import TyperCommand
+
+from skjob.cli.help import Command
 
 NOTES = "skjob.notes"
-"""Where `typer.Context.meta` has the lines to tell."""
+"""Where `typer.Context.meta` has the notes to show."""
 
 NEW = frozenset({"-m"})
 """Options that no release has taken after the script."""
@@ -24,7 +24,7 @@ NEW = frozenset({"-m"})
 
 @dataclass(frozen=True)
 class Typed:
-    """The words of a command line: options of skjob's, then the program, then its own arguments. `notes` are told."""
+    """The words of a command line: options of skjob's, then the program, then its own arguments; and notes to show."""
 
     options: tuple[str, ...]
     program: tuple[str, ...] = ()
@@ -34,14 +34,14 @@ class Typed:
 
 @dataclass(frozen=True)
 class _After:
-    """What stands after the script, read as an earlier release would: `arguments` is None if it would have refused."""
+    """What stands after the script, as an earlier release read it: `arguments` is None if it would have refused."""
 
     options: tuple[tuple[str, ...], ...]
     arguments: tuple[str, ...] | None
 
 
 def split(words: Sequence[str], known: Mapping[str, bool]) -> Typed:
-    """Split `words`, those after `skjob run`. `known` are the names of options, and whether each takes a value."""
+    """Split the words after `skjob run`. `known` are the names of options, and whether each takes a value."""
     before, number = [], 0
     while number < len(words) and _is_option(words[number]):
         option = _option_at(words, number, known) or (words[number],)
@@ -58,7 +58,7 @@ def split(words: Sequence[str], known: Mapping[str, bool]) -> Typed:
     is_old = after.arguments is not None and not (named & NEW) and named.isdisjoint(map(_name, after.options))
     if not is_old:
         arguments = rest[1:] if rest[:1] == ("--",) else rest
-        return Typed(options, (program,), arguments, _told_as_the_scripts(before, program, rest, after, known))
+        return Typed(options, (program,), arguments, _note_on_scripts_own(before, program, rest, after, known))
     moved = tuple(word for option in after.options for word in option)
     arguments = after.arguments or ()
     notes: tuple[str, ...] = ()
@@ -90,7 +90,7 @@ def _read_after(rest: tuple[str, ...], known: Mapping[str, bool]) -> _After:
     return _After(tuple(options), None if refused else tuple(arguments))
 
 
-def _told_as_the_scripts(
+def _note_on_scripts_own(
     before: Sequence[tuple[str, ...]], program: str, rest: tuple[str, ...], after: _After, known: Mapping[str, bool]
 ) -> tuple[str, ...]:
     if rest[:1] == ("--",) or not after.options:
@@ -114,7 +114,7 @@ def _told_as_the_scripts(
 
 
 def _option_at(words: Sequence[str], number: int, known: Mapping[str, bool]) -> tuple[str, ...] | None:
-    """The known option at this place with its value, if that is not missing; None if it is none."""
+    """Return the known option at this place, with its value if that is there; None if there is no known option."""
     word = words[number]
     name, has_value, _ = word.partition("=")
     if name not in known or (has_value and not known[name]):
@@ -144,7 +144,7 @@ def _line(options: Sequence[str], program: str, arguments: Sequence[str]) -> str
     return shlex.join(["skjob", "run", *options, program, *arguments])
 
 
-class RunCommand(TyperCommand):
+class RunCommand(Command):
     """`skjob run`, whose words are split before typer reads them."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
@@ -154,6 +154,7 @@ class RunCommand(TyperCommand):
             for option in self.get_params(ctx)
             if option.param_type_name == "option"
             for name in (*option.opts, *option.secondary_opts)
+            if name != "-h"  # no release has taken it after the script, where it is the script's own
         }
         typed = split(args, known)
         ctx.meta[NOTES] = typed.notes

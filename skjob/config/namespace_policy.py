@@ -1,8 +1,8 @@
 """A platform team's rules for runs in a namespace: limits, prices, facts about nodes, where pods go, whose they are.
 
-They stand in the same ConfigMap as a team's defaults (`skjob.config.sources`), and are no settings: no flag, variable
-or project file can set one of them, so that a limit is a limit. The client respects them, which tells users early and
-in words; what enforces them is the cluster, by ResourceQuota and admission policy. Pure: text in, typed values out.
+They are in the same ConfigMap as a team's defaults (`skjob.config.sources`), but they are not settings: no flag,
+variable or project file can set one of them. The client respects them, so that users learn of them early and in words;
+the cluster enforces them, by ResourceQuota and admission policy. Pure: text in, typed values out.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from skjob.config.parsers import parse_cpu, parse_name, parse_seconds
-from skjob.config.sources import TEAM_KEYS
+from skjob.config.sources import CONFIGMAP_HINT, LIMITS, TEAM_KEYS
 from skjob.errors import ConfigError
 from skjob.utils.units import parse_quantity
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that one run may have; None where there is no limit.
+    """The maxima of one run; None where there is no limit.
 
-    `cpu` in cores and `memory` in bytes are of all its workers together. `time` in seconds is its cluster's whole life,
-    also of one that is kept. `origin` tells whose limits they are, for messages.
+    `cpu` in cores and `memory` in bytes are of all its workers together. `time` in seconds is how long its cluster may
+    live, also while it is kept. `origin` says whose limits they are, for messages.
     """
 
     workers: int | None = None
@@ -33,21 +33,21 @@ class Limits:
     origin: str = ""
 
     def __str__(self) -> str:
-        told = []
+        limits = []
         if self.workers is not None:
-            told.append(f"{self.workers} worker{'s' * (self.workers != 1)}")
+            limits.append(f"{self.workers} worker{'s' * (self.workers != 1)}")
         if self.cpu is not None:
-            told.append(f"{self.cpu:g} cores")
+            limits.append(f"{self.cpu:g} cores")
         if self.memory is not None:
-            told.append(f"{self.memory / 2**30:.3g} GiB of memory")
+            limits.append(f"{self.memory / 2**30:.3g} GiB of memory")
         if self.time is not None:
-            told.append(f"{self.time:.0f} s")
-        return ", ".join(told)
+            limits.append(f"{self.time:.0f} s")
+        return ", ".join(limits)
 
 
 @dataclass(frozen=True)
 class Scheduling:
-    """What Kubernetes is told about where pods may run, as in a pod's spec; `queue` is Kueue's."""
+    """Where pods may run, as in a pod's spec; `queue` is Kueue's."""
 
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Mapping[str, Any], ...] = ()
@@ -66,19 +66,19 @@ class Price:
 
 @dataclass(frozen=True)
 class Prices:
-    """Prices in their order: the first whose labels a node has is that node's."""
+    """Prices in order: the first whose labels a node has is that node's."""
 
     entries: tuple[Price, ...] = ()
     currency: str = "USD"
 
     def of(self, labels: Mapping[str, str]) -> Price | None:
-        """That of a node with these labels."""
+        """Return the price of a node with these labels."""
         return next((price for price in self.entries if price.labels.items() <= labels.items()), None)
 
 
 @dataclass(frozen=True)
 class NodeKind:
-    """`count` nodes of `cpu` cores and `memory` bytes each, told to those who may not list nodes."""
+    """`count` nodes of `cpu` cores and `memory` bytes each, for users who may not list nodes."""
 
     name: str
     cpu: float
@@ -89,17 +89,23 @@ class NodeKind:
 
 @dataclass(frozen=True)
 class NamespacePolicy:
-    """All rules of a namespace. `team` is whom its objects and its costs belong to."""
+    """All rules of a namespace. `team` is whom its objects and costs belong to.
+
+    `notices` are lines about settings that will not work for much longer.
+    """
 
     team: str = ""
     limits: Limits = Limits()
     scheduling: Scheduling = Scheduling()
     prices: Prices = Prices()
     nodes: tuple[NodeKind, ...] = ()
+    notices: tuple[str, ...] = ()
 
 
 def parse_rules(data: Mapping[str, str], origin: str) -> NamespacePolicy:
-    """The rules in a ConfigMap's data; `origin` is how it is called. Other keys are not looked at.
+    """Return the rules in a ConfigMap's data; `origin` is its name in messages. Other keys are ignored.
+
+    A limit that has several names is the strictest of their values.
 
     Raises:
         ConfigError: with every value that is wrong.
@@ -114,8 +120,8 @@ def parse_rules(data: Mapping[str, str], origin: str) -> NamespacePolicy:
         except ValueError as error:
             problems.append(f"`{key}` in `{origin}` {error}")
     if problems:
-        raise ConfigError.collect(problems, "the ConfigMap is the platform team's to mend")
-    limits = {key.removeprefix("most-"): value for key, value in found.items() if key.startswith("most-")}
+        raise ConfigError.collect(problems, CONFIGMAP_HINT)
+    limits = {name: min(values) for name, values in _limits(found).items() if values}
     scheduling = {key.replace("-", "_"): found[key] for key in _SCHEDULING if key in found}
     prices = Prices(found.get("prices", ()))
     return NamespacePolicy(
@@ -124,7 +130,26 @@ def parse_rules(data: Mapping[str, str], origin: str) -> NamespacePolicy:
         scheduling=Scheduling(**scheduling),
         prices=replace(prices, currency=found.get("currency", prices.currency)),
         nodes=found.get("nodes", ()),
+        notices=_notices(found, origin),
     )
+
+
+def _limits(found: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the values of each limit, by its field in `Limits`, under all of its names."""
+    return {
+        name.removeprefix("limits.max-"): [found[key] for key in (name, *others) if key in found]
+        for name, others in LIMITS.items()
+    }
+
+
+def _notices(found: Mapping[str, Any], origin: str) -> tuple[str, ...]:
+    renamed = {
+        key: name for name, others in LIMITS.items() for key in others if key.startswith("most-") and key in found
+    }
+    if not renamed:
+        return ()
+    changes = ", ".join(f"`{old}` is now `{new}`" for old, new in renamed.items())
+    return (f"{origin} has old names of limits, which work for one more release: {changes}",)
 
 
 _SCHEDULING = ("node-selector", "tolerations", "priority-class", "queue")
@@ -138,8 +163,8 @@ def _parse_count(text: str) -> int:
     return int(text)
 
 
-def _said(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """The same parser, whose error shows the value too."""
+def _quoting(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a parser whose errors show the value too."""
 
     def parsed(text: str) -> Any:
         try:
@@ -158,7 +183,7 @@ def _parse_bytes(text: str) -> int:
 
 
 def _load(text: str, kind: type, example: str) -> Any:
-    import yaml  # most runs have no need of it
+    import yaml  # most runs do not need it
 
     try:
         value = yaml.safe_load(text)
@@ -170,7 +195,7 @@ def _load(text: str, kind: type, example: str) -> Any:
 
 
 def _labels(value: Any) -> dict[str, str]:
-    """Labels are text; YAML's own `true` and `1` are meant as text too."""
+    """Return labels as text; YAML's own `true` and `1` are meant as text too."""
     if not isinstance(value, dict) or any(isinstance(each, dict | list) or each is None for each in value.values()):
         raise ValueError("must be labels, `{pool: batch}`")
     return {
@@ -183,7 +208,7 @@ def _parse_selector(text: str) -> dict[str, str]:
 
 
 def _entries(text: str, example: str, known: set[str], needed: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A list of maps that have these keys. All that is wrong with any of them is told."""
+    """Return a list of maps that have these keys. Raise ValueError with everything that is wrong with any of them."""
     entries: list[Any] = _load(text, list, example)
     problems = []
     for number, entry in enumerate(entries, 1):
@@ -270,9 +295,12 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "prices": _parse_prices,
     "currency": parse_name,
     "nodes": _parse_nodes,
-    "most-workers": _parse_count,
-    "most-cpu": _said(parse_cpu),
-    "most-memory": _said(_parse_bytes),
-    "most-time": _said(parse_seconds),
 }
+_LIMIT_PARSERS: dict[str, Callable[[str], Any]] = {
+    "limits.max-workers": _parse_count,
+    "limits.max-cpu": _quoting(parse_cpu),
+    "limits.max-memory": _quoting(_parse_bytes),
+    "limits.max-time": _quoting(parse_seconds),
+}
+_PARSERS |= {key: parse for name, parse in _LIMIT_PARSERS.items() for key in (name, *LIMITS[name])}
 assert set(_PARSERS) == set(TEAM_KEYS)  # noqa: S101 - a key without a parser

@@ -7,12 +7,12 @@ import re
 from skjob.config.settings import Place, WorkerRange
 from skjob.utils.units import parse_quantity
 
-LONGEST_SECONDS = 87600 * 3600.0
+MAX_SECONDS = 87600 * 3600.0
 """Above it, the moment at which it is over may be one that no calendar has."""
 
 
 def parse_workers(text: str) -> WorkerRange:
-    """`4` or `1:20`. A minimum of 0 is fine where there is a maximum to grow to."""
+    """Parse `4` or `1:20`. A minimum of 0 is allowed below a higher maximum."""
     match = re.fullmatch(r"(?:(\d+):)?(\d+)", text.strip())
     if match is None:
         raise ValueError("must be a number of workers, `4`, or a range, `1:20`")
@@ -26,7 +26,7 @@ def parse_workers(text: str) -> WorkerRange:
 
 
 def parse_cpu(text: str) -> float:
-    """Cores: `500m` or `2`; at least 10m."""
+    """Parse cores: `500m` or `2`, at least 10m."""
     cores = parse_quantity(text)
     if cores < 0.01:
         raise ValueError("must be a number of cores, at least `10m`")
@@ -34,7 +34,7 @@ def parse_cpu(text: str) -> float:
 
 
 def parse_memory(text: str) -> int:
-    """Bytes: `2Gi`, `800M`; at least 128Mi, below which a worker can't import scikit-learn."""
+    """Parse bytes: `2Gi`, `800M`, at least 128Mi, below which a worker cannot import scikit-learn."""
     size = int(parse_quantity(text))
     if size < 128 * 2**20:
         raise ValueError("must be an amount of memory, at least `128Mi`")
@@ -42,7 +42,7 @@ def parse_memory(text: str) -> int:
 
 
 def parse_seconds(text: str) -> float:
-    """A duration: `90`, `90s`, `5m`, `2h`, `1h30m`."""
+    """Parse a duration into seconds: `90`, `90s`, `5m`, `2h`, `1h30m`."""
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
     if match is None or not any(match.groups()):
         raise ValueError("must be a duration such as `90s`, `5m` or `1h30m`")
@@ -50,13 +50,13 @@ def parse_seconds(text: str) -> float:
     total = hours * 3600 + minutes * 60 + seconds
     if total <= 0:
         raise ValueError("must be a duration longer than zero")
-    if total > LONGEST_SECONDS:
+    if total > MAX_SECONDS:
         raise ValueError("must be a duration of at most ten years, `87600h`")
     return total
 
 
 def parse_grace(text: str) -> float:
-    """A duration of at least 10 s: a shorter one would not outlast a pause of the client."""
+    """Parse a duration of at least 10 s: a shorter one would not outlast a pause of the client."""
     seconds = parse_seconds(text)
     if seconds < 10:
         raise ValueError("must be a duration of at least `10s`")
@@ -64,7 +64,7 @@ def parse_grace(text: str) -> float:
 
 
 def parse_cost(text: str) -> float:
-    """An amount of money, `5` or `0.50`, in whichever currency prices are."""
+    """Parse an amount of money, `5` or `0.50`, in the currency of the prices."""
     match = re.fullmatch(r"\d+(?:\.\d+)?", text.strip())
     if match is None or float(match[0]) <= 0:
         raise ValueError("must be an amount above zero, such as `5` or `0.50`")
@@ -72,7 +72,7 @@ def parse_cost(text: str) -> float:
 
 
 def parse_place(text: str) -> Place:
-    """One of the places, by name."""
+    """Parse the name of a place."""
     try:
         return Place(text)
     except ValueError:
@@ -80,21 +80,21 @@ def parse_place(text: str) -> Place:
 
 
 def parse_name(text: str) -> str:
-    """Any name that is not empty."""
+    """Parse a name: any that is not empty."""
     if not text.strip():
         raise ValueError("must be a name")
     return text.strip()
 
 
 def parse_namespace(text: str) -> str:
-    """A name that a namespace can have: a DNS-1123 label."""
+    """Parse a name that a namespace can have: a DNS-1123 label."""
     if not re.fullmatch(r"(?=.{1,63}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?", text.strip()):
         raise ValueError("must be at most 63 small letters, digits and hyphens, a letter or digit first and last")
     return text.strip()
 
 
 def parse_address(text: str) -> str:
-    """A folder, or an address that outlives the run."""
+    """Parse a folder, or an address that outlives the run."""
     if not text.strip():
         raise ValueError("must be a folder, an address such as `s3://bucket/fits`, or `none`")
     if text.startswith("memory:"):
@@ -103,7 +103,7 @@ def parse_address(text: str) -> str:
 
 
 def parse_retries(text: str) -> int:
-    """How often a fit is tried again whose worker died: 0 to 10."""
+    """Parse how often to retry a fit whose worker died: 0 to 10."""
     if not re.fullmatch(r"\d{1,2}", text.strip()) or int(text) > 10:
         raise ValueError("must be a number from 0 to 10")
     return int(text)

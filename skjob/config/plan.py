@@ -1,4 +1,4 @@
-"""From what was asked and what is known to what will be done. Pure: nothing here looks at a machine or a cluster."""
+"""The plan of a run, from what was asked for and what is known. Pure: nothing here asks a machine or a cluster."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLOSING_SECONDS = 30.0
 finished to be kept."""
 
 NO_RULES = NamespacePolicy()
-LEAST_PATIENCE = 30.0
+MIN_RECONNECT_TIMEOUT = 30.0
 """Seconds without a word from scheduler or API that any run survives; half the grace, where that is longer."""
 
 
@@ -28,7 +28,7 @@ LEAST_PATIENCE = 30.0
 class JobSpec:
     """What the user wants to run: a script with its own arguments, a module, or a job file.
 
-    Of a module, `module` is the name and `path` its file.
+    `module` is the name of a module, and `path` its file.
     """
 
     path: Path
@@ -58,7 +58,7 @@ class JobSpec:
 
 @dataclass(frozen=True)
 class WorkerSize:
-    """What one worker gets: cores requested, bytes of memory at most, and fits it runs at once."""
+    """The size of one worker: cores requested, bytes of memory at most, and fits that it runs at once."""
 
     cpu: float
     memory: int
@@ -67,7 +67,7 @@ class WorkerSize:
 
 @dataclass(frozen=True)
 class Machine:
-    """This machine: what a local run has to work with."""
+    """What this machine has for a local run."""
 
     cores: int
     memory: int
@@ -75,14 +75,13 @@ class Machine:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do. `why` tells the user where it runs and for what reason, in one line.
+    """What a run will do. `why` says where it runs and for what reason, in one line for the user.
 
     `env` is the environment of the pods: the one here, `auto`, the image's own, `none`, or that of a file.
 
-    `checkpoint` is the address of the store of finished fits, None where none are kept; `retries` is how often a fit is
-    tried again whose worker died. `rules` are the platform team's; `limited` tells, a line for `workers` and one for
-    `time`, what the plan has less of because of them, and for `cost` where none is counted. `max_cost` is in their
-    currency.
+    `checkpoint` is the address of the store of finished fits, None if none are kept; `retries` is how often to retry a
+    fit whose worker died. `rules` are the platform team's, and `max_cost` is in their currency. `limited` has a line
+    for each of `workers` and `time` that these rules have reduced, and for a `cost` that is not counted.
     """
 
     place: Place
@@ -103,17 +102,17 @@ class Plan:
 
     @property
     def width(self) -> int:
-        """How many fits can run at once when all workers are there."""
+        """How many fits can run at once with all workers."""
         return self.workers.maximum * self.size.threads
 
     @property
-    def patience(self) -> float:
+    def reconnect_timeout(self) -> float:
         """Seconds for which scheduler and API may be away."""
-        return max(LEAST_PATIENCE, self.grace / 2)
+        return max(MIN_RECONNECT_TIMEOUT, self.grace / 2)
 
 
 def default_image(python_minor: str) -> str:
-    """The image that exists for every Python. It has nothing else: all that the environment has is installed."""
+    """Return the image that exists for every Python. It has nothing else: the whole environment is installed."""
     return f"python:{python_minor}-slim"
 
 
@@ -130,7 +129,7 @@ def make_plan(
     `place` is where it will run, KUBERNETES or LOCAL, and `reason` says why.
 
     Raises:
-        ConfigError: with all that no plan within the limits can have.
+        ConfigError: with everything that the limits do not allow.
     """
     cpu, memory = settings.worker_cpu or DEFAULT_CPU, settings.worker_memory
     if place is Place.LOCAL:
@@ -162,7 +161,7 @@ def make_plan(
 
 
 def with_workers(plan: Plan, workers: WorkerRange) -> Plan:
-    """The same plan with this many workers, or with as many of them as the limits allow.
+    """Return the plan with this many workers, or with as many of them as the limits allow.
 
     Raises:
         ConfigError: one worker alone is more than a run may have.
@@ -170,36 +169,36 @@ def with_workers(plan: Plan, workers: WorkerRange) -> Plan:
     limits = plan.rules.limits
     if problems := _too_large(plan.size, limits):
         raise ConfigError.collect(problems, "ask for smaller workers, or the platform team for a higher limit")
-    told = {what: line for what, line in plan.limited.items() if what != "workers"}
-    most = _most_workers(plan.size, limits)
+    limited = {what: line for what, line in plan.limited.items() if what != "workers"}
+    most = _max_workers(plan.size, limits)
     allowed = workers
     if most is not None and workers.maximum > most[0]:
         allowed = WorkerRange(min(workers.minimum, most[0]), most[0])
-        told["workers"] = f"{allowed} workers instead of {workers}: {most[1]} of {limits.origin}"
-    return replace(plan, workers=allowed, limited=told)
+        limited["workers"] = f"{allowed} workers instead of {workers}: {most[1]} of {limits.origin}"
+    return replace(plan, workers=allowed, limited=limited)
 
 
 def within_time(plan: Plan, lived: float = 0.0) -> Plan:
-    """The same plan, over before its cluster must end, which has lived for so many seconds already."""
+    """Return the plan with times that end before the cluster must, which has lived for so many seconds already."""
     limits = plan.rules.limits
     if limits.time is None:
         return plan
     usable = max(limits.time - lived - CLOSING_SECONDS, (limits.time - lived) / 2)
-    told = dict(plan.limited)
+    limited = dict(plan.limited)
     if plan.max_time is not None and plan.max_time > usable:
-        whose = f"`most-time`, {limits.time:.0f} s, of {limits.origin}"
-        told["time"] = f"the run may take {usable:.0f} s instead of {plan.max_time:.0f} s: {whose}"
+        whose = f"`limits.max-time`, {limits.time:.0f} s, of {limits.origin}"
+        limited["time"] = f"the run may take {usable:.0f} s instead of {plan.max_time:.0f} s: {whose}"
     return replace(
         plan,
         max_time=min(plan.max_time or usable, usable),
         keep_time=min(plan.keep_time, limits.time - lived),
         start_timeout=min(plan.start_timeout, usable),
-        limited=told,
+        limited=limited,
     )
 
 
 def _checked(plan: Plan) -> Plan:
-    """Within limits; all problems of it at once."""
+    """Return the plan within its limits. Raise ConfigError with all problems at once."""
     problems, hints = [], []
     if plan.max_cost is not None and not plan.rules.prices.entries:
         problems.append("`max-cost` requires prices, but none are configured in the namespace")
@@ -217,14 +216,14 @@ def _checked(plan: Plan) -> Plan:
                 f"`max-cost` {plan.max_cost:g} is spent before anything is done: {plan.workers.first} {noun} for the"
                 f" {CLOSING_SECONDS:.0f} s that ending takes cost {least:.2g} {plan.rules.prices.currency} at least"
             )
-            hints.append("give it more, or ask for fewer or smaller workers")
+            hints.append("raise it, or ask for fewer or smaller workers")
     if problems:
         raise ConfigError.collect(problems, "; ".join(hints))
     return plan
 
 
 def _least_cost(plan: Plan) -> float:
-    """Of the workers that a run begins with, on the cheapest nodes there are, for the time that it takes to end."""
+    """Return the cost of a run's first workers, on the cheapest nodes, for the time that it takes to end."""
     cpu, gib, hours = plan.size.cpu, plan.size.memory / 2**30, CLOSING_SECONDS / 3600
     hourly = (cpu * price.cpu_hour + gib * price.gib_hour for price in plan.rules.prices.entries)
     return plan.workers.first * min(hourly, default=0.0) * hours
@@ -234,26 +233,27 @@ def _too_large(size: WorkerSize, limits: Limits) -> list[str]:
     problems = []
     if limits.cpu is not None and size.cpu > limits.cpu:
         problems.append(
-            f"a worker of {size.cpu:g} cores is more than a run may have, `most-cpu`, {limits.cpu:g}, of"
+            f"a worker of {size.cpu:g} cores is more than a run may have, `limits.max-cpu`, {limits.cpu:g}, of"
             f" {limits.origin}"
         )
     if limits.memory is not None and size.memory > limits.memory:
         problems.append(
-            f"a worker of {_gib(size.memory)} is more than a run may have, `most-memory`, {_gib(limits.memory)}, of"
-            f" {limits.origin}"
+            f"a worker of {_gib(size.memory)} is more than a run may have, `limits.max-memory`, {_gib(limits.memory)},"
+            f" of {limits.origin}"
         )
     return problems
 
 
-def _most_workers(size: WorkerSize, limits: Limits) -> tuple[int, str] | None:
-    """The most workers of this size, and the limit that says so."""
+def _max_workers(size: WorkerSize, limits: Limits) -> tuple[int, str] | None:
+    """Return the most workers of this size, and the limit that says so; None without a limit."""
     candidates = []
     if limits.workers is not None:
-        candidates.append((limits.workers, "`most-workers`"))
+        candidates.append((limits.workers, "`limits.max-workers`"))
     if limits.cpu is not None:  # what a manifest can say is whole thousandths of a core
-        candidates.append((round(limits.cpu * 1000) // round(size.cpu * 1000), f"`most-cpu`, {limits.cpu:g} cores,"))
+        number = round(limits.cpu * 1000) // round(size.cpu * 1000)
+        candidates.append((number, f"`limits.max-cpu`, {limits.cpu:g} cores,"))
     if limits.memory is not None:
-        candidates.append((limits.memory // size.memory, f"`most-memory`, {_gib(limits.memory)},"))
+        candidates.append((limits.memory // size.memory, f"`limits.max-memory`, {_gib(limits.memory)},"))
     return min(candidates, default=None)
 
 
@@ -262,7 +262,7 @@ def _gib(size: float) -> str:
 
 
 def _local_workers(settings: Settings, machine: Machine, reason: str) -> tuple[WorkerRange, str]:
-    """Who asked for this machine gets the workers asked for; who did not gets no more than it has cores."""
+    """Return the workers asked for if this machine was asked for, else no more than it has cores."""
     why = f"running on this machine: {reason}"
     asked = settings.workers
     if asked is None:

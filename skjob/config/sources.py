@@ -1,8 +1,8 @@
-"""Where a setting comes from: flag > SKJOB_* variable > project file > the cluster's ConfigMap > built-in.
+"""Where a setting comes from: flag > SKJOB_* variable > project file > the namespace's ConfigMap > built-in.
 
-Each source is a `Layer`: an origin, as the user calls it, and raw values. `resolve` parses them all and reports every
-value that is wrong in one error, with the place it came from. Nothing here touches a cluster: the layer that is the
-ConfigMap is handed in by whoever has read it.
+Each source is a `Layer`: an origin, as the user calls it, and raw values. `resolve` parses them, once, and reports
+every value that is wrong in one error, with the place it came from. Nothing here touches a cluster: whoever reads the
+ConfigMap puts its layer below the others (`ResolvedSettings.over`). Context and namespace are all it takes to find it.
 """
 
 from __future__ import annotations
@@ -36,14 +36,27 @@ from skjob.utils.suggestions import did_you_mean
 
 PROJECT_FILES = ("skjob.toml", "pyproject.toml")
 
+LIMITS = {
+    "limits.max-workers": ("max-workers", "most-workers"),
+    "limits.max-cpu": ("max-cpu", "most-cpu"),
+    "limits.max-memory": ("max-memory", "most-memory"),
+    "limits.max-time": ("most-time",),
+}
+"""The limits of a platform team, each with the other names under which it counts.
+
+A ConfigMap may have a default `max-time` beside the limit, which users can exceed: it is no name of the limit.
+"""
+
 TEAM_KEYS = (
     "team", "node-selector", "tolerations", "priority-class", "queue", "prices", "currency", "nodes",
-    "most-workers", "most-cpu", "most-memory", "most-time",
+    *LIMITS, *(name for names in LIMITS.values() for name in names),
 )  # fmt: skip
 """What the ConfigMap alone can say (`skjob.config.namespace_policy`)."""
 
 OPTIONS_ALONE = ("cluster", "keep", "resume", "json", "verbose")
 """What is for one run, and so has neither a variable nor a place in a file."""
+
+CONFIGMAP_HINT = "ask the platform team to fix the ConfigMap"
 
 _ELSEWHERE_CALLED = {"idle_timeout": "keep_time"}
 """Options of other commands than `skjob run`, and the setting that each of them is."""
@@ -51,8 +64,11 @@ _ELSEWHERE_CALLED = {"idle_timeout": "keep_time"}
 
 @dataclass(frozen=True)
 class Layer:
-    """One source of settings. For messages: `name_of` tells how a field is called there, `place` where that is, and
-    `hint` where its names are listed."""
+    """One source of settings, with what messages need.
+
+    `name_of` returns how a setting is called there, `place` says where that is, and `hint` where its names are listed.
+    A layer that is not `strict` may have other names too.
+    """
 
     values: Mapping[str, Any]
     name_of: Callable[[str], str]
@@ -61,18 +77,18 @@ class Layer:
     hint: str = ""
 
     def called(self, name: str) -> str:
-        """A field with where it is set, for messages."""
+        """Return how a setting is called and where it is set, for messages."""
         return f"`{self.name_of(name)}`" + (f" in `{self.place}`" if self.place else "")
 
 
 class Problems:
-    """Around each check of a request: what is wrong is told all at once, in the end, by `raise_any`."""
+    """Collects what each check of a request finds wrong, to report all of it at once by `raise_any`."""
 
     def __init__(self) -> None:
         self.found: list[ConfigError] = []
 
     def __enter__(self) -> None:
-        """A check begins."""
+        """Begin a check."""
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> bool:
         if isinstance(error, ConfigError):
@@ -80,7 +96,7 @@ class Problems:
         return isinstance(error, ConfigError)
 
     def raise_any(self) -> None:
-        """Raises ConfigError where any check did: with all their problems and hints."""
+        """Raise ConfigError with all problems and hints, if any check found one."""
         if len(self.found) == 1:
             raise self.found[0]
         if self.found:
@@ -108,8 +124,13 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
 assert set(_PARSERS) == {field.name for field in fields(Settings)}  # noqa: S101 - a setting without a parser
 
 
+def is_setting(name: str) -> bool:
+    """Return whether an option of this name, of whichever command, is a setting."""
+    return name in _PARSERS or name in _ELSEWHERE_CALLED
+
+
 def flags(values: Mapping[str, str | None], command: str = "") -> Layer:
-    """The options of a command, those that were given, each as the setting that it is."""
+    """Return the options that were given to a command, each as the setting that it is."""
     option = {_ELSEWHERE_CALLED.get(name, name): name for name, value in values.items() if value is not None}
     return Layer(
         {name: values[option[name]] for name in option},
@@ -119,17 +140,17 @@ def flags(values: Mapping[str, str | None], command: str = "") -> Layer:
 
 
 def help_of(command: str) -> str:
-    """The hint where an option of a command is wrong."""
+    """Return the hint for a wrong option of a command."""
     return f"`skjob {command} --help` lists the options and their defaults"
 
 
 def arguments(values: Mapping[str, str]) -> Layer:
-    """The arguments of `skjob.cluster`, those that were given."""
+    """Return the arguments that were given to `skjob.cluster`."""
     return Layer(values, lambda name: f"{name}=", hint="`help(skjob.cluster)` lists the arguments and their defaults")
 
 
 def environment(environ: Mapping[str, str]) -> Layer:
-    """`SKJOB_WORKERS`, `SKJOB_IMAGE`, …; of others with the prefix, those that look like a slip of the pen."""
+    """Return `SKJOB_WORKERS`, `SKJOB_IMAGE`, …, and those with the prefix that look like a misspelled setting."""
     set_ = {name[6:].lower(): value for name, value in environ.items() if name.startswith("SKJOB_") and value}
     values = {
         name: value
@@ -142,10 +163,10 @@ def environment(environ: Mapping[str, str]) -> Layer:
 
 
 def project(folder: Path) -> Layer:
-    """`skjob.toml`, or `[tool.skjob]` of `pyproject.toml`, of the folder or the nearest one above it that has one.
+    """Return `skjob.toml`, or `[tool.skjob]` of `pyproject.toml`, from the nearest folder at or above this one.
 
     Raises:
-        ConfigError: both have settings, or the file is not what it should be, or somebody else's.
+        ConfigError: both files have settings, or the file is not valid, or belongs to somebody else.
     """
     for candidate in (folder, *folder.parents):
         tables = {path: table for name in PROJECT_FILES if (table := _table(path := candidate / name)) is not None}
@@ -156,7 +177,7 @@ def project(folder: Path) -> Layer:
         for path in telling:
             if _is_a_strangers(path):
                 raise ConfigError(
-                    f"`{path}` belongs to somebody else, in a folder where everybody may write",
+                    f"`{path}` belongs to another user, in a folder that everybody may write to",
                     "work in a folder of your own, or have a `skjob.toml` in it",
                 )
             values = {name.replace("-", "_"): value for name, value in tables[path].items()}
@@ -167,7 +188,7 @@ def project(folder: Path) -> Layer:
 
 
 def _table(path: Path) -> dict[str, Any] | None:
-    """The settings in a project file; None where it has no place for them."""
+    """Return the settings in a project file; None if it has no table for them."""
     if not path.is_file():
         return None
     try:
@@ -185,49 +206,88 @@ def _table(path: Path) -> dict[str, Any] | None:
 
 
 def _is_a_strangers(path: Path) -> bool:
-    """Whether anybody may have put this file here, for whoever works below: in `/tmp`, say."""
+    """Return whether anybody may have put this file here, for whoever works below: in `/tmp`, say."""
     return bool(path.parent.stat().st_mode & stat.S_IWOTH) and path.lstat().st_uid not in (0, os.getuid())
 
 
 def cluster_defaults(data: Mapping[str, str], origin: str) -> Layer:
-    """A platform team's defaults. Keys this version does not know are left to the version that does."""
+    """Return a platform team's defaults. Keys that this version does not know are left to the version that does."""
     values = {name.replace("-", "_"): value for name, value in data.items()}
-    return Layer(values, _hyphened, strict=False, place=origin)
+    return Layer(values, _hyphened, strict=False, place=origin, hint=CONFIGMAP_HINT)
 
 
-def resolve(layers: Iterable[Layer]) -> Settings:
-    """The settings of the first layer that has each of them.
+@dataclass(frozen=True)
+class ResolvedSettings:
+    """Settings, and the layers that they come from, the strongest first: what the command itself says."""
+
+    settings: Settings
+    layers: tuple[Layer, ...] = ()
+
+    @property
+    def given(self) -> Layer:
+        """What the command itself says."""
+        return self.layers[0] if self.layers else Layer({}, _hyphened)
+
+    def called(self, name: str) -> str:
+        """Return how a setting is called where it was last set, for messages: by option, argument, variable or file."""
+        return next((layer.called(name) for layer in self.layers if name in layer.values), f"`{_hyphened(name)}`")
+
+    def over(self, layer: Layer) -> ResolvedSettings:
+        """Return these settings with one more layer below the others.
+
+        Raises:
+            ConfigError: with every wrong value of that layer, also of those that another layer overrides.
+        """
+        below, problems, hints = _parse(layer)
+        _raise_any(problems, hints, [layer])
+        missing = {name: value for name, value in below.items() if not any(name in each.values for each in self.layers)}
+        return ResolvedSettings(replace(self.settings, **missing), (*self.layers, layer))
+
+
+def resolve(layers: Iterable[Layer]) -> ResolvedSettings:
+    """Return the settings, each from the first layer that has it.
 
     Raises:
         ConfigError: with every wrong value of every layer, also of those that another layer overrides.
     """
-    layers = list(layers)
-    settings, problems, hints = Settings(), list[str](), list[str]()
+    layers = tuple(layers)
+    values: dict[str, Any] = {}
+    problems, hints, wrong = list[str](), list[str](), list[Layer]()
     for layer in reversed(layers):
-        for name, raw in layer.values.items():
-            called = layer.called(name)
-            if name in _PARSERS:
-                try:
-                    settings = replace(settings, **{name: _PARSERS[name](str(raw))})
-                except ValueError as error:
-                    problems.append(f"{called} {error}, not `{raw}`")
-            elif layer.strict and _is_the_teams(name):
-                problems.append(f"{called} is the platform team's to set, in the namespace's ConfigMap")
-            elif layer.strict and name in OPTIONS_ALONE:
-                problems.append(f"{called} is no setting: it can only be given as `--{name}`")
-            elif layer.strict:
-                meant = did_you_mean(_ELSEWHERE_CALLED.get(name, name), _PARSERS, layer.name_of)
-                problems.append(f"{called} is not a setting{meant}")
-                hints = hints or [f"the settings are {', '.join(f'`{layer.name_of(each)}`' for each in _PARSERS)}"]
+        parsed, found, names = _parse(layer)
+        values |= parsed
+        problems += found
+        hints = hints or names
+        wrong += [layer] * bool(found)
+    _raise_any(problems, hints, [layer for layer in layers if layer.strict or layer in wrong])
+    return ResolvedSettings(Settings(**values), layers)
+
+
+def _parse(layer: Layer) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Return the parsed settings of a layer, its problems, and, if it has an unknown name, a list of the known ones."""
+    values: dict[str, Any] = {}
+    problems, hints = list[str](), list[str]()
+    for name, raw in layer.values.items():
+        called = layer.called(name)
+        if name in _PARSERS:
+            try:
+                values[name] = _PARSERS[name](str(raw))
+            except ValueError as error:
+                problems.append(f"{called} {error}, not `{raw}`")
+        elif layer.strict and _is_the_teams(name):
+            problems.append(f"{called} can only be set by the platform team, in the namespace's ConfigMap")
+        elif layer.strict and name in OPTIONS_ALONE:
+            problems.append(f"{called} is not a setting: it can only be given as `--{name}`")
+        elif layer.strict:
+            meant = did_you_mean(_ELSEWHERE_CALLED.get(name, name), _PARSERS, layer.name_of)
+            problems.append(f"{called} is not a setting{meant}")
+            hints = [f"the settings are {', '.join(f'`{layer.name_of(each)}`' for each in _PARSERS)}"]
+    return values, problems, hints
+
+
+def _raise_any(problems: list[str], hints: list[str], layers: Iterable[Layer]) -> None:
     if problems:
-        hints += [layer.hint for layer in layers if layer.hint]
-        raise ConfigError.collect(problems, "; ".join(hints))
-    return settings
-
-
-def called(layers: Iterable[Layer], name: str) -> str:
-    """How a setting is called where it was last set, for messages: by option, argument, variable or file."""
-    return next((layer.called(name) for layer in layers if name in layer.values), f"`{_hyphened(name)}`")
+        raise ConfigError.collect(problems, "; ".join([*hints, *(layer.hint for layer in layers if layer.hint)]))
 
 
 def _is_the_teams(name: str) -> bool:

@@ -1,8 +1,8 @@
-"""What a cluster can do, wherever it runs: the one thing that the session and the scaling loop know of it.
+"""The Cluster protocol: all that a run and the scaling loop know of a cluster, wherever it runs.
 
-`asked`, `running` and `connected` are three numbers because each step between them can fail on its own: a worker that
-was asked for may never get a node, and one whose pod runs may never reach the scheduler. A message about a wait shows
-all three.
+Workers requested, running and connected are three numbers because each step between them can fail on its own: a worker
+that was requested may never get a node, and one whose pod runs may never reach the scheduler. A message about a wait
+shows all three.
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ from typing import Any, Protocol
 
 from skjob.deploy.kubernetes.costs.prices import Cost
 from skjob.utils.tls import TlsFiles
-
-Tell = Callable[[str], None]
-"""Takes one line about what goes on, for the user."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ class WorkerCounts:
 
 @dataclass(frozen=True)
 class Problem:
-    """Why something that was asked for does not run, and what to do about it."""
+    """Why something that was requested does not run, and what to do about it."""
 
     message: str
     hint: str = ""
@@ -54,58 +51,62 @@ class Cluster(Protocol):
 
     @property
     def tls(self) -> TlsFiles:
-        """The certificates that a client shows and asks for."""
+        """The certificates that a client presents and requires."""
 
     @property
     def environment(self) -> dict[str, object]:
-        """How the workers came to their environment, for the record; empty where nothing had to be done for it."""
+        """How the workers got their environment, for the record; empty if nothing had to be done for it."""
 
     def start(self, check: Callable[[], None] = lambda: None) -> None:
-        """Start the scheduler and ask for the first workers; returns when a client can connect.
+        """Start the scheduler and request the first workers; return when a client can connect.
 
         `check` is called in each wait that may be long, and ends it by raising.
         """
 
     def add_workers(self, total: int) -> None:
-        """Ask for workers until there are `total`. Never fewer than now."""
+        """Request workers until there are `total`. Never lower their number."""
 
     def remove_workers(self, names: list[str]) -> None:
         """End these workers, which the scheduler has retired already, and no others."""
 
-    def withdraw(self, most: int, connected: list[str]) -> None:
-        """Take back up to so many workers that were asked for, are not connected and do not run."""
+    def cancel_pending(self, maximum: int, connected: list[str]) -> None:
+        """Cancel up to `maximum` requested workers that are neither connected nor running."""
 
-    def unreachable(self, names: list[str]) -> list[str]:
-        """Those of these workers whose machine is known to be gone."""
+    def workers_on_lost_nodes(self, names: list[str]) -> list[str]:
+        """Return those of these workers whose machine is known to be gone."""
         ...
 
-    def problems(self) -> list[Problem]:
-        """Why workers that were asked for do not run, in the user's words; fatal causes are raised.
+    def pending_problems(self) -> list[Problem]:
+        """Return why requested workers do not run, in the user's words. Raise StartError if they never will.
 
-        Of one cause the words stay the same.
+        The words for one cause stay the same.
         """
         ...
 
-    def reclaim(self, client: Any) -> None:
-        """Called when the scheduler answers again. Raises ClusterLost where another run has taken it meanwhile."""
+    def verify_lock(self, client: Any) -> None:
+        """Check, once the scheduler answers again, that the cluster is still this run's.
 
-    def gone(self) -> Problem | None:
-        """Why the cluster will not come back, where that is known; asked when it does not answer."""
-
-    def spent(self) -> Cost | None:
-        """What it has cost this run by now, and costs in an hour with all workers that were asked for.
-
-        None where nobody has told what things cost.
+        Raises:
+            ClusterLost: another run has taken it meanwhile.
         """
 
-    def asked(self) -> int:
-        """How many workers were asked for."""
+    def lost_reason(self) -> Problem | None:
+        """Return why the cluster will not come back, if that is known. Called when its scheduler does not answer."""
+
+    def cost(self) -> Cost | None:
+        """Return what it has cost this run by now, and costs in an hour with all requested workers.
+
+        None if no prices are known.
+        """
+
+    def requested(self) -> int:
+        """Return how many workers were requested."""
 
     def running(self) -> int:
-        """How many workers' processes or pods run."""
+        """Return how many workers' processes or pods run."""
 
     def logs(self) -> dict[str, str]:
-        """The last lines of each worker and of the scheduler that can still be had."""
+        """Return the last lines of the scheduler and of each worker, as far as they can be read."""
 
     def close(self, hurried: Callable[[], bool] = lambda: False) -> None:
-        """Remove everything. Waits until it is gone, unless `hurried`; asks for it in any case. Safe to call twice."""
+        """Remove everything and wait until it is gone, but do not wait if `hurried`. Safe to call twice."""

@@ -40,7 +40,7 @@ SHARES_FILES = {"SKJOB_WORKER_SHARES_FILES": "1"}
 SET_BY_SKJOB = "SKJOB_WORKER_ENVIRONMENT"
 """Names the variables that `environment` has added, not the user."""
 
-LONGEST_FOLDER = 70
+MAX_FOLDER_LENGTH = 70
 """Characters: of the 107 that the path of a socket may have, multiprocessing's own names take 33."""
 
 HARMLESS_THREADS = frozenset({"jemalloc_bg_thd"})
@@ -77,7 +77,7 @@ def start(preload: Sequence[str], folder: str) -> None:
     Call it before the process has a thread. The server's socket is in `folder`. Linux alone, and where the path of the
     socket is not too long: elsewhere Dask starts each worker as a new Python.
     """
-    if sys.platform != "linux" or len(folder) > LONGEST_FOLDER:
+    if sys.platform != "linux" or len(folder) > MAX_FOLDER_LENGTH:
         return
     from multiprocessing import forkserver, resource_tracker, util
     from unittest import mock
@@ -118,7 +118,7 @@ def _serve(preload: Sequence[str], path: bytes, arguments: Sequence[Any], descri
                 os.set_inheritable(descriptor, True)
             os.execv(path, list(arguments))  # noqa: S606 - as multiprocessing would
         os.register_at_fork(after_in_child=_seed_numpy)
-        gc.freeze()  # what is there stays shared with the workers
+        gc.freeze()  # what exists now stays shared with the workers
         exec(arguments[-1], {})  # noqa: S102 - the command that multiprocessing has written
     finally:
         os._exit(1)

@@ -41,8 +41,10 @@ LINES_KEPT = 200
 
 
 class LocalCluster:
-    """Implements `skjob.deploy.base.Cluster` on this machine. Loopback only, and TLS all the same: other users of a
-    shared machine can reach the loopback too."""
+    """Implement `skjob.deploy.base.Cluster` on this machine.
+
+    It listens on the loopback only, and uses TLS all the same: other users of a shared machine can reach the loopback.
+    """
 
     def __init__(
         self,
@@ -62,7 +64,7 @@ class LocalCluster:
         self._size = size
         self._retries = retries
         self._preload = list(preload)
-        self._asked = workers
+        self._requested = workers
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._readers: list[threading.Thread] = []
@@ -71,7 +73,7 @@ class LocalCluster:
         self._one_order = threading.Lock()
 
     def start(self, check: Callable[[], None] = lambda: None) -> None:
-        """Start the process, its scheduler and the first workers; returns when a client can connect, in seconds.
+        """Start the process, its scheduler and the first workers; return when a client can connect, in seconds.
 
         What this process needs to connect is imported meanwhile.
         """
@@ -92,7 +94,7 @@ class LocalCluster:
 
         order = {
             "folder": str(self._folder),
-            "workers": self._asked,
+            "workers": self._requested,
             "threads": self._size.threads,
             "memory": self._size.memory,
             "retries": self._retries,
@@ -101,54 +103,55 @@ class LocalCluster:
         self.address = self._ask(order, START_TIMEOUT)["address"]
 
     def add_workers(self, total: int) -> None:
-        """Ask for workers until there are `total`."""
-        self._asked = max(self._asked, total)
-        self._ask({"total": self._asked}, ANSWER_TIMEOUT)
+        """Request workers until there are `total`."""
+        self._requested = max(self._requested, total)
+        self._ask({"total": self._requested}, ANSWER_TIMEOUT)
 
     def remove_workers(self, names: list[str]) -> None:
         """End these workers and no others."""
         self._ask({"remove": names}, ANSWER_TIMEOUT)
-        self._asked -= len(names)
+        self._requested -= len(names)
 
-    def withdraw(self, most: int, connected: list[str]) -> None:
-        """End up to so many workers that have not connected."""
-        self._asked -= int(self._ask({"withdraw": most, "connected": connected}, ANSWER_TIMEOUT)["ended"])
+    def cancel_pending(self, maximum: int, connected: list[str]) -> None:
+        """End up to `maximum` workers that have not connected."""
+        self._requested -= int(self._ask({"cancel": maximum, "connected": connected}, ANSWER_TIMEOUT)["ended"])
 
-    def unreachable(self, names: list[str]) -> list[str]:
-        """None: this is the machine."""
+    def workers_on_lost_nodes(self, names: list[str]) -> list[str]:
+        """Return none: this is the machine."""
         return []
 
-    def spent(self) -> Cost | None:
-        """This machine costs nothing."""
+    def cost(self) -> Cost | None:
+        """Return None: this machine costs nothing."""
         return None
 
-    def asked(self) -> int:
-        """How many workers were asked for."""
-        return self._asked
+    def requested(self) -> int:
+        """Return how many workers were requested."""
+        return self._requested
 
     def running(self) -> int:
-        """How many worker processes run."""
+        """Return how many worker processes run."""
         return int(self._ask({"count": True}, ANSWER_TIMEOUT)["running"])
 
-    def reclaim(self, client: Any) -> None:
-        """Nobody else knows of it."""
+    def verify_lock(self, client: Any) -> None:
+        """Do nothing: no other run knows of it."""
 
-    def gone(self) -> Problem | None:
-        """Whether its process has ended: nobody starts another."""
+    def lost_reason(self) -> Problem | None:
+        """Return why its process has ended, if it has: nobody starts another."""
         return Problem(*self._why_ended()) if self._has_ended() else None
 
-    def problems(self) -> list[Problem]:
-        """Nothing holds a process back; one that can't start ends `start` or is seen missing."""
+    def pending_problems(self) -> list[Problem]:
+        """Return none: a process that cannot start ends `start`, or is seen missing. Raise StartError if the cluster
+        ended."""
         if self._has_ended():
             raise self._ended()
         return []
 
     def logs(self) -> dict[str, str]:
-        """The last lines that scheduler and workers wrote."""
+        """Return the last lines that scheduler and workers wrote."""
         return {"local": "\n".join(self._log)}
 
     def close(self, hurried: Callable[[], bool] = lambda: False) -> None:
-        """Close the process's standard input, upon which it ends everything; kill it where it does not."""
+        """Close the process's standard input, upon which it ends everything; kill it if it does not."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -219,7 +222,7 @@ def _kill_session(process: subprocess.Popen[str]) -> None:
 
 
 def serve() -> None:
-    """The process: start as the first line says, then follow orders until the standard input closes."""
+    """Run the process: start as the first line says, then follow orders until the standard input closes."""
     import distributed
     from dask import config
 
@@ -239,8 +242,8 @@ def serve() -> None:
             # It would cut shared data back to one copy between two calls, and each would send it again.
             "distributed.scheduler.active-memory-manager.start": False,
             "distributed.scheduler.allowed-failures": order["retries"],
-            # A worker that is not there at one moment, this long after it died, is given up for good, also where
-            # its nanny has started it again meanwhile and it has just died once more.
+            # A worker that is missing this long after it died is given up for good, even if its nanny has restarted it
+            # meanwhile and it has just died again.
             "distributed.deploy.lost-worker-timeout": "30 days",
         }
     )
@@ -250,7 +253,7 @@ def serve() -> None:
         memory_limit=order["memory"],
         protocol="tls://",
         security=tls.security(),
-        # None takes the usual port, which another run may have.
+        # None would take the usual port, which another run may have.
         dashboard_address="127.0.0.1:0",
         worker_dashboard_address="127.0.0.1:0",
         host="127.0.0.1",
@@ -261,10 +264,10 @@ def serve() -> None:
     cluster.scale(order["workers"])
     for line in sys.stdin:
         _follow(cluster, json.loads(line), answers)
-    # Nobody wants anything of the scheduler and the workers any more: an orderly end would take half a second.
+    # Nothing needs the scheduler and the workers any more: an orderly end would take half a second.
     for process in multiprocessing.active_children():
         process.kill()
-    shutil.rmtree(order["folder"], ignore_errors=True)  # of a parent that was killed, nobody else would
+    shutil.rmtree(order["folder"], ignore_errors=True)  # if the parent was killed, nobody else would
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
@@ -275,8 +278,8 @@ def _follow(cluster: Any, order: dict[str, Any], answers: Any) -> None:
         cluster.scale(order["total"])
     elif "remove" in order:
         ended = [names[name] for name in order["remove"] if name in names]
-    elif "withdraw" in order:
-        ended = [names[name] for name in names if name not in order["connected"]][: order["withdraw"]]
+    elif "cancel" in order:
+        ended = [names[name] for name in names if name not in order["connected"]][: order["cancel"]]
     if ended:
         cluster.sync(cluster.scale_down, ended)
     _answer(answers, order, {"running": len(cluster.workers), "ended": len(ended)})

@@ -1,12 +1,12 @@
-"""How scikit-learn's work becomes tasks: a joblib backend on any Dask client.
+"""Run scikit-learn's parallel work as tasks of any Dask client: a joblib backend.
 
     import joblib, skjob.engine
     with joblib.parallel_config(backend="skjob", n_jobs=-1):
         search.fit(X, y)
 
-Importing this package registers the backend. `backend.py` is what joblib sees, `parallel_call.py` sends and settles,
-`task.py` runs on a worker. `transfer/` brings data and the user's own code to workers, `checkpoint/` keeps finished
-fits, `fidelity/` sees that a program gets what plain Python gives it.
+Importing this package registers the backend. `backend.py` is what joblib sees, `parallel_call.py` runs one call with
+the parts in `dispatch/`, and `task.py` runs on a worker. `transfer/` sends data and the user's own code to workers,
+`checkpoint/` stores finished fits, and `fidelity/` gives a program the same results as plain Python.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _backend(**arguments: Any) -> Any:
 
 
 def register() -> None:
-    """Make `backend="skjob"` known to joblib. Importing `skjob.engine` does it."""
+    """Register `backend="skjob"` with joblib. Importing `skjob.engine` does this."""
     import joblib
 
     joblib.register_parallel_backend("skjob", _backend)

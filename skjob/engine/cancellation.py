@@ -1,10 +1,10 @@
-"""Ends calls that already run on workers, when nobody wants their results any more.
+"""Stop tasks that already run on workers when their results are no longer needed.
 
-Dask takes back what waits and lets run what runs: a fit of four hours would hold its worker for four hours after
-Ctrl-C. Here each task notes its thread while it runs. To stop it, an exception is raised in that thread, which ends
-what runs in Python; what is deep in compiled code and still there after `PATIENCE` seconds goes with its worker's
-process, where something starts that again (a nanny, or Kubernetes). A task that is importing is let finish that first:
-an import broken off leaves modules behind that no later import mends.
+Dask cancels tasks that wait, and lets those that run finish: a fit of four hours would occupy its worker for four hours
+after Ctrl-C. Here each task registers its thread while it runs. To stop it, an exception is raised in that thread,
+which ends Python code. If a task is still running after `INTERRUPT_TIMEOUT` seconds, deep in compiled code, its
+worker's process is ended, provided that something restarts it (a nanny, or Kubernetes). A task that is importing may
+finish that first: an interrupted import leaves modules behind that no later import repairs.
 """
 
 from __future__ import annotations
@@ -20,48 +20,50 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-PATIENCE = 5.0
-IMPORT_PATIENCE = 300.0
-"""Seconds more for a task that imports: what it imports may have to be fetched first."""
+INTERRUPT_TIMEOUT = 5.0
+"""Seconds that an interrupted task may take to end."""
 
-LOOK_AGAIN = 0.05
-"""Seconds between two looks at a task that is importing."""
+IMPORT_TIMEOUT = 300.0
+"""Additional seconds for a task that is importing: the modules may have to be fetched first."""
+
+POLL_INTERVAL = 0.05
+"""Seconds between two checks of a task that is being stopped."""
 
 ENDED_BY_SKJOB = 0
-"""The exit status: nothing is wrong with such a worker."""
+"""Exit status of a worker that skjob ends: nothing is wrong with it."""
 
 RESTARTED_VARIABLE = "SKJOB_WORKER_IS_RESTARTED"
-"""Set where the worker has no nanny, and is started again by whoever runs it."""
+"""Set if the worker has no nanny, and whatever runs it restarts it."""
 
 
 @dataclass
 class _Running:
-    """A task that runs in this process: its thread, and whether it was told to stop."""
+    """A task that runs in this process: its thread, and whether it was notified to stop."""
 
     thread: int
-    told: bool = False
+    notified: bool = False
 
 
 _lock = threading.Lock()
 _running: dict[str, _Running] = {}
-"""By key."""
-_stopped: deque[str] = deque(maxlen=100)
-"""What the keys contain of those told to stop last: one that Dask has begun, and that is not here yet, must hear it."""
+"""The tasks of this process, by key."""
+_cancelled: deque[str] = deque(maxlen=100)
+"""Parts of the keys of tasks that were cancelled last: Dask may have started one that is not registered here yet."""
 
 
 class TaskCancelled(BaseException):
-    """Raised in a task that nobody wants any more. Not an Exception: scikit-learn takes those for failed fits."""
+    """Raised in a task that was cancelled. Not an Exception: scikit-learn takes those for failed fits."""
 
 
 @contextmanager
 def interruptible(key: str) -> Iterator[None]:
-    """The task of this key runs in this thread, for the length of the block."""
+    """Register the task of this key, which runs in this thread, for the length of the block."""
     try:
         with _lock:
             _running[key] = _Running(threading.get_ident())
         yield
     finally:
-        while True:  # it may come at this very moment, and is for this task alone
+        while True:  # the exception may be raised right here, and is for this task alone
             try:
                 with _lock:
                     _running.pop(key, None)
@@ -70,40 +72,40 @@ def interruptible(key: str) -> Iterator[None]:
                 continue
 
 
-def check_wanted(key: str) -> None:
-    """Raises Stopped where the task of this key was told to stop before it began."""
+def raise_if_cancelled(key: str) -> None:
+    """Raise TaskCancelled if the task of this key was cancelled before it began."""
     with _lock:
-        stopped = any(prefix in key for prefix in _stopped)
+        stopped = any(prefix in key for prefix in _cancelled)
     if stopped:
         raise TaskCancelled
 
 
 async def stop_tasks(prefix: str, dask_worker: Any = None) -> None:
-    """Runs on a worker, in its event loop: ends the tasks whose key contains `prefix`, those still to come too."""
+    """Stop the tasks whose key contains `prefix`, also those still to come. Runs on a worker, in its event loop."""
     with _lock:
-        _stopped.append(prefix)
+        _cancelled.append(prefix)
     if _interrupt(prefix):
         restarted = _is_restarted(dask_worker)
-        threading.Thread(target=_see_to_the_end, args=(prefix, restarted), daemon=True).start()
+        threading.Thread(target=_wait_for_end, args=(prefix, restarted), daemon=True).start()
 
 
 async def stop_key(key: Any, dask_worker: Any = None) -> None:
-    """Runs on a worker, in its event loop: ends the task of this key, whoever has sent it.
+    """Stop the task of this key, whoever sent it. Runs on a worker, in its event loop.
 
-    What else the worker does goes with its process, where that is the only way: Dask has it done elsewhere.
+    If ending the worker's process is the only way, its other tasks are lost: Dask runs them elsewhere.
     """
-    if not _tell_threads_of(key, dask_worker):
+    if not _notify_threads(key, dask_worker):
         return
     if _is_restarted(dask_worker):
-        threading.Timer(PATIENCE, _end_if_running, args=(key, dask_worker)).start()
+        threading.Timer(INTERRUPT_TIMEOUT, _end_if_running, args=(key, dask_worker)).start()
 
 
 def _is_restarted(worker: Any) -> bool:
-    """Whether somebody starts the process again when it ends."""
+    """Return whether something restarts the process when it ends."""
     return worker.nanny is not None or RESTARTED_VARIABLE in os.environ
 
 
-def _tell_threads_of(key: Any, worker: Any) -> bool:
+def _notify_threads(key: Any, worker: Any) -> bool:
     with worker.active_threads_lock:
         threads = [thread for thread, running in worker.active_threads.items() if running == key]
         for thread in threads:
@@ -117,13 +119,13 @@ def _end_if_running(key: Any, worker: Any) -> None:
 
 
 def _interrupt(prefix: str) -> bool:
-    """Tell each of these tasks once, but not in mid-import. Whether any of them still runs."""
-    with _lock:  # a task that has just ended must not leave its exception to the next one on its thread
+    """Notify each of these tasks once, but not during an import. Return whether any of them still runs."""
+    with _lock:  # a task that has just ended must not pass its exception on to the next one in its thread
         tasks = [task for key, task in _running.items() if prefix in key]
         for task in tasks:
-            if not task.told and not _imports(task.thread):
+            if not task.notified and not _imports(task.thread):
                 _raise_in(task.thread)
-                task.told = True
+                task.notified = True
     return bool(tasks)
 
 
@@ -140,23 +142,23 @@ def _imports(thread: int) -> bool:
     return False
 
 
-def _see_to_the_end(prefix: str, restarted: bool) -> None:
-    limit = time.monotonic() + PATIENCE
+def _wait_for_end(prefix: str, restarted: bool) -> None:
+    limit = time.monotonic() + INTERRUPT_TIMEOUT
     while _interrupt(prefix):
         now = time.monotonic()
         if now > limit and restarted:
             _end_process(prefix)
-        if now > limit + IMPORT_PATIENCE or (now > limit and _all_told(prefix)):
+        if now > limit + IMPORT_TIMEOUT or (now > limit and _all_notified(prefix)):
             return
-        time.sleep(LOOK_AGAIN)
+        time.sleep(POLL_INTERVAL)
 
 
-def _all_told(prefix: str) -> bool:
+def _all_notified(prefix: str) -> bool:
     with _lock:
-        return all(task.told for key, task in _running.items() if prefix in key)
+        return all(task.notified for key, task in _running.items() if prefix in key)
 
 
 def _end_process(prefix: str) -> None:
     with _lock:
-        if _running and all(prefix in key for key in _running):  # else it would take what others want with it
+        if _running and all(prefix in key for key in _running):  # otherwise tasks of others would be lost
             os._exit(ENDED_BY_SKJOB)

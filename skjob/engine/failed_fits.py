@@ -1,8 +1,8 @@
-"""A fit that ended every worker it ran on, as scikit-learn tells of a fit that failed.
+"""Turn a fit that ended every worker it ran on into a failed fit of scikit-learn.
 
-Scikit-learn gives a fit that raises the score `error_score` and goes on with the search. A fit that takes its process
-down never gets there. So the same function of scikit-learn is called here with an estimator that raises what happened:
-its result has all that the search expects, in whatever version of scikit-learn.
+scikit-learn gives a fit that raises the score `error_score` and continues the search. A fit that ends its process never
+gets there. So the same function of scikit-learn is called here with an estimator that raises the error: its result has
+all that the search expects, in any version of scikit-learn.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from skjob.engine.joblib_calls import JoblibCall, fit_arguments, inner_function
 
 
 def failed_fit(call: JoblibCall, error: Exception) -> Any:
-    """The result of a fit that raised `error`; None where the call is none, or its errors are to be raised."""
+    """Return the result of a fit that raised `error`; None if the call is no fit, or its errors are to be raised."""
     arguments = fit_arguments(call)
     from sklearn.base import clone
 
@@ -42,7 +42,7 @@ def _fails_with(error: Exception, original: Any) -> Any:
             raise error
 
         def __sklearn_tags__(self) -> Any:
-            # Whether the data is a matrix of pairs decides how it is split.
+            # They say whether the data is a matrix of pairs, which decides how it is split.
             return original.__sklearn_tags__()
 
     return FailedFit()

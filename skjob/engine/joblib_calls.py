@@ -1,7 +1,7 @@
-"""What joblib hands over: calls, most of them fits of scikit-learn, and what they are called in messages.
+"""Read the calls that joblib submits, most of them fits of scikit-learn, and describe them in messages. Pure.
 
-Pure. A call is joblib's own triple of function, arguments and keyword arguments; a batch is a list of them. The fits of
-searches and cross-validation all go through one function of scikit-learn, `_fit_and_score`, whose arguments tell the
+A call is joblib's own triple of function, arguments and keyword arguments; a batch is a list of them. The fits of
+searches and cross-validation all go through one function of scikit-learn, `_fit_and_score`, whose arguments contain the
 estimator, its parameters and the fold.
 """
 
@@ -20,46 +20,45 @@ JoblibCall = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 FIT_FUNCTIONS = frozenset({"_fit_and_score", "_incremental_fit_estimator"})
 EMPTY_CELL = CellType()
 
-DEPTH = 3
-"""How deep a part is looked for: a partial of a method of a model, say."""
+MAX_DEPTH = 3
+"""How deep nested parts are looked for: a partial of a method of a model, for example."""
 
-FEW = 16
-"""Items of a tuple or list that is looked into."""
+MAX_ITEMS = 16
+"""Items of a tuple or list whose parts are looked for."""
 
-LONGEST_VALUE = 60
+MAX_VALUE_LENGTH = 60
 """Characters of a parameter's value in a message."""
 
 
 def calls_of(batch: Any) -> list[JoblibCall]:
-    """The calls in what joblib submits: its `BatchedCalls`, or a plain callable."""
+    """Return the calls in what joblib submits: its `BatchedCalls`, or a plain callable."""
     items = getattr(batch, "items", None)
     return [strip_context(call) for call in items] if items is not None else [(batch, (), {})]
 
 
 @lru_cache(maxsize=16)
 def signature(function: Callable[..., Any]) -> inspect.Signature:
-    """Of a function of scikit-learn's, read once."""
+    """Return the signature of a function of scikit-learn, read once."""
     return inspect.signature(function)
 
 
 def iter_nested(calls: list[JoblibCall]) -> Iterator[Any]:
-    """All that calls are made of, what is inside before what is around it: their arguments and functions, and what
-    these in turn are wrapped around."""
+    """Yield all parts of calls, inner ones before outer ones: their arguments and functions, and what these wrap."""
     for function, arguments, keywords in calls:
         for part in (*arguments, *keywords.values(), function):
-            yield from _with_insides(part, DEPTH)
+            yield from _with_parts(part, MAX_DEPTH)
 
 
-def _with_insides(part: Any, depth: int) -> Iterator[Any]:
+def _with_parts(part: Any, depth: int) -> Iterator[Any]:
     if depth:
-        for inside in _insides(part):
-            yield from _with_insides(inside, depth - 1)
+        for inner in _parts(part):
+            yield from _with_parts(inner, depth - 1)
     yield part
 
 
-def _insides(part: Any) -> tuple[Any, ...]:
+def _parts(part: Any) -> tuple[Any, ...]:
     if isinstance(part, tuple | list):
-        return tuple(part) if len(part) <= FEW else ()
+        return tuple(part) if len(part) <= MAX_ITEMS else ()
     if isinstance(part, partial):
         return (*part.args, *part.keywords.values(), part.func)
     if isinstance(part, MethodType):
@@ -72,30 +71,30 @@ def _insides(part: Any) -> tuple[Any, ...]:
 
 
 def inner_function(function: Any) -> Any:
-    """The function itself: scikit-learn wraps each to carry its configuration."""
+    """Return the function itself: scikit-learn wraps it to carry its configuration."""
     try:
         return getattr(function, "function", function)
-    except Exception:  # the user's own objects are asked
+    except Exception:  # the user's own objects are called
         return function
 
 
 def fit_arguments(call: JoblibCall) -> Mapping[str, Any] | None:
-    """The arguments by name, of a fit in a search or a cross-validation; None for any other call."""
+    """Return the arguments by name of a fit in a search or a cross-validation; None for any other call."""
     function, arguments, keywords = call
     try:
         inner = inner_function(function)
         if inner.__name__ not in FIT_FUNCTIONS or not inner.__module__.startswith("sklearn."):
             return None
         return signature(inner).bind(*arguments, **keywords).arguments
-    except Exception:  # the user's own objects are asked
+    except Exception:  # the user's own objects are called
         return None
 
 
 def strip_context(call: JoblibCall) -> JoblibCall:
-    """The call without what its function has no use for.
+    """Return the call without what its function does not use.
 
-    scikit-learn 1.9 hands each fit the whole search, for callbacks: its parameter grid, and a generator of splits,
-    which can't be pickled. Where there are no callbacks, nobody asks for it.
+    scikit-learn 1.9 passes each fit the whole search, for callbacks: its parameter grid, and a generator of splits,
+    which cannot be pickled. Without callbacks it is not used.
     """
     function, arguments, keywords = call
     context = keywords.get("callback_ctx")
@@ -105,39 +104,39 @@ def strip_context(call: JoblibCall) -> JoblibCall:
 
 
 def label(calls: list[JoblibCall]) -> str:
-    """What a batch is called on Dask's pages: the function, and the estimator that it fits."""
+    """Return the name of a batch on Dask's pages: the function, and the estimator that it fits."""
     try:
         function, arguments, _ = calls[0]
         inner = inner_function(function)
         name = getattr(inner, "__name__", type(inner).__name__)
         if arguments and hasattr(arguments[0], "get_params"):
             name = f"{name}-{type(arguments[0]).__name__}"
-    except Exception:  # the user's own objects are asked
+    except Exception:  # the user's own objects are called
         name = "batch"
     return name.strip("_<>")
 
 
 def describe(call: JoblibCall) -> str:
-    """A call as a message names it: a fit by estimator, parameters and fold, any other by its function."""
+    """Return a call as messages name it: a fit by estimator, parameters and fold, any other by its function."""
     try:
         arguments = fit_arguments(call)
         if arguments is None:
             return f"`{label([call])}`"
-        told = [f"`{type(arguments['estimator']).__name__}`"]
+        parts = [f"`{type(arguments['estimator']).__name__}`"]
         parameters = arguments.get("parameters")
         if parameters:
-            told.append("with " + ", ".join(f"{name}={_short(parameters[name])}" for name in sorted(parameters)))
+            parts.append("with " + ", ".join(f"{name}={_short(parameters[name])}" for name in sorted(parameters)))
         fold = arguments.get("split_progress")
         if fold:
-            told.append(f"on fold {fold[0] + 1} of {fold[1]}")
-        return "the fit of " + " ".join(told)
-    except Exception:  # the user's own objects are asked
+            parts.append(f"on fold {fold[0] + 1} of {fold[1]}")
+        return "the fit of " + " ".join(parts)
+    except Exception:  # the user's own objects are called
         return "`batch`"
 
 
 def _short(value: Any) -> str:
     numpy = sys.modules.get("numpy")
-    # A number that a distribution has drawn reads as any other, not as `np.float64(606.28)`.
+    # A number drawn from a distribution reads like any other, not as `np.float64(606.28)`.
     with numpy.printoptions(legacy="1.25") if numpy is not None else nullcontext():
         text = " ".join(repr(value).split())
-    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+    return text if len(text) <= MAX_VALUE_LENGTH else text[: MAX_VALUE_LENGTH - 1] + "…"

@@ -1,10 +1,10 @@
-"""How many fits a worker takes at once, where its memory is too small for as many as it has threads.
+"""Limit how many fits a worker runs at once if its memory is too small for one in each thread.
 
-A fit needs its data once more than the worker has it, for the rows of its fold, and what the estimator itself says it
-needs. Where that fits on a worker as often as it has threads, nothing is declared. Where not, each worker's memory is a
-resource of Dask's, of which each task takes its part; a task that needs all of it runs alone.
+A fit needs a second copy of its data, for the rows of its fold, and what the estimator itself declares. If a worker has
+room for that in each of its threads, nothing is reserved. If not, each worker's memory is a resource of Dask's, of
+which each task takes its part; a task that needs all of it runs alone.
 
-An estimator says what it needs with a method `memory_needed(data_bytes: int) -> int`, in bytes, beside its data.
+An estimator declares what it needs besides its data with a method `memory_needed(data_bytes: int) -> int`, in bytes.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from typing import Any
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from skjob.engine.joblib_calls import JoblibCall
-from skjob.engine.transfer.shared_data import large_size
-from skjob.engine.transfer.worker_plugins import register
+from skjob.engine.transfer.task_pickler import large_size
+from skjob.engine.transfer.worker_plugins import register_plugin
 from skjob.utils.dask_client import workers_of
 
 RESOURCE = "skjob-memory"
 
 USABLE = 0.7
-"""Of a worker's memory: Dask stops giving a worker tasks at 80 %, and interpreter and libraries have some of that."""
+"""Share of a worker's memory for tasks: Dask pauses a worker at 80 %, which includes interpreter and libraries."""
 
 
 def needed(calls: list[JoblibCall], data: Iterable[Any]) -> int:
-    """Bytes that a task needs beside the shared data itself: a copy of it, and what its largest fit asks for."""
+    """Return the bytes that a task needs besides the shared data: a copy of it, and what its largest fit declares."""
     data_bytes = sum(large_size(value) for value in data)
-    return data_bytes + max((_own(call, data_bytes) for call in calls), default=0)
+    return data_bytes + max((_declared(call, data_bytes) for call in calls), default=0)
 
 
-def _own(call: JoblibCall, data_bytes: int) -> int:
+def _declared(call: JoblibCall, data_bytes: int) -> int:
     try:
         _, arguments, _ = call
         return max(0, int(arguments[0].memory_needed(data_bytes)))  # scikit-learn puts the estimator first
@@ -41,22 +41,22 @@ def _own(call: JoblibCall, data_bytes: int) -> int:
 
 
 class MemoryResource(WorkerPlugin):  # type: ignore[misc]
-    """Declares a worker's memory as a resource, also of those that join later."""
+    """Declares a worker's memory as a resource, also for workers that join later."""
 
     name = "skjob-memory"
     idempotent = True
 
     async def setup(self, worker: Any) -> None:
-        """Called by each worker as it joins."""
+        """Declare the resource. Each worker calls it as it joins."""
         if worker.memory_manager.memory_limit:
             await worker.set_resources(**{RESOURCE: int(worker.memory_manager.memory_limit * USABLE)})
 
 
 class WorkerMemory:
-    """What the smallest worker of a cluster can give, looked up when a task first needs much."""
+    """The usable memory of a cluster's smallest worker, looked up when a task first needs much."""
 
-    MUCH = 32 * 2**20
-    """Bytes below which no task counts."""
+    MIN_RESERVED = 32 * 2**20
+    """Bytes below which a task reserves nothing."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -65,25 +65,25 @@ class WorkerMemory:
         self._threads = 1
 
     def reserved(self, need: int) -> dict[str, int] | None:
-        """The resources that a task with this need takes; None where the worker's threads are limit enough."""
-        if need < self.MUCH:
+        """Return the resources that a task with this need reserves; None if the worker's threads are limit enough."""
+        if need < self.MIN_RESERVED:
             return None
         with self._lock:
             if self._usable is None:
-                self._look()
+                self._look_up()
         if not self._usable or self._threads == 1 or need * self._threads <= self._usable:
             return None
         return {RESOURCE: min(need, self._usable)}
 
-    def _look(self) -> None:
+    def _look_up(self) -> None:
         try:
             workers = workers_of(self._client).values()
         except (TimeoutError, OSError):
-            return  # later tasks look again, as where there is no worker yet
+            return  # later tasks try again, as if there is no worker yet
         if not workers:
             return
         limits = [worker["memory_limit"] or 0 for worker in workers]
-        self._usable = int(min(limits) * USABLE)  # 0 where there is no limit
+        self._usable = int(min(limits) * USABLE)  # 0 if there is no limit
         self._threads = max(worker["nthreads"] for worker in workers)
         if self._threads > 1:
-            register(self._client, MemoryResource())
+            register_plugin(self._client, MemoryResource())

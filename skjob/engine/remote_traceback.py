@@ -1,18 +1,23 @@
-"""The traceback of a task that has failed on a worker: text, as its frames are there.
+"""The traceback of a task that failed on a worker, as text, with the frames it had there.
 
 It is the cause of the task's exception, without the exception itself: the same long message twice helps nobody. What
-ends a program of `skjob run` is shown as plain Python would, in one traceback that goes on in the task.
+ends a program of `skjob run` is shown as in plain Python: one traceback, which goes on in the task.
 """
 
 from __future__ import annotations
 
+import linecache
+import pickle
+import re
 import traceback
 from pathlib import Path
 
 HEAD = "Traceback (most recent call last):\n"
 
 MACHINERY = str(Path(__file__).parent)
-"""From its first frame in here on, a traceback tells how skjob brings an exception here."""
+"""Where the frames begin that only show how skjob brings an exception here."""
+
+_FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+)')
 
 
 class RemoteTraceback(Exception):
@@ -26,19 +31,39 @@ class RemoteTraceback(Exception):
         return f'\n"""\n{self.text}"""'
 
 
+def load_error(content: bytes, traceback_text: str) -> BaseException:
+    """Return the exception that a task raised, from its pickle, with the task's traceback as its cause."""
+    error: BaseException = pickle.loads(content)  # noqa: S301 - from our own workers, over mutual TLS
+    error.__cause__ = RemoteTraceback(frames_of(with_source(traceback_text), error))
+    return error
+
+
+def with_source(text: str) -> str:
+    """Return a traceback from a worker, with the lines of those source files that only this machine has."""
+    lines = text.splitlines(keepends=True)
+    completed = []
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        completed.append(line)
+        frame = _FRAME.match(line)
+        if frame and not following.startswith("    "):
+            source = linecache.getline(frame["file"], int(frame["line"])).strip()
+            completed += [f"    {source}\n"] * bool(source)
+    return "".join(completed)
+
+
 def frames_of(text: str, error: BaseException) -> str:
-    """Return the traceback of a task without the lines that tell its exception, which `error` is here."""
-    told = "".join(traceback.format_exception_only(error))
-    return text.removesuffix(told)
+    """Return the traceback of a task without the lines of its exception, which is `error` here."""
+    shown = "".join(traceback.format_exception_only(error))
+    return text.removesuffix(shown)
 
 
 def as_one(error: BaseException) -> str | None:
-    """Return the traceback of an error that a task has raised, as if it had been raised here; None for any other."""
+    """Return the traceback of an error that a task raised, as if it had been raised here; None for any other."""
     cause = error.__cause__
     if not isinstance(cause, RemoteTraceback) or HEAD not in cause.text:
         return None
-    told = "".join(traceback.format_exception_only(error))
-    if cause.text.endswith(told):
+    shown = "".join(traceback.format_exception_only(error))
+    if cause.text.endswith(shown):
         return None
     here = []
     for frame in traceback.extract_tb(error.__traceback__):
@@ -47,4 +72,4 @@ def as_one(error: BaseException) -> str | None:
         here.append(frame)
     # Before the last traceback stand those of exceptions that led to this one.
     before, _, frames = cause.text.rpartition(HEAD)
-    return f"{before}{HEAD}{''.join(traceback.format_list(here))}{frames}{told}"
+    return f"{before}{HEAD}{''.join(traceback.format_list(here))}{frames}{shown}"

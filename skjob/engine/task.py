@@ -1,8 +1,8 @@
-"""What runs on a worker: a few calls of joblib's, from bytes to bytes.
+"""Run a few of joblib's calls on a worker, from bytes to bytes.
 
-A task carries its own pickle and returns its own, so that whatever can't be pickled or unpickled fails inside the task
+A task carries its own pickle and returns its own, so that whatever cannot be pickled or unpickled fails inside the task
 that owns it and reaches the client as that task's error. Dask sees only bytes, numbers and the shared data. Each call
-has an outcome of its own: what was finished before another failed is not lost.
+has an outcome of its own: results of calls before one that failed are not lost.
 """
 
 from __future__ import annotations
@@ -20,18 +20,28 @@ from typing import Any
 
 import joblib
 
-from skjob.engine.cancellation import TaskCancelled, check_wanted, interruptible
+from skjob.engine.cancellation import TaskCancelled, interruptible, raise_if_cancelled
 from skjob.engine.fidelity.effects.draws import drawn, positions
 from skjob.engine.fidelity.effects.guard import guarded
 from skjob.engine.fidelity.effects.marks import collected_code
-from skjob.engine.fidelity.effects.returned import ArgumentPlace, dumps_result
-from skjob.engine.fidelity.effects.state import Held, State, changed, imported_modules, state_of, unknown
-from skjob.engine.fidelity.settings.logs import Logged, captured_log
+from skjob.engine.fidelity.effects.returned import ArgumentKey, dumps_result
+from skjob.engine.fidelity.effects.state import (
+    LiveArguments,
+    State,
+    changed,
+    describe_unknown,
+    imported_modules,
+    state_of,
+)
+from skjob.engine.fidelity.settings.applying import applied
+from skjob.engine.fidelity.settings.logs import LoggedRecord, captured_log
+from skjob.engine.fidelity.settings.own_variables import differing_variables
+from skjob.engine.fidelity.settings.packing import PackedSettings, unpack
 from skjob.engine.fidelity.settings.process import CannotApply, restore_variables
-from skjob.engine.fidelity.settings.snapshot import Packed, Settings, applied, differing_variables, unpacked
+from skjob.engine.fidelity.settings.values import ProgramSettings
 from skjob.engine.joblib_calls import JoblibCall
 from skjob.engine.output import captured
-from skjob.engine.task_warnings import Warned, noted_warnings
+from skjob.engine.task_warnings import TaskWarning, captured_warnings
 from skjob.engine.threads import all_threads, inner_threads, limit_inner_threads
 from skjob.engine.transfer.pickling import dumps
 from skjob.engine.transfer.received_data import Pickled, Shared, protected
@@ -44,32 +54,32 @@ READ_ONLY = "is read-only"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one call: the pickled result, or the pickled exception and its traceback as text.
+    """The outcome of one call: the pickled result, or the pickled exception and its traceback as text.
 
     Attributes
     ----------
     seconds : float
-        The time on the worker alone, without waiting and travelling.
+        The time on the worker alone, without waiting and transfer.
     stdout, stderr, warnings, logged
-        What the call has written, warned of and logged.
+        What the call wrote, warned of and logged.
     differs : tuple of str
-        The versions here that are not those that were expected.
+        The versions on the worker that differ from the expected ones.
     refused : str
-        Why the call must run in the program's own process; nothing else of it counts then.
+        Why the call must run in the program's own process; nothing else of the outcome counts then.
     returned : tuple
         The arguments in the result, which come back as the program's own objects.
     effects : tuple of str
-        What the call has done beside returning a result.
+        What the call did besides returning a result.
     missing : tuple of str
-        The files that it wanted to read and that are not on the worker's machine.
+        Files that it tried to read and that are not on the worker's machine.
     inner_threads : int
-        With how many threads its numerics may have computed.
+        How many threads its numerics may have used.
     drawn : tuple of str
-        The modules with a global generator that the program has seeded and the call has drawn from.
+        Modules whose global generator the program has seeded and the call drew from.
     own_variables : tuple of str
-        Environment variables that the program's code reads and that have another value here.
+        Environment variables that the program's code reads and that have another value on the worker.
     unseen : tuple of str
-        What it shares with the program and may have changed without being seen, in words.
+        Descriptions of what it shares with the program and may have changed without being seen.
     """
 
     ok: bool
@@ -78,28 +88,28 @@ class Outcome:
     traceback: str = ""
     stdout: str = ""
     stderr: str = ""
-    warnings: tuple[Warned, ...] = ()
+    warnings: tuple[TaskWarning, ...] = ()
     differs: tuple[str, ...] = ()
     refused: str = ""
-    returned: tuple[ArgumentPlace, ...] = ()
+    returned: tuple[ArgumentKey, ...] = ()
     effects: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     inner_threads: int = 1
-    logged: tuple[Logged, ...] = ()
+    logged: tuple[LoggedRecord, ...] = ()
     drawn: tuple[str, ...] = ()
     own_variables: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
 
 
 class TaskUnpickler(pickle.Unpickler):
-    """Reads a task; what was taken out of it as shared data comes from `data`, by content key."""
+    """Unpickles a task. Its shared data comes from `data`, by content key."""
 
     def __init__(self, payload: bytes, data: Mapping[str, Shared]) -> None:
         super().__init__(io.BytesIO(payload))
         self._data = data
 
     def persistent_load(self, key: Any) -> Any:
-        """The shared object with this content."""
+        """Return the shared object with this content key."""
         value = self._data[key].value
         if isinstance(value, Pickled):
             return TaskUnpickler(value.content, self._data).load()
@@ -112,82 +122,85 @@ def run_batch(
     names: list[str],
     *values: Shared,
     whole: bool = False,
-    held: Held | None = None,
-    settings: Packed | None = None,
+    live_arguments: LiveArguments | None = None,
+    settings: PackedSettings | None = None,
 ) -> list[Outcome]:
-    """Unpickle and run calls, up to the first that fails; never raises, unless the worker itself is going down.
+    """Unpickle and run calls, up to the first that fails. Never raises, unless the worker itself is shutting down.
 
-    `values` are the shared data with these `names`. The task has the worker to itself where it is `whole`. If plain
-    Python runs the calls in the program's process, `held` are the arguments of each that the program has too: what a
-    task changes there, or in what else it shares with the program, is a reason to refuse it. `settings` are those of
-    the program's process; code that is imported as the task is read finds them too.
+    `values` are the shared data with these `names`. A `whole` task has the worker to itself. If plain Python runs the
+    calls in the program's process, `live_arguments` are the arguments of each call that the program still references: a
+    task that changes these, or anything else that it shares with the program, is refused. `settings` are those of the
+    program's process, and apply to code that is imported while the task is unpickled too.
     """
     limit_inner_threads()
     data = dict(zip(names, values, strict=True))
     with interruptible(key), ExitStack() as stack:
         started = time.perf_counter()
         try:
-            check_wanted(key)
-            made = unpacked(settings)
-            stack.enter_context(applied(made))
+            raise_if_cancelled(key)
+            program = unpack(settings)
+            stack.enter_context(applied(program))
             with collected_code() as codes:
                 calls, backend, expected = TaskUnpickler(payload, data).load()
             if _reads_arguments(codes):
                 return [Outcome(False, b"", 0.0, refused="its tasks read the arguments of the program, `sys.argv`")]
             before: State = {}
             variables: dict[str, str] = {}
-            if held is not None:
+            if live_arguments is not None:
                 variables = dict(os.environ)
                 codes += imported_modules(codes, unpacked_folders())
-                before = state_of(codes, calls, held)
+                before = state_of(codes, calls, live_arguments)
             differs = differences(expected)
-            own = differing_variables(made, codes)
+            own = differing_variables(program, codes)
         except TaskCancelled as error:
             return [_failed(error, started)]
         except CannotApply as error:
             return [replace(_failed(error, started), refused=str(error))]
         except BaseException as error:
-            why = f"it cannot be read on workers: {_in_words(error)}"
+            why = f"it cannot be read on workers: {_error_text(error)}"
             return [replace(_failed(error, started), refused=why)]
         outcomes: list[Outcome] = []
         with joblib.parallel_config(backend=backend, n_jobs=None), all_threads(calls) if whole else nullcontext():
             for call in calls:
-                outcomes.append(replace(_run(call, differs, made, shares_memory=held is not None), own_variables=own))
+                outcome = _run(call, differs, program, shares_memory=live_arguments is not None)
+                outcomes.append(replace(outcome, own_variables=own))
                 if not outcomes[-1].ok:
                     break
-        if held is not None and (why := _why_not_here(outcomes, before, codes, calls, held)):
+        if live_arguments is not None and (why := _why_refused(outcomes, before, codes, calls, live_arguments)):
             restore_variables(variables)
             return [replace(outcome, refused=why) for outcome in outcomes]
-        if unseen := unknown(before):
+        if unseen := describe_unknown(before):
             return [replace(outcome, unseen=unseen) for outcome in outcomes]
         return outcomes
 
 
 def _reads_arguments(codes: list[Any]) -> bool:
-    """Return whether code of the program asks for `sys.argv`. joblib's processes have it, a worker has its own."""
+    """Return whether code of the program uses `sys.argv`, which a worker has of its own."""
     return any(isinstance(code, FunctionType) and _ARGUMENTS.issubset(code.__code__.co_names) for code in codes)
 
 
 _ARGUMENTS = frozenset({"sys", "argv"})
 
 
-def _why_not_here(outcomes: list[Outcome], before: State, codes: list[Any], calls: list[JoblibCall], held: Held) -> str:
-    """Return what the calls have done to memory that they would share with the program in plain Python."""
+def _why_refused(
+    outcomes: list[Outcome], before: State, codes: list[Any], calls: list[JoblibCall], live: LiveArguments
+) -> str:
+    """Return what the calls did to memory that they share with the program in plain Python."""
     returned = [outcome.returned for outcome in outcomes]
-    if names := changed(before, state_of(codes, calls, held), returned):
+    if names := changed(before, state_of(codes, calls, live), returned):
         return f"its tasks change {', '.join(f'`{name}`' for name in names)}"
     if any(READ_ONLY in outcome.traceback for outcome in outcomes):
         return "its tasks write to data that they share"
     return ""
 
 
-def _run(call: JoblibCall, differs: tuple[str, ...], settings: Settings, *, shares_memory: bool) -> Outcome:
+def _run(call: JoblibCall, differs: tuple[str, ...], settings: ProgramSettings, *, shares_memory: bool) -> Outcome:
     function, arguments, keywords = call
     started = time.perf_counter()
     before = positions(settings.seeded) if settings.seeded else {}
     with (
         captured() as (stdout, stderr),
-        noted_warnings() as warned,
+        captured_warnings() as warned,
         captured_log(settings.levels, stdout, stderr) as log,
         guarded(in_order=shares_memory) as watched,
     ):
@@ -216,48 +229,48 @@ def _run(call: JoblibCall, differs: tuple[str, ...], settings: Settings, *, shar
 
 
 def _finished(result: Any, seconds: float, sharing: JoblibCall | None) -> Outcome:
-    """Return the outcome of a call; of one that is `sharing` its arguments with the program, with those it returns."""
+    """Return the outcome of a call that returned. `sharing` is the call if it shares its arguments with the program."""
     try:
         if sharing is None:
             return Outcome(True, dumps(result), seconds)
         content, returned = dumps_result(result, sharing)
         return Outcome(True, content, seconds, returned=tuple(returned))
     except Exception as error:  # whatever its objects raise
-        return Outcome(False, b"", seconds, refused=f"its results cannot be sent back: {_in_words(error)}")
+        return Outcome(False, b"", seconds, refused=f"its results cannot be sent back: {_error_text(error)}")
 
 
 def _failed(error: BaseException, started: float, *, as_raised: bool = False) -> Outcome:
-    """Return the outcome of a call that has raised; `as_raised` if plain Python raises it in the program's process."""
+    """Return the outcome of a call that raised; `as_raised` if plain Python raises it in the program's process."""
     seconds = time.perf_counter() - started
     content = _pickled_error(error, as_raised)
     if not content:
-        return Outcome(False, b"", seconds, refused=f"its error cannot be sent back: {_in_words(error)}")
+        return Outcome(False, b"", seconds, refused=f"its error cannot be sent back: {_error_text(error)}")
     return Outcome(False, content, seconds, _user_traceback(error))
 
 
 def _pickled_error(error: BaseException, as_raised: bool) -> bytes:
-    """Return the exception, if it survives the journey; else one that says what it was, and nothing if `as_raised`.
+    """Return the pickled exception if it can be read back; otherwise one with its text, or nothing if `as_raised`.
 
-    A class that makes its message of other arguments makes it again of that message, as it is unpickled: so the
-    program gets it from joblib's processes. `as_raised`: it gets the one that was raised, as from its own process.
+    A class that builds its message from other arguments builds it again from that message when it is unpickled: so a
+    program gets it from joblib's processes. With `as_raised` it gets the one that was raised, as in its own process.
     """
 
-    def as_it_says() -> Any:
+    def as_reduced() -> Any:
         # Not by `pickle` itself: tblib, which distributed installs, takes exceptions apart in a way of its own, and a
         # SystemExit then has no `code` (tblib 3.2; `pickle.loads(pickle.dumps(SystemExit(4))).code` tells).
         return error.__reduce_ex__(5)
 
-    def by_its_parts() -> Any:
-        """For classes that can't be called with their `args`, as those can't that take keywords only."""
+    def by_parts() -> Any:
+        """Reduce a class that cannot be called with its `args`, such as one that takes only keywords."""
         return _rebuild, (type(error), error.args, vars(error))
 
-    def in_words() -> Any:
-        return RuntimeError, (_in_words(error),)
+    def as_text() -> Any:
+        return RuntimeError, (_error_text(error),)
 
-    for reduced in (as_it_says, by_its_parts) if as_raised else (as_it_says, by_its_parts, in_words):
+    for reduced in (as_reduced, by_parts) if as_raised else (as_reduced, by_parts, as_text):
         with suppress(Exception):
             content = dumps(_Reduced(reduced()))
-            again = pickle.loads(content)  # noqa: S301 - our own bytes: many pickle well and can't be read back
+            again = pickle.loads(content)  # noqa: S301 - our own bytes: many can be pickled and not read back
             if not as_raised or str(again) == str(error):
                 return content
     assert as_raised, "an error of plain text can be pickled"  # noqa: S101
@@ -265,7 +278,7 @@ def _pickled_error(error: BaseException, as_raised: bool) -> bytes:
 
 
 class _Reduced:
-    """Pickles as what these are the parts of."""
+    """Pickles as the object that these parts reduce to."""
 
     def __init__(self, parts: Any) -> None:
         self._parts = parts
@@ -281,15 +294,15 @@ def _rebuild(kind: type[BaseException], arguments: tuple[Any, ...], state: dict[
     return error
 
 
-def _in_words(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     name = type(error).__qualname__
     try:
         return f"{name}: {error}"
-    except Exception:  # it fails to say what it is
+    except Exception:  # its own `__str__` fails
         return name
 
 
 def _user_traceback(error: BaseException) -> str:
-    """The traceback without this file's own frame at the top."""
+    """Return the traceback without this file's own frame at the top."""
     frames = error.__traceback__.tb_next if error.__traceback__ else None
     return "".join(traceback.format_exception(type(error), error, frames))

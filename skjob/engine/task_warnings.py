@@ -1,8 +1,8 @@
-"""Warnings of a task, brought to the client and given there as what they are.
+"""Capture the warnings of a task, and issue them again in the client.
 
-As text on stderr they could be neither filtered nor caught, and each would be seen once a fit. On a worker
-`warnings.showwarning` is stood in for, once a process; what a thread warns of while it runs a call is noted. In the
-client each is warned of again, and the filters there decide what becomes of it.
+As text on stderr they could be neither filtered nor caught, and each would be shown once a fit. On a worker
+`warnings.showwarning` is replaced once a process, and the warnings of a thread are captured while it runs a call. In
+the client each is issued again, and the filters there decide what happens to it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-MOST_WARNINGS = 100
-"""Of one call; the same again and again must not fill the client's memory."""
+MAX_WARNINGS = 100
+"""Limit for one call: repeated warnings must not fill the client's memory."""
 
 
 @dataclass(frozen=True)
-class Warned:
-    """A warning: its text, its category by module and name, and the file, line and module that it was given for."""
+class TaskWarning:
+    """A warning: its text, its category by module and name, and the file, line and module that it points to."""
 
     text: str
     module: str
@@ -34,8 +34,8 @@ class Warned:
     source: str | None = None
 
 
-class _Shown:
-    """In the place of `warnings.showwarning`."""
+class _ShowWarning:
+    """Replaces `warnings.showwarning`: each thread may capture its own warnings."""
 
     def __init__(self, original: Any) -> None:
         self._original = original
@@ -50,57 +50,57 @@ class _Shown:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        noted: list[Warned] | None = getattr(self.of_thread, "noted", None)
-        if noted is None or file is not None:
+        captured: list[TaskWarning] | None = getattr(self.of_thread, "captured", None)
+        if captured is None or file is not None:
             self._original(message, category, filename, lineno, file, line)
-        elif len(noted) < MOST_WARNINGS:
+        elif len(captured) < MAX_WARNINGS:
             where = filename, lineno, _module_of(filename)
-            noted.append(Warned(str(message), category.__module__, category.__qualname__, *where))
+            captured.append(TaskWarning(str(message), category.__module__, category.__qualname__, *where))
 
 
 _installing = threading.Lock()
 
 
 @contextmanager
-def noted_warnings() -> Iterator[list[Warned]]:
-    """What this thread warns of in the block."""
+def captured_warnings() -> Iterator[list[TaskWarning]]:
+    """Capture what this thread warns of in the block."""
     with _installing:
-        if not isinstance(warnings.showwarning, _Shown):
-            warnings.showwarning = _Shown(warnings.showwarning)
+        if not isinstance(warnings.showwarning, _ShowWarning):
+            warnings.showwarning = _ShowWarning(warnings.showwarning)
         shown = warnings.showwarning
-    noted: list[Warned] = []
-    shown.of_thread.noted = noted
+    captured: list[TaskWarning] = []
+    shown.of_thread.captured = captured
     try:
-        yield noted
+        yield captured
     finally:
-        shown.of_thread.noted = None
+        shown.of_thread.captured = None
 
 
-def warn_again(warned: Warned, registry: dict[Any, Any]) -> None:
-    """Give a warning in this process. Raises it, where the filters make errors of such warnings.
+def warn_again(warned: TaskWarning, registry: dict[Any, Any]) -> None:
+    """Issue a warning in this process. Raises it if the filters turn such warnings into errors.
 
-    `registry` remembers what has been shown, as each module does for its own.
+    `registry` records what has been shown, as each module's own does.
     """
     try:
         category = restore_category(warned.module, warned.category)
         message: Warning | str = category(warned.text)
-    except Exception:  # a category that is made in another way
+    except Exception:  # a category that takes other arguments
         category, message = UserWarning, f"{warned.category}: {warned.text}"
-    # Without a module it would be taken for one that comes as Python ends, and not be shown.
+    # Without a module it would count as one that is issued as Python exits, and not be shown.
     source = warned.source or Path(warned.file).stem
     warnings.warn_explicit(message, category, warned.file, warned.line, module=source, registry=registry)
 
 
 @functools.lru_cache(maxsize=256)
 def _module_of(filename: str) -> str | None:
-    """The module whose file this is: filters go by its name."""
+    """Return the name of the module that has this file: filters match it."""
     return next(
         (name for name, module in list(sys.modules.items()) if getattr(module, "__file__", None) == filename), None
     )
 
 
 def restore_category(module: str, name: str) -> type[Warning]:
-    """A category of warnings; where its package is not here, one that no warning here belongs to."""
+    """Return a category of warnings; if its package is missing here, a new one that no warning here belongs to."""
     try:
         category = importlib.import_module(module)
         for part in name.split("."):

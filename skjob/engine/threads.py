@@ -1,16 +1,15 @@
-"""How many threads a fit's own numerics may use on a worker.
+"""Limit how many threads the numerics of a fit use on a worker.
 
 Most estimators compute on one core, and a worker runs as many of their fits as it has threads. A few use all cores of a
-machine by themselves: gradient boosting of scikit-learn, XGBoost, LightGBM. Of those a worker runs one fit at a time,
-with as many inner threads as it has threads, unless the user has said `n_jobs=1`. A worker declares itself a resource
-of Dask's, which such a task takes. The models of XGBoost 3.2 and LightGBM 4.7 are the same with any number of threads;
+machine by themselves: gradient boosting of scikit-learn, XGBoost, LightGBM. A worker runs one fit of those at a time,
+with as many inner threads as it has threads, unless the user sets `n_jobs=1`. Each worker declares a resource of
+Dask's, which such a task takes. The models of XGBoost 3.2 and LightGBM 4.7 are the same with any number of threads;
 those of scikit-learn 1.9 differ in their last digits, as they do on machines with different numbers of cores.
 
-For all others it is their share of the cores, as with joblib's loky. Pods, the workers of skjob's local cluster and
-those that a nanny of Dask's starts have it in their environment before Python starts. `limit_inner_threads` is for a
-worker that somebody has started without one (`dask worker --no-nanny`): each of its fits would start as many BLAS and
-OpenMP threads as the machine has cores. What the environment says is left alone, and so is a worker in a process that
-is not its own.
+All other fits use their share of the cores, as with joblib's loky. Pods, the workers of skjob's local cluster and those
+that a nanny of Dask's starts have it in their environment before Python starts. `limit_inner_threads` is for a worker
+without one (`dask worker --no-nanny`): each of its fits would start as many BLAS and OpenMP threads as the machine has
+cores. What the environment sets is left alone, and so is a worker that shares its process.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from typing import Any
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from skjob.engine.joblib_calls import JoblibCall, fit_arguments, iter_nested
-from skjob.engine.transfer.worker_plugins import register
+from skjob.engine.transfer.worker_plugins import register_plugin
 
 VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 WORKER_COMMAND = "distributed.cli.dask_worker"
 
 WHOLE_WORKER = "skjob-whole-worker"
-"""The resource of which each worker has one."""
+"""The resource of which each worker has one unit."""
 
 THREADED = {
     "sklearn.ensemble._hist_gradient_boosting": None,
@@ -39,14 +38,14 @@ THREADED = {
     "lightgbm": "n_jobs",
     "catboost": "thread_count",
 }
-"""Modules whose estimators use all cores by themselves, with the parameter that says how many, where they have one."""
+"""Modules whose estimators use all cores by themselves, with the parameter that limits them, if there is one."""
 
 _once = threading.Lock()
 _done = False
 
 
 def limit_inner_threads() -> None:
-    """Called by each task; does its work once a process."""
+    """Limit the threads of this process, once. Each task calls it."""
     global _done
     with _once:
         if _done:
@@ -63,7 +62,7 @@ def limit_inner_threads() -> None:
 
 
 def inner_threads() -> int:
-    """Return with how many threads the numerics of a task compute here."""
+    """Return how many threads the numerics of a task use here."""
     import joblib
 
     for name in VARIABLES:
@@ -73,7 +72,7 @@ def inner_threads() -> int:
 
 
 def _share() -> int | None:
-    """Cores for each of the worker's threads; None where this process is not a worker's own."""
+    """Return the cores for each of the worker's threads; None if this process is not a worker's own."""
     import joblib
     from distributed import get_worker
 
@@ -94,12 +93,12 @@ def _is_worker_process() -> bool:
 
 
 def takes_whole_worker(call: JoblibCall) -> bool:
-    """Whether something in this call uses all the cores it gets, and the user has not said that it should use one."""
+    """Return whether something in this call uses all the cores it gets, and the user has not limited it to one."""
     return any(number is None or number != 1 for _, _, number in _threaded(call))
 
 
 def _threaded(call: JoblibCall) -> Iterator[tuple[Any, str | None, Any]]:
-    """Each estimator in a call that uses all cores by itself, its parameter for their number, and the number."""
+    """Yield each estimator in a call that uses all cores by itself, its parameter for their number, and the number."""
     arguments = fit_arguments(call)
     chosen = dict((arguments or {}).get("parameters") or {})
     candidates = [arguments["estimator"], *chosen.values()] if arguments else iter_nested([call])
@@ -117,12 +116,12 @@ def _threaded(call: JoblibCall) -> Iterator[tuple[Any, str | None, Any]]:
 
 
 def _estimators_in(candidate: Any) -> Iterator[tuple[str, Any, dict[str, Any]]]:
-    """The estimator itself and all that are in it (steps of a pipeline, what a meta-estimator fits), by their names."""
+    """Yield an estimator and those inside it (steps of a pipeline, what a meta-estimator fits), by their names."""
     if isinstance(candidate, type) or not hasattr(candidate, "get_params"):
         return
     try:
         given = candidate.get_params()
-    except Exception:  # the user's own objects are asked
+    except Exception:  # the user's own objects are called
         return
     yield "", candidate, given
     for name, value in given.items():
@@ -135,18 +134,18 @@ def _is_of(estimator: Any, module: str) -> bool:
 
 
 class WholeWorker(WorkerPlugin):  # type: ignore[misc]
-    """Declares the resource, also on workers that join later."""
+    """Declares the resource on each worker, also on those that join later."""
 
     name = WHOLE_WORKER
     idempotent = True
 
     async def setup(self, worker: Any) -> None:
-        """Called by each worker as it joins."""
+        """Declare the resource. Each worker calls it as it joins."""
         await worker.set_resources(**{WHOLE_WORKER: 1})
 
 
 class WholeWorkers:
-    """What tasks of a client reserve that use all of a worker's cores."""
+    """Reserves whole workers for tasks that use all cores."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -154,19 +153,19 @@ class WholeWorkers:
         self._declared = False
 
     def reserved(self, calls: list[JoblibCall]) -> dict[str, int] | None:
-        """The resource that a task of these calls takes; None where it takes a thread like any other."""
+        """Return the resource that a task of these calls reserves; None if it takes a thread like any other."""
         if not any(takes_whole_worker(call) for call in calls):
             return None
         with self._lock:
             if not self._declared:
-                register(self._client, WholeWorker())
+                register_plugin(self._client, WholeWorker())
                 self._declared = True
         return {WHOLE_WORKER: 1}
 
 
 @contextmanager
 def all_threads(calls: list[JoblibCall]) -> Iterator[None]:
-    """Runs on a worker: for the length of the block the estimators in these calls get all of its threads."""
+    """Give the estimators in these calls all threads of this worker within the block."""
     import threadpoolctl
     from distributed import get_worker
 
@@ -184,9 +183,9 @@ _LIGHTGBM_COUNTS = "_LGBMCpuCount"
 
 @contextmanager
 def lightgbm_counts(cores: int) -> Iterator[None]:
-    """Within the block LightGBM counts so many cores. Its estimators keep the `n_jobs` that the user has given.
+    """Let LightGBM count this many cores within the block. Its estimators keep the `n_jobs` that the user sets.
 
-    GONE WHEN LightGBM looks at OpenMP's limit, as the others do on any machine: when `LGBMClassifier().fit(X, y)`
+    GONE WHEN LightGBM respects OpenMP's limit, as the others do on any machine: when `LGBMClassifier().fit(X, y)`
     within `threadpoolctl.threadpool_limits(1)` computes with one thread (LightGBM 4.7: with all of the machine).
     """
     module = sys.modules.get("lightgbm.sklearn")

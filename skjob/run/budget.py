@@ -1,4 +1,4 @@
-"""When a run ends itself: its time is over, or its money nearly spent."""
+"""When a run ends itself: its time is over, or `max-cost` nearly spent."""
 
 from __future__ import annotations
 
@@ -14,52 +14,55 @@ from skjob.errors import DeadlineError, StartError
 
 @dataclass(frozen=True)
 class RunBudget:
-    """When a run ends itself: its time is over, or its money will be by the time its cluster is gone.
+    """When a run ends itself: its time is over, or `max-cost` will be spent by the time its cluster is gone.
 
-    `began` is of the monotonic clock; `spent` tells what it has cost by now.
+    `began` is of the monotonic clock; `cost` returns what it has cost by now.
     """
 
     began: float
     plan: Plan
-    spent: Callable[[], Cost | None]
+    cost: Callable[[], Cost | None]
 
     def reached(self) -> DeadlineError | None:
-        """The error that it then ends with."""
-        time_given, money_given = self.plan.max_time, self.plan.max_cost
-        kept = "the fits it has finished are kept, and the same command goes on from them"
-        if time_given is not None and time.monotonic() > self.began + time_given:
-            or_limit = ", or what is left to it of `most-time`" if self.plan.rules.limits.time is not None else ""
+        """Return the error that the run then ends with."""
+        max_time, max_cost = self.plan.max_time, self.plan.max_cost
+        kept = "finished fits are kept; run the same command again to resume"
+        if max_time is not None and time.monotonic() > self.began + max_time:
+            or_limit = ", or what is left of `limits.max-time`" if self.plan.rules.limits.time is not None else ""
             return DeadlineError(
-                f"the run has reached `--max-time`{or_limit}, {time_given:.0f} s",
-                f"give it more, or more workers; {kept}",
+                f"the run has reached `--max-time`{or_limit}, {max_time:.0f} s",
+                f"raise it, or use more workers; {kept}",
             )
-        spent = None if money_given is None else self.spent()
-        if money_given is not None and spent is not None and spent.lasts(money_given) < CLOSING_SECONDS:
-            most = money(money_given, spent.currency)
+        cost = None if max_cost is None else self.cost()
+        if max_cost is not None and cost is not None and cost.seconds_left(max_cost) < CLOSING_SECONDS:
+            limit = money(max_cost, cost.currency)
             return DeadlineError(
-                f"the run has cost {spent}, and would cost more than `--max-cost`, {most}, by the time it is removed",
-                f"give it more; {kept}",
+                f"the run has cost {cost}, and would cost more than `--max-cost`, {limit}, by the time it is removed",
+                f"raise it; {kept}",
             )
         return None
 
     def check(self) -> None:
-        """Raises the error, where it is reached."""
+        """Raise the error if the limit is reached."""
         if error := self.reached():
             raise error
 
-    def money_lasts(self, workers: int) -> str:
-        """For how long, with the workers that were asked for; nothing where that is not limited, or not known."""
-        spent = None if self.plan.max_cost is None else self.spent()
-        if spent is None or self.plan.max_cost is None or spent.rate <= 0:
+    def describe_remaining(self, workers: int) -> str:
+        """Return how long `max-cost` lasts with the requested workers; empty if it is not set, or costs are unknown."""
+        cost = None if self.plan.max_cost is None else self.cost()
+        if cost is None or self.plan.max_cost is None or cost.rate <= 0:
             return ""
-        minutes = spent.lasts(self.plan.max_cost) / 60
-        long = f"{minutes / 60:.1f} h" if minutes >= 90 else f"{minutes:.0f} min"
-        return f"`max-cost`, {money(self.plan.max_cost, spent.currency)}, lasts for {long} with {workers} workers"
+        minutes = cost.seconds_left(self.plan.max_cost) / 60
+        duration = f"{minutes / 60:.1f} h" if minutes >= 90 else f"{minutes:.0f} min"
+        return f"`max-cost`, {money(self.plan.max_cost, cost.currency)}, lasts for {duration} with {workers} workers"
 
 
 @contextmanager
 def enforce(limit: RunBudget) -> Iterator[None]:
-    """A start that fails when the limit is reached has failed because of it: each of its waits is no longer."""
+    """Within the block, a start that fails once the limit is reached fails because of it.
+
+    Each of its waits is no longer than the limit.
+    """
     try:
         yield
     except StartError as error:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from skjob.config.plan import JobSpec
 from skjob.config.settings import Place
 from skjob.deploy.base import Cluster, Problem, WorkerCounts
-from skjob.deploy.kubernetes.run_lock import acquire, claim_of
+from skjob.deploy.kubernetes.run_lock import acquire, new_lock
 from skjob.environment.pod.requirements import installed
 from skjob.environment.version_check import check_installed, check_pins, check_versions
 from skjob.errors import StartError, Unanswered, in_a_line
 from skjob.run.budget import RunBudget
+from skjob.run.run import Run
 from skjob.run.target import ChosenCluster
-from skjob.utils.dask_client import CONNECTION_LOST, call_method, is_closed, wait_result
+from skjob.run.worker_queries import ASK_TIMEOUT, installed_on_workers
+from skjob.utils.dask_client import CONNECTION_LOST, call_method, is_closed
 from skjob.utils.reconnect import set_reconnect_timeout
 
 if TYPE_CHECKING:
@@ -26,13 +28,17 @@ if TYPE_CHECKING:
 
 POLL = 0.1
 CONNECT_TIMEOUT = 30
-ASK_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)
 class Connection:
-    """A Dask client of a cluster that can take work, the workers there were then, and the seconds that it took."""
+    """A run with a Dask client of its cluster, which can take work.
 
+    `workers` are those that were there first, and `seconds` is how long they took to come.
+    """
+
+    run: Run
+    cluster: Cluster
     client: Any
     workers: WorkerCounts
     seconds: float
@@ -40,46 +46,44 @@ class Connection:
 
 @contextmanager
 def start_and_connect(
-    chosen: ChosenCluster,
-    job: JobSpec,
-    wanted: EnvironmentSpec | None,
-    note: Callable[[str], None],
-    *,
-    default: bool = False,
-    limit: RunBudget | None = None,
-    step: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
+    chosen: ChosenCluster, *, budget: RunBudget | None = None, default: bool = False
 ) -> Iterator[Connection]:
-    """Start the cluster and connect to it: ours alone, with a worker that has what `wanted` says.
+    """Start the cluster and connect to it: for this run alone, with a worker that has the run's environment.
 
-    `step` is entered for each of the three waits, with its name. For `default` see `connect`.
+    Each of the three waits is a step of the run, and ends when `budget` does. For `default` see `connect`.
 
     Raises:
         SkjobError: see `Cluster.start`, `connect`, `acquire_lock` and `first_worker`.
     """
-    cluster, plan, kept = chosen.cluster, chosen.plan, chosen.kept
+    run, cluster, reused = chosen.run, chosen.cluster, chosen.reused
+    step, plan = run.observer.step, run.plan
     began = time.monotonic()
-    with step("start the scheduler" if kept is None else "find the cluster"):
-        cluster.start(limit.check if limit is not None else lambda: None)
+    with step("start the scheduler" if reused is None else "find the cluster"):
+        cluster.start(budget.check if budget is not None else lambda: None)
     with ExitStack() as stack:
         with step("connect"):
             client = stack.enter_context(connect(cluster, default=default))
-            set_reconnect_timeout(client, plan.patience)
-            acquire_lock(client, job, chosen)
-            if kept is not None:
-                _forget_others_credentials(client, kept.name)
+            set_reconnect_timeout(client, plan.reconnect_timeout)
+            acquire_lock(client, run.job, chosen)
+            if reused is not None:
+                _forget_others_credentials(client, reused.name)
         with step("wait for the first worker"):
             # On this machine all of the first come at once.
             first = plan.workers.first if plan.place is Place.LOCAL else 1
-            counts = first_worker(cluster, client, plan.start_timeout, note, limit, first)
+            counts = first_worker(run, cluster, client, budget, first)
         seconds = time.monotonic() - began
-        if kept is not None and wanted is not None:
-            _check_pins(client, wanted, kept.name)
-        yield Connection(client, counts, seconds)
+        if reused is not None and run.environment is not None:
+            _check_pins(client, run.environment, reused.name)
+        yield Connection(run, cluster, client, counts, seconds)
 
 
 @contextmanager
 def connect(cluster: Cluster, *, default: bool = False) -> Iterator[Any]:
-    """A client of the cluster's scheduler; with `default`, the one that this process's programs find."""
+    """Connect a client to the cluster's scheduler; with `default`, it is the one that this process's programs find.
+
+    Raises:
+        StartError: the scheduler does not answer.
+    """
     from distributed import Client
 
     security = cluster.tls.security()
@@ -99,7 +103,7 @@ def connect(cluster: Cluster, *, default: bool = False) -> Iterator[Any]:
 
 @contextmanager
 def _quiet_about_versions() -> Iterator[None]:
-    """Distributed warns of every difference, also of one in the last digit of Python's; `check_versions` judges."""
+    """Silence distributed's warnings of any difference between versions: `check_versions` judges those that matter."""
     from distributed.versions import VersionMismatchWarning
 
     with warnings.catch_warnings():
@@ -108,18 +112,22 @@ def _quiet_about_versions() -> Iterator[None]:
 
 
 def acquire_lock(client: Any, job: JobSpec, chosen: ChosenCluster) -> None:
-    """No other run may use the cluster meanwhile; of one that was left, others see who does."""
-    ours = claim_of(job.path.name if job.module is None else job.name)
+    """Keep other runs off the cluster; of one that stood before, others can see who uses it.
+
+    Raises:
+        ClusterLocked: another run uses it.
+    """
+    ours = new_lock(job.path.name if job.module is None else job.name)
     acquire(client, ours, chosen.cluster.name)
-    if (kept := chosen.kept) is not None:
-        kept.use(ours)
-        if chosen.plan.workers.first > kept.asked():
-            kept.add_workers(chosen.plan.workers.first)
+    if (reused := chosen.reused) is not None:
+        reused.use(ours)
+        if chosen.run.plan.workers.first > reused.requested():
+            reused.add_workers(chosen.run.plan.workers.first)
 
 
 @contextmanager
 def as_start_error(cluster: str) -> Iterator[None]:
-    """A scheduler that is lost before the program begins is an error of the start. Raises StartError."""
+    """Raise StartError for a scheduler that is lost before the program begins."""
     try:
         yield
     except (OSError, TimeoutError) as error:
@@ -134,119 +142,100 @@ def _lost(cluster: str, why: str, hint: str = "") -> StartError:
 
 
 def first_worker(
-    cluster: Cluster,
-    client: Any,
-    timeout: float,
-    note: Callable[[str], None],
-    limit: RunBudget | None = None,
-    first: int = 1,
+    run: Run, cluster: Cluster, client: Any, budget: RunBudget | None = None, first: int = 1
 ) -> WorkerCounts:
     """Wait until the `first` workers are connected, and compare versions with ours before they get any work.
 
     Raises:
-        StartError: there is none within `timeout` seconds, or can never be, with the cause, if the cluster knows it; or
-            the client has given up its scheduler; or it has versions that can't work with ours.
-        DeadlineError: `limit` is reached meanwhile.
+        StartError: there is none within `--start-timeout`, or can never be, with the cause, if the cluster knows it; or
+            the client has given up its scheduler; or its versions do not work with ours.
+        DeadlineError: `budget` is used up meanwhile.
     """
-    counts = _wait_for_workers(cluster, client, timeout, note, limit, first)
+    counts = _wait_for_workers(run, cluster, client, budget, first)
     with as_start_error(cluster.name):
         versions = call_method(client, client.get_versions, ASK_TIMEOUT)
     for difference in check_versions(versions):
-        note(difference)
-    with suppress(OSError, TimeoutError):  # the worker that is asked goes just now
-        for difference in check_installed(installed(), _installed_there(client)):
-            note(difference)
+        run.observer.notify(difference)
+    with suppress(OSError, TimeoutError):  # the worker that is asked goes away just now
+        for difference in check_installed(installed(), installed_on_workers(client)):
+            run.observer.notify(difference)
     return counts
 
 
-def _wait_for_workers(
-    cluster: Cluster, client: Any, timeout: float, note: Callable[[str], None], limit: RunBudget | None, first: int
-) -> WorkerCounts:
+def _wait_for_workers(run: Run, cluster: Cluster, client: Any, budget: RunBudget | None, first: int) -> WorkerCounts:
+    timeout = run.plan.start_timeout
     deadline = time.monotonic() + timeout
     last_look = 0.0
     connected = 0
     problems: list[Problem] = []
-    away: list[Problem] = []
+    unanswered: list[Problem] = []
     while True:
         with suppress(OSError):  # a connection that breaks is made again
             connected = len(call_method(client, client.ncores, ASK_TIMEOUT))
         if connected >= first:
-            return _counts(cluster, connected)
-        if limit is not None:
-            limit.check()
+            return _count_workers(cluster, connected)
+        if budget is not None:
+            budget.check()
         if time.monotonic() - last_look > 0.5:
             try:
-                problems, away = cluster.problems(), []
-            except Unanswered as error:  # it may come back while there is time: until then, what it last told counts
-                away = [Problem(error.message, error.hint)]
+                problems, unanswered = cluster.pending_problems(), []
+            except Unanswered as error:  # it may come back while there is time: until then, what it last said counts
+                unanswered = [Problem(error.message, error.hint)]
             last_look = time.monotonic()
         for problem in problems:
-            note(str(problem))
+            run.observer.notify(str(problem))
         if is_closed(client):
-            known = away[0] if away else Problem(CONNECTION_LOST, "")
+            known = unanswered[0] if unanswered else Problem(CONNECTION_LOST, "")
             raise _lost(cluster.name, known.message, known.hint)
         if time.monotonic() > deadline:
-            counts = _counts(cluster, connected)
-            whys = [*problems, *away]
-            why = f": {whys[0].message}" if whys else ""
+            counts = _count_workers(cluster, connected)
+            causes = [*problems, *unanswered]
+            cause = f": {causes[0].message}" if causes else ""
             hint = "give it more time, or ask for smaller workers with `--worker-cpu` and `--worker-memory`"
             raise StartError(
-                f"no worker within `--start-timeout`, {timeout:.0f} s ({counts}){why}",
-                (whys[0].hint if whys else "") or hint,
+                f"no worker within `--start-timeout`, {timeout:.0f} s ({counts}){cause}",
+                (causes[0].hint if causes else "") or hint,
             )
         time.sleep(POLL)
 
 
-def _counts(cluster: Cluster, connected: int) -> WorkerCounts:
-    """Of an API that is away, what those that are connected tell: they run."""
+def _count_workers(cluster: Cluster, connected: int) -> WorkerCounts:
+    """Count workers; if the API is unreachable, count connected workers as running."""
     running = connected
     with suppress(Unanswered):
         running = cluster.running()
-    return WorkerCounts(cluster.asked(), running, connected)
+    return WorkerCounts(cluster.requested(), running, connected)
 
 
 def _forget_others_credentials(client: Any, name: str) -> None:
-    """Of a run that died on this cluster: its tasks' way to data is not for ours."""
+    """Remove the storage credentials of a run that died on this cluster: they are not for this run's tasks."""
     from skjob.run.program.storage_credentials import forget
 
     try:
         forget(client)
     except (OSError, TimeoutError) as error:
         raise StartError(
-            f"the workers of `{name}` don't let go of an earlier run's storage credentials: {error}",
+            f"the workers of `{name}` cannot remove an earlier run's storage credentials: {error}",
             "try again, or run on a cluster of its own: leave out its name",
         ) from error
 
 
 def forget_credentials(client: Any) -> None:
-    """Those of this run, whose cluster is left; where that can't be, the next run does it first."""
+    """Remove this run's storage credentials from a cluster that it leaves; if that fails, the next run does so."""
     from skjob.run.program.storage_credentials import forget
 
     with suppress(Exception):
         forget(client)
 
 
-def _check_pins(client: Any, wanted: EnvironmentSpec, cluster: str) -> None:
-    """On a cluster that was there before. Raises StartError where it lacks something, or does not tell what it has."""
-    try:
-        there = _installed_there(client)
-    except (OSError, TimeoutError) as error:
-        raise StartError(f"no worker of `{cluster}` tells what it has: {in_a_line(error)}", "try again") from error
-    check_pins(wanted.pins, there, cluster)
+def _check_pins(client: Any, environment: EnvironmentSpec, cluster: str) -> None:
+    """Check that a cluster that stood before has what the run needs.
 
-
-def _installed_there(client: Any) -> dict[str, str]:
-    found: dict[str, str] = ask_a_worker(client, installed)
-    return found
-
-
-def ask_a_worker(client: Any, question: Callable[[], Any]) -> Any:
-    """One speaks for all: they are of one image, and each has compared its environment with what is needed.
-
-    Raises OSError or TimeoutError where it goes just now.
+    Raises:
+        StartError: it lacks something, or does not say what it has.
     """
-    worker = next(iter(call_method(client, client.nthreads, ASK_TIMEOUT)), None)
-    if worker is None:
-        raise ConnectionError("it has gone")
-    asking = client.run(question, workers=[worker], asynchronous=True)
-    return wait_result(client, asking, ASK_TIMEOUT)[worker]
+    try:
+        there = installed_on_workers(client)
+    except (OSError, TimeoutError) as error:
+        raise StartError(f"no worker of `{cluster}` reports its packages: {in_a_line(error)}", "try again") from error
+    check_pins(environment.pins, there, cluster)

@@ -3,66 +3,75 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from skjob.config.plan import JobSpec
 from skjob.config.settings import Place
-from skjob.config.sources import Layer
+from skjob.config.sources import ResolvedSettings
 from skjob.deploy.kubernetes.manifests.labels import new_run_id
 from skjob.run.budget import RunBudget
 from skjob.run.connect import forget_credentials, start_and_connect
 from skjob.run.monitor import ClusterMonitor, monitored
-from skjob.run.runner import once, tell_all
+from skjob.run.observer import NoteObserver
+from skjob.run.run import Run, RunOptions
 from skjob.run.target import create_cluster, environment_for, private_folder, resolve_target
+from skjob.utils.notify import Notify
 
 
 @contextmanager
-def open_cluster(job: JobSpec, layers: Sequence[Layer], name: str | None, note: Callable[[str], None]) -> Iterator[Any]:
-    """A cluster for the length of a `with` block, with joblib's backend on it: the Python API behind `skjob.cluster`.
+def open_cluster(job: JobSpec, asked: ResolvedSettings, options: RunOptions, write: Notify) -> Iterator[Any]:
+    """Start a cluster for the length of a `with` block, with joblib's backend on it, and yield its Dask client.
 
-    `job` is the program that is running, `name` a cluster that `skjob up` or `--keep` has left; it is used and stays.
-    Yields the Dask client.
+    `job` is the program that is running; `write` takes each line for its user. A cluster that `options` name is used,
+    and stays.
+
+    Raises:
+        SkjobError: the cluster cannot be had.
     """
     import joblib
 
     from skjob.engine.backend import SkjobBackend
     from skjob.engine.checkpoint.fit_cache import FitCache
-    from skjob.engine.fidelity.forks import JoblibDefaults, left_by_parent_alone, separate_children
+    from skjob.engine.fidelity.forks import JoblibDefaults, closed_by_owner_only, separate_children
     from skjob.run.program.prepare import prepare_client
 
-    note = once(note)
+    observer = NoteObserver(write)
+    notify = observer.notify
     plain = JoblibDefaults.now()
-    ground = resolve_target(layers, note)
-    plan = ground.plan()
-    if name is None or plan.place is Place.KUBERNETES:
-        note(plan.why)
-    wanted = environment_for(plan, job)
-    fits = FitCache(plan.checkpoint, tell=note) if plan.checkpoint else None
-    with ExitStack() as stack, left_by_parent_alone(stack):
+    target = resolve_target(asked, notify)
+    plan = target.plan()
+    if options.cluster is None or plan.place is Place.KUBERNETES:
+        notify(plan.why)
+    environment = environment_for(plan, job)
+    fits = FitCache(plan.checkpoint, notify=notify) if plan.checkpoint else None
+    with ExitStack() as stack, closed_by_owner_only(stack):
         private = stack.enter_context(private_folder())
-        chosen = create_cluster(job, new_run_id(), plan, ground, private, note, wanted, name=name)
-        cluster, plan = chosen.cluster, chosen.plan
+        chosen = create_cluster(Run(job, new_run_id(), target, plan, private, observer, environment, options))
+        plan, cluster = chosen.run.plan, chosen.cluster
         stack.callback(cluster.close)
         began = time.monotonic()
-        connection = stack.enter_context(start_and_connect(chosen, job, wanted, note, default=True))
+        connection = stack.enter_context(start_and_connect(chosen, default=True))
         client = connection.client
-        if name is not None:
+        if chosen.reused is not None:
             stack.callback(forget_credentials, client)
-        if told := RunBudget(began, plan, cluster.spent).money_lasts(cluster.asked()):
+        if remaining := RunBudget(began, plan, cluster.cost).describe_remaining(cluster.requested()):
             # A program in the same process can't be ended: its cluster is, by its deadline.
-            note(f"{told}; then the cluster ends" if name is None else f"{told}; the cluster keeps running after that")
-        prepare_client(client, job.root, wanted.packages if wanted else None, plan.width, note)
-        watch = ClusterMonitor(cluster.name, told=note)
-        stack.enter_context(
-            monitored(cluster, client, plan, connection.seconds, lambda _: None, lambda _: None, note, watch)
-        )
+            then = "then the cluster ends" if chosen.reused is None else "the cluster keeps running after that"
+            notify(f"{remaining}; {then}")
+        prepare_client(client, job.root, environment.packages if environment else None, plan.width, notify)
+        stack.enter_context(monitored(connection, ClusterMonitor(cluster.name, notify)))
         if fits is not None:
             stack.callback(fits.close)
         last: list[str] = []
-        stack.callback(tell_all, last, note)
-        backend = SkjobBackend(client, plan.width, job.root, plan.start_timeout, fits, note, last.append)
+        stack.callback(_notify_all, last, notify)
+        backend = SkjobBackend(client, plan.width, job.root, plan.start_timeout, fits, notify, last.append)
         stack.enter_context(joblib.parallel_config(backend=backend))
         stack.callback(separate_children(plain))
         yield client
+
+
+def _notify_all(lines: list[str], notify: Notify) -> None:
+    for line in lines:
+        notify(line)

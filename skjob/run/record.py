@@ -1,7 +1,7 @@
 """What happened in a run, as data: `.skjob/runs/<run id>/run.json`.
 
-Written at each step, atomically, so that it tells how far a run came also when the machine goes down. Times are UTC in
-ISO 8601, durations in seconds. No password of an address is in it.
+The file is written at each step, atomically, so that it shows how far a run came even if the machine goes down. Times
+are UTC in ISO 8601, durations in seconds. Passwords in addresses are left out.
 """
 
 from __future__ import annotations
@@ -9,15 +9,20 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from skjob.deploy.base import WorkerCounts
 from skjob.errors import ConfigError, data_without_credentials, without_credentials
+from skjob.run.observer import RunObserver
+
+if TYPE_CHECKING:
+    from skjob.deploy.scaling.loop import Progress
 
 FOLDER = Path(".skjob") / "runs"
 FITS_FOLDER = Path(".skjob") / "fits"
@@ -29,7 +34,7 @@ DISTRIBUTIONS = (
 
 @dataclass
 class Step:
-    """One thing that the run waited for. `seconds` is None while it goes on."""
+    """One thing that the run waited for. `seconds` is None until it ends."""
 
     name: str
     started: str
@@ -46,29 +51,9 @@ class WorkersAt:
     connected: int
 
 
-class Counts(Protocol):
-    """Workers asked for, running and connected."""
-
-    @property
-    def asked(self) -> int: ...
-    @property
-    def running(self) -> int: ...
-    @property
-    def connected(self) -> int: ...
-
-
-class Tasks(Protocol):
-    """Tasks done, and to go as far as they are known."""
-
-    @property
-    def done(self) -> int: ...
-    @property
-    def to_go(self) -> int: ...
-
-
 @dataclass
 class Outcome:
-    """How it ended. `exit_code` is what skjob exits with; `cause` is the error's message, if there was one."""
+    """How a run ended. `exit_code` is that of skjob; `cause` is the error's message, if there was an error."""
 
     status: str = "running"
     exit_code: int | None = None
@@ -78,10 +63,10 @@ class Outcome:
 
 @dataclass
 class Record:
-    """Everything that is known of a run. Grows while the run goes on; see the module's docstring.
+    """Everything that is known of a run. It grows while the run goes on; see the module's docstring.
 
-    `peak_memory` is of each worker's process, in bytes, by its name. `data` is where a declared job's data was placed.
-    `cost` is what was paid for its pods, where prices are known, and the most that might have been.
+    `peak_memory` is that of each worker's process, in bytes, by its name. `data` says where a declared job's data was
+    placed. `cost` is what its pods have cost, if prices are known, and the most that they were allowed to.
     """
 
     run_id: str
@@ -106,12 +91,12 @@ class Record:
 
 
 def run_file(run_id: str) -> Path:
-    """Where a run's record is, below the folder that the run was started in."""
+    """Return the path of a run's record below the folder that the run was started in."""
     return FOLDER / run_id / "run.json"
 
 
 def installed_versions() -> dict[str, str]:
-    """The versions on this machine that matter to a run."""
+    """Return the versions on this machine that matter to a run."""
     import platform
 
     versions = {"python": platform.python_version()}
@@ -124,63 +109,61 @@ def installed_versions() -> dict[str, str]:
 
 
 class Recorder:
-    """Keeps a record and its file up to date, and tells each step to `tell` as it begins and ends."""
+    """A `RunObserver` that keeps a record and its file up to date, and passes everything on to another."""
 
-    def __init__(
-        self, run_id: str, program: str, arguments: tuple[str, ...], folder: Path, tell: Callable[[Event], None]
-    ) -> None:
+    def __init__(self, run_id: str, program: str, arguments: tuple[str, ...], folder: Path, shown: RunObserver) -> None:
         self.path = folder / run_file(run_id)
         self._lock = threading.Lock()
-        self._tell = tell
+        self._shown = shown
         self._began = time.monotonic()
         self.done_here = 0
         """How many tasks the program has done in its own process."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         self.record = Record(run_id, program, list(arguments), now, installed_versions())
 
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Time a step. A step that raises is recorded with the time it took until then."""
-        step = Step(name, datetime.now(UTC).isoformat(timespec="milliseconds"))
-        began = time.monotonic()
-        self.record.steps.append(step)
-        self._tell(Event("step", name))
-        try:
-            yield
-        finally:
-            step.seconds = round(time.monotonic() - began, 3)
-            self.save()
-        self._tell(Event("done", name, step.seconds))
-
-    def note(self, message: str) -> None:
-        """Something that the user should know, once."""
+    def notify(self, message: str) -> None:
+        """Record a note, and show it, once."""
         message = without_credentials(message)
         if message not in self.record.notes:
             self.record.notes.append(message)
-            self._tell(Event("note", message))
+            self._shown.notify(message)
 
-    def workers(self, counts: Counts) -> None:
-        """Record the number of workers, where it has changed."""
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time a step. One that raises is recorded with the time it took until then."""
+        step = Step(name, datetime.now(UTC).isoformat(timespec="milliseconds"))
+        began = time.monotonic()
+        self.record.steps.append(step)
+        with self._shown.step(name):
+            try:
+                yield
+            finally:
+                step.seconds = round(time.monotonic() - began, 3)
+                self.save()
+
+    def workers(self, counts: WorkerCounts) -> None:
+        """Record the number of workers if it has changed."""
         last = self.record.workers[-1] if self.record.workers else None
         now = (counts.asked, counts.running, counts.connected)
         if last is None or (last.asked, last.running, last.connected) != now:
             self.record.workers.append(WorkersAt(round(time.monotonic() - self._began, 1), *now))
             if last is None or (last.asked, last.connected) != (counts.asked, counts.connected):
-                self._tell(Event("workers", f"{counts.connected} of {counts.asked} workers"))
+                self._shown.workers(counts)
             self.save()
 
+    def progress(self, progress: Progress) -> None:
+        """Show how far the program is. It is not recorded: the workers and the steps are what stays of it."""
+        self._shown.progress(progress)
+
     def memory(self, peaks: Mapping[str, int]) -> None:
-        """Record the most memory that each worker has had, in bytes. Written with the next thing that happens."""
-        with self._lock:  # told by the thread that scales, while another may be writing the file
+        """Record the most memory that each worker has used, in bytes. Written with whatever happens next."""
+        with self._lock:  # reported by the thread that scales, while another may be writing the file
             known = self.record.peak_memory
             known.update({name: peak for name, peak in peaks.items() if peak > known.get(name, 0)})
+        self._shown.memory(peaks)
 
-    def progress(self, progress: Tasks) -> None:
-        """Tell how far the program is. Not kept: the workers' record and the steps are what stays of it."""
-        self._tell(Event("progress", f"tasks done: {progress.done}, under way: {progress.to_go}"))
-
-    def end(self, status: str, exit_code: int, cause: str | None) -> None:
-        """The outcome of the run; clean-up may still add to it. A cause that the program told itself stays."""
+    def end(self, status: str, exit_code: int, cause: str | None = None) -> None:
+        """Record the outcome of the run; clean-up may still add to it. A cause that the program reported stays."""
         outcome = self.record.outcome
         outcome.status, outcome.exit_code, outcome.cause = status, exit_code, cause or outcome.cause
         self.record.seconds = round(time.monotonic() - self._began, 3)
@@ -190,7 +173,7 @@ class Recorder:
         """Write the file for the first time.
 
         Raises:
-            ConfigError: there is no writing to this folder.
+            ConfigError: the folder cannot be written to.
         """
         try:
             self._write()
@@ -201,11 +184,11 @@ class Recorder:
             ) from error
 
     def save(self) -> None:
-        """Write the file anew, atomically. A disk that has filled up meanwhile does not end the run."""
+        """Rewrite the file, atomically. A disk that has filled up does not end the run."""
         try:
             self._write()
         except OSError as error:
-            self.note(f"the run's record can't be written any more: {error.strerror}")
+            self.notify(f"the run's record can't be written any more: {error.strerror}")
 
     def _write(self) -> None:
         with self._lock:
@@ -219,14 +202,5 @@ class Recorder:
             temporary.replace(self.path)
 
     def as_dict(self) -> dict[str, Any]:
-        """The record as plain data."""
+        """Return the record as plain data."""
         return asdict(self.record)
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that goes on, for whoever shows it: `step`, `done`, `note`, `workers` or `progress`."""
-
-    kind: str
-    text: str
-    seconds: float | None = None

@@ -1,6 +1,6 @@
-"""Signals that end a run: the first raises `Stopped`, a second one is in a hurry, and clean-up can't be cut short.
+"""Signals that end a run: the first raises `Stopped`, a second one skips waiting, and neither cuts clean-up short.
 
-And whom the kernel has told already: one signal to a run is one signal to its program.
+A probe tells whether the program has had a signal already: one signal to a run is one signal to its program.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Signals:
     """SIGINT, SIGTERM and SIGHUP end the run; a second one skips waiting, never the request to delete.
 
     The first raises `Stopped` in the main thread. From `note_only` on they are counted and nothing is raised, so that
-    clean-up can't be cut short half-way. Python drops an exception that comes up in a finalizer or in a callback of the
-    garbage collector: `check` raises it again, where a run waits for long.
+    clean-up can't be cut short half-way. Python drops an exception that is raised in a finalizer or by a callback of
+    the garbage collector: `check` raises it again, wherever a run waits for long.
     """
 
     NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -43,16 +43,16 @@ class Signals:
 
     @property
     def hurried(self) -> bool:
-        """Whether the user has asked twice."""
+        """Whether a second signal has come."""
         return self._received > 1
 
     def note_only(self) -> None:
-        """Raise nothing any more."""
+        """Count signals from now on, and raise nothing."""
         self._raising = False
         self._noting_only = True
 
     def check(self) -> None:
-        """Raise `Stopped` where a signal has come and nothing has acted on it."""
+        """Raise `Stopped` if a signal has come and nothing has acted on it."""
         if self._first and not self._noting_only:
             raise Stopped(self._first)
 
@@ -80,7 +80,7 @@ class GroupSignalProbe:
     """A process of this process group that does nothing: the signal that has ended it went to the whole group.
 
     Ctrl-C in a terminal, a terminal that goes away, and `kill` with the group's number reach every process in the
-    group, `kill` with the number of a process that one alone; and a process is not told which of them it was.
+    group, `kill` with the number of a process that one alone; and a process does not learn which of them it was.
     """
 
     _WAIT = "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); sys.stdin.read()"
@@ -92,13 +92,13 @@ class GroupSignalProbe:
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
-    def told(self, number: int) -> bool:
-        """Whether this signal went to the whole group. Ends it: asked once, after the first signal."""
+    def was_hit(self, number: int) -> bool:
+        """Return whether this signal went to the whole group. It ends the probe: ask once, after the first signal."""
         self.close()
         return self._process.returncode == -number
 
     def close(self) -> None:
-        """End it. Of two signals that are fatal the first one counts, even where it has not come to act on it yet."""
+        """End it. Of two fatal signals the first one counts, even if the process has not acted on it yet."""
         self._process.kill()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(ENDING_TIMEOUT)

@@ -1,4 +1,4 @@
-"""Waiting for what a Dask client was asked, in another thread than its event loop's, and not longer than agreed."""
+"""Calls of a Dask client from other threads than its event loop's, each with a time limit; and the run's own client."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ WORKERS_SECONDS = 30.0
 """Within which a scheduler says who its workers are."""
 
 CONNECTION_LOST = "the connection to the scheduler is lost"
+
+run_client: Any = None
+"""The run's client in the process of a program of `skjob run`, where `skjob.cluster()` is that run's cluster.
+
+`skjob.run.program.child` sets it before the program begins; it is None in every other process.
+"""
 
 
 def is_closed(client: Any) -> bool:

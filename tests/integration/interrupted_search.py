@@ -18,7 +18,7 @@ from skjob.engine.checkpoint.fit_cache import FitCache
 def main() -> None:
     address, folder = sys.argv[1], Path(sys.argv[2])
     with Client(address, set_as_default=False) as client:
-        fits = FitCache(str(folder / "store"), tell=partial(print, file=sys.stderr))
+        fits = FitCache(str(folder / "store"), notify=partial(print, file=sys.stderr))
         with joblib.parallel_config(backend=SkjobBackend(client, checkpoint=fits), n_jobs=-1):
             search = search_of(Fits(folder), 12).fit(X, Y)
         fits.close()

@@ -44,8 +44,8 @@ from waiting import DEADLINE, LOOK_AGAIN
 from skjob.config.plan import Plan, WorkerSize, make_plan
 from skjob.config.settings import Place, Settings, WorkerRange
 from skjob.deploy import local
+from skjob.deploy.machine import ThisMachine
 from skjob.run.program.storage_credentials import forget
-from skjob.run.target import this_machine
 from skjob.utils.tls import TlsFiles
 
 WORKERS = 2
@@ -156,7 +156,7 @@ class WarmClusters:
         self._folder = folder
         self._environment = os.environ | IDLE
         asked = Settings(on=Place.LOCAL, workers=WorkerRange(WORKERS, WORKERS))
-        self._plan = make_plan(asked, Place.LOCAL, "", this_machine(), "")
+        self._plan = make_plan(asked, Place.LOCAL, "", ThisMachine(), "")
         self._cluster: _Warm | None = None
 
     @contextmanager
@@ -213,7 +213,7 @@ class _Warm:
     def make_ready(self, folder: Path) -> bool:
         """Take what the last run has left, and let all workers be in `folder`, also those that come later: they are
         started by the process that the scheduler is in. Whether that can be done: else the cluster is of no use."""
-        if self.cluster.gone() is not None:
+        if self.cluster.lost_reason() is not None:
             return False
         forget(self.client)
         self.client.run_on_scheduler(os.chdir, str(folder))

@@ -44,7 +44,7 @@ from skjob.boosters.scheduler_plugin import part_of
 from skjob.boosters.tracker import TrackerProcess
 from skjob.boosters.training import lost_worker
 from skjob.boosters.xgboost import train_xgboost
-from skjob.deploy.scaling.scheduler import KEPT_BYTES, give_up, look, release
+from skjob.deploy.scaling.scheduler import MIN_KEPT_BYTES, abandon_workers, release, take_snapshot
 from skjob.errors import ConfigError
 from skjob.jobfile.data.placement import Workers
 from skjob.jobfile.loader import read_job
@@ -56,7 +56,7 @@ pytestmark = pytest.mark.timeout(240)
 ENDLESS = 100_000
 """Rounds that no test waits for."""
 
-PATIENCE = 0.5
+INTERRUPT_TIMEOUT = 0.5
 """Seconds that compiled code gets to end before its worker's process is ended."""
 
 
@@ -65,12 +65,14 @@ def cluster() -> Iterator[LocalCluster]:
     """Three workers of one thread, each with a nanny."""
     with (
         pytest.MonkeyPatch.context() as patch,
-        forked_workers(f"from skjob.engine import cancellation; cancellation.PATIENCE = {PATIENCE}"),
+        forked_workers(f"from skjob.engine import cancellation; cancellation.INTERRUPT_TIMEOUT = {INTERRUPT_TIMEOUT}"),
         LocalCluster(
             n_workers=3, threads_per_worker=1, memory_limit="1GB", dashboard_address="127.0.0.1:0", host="127.0.0.1"
         ) as cluster,
     ):
-        patch.setattr("skjob.engine.cancellation.PATIENCE", PATIENCE)  # the scheduler is in this process
+        patch.setattr(
+            "skjob.engine.cancellation.INTERRUPT_TIMEOUT", INTERRUPT_TIMEOUT
+        )  # the scheduler is in this process
         yield cluster
 
 
@@ -188,7 +190,7 @@ def _kill(client: Client, name: str, process: int) -> None:
 def _machine_gone(client: Client, name: str, process: int) -> None:
     """It does not answer, its connections stay open, and somebody says that its machine is gone."""
     os.kill(process, signal.SIGSTOP)
-    client.run_on_scheduler(give_up, [name])
+    client.run_on_scheduler(abandon_workers, [name])
 
 
 # ---- in a script
@@ -468,9 +470,9 @@ def test_early_stopping_of_lightgbm_is_refused(client: Client) -> None:
 
 def test_no_worker_goes_while_a_training_runs_or_data_is_kept(client: Client, tmp_path: Path) -> None:
     X, y = _data(client)
-    kept = dask.array.random.default_rng(0).random(KEPT_BYTES // 8, chunks=-1).persist()
+    kept = dask.array.random.default_rng(0).random(MIN_KEPT_BYTES // 8, chunks=-1).persist()
     wait(kept)
-    sight = client.run_on_scheduler(look)
+    sight = client.run_on_scheduler(take_snapshot)
     names = sorted(sight.processing)
     assert len(sight.holding) >= 1, "nobody is seen to hold the data"
     seen: dict[str, Any] = {}
@@ -479,7 +481,7 @@ def test_no_worker_goes_while_a_training_runs_or_data_is_kept(client: Client, tm
 
     def watch() -> None:
         until(lambda: len(client.run_on_scheduler(_parts)) == 3, "no training began")
-        seen["together"] = client.run_on_scheduler(look).together
+        seen["together"] = client.run_on_scheduler(take_snapshot).together
         seen["released"] = client.run_on_scheduler(release, names)
         come.touch()
 
@@ -488,10 +490,10 @@ def test_no_worker_goes_while_a_training_runs_or_data_is_kept(client: Client, tm
     _estimator("xgboost", 20).fit(X, y)
     thread.join(DEADLINE)
     assert seen == {"together": True, "released": []}
-    sight = client.run_on_scheduler(look)
+    sight = client.run_on_scheduler(take_snapshot)
     assert (sight.together, sight.all_wanted) == (False, False)
     del kept
-    until(lambda: not client.run_on_scheduler(look).holding, "they hold what nobody wants")
+    until(lambda: not client.run_on_scheduler(take_snapshot).holding, "they hold what nobody wants")
 
 
 # ---- declared

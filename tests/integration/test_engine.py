@@ -39,8 +39,9 @@ from sklearn.utils.parallel import delayed as sklearn_delayed
 from waiting import DEADLINE, until
 
 from skjob.engine.backend import RemoteTraceback, SkjobBackend, WorkersLost
-from skjob.engine.parallel_call import WATCH_SECONDS
-from skjob.engine.transfer.shared_data import SMALL, UNWATCHED_KEPT, USED_ONCE_KEPT
+from skjob.engine.parallel_call import WATCH_INTERVAL
+from skjob.engine.transfer.shared_data import MAX_UNWATCHED, MAX_USED_ONCE
+from skjob.engine.transfer.task_pickler import MAX_INLINE_BYTES
 from skjob.utils.reconnect import set_reconnect_timeout
 
 pytestmark = pytest.mark.usefixtures("every_call_goes_to_workers")
@@ -560,10 +561,10 @@ def test_lists_do_not_gather_on_the_workers(engine: Client) -> None:
     before = _shared_bytes(engine)
     rows = [[{"number": number, "place": place} for place in range(8000)] for number in range(40)]
     size = len(pickle.dumps(rows[0], protocol=5))
-    assert size > SMALL
+    assert size > MAX_INLINE_BYTES
     tasks = [delayed(_length)(each) for each in rows for _ in range(2)]
     assert Parallel(batch_size=1)(tasks) == [8000] * 80
-    until(lambda: _shared_bytes(engine) - before <= (UNWATCHED_KEPT + 1) * size * 1.1, "they gather")
+    until(lambda: _shared_bytes(engine) - before <= (MAX_UNWATCHED + 1) * size * 1.1, "they gather")
 
 
 def _write(array: Any) -> None:
@@ -598,7 +599,7 @@ def test_parts_of_the_data_do_not_gather_on_the_workers(engine: Client) -> None:
     before = _shared_bytes(engine)
     sums = Parallel(batch_size=1)(delayed(_sum)(part.copy(), 0) for part in X)
     assert sums == [part.sum() for part in X]
-    until(lambda: _shared_bytes(engine) - before <= USED_ONCE_KEPT * X[0].nbytes, "they gather")
+    until(lambda: _shared_bytes(engine) - before <= MAX_USED_ONCE * X[0].nbytes, "they gather")
 
 
 # ------------------------------------------------------------------------------------------------- how wide
@@ -745,7 +746,7 @@ def test_batches_need_no_round_trip(engine: Client, monkeypatch: pytest.MonkeyPa
     X = numpy.ones(50_000)
     began = time.monotonic()
     Parallel(batch_size=1)(delayed(_sum)(X, number) for number in range(100))
-    assert len(asked) <= 3 + (time.monotonic() - began) / WATCH_SECONDS
+    assert len(asked) <= 3 + (time.monotonic() - began) / WATCH_INTERVAL
 
 
 def test_a_connection_that_breaks_while_dispatching(engine: Client) -> None:

@@ -268,7 +268,7 @@ def test_none_sends_nothing(venv: Venv) -> None:
     assert (told["totals"].keys(), told["archive_bytes"]) == ({"not sent"}, 0)
     ended = venv.env("build", "--env", "none")
     assert (ended.returncode, ended.stdout) == (120, "")
-    assert ended.stderr.startswith("error: `--env none` leaves nothing to bake")
+    assert ended.stderr.startswith("error: `--env none` leaves nothing to build")
 
 
 # ------------------------------------------------------------------------------------------------- a file
@@ -431,7 +431,7 @@ def test_the_files_of_an_image(venv: Venv, tmp_path: Path) -> None:
 
     ended = venv.env("build", "--output", "image")
     assert (ended.returncode, ended.stdout) == (120, "")
-    assert ended.stderr.startswith("error: `--output` names `image`, which is there already")
+    assert ended.stderr.startswith("error: the folder `image` of `--output` already exists")
 
 
 def test_the_dockerfile_is_printed(venv: Venv) -> None:

@@ -51,7 +51,7 @@ def cluster() -> Iterator[LocalCluster]:
     }
     with (
         dask.config.set(settings),
-        forked_workers("from skjob.engine import cancellation; cancellation.PATIENCE = 0.5"),
+        forked_workers("from skjob.engine import cancellation; cancellation.INTERRUPT_TIMEOUT = 0.5"),
     ):
         cluster = LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", host="127.0.0.1",

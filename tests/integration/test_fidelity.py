@@ -30,8 +30,8 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from waiting import DEADLINE
 
-from skjob.engine.backend import DONE_HERE, SkjobBackend
-from skjob.engine.fidelity.done_here import DoneHere
+from skjob.engine.backend import SkjobBackend
+from skjob.engine.fidelity.local_tasks import COUNTER, LocalTaskCounter
 
 HERE = Path(__file__).parent
 
@@ -46,7 +46,7 @@ def client() -> Iterator[Client]:
 def lines(client: Client) -> Iterator[list[str]]:
     """Calls go to the cluster; what skjob has told about them. The modules of the tests are the program's own."""
     told: list[str] = []
-    for noted in ("skjob-places", "skjob-small-calls"):
+    for noted in ("skjob-call-sites", "skjob-small-calls"):
         client.extensions.pop(noted, None)
     backend = SkjobBackend(client, width=2, root=HERE, wait_for_workers=DEADLINE, notify=told.append)
     with joblib.parallel_config(backend=backend):
@@ -427,7 +427,7 @@ def _looks_up(number: int) -> int:
 
 @pytest.mark.parametrize("return_as", ["list", "generator"])
 def test_what_is_too_large_to_compare_is_told_once_a_line(lines: list[str], client: Client, return_as: str) -> None:
-    client.extensions.pop("skjob-places", None)
+    client.extensions.pop("skjob-call-sites", None)
     for _ in range(2):
         results = [*Parallel(return_as=return_as)(delayed(_looks_up)(number) for number in range(3))]
         assert results == [1001] * 3
@@ -439,7 +439,7 @@ def test_what_is_too_large_to_compare_is_told_once_a_line(lines: list[str], clie
 def test_tasks_that_are_done_here_are_counted(lines: list[str], client: Client, monkeypatch: Any) -> None:
     seconds = itertools.count()
     told: list[int] = []
-    monkeypatch.setitem(client.extensions, DONE_HERE, DoneHere(told.append, lambda: float(next(seconds))))
+    monkeypatch.setitem(client.extensions, COUNTER, LocalTaskCounter(told.append, lambda: float(next(seconds))))
     Parallel(n_jobs=2, prefer="threads")(delayed(_process)() for _ in range(20))
     assert told == sorted(set(told))
     assert told[-1] == 20

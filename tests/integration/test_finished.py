@@ -30,7 +30,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from skjob.engine.backend import SkjobBackend
-from skjob.engine.checkpoint.counts import Tally
+from skjob.engine.checkpoint.counts import FitCounts
 from skjob.engine.checkpoint.fit_cache import FitCache
 
 X, Y = load_iris(return_X_y=True)
@@ -78,16 +78,18 @@ class Runs:
         (folder / FITS).parent.mkdir()
         self.told: list[str] = []
 
-    def run(self, work: Callable[[Counted], Any], *, resume: bool = False, **parameters: Any) -> tuple[Any, int, Tally]:
+    def run(
+        self, work: Callable[[Counted], Any], *, resume: bool = False, **parameters: Any
+    ) -> tuple[Any, int, FitCounts]:
         """What came of it, how many fits were really done, and the tally."""
         notes = self.folder / FITS
         notes.write_text("")
         self.told.clear()
-        fits = FitCache(str(self.folder / "store"), resume=resume, tell=self.told.append)
+        fits = FitCache(str(self.folder / "store"), resume=resume, notify=self.told.append)
         with joblib.parallel_config(backend=SkjobBackend(self.client, checkpoint=fits), n_jobs=-1):
             result = work(Counted(str(self.folder), **parameters))
         fits.close()
-        return result, len(notes.read_text()), fits.tally
+        return result, len(notes.read_text()), fits.counts
 
 
 @pytest.fixture
@@ -145,7 +147,7 @@ def test_the_second_run_does_nothing_and_has_the_same(finished: Runs, kind: str)
     assert tally.kept == tally.fits == done > 3
     second, done_again, tally_again = finished.run(work)
     assert done_again == 0
-    assert tally_again == Tally(fits=tally.fits, found=tally.fits)
+    assert tally_again == FitCounts(fits=tally.fits, found=tally.fits)
     assert finished.told == [f"reused {done} of {done} fits from an earlier run"]
     for one, other in zip(first, second, strict=True):
         numpy.testing.assert_array_equal(one, other)
@@ -156,7 +158,7 @@ def test_only_what_is_missing_is_done(finished: Runs) -> None:
     more = GridSearchCV(None, {"max_depth": [1, 2, 3]}, cv=3, refit=False)
     finished.run(lambda tree: few.set_params(estimator=tree).fit(X, Y))
     search, done, tally = finished.run(lambda tree: more.set_params(estimator=tree).fit(X, Y))
-    assert (done, tally) == (3, Tally(fits=9, found=6, kept=3))
+    assert (done, tally) == (3, FitCounts(fits=9, found=6, kept=3))
     expected = [cross_val_score(Counted(str(finished.folder), depth), X, Y, cv=3).mean() for depth in (1, 2, 3)]
     numpy.testing.assert_array_equal(search.cv_results_["mean_test_score"], expected)
 
@@ -166,9 +168,9 @@ def test_a_fit_without_a_seed_is_done_again_unless_asked_for(finished: Runs) -> 
         return [cross_val_score(make_pipeline(StandardScaler(), tree), X, Y, cv=4) for _ in range(2)]
 
     _, done, tally = finished.run(work, random_state=None)
-    assert (done, tally) == (8, Tally(fits=8, kept=8, kept_unseeded=8))
+    assert (done, tally) == (8, FitCounts(fits=8, kept=8, kept_unseeded=8))
     _, done, tally = finished.run(work, random_state=None)
-    assert (done, tally) == (8, Tally(fits=8, kept=8, unseeded=8, kept_unseeded=8))
+    assert (done, tally) == (8, FitCounts(fits=8, kept=8, unseeded=8, kept_unseeded=8))
     [told] = finished.told
     assert told.startswith("8 fits were finished by an earlier run and done again, because their estimator draws")
     assert told.endswith("has no `random_state`; `--resume` takes them as they are")
@@ -216,6 +218,6 @@ def test_any_address_that_fsspec_knows(client: Client, tmp_path: Path) -> None:
     for _ in range(2):
         fits = FitCache("memory://skjob-test/fits")
         with joblib.parallel_config(backend=SkjobBackend(client, checkpoint=fits), n_jobs=-1):
-            results.append((work(Counted(str(runs.folder))), fits.tally))
-    assert [tally for _, tally in results] == [Tally(fits=12, kept=12), Tally(fits=12, found=12)]
+            results.append((work(Counted(str(runs.folder))), fits.counts))
+    assert [tally for _, tally in results] == [FitCounts(fits=12, kept=12), FitCounts(fits=12, found=12)]
     numpy.testing.assert_array_equal(results[0][0], results[1][0])

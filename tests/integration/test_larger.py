@@ -22,7 +22,7 @@ from local_runs import LocalRuns
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 
-from skjob.engine.transfer.worker_plugins import register
+from skjob.engine.transfer.worker_plugins import register_plugin
 from skjob.errors import ConfigError
 from skjob.jobfile.data.files import files_of
 from skjob.jobfile.data.placement import Workers
@@ -358,7 +358,7 @@ def test_a_job_on_s3(
     client: Client, tmp_path: Path, bucket: str, address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = {"path": address.format(bucket=bucket), "target": "y", "features": FEATURES}
-    register(client, Credentials(found(os.environ)))
+    register_plugin(client, Credentials(found(os.environ)))
     try:
         assert _run(tmp_path, TOO_SMALL, estimator=FEW_ROUNDS, data=data).pieces
     finally:

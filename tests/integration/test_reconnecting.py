@@ -20,11 +20,17 @@ from joblib import Parallel, delayed
 from support.flaky_network import Network
 from waiting import DEADLINE, until
 
-from skjob.config.plan import Machine, WorkerSize, make_plan
+from skjob.config.plan import JobSpec, Machine, WorkerSize, make_plan
 from skjob.config.settings import Place, Settings
+from skjob.config.sources import ResolvedSettings
+from skjob.deploy.base import WorkerCounts
 from skjob.deploy.local import LocalCluster
 from skjob.engine.backend import SkjobBackend, WorkersLost
+from skjob.run.connect import Connection
 from skjob.run.monitor import ClusterMonitor, monitored
+from skjob.run.observer import NoteObserver
+from skjob.run.run import Run
+from skjob.run.target import RunTarget
 from skjob.utils.reconnect import set_reconnect_timeout
 
 pytestmark = [
@@ -58,14 +64,17 @@ def test_a_client_survives_its_network(tmp_path: Path, capfd: pytest.CaptureFixt
 def opened(client: Client, cluster: LocalCluster) -> Iterator[ClusterMonitor]:
     """As `skjob.cluster()` does it, but that the cluster is there."""
     plan = make_plan(Settings(), Place.LOCAL, "", Machine(2, 2**32), "3.11")
-    set_reconnect_timeout(client, plan.patience)
-    watch = ClusterMonitor(cluster.name)
+    set_reconnect_timeout(client, plan.reconnect_timeout)
+    target = RunTarget(Place.LOCAL, "", ResolvedSettings(Settings()))
+    run = Run(JobSpec(Path("train.py")), "run", target, plan, Path(), NoteObserver(print))
+    monitor = ClusterMonitor(cluster.name)
+    connection = Connection(run, cluster, client, WorkerCounts(1, 1, 1), 1.0)
     backend = SkjobBackend(client, 2, wait_for_workers=60)
     with (
-        monitored(cluster, client, plan, 1.0, lambda _: None, lambda _: None, lambda _: None, watch),
+        monitored(connection, monitor),
         joblib.parallel_config(backend=backend, n_jobs=-1),
     ):
-        yield watch
+        yield monitor
 
 
 def _cut_and_mend(network: Network, client: Client) -> None:
@@ -114,7 +123,7 @@ def test_a_cluster_that_is_lost_for_good_ends_calls_with_its_cause(tmp_path: Pat
     try:
         with (
             Client(cluster.address, security=cluster.tls.security(), set_as_default=False) as client,
-            opened(client, cluster) as watch,
+            opened(client, cluster) as monitor,
         ):
             lost = r"can't be finished: .*the cluster on this machine has ended: "
             with (
@@ -122,7 +131,7 @@ def test_a_cluster_that_is_lost_for_good_ends_calls_with_its_cause(tmp_path: Pat
                 pytest.raises(WorkersLost, match=lost),
             ):
                 Parallel()(delayed(nap)(number, data) for number in range(600))
-            assert watch.lost is not None
+            assert monitor.lost is not None
             with pytest.raises(WorkersLost, match=lost):
                 Parallel()(delayed(nap)(number, data) for number in range(2))
     finally:
@@ -137,7 +146,7 @@ def test_a_network_that_goes_in_the_middle_of_a_call(tmp_path: Path) -> None:
         address = f"tls://127.0.0.1:{network.port}"
         with (
             Client(address, security=cluster.tls.security(), set_as_default=False) as client,
-            opened(client, cluster) as watch,
+            opened(client, cluster) as monitor,
         ):
             begun, back = tmp_path / "begun", tmp_path / "back"
 
@@ -147,7 +156,7 @@ def test_a_network_that_goes_in_the_middle_of_a_call(tmp_path: Path) -> None:
 
             with when_begun(begun, interrupt):
                 assert Parallel()(delayed(napping(begun, back))(number) for number in range(6)) == list(range(6))
-            assert watch.lost is None
+            assert monitor.lost is None
     finally:
         network.close()
         cluster.close()

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dask.system import CPU_COUNT
 from local_runs import Ended, LocalRuns
 from waiting import DEADLINE
 
@@ -232,11 +233,10 @@ def test_without_kubernetes_it_runs_here_and_says_so(tmp_path: Path, environment
         [sys.executable, "-m", "skjob", "run", "--workers", "500", "train.py"],
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=DEADLINE,
     )  # fmt: skip
-    cores = len(os.sched_getaffinity(0))
     assert (ended.returncode, ended.stdout) == (0, "hello\n")
     first = ended.stderr.splitlines()[0]
     assert first.startswith("skjob: running on this machine: there is no usable kubeconfig")
-    assert first.endswith(f"; {cores} workers, one for each core, instead of 500")
+    assert first.endswith(f"; {CPU_COUNT} workers, one for each core, instead of 500")
     assert wait_until_gone(tmp_path) == []
     assert list((tmp_path / "scratch").iterdir()) == []
 
@@ -291,7 +291,7 @@ def test_fits_without_a_seed_are_taken_where_that_is_asked_for(tmp_path: Path, l
     [
         (
             ["--resume", "--checkpoint", "none"],
-            "`--resume` takes fits that were kept, and `--checkpoint none` keeps none",
+            "`--resume` reuses kept fits, and `--checkpoint none` keeps none",
         ),
         (["--checkpoint", "nosuch://here"], "`nosuch://here`"),
         (["--checkpoint", "~nosuchuser/fits"], "`~nosuchuser/fits` is no path: there is no user `nosuchuser`"),

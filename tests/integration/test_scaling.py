@@ -22,7 +22,7 @@ from skjob.config.settings import WorkerRange
 from skjob.deploy.base import WorkerCounts
 from skjob.deploy.local import LocalCluster
 from skjob.deploy.scaling.loop import ScalingLoop
-from skjob.deploy.scaling.scheduler import look, release
+from skjob.deploy.scaling.scheduler import release, take_snapshot
 from skjob.engine.backend import SkjobBackend
 
 KEPT = 1.0
@@ -36,7 +36,7 @@ def soon() -> Iterator[None]:
     """The loop looks often, and lets workers go soon."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("skjob.deploy.scaling.loop.INTERVAL", 0.2)
-        patch.setattr("skjob.deploy.scaling.policy.SHORTEST_KEPT", KEPT)
+        patch.setattr("skjob.deploy.scaling.policy.MIN_IDLE_SECONDS", KEPT)
         yield
 
 
@@ -59,7 +59,7 @@ def client(warm: LocalCluster) -> Iterator[Client]:
     """Of a cluster with one worker of one thread, which has nothing to do."""
     with Client(warm.address, security=warm.tls.security(), set_as_default=False) as client:
         until(lambda: not client.run_on_scheduler(_tasks), "the test before has left tasks")
-        warm.withdraw(warm.asked(), _names(client))
+        warm.cancel_pending(warm.requested(), _names(client))
         until(lambda: _one_is_there(warm, client), "there are other workers than one")
         yield client
 
@@ -81,7 +81,7 @@ def _one_is_there(cluster: LocalCluster, client: Client) -> bool:
         _add(cluster, client, 1)
     elif gone := client.run_on_scheduler(release, names[1:]):
         cluster.remove_workers(gone)
-    return len(_names(client)) == cluster.asked() == cluster.running() == 1
+    return len(_names(client)) == cluster.requested() == cluster.running() == 1
 
 
 @contextmanager
@@ -93,10 +93,10 @@ def _scaled(cluster: LocalCluster, client: Client, limits: WorkerRange) -> Itera
         client,
         limits,
         1,
-        patience=DEADLINE,
+        reconnect_timeout=DEADLINE,
         observe=seen.append,
         progress=lambda _: None,
-        complain=lambda _: None,
+        notify=lambda _: None,
         lost=lost.append,
         usual_start=2.0,
     )
@@ -109,7 +109,7 @@ def _scaled(cluster: LocalCluster, client: Client, limits: WorkerRange) -> Itera
 
 
 def _names(client: Client) -> list[str]:
-    return sorted(client.run_on_scheduler(look).processing)
+    return sorted(client.run_on_scheduler(take_snapshot).processing)
 
 
 def _add(cluster: LocalCluster, client: Client, total: int) -> None:
@@ -181,7 +181,7 @@ def test_who_has_got_a_task_meanwhile_stays(cluster: LocalCluster, client: Clien
     _add(cluster, client, 2)
     first, second = _names(client)
     task = client.submit(nap, 0, 5, over, workers=[int(first)], pure=False)
-    until(lambda: client.run_on_scheduler(look).processing[first], "the task did not begin")
+    until(lambda: client.run_on_scheduler(take_snapshot).processing[first], "the task did not begin")
     assert client.run_on_scheduler(release, [first, second]) == [second]
     cluster.remove_workers([second])
     over.touch()
@@ -243,14 +243,16 @@ def doze(seconds: float, over: Path | None = None) -> None:
 
 def test_what_the_scheduler_is_asked(cluster: LocalCluster, client: Client, tmp_path: Path) -> None:
     """How long tasks take, which run and for how long, and which wait; scattered data is no task."""
-    before = set(client.run_on_scheduler(look).done)
+    before = set(client.run_on_scheduler(take_snapshot).done)
     data = client.scatter(numpy.zeros(10))
     client.gather(client.map(doze, [0.3] * 3, pure=False))
     over = tmp_path / "over"
     held = client.map(doze, [0.0] * 3, over=over, pure=False)
     try:
-        until(lambda: max(client.run_on_scheduler(look).running.get("doze", [0])) > 0.5, "nobody tells what runs")
-        sight = client.run_on_scheduler(look)
+        until(
+            lambda: max(client.run_on_scheduler(take_snapshot).running.get("doze", [0])) > 0.5, "nobody tells what runs"
+        )
+        sight = client.run_on_scheduler(take_snapshot)
         (count, seconds) = sight.done["doze"]
         assert set(sight.done) - before == {"doze"}
         assert key_split(data.key) not in sight.done
@@ -265,8 +267,8 @@ def test_what_the_scheduler_is_asked(cluster: LocalCluster, client: Client, tmp_
 def test_a_worker_that_has_not_come_is_taken_back(cluster: LocalCluster, client: Client) -> None:
     names = _names(client)
     cluster.add_workers(3)
-    cluster.withdraw(5, names)
-    assert cluster.asked() == 1
+    cluster.cancel_pending(5, names)
+    assert cluster.requested() == 1
     assert _names(client) == names
     assert client.submit(nap, 0, 3).result(DEADLINE) == 3
 
@@ -285,12 +287,14 @@ def test_tasks_that_need_all_the_memory_run_one_at_a_time() -> None:
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
-        assert client.run_on_scheduler(look).at_once is None
+        assert client.run_on_scheduler(take_snapshot).at_once is None
         for need, at_once in ((0, 4), (3, 3), (6, 1)):
             held = client.map(nap, [2.0] * 4, resources={"skjob-memory": need} if need else None, pure=False)
-            until(lambda: sum(client.run_on_scheduler(look).processing.values()), "the tasks did not begin")
-            sight = client.run_on_scheduler(look)
+            until(lambda: sum(client.run_on_scheduler(take_snapshot).processing.values()), "the tasks did not begin")
+            sight = client.run_on_scheduler(take_snapshot)
             assert (sight.at_once, len(sight.running["nap"])) == (at_once, at_once)
             assert sum(sight.waiting.values()) == 4 - at_once
             client.cancel(held, force=True)
-            until(lambda: not sum(client.run_on_scheduler(look).processing.values()), "the tasks are still there")
+            until(
+                lambda: not sum(client.run_on_scheduler(take_snapshot).processing.values()), "the tasks are still there"
+            )

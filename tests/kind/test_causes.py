@@ -23,7 +23,17 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException, NotFoundException
 from support.fault_injection import IMAGE, THINK, THOUGHT_ABOUT, StandIn, policy, stand_in, webhook
 from support.flaky_network import through
-from support.message_timing import Known, Told, ended, event, leaving, running_worker, told, unscheduled, waiting
+from support.message_timing import (
+    Known,
+    TimedRun,
+    ended,
+    event,
+    leaving,
+    running_worker,
+    timed_run,
+    unscheduled,
+    waiting,
+)
 from support.runs import SEARCHING, Runs
 from support.second_api import SecondApi, second_api
 from support.side_by_side import Played, Stage, side_by_side
@@ -34,7 +44,7 @@ from skjob.deploy.kubernetes.operator.manifests import custom_resource_definitio
 from skjob.deploy.kubernetes.operator.state import OPERATOR_NAME
 from skjob.utils.units import format_cpus, quantity
 
-SOON = 60.0
+DIAGNOSIS_TIMEOUT = 60.0
 """Seconds within which anything is told on any machine; the table says how soon it was."""
 
 Row = Callable[..., None]
@@ -76,10 +86,10 @@ class Cause:
     def run(self, script: str, *options: str, **environment: str) -> Any:
         """One worker is enough to be told why there is none, where the options do not say otherwise."""
         command = self.runs.command(script, "--workers", "1", *options)
-        return told(command, cwd=self.runs.folder, env=self.runs.environment | environment)
+        return timed_run(command, cwd=self.runs.folder, env=self.runs.environment | environment)
 
     @contextmanager
-    def searching(self, *options: str, script: str = SEARCHING, **environment: str) -> Iterator[Told]:
+    def searching(self, *options: str, script: str = SEARCHING, **environment: str) -> Iterator[TimedRun]:
         """A run in the middle of its search: its program has had results."""
         begun = self.runs.folder / "begun"
         with self.run(BEGINNING + script, *options, **environment) as run:
@@ -88,7 +98,7 @@ class Cause:
             assert begun.exists(), run.text
             yield run
 
-    def check(self, run: Told, code: int, words: str, hint: str, since: float, *cells: str) -> None:
+    def check(self, run: TimedRun, code: int, words: str, hint: str, since: float, *cells: str) -> None:
         """The line with `words` came soon after `since`; `hint` stands in it, or in the hint of the error."""
         assert run.wait() == code, run.text
         at, line = run.line(words)
@@ -97,7 +107,7 @@ class Cause:
         hints = [line for _, line in run.lines if line.startswith("hint: ")]
         assert hint in f"{line} {hints}", run.text
         seconds = max(0.0, at - since)
-        assert seconds < SOON
+        assert seconds < DIAGNOSIS_TIMEOUT
         if line.startswith("error: "):
             assert self.runs.record()["outcome"]["cause"] == line.removeprefix("error: ")
         self.row(*cells, seconds, code, line.replace("|", "\\|"))
@@ -112,7 +122,7 @@ class Cause:
         code: int = 124,
         script: str = FINE,
         **environment: str,
-    ) -> Told:
+    ) -> TimedRun:
         """A run that ends with its cause. Where `known` is None, the API knew it before Enter."""
         with self.run(script, *options, **environment) as run:
             assert run.wait() == code, run.text
@@ -142,7 +152,7 @@ def test_an_image_that_is_missing(cause: Cause, standing_in: StandIn) -> None:
     cause.start(
         ("image missing", "a registry that answers 404"),
         waiting("ErrImagePull"),
-        "can't be pulled: ",
+        "cannot be pulled: ",
         "choose an image that exists: `--image`",
         "--image",
         standing_in.image("absent/model:1"),
@@ -154,7 +164,7 @@ def test_an_image_that_nobody_may_have(cause: Cause, standing_in: StandIn) -> No
     cause.start(
         ("image unauthorized", "a registry that answers 401"),
         waiting("ErrImagePull"),
-        "can't be pulled: ",
+        "cannot be pulled: ",
         "image pull secret",
         "--image",
         standing_in.image("private/model:1"),
@@ -710,7 +720,7 @@ def test_custom_resources_of_another_release(cause: Cause, second: SecondApi) ->
             ("CRD of another release", "DaskClusters whose workers have no metadata"),
             None,
             'another version of DaskClusters than dask-kubernetes here: unknown field "spec.worker.metadata"',
-            "`skjob install --context kind-skjob` brings the operator to this version",
+            "`skjob install --context kind-skjob` upgrades the operator to this version",
             code=123,
         )
 

@@ -44,8 +44,8 @@ SELECTOR = {"kubernetes.io/os": "linux"}
 
 PLACEMENT = {"node-selector": SELECTOR, "tolerations": [{"key": "batch", "operator": "Exists"}]}
 GRACE = 60
-LONG = LIMITS | {"most-time": "30m"}
-LOWER = {"most-workers": 1, "most-cpu": "50m", "most-memory": "256Mi", "most-time": "15m"}
+LONG = LIMITS | {"max-time": "30m"}
+LOWER = {"max-workers": 1, "max-cpu": "50m", "max-memory": "256Mi", "max-time": "15m"}
 
 
 def runs_of(release: Release, kind_env: dict[str, str], kind_api: client.ApiClient, folder: Path) -> Runs:
@@ -89,9 +89,9 @@ def test_the_chart_is_well_formed(kind_env: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
-        ({"limits": {"most-worker": 3}}, "most-worker"),
-        ({"limits": {"most-time": "1d"}}, "/limits/most-time"),
-        ({"limits": {"most-cpu": "many"}}, "/limits/most-cpu"),
+        ({"limits": {"max-worker": 3}}, "max-worker"),
+        ({"limits": {"max-time": "1d"}}, "/limits/max-time"),
+        ({"limits": {"max-cpu": "many"}}, "/limits/max-cpu"),
         # With these, every run of the team would be refused.
         ({"defaults": {"grace": "5s"}}, "/defaults/grace"),
         ({"defaults": {"worker-memory": "64Mi"}}, "/defaults/worker-memory"),
@@ -133,11 +133,11 @@ def test_a_team_has_each_setting_of_its_own_whole(kind_env: dict[str, str]) -> N
     everybodys = {"node-selector": {"pool": "batch", "zone": "a"}, "tolerations": [{"key": "batch"}], "queue": "batch"}
     own: dict[str, Manifest] = {
         "same": {},
-        "other": {"placement": {"node-selector": {"pool": "gpu"}}, "limits": {"most-workers": 2}},
+        "other": {"placement": {"node-selector": {"pool": "gpu"}}, "limits": {"max-workers": 2}},
         "none": {"placement": {"node-selector": {}, "tolerations": []}},
     }
     teams = [{"name": name, "namespace": name, **settings} for name, settings in own.items()]
-    values = {"placement": everybodys, "limits": {"most-workers": 9, "most-cpu": "4"}, "teams": teams}
+    values = {"placement": everybodys, "limits": {"max-workers": 9, "max-cpu": "4"}, "teams": teams}
     command = ["helm", "template", "skjob", str(CHART), "--kube-version", "1.30.0", "--values", "-"]
     made = loaded(call(kind_env, *command, text=json.dumps(values)).stdout)
 
@@ -151,17 +151,48 @@ def test_a_team_has_each_setting_of_its_own_whole(kind_env: dict[str, str]) -> N
     defaults, quota = told("same")
     assert yaml.safe_load(defaults["node-selector"]) == everybodys["node-selector"]
     assert (quota["skjob/node-selector"], quota["skjob/tolerations"]) == ("pool=batch,zone=a", "batch:Equal:::")
-    assert (defaults["most-workers"], defaults["most-cpu"], defaults["queue"]) == ("9", "4", "batch")
+    assert (defaults["limits.max-workers"], defaults["limits.max-cpu"], defaults["queue"]) == ("9", "4", "batch")
 
     defaults, quota = told("other")
     assert yaml.safe_load(defaults["node-selector"]) == {"pool": "gpu"}
     assert (quota["skjob/node-selector"], quota["skjob/tolerations"]) == ("pool=gpu", "batch:Equal:::")
-    assert (defaults["most-workers"], defaults["most-cpu"], defaults["queue"]) == ("2", "4", "batch")
+    assert (defaults["limits.max-workers"], defaults["limits.max-cpu"], defaults["queue"]) == ("2", "4", "batch")
 
     defaults, quota = told("none")
     assert {"node-selector", "tolerations"} & set(defaults) == set()
     assert {"skjob/node-selector", "skjob/tolerations"} & set(quota) == set()
     assert defaults["queue"] == "batch"
+
+
+def test_old_names_of_limits_are_taken_and_reported(kind_env: dict[str, str]) -> None:
+    """As their new names; of both, the strictest counts. A default `max-time` stays a default."""
+    own: dict[str, Manifest] = {
+        "same": {},
+        "other": {"limits": {"max-workers": 40, "most-cpu": "2"}},
+        "both": {"limits": {"max-time": "10h", "most-time": "9h"}, "defaults": {"max-time": "1h"}},
+    }
+    teams = [{"name": name, "namespace": name, **settings} for name, settings in own.items()]
+    values = {"limits": {"most-workers": 20, "max-cpu": "4", "most-time": "8h"}, "teams": teams}
+    command = ["helm", "template", "skjob", str(CHART), "--kube-version", "1.30.0", "--values", "-"]
+    made = loaded(call(kind_env, *command, text=json.dumps(values)).stdout)
+    expected = {
+        "same": {"max-workers": "20", "max-cpu": "4", "max-time": "8h"},
+        "other": {"max-workers": "40", "max-cpu": "2", "max-time": "8h"},
+        "both": {"max-workers": "20", "max-cpu": "4", "max-time": "10h", "most-time": "9h"},
+    }
+    for namespace, limits in expected.items():
+        its = [each for each in made if each["metadata"].get("namespace") == namespace]
+        [quota] = [each["metadata"]["annotations"] for each in its if each["kind"] == "ResourceQuota"]
+        assert quota == {f"skjob/{name}": value for name, value in limits.items()}
+        [defaults] = [each["data"] for each in its if each["metadata"]["name"] == "skjob-defaults"]
+        assert {name: value for name, value in defaults.items() if name.startswith(("limits.", "most-"))} == {
+            f"limits.{name}" if name.startswith("max-") else name: value for name, value in limits.items()
+        }
+        assert defaults.get("max-time") == ("1h" if namespace == "both" else None)
+    notes = call(
+        kind_env, "helm", "install", "skjob", str(CHART), "--dry-run=client", "--values", "-", text=json.dumps(values)
+    ).stdout
+    assert "`most-cpu` is now `max-cpu`, `most-time` is now `max-time`, `most-workers` is now `max-workers`" in notes
 
 
 @pytest.mark.parametrize("served", ["all namespaces", "one namespace"])
@@ -381,10 +412,10 @@ def test_a_user_runs_with_what_the_chart_gives(seen: Seen) -> None:
 
 def test_an_upgrade_to_lower_limits_leaves_what_runs_alone(seen: Seen) -> None:
     before, after, _ = seen.running
-    assert seen.quota["skjob/most-workers"] == "1"
+    assert seen.quota["skjob/max-workers"] == "1"
     assert after == before
     assert seen.ended.returncode == 0, seen.ended.stderr
-    assert "can't be kept alive" not in seen.ended.stderr
+    assert "cannot be kept alive" not in seen.ended.stderr
     assert seen.costs["earlier"] == "1.25"
 
 

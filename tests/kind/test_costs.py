@@ -26,7 +26,7 @@ CPU_HOUR = 8640
 
 RULES = {
     "team": "Data Science",
-    "most-workers": "2",
+    "limits.max-workers": "2",
     "node-selector": "{kubernetes.io/os: linux}",
     "tolerations": "[{key: batch, operator: Exists, effect: NoSchedule}]",
     "queue": "team-queue",
@@ -134,9 +134,9 @@ def test_a_run_within_its_teams_rules_ends_before_its_money_does(ruled: Ruled) -
         assert going.until > going.at
         stdout, stderr = run.communicate(timeout=DEADLINE)
     assert run.returncode == 125, stderr
-    assert "2 workers instead of 5: `most-workers` of ConfigMap " in stderr
+    assert "2 workers instead of 5: `limits.max-workers` of ConfigMap " in stderr
     assert "would cost more than `--max-cost`, 160.00 EUR, by the time it is removed" in stderr
-    assert "the same command goes on from them" in stderr
+    assert "run the same command again to resume" in stderr
     assert stdout == ""
     [record] = ruled.runs.records()
     assert record["cost"]["currency"] == "EUR"
@@ -162,7 +162,7 @@ def test_a_run_within_its_teams_rules_ends_before_its_money_does(ruled: Ruled) -
 def test_what_a_run_costs_whose_client_is_killed(ruled: Ruled) -> None:
     """By a user who may not look at nodes: Kubernetes ends it when its money is spent, and not `--grace` later, with
     nobody left to write down what it costs until then."""
-    ruled.rule(most_time="8h")
+    ruled.rule(**{"limits.max-time": "8h"})
     stage = ruled.stage
     stage.runs.environment = user_environment(
         stage.kind_api, stage.runs.environment, stage.namespace, stage.folder, may_run=True
@@ -194,13 +194,13 @@ def test_what_a_run_costs_whose_client_is_killed(ruled: Ruled) -> None:
 def test_no_cluster_has_more_workers_than_a_run_may_have(ruled: Ruled) -> None:
     started = ruled.runs.skjob("up", "dev", "--workers", "1:9")
     assert started.returncode == 0, started.stderr
-    assert "1:2 workers instead of 1:9: `most-workers` of ConfigMap " in started.stderr
+    assert "1:2 workers instead of 1:9: `limits.max-workers` of ConfigMap " in started.stderr
     [idle] = json.loads(ruled.runs.skjob("ps", "--json").stdout)
-    ruled.rule(most_workers="1")
+    ruled.rule(**{"limits.max-workers": "1"})
     run = ruled.runs.run("from joblib import Parallel, delayed\nParallel()(delayed(abs)(1) for _ in range(9))",
                         "--cluster", "dev", "--workers", "100")  # fmt: skip
     assert run.returncode == 0, run.stderr
-    assert "1 workers instead of 100: `most-workers` of ConfigMap " in run.stderr
+    assert "1 workers instead of 100: `limits.max-workers` of ConfigMap " in run.stderr
     [left] = json.loads(ruled.runs.skjob("ps", "--json").stdout)
     [record] = ruled.runs.records()
     assert left["cost"] > idle["cost"] + record["cost"]["amount"] > 0
@@ -242,9 +242,9 @@ def test_a_namespace_without_a_ledger_says_so_once(ruled: Ruled) -> None:
 
 @within_rules
 def test_a_cost_without_prices_and_a_worker_too_large_are_refused_at_once(ruled: Ruled) -> None:
-    ruled.rule(prices="[]", most_cpu="50m")
+    ruled.rule(prices="[]", **{"limits.max-cpu": "50m"})
     run = ruled.runs.run("print('never')", "--max-cost", "5")
     assert run.returncode == 120
     assert "`max-cost` requires prices" in run.stderr
-    assert "a worker of 0.1 cores is more than a run may have, `most-cpu`, 0.05, of ConfigMap " in run.stderr
+    assert "a worker of 0.1 cores is more than a run may have, `limits.max-cpu`, 0.05, of ConfigMap " in run.stderr
     assert run.stdout == ""

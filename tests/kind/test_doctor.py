@@ -62,7 +62,7 @@ def test_one_line_for_each_check_and_one_for_each_remedy(doctor: Doctor) -> None
     assert done.returncode == 124
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["ok"] * 7 + ["fail", "→"]
-    assert "the image `none.invalid/none:1` can't be pulled" in lines[-2]
+    assert "the image `none.invalid/none:1` cannot be pulled" in lines[-2]
     assert "skjob-doctor" not in done.stdout
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from kubernetes import client
 from support.daskclusters import sleeping_cluster
-from support.leftovers import GRACE, SOON, counted, leftovers, until_gone
+from support.leftovers import FIRST_LOOK_SECONDS, GRACE, counted, leftovers, until_gone
 from support.namespaces import new_namespace
 from support.nodes import CONTROL_PLANE, api_server_is_ready, on_node, paused, wait_ready
 from support.operators import no_operator
@@ -151,7 +151,7 @@ def test_a_dead_node(stage: Stage) -> None:
         process.communicate(timeout=DEADLINE)
         ended = time.monotonic()
         run_id = stage.runs.record()["run_id"]
-        time.sleep(SOON)
+        time.sleep(FIRST_LOOK_SECONDS)
         left = leftovers(api, run_id)
         until(lambda: all(item.startswith("Pod/") for item in leftovers(api, run_id)), "more than pods are left")
         assert leftovers(api, run_id) != []

@@ -51,6 +51,12 @@ EVERY_PODS = [
     {"key": f"node.kubernetes.io/{what}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}
     for what in ("not-ready", "unreachable")
 ]
+LIMITS = {
+    "max-workers": 3, "most-workers": 5, "max-cpu": "2", "most-cpu": "1",
+    "max-memory": "2Gi", "most-memory": "3Gi", "max-time": "1h", "most-time": "10m",
+}  # fmt: skip
+"""Each under its new and its old name: the stricter counts."""
+
 PLACEMENT = {"priority-class": "batch", "node-selector": SELECTOR, "tolerations": TOLERATIONS}
 SCHEDULING = Scheduling(SELECTOR, tuple(TOLERATIONS), "batch")
 POD: Manifest = {
@@ -195,13 +201,13 @@ CLAIM = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage":
 ATTACKS = {
     # More than a run may have: at the start,
     "many workers": create(CLUSTERS, cluster(workers=4), "4 workers were asked for, and no run may have more than 3"),
-    "many cores": create(CLUSTERS, worker(cluster(workers=3), containers=[container("500m")]), "`most-cpu`"),
-    "much memory": create(CLUSTERS, worker(cluster(workers=3), containers=[container(memory="1Gi")]), "`most-memory`"),
+    "many cores": create(CLUSTERS, worker(cluster(workers=3), containers=[container("500m")]), "`max-cpu`"),
+    "much memory": create(CLUSTERS, worker(cluster(workers=3), containers=[container(memory="1Gi")]), "`max-memory`"),
     "cores of a sidecar": create(
-        CLUSTERS, worker(cluster(), containers=[container(), container("1100m", name="sidecar")]), "`most-cpu`"
+        CLUSTERS, worker(cluster(), containers=[container(), container("1100m", name="sidecar")]), "`max-cpu`"
     ),
     "cores of an init container": create(
-        CLUSTERS, worker(cluster(), initContainers=[container("1100m", name="first")]), "`most-cpu`"
+        CLUSTERS, worker(cluster(), initContainers=[container("1100m", name="first")]), "`max-cpu`"
     ),
     "fewer than no workers": create(CLUSTERS, cluster(workers=-1), "should be a non-negative integer"),
     "a large scheduler": create(
@@ -211,8 +217,8 @@ ATTACKS = {
         CLUSTERS, scheduler(cluster(), limits={"memory": "1100Mi"}), "scheduler asks for more memory"
     ),
     # and later.
-    "more workers": change(f"{CLUSTERS}/{RUN}", {"spec": {"worker": {"replicas": 4}}}, "`most-workers`"),
-    "more workers in the group": change(f"{GROUPS}/{GROUP}", {"spec": {"worker": {"replicas": 4}}}, "`most-workers`"),
+    "more workers": change(f"{CLUSTERS}/{RUN}", {"spec": {"worker": {"replicas": 4}}}, "`max-workers`"),
+    "more workers in the group": change(f"{GROUPS}/{GROUP}", {"spec": {"worker": {"replicas": 4}}}, "`max-workers`"),
     "more workers by scale": change(
         f"{CLUSTERS}/{RUN}/scale", {"spec": {"replicas": 2}}, "spec.worker.replicas", user=False
     ),
@@ -234,10 +240,10 @@ ATTACKS = {
         GROUPS, group(owners=[owner()]), "owned by its DaskCluster and by nothing else", user=False
     ),
     "a group of many cores": create(
-        GROUPS, worker(group(workers=3), containers=[container("500m")]), "`most-cpu`", user=False
+        GROUPS, worker(group(workers=3), containers=[container("500m")]), "`max-cpu`", user=False
     ),
     "a group of much memory": create(
-        GROUPS, worker(group(workers=3), containers=[container(memory="1Gi")]), "`most-memory`", user=False
+        GROUPS, worker(group(workers=3), containers=[container(memory="1Gi")]), "`max-memory`", user=False
     ),
     "a group of unknown size": create(
         GROUPS, worker(group(), containers=[CONTAINER | {"resources": {}}]), "a limit of memory", user=False
@@ -446,7 +452,7 @@ ATTACKS = {
     # Jobs that live on, or do the work themselves.
     "no deadline": create(JOBS, job("other", activeDeadlineSeconds=None), "must say for how long it may live"),
     "a late deadline": create(JOBS, job("other", activeDeadlineSeconds=601), "no run may for more than 600 s"),
-    "a later deadline": change(f"{JOBS}/{RUN}", {"spec": {"activeDeadlineSeconds": 601}}, "`most-time`"),
+    "a later deadline": change(f"{JOBS}/{RUN}", {"spec": {"activeDeadlineSeconds": 601}}, "`max-time`"),
     "no deadline any more": change(f"{JOBS}/{RUN}", {"spec": {"activeDeadlineSeconds": None}}, "for how long it may"),
     "an environment for ever": create(JOBS, job(KEEPER, activeDeadlineSeconds=2592001), "live for 2592001 s"),
     "a Job that stays": create(JOBS, job("other", ttlSecondsAfterFinished=None), "must go at most 60 s after its end"),
@@ -479,7 +485,7 @@ ATTACKS = {
         JOBS, pod_of(job("other"), serviceAccountName="somebody"), "another service account"
     ),
     # What is the platform team's.
-    "other limits": change(f"{CONFIGMAPS}/skjob-defaults", {"data": {"most-workers": "99"}}, "is forbidden"),
+    "other limits": change(f"{CONFIGMAPS}/skjob-defaults", {"data": {"limits.max-workers": "99"}}, "is forbidden"),
     "no limits": delete(f"{CONFIGMAPS}/skjob-defaults", {}, "the platform team's"),
     "no costs": delete(f"{CONFIGMAPS}/skjob-costs", {}, "the platform team's to delete"),
     "costs that go": change(f"{CONFIGMAPS}/skjob-costs", {"metadata": {"ownerReferences": [owner()]}}, "must stay"),
@@ -611,7 +617,7 @@ TAKEN = {
     "the end of a worker": delete(f"{DEPLOYMENTS}/{RUN}-scheduler", {"propagationPolicy": "Background"}, ""),
     "the end of a run": delete(f"{JOBS}/{RUN}", {"propagationPolicy": "Foreground"}, ""),
     "other limits of the platform team": change(
-        f"{CONFIGMAPS}/skjob-defaults", {"data": {"most-workers": "99"}}, "", user=False
+        f"{CONFIGMAPS}/skjob-defaults", {"data": {"limits.max-workers": "99"}}, "", user=False
     ),
 }
 
@@ -647,7 +653,7 @@ def ask(api: client.ApiClient, namespace: str, attack: Attack, *, dry_run: bool 
 @pytest.fixture(scope="module")
 def release(kind_cluster: Any, kind_api: client.ApiClient) -> Iterator[Release]:
     environment = {"KUBECONFIG": str(kind_cluster.kubeconfig)}
-    with installed(environment, kind_api, placement=PLACEMENT) as found:
+    with installed(environment, kind_api, placement=PLACEMENT, limits=LIMITS) as found:
         yield found
 
 

@@ -99,7 +99,7 @@ def test_a_warm_cluster_serves_one_run_after_the_other(stage: Stage) -> None:
 
     again = stage.runs.skjob("up", "dev")
     assert again.returncode == 120
-    assert "error: `dev` is there already: " in again.stderr
+    assert "error: `dev` already exists: " in again.stderr
     ended = stage.runs.skjob("down", "dev")
     assert ended.returncode == 0, ended.stderr
     assert leftovers(stage.api, warm.run_id) == []

@@ -20,7 +20,7 @@ from support.victim_run import Attacked
 
 IMAGE = "localhost/skjob:dev"
 ATTACK_SECONDS = 20
-PATIENCE = 240.0
+TIMEOUT = 240.0
 JOINING = {"joins without": "tcp", "joins as another": "tls"}
 
 BESIDE, ELSEWHERE, IMPOSTOR = "a pod beside it", "a pod of another namespace", "a pod with the run's labels"
@@ -103,7 +103,7 @@ def _container(name: str, arguments: list[str]) -> dict[str, Any]:
 
 def outcomes(core: client.CoreV1Api, intruder: Intruder) -> dict[str, str]:
     """What came of each order, and what its workers logged, when all of its containers have ended."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while core.read_namespaced_pod(intruder.name, intruder.namespace).status.phase not in ("Succeeded", "Failed"):
         assert time.monotonic() < deadline, f"the pod `{intruder.name}` did not end"
         time.sleep(0.5)
@@ -120,7 +120,7 @@ def outcomes(core: client.CoreV1Api, intruder: Intruder) -> dict[str, str]:
 def attacking_pods(core: client.CoreV1Api, attacked: Attacked) -> Iterator[dict[str, Intruder]]:
     """A pod beside the run, one in another namespace, and one with the run's own labels."""
     scheduler, keeper = (attacked.pod(part)["status"]["podIP"] for part in ("scheduler", "environment"))
-    worker_host, worker_port = attacked.told["workers"][0].removeprefix("tls://").split(":")
+    worker_host, worker_port = attacked.report["workers"][0].removeprefix("tls://").split(":")
     orders = {
         "scheduler": ["connect", scheduler, SCHEDULER_PORT],
         "scheduler, no certificate": ["tls", scheduler, SCHEDULER_PORT],

@@ -9,7 +9,7 @@ from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.inventory.runs import DERIVED_KINDS, RUN_KINDS
 from support.namespaces import GONE_SECONDS
 
-SOON = 5.0
+FIRST_LOOK_SECONDS = 5.0
 """Seconds after which the table of leftovers tells what is left."""
 
 GRACE = 20
@@ -34,13 +34,13 @@ def _found(api: Api, run_id: str) -> Iterator[str]:
 
 
 def until_gone(api: Api, run_id: str, at_most: float = GONE_SECONDS) -> tuple[list[str], float]:
-    """What was left after `SOON`, and the seconds until nothing was."""
+    """What was left after `FIRST_LOOK_SECONDS`, and the seconds until nothing was."""
     began = time.monotonic()
     soon: list[str] | None = None
     while any(_found(api, run_id)):  # one object is enough, and the anchor is the first to be asked for
         passed = time.monotonic() - began
         assert passed < at_most, f"still there after {at_most:.0f} s: {leftovers(api, run_id)}"
-        if soon is None and passed >= SOON:
+        if soon is None and passed >= FIRST_LOOK_SECONDS:
             soon = leftovers(api, run_id)
         time.sleep(0.2)
     return soon or [], time.monotonic() - began

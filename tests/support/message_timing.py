@@ -98,7 +98,7 @@ def _containers(state: Object) -> list[Object]:
     return state.get("status", {}).get("containerStatuses") or [] if state.get("kind") != "Event" else []
 
 
-class Told:
+class TimedRun:
     """A run, and the lines it writes to stderr with the time of each."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
@@ -123,29 +123,29 @@ class Told:
         """Until a line with these words has come."""
         deadline = time.monotonic() + seconds
         while not any(words in line for _, line in list(self.lines)):
-            assert time.monotonic() < deadline, f"`{words}` was not told: {self.text}"
+            assert time.monotonic() < deadline, f"`{words}` was not reported: {self.text}"
             assert self.process.poll() is None or words in self.text, self.text
             time.sleep(0.05)
 
     def line(self, words: str) -> tuple[float, str]:
         """The first line with these words, and when it came."""
         found = [(at, line) for at, line in self.lines if words in line]
-        assert found, f"`{words}` was not told: {self.text}"
+        assert found, f"`{words}` was not reported: {self.text}"
         return found[0]
 
     @property
     def text(self) -> str:
-        """All that was told."""
+        """Everything that it has written to stderr."""
         return "\n".join(line for _, line in list(self.lines))
 
 
 @contextmanager
-def told(command: list[str], **options: Any) -> Iterator[Told]:
+def timed_run(command: list[str], **options: Any) -> Iterator[TimedRun]:
     """A run; killed in the end, if it is still there."""
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options
     ) as process:
         try:
-            yield Told(process)
+            yield TimedRun(process)
         finally:
             process.kill()

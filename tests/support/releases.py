@@ -28,7 +28,7 @@ SECONDS = 300
 INSTALL_SECONDS = 1300
 
 DEFAULTS = {"image": "localhost/skjob:dev", "worker-cpu": "100m", "worker-memory": "512Mi", "env": "none"}
-LIMITS = {"most-workers": 3, "most-cpu": "1", "most-memory": "2Gi", "most-time": "10m"}
+LIMITS = {"max-workers": 3, "max-cpu": "1", "max-memory": "2Gi", "max-time": "10m"}
 
 Values = dict[str, Any]
 Result = subprocess.CompletedProcess[str]

@@ -81,7 +81,7 @@ class Runs:
         """Another command than `run`, in the namespace of these runs.
 
         `limits` are constants of skjob's that have another value in this process, by name, such as
-        `skjob.config.plan.LEAST_PATIENCE`.
+        `skjob.config.plan.MIN_RECONNECT_TIMEOUT`.
         """
         command = self.skjob_command(*arguments)
         if limits:

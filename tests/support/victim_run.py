@@ -121,7 +121,7 @@ class Attacked:
         self.namespace = runs.namespace
         line = process.stdout.readline()
         assert line, process.stderr.read() if process.stderr else ""
-        self.told: dict[str, Any] = json.loads(line)
+        self.report: dict[str, Any] = json.loads(line)
         self.record = runs.record()
         self.name: str = self.record["cluster"]["name"]
         self.run_id: str = self.record["run_id"]
@@ -140,7 +140,7 @@ class Attacked:
     @property
     def scheduler(self) -> tuple[str, int]:
         """Where the client reaches it: this end of the port-forward."""
-        host, port = self.told["forwarded"].removeprefix("tls://").split(":")
+        host, port = self.report["forwarded"].removeprefix("tls://").split(":")
         return host, int(port)
 
     @property

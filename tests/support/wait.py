@@ -11,11 +11,11 @@ from kubernetes import client
 
 T = TypeVar("T")
 
-PATIENCE = 180.0
+TIMEOUT = 180.0
 """Seconds for what takes a few on a quiet machine."""
 
 
-def until(condition: Callable[[], T], what: str = "it did not come to be", seconds: float = PATIENCE) -> T:
+def until(condition: Callable[[], T], what: str = "it did not come to be", seconds: float = TIMEOUT) -> T:
     """What it gives as soon as that counts as true; `what` is told where it does not in time."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):

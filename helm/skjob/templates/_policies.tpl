@@ -71,30 +71,39 @@ spec:
 - name: memory
   expression: >-
     variables.areSized ? variables.containers.map(c, quantity(c.resources.limits.memory).asApproximateFloat()).sum() : 0.0
-- name: mostWorkers
-  expression: "'skjob/most-workers' in variables.limits ? int(variables.limits['skjob/most-workers']) : 2147483647"
-# Floats: a sum of tenths may be a little more than it is.
-- name: mostCpu
+# For one more release a limit may have its old name, `most-…`, too: the stricter counts.
+- name: maxWorkers
   expression: >-
-    'skjob/most-cpu' in variables.limits ? quantity(variables.limits['skjob/most-cpu']).asApproximateFloat() * 1.000001 : 1e300
-- name: mostMemory
+    (['skjob/max-workers', 'skjob/most-workers'].filter(n, n in variables.limits)
+    .map(n, int(variables.limits[n])) + [2147483647]).min()
+- name: maxCpu
   expression: >-
-    'skjob/most-memory' in variables.limits ? quantity(variables.limits['skjob/most-memory']).asApproximateFloat() * 1.000001 : 1e300
+    (['skjob/max-cpu', 'skjob/most-cpu'].filter(n, n in variables.limits)
+    .map(n, quantity(variables.limits[n]).asApproximateFloat()) + [1e300]).min()
+- name: maxMemory
+  expression: >-
+    (['skjob/max-memory', 'skjob/most-memory'].filter(n, n in variables.limits)
+    .map(n, quantity(variables.limits[n]).asApproximateFloat()) + [1e300]).min()
 {{- end }}
 
 {{- define "skjob.totalRules" -}}
-- expression: variables.workers <= variables.mostWorkers || variables.workers <= variables.oldWorkers
+- expression: variables.workers <= variables.maxWorkers || variables.workers <= variables.oldWorkers
   messageExpression: >-
     string(variables.workers) + ' workers were asked for, and no run may have more than ' +
-    string(variables.mostWorkers) + ' (`most-workers`, annotation `skjob/most-workers` of ResourceQuota skjob)'
-- expression: double(variables.workers) * variables.cpu <= variables.mostCpu || variables.workers <= variables.oldWorkers
+    string(variables.maxWorkers) + ' (`max-workers`, annotation `skjob/max-workers` of ResourceQuota skjob)'
+# With a margin: the sum of floats may be slightly above the sum of what they stand for.
+- expression: >-
+    double(variables.workers) * variables.cpu <= variables.maxCpu * 1.000001 || variables.workers <= variables.oldWorkers
   messageExpression: >-
     string(variables.workers) + ' workers of ' + string(variables.cpu) + ' cores were asked for, and no run may have more'
-    + ' than ' + variables.limits['skjob/most-cpu'] + ' in all (`most-cpu`, annotation `skjob/most-cpu` of ResourceQuota skjob)'
-- expression: double(variables.workers) * variables.memory <= variables.mostMemory || variables.workers <= variables.oldWorkers
+    + ' than ' + string(variables.maxCpu) + ' in all (`max-cpu`, annotation `skjob/max-cpu` of ResourceQuota skjob)'
+- expression: >-
+    double(variables.workers) * variables.memory <= variables.maxMemory * 1.000001 ||
+    variables.workers <= variables.oldWorkers
   messageExpression: >-
     string(variables.workers) + ' workers of ' + string(variables.memory / 1048576.0) + ' MiB were asked for, and no run'
-    + ' may have more than ' + variables.limits['skjob/most-memory'] + ' in all (`most-memory`, annotation `skjob/most-memory` of ResourceQuota skjob)'
+    + ' may have more than ' + string(variables.maxMemory / 1048576.0)
+    + ' MiB in all (`max-memory`, annotation `skjob/max-memory` of ResourceQuota skjob)'
 {{- end }}
 
 {{/* Takes the finalizers that somebody is sure to take off, as a list in CEL. */}}

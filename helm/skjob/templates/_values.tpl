@@ -24,11 +24,42 @@ a setting that is a map would be a mixture, one that neither of them has written
 {{- $team := deepCopy (index . 1) -}}
 {{- range $key := list "defaults" "placement" "limits" "costs" "quota" "networkPolicy" -}}
 {{- $merged := deepCopy (get $values $key | default dict) -}}
-{{- range $name, $value := get $team $key | default dict -}}{{- $_ := set $merged $name $value -}}{{- end -}}
+{{- $own := get $team $key | default dict -}}
+{{- if eq $key "limits" -}}
+{{- $merged = include "skjob.limits" $merged | fromJson -}}
+{{- $own = include "skjob.limits" $own | fromJson -}}
+{{- range $name, $_ := $own -}}{{- $_ := unset $merged (replace "max-" "most-" $name) -}}{{- end -}}
+{{- end -}}
+{{- range $name, $value := $own -}}{{- $_ := set $merged $name $value -}}{{- end -}}
 {{- $_ := set $team $key $merged -}}
 {{- end -}}
 {{- if not (hasKey $team "limitRange") -}}{{- $_ := set $team "limitRange" $values.limitRange -}}{{- end -}}
 {{- toJson $team -}}
+{{- end }}
+
+{{/*
+Limits under their names of today, as JSON. One that has its old name too, `most-…`, keeps both: whoever reads them takes the
+stricter.
+*/}}
+{{- define "skjob.limits" -}}
+{{- $limits := dict -}}
+{{- range $name, $value := . -}}{{/* in the order of their names: `max-` first */}}
+{{- $today := replace "most-" "max-" $name -}}
+{{- $_ := set $limits (hasKey $limits $today | ternary $name $today) $value -}}
+{{- end -}}
+{{- toJson $limits -}}
+{{- end }}
+
+{{/* The old names of limits in the values, for all teams and for each, as text. */}}
+{{- define "skjob.oldLimits" -}}
+{{- $old := dict -}}
+{{- range $limits := list .Values.limits -}}
+{{- range $name, $_ := $limits | default dict -}}{{- if hasPrefix "most-" $name -}}{{- $_ := set $old $name true -}}{{- end -}}{{- end -}}
+{{- end -}}
+{{- range .Values.teams -}}
+{{- range $name, $_ := .limits | default dict -}}{{- if hasPrefix "most-" $name -}}{{- $_ := set $old $name true -}}{{- end -}}{{- end -}}
+{{- end -}}
+{{- range $number, $name := keys $old | sortAlpha -}}{{- if $number }}, {{ end }}`{{ $name }}` is now `{{ replace "most-" "max-" $name }}`{{- end -}}
 {{- end }}
 
 {{/* A number or text as text; Helm reads 1000000 as 1e+06. */}}

@@ -1,4 +1,4 @@
-"""`skjob costs`: what the runs of a namespace, a team's, have cost, from its ledger."""
+"""`skjob costs`: add up what the runs of a namespace, which is a team's, have cost, from its ledger."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class By(StrEnum):
-    """What is added up."""
+    """What costs are added up by."""
 
     USER = "user"
     MONTH = "month"
@@ -30,7 +30,8 @@ class By(StrEnum):
 
 def costs(
     by: Annotated[
-        By | None, typer.Option("--by", help="What is added up. [default: user; of all namespaces, namespace]")
+        By | None,
+        typer.Option("--by", help="What to add up by. [default: user; with --all-namespaces, namespace]"),
     ] = None,
     since: Annotated[
         str | None, typer.Option(metavar="DATE|TIME", help="Runs that began since: 2026-11-01, or 48h. [default: all]")
@@ -42,9 +43,9 @@ def costs(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object, with each entry of the ledger.")] = False,
 ) -> None:
-    """Add up what runs have cost: those of a namespace, which is a team's. A run counts when it began.
+    """Add up what the runs of a namespace, which is a team's, have cost. A run counts when it began.
 
-    Runs that go on count with what they have cost so far. Prices are the platform team's.
+    Runs that are going count with what they have cost so far. The platform team sets the prices.
     """
     from datetime import UTC, datetime
 
@@ -74,14 +75,14 @@ def costs(
 
 
 def _named(ledgers: Ledgers, by: By) -> Iterator[tuple[str, Entry]]:
-    """Each entry with the name that it is added up by."""
+    """Yield each entry with the name that it is added up by."""
     for namespace, entries in ledgers.items():
         for entry in entries.values():
             yield namespace if by is By.NAMESPACE else str(getattr(entry, by)), entry
 
 
 def table(totals: list[Total], by: By) -> list[str]:
-    """The lines of the table, its heading first, and a last one for each currency."""
+    """Return the lines of the table, its heading first, and a last one for each currency."""
     rows = [(total.name or "-", str(total.runs), f"{total.amount:.2f}", total.currency) for total in totals]
     for currency in dict.fromkeys(total.currency for total in totals):
         of_it = [total for total in totals if total.currency == currency]
@@ -91,7 +92,7 @@ def table(totals: list[Total], by: By) -> list[str]:
 
 
 def _moment(text: str, now: datetime) -> datetime:
-    """A day, from its beginning in UTC, or so long ago."""
+    """Return the beginning of a day, in UTC, or the moment so long ago."""
     from datetime import UTC, datetime, timedelta
 
     from skjob.config.parsers import parse_seconds

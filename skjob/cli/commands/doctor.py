@@ -1,4 +1,4 @@
-"""`skjob doctor`: each thing that a run needs, in one line, with one remedy where it is missing."""
+"""`skjob doctor`: check the cluster; one line and one fix per problem."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ _COLOURS = {"ok": "32", "warn": "33", "fail": "1;31", "skip": "2"}
 
 
 def doctor(
+    typed: typer.Context,
     context: ContextOption = None,
     namespace: NamespaceOption = None,
     image: Annotated[str | None, typer.Option(help="The image to check. [default: what a run would take]")] = None,
     worker_cpu: Annotated[str | None, typer.Option(metavar="CORES", help="A worker's size, for the nodes.")] = None,
     worker_memory: Annotated[str | None, typer.Option(metavar="BYTES", help="A worker's size, for the nodes.")] = None,
     skip_image: Annotated[
-        bool, typer.Option("--skip-image", help="Don't start the short-lived pod that tells the image's versions.")
+        bool, typer.Option("--skip-image", help="Do not start the short-lived pod that reports the image's versions.")
     ] = False,
     timeout: Annotated[str, typer.Option(metavar="TIME", help="How long to wait for that pod.")] = "2m",
     role: Annotated[
@@ -31,25 +32,17 @@ def doctor(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
-    """Check everything that a run needs; the exit status is 0, or that of the first thing that is missing."""
+    """Check everything that a run needs. The exit status is 0, or that of the first thing that is missing."""
     from skjob.cli.options import layers, namespace_of, resolved
 
-    given = {
-        "context": context,
-        "namespace": namespace,
-        "image": image,
-        "worker_cpu": worker_cpu,
-        "worker_memory": worker_memory,
-    }
-    told = layers("doctor", **given)
-    settings, patience = resolved("doctor", told, timeout)
+    asked, seconds = resolved("doctor", layers("doctor", typed.params), timeout)
     if role:
-        _print_role(namespace_of(settings))
+        _print_role(namespace_of(asked.settings))
         return
 
     from skjob.deploy.kubernetes.doctor import examine
 
-    report = examine(told, check_image=not skip_image, timeout=patience, tell=_ignore if json else _show)
+    report = examine(asked, check_image=not skip_image, timeout=seconds, on_check=_ignore if json else _show)
     if json:
         typer.echo(_as_json(report))
     raise typer.Exit(report.exit_code)
@@ -65,7 +58,7 @@ def _show(check: Check) -> None:
 
 
 def _ignore(_: Check) -> None:
-    """All of it is printed in the end."""
+    """Show nothing: all checks are printed at the end."""
 
 
 def _as_json(report: Report) -> str:

@@ -1,4 +1,4 @@
-"""`skjob down`: remove clusters that were kept, or that nobody's run removes any more."""
+"""`skjob down`: remove clusters that were kept, or whose run does not remove them any more."""
 
 from __future__ import annotations
 
@@ -6,21 +6,29 @@ from typing import Annotated
 
 import typer
 
+from skjob.cli.completion import complete_cluster
 from skjob.cli.options import ContextOption, NamespaceOption
 
 
 def down(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Clusters, as `skjob ps` names them.", show_default=False),
+        typer.Argument(
+            metavar="[NAME]...",
+            help="Clusters, as `skjob ps` names them.",
+            show_default=False,
+            autocompletion=complete_cluster,
+        ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All of your own in the namespace.")] = False,
     everyone: Annotated[bool, typer.Option("--everyone", help="With --all: other people's too.")] = False,
     context: ContextOption = None,
     namespace: NamespaceOption = None,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Ask for the removal; don't wait for its end.")] = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Ask for the removal, and do not wait for its end.")
+    ] = False,
 ) -> None:
-    """Remove clusters and everything that belongs to them. A run that still goes on loses its cluster."""
+    """Remove clusters and everything that belongs to them. A run that is still going loses its cluster."""
     import getpass
 
     from skjob.cli.options import connect

@@ -1,4 +1,4 @@
-"""`skjob env`: what would be sent to workers and why; `skjob env build`: the same as an image."""
+"""`skjob env`: show what would be sent to workers and why; `skjob env build`: build an image of it."""
 
 from __future__ import annotations
 
@@ -11,22 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from skjob.cli.help import Command, Group
+from skjob.cli.options import EnvOption
+
 if TYPE_CHECKING:
     from skjob.environment.transfer_plan import TransferPlan
 
 BUILD_TIMEOUT = 3600
 """Seconds for an image: some have to download gigabytes."""
 
-env = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+env = typer.Typer(cls=Group, invoke_without_command=True, rich_markup_mode=None)
 
-EnvOption = Annotated[
-    str | None,
-    typer.Option(
-        "--env",
-        metavar="auto|none|FILE",
-        help="The environment here, what the image has, or a file of requirements. [default: auto]",
-    ),
-]
 ProgramOption = Annotated[
     Path | None,
     typer.Option("--program", metavar="FILE", help="The script or job file whose imports count. [default: none]"),
@@ -40,7 +35,7 @@ def show(
     program: ProgramOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
-    """Show what workers would be sent of the environment here, and why."""
+    """Show what would be sent to workers of the environment here, and why."""
     if context.invoked_subcommand is not None:
         context.obj = {"env": env, "program": program}
         return
@@ -54,7 +49,7 @@ def show(
     _refuse(sent)
 
 
-@env.command()
+@env.command(cls=Command)
 def build(
     context: typer.Context,
     env: EnvOption = None,
@@ -72,14 +67,14 @@ def build(
         bool, typer.Option("--print", help="Print the Dockerfile. [default: where nothing else is asked for]")
     ] = False,
 ) -> None:
-    """Bake an image that has the environment here, for `skjob run --image`."""
+    """Build an image that has the environment here, for `skjob run --image`."""
     from skjob.environment.image_build import dockerfile, write_context
     from skjob.errors import ConfigError
 
     outer = context.obj or {}
     sent = _shipment(env or outer.get("env"), program or outer.get("program"), into_image=True)
     if not sent.pins:
-        raise ConfigError("`--env none` leaves nothing to bake", "name a file of requirements, or take `auto`")
+        raise ConfigError("`--env none` leaves nothing to build", "name a file of requirements, or take `auto`")
     _refuse(sent)
     archive = sent.packed.content if sent.packed.sizes else b""
     text = dockerfile(sent.python, sent.pins, local=bool(archive), base=base)
@@ -87,7 +82,7 @@ def build(
         typer.echo(text, nl=False)
     if output is not None:
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
-            raise ConfigError(f"`--output` names `{output}`, which is there already", "name a new or empty folder")
+            raise ConfigError(f"the folder `{output}` of `--output` already exists", "name a new or empty folder")
         try:
             write_context(output, text, sent.pins, archive)
         except OSError as error:
@@ -101,7 +96,7 @@ def build(
 
 
 def table(sent: TransferPlan) -> list[str]:
-    """One line for each distribution."""
+    """Return the lines of a table, one for each distribution."""
     from skjob.cli.tables import aligned
 
     rows = [[item.name, item.version, str(item.how), item.why] for item in sent.items]
@@ -109,7 +104,7 @@ def table(sent: TransferPlan) -> list[str]:
 
 
 def summary(sent: TransferPlan) -> str:
-    """How many go in which way, and the size of the archive."""
+    """Return how many distributions go in which way, and the size of the archive."""
     from skjob.environment.transfer_plan import TransferMethod
 
     number = {way: sum(item.how is way for item in sent.items) for way in TransferMethod}
@@ -130,7 +125,7 @@ def _shipment(env: str | None, program: Path | None, *, into_image: bool = False
 
     if program is not None and not program.is_file():
         raise ConfigError(f"`--program` names `{program}`, which is not a file")
-    settings = sources.resolve(layers("env build" if into_image else "env", env=env))
+    settings = sources.resolve(layers("env build" if into_image else "env", {"env": env})).settings
     imported = imported_by(JobSpec(program)) if program is not None else set()
     return shipment(settings.env, imported, into_image=into_image)
 
@@ -169,7 +164,7 @@ def _as_json(sent: TransferPlan) -> str:
 
 
 def _build(tag: str, folder: Path) -> None:
-    """Build what is in `folder/context`; the builder's output is this command's."""
+    """Build what is in `folder/context`; the builder writes to this command's output."""
     from skjob.environment.image_build import write_secrets
     from skjob.environment.index.discovery import index_settings
     from skjob.errors import ConfigError
@@ -191,15 +186,15 @@ def _build(tag: str, folder: Path) -> None:
     if ended.returncode:
         raise ConfigError(
             f"`{builder} build` ended with status {ended.returncode}; what it said is above",
-            "`skjob env build --output FOLDER` writes the files, to be mended and built by hand",
+            "`skjob env build --output FOLDER` writes the files, to fix and build by hand",
         )
 
 
 def _builder() -> str:
-    """The one that works, docker first.
+    """Return docker or podman, the first of them that works.
 
     Raises:
-        ConfigError: neither does.
+        ConfigError: neither works.
     """
     from skjob.errors import ConfigError
 

@@ -1,4 +1,4 @@
-"""`skjob gc`: remove what should not be there any more, and nothing else."""
+"""`skjob gc`: remove what is left of runs that are over, and nothing else."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def gc(
 ) -> None:
     """Remove what is left of runs that are over, regardless of owner: what nothing owns, or should be gone by now.
 
-    A run that goes on, or a cluster that was left and is in its time, is not touched. Nor is one that Kubernetes is
-    removing, for its first seconds.
+    A run that is going, or a cluster that was kept and is not due yet, is left alone. So is one that Kubernetes has
+    just begun to remove.
     """
     from skjob.cli.options import connect, looking
     from skjob.deploy.kubernetes.inventory import garbage

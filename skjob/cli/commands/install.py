@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 def install(
+    typed: typer.Context,
     context: ContextOption = None,
     namespace: Annotated[
         str | None, typer.Option("--namespace", help="Whose defaults are set. [default: the context's]")
@@ -30,28 +31,26 @@ def install(
         bool, typer.Option("--dry-run", help="Print what would be applied, as YAML; needs no cluster.")
     ] = False,
 ) -> None:
-    """Install the Dask operator, once for a cluster; a platform team does this, with the permissions that it takes.
+    """Install the Dask operator, once per cluster; a platform team does this, with the permissions that it takes.
 
-    Safe to repeat: what is given is what will be. Where any default is given, those that are not are skjob's own again;
-    where none is, they stay. An operator that has an image of your own is told its image each time; one that somebody
-    else installed is left as it is.
+    Safe to repeat. If any default is given, those that are not become skjob's own again; if none is given, they stay.
+    An operator with an image of your own needs its `--image` each time; one that somebody else installed is left alone.
     """
     from skjob.cli.options import connect, layers, namespace_of, resolved
     from skjob.deploy.kubernetes.operator import install as installation
 
     given = {"image": image, "worker_cpu": worker_cpu, "worker_memory": worker_memory}
-    told = layers("install", context=context, namespace=namespace, **given)
-    settings, patience = resolved("install", told, timeout)
+    asked, seconds = resolved("install", layers("install", typed.params), timeout)
 
     def defaults(where: str) -> Defaults:
         return Defaults(where, **given)
 
     if dry_run:
-        _print_yaml(install_manifests(image, defaults(namespace_of(settings))))
+        _print_yaml(install_manifests(image, defaults(namespace_of(asked.settings))))
         return
     api = connect("install", context, namespace)
     done = installation.install(
-        api, image, defaults(api.context.namespace), timeout=patience, tell=lambda text: typer.echo(text, err=True)
+        api, image, defaults(api.context.namespace), timeout=seconds, notify=lambda text: typer.echo(text, err=True)
     )
     state = done.operator
     typer.echo(f"skjob: the Dask operator {state.version} runs in `{state.namespace}` from `{state.image}`", err=True)

@@ -1,4 +1,4 @@
-"""`skjob ps`: the clusters that skjob has running, and until when."""
+"""`skjob ps`: list the clusters of skjob, and until when they live."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def ps(
 
 
 def table(found: list[RunningCluster], *, with_namespace: bool) -> list[str]:
-    """The lines of the table, its heading first."""
+    """Return the lines of the table, its heading first."""
     from skjob.deploy.kubernetes.costs.prices import money
 
     heading = ["NAME", "USER", "PROGRAM", "AGE", "WORKERS", "COST", "STATE", "EXPIRES"]
@@ -69,7 +69,7 @@ def table(found: list[RunningCluster], *, with_namespace: bool) -> list[str]:
 
 
 def expiry(run: RunningCluster) -> str:
-    """When Kubernetes will remove it. That of a run is renewed as long as its skjob lives."""
+    """Return when Kubernetes will remove a cluster. That of a run is renewed as long as its skjob lives."""
     if run.expires_in is None:
         return "never"
     renewed = " unless renewed" if run.state in ("starting", "running") else ""
@@ -77,7 +77,7 @@ def expiry(run: RunningCluster) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`42s`, `5m`, `2h05m`, `3d04h`."""
+    """Return a duration as `42s`, `5m`, `2h05m` or `3d04h`."""
     whole = int(seconds)
     if whole < 60:
         return f"{whole}s"

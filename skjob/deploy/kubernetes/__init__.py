@@ -1,1 +1,1 @@
-"""A Dask cluster on Kubernetes, under an owner Job, the anchor, which everything of it hangs on."""
+"""A Dask cluster on Kubernetes, under the anchor: an owner Job that everything of it hangs on."""

@@ -1,9 +1,9 @@
-"""What `skjob doctor` looks at: each thing that a run needs, one after the other, each with its remedy.
+"""What `skjob doctor` checks: each thing that a run needs, one after the other, each with its remedy.
 
-A check never raises: what it meets becomes a `Check`, and what later checks stand on it, ends the examination. Two
-checks leave a trace for some seconds, under an anchor that removes it if skjob is killed: the one of the image starts
-a pod that prints versions, and the one of the operator makes, where the operator's Deployment may not be looked at,
-a DaskCluster that every operator refuses at once, because its name is too long, and so starts nothing.
+A check never raises: an error becomes a `Check`, and ends the examination if later checks depend on it. Two checks
+leave objects for some seconds, under an anchor that removes them if skjob is killed: the check of the image starts a
+pod that prints versions; the check of the operator, if the user may not look at its Deployment, creates a DaskCluster
+that every operator refuses at once, because its name is too long, so that nothing starts.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from __future__ import annotations
 import getpass
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 
-from skjob.config import sources
 from skjob.config.namespace_policy import NamespacePolicy
 from skjob.config.plan import DEFAULT_CPU, DEFAULT_MEMORY, default_image
+from skjob.config.sources import ResolvedSettings
 from skjob.deploy.kubernetes.api.client import Api, Manifest, connect
 from skjob.deploy.kubernetes.api.errors import NotFound
 from skjob.deploy.kubernetes.api.rbac import RUN_PERMISSIONS, missing
@@ -49,14 +49,14 @@ from skjob.utils.units import format_size
 PACKAGES = (*MUST_AGREE, *MAY_CHANGE_NUMBERS)
 """What the client, the scheduler and the workers must have in common, beside Python."""
 
-_OPERATOR_PATIENCE = 30.0
-"""Seconds after which nothing acts: an operator takes one or two, and more where it has a lot to do."""
+_OPERATOR_TIMEOUT = 30.0
+"""Seconds after which no operator is there: one takes a second or two, and more if it is busy."""
 
 _POLL = 0.2
 
 
 class Outcome(StrEnum):
-    """What came of a check. A run works with warnings."""
+    """The result of a check. A run works with warnings."""
 
     OK = "ok"
     WARNING = "warn"
@@ -66,7 +66,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that a run needs. `exit_code` is that of the error which a run would end with."""
+    """One thing that a run needs. `exit_code` is that of the error with which a run would end."""
 
     name: str
     outcome: Outcome
@@ -83,37 +83,34 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0 where a run would work, else the exit status of the first thing that is missing."""
+        """0 if a run would work, else the exit status of the first thing that is missing."""
         return next((check.exit_code for check in self.checks if check.outcome is Outcome.FAILED), 0)
 
 
 @dataclass(frozen=True)
 class Versions:
-    """Python and the packages that matter, on one side; None for a package that is not there."""
+    """Python and the packages that matter, on one side; None for a package that is not installed."""
 
     python: str
     packages: Mapping[str, str | None]
 
 
-def examine(
-    layers: Sequence[sources.Layer], *, check_image: bool, timeout: float, tell: Callable[[Check], None]
-) -> Report:
-    """Check everything that a run with these settings needs. `tell` gets each check as soon as it is made."""
+def examine(asked: ResolvedSettings, *, check_image: bool, timeout: float, on_check: Callable[[Check], None]) -> Report:
+    """Check everything that a run with these settings needs. `on_check` gets each check as soon as it is made."""
     checks = []
-    for check in _checks(layers, check_image, timeout):
+    for check in _checks(asked, check_image, timeout):
         checks.append(check)
-        tell(check)
+        on_check(check)
     return Report(tuple(checks))
 
 
-def _checks(layers: Sequence[sources.Layer], check_image: bool, timeout: float) -> Iterator[Check]:
+def _checks(asked: ResolvedSettings, check_image: bool, timeout: float) -> Iterator[Check]:
     local = local_versions()
     yield _local_packages(local)
     yield _tls()
 
-    settings = sources.resolve(layers)
     try:
-        api = connect(settings.context, settings.namespace)
+        api = connect(asked.settings.context, asked.settings.namespace)
     except AccessError as error:
         yield _failed("kubeconfig", error)
         return
@@ -132,7 +129,7 @@ def _checks(layers: Sequence[sources.Layer], check_image: bool, timeout: float) 
             yield absent
             return
         try:
-            settings, rules = read_defaults(api, layers)
+            resolved, rules = read_defaults(api, asked)
         except ConfigError as error:
             for problem in error.problems:
                 yield Check("settings", Outcome.FAILED, problem, error.hint, error.exit_code)
@@ -143,10 +140,11 @@ def _checks(layers: Sequence[sources.Layer], check_image: bool, timeout: float) 
         yield from lacking
         refused = any(check.outcome is Outcome.FAILED for check in lacking)
         yield from _operator(api, may_try=not refused)
+        settings = resolved.settings
         yield _nodes(api, rules, settings.worker_cpu or DEFAULT_CPU, settings.worker_memory or DEFAULT_MEMORY)
         filled, may_try = settings.env != NONE, check_image and not refused
         yield _image(api, settings.image, local, timeout, rules, filled=filled, may_try=may_try)
-    except SkjobError as error:  # the API went away, or refuses what every user may do
+    except SkjobError as error:  # the API became unreachable, or refuses what every user may do
         yield _failed("api", error)
 
 
@@ -154,7 +152,7 @@ def _checks(layers: Sequence[sources.Layer], check_image: bool, timeout: float) 
 
 
 def local_versions() -> Versions:
-    """The versions on this machine."""
+    """Return the versions on this machine."""
     found: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
@@ -177,9 +175,9 @@ def _local_packages(local: Versions) -> Check:
 def _tls() -> Check:
     try:
         make_certificates("doctor")
-    except Exception as error:  # a broken OpenSSL raises whatever it likes
+    except Exception as error:  # a broken OpenSSL may raise anything
         remedy = "`pip install --force-reinstall cryptography`"
-        return Check("tls", Outcome.FAILED, f"certificates can't be made: {error}", remedy, INTERNAL_FAULT)
+        return Check("tls", Outcome.FAILED, f"certificates cannot be made: {error}", remedy, INTERNAL_FAULT)
     return _ok("tls", "certificates can be made")
 
 
@@ -194,29 +192,31 @@ def _namespace(api: Api) -> Check | None:
         remedy = f"`kubectl create namespace {name}`, or `--namespace`"
         return Check("namespace", Outcome.FAILED, f"there is no namespace `{name}`", remedy, ConfigError.exit_code)
     except ForbiddenError:
-        return None  # an ordinary user may not look; what is refused in it shows in the permissions
+        return None  # an ordinary user may not look; the permissions show what is refused in it
     return None
 
 
 def _rules(rules: NamespacePolicy) -> Iterator[Check]:
-    """What the platform team allows a run: nothing to mend, and good to know before it cuts something."""
-    if told := str(rules.limits):
-        yield _ok("limits", f"a run may have {told}, by {rules.limits.origin}")
+    """Report what the platform team allows a run: worth knowing before it cuts something."""
+    if limits := str(rules.limits):
+        yield _ok("limits", f"a run may have {limits}, by {rules.limits.origin}")
+    for notice in rules.notices:
+        yield Check("limits", Outcome.WARNING, notice, "ask the platform team to rename them")
 
 
 def _costs(api: Api, rules: NamespacePolicy) -> Iterator[Check]:
-    """Where prices are known: whether what a run costs can be added to the team's totals."""
+    """If prices are known, check whether a run's costs can be added to the team's totals."""
     if not rules.prices.entries:
         return
     namespace = api.context.namespace
     try:
         api.get("ConfigMap", LEDGER_CONFIGMAP, namespace)
     except NotFound:
-        detail = f"there is no ConfigMap `{LEDGER_CONFIGMAP}`: what runs cost is in no total"
+        detail = f"there is no ConfigMap `{LEDGER_CONFIGMAP}`: the costs of runs are not added up"
         yield Check("costs", Outcome.WARNING, detail, ledger.remedy(namespace))
         return
     if not api.allowed("patch", "configmaps", namespace, name=LEDGER_CONFIGMAP):
-        detail = f"may not patch ConfigMap `{LEDGER_CONFIGMAP}`: what runs cost is in no total"
+        detail = f"may not patch ConfigMap `{LEDGER_CONFIGMAP}`: the costs of runs are not added up"
         yield Check("costs", Outcome.WARNING, detail, "ask for the Role that `skjob doctor --role` prints")
         return
     yield _ok("costs", f"counted in {rules.prices.currency}, and added to the team's totals: `skjob costs`")
@@ -257,7 +257,7 @@ def _operator(api: Api, *, may_try: bool) -> Iterator[Check]:
     yield Check(
         "operator",
         Outcome.FAILED,
-        f"the API knows DaskClusters, but nothing acts on them within {_OPERATOR_PATIENCE:.0f} s",
+        f"the API knows DaskClusters, but nothing acts on them within {_OPERATOR_TIMEOUT:.0f} s",
         "`skjob install`, or whoever installed it looks at its Deployment",
         OperatorError.exit_code,
     )
@@ -277,7 +277,7 @@ def _operator_seen(state: OperatorState) -> Check:
 
 
 def _operator_answers(api: Api) -> bool:
-    """Whether something takes note of a DaskCluster. Its name is one that the operator refuses: it starts nothing."""
+    """Return whether something acts on a DaskCluster. Its name is one that the operator refuses: nothing starts."""
     names = _names()
     with anchored(api, anchor_job(names, api.context.namespace, 60)) as anchor:
         metadata = {
@@ -296,7 +296,7 @@ def _operator_answers(api: Api) -> bool:
             },
         }
         api.create(owned_by(anchor, cluster))
-        end = time.monotonic() + _OPERATOR_PATIENCE
+        end = time.monotonic() + _OPERATOR_TIMEOUT
         while time.monotonic() < end:
             seen = api.get("DaskCluster", str(metadata["name"]), api.context.namespace)
             if (seen.get("status") or {}).get("phase"):
@@ -325,7 +325,7 @@ def _nodes(api: Api, rules: NamespacePolicy, cpu: float, memory: int) -> Check:
 def _image(
     api: Api, image: str | None, local: Versions, timeout: float, rules: NamespacePolicy, *, filled: bool, may_try: bool
 ) -> Check:
-    """`filled`: what the image lacks is installed in the pods of a run."""
+    """Check the image. `filled` says that a run's pods install what the image lacks."""
     if not may_try:
         return Check("image", Outcome.SKIPPED, "not tried")
     # Python's own image has none of the packages: the pods of a run install them.
@@ -348,10 +348,10 @@ def _image(
 
 
 def compare_versions(local: Versions, inside: Versions, *, packages: bool) -> tuple[list[str], list[str]]:
-    """What keeps an image from serving this machine, and what may make its numbers differ.
+    """Return what keeps an image from serving this machine, and what may make its numbers differ.
 
-    The rules are those of a run (`skjob.environment.version_check`). Without `packages` Python alone is looked at: the
-    rest is installed for a run, in the versions that are needed.
+    The rules are those of a run (`skjob.environment.version_check`). Without `packages`, compare Python alone: a run
+    installs the rest in the versions that it needs.
     """
     here, there = _by_name(local, packages=packages), _by_name(inside, packages=packages)
     failures, warnings = (
@@ -370,7 +370,7 @@ def _by_name(versions: Versions, *, packages: bool) -> dict[str, str]:
 
 
 def _release(text: str) -> tuple[str, ...]:
-    """The first two parts of a version, those that tell what works with what."""
+    """Return the first two parts of a version, which decide what works with what."""
     return tuple(text.removeprefix("v").split(".")[:2])
 
 

@@ -1,9 +1,9 @@
-"""Keeps environments in a namespace: one pod for each set of needs, which outlives the run that first needed it.
+"""Keep environments in a namespace: one pod for each set of requirements, which outlives the run that first needed it.
 
 What an image lacks is installed once, by `skjob.environment.pod.package_server`, in a pod of its own; the pods of this
-run and of later ones unpack it from there. Its objects have the same anchor and labels as those of a run, so that
-`skjob ps` and `skjob down` know them, and Kubernetes removes them by itself an hour after they were last used. The
-anchor is the very Job whose pod keeps the environment: if that is evicted or lost, the Job makes another.
+run and of later ones unpack it from there. Its objects have an anchor and labels like those of a run, so that `skjob
+ps` and `skjob down` know them, and Kubernetes removes them by itself an hour after their last use. The anchor is the
+very Job whose pod keeps the environment: if that pod is evicted or lost, the Job makes another.
 """
 
 from __future__ import annotations
@@ -18,19 +18,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from skjob.config.namespace_policy import NamespacePolicy
-from skjob.config.plan import NO_RULES
+from skjob.config.plan import NO_RULES, Plan
 from skjob.deploy.kubernetes.api.client import Api, Manifest
 from skjob.deploy.kubernetes.api.errors import Conflict, NotFound, Rejected
 from skjob.deploy.kubernetes.api.wait import wait_for_pod
 from skjob.deploy.kubernetes.costs import ledger
 from skjob.deploy.kubernetes.costs.ledger import Entry
-from skjob.deploy.kubernetes.costs.prices import Cost, hourly, possible_prices, read_spending
+from skjob.deploy.kubernetes.costs.prices import Cost, hourly, possible_prices, read_cost
 from skjob.deploy.kubernetes.diagnosis.capacity import requests
 from skjob.deploy.kubernetes.diagnosis.causes import Cause, diagnose
 from skjob.deploy.kubernetes.image_probe import image_contents
 from skjob.deploy.kubernetes.inventory import cleanup, runs
 from skjob.deploy.kubernetes.manifests import run as manifest
-from skjob.deploy.kubernetes.manifests.environment import KEEPER_MEMORY, keeper_job, keeper_policy, keeper_service
+from skjob.deploy.kubernetes.manifests.environment import (
+    PACKAGE_SERVER_MEMORY,
+    package_server_job,
+    package_server_policy,
+    package_server_service,
+)
 from skjob.deploy.kubernetes.manifests.labels import (
     COST_ANNOTATION,
     INSTANCE_LABEL,
@@ -51,23 +56,24 @@ from skjob.environment.pod.requirements import PodRequirements, missing_pins
 from skjob.environment.skjob_source import skjob_archive
 from skjob.environment.spec import EnvironmentSpec
 from skjob.errors import ForbiddenError, SkjobError, StartError
+from skjob.utils.notify import Notify
 from skjob.utils.tls import make_certificates
 
 LIFETIME = 3600.0
 """Seconds for which an environment is kept after it was last used."""
 
-MOST_LIFETIME = 30 * 24 * 3600.0
-"""As old as the chart's policies let one become; the next that is needed is made anew."""
+MAX_LIFETIME = 30 * 24 * 3600.0
+"""The age that the chart's policies allow; then another one is made."""
 
-LEAST_LIFETIME = 120.0
-"""One that ends sooner may be gone before it is prolonged."""
+MIN_LIFETIME = 120.0
+"""An environment that ends sooner may be gone before its life is extended."""
 
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _GLIBC = "manylinux_2_36"
-"""That of Debian 12, on which Python's own slim images stand; what asks for a newer one may not run there."""
+"""That of Debian 12, the base of Python's slim images; distributions that need a newer one may not run there."""
 
 _MADE_WITHIN = 30.0
-"""Seconds within which whoever makes its objects has made all of them."""
+"""Seconds within which all of its objects are created."""
 
 _FORMAT = 3
 """Part of the name: another layout of the archive is another environment."""
@@ -83,14 +89,14 @@ class CachedEnvironment:
 
 
 def uv_version() -> str:
-    """Of the uv that is installed here; the keeper gets the same, unless its image has one of its own."""
+    """Return the version of uv that is installed here; the package server gets the same, unless its image has one."""
     from importlib.metadata import version
 
     return version("uv")
 
 
 def platform_of(nodes: Sequence[Manifest] | None) -> str:
-    """The pods' platform as uv calls it. Nodes of several kinds, or that may not be listed, are taken for x86-64."""
+    """Return the pods' platform as uv calls it; x86-64 for nodes of several kinds, or that may not be listed."""
     machines = {node["status"]["nodeInfo"]["architecture"] for node in nodes or ()}
     only = machines.pop() if len(machines) == 1 else "amd64"
     return f"{_MACHINES.get(only, only)}-{_GLIBC}"
@@ -102,7 +108,7 @@ def ensure_environment(
     image: str,
     platform: str,
     timeout: float,
-    note: Callable[[str], None],
+    notify: Notify,
     rules: NamespacePolicy = NO_RULES,
     *,
     check: Callable[[], None] = lambda: None,
@@ -117,7 +123,7 @@ def ensure_environment(
     """
     has = known_contents(image)
     if has is None:
-        note(f"looking into the image `{image}`, once")
+        notify(f"looking into the image `{image}`, once")
         contents = image_contents(api, image, timeout, rules, check=check)
         _check_python(image, contents.python, wanted.python)
         has = dict(contents.distributions)
@@ -129,11 +135,11 @@ def ensure_environment(
     needs = PodRequirements(wanted.python, wanted.pins, served_at=f"{name}.{api.context.namespace}:{PORT}")
     began = time.monotonic()
     ours = False
-    if _is_kept(api, name):
+    if _is_cached(api, name):
         keep(api, name)
     else:
         check_available(lacking, wanted.python, platform, wanted.index, cache_folder())
-        note(f"installing {len(lacking)} distributions that the image lacks, once for this set of versions")
+        notify(f"installing {len(lacking)} distributions that the image lacks, once for this set of versions")
         ours = _create(api, name, image, PodRequirements(wanted.python, lacking, uv=uv_version()), wanted.index, rules)
     made = _wait(api, name, began + timeout, timeout, check, ours=ours)
     how = "made" if ours else "kept"
@@ -141,12 +147,49 @@ def ensure_environment(
 
 
 def _check_python(image: str, there: str, wanted: str) -> None:
-    """Before anything is made of it. Pods look for themselves too: the name may come to mean another image."""
+    """Raise StartError if the image has another Python. Pods check it too: the name may come to mean another image."""
     if there.split(".")[:2] != wanted.split(".")[:2]:
         raise StartError(
             f"the image `{image}` has Python {there}, and this environment has {wanted}",
             f"choose an image with Python {wanted}, with `--image`, or leave it out for one made to match",
         )
+
+
+class PodEnvironment:
+    """The environment of one cluster's pods: ensured before they exist, and kept while they may need it.
+
+    `name` is that of its objects in the namespace, empty if there are none. `made` says how it was made, for the
+    record.
+    """
+
+    def __init__(self, api: Api, notify: Notify, name: str = "") -> None:
+        self._api = api
+        self._notify = notify
+        self.name = name
+        self.made: dict[str, object] = {}
+
+    def ensure(
+        self, wanted: EnvironmentSpec, plan: Plan, nodes: Sequence[Manifest] | None, check: Callable[[], None]
+    ) -> PodRequirements:
+        """See that the environment is in the image or in the namespace, and return what pods need of it.
+
+        For errors see `ensure_environment`.
+        """
+        cached = ensure_environment(
+            self._api, wanted, plan.image, platform_of(nodes), plan.start_timeout, self._notify, plan.rules, check=check
+        )
+        self.name, self.made = cached.name, dict(cached.made)
+        return cached.needs
+
+    def keep(self, seconds: float = LIFETIME) -> None:
+        """Let it live for so many seconds from now. Raise StartError if it is gone."""
+        if self.name:
+            keep(self._api, self.name, seconds)
+
+    def keep_alive(self) -> None:
+        """Let it live on for workers that start later. If it is gone, they say so."""
+        with suppress(SkjobError):
+            self.keep()
 
 
 def keep(api: Api, name: str, seconds: float = LIFETIME) -> None:
@@ -159,8 +202,8 @@ def keep(api: Api, name: str, seconds: float = LIFETIME) -> None:
     try:
         job = api.get("Job", name, namespace)
         now = api.now()
-        # Somebody may need it for longer.
-        limit = max(min(runs.age(job, now) + seconds, MOST_LIFETIME), job["spec"]["activeDeadlineSeconds"])
+        # Another run may need it for longer.
+        limit = max(min(runs.age(job, now) + seconds, MAX_LIFETIME), job["spec"]["activeDeadlineSeconds"])
         annotations = kept_annotation(now + timedelta(seconds=seconds))
         patch = {"metadata": {"annotations": annotations}, "spec": {"activeDeadlineSeconds": round(limit)}}
         api.patch("Job", name, namespace, patch)
@@ -176,7 +219,7 @@ def _record_cost(api: Api, job: Manifest, now: datetime, limit: float) -> None:
     there is no ledger."""
     metadata = job["metadata"]
     annotations = metadata.get("annotations") or {}
-    spending = read_spending(annotations.get(COST_ANNOTATION))
+    spending = read_cost(annotations.get(COST_ANNOTATION))
     if spending is None:
         return
     until = now + timedelta(seconds=limit - runs.age(job, now))
@@ -195,14 +238,15 @@ def _record_cost(api: Api, job: Manifest, now: datetime, limit: float) -> None:
 
 
 def _name(image: str, python: str, lacking: Mapping[str, str], index: IndexSettings) -> str:
-    """By all that it is made of: the same version from another index may be another distribution."""
+    """Return a name made from everything it consists of: the same version from another index may be another
+    distribution."""
     places = [hashlib.sha256(each.url.encode()).hexdigest() for each in index.indexes]
     content = json.dumps([_FORMAT, image, python, sorted(lacking.items()), places, index.find_links, index.no_index])
     return f"skjob-environment-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
-def _is_kept(api: Api, name: str) -> bool:
-    """Whether it is there and will be for a while. What is left of one is removed."""
+def _is_cached(api: Api, name: str) -> bool:
+    """Return whether it exists and will for a while. Remove what is left of one."""
     namespace = api.context.namespace
     try:
         job = api.get("Job", name, namespace)
@@ -211,15 +255,15 @@ def _is_kept(api: Api, name: str) -> bool:
     age = runs.age(job, api.now())
     left = job["spec"]["activeDeadlineSeconds"] - age
     whole = age < _MADE_WITHIN or _has_service(api, name)
-    if not _has_failed(job) and left > LEAST_LIFETIME and whole and "deletionTimestamp" not in job["metadata"]:
+    if not _has_failed(job) and left > MIN_LIFETIME and whole and "deletionTimestamp" not in job["metadata"]:
         return True
-    with suppress(NotFound):  # it has gone meanwhile
+    with suppress(NotFound):  # it went meanwhile
         cleanup.remove(api, name, namespace)
     return False
 
 
 def _has_service(api: Api, name: str) -> bool:
-    """The last of its objects to be made: without it, whoever made the others was cut short."""
+    """Return whether the last of its objects exists: without it, whoever made the others was interrupted."""
     try:
         api.get("Service", name, api.context.namespace)
     except NotFound:
@@ -238,7 +282,7 @@ def _create(
     namespace = api.context.namespace
     names = RunNames(new_run_id(), "environment", getpass.getuser(), existing=name, team=rules.team)
     try:
-        job = keeper_job(names, namespace, image, [*index.files()], LIFETIME, rules.scheduling)
+        job = package_server_job(names, namespace, image, [*index.files()], LIFETIME, rules.scheduling)
         if rules.prices.entries:
             rate = hourly(*requests(job["spec"]["template"]), possible_prices(rules))
             spending = Cost(0.0, rate, datetime.now(UTC), rules.prices.currency)
@@ -247,16 +291,16 @@ def _create(
     except Conflict:
         return False
     try:
-        with suppress(ForbiddenError, Rejected):  # the run says of its own that it can't be made
-            api.create(owned_by(anchor, keeper_policy(names, namespace)))
+        with suppress(ForbiddenError, Rejected):  # the run reports that for its own policy
+            api.create(owned_by(anchor, package_server_policy(names, namespace)))
         for content in (
             manifest.secret(names, namespace, {**make_certificates(name).files(), **index.files()}),
             manifest.files(names, namespace, skjob_archive(), needs),
-            keeper_service(names, namespace),
+            package_server_service(names, namespace),
         ):
             api.create(owned_by(anchor, content))
         keep(api, name)
-    except BaseException:  # Ctrl-C too: a Job without the rest would stand in the way of the next run
+    except BaseException:  # Ctrl-C too: a Job without the rest would be in the way of the next run
         with suppress(SkjobError):
             cleanup.remove(api, name, namespace, run_id=names.run_id, wait=False)
         raise
@@ -266,17 +310,17 @@ def _create(
 def _wait(
     api: Api, name: str, deadline: float, timeout: float, check: Callable[[], None], *, ours: bool
 ) -> dict[str, object]:
-    """Until the pod serves; what it says of its work. One that can't be made is removed by the run that made it."""
+    """Wait until the pod serves, and return what it says of its work. The run that made it removes it on failure."""
     try:
-        return _until_it_serves(api, name, deadline, timeout, check)
+        return _wait_until_ready(api, name, deadline, timeout, check)
     except BaseException:
         if ours:
-            with suppress(SkjobError):  # what is in the way of that is not what the user has to know
+            with suppress(SkjobError):  # an error of the removal is not what the user has to know
                 cleanup.remove(api, name, api.context.namespace, wait=False)
         raise
 
 
-def _until_it_serves(
+def _wait_until_ready(
     api: Api, name: str, deadline: float, timeout: float, check: Callable[[], None]
 ) -> dict[str, object]:
     namespace = api.context.namespace
@@ -285,32 +329,32 @@ def _until_it_serves(
 
     def find(pod: Manifest) -> dict[str, object] | None:
         if any(each["type"] == "Ready" and each["status"] == "True" for each in _conditions(pod)):
-            return _said(api.log(pod["metadata"]["name"], namespace, lines=1))
-        _see_that_it_has_not_ended(api, pod)
+            return _made_in(api.log(pod["metadata"]["name"], namespace, lines=1))
+        _require_not_ended(api, pod)
         return None
 
     def look() -> None:
-        since = _see_that_it_is_there(api, name)
+        since = _require_job(api, name)
         events = api.readable_events(namespace)
         pods = api.list("Pod", namespace, selector=selector)
-        for pod in pods:  # its own words say more
-            _see_that_it_has_not_ended(api, pod)
+        for pod in pods:  # their own words say more
+            _require_not_ended(api, pod)
         causes[:] = diagnose(pods, events, cluster=name, since=since)
         if causes and causes[0].fatal:
-            raise StartError(f"the environment can't be made: {causes[0].message}", causes[0].hint, causes[0].log)
+            raise StartError(f"the environment cannot be made: {causes[0].message}", causes[0].hint, causes[0].log)
 
-    said = wait_for_pod(api, selector, find, look, deadline, check=check)
-    if said is None:
+    made = wait_for_pod(api, selector, find, look, deadline, check=check)
+    if made is None:
         why = f": {causes[0].message}" if causes else ""
         raise StartError(
             f"the environment was not made within `--start-timeout`, {timeout:.0f} s{why}",
             "give it more time; or `skjob env build` makes an image that has all",
         )
-    return said
+    return made
 
 
-def _see_that_it_is_there(api: Api, name: str) -> str:
-    """Since when it is."""
+def _require_job(api: Api, name: str) -> str:
+    """Return since when it exists. Raise StartError if it does not, or cannot be made."""
     try:
         job = api.get("Job", name, api.context.namespace)
     except NotFound as error:
@@ -323,19 +367,19 @@ def _see_that_it_is_there(api: Api, name: str) -> str:
     return str(job["metadata"]["creationTimestamp"])
 
 
-def _see_that_it_has_not_ended(api: Api, pod: Manifest) -> None:
-    if ended := _ended(api, pod):
+def _require_not_ended(api: Api, pod: Manifest) -> None:
+    if ended := _why_ended(api, pod):
         raise StartError(ended, "`--env FILE` installs another set, `--image` has another to begin with")
 
 
-def _ended(api: Api, pod: Manifest) -> str:
-    """Why its container has ended by itself, if it has; one whose node goes away is made anew by the Job."""
+def _why_ended(api: Api, pod: Manifest) -> str:
+    """Return why its container has ended by itself, if it has; if its node goes away, the Job makes another pod."""
     for status in pod.get("status", {}).get("containerStatuses") or []:
         ended = status.get("state", {}).get("terminated") or {}
         if ended.get("exitCode") == EX_CONFIG:
-            return str(ended.get("message") or "the environment can't be made")
+            return str(ended.get("message") or "the environment cannot be made")
         if ended.get("reason") == "OOMKilled":
-            return f"the pod that makes the environment needs more memory than its limit, {KEEPER_MEMORY}"
+            return f"the pod that makes the environment needs more memory than its limit, {PACKAGE_SERVER_MEMORY}"
         if 0 < ended.get("exitCode", 0) < 128:
             last = api.log(pod["metadata"]["name"], api.context.namespace, lines=1).strip()
             return f"the pod that makes the environment ended with exit code {ended['exitCode']}: {last}"
@@ -346,7 +390,7 @@ def _conditions(pod: Manifest) -> list[Manifest]:
     return pod.get("status", {}).get("conditions") or []
 
 
-def _said(log: str) -> dict[str, object]:
+def _made_in(log: str) -> dict[str, object]:
     try:
         return dict(json.loads(log))
     except ValueError:

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable
 
 from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.errors import NotFound
+from skjob.utils.notify import Notify
+from skjob.utils.periodic import PeriodicThread
 
-LONGEST_PAUSE = 60.0
+MAX_INTERVAL = 60.0
 """Seconds between two heartbeats at most: what they tell others must not be old."""
 
-PAUSE_WHILE_COUNTING = 10.0
-"""The same where the deadline moves with what a run costs."""
+COSTED_INTERVAL = 10.0
+"""Seconds between two heartbeats at most if the deadline depends on what the run costs."""
 
-MOST_PATIENCE = 15.0
-"""Seconds that the API gets to answer at most: one that is away must not hold up the end of a run, however long its
+MAX_REQUEST_TIMEOUT = 15.0
+"""Seconds that the API gets to answer at most. One that is away must not hold up the end of a run, however long its
 grace is."""
 
 JOIN_TIMEOUT = 60.0
 
 
 class Heartbeat:
-    """Moves the anchor's deadline on for as long as this process lives.
+    """Move the anchor's deadline on for as long as this process lives.
 
-    Kubernetes counts the deadline from the Job's own start, which is not before its creation; this counts from the
-    creation, with this machine's clocks, so that those of the two need not agree.
+    Kubernetes counts the deadline from the Job's own start, which is not before its creation. This class counts from
+    the creation, by this machine's clocks, so the clocks of the two need not agree.
     """
 
     def __init__(
@@ -36,94 +37,93 @@ class Heartbeat:
         name: str,
         namespace: str,
         grace: float,
-        note: Callable[[str], None],
+        notify: Notify,
         *,
         age: float = 0.0,
-        most_time: float | None = None,
+        max_lifetime: float | None = None,
         affordable: Callable[[], float] | None = None,
-        beside: Callable[[], None] = lambda: None,
+        on_beat: Callable[[], None] = lambda: None,
     ) -> None:
-        """`age` is that of the anchor in seconds, where it was there before; `most_time` is how old it may become.
+        """`age` is that of the anchor in seconds, if it existed before; `max_lifetime` is how old it may become.
 
-        `affordable` tells for how many seconds more it may live; `beside` is called with each beat.
+        `affordable` returns for how many seconds more it may live; `on_beat` is called with each beat.
         """
         self._api = api
         self._name = name
         self._namespace = namespace
         self._grace = grace
-        self._note = note
-        self._most_time = most_time
+        self._notify = notify
+        self._max_lifetime = max_lifetime
         self._affordable = affordable
-        longest = LONGEST_PAUSE if affordable is None else PAUSE_WHILE_COUNTING
-        self._pause = min(grace / 5, longest)
+        self._interval = min(grace / 5, MAX_INTERVAL if affordable is None else COSTED_INTERVAL)
         self.ending = ""
         """Why no beat moves the deadline any more; empty while they do."""
-        self._beside = beside
+        self._on_beat = on_beat
         self._created = (time.monotonic() - age, time.time() - age)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="skjob-heartbeat", daemon=True)
+        self._missed = 0
+        self._thread = PeriodicThread("skjob-heartbeat", self._beat)
 
     def start(self) -> None:
         """Begin beating: at least five times within each grace, so that a few may fail."""
-        self._thread.start()
+        self._thread.start(self._interval)
 
     def stop(self) -> None:
-        """Beat no more. Does not wait for a beat that is under way."""
-        self._stop.set()
+        """Stop beating. Do not wait for a beat that is under way."""
+        self._thread.stop()
 
     def join(self) -> None:
-        """Wait for it."""
-        self._thread.join(timeout=min(self._grace, JOIN_TIMEOUT))
+        """Wait for the last beat."""
+        self._thread.join(min(self._grace, JOIN_TIMEOUT))
 
-    def prolong(self, seconds: float) -> None:
+    def extend(self, seconds: float) -> None:
         """Let the anchor live for so many seconds from now, or until it is as old as it may become."""
         elapsed = self._elapsed()
         deadline = elapsed + seconds
-        if self._most_time is not None:
-            deadline = min(deadline, self._most_time)
+        if self._max_lifetime is not None:
+            deadline = min(deadline, self._max_lifetime)
         if self._affordable is not None:
             deadline = min(deadline, elapsed + self._affordable())
-        # Whole seconds, and none more than allowed: what enforces the limit knows no rounding.
+        # Whole seconds, rounded down: what enforces the limit does not round.
         patch = {"spec": {"activeDeadlineSeconds": int(deadline)}}
-        self._api.patch("Job", self._name, self._namespace, patch, timeout=min(self._grace / 5, MOST_PATIENCE))
+        self._api.patch("Job", self._name, self._namespace, patch, timeout=min(self._grace / 5, MAX_REQUEST_TIMEOUT))
 
     def allowed(self, seconds: float) -> float:
-        """Of so many seconds from now, those that the anchor may live for."""
-        if self._most_time is not None:
-            seconds = max(0.0, min(seconds, self._most_time - self._elapsed()))
+        """Return how many of the next `seconds` the anchor may live for."""
+        if self._max_lifetime is not None:
+            seconds = max(0.0, min(seconds, self._max_lifetime - self._elapsed()))
         return seconds if self._affordable is None else min(seconds, self._affordable())
 
     def _elapsed(self) -> float:
-        """Since its creation. A monotonic clock may stand still while a laptop sleeps, the wall clock may be set back:
-        the later one counts."""
+        """Return the seconds since its creation.
+
+        A monotonic clock may stand still while a laptop sleeps, and the wall clock may be set back: the later of the
+        two counts.
+        """
         return max(time.monotonic() - self._created[0], time.time() - self._created[1])
 
-    def _tell_the_end(self) -> None:
-        """Once, when no beat moves the deadline any more."""
+    def _notify_end(self) -> None:
+        """Say once that no beat moves the deadline any more."""
         if self.ending:
             return
-        left = math.inf if self._most_time is None else self._most_time - self._elapsed()
-        paid = math.inf if self._affordable is None else self._affordable()
+        left = math.inf if self._max_lifetime is None else self._max_lifetime - self._elapsed()
+        affordable = math.inf if self._affordable is None else self._affordable()
         if left < self._grace:
-            self.ending = f"its time, `most-time`, {self._most_time:.0f} s, is over"
-            self._note(f"the cluster ends in {left:.0f} s, when {self.ending}")
-        elif paid < min(self._grace, LONGEST_PAUSE):
-            self.ending = "it has cost what it may, `max-cost`"
-            self._note(f"the cluster ends in {paid:.0f} s, when {self.ending}")
+            self.ending = f"`limits.max-time`, {self._max_lifetime:.0f} s, is reached"
+            self._notify(f"the cluster ends in {left:.0f} s, when {self.ending}")
+        elif affordable < min(self._grace, MAX_INTERVAL):
+            self.ending = "`max-cost` is spent"
+            self._notify(f"the cluster ends in {affordable:.0f} s, when {self.ending}")
 
-    def _run(self) -> None:
-        missed = 0
-        while not self._stop.wait(self._pause):
-            try:
-                self.prolong(self._grace)
-                self._tell_the_end()
-                missed = 0
-                self._beside()
-            except NotFound:
-                return  # it is gone; whoever looks at the cluster says so
-            except Exception as error:  # whatever it is, the next beat may succeed; without one the cluster ends
-                missed += 1
-                if missed == 2 and not self._stop.is_set():
-                    self._note(
-                        f"the cluster can't be kept alive, it ends {self._grace:.0f} s after the last beat: {error}"
-                    )
+    def _beat(self) -> None:
+        try:
+            self.extend(self._grace)
+            self._notify_end()
+            self._missed = 0
+            self._on_beat()
+        except NotFound:
+            self._thread.stop()  # it is gone; whoever looks at the cluster says so
+        except Exception as error:  # the next beat may succeed; without one the cluster ends
+            self._missed += 1
+            if self._missed == 2 and not self._thread.stopped:
+                grace = f"{self._grace:.0f} s"
+                self._notify(f"the cluster cannot be kept alive; it ends {grace} after its last heartbeat: {error}")

@@ -1,4 +1,4 @@
-"""What an image has in it: asked of a pod that runs it, under an anchor that removes it whatever happens."""
+"""Find out what an image contains, from a pod that runs it, under an anchor that removes it whatever happens."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from skjob.errors import SkjobError, StartError, Unanswered
 _REMOVE_DEADLINE = 20.0
 
 _MARK = "skjob found: "
-"""Before what our script says: an image may have words of its own, as it starts Python and as that ends."""
+"""Marks the script's line: an image may print lines of its own before and after Python runs."""
 
 _LINES, _QUOTED = 100, 10
-"""Of the log, its end, in which our line must be; and so many lines of it are told where it is not."""
+"""Lines of the end of the log that must contain the script's line, and lines quoted if they do not."""
 
 _SCRIPT = f"""
 import importlib.metadata as m, json, platform
@@ -38,7 +38,7 @@ print({_MARK!r} + json.dumps({{"python": platform.python_version(), "distributio
 
 @dataclass(frozen=True)
 class Contents:
-    """Python's version, with its last digit, and the versions of all distributions by normalized name."""
+    """Python's full version, and the versions of all distributions by normalized name."""
 
     python: str
     distributions: Mapping[str, str]
@@ -47,11 +47,12 @@ class Contents:
 def image_contents(
     api: Api, image: str, timeout: float, rules: NamespacePolicy = NO_RULES, *, check: Callable[[], None] = lambda: None
 ) -> Contents:
-    """What a pod of this image finds in itself. `check` is called while it is waited for, and ends that by raising.
+    """Return what a pod of this image finds in itself. `check` is called during the wait, and ends it by raising.
 
     Raises:
-        StartError: the pod can't run, or does not within `timeout` seconds, or does not tell; the message says why.
-        Unanswered, ForbiddenError: what it has told can't be had.
+        StartError: the pod cannot run, or does not within `timeout` seconds, or prints something else; the message says
+            why.
+        Unanswered, ForbiddenError: its log cannot be read.
     """
     names = RunNames(new_run_id(), "doctor", getpass.getuser(), team=rules.team)
     namespace, selector = api.context.namespace, f"{RUN_LABEL}={names.run_id}"
@@ -66,7 +67,7 @@ def image_contents(
 
     with anchored(api, _job(names, namespace, image, timeout, rules.scheduling)):
         deadline = time.monotonic() + timeout
-        contents = wait_for_pod(api, selector, partial(_said, api, image), look, deadline, check=check)
+        contents = wait_for_pod(api, selector, partial(_contents_of, api, image), look, deadline, check=check)
     if contents is None and causes:
         raise _failed(causes[0])
     if contents is None:
@@ -75,7 +76,7 @@ def image_contents(
 
 
 def _job(names: RunNames, namespace: str, image: str, timeout: float, scheduling: Scheduling) -> Manifest:
-    """An anchor with one pod. A Job, because it ends by itself and whoever may run skjob may create one."""
+    """Return an anchor with one pod: a Job, because it ends by itself and every user of skjob may create one."""
     job = anchor_job(names, namespace, timeout + 10)
     job["spec"] |= {"parallelism": 1, "backoffLimit": 0, "ttlSecondsAfterFinished": 60}
     job["spec"]["template"]["metadata"] = {"labels": names.labels("doctor")}
@@ -91,49 +92,49 @@ def _job(names: RunNames, namespace: str, image: str, timeout: float, scheduling
     return job
 
 
-def _said(api: Api, image: str, pod: Manifest) -> Contents | None:
-    """What a pod that has ended has found; None of one that has not. Raises SkjobError where that can't be had."""
+def _contents_of(api: Api, image: str, pod: Manifest) -> Contents | None:
+    """Return what a pod that has ended found, None if it has not ended. Raise SkjobError if that cannot be read."""
     for status in pod.get("status", {}).get("containerStatuses") or []:
         if (status.get("state", {}).get("terminated") or {}).get("exitCode") == 0:
             text = api.log(pod["metadata"]["name"], pod["metadata"]["namespace"], lines=_LINES, strict=True)
-            if not text:  # its node may not have it yet, and some never have one
+            if not text:  # its node may not have the log yet, and some never have one
                 raise Unanswered(
-                    f"the pod of `{image}` has ended, and its log can't be had: it is empty",
+                    f"the pod of `{image}` has ended, but its log is empty",
                     "try again; `skjob run --env none` takes the image as it is",
                 )
-            return _contents(image, text)
+            return _parsed(image, text)
     return None
 
 
-def _contents(image: str, text: str) -> Contents:
-    """As the log of a pod that has ended tells it. Raises StartError where it does not."""
-    _, mark, ours = text.rpartition(_MARK)
+def _parsed(image: str, text: str) -> Contents:
+    """Return the contents as the log of a pod that has ended lists them. Raise StartError if it does not."""
+    _, mark, line = text.rpartition(_MARK)
     try:
-        said = json.loads(ours.partition("\n")[0] if mark else "")
+        printed = json.loads(line.partition("\n")[0] if mark else "")
     except ValueError as error:
         raise StartError(
-            f"the image `{image}` does not tell what it has in it: its `python` prints something else",
+            f"the contents of the image `{image}` cannot be read: its `python` prints something else",
             f"`docker run --rm --entrypoint python {image} -c 'print(1)'` shows what; or choose another `--image`",
             "\n".join(text.splitlines()[-_QUOTED:]),
         ) from error
     # The first of a name counts, as it does for import.
-    found = {normalized(name): version for name, version in reversed(said["distributions"])}
-    return Contents(said["python"], found)
+    found = {normalized(name): version for name, version in reversed(printed["distributions"])}
+    return Contents(printed["python"], found)
 
 
 def _failed(cause: Cause) -> StartError:
-    """The pod is the probe's own: its name tells the user nothing."""
+    """Return the error without the pod's name: it is the probe's own, and means nothing to the user."""
     return StartError(cause.message.rpartition(" (")[0] or cause.message, cause.hint, cause.log)
 
 
 @contextmanager
 def anchored(api: Api, anchor: Manifest) -> Iterator[Manifest]:
-    """An anchor, and at the end nothing of what it owns."""
+    """Create an anchor, and remove all that it owns at the end."""
     metadata = anchor["metadata"]
     try:
         yield api.create(anchor)
     finally:
-        # What stands in the way of the removal is no finding about the image; the anchor ends by itself.
+        # An error of the removal says nothing about the image; the anchor ends by itself.
         with suppress(SkjobError):
             cleanup.remove(
                 api,

@@ -1,11 +1,11 @@
-"""A KubeCluster of ours: the way from here to a scheduler in Kubernetes, once its pod is on its way.
+"""A subclass of KubeCluster: connects this machine to a scheduler in Kubernetes, once its pod is on its way.
 
-The only file that imports dask-kubernetes. Its KubeCluster is subclassed, because the stock one does not work with
-current distributed and can't be told to use TLS (dask-kubernetes 2026.3.0: it starts pods with scripts that no longer
-exist, writes `tcp://` into every address, spends 19 s looking for a DNS name that only pods can resolve, waits for a
-`status.phase` that a race in the operator can leave at Pending for ever, and has no deadline when a pod can't run;
-once `KubeCluster(name="x", image=…, security=…)` is ready within seconds, this file can go). What is kept is its place
-in distributed's Cluster interface and the operator behind it.
+The only file that imports dask-kubernetes. Its KubeCluster is subclassed because the stock one does not work with
+current distributed and cannot use TLS (dask-kubernetes 2026.3.0: it starts pods with scripts that no longer exist,
+writes `tcp://` into every address, spends 19 s looking for a DNS name that only pods can resolve, waits for a
+`status.phase` that a race in the operator can leave at Pending for ever, and has no deadline if a pod cannot run). Its
+place in distributed's Cluster interface is kept, and the operator behind it. GONE WHEN
+`KubeCluster(name="x", image=…, security=…)` is ready within seconds.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ LISTEN_TIMEOUT = 60.0
 
 POLL = 0.1
 
-TRY_SECONDS, LONGEST_TRY_SECONDS = 2.0, 16.0
-"""What a try to connect to a scheduler has, the first and those after many: one that begins to listen just now is tried
-again soon, and a busy machine needs seconds for TLS."""
+CONNECT_TIMEOUT, MAX_CONNECT_TIMEOUT = 2.0, 16.0
+"""Seconds for the first try to connect to a scheduler, and for one after many: a scheduler that begins to listen just
+now is tried again soon, and a busy machine needs seconds for TLS."""
 
-PORTS_TRIED = 20
-"""Of some 50,000: so many that are taken, one after the other, mean that none is free."""
+MAX_PORTS_TRIED = 20
+"""Of some 50,000: if so many in a row are taken, none is free."""
 
 
 class DaskCluster:
-    """The KubeCluster of ours, made when its pods are on their way: importing dask-kubernetes takes a second.
+    """The KubeCluster of a run, made when its pods are on their way: importing dask-kubernetes takes a second.
 
-    `wait_for_scheduler` waits for the scheduler's pod; `check` raises where waiting has no sense.
+    `wait_for_scheduler` waits for the scheduler's pod; `check` raises if waiting is pointless.
     """
 
     def __init__(
@@ -67,21 +67,21 @@ class DaskCluster:
     def end(self) -> None:
         """Close what is open on this side; nothing is deleted."""
         if self.kube_cluster is not None:
-            with suppress(Exception):  # what was being connected to may be gone already
+            with suppress(Exception):  # the scheduler may be gone already
                 self.kube_cluster.close(timeout=5)
 
 
-def _tells_of_something_else(record: logging.LogRecord) -> bool:
+def _is_not_of_a_connection(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("Unhandled exception in client_connected_cb")
 
 
 async def listening(forward: Callable[[], Any]) -> Any:
-    """The first port-forward that gets a port of this machine.
+    """Return the first port-forward that gets a port of this machine.
 
     kr8s (0.20) takes a random port on which nobody answers, which may be one that a connection from here has already,
-    and its `start` leaves the error in a task that nobody looks at; once `PortForward` binds to port 0 this can go.
+    and its `start` leaves the error in a task that nobody looks at. GONE WHEN `PortForward` binds to port 0.
     """
-    for _ in range(PORTS_TRIED):
+    for _ in range(MAX_PORTS_TRIED):
         candidate = forward()
         try:
             await candidate.__aenter__()
@@ -96,9 +96,9 @@ async def listening(forward: Callable[[], Any]) -> Any:
 
 
 async def first_answer(open_rpc: Callable[[float], Any], check: Callable[[], None], name: str) -> Any:
-    """An RPC to a scheduler that has answered. `open_rpc` makes one whose connections may take so many seconds."""
+    """Return an RPC to a scheduler that has answered. `open_rpc` makes one that connects within so many seconds."""
     deadline = time.monotonic() + LISTEN_TIMEOUT
-    seconds = TRY_SECONDS
+    seconds = CONNECT_TIMEOUT
     while True:
         comm = open_rpc(seconds)
         try:
@@ -111,10 +111,10 @@ async def first_answer(open_rpc: Callable[[float], Any], check: Callable[[], Non
                     f"the scheduler of `{name}` runs and did not answer within {LISTEN_TIMEOUT:.0f} s: {error}",
                     "`skjob run -v` shows its log",
                 ) from error
-            seconds = min(seconds * 1.5, LONGEST_TRY_SECONDS)
+            seconds = min(seconds * 1.5, MAX_CONNECT_TIMEOUT)
             await asyncio.sleep(POLL)
         else:
-            comm.timeout = LISTEN_TIMEOUT  # from now on, who can't connect tries no other way
+            comm.timeout = LISTEN_TIMEOUT  # from now on a failed connection is not retried in another way
             return comm
 
 
@@ -128,15 +128,15 @@ def _kube_cluster_class() -> type[Any]:
     from kr8s.asyncio.portforward import PortForward
 
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    # While a scheduler is started again, each try to connect is an error in kr8s' forwarding (0.20: `PortForward`
-    # raises in the callback of a connection), which asyncio shows with its traceback. The connection is tried again.
-    logging.getLogger("asyncio").addFilter(_tells_of_something_else)
+    # While a scheduler restarts, each try to connect is an error in kr8s' forwarding (0.20: `PortForward` raises in
+    # the callback of a connection), which asyncio shows with its traceback. The connection is tried again.
+    logging.getLogger("asyncio").addFilter(_is_not_of_a_connection)
 
     class SkjobKubeCluster(KubeCluster):  # type: ignore[misc]
         """See the module's docstring."""
 
         def __init__(self, ours: DaskCluster) -> None:
-            ours.kube_cluster = self  # before it starts: whoever stops the start must find it
+            ours.kube_cluster = self  # before it starts: whoever interrupts the start must find it
             self.security = ours.security
             self._ours = ours
             self._forward: Any = None
@@ -146,7 +146,7 @@ def _kube_cluster_class() -> type[Any]:
             )
 
         async def _start(self) -> None:
-            # kr8s keeps its connections by thread and event loop, weakly: this one is ours to keep.
+            # kr8s holds its connections weakly, by thread and event loop: keep this one.
             name = None if self._ours.context.in_cluster else self._ours.context.name
             self._kr8s = await kr8s.asyncio.api(context=name, namespace=self.namespace)
             await self._connect_cluster()
@@ -160,8 +160,8 @@ def _kube_cluster_class() -> type[Any]:
 
         async def _connect_cluster(self) -> None:
             await asyncio.to_thread(self._ours.wait_for_scheduler)
-            # To whichever pod of the Deployment is there when a connection is made: a scheduler that is started again
-            # is found at the same address.
+            # To whichever pod of the Deployment exists when a connection is made: a restarted scheduler has the same
+            # address.
             deployment = await self._deployment()
             self._forward = await listening(lambda: PortForward(deployment, SCHEDULER_PORT, local_port="auto"))
             self.scheduler_comm = await self._first_answer(f"tls://127.0.0.1:{self._forward.local_port}")
@@ -179,7 +179,7 @@ def _kube_cluster_class() -> type[Any]:
                     ) from error
                 except (kr8s.ServerError, kr8s.APITimeoutError, httpx.HTTPError) as error:
                     if time.monotonic() > deadline:
-                        raise Unanswered(f"the Kubernetes API does not tell of `{name}`: {in_a_line(error)}") from error
+                        raise Unanswered(f"the Kubernetes API does not return `{name}`: {in_a_line(error)}") from error
                     await asyncio.sleep(1)
 
         async def _first_answer(self, address: str) -> Any:

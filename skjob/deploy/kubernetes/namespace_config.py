@@ -2,57 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 from skjob.config.namespace_policy import NamespacePolicy, parse_rules
-from skjob.config.settings import Settings
-from skjob.config.sources import Layer, cluster_defaults, resolve
+from skjob.config.sources import Problems, ResolvedSettings, cluster_defaults
 from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.errors import NotFound
 from skjob.deploy.kubernetes.manifests.labels import DEFAULTS_CONFIGMAP
-from skjob.errors import ConfigError, ForbiddenError
+from skjob.errors import ForbiddenError
 
 
-def read_defaults(api: Api, layers: Sequence[Layer]) -> tuple[Settings, NamespacePolicy]:
-    """The settings of these layers over the namespace's defaults, and the namespace's rules.
+def read_defaults(api: Api, asked: ResolvedSettings) -> tuple[ResolvedSettings, NamespacePolicy]:
+    """Put the namespace's defaults below the settings that were asked for, and read the namespace's rules.
 
     Raises:
-        ConfigError: with every wrong value of every layer and of the ConfigMap.
+        ConfigError: with every wrong value of the ConfigMap.
     """
     namespace = api.context.namespace
     data = _data(api, namespace)
-    origin = _origin(namespace)
-    problems: list[str] = []
-    hints: list[str] = []
-    settings, rules = Settings(), NamespacePolicy()
-    try:
-        settings = resolve([*layers, cluster_defaults(data, origin)])
-    except ConfigError as error:
-        problems += error.problems
-        hints.append(error.hint)
-    try:
+    origin = f"ConfigMap {namespace}/{DEFAULTS_CONFIGMAP}"
+    problems = Problems()
+    settings, rules = asked, NamespacePolicy()
+    with problems:
+        settings = asked.over(cluster_defaults(data, origin))
+    with problems:
         rules = parse_rules(data, origin)
-    except ConfigError as error:
-        problems += error.problems
-        hints.append(error.hint)
-    if problems:
-        raise ConfigError.collect(problems, "; ".join(hints))
-    return settings, _of_namespace(rules, namespace)
+    problems.raise_any()
+    # Without the name of a team, a namespace is a team's own.
+    return settings, replace(rules, team=rules.team or namespace)
 
 
 def _data(api: Api, namespace: str) -> dict[str, str]:
-    """Empty where there is no such ConfigMap, or where it may not be read."""
+    """Return the data of the ConfigMap; empty if there is none, or if it may not be read."""
     with suppress(NotFound, ForbiddenError):
         return api.get("ConfigMap", DEFAULTS_CONFIGMAP, namespace).get("data") or {}
     return {}
-
-
-def _origin(namespace: str) -> str:
-    return f"ConfigMap {namespace}/{DEFAULTS_CONFIGMAP}"
-
-
-def _of_namespace(rules: NamespacePolicy, namespace: str) -> NamespacePolicy:
-    """Where no team is named, a namespace is one's own."""
-    return replace(rules, team=rules.team or namespace)

@@ -1,4 +1,4 @@
-"""A cluster that was left, by `skjob up` or `--keep`: used again, and left again."""
+"""A cluster that `skjob up` or `--keep` has left: used again, and left again."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any
 from skjob.config.parsers import parse_seconds, parse_workers
 from skjob.config.plan import CLOSING_SECONDS, Plan, with_workers, within_time
 from skjob.config.settings import WorkerRange
-from skjob.deploy.kubernetes import compatibility, environment_cache
+from skjob.deploy.kubernetes import compatibility
 from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.errors import NotFound
 from skjob.deploy.kubernetes.cluster import KubernetesCluster
 from skjob.deploy.kubernetes.costs import ledger
 from skjob.deploy.kubernetes.costs.meter import BillingKey
-from skjob.deploy.kubernetes.costs.prices import Cost, read_spending
-from skjob.deploy.kubernetes.heartbeat import LONGEST_PAUSE, Heartbeat
+from skjob.deploy.kubernetes.costs.prices import Cost, read_cost
+from skjob.deploy.kubernetes.heartbeat import MAX_INTERVAL, Heartbeat
 from skjob.deploy.kubernetes.inventory import runs
 from skjob.deploy.kubernetes.manifests import run as manifest
 from skjob.deploy.kubernetes.manifests.labels import (
@@ -36,25 +36,26 @@ from skjob.deploy.kubernetes.manifests.labels import (
 )
 from skjob.deploy.kubernetes.run_lock import ClusterLocked, RunLock, acquire
 from skjob.errors import ClusterLost, ConfigError, SkjobError, StartError
+from skjob.utils.notify import Notify
 from skjob.utils.tls import CA_FILE, CERTIFICATE_FILE, KEY_FILE, VALID_FOR, Certificates
 
 CLOSING = timedelta(days=1)
-"""Before its certificates end, nothing is begun on it any more: workers that come later could not join."""
+"""How long before its certificates end no run begins on it: workers that come later could not join."""
 
 
 @dataclass(frozen=True)
 class _StoredOptions:
-    """What whoever left a cluster has written on its anchor, which others may write on too."""
+    """What a cluster's anchor says of the options it was left with. Other users may have changed it."""
 
     workers: WorkerRange
     idle_timeout: float
 
 
 def _read_options(annotations: Mapping[str, str], otherwise: _StoredOptions, where: str) -> _StoredOptions:
-    """What the annotations say, `otherwise` where they say nothing.
+    """Return what the annotations say, and `otherwise` what they leave out.
 
     Raises:
-        ConfigError: with each that can't be read.
+        ConfigError: with each that cannot be read.
     """
     workers, idle_timeout, problems = otherwise.workers, otherwise.idle_timeout, []
     if (text := annotations.get(WORKERS_ANNOTATION)) is not None:
@@ -76,12 +77,10 @@ class ReusedCluster(KubernetesCluster):
     """A cluster that `skjob up` or `--keep` has left: connected to, and left again with the fewest of its workers.
 
     `workers` is the range it was started with. Its certificates come from its Secret: whoever may read Secrets in the
-    namespace may use it. What it costs meanwhile is on the `account` of whoever uses it.
+    namespace may use it. What it costs meanwhile is recorded under the `billing_key` of whoever uses it.
     """
 
-    def __init__(
-        self, api: Api, name: str, plan: Plan, private: Path, note: Callable[[str], None], account: BillingKey
-    ) -> None:
+    def __init__(self, api: Api, name: str, plan: Plan, private: Path, notify: Notify, billing_key: BillingKey) -> None:
         namespace = api.context.namespace
         try:
             cluster = api.get("DaskCluster", name, namespace)
@@ -96,7 +95,7 @@ class ReusedCluster(KubernetesCluster):
         annotations = self._anchor["metadata"].get("annotations") or {}
         compatibility.check(name, annotations, compatibility.this_skjob())
         run_id = cluster["metadata"]["labels"][RUN_LABEL]
-        super().__init__(api, RunNames(run_id, user="", program="", existing=name), plan, private, note)
+        super().__init__(api, RunNames(run_id, user="", program="", existing=name), plan, private, notify)
         content = [base64.b64decode(secret[file]) for file in (CA_FILE, CERTIFICATE_FILE, KEY_FILE)]
         certificates = Certificates(*content)
         if certificates.valid_until() - self._api.now() < CLOSING:
@@ -106,16 +105,16 @@ class ReusedCluster(KubernetesCluster):
                 f"`skjob down {name}` ends it, and `skjob up {name}` starts a new one",
             )
         self.tls = certificates.write(private)
-        # Not as many as the cluster began with: a run that was killed leaves those that it had.
-        self._asked = int(group["spec"]["worker"]["replicas"])
+        # Not the number that the cluster started with: a run that was killed leaves the workers it had.
+        self._group.requested = int(group["spec"]["worker"]["replicas"])
         self._existing = cluster
         self._plan = replace(plan, size=manifest.size_of(cluster), image=manifest.image_of(cluster))
         self._used_by: RunLock | None = None
-        self._account = account
-        left = _StoredOptions(WorkerRange(self._asked, self._asked), plan.keep_time)
+        self._billing_key = billing_key
+        left = _StoredOptions(WorkerRange(self._group.requested, self._group.requested), plan.keep_time)
         left = _read_options(annotations, left, f"Job `{name}` in namespace `{namespace}`")
         self.workers, self._idle_timeout = left.workers, left.idle_timeout
-        self._environment_name = annotations.get(ENVIRONMENT_ANNOTATION, "")
+        self._environment.name = annotations.get(ENVIRONMENT_ANNOTATION, "")
 
     def start(self, check: Callable[[], None] = lambda: None) -> None:
         """Connect to the scheduler; while it is used, it lives."""
@@ -123,51 +122,52 @@ class ReusedCluster(KubernetesCluster):
         self._pods.forget_earlier()
         age = runs.age(self._anchor, self._api.now())
         self._heartbeat = Heartbeat(
-            self._api, self.name, self._namespace, self._idle_timeout, self._note,
-            age=age, most_time=self._plan.rules.limits.time, beside=self._stay,
+            self._api, self.name, self._namespace, self._idle_timeout, self._notify,
+            age=age, max_lifetime=self._plan.rules.limits.time, on_beat=self._on_beat,
         )  # fmt: skip
-        self._heartbeat.prolong(self._idle_timeout)
+        self._heartbeat.extend(self._idle_timeout)
         self._heartbeat.start()
-        if self._environment_name:
-            environment_cache.keep(self._api, self._environment_name, self._idle_timeout)
+        self._environment.keep(self._idle_timeout)
         self._connect(self._existing)
 
     @property
-    def _alone(self) -> float:
+    def _orphan_timeout(self) -> float:
         return self._idle_timeout
 
     def planned(self, workers: WorkerRange | None) -> Plan:
-        """The plan of a run on it: in the range given, or in that which it was started with, within today's limits.
+        """Return the plan of a run on it: in the given range, or the one it was started with, within today's limits.
 
         Raises:
             StartError: its time is nearly over.
         """
-        age, most_time = runs.age(self._anchor, self._api.now()), self._plan.rules.limits.time
-        if most_time is not None and age + CLOSING_SECONDS > most_time:
+        age, max_lifetime = runs.age(self._anchor, self._api.now()), self._plan.rules.limits.time
+        if max_lifetime is not None and age + CLOSING_SECONDS > max_lifetime:
             raise StartError(
-                f"`{self.name}` ends within {CLOSING_SECONDS:.0f} s: its time, `most-time`, {most_time:.0f} s, is over",
+                f"`{self.name}` ends within {CLOSING_SECONDS:.0f} s, at `limits.max-time`, {max_lifetime:.0f} s",
                 "start a cluster of your own: leave out its name",
             )
         self._plan = within_time(with_workers(self._plan, workers or self.workers), lived=age)
         return self._plan
 
-    def use(self, claim: RunLock) -> None:
-        """Tell others, in `skjob ps`, who has claimed it. Only who has, leaves it with fewer workers in the end."""
-        self._used_by = claim
+    def use(self, lock: RunLock) -> None:
+        """Publish, for `skjob ps`, who has locked it. Only a run that has leaves it with fewer workers in the end."""
+        self._used_by = lock
         annotations = self._api.get("Job", self.name, self._namespace)["metadata"].get("annotations") or {}
-        self._tell_use()
-        if self._heartbeat is not None and self._plan.rules.prices.entries:
+        self._publish_use()
+        heartbeat = self._heartbeat
+        if heartbeat is not None and self._plan.rules.prices.entries:
             now = datetime.now(UTC)
-            before = read_spending(annotations.get(COST_ANNOTATION))
+            before = read_cost(annotations.get(COST_ANNOTATION))
             so_far = Cost(before.by(now) if before else 0.0, 0.0, now, self._plan.rules.prices.currency)
-            # Whoever has left it pays again from when we leave it; who died on it, no more.
+            # Its owner pays again from when this run leaves it; a run that died on it stops paying.
             ledger.change(self._api, self._namespace, self._names.run_id, now, lives=self._idle_timeout)
             if dead := runs.read_use(annotations.get(USE_ANNOTATION)).get("account"):
                 ledger.change(self._api, self._namespace, str(dead), now)
-            self._watch_costs(self._account, self._heartbeat, self._idle_timeout, so_far)
+            self._costs.start(self._billing_key, self._plan.size, lambda: heartbeat.allowed(self._idle_timeout), so_far)
 
-    def reclaim(self, client: Any) -> None:
-        """Our claim holds while we are connected; whoever has taken the cluster since, has it, and its workers."""
+    def verify_lock(self, client: Any) -> None:
+        """Take the lock again. It holds while the client is connected; whoever has taken the cluster since has its
+        workers."""
         if self._used_by is None:
             return
         try:
@@ -179,17 +179,17 @@ class ReusedCluster(KubernetesCluster):
                 "run it again; the fits it has finished are kept",
             ) from error
 
-    def _stay(self) -> None:
-        self._keep_environment()
-        self._tell_use()
+    def _on_beat(self) -> None:
+        self._environment.keep_alive()
+        self._publish_use()
 
-    def _tell_use(self) -> None:
+    def _publish_use(self) -> None:
         if self._used_by is not None:
             use = {"program": self._used_by.program, "owner": self._used_by.owner, "since": self._used_by.since}
-            use["account"] = self._account.key
-            use["until"] = (datetime.now(UTC) + timedelta(seconds=3 * LONGEST_PAUSE)).isoformat(timespec="seconds")
+            use["account"] = self._billing_key.key
+            use["until"] = (datetime.now(UTC) + timedelta(seconds=3 * MAX_INTERVAL)).isoformat(timespec="seconds")
             patch = {"metadata": {"annotations": {USE_ANNOTATION: json.dumps(use)}}}
-            with suppress(SkjobError):  # the next beat tells it again
+            with suppress(SkjobError):  # the next beat publishes it again
                 self._api.patch("Job", self.name, self._namespace, patch)
 
     def close(self, hurried: Callable[[], bool] = lambda: False) -> None:
@@ -199,14 +199,14 @@ class ReusedCluster(KubernetesCluster):
             left_for = 0.0
             if self._used_by is not None:
                 with suppress(SkjobError):  # the next run has more workers than it needs
-                    self._shrink()
-                with suppress(SkjobError):  # it may be gone, by `skjob down`
-                    left_for = (self._prolong(self._heartbeat) - datetime.now(UTC)).total_seconds()
+                    self._group.shrink(self.workers.first)
+                with suppress(SkjobError):  # `skjob down` may have removed it
+                    left_for = (self._extend(self._heartbeat) - datetime.now(UTC)).total_seconds()
             self._heartbeat.stop()
             self._heartbeat = None
-            self._settle(left_for)
-            if left_for and self._settled is not None:
-                rate, run_id = self._settled.rate, self._names.run_id
+            final = self._costs.finalize(left_for)
+            if left_for and final is not None:
+                rate, run_id = final.rate, self._names.run_id
                 ledger.change(self._api, self._namespace, run_id, datetime.now(UTC), rate=rate, lives=left_for)
         if self._dask is not None:
             self._dask.end()

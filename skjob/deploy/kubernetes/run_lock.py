@@ -1,9 +1,8 @@
-"""A cluster serves one run at a time: the run's claim on it, which the scheduler keeps.
+"""A cluster serves one run at a time: the run's lock on it, which the scheduler keeps.
 
-Two runs on one cluster would scale it against each other and wait in each other's line. A claim is taken on the
-scheduler's event loop, so that of two runs one is first. It holds as long as the client that has it is connected: a run
-that ends, or dies, frees the cluster, and one whose connection comes back still has it, unless another took it
-meanwhile.
+Two runs on one cluster would scale it against each other and wait in each other's queue. A lock is taken on the
+scheduler's event loop, so that one of two runs is first. It holds as long as the client that has it is connected: a run
+that ends or dies frees the cluster, and one whose connection comes back still has it, unless another took it meanwhile.
 """
 
 from __future__ import annotations
@@ -37,21 +36,21 @@ class RunLock:
         return shown(f"{self.owner} for `{self.program}`, since {self.since}")
 
 
-def claim_of(program: str) -> RunLock:
-    """This user's claim, from now on."""
+def new_lock(program: str) -> RunLock:
+    """Return this user's lock, from now on."""
     now = datetime.now(UTC)
     return RunLock(f"{getpass.getuser()}@{socket.gethostname()}", program, f"{now:%Y-%m-%d %H:%M} UTC")
 
 
-def acquire(client: Any, claim: RunLock, cluster: str) -> None:
-    """Claim the cluster of this Dask client for it. `cluster` is its name.
+def acquire(client: Any, lock: RunLock, cluster: str) -> None:
+    """Lock the cluster of this Dask client. `cluster` is its name.
 
     Raises:
-        InUse: somebody else has it, who is named.
+        ClusterLocked: another run has it, which is named.
         StartError: its scheduler does not answer.
     """
     try:
-        held = client.run_on_scheduler(_take, client.id, asdict(claim), callback_timeout=ANSWER_TIMEOUT)
+        held = client.run_on_scheduler(_try_lock, client.id, asdict(lock), callback_timeout=ANSWER_TIMEOUT)
     except (OSError, TimeoutError) as error:
         raise StartError(
             f"the scheduler of `{cluster}` does not answer: {in_a_line(error)}",
@@ -64,8 +63,8 @@ def acquire(client: Any, claim: RunLock, cluster: str) -> None:
         )
 
 
-def _take(client_id: str, claim: dict[str, str], dask_scheduler: Any = None) -> dict[str, str] | None:
-    """Runs on the scheduler: the claim that stands in the way, or None, and this one is taken."""
+def _try_lock(client_id: str, claim: dict[str, str], dask_scheduler: Any = None) -> dict[str, str] | None:
+    """Return the lock that is in the way, or None, and this one is taken. Runs on the scheduler."""
     held: dict[str, Any] | None = dask_scheduler.get_metadata([KEY], default=None)
     if held is not None and held["client"] != client_id and held["client"] in dask_scheduler.clients:
         return dict(held["claim"])

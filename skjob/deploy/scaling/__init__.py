@@ -1,1 +1,1 @@
-"""How many workers a cluster has, from the work that waits."""
+"""How many workers a cluster has, by the work that waits."""

@@ -1,17 +1,16 @@
-"""Applies the policy: one loop a cluster, in a thread of the parent process.
+"""Apply the scaling policy: one loop per cluster, in a thread of the parent process.
 
-It is the only place that asks for workers or releases them while a program runs. Releasing is done in the one order
-that works with the Dask operator: the scheduler retires the worker by name, which moves its data away and lets no new
-task in; then the cluster ends it.
+Nothing else requests or releases workers while a program runs. Workers are released in the one order that works with
+the Dask operator: the scheduler retires the worker by name, which moves its data away and lets no new task in; then the
+cluster ends it.
 
-It looks at the scheduler each second. Pods are listed each second only while workers come, and where one is stuck,
-every few seconds: a list is a request to the API of a cluster that others use too.
+The loop looks at the scheduler each second. Pods are listed each second only while workers start, and every few seconds
+if one is stuck: each list is a request to the API of a shared cluster.
 """
 
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,33 +31,36 @@ from skjob.deploy.scaling.policy import (
     kept_seconds,
     useful_workers,
 )
-from skjob.deploy.scaling.scheduler import SchedulerSnapshot, give_up, look, release
+from skjob.deploy.scaling.scheduler import SchedulerSnapshot, abandon_workers, release, take_snapshot
 from skjob.deploy.scaling.task_durations import DurationTracker, mean_length
 from skjob.deploy.scaling.worker_startup import StartupEstimate
 from skjob.errors import AccessError, ClusterLost, ForbiddenError, SkjobError, StartError, Unanswered, Unauthorized
 from skjob.utils.dask_client import wait_while_connected
+from skjob.utils.notify import Notify
+from skjob.utils.periodic import PeriodicThread
 
 INTERVAL = 1.0
 
-SELDOM = 3.0
-"""Seconds between two looks at the pods when nothing changes."""
+POLL_INTERVAL = 3.0
+"""Seconds between two looks at the pods if nothing changes."""
 
-ALONE_PATIENCE = 90.0
-"""Seconds without any worker, and with none that could start, after which the run ends. Kubernetes itself waits up to
-40 before it starts a container again that a fit has ended four times."""
+NO_WORKER_TIMEOUT = 90.0
+"""Seconds without any worker, and with none that can start, after which the run ends. Kubernetes itself waits up to 40
+before it restarts a container that a fit has ended four times."""
 
-STUCK_SECONDS = 12.0
-"""Seconds without any worker after which those that can't start are replaced by new ones."""
+STUCK_TIMEOUT = 12.0
+"""Seconds without any worker after which those that cannot start are replaced by new ones."""
 
+JOIN_TIMEOUT = 10.0
 LOOK_TIMEOUT = 20.0
 RELEASE_TIMEOUT = 30.0
-"""Seconds that the scheduler gets to answer, and workers to hand over their data."""
+"""Seconds for the scheduler to answer, and for workers to hand over their data."""
 
-TOLD_AFTER = 3.0
-"""Seconds without an answer that are worth a word."""
+NOTICE_DELAY = 3.0
+"""Seconds without an answer after which the user is told."""
 
-TELL_EVERY = 10.0
-"""Seconds between two lines about the progress."""
+PROGRESS_INTERVAL = 10.0
+"""Seconds between two lines about progress."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,12 @@ class Progress:
 
 
 class ScalingLoop:
-    """Keeps the number of workers at what the policy wants.
+    """Keep the number of workers at what the policy wants.
 
-    `observe` is called with the counts each time, `progress` now and then, `complain` with what holds a worker back,
-    `memory` with the most that each worker has had of it, and `lost` with the error that ends the run, when the cluster
-    has not been seen for `patience` seconds. `done_here` tells how many tasks the program has done itself. A worker is
-    thought to take `usual_start` seconds to come until one has.
+    `observe` is called with the counts each time, `progress` now and then, `notify` with what holds a worker back,
+    `memory` with each worker's peak memory, and `lost` with the error that ends the run, once the cluster has been out
+    of reach for `reconnect_timeout` seconds. `done_here` returns how many tasks the program has done itself. Until the
+    first worker has come, one is expected to take `usual_start` seconds.
     """
 
     def __init__(
@@ -84,11 +86,11 @@ class ScalingLoop:
         client: Any,
         limits: WorkerRange,
         threads: int,
-        patience: float,
+        reconnect_timeout: float,
         *,
         observe: Callable[[WorkerCounts], None],
         progress: Callable[[Progress], None],
-        complain: Callable[[str], None],
+        notify: Notify,
         lost: Callable[[Exception], None],
         usual_start: float,
         memory: Callable[[dict[str, int]], None] = lambda _: None,
@@ -98,235 +100,237 @@ class ScalingLoop:
         self._client = client
         self._limits = limits
         self._threads = self._at_once = threads
-        self._patience = patience
+        self._reconnect_timeout = reconnect_timeout
         self._failing_since: float | None = None
         self._observe = observe
         self._progress = progress
-        self._told = (0.0, Progress(0, 0))
-        self._complain = complain
+        self._reported = (0.0, Progress(0, 0))
+        self._notify = notify
         self._lost = lost
         self._memory = memory
         self._done_here = done_here
         self._api_failing_since: float | None = None
         self._api_error: SkjobError | None = None
         self._idle_since: dict[str, float] = {}
-        self._arrivals = StartupEstimate(usual_start)
-        self._lengths = DurationTracker()
+        self._startup = StartupEstimate(usual_start)
+        self._durations = DurationTracker()
         self._peak: Peak | None = None
         self._done_before = 0
-        self._idle_at = 0
-        self._alone_since: float | None = None
-        self._replaced = -math.inf
-        self._here: set[str] = set()
-        self._one_went = -math.inf
-        self._owed = 0
-        self._complained: set[str] = set()
-        self._running = Seldom(cluster.running)
-        self._problems = Seldom(self._look_for_problems)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="skjob-scaling", daemon=True)
+        self._done_when_idle = 0
+        self._no_worker_since: float | None = None
+        self._replaced_at = -math.inf
+        self._connected: set[str] = set()
+        self._worker_left = -math.inf
+        self._replacements_due = 0
+        self._notified: set[str] = set()
+        self._running = CachedPoll(cluster.running)
+        self._problems = CachedPoll(self._check_problems)
+        self._thread = PeriodicThread("skjob-scaling", self._look_again, first=self._note_done_before)
 
     def start(self) -> None:
-        """Begin."""
-        self._thread.start()
+        """Start the loop's thread."""
+        self._thread.start(INTERVAL)
 
     def stop(self) -> None:
-        """End, and wait until nothing is under way any more."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=10)
+        """End the loop, and wait until nothing is under way any more."""
+        self._thread.stop()
+        self._thread.join(JOIN_TIMEOUT)
 
     def unseen_for(self) -> float:
-        """Seconds since the scheduler, or the API, was first found not to answer; 0 where all is well."""
+        """Return the seconds since the scheduler or the API stopped answering; 0 while they answer."""
         return 0.0 if self._failing_since is None else time.monotonic() - self._failing_since
 
-    def _run(self) -> None:
-        with suppress(Exception):  # before the program has begun: what is done by now was an earlier run's
-            self._done_before = self._idle_at = _done(self._look())
-        while not self._stop.wait(INTERVAL):
-            try:
-                sight = self._look()
-                if self._failing_since is not None:
-                    self._cluster.reclaim(self._client)
-                self._tick(sight)
-                self._failing_since = self._api_failing_since = self._api_error = None
-            except ClusterLost as error:
-                self._lost(error)
-                return
-            except (AccessError, ForbiddenError, Rejected) as error:
-                # The scheduler has just answered: the run goes on for as long as it does.
-                self._failing_since = None
-                self._complain_of_api(error)
-            except Exception as error:
-                # A connection that breaks is made again; a scheduler that is gone is not.
-                self._failing_since = self._failing_since or time.monotonic()
-                if self._is_over(error):
-                    return
+    def _note_done_before(self) -> None:
+        """Count the tasks that an earlier run has done: the program has not begun."""
+        with suppress(Exception):
+            self._done_before = self._done_when_idle = _done(self._snapshot())
 
-    def _look(self) -> SchedulerSnapshot:
-        asked = self._client.run_on_scheduler(look, asynchronous=True)
-        sight: SchedulerSnapshot = wait_while_connected(self._client, asked, LOOK_TIMEOUT)
-        return sight
+    def _look_again(self) -> None:
+        try:
+            snapshot = self._snapshot()
+            if self._failing_since is not None:
+                self._cluster.verify_lock(self._client)
+            self._tick(snapshot)
+            self._failing_since = self._api_failing_since = self._api_error = None
+        except ClusterLost as error:
+            self._lost(error)
+            self._thread.stop()
+        except (AccessError, ForbiddenError, Rejected) as error:
+            # The scheduler has just answered: the run goes on as long as it does.
+            self._failing_since = None
+            self._report_api_error(error)
+        except Exception as error:
+            # A connection that breaks is made again; a scheduler that is gone is not.
+            self._failing_since = self._failing_since or time.monotonic()
+            if self._is_lost(error):
+                self._thread.stop()
 
-    def _complain_of_api(self, error: SkjobError) -> None:
+    def _snapshot(self) -> SchedulerSnapshot:
+        asking = self._client.run_on_scheduler(take_snapshot, asynchronous=True)
+        snapshot: SchedulerSnapshot = wait_while_connected(self._client, asking, LOOK_TIMEOUT)
+        return snapshot
+
+    def _report_api_error(self, error: SkjobError) -> None:
         self._api_error = error
         self._api_failing_since = self._api_failing_since or time.monotonic()
-        # What nobody but the user can mend is told at once.
-        patience = TOLD_AFTER if isinstance(error, Unanswered) else 0.0
-        if time.monotonic() - self._api_failing_since >= patience:
-            self._complain(f"{Problem(error.message, error.hint)}: the run goes on while its connection holds")
+        # What only the user can fix is reported at once.
+        delay = NOTICE_DELAY if isinstance(error, Unanswered) else 0.0
+        if time.monotonic() - self._api_failing_since >= delay:
+            self._notify(f"{Problem(error.message, error.hint)}: the run goes on while its connection holds")
 
-    def _is_over(self, error: Exception) -> bool:
-        """Of a cluster that does not answer, whether it is lost; then that is told."""
-        if (problem := self._cluster.gone()) is not None:
+    def _is_lost(self, error: Exception) -> bool:
+        """Return whether a cluster that does not answer is lost, and report it if so."""
+        if (problem := self._cluster.lost_reason()) is not None:
             self._lost(ClusterLost(problem.message, problem.hint))
             return True
-        if self.unseen_for() > self._patience:
+        if self.unseen_for() > self._reconnect_timeout:
             self._lost(self._api_error or error)
             return True
-        if self.unseen_for() >= TOLD_AFTER:
-            self._complain(f"the scheduler does not answer: trying again for {self._patience:.0f} s")
-            self._complain_of_credentials()
+        if self.unseen_for() >= NOTICE_DELAY:
+            self._notify(f"the scheduler does not answer: trying again for {self._reconnect_timeout:.0f} s")
+            self._report_credentials()
         return False
 
-    def _complain_of_credentials(self) -> None:
-        """The way to a scheduler in Kubernetes leads through the API: who is refused there does not find it again."""
+    def _report_credentials(self) -> None:
+        """Report refused credentials: a scheduler in Kubernetes is reached through the API."""
         try:
             self._cluster.running()
         except (Unauthorized, ForbiddenError) as error:
             self._api_error = error
-            self._complain(str(Problem(error.message, error.hint)))
+            self._notify(str(Problem(error.message, error.hint)))
         except SkjobError:
             pass
 
-    def _tick(self, sight: SchedulerSnapshot) -> None:
-        self._memory(sight.peaks)
-        self._make_up()
-        done = _done(sight)
-        tasks = sum(sight.waiting.values()) + sum(map(len, sight.running.values()))
-        if done < self._idle_at:  # a scheduler that was started again counts anew
+    def _tick(self, snapshot: SchedulerSnapshot) -> None:
+        self._memory(snapshot.peaks)
+        self._replace_removed()
+        done = _done(snapshot)
+        tasks = sum(snapshot.waiting.values()) + sum(map(len, snapshot.running.values()))
+        if done < self._done_when_idle:  # a scheduler that was started again counts anew
             self._done_before = 0
-        self._tell(Progress(done - self._done_before + self._done_here(), tasks))
-        if not tasks or done < self._idle_at:
-            self._idle_at = done
-        now, asked, connected = time.monotonic(), self._cluster.asked(), len(sight.processing)
-        coming = self._arrivals.see(now, asked, sight.processing)
-        fresh = bool(coming) and min(coming) <= self._arrivals.seconds
-        self._observe(WorkerCounts(asked, self._running(now, (asked, connected), often=fresh), connected))
-        if sight.quiet:
-            self._replace_unreachable(list(sight.quiet))
+        self._report_progress(Progress(done - self._done_before + self._done_here(), tasks))
+        if not tasks or done < self._done_when_idle:
+            self._done_when_idle = done
+        now, requested, connected = time.monotonic(), self._cluster.requested(), len(snapshot.processing)
+        coming = self._startup.see(now, requested, snapshot.processing)
+        fresh = bool(coming) and min(coming) <= self._startup.seconds
+        self._observe(WorkerCounts(requested, self._running(now, (requested, connected), often=fresh), connected))
+        if snapshot.quiet:
+            self._replace_on_lost_nodes(list(snapshot.quiet))
         if connected:
-            self._alone_since = None
-        if self._here - set(sight.processing):
-            self._one_went = now
-        self._here = set(sight.processing)
-        # Why one went is known only when its pod has ended, and then another may have come already.
-        if coming or now - self._one_went <= 2 * SELDOM:
-            alone = not connected
-            self._problems(now, alone, often=alone, alone=alone)
-        self._at_once = min(self._threads, sight.at_once or self._at_once)
+            self._no_worker_since = None
+        if self._connected - set(snapshot.processing):
+            self._worker_left = now
+        self._connected = set(snapshot.processing)
+        # Why a worker left is known only when its pod has ended, and by then another may have come.
+        if coming or now - self._worker_left <= 2 * POLL_INTERVAL:
+            no_worker = not connected
+            self._problems(now, no_worker, often=no_worker, no_worker=no_worker)
+        self._at_once = min(self._threads, snapshot.at_once or self._at_once)
         if self._limits.adaptive:
-            supply = Supply(asked, coming, self._arrivals.seconds)
-            demand = self._demand(now, sight, supply, done - self._idle_at)
-            self._apply(decide(demand, supply, self._limits, self._at_once), sight)
+            supply = Supply(requested, coming, self._startup.seconds)
+            demand = self._demand(now, snapshot, supply, done - self._done_when_idle)
+            self._apply(decide(demand, supply, self._limits, self._at_once), snapshot)
 
-    def _replace_unreachable(self, quiet: list[str]) -> None:
-        """Workers whose machine is gone: their tasks go to others, and others come for them."""
-        gone = self._cluster.unreachable(quiet)
+    def _replace_on_lost_nodes(self, quiet: list[str]) -> None:
+        """Replace workers whose machine is gone; others do their tasks."""
+        gone = self._cluster.workers_on_lost_nodes(quiet)
         if gone:
-            self._complain(f"the machine of {len(gone)} workers does not answer: others do their work")
-            self._client.run_on_scheduler(give_up, gone, callback_timeout=RELEASE_TIMEOUT)
-            self._owed = self._cluster.asked()
+            self._notify(f"the node of {len(gone)} workers does not answer: others do their tasks")
+            self._client.run_on_scheduler(abandon_workers, gone, callback_timeout=RELEASE_TIMEOUT)
+            self._replacements_due = self._cluster.requested()
             self._cluster.remove_workers(gone)
-            self._make_up()
+            self._replace_removed()
 
-    def _make_up(self) -> None:
-        """Ask for those that were taken away to be replaced; again, where the API was away in between."""
-        if self._owed:
-            self._cluster.add_workers(self._owed)
-            self._owed = 0
+    def _replace_removed(self) -> None:
+        """Request replacements for removed workers; again, if the API did not answer before."""
+        if self._replacements_due:
+            self._cluster.add_workers(self._replacements_due)
+            self._replacements_due = 0
 
-    def _demand(self, now: float, sight: SchedulerSnapshot, supply: Supply, finished: int) -> Demand:
-        lengths = self._lengths.see(sight.done, sight.running)
-        waiting = sum(sight.waiting.values())
+    def _demand(self, now: float, snapshot: SchedulerSnapshot, supply: Supply, finished: int) -> Demand:
+        durations = self._durations.see(snapshot.done, snapshot.running)
+        waiting = sum(snapshot.waiting.values())
         remaining = tuple(
-            expected_rest(lengths.get(kind), elapsed) for kind, running in sight.running.items() for elapsed in running
+            expected_rest(durations.get(kind), elapsed)
+            for kind, running in snapshot.running.items()
+            for elapsed in running
         )
-        self._peak = self._peak or Peak(now, supply.asked)
+        self._peak = self._peak or Peak(now, supply.requested)
         useful = useful_workers(waiting + len(remaining), self._at_once)
         peak = self._peak.see(now, useful, kept_seconds(supply.seconds, waiting, remaining))
-        length = mean_length(sight.waiting, lengths)
-        workers = self._workers(now, sight)
-        return Demand(waiting, length, remaining, finished, peak, workers, sight.together, sight.all_wanted)
+        length = mean_length(snapshot.waiting, durations)
+        workers = self._workers(now, snapshot)
+        return Demand(waiting, length, remaining, finished, peak, workers, snapshot.together, snapshot.all_wanted)
 
-    def _look_for_problems(self, *, alone: bool) -> None:
-        """What keeps a worker from running is worth a word; it ends the run where no other worker is left."""
+    def _check_problems(self, *, no_worker: bool) -> None:
+        """Report what keeps a worker from running. End the run if no other worker is left."""
         try:
-            for problem in self._cluster.problems():
-                self._complain(str(problem))
+            for problem in self._cluster.pending_problems():
+                self._notify(str(problem))
         except StartError as error:
             now = time.monotonic()
-            self._alone_since = (self._alone_since or now) if alone else None
-            if self._alone_since is None or now - self._alone_since <= ALONE_PATIENCE:
-                self._complain_once(error)
+            self._no_worker_since = (self._no_worker_since or now) if no_worker else None
+            if self._no_worker_since is None or now - self._no_worker_since <= NO_WORKER_TIMEOUT:
+                self._notify_once(error)
                 self._replace_stuck(now)
                 return
             self._lost(ClusterLost(f"no worker is left: {error.message}", error.hint, error.log))
-            self._stop.set()
+            self._thread.stop()
 
-    def _complain_once(self, error: StartError) -> None:
-        """With its log, which is another one each time."""
-        if error.message not in self._complained:
-            self._complained.add(error.message)
-            self._complain(f"{Problem(error.message, error.hint)}{error.quoted_log}")
+    def _notify_once(self, error: StartError) -> None:
+        """Report an error once, with its log, which differs each time."""
+        if error.message not in self._notified:
+            self._notified.add(error.message)
+            self._notify(f"{Problem(error.message, error.hint)}{error.quoted_log}")
 
     def _replace_stuck(self, now: float) -> None:
-        """A container that has ended is started again after a longer while each time; a new one comes at once."""
-        if self._alone_since is not None and now - max(self._alone_since, self._replaced) > STUCK_SECONDS:
-            self._replaced = now
-            self._owed = self._cluster.asked()
-            self._cluster.withdraw(self._owed, [])
-            self._make_up()
+        """Replace stuck workers: Kubernetes restarts a container later each time, and a new one starts at once."""
+        if self._no_worker_since is not None and now - max(self._no_worker_since, self._replaced_at) > STUCK_TIMEOUT:
+            self._replaced_at = now
+            self._replacements_due = self._cluster.requested()
+            self._cluster.cancel_pending(self._replacements_due, [])
+            self._replace_removed()
 
-    def _tell(self, progress: Progress) -> None:
-        at, last = self._told
-        if progress != last and time.monotonic() - at > TELL_EVERY:
-            self._told = (time.monotonic(), progress)
+    def _report_progress(self, progress: Progress) -> None:
+        at, last = self._reported
+        if progress != last and time.monotonic() - at > PROGRESS_INTERVAL:
+            self._reported = (time.monotonic(), progress)
             self._progress(progress)
 
-    def _workers(self, now: float, sight: SchedulerSnapshot) -> tuple[Worker, ...]:
-        idle = [name for name, tasks in sight.processing.items() if tasks == 0 and name not in sight.holding]
+    def _workers(self, now: float, snapshot: SchedulerSnapshot) -> tuple[Worker, ...]:
+        idle = [name for name, tasks in snapshot.processing.items() if tasks == 0 and name not in snapshot.holding]
         self._idle_since = {name: self._idle_since.get(name, now) for name in idle}
-        return tuple(Worker(name, now - self._idle_since.get(name, now)) for name in sight.processing)
+        return tuple(Worker(name, now - self._idle_since.get(name, now)) for name in snapshot.processing)
 
-    def _apply(self, decision: Decision, sight: SchedulerSnapshot) -> None:
+    def _apply(self, decision: Decision, snapshot: SchedulerSnapshot) -> None:
         if decision.total is not None:
             self._cluster.add_workers(decision.total)
-            self._arrivals.see(time.monotonic(), self._cluster.asked(), sight.processing)
+            self._startup.see(time.monotonic(), self._cluster.requested(), snapshot.processing)
         if decision.release:
             gone = self._client.run_on_scheduler(release, list(decision.release), callback_timeout=RELEASE_TIMEOUT)
             if gone:
                 self._cluster.remove_workers(gone)
-        if decision.withdraw:
-            self._cluster.withdraw(decision.withdraw, list(sight.processing))
+        if decision.cancel:
+            self._cluster.cancel_pending(decision.cancel, list(snapshot.processing))
 
 
-def _done(sight: SchedulerSnapshot) -> int:
-    return sum(count for count, _ in sight.done.values())
+def _done(snapshot: SchedulerSnapshot) -> int:
+    return sum(count for count, _ in snapshot.done.values())
 
 
-class Seldom:
-    """A look at the cluster that is taken often only while there is something to see."""
+class CachedPoll:
+    """A look at the cluster whose result is reused for `POLL_INTERVAL` seconds while nothing changes."""
 
-    def __init__(self, look_at: Callable[..., Any]) -> None:
-        self._look_at = look_at
-        self._at = -SELDOM
+    def __init__(self, poll: Callable[..., Any]) -> None:
+        self._poll = poll
+        self._at = -POLL_INTERVAL
         self._state: Any = None
-        self._seen: Any = None
+        self._value: Any = None
 
     def __call__(self, now: float, state: Any, *, often: bool, **how: Any) -> Any:
-        """The latest look; a new one if it is due, or if `state` has changed."""
-        if often or state != self._state or now - self._at >= SELDOM:
+        """Return the latest result; a new one if that is due, or `state` has changed."""
+        if often or state != self._state or now - self._at >= POLL_INTERVAL:
             self._at, self._state = now, state
-            self._seen = self._look_at(**how)
-        return self._seen
+            self._value = self._poll(**how)
+        return self._value

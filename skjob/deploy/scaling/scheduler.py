@@ -1,7 +1,7 @@
-"""What the scaling loop does on the scheduler: look at its tasks and workers, and let workers go.
+"""What the scaling loop does on the scheduler: look at its tasks and workers, and release workers.
 
-Each function is sent to the scheduler and runs on its event loop, so that nothing else happens between what it looks
-at and what it does, save where it awaits.
+Each function is sent to the scheduler and runs on its event loop, so that nothing else happens between its look and its
+action, except where it awaits.
 """
 
 from __future__ import annotations
@@ -13,33 +13,29 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skjob.boosters.scheduler_plugin import any_wanted
+from skjob.deploy.scaling.peak_memory import METRIC
 
-OURS = ("skjob-", "Shared-")
+ENGINE_KEYS = ("skjob-", "Shared-")
 """How keys of shared data (`engine.transfer.received_data.Shared`) begin: the engine sends it again if it is lost."""
 
+MIN_KEPT_BYTES = 2**20
+"""If a program keeps at least so many bytes on a worker, the worker stays."""
 
-KEPT_BYTES = 2**20
-"""Of data that a program keeps on a worker, from which the worker stays."""
-
-PEAK = "skjob-peak-memory"
-"""`skjob.run.peak_memory.METRIC`, whose import the scheduler does not need."""
-
-QUIET = 10.0
-"""Seconds; workers are heard of every second or two."""
+QUIET_SECONDS = 10.0
+"""Seconds of silence that are unusual: workers send a heartbeat every second or two."""
 
 
 @dataclass(frozen=True)
 class SchedulerSnapshot:
     """What the scheduler knows, by kind of task.
 
-    `done` has how many were done in all, and their seconds; `waiting` how many have no thread yet; `running` how long
-    each that runs has been running. `processing` has the number of tasks of each worker, by its name. `at_once` is how
-    many tasks a worker runs at once: as many as it has threads, unless they need more memory than that leaves them;
-    None where no worker has a task. `quiet` are the workers that have not been heard of for `QUIET` seconds.
-    `holding` are those that hold data which a program keeps there: a library may have noted where it is, and the others
-    may have no room for it. `together` tells that tasks run which belong together, and `all_wanted` that a program is
-    about to start such, and wants every worker that it can have. `peaks` has the most memory that each worker has had,
-    in bytes, by its name.
+    `done` has how many were done in total, and their seconds; `waiting` how many have no thread yet; `running` how long
+    each running one has taken. `processing` has the number of tasks of each worker, by its name. `at_once` is how many
+    tasks a worker runs at once: as many as it has threads, unless they need more memory than that leaves them; None if
+    no worker has a task. `quiet` are workers that have not been heard from for `QUIET_SECONDS`. `holding` are those
+    with data that a program keeps there: a library may rely on where it is, and the others may have no room for it.
+    `together` says that tasks run which belong together, and `all_wanted` that a program is about to start such tasks
+    and wants every worker that it can have. `peaks` has the peak memory of each worker in bytes, by its name.
     """
 
     done: dict[str, tuple[int, float]]
@@ -54,8 +50,8 @@ class SchedulerSnapshot:
     peaks: dict[str, int] = field(default_factory=dict)
 
 
-def look(dask_scheduler: Any = None) -> SchedulerSnapshot:
-    """Runs on the scheduler: what there is to do."""
+def take_snapshot(dask_scheduler: Any = None) -> SchedulerSnapshot:
+    """Return what there is to do. Runs on the scheduler."""
     done = {
         prefix.name: (prefix.state_counts["memory"], prefix.all_durations["compute"])
         for prefix in dask_scheduler.task_prefixes.values()
@@ -70,18 +66,18 @@ def look(dask_scheduler: Any = None) -> SchedulerSnapshot:
     most = []
     for worker in dask_scheduler.workers.values():
         processing[str(worker.name)] = len(worker.processing)
-        # Those that a worker has said it runs come first: the others it has are in its line.
-        told = [task for task in worker.executing if task in worker.processing]
+        # Tasks that a worker says it executes come first: the others are in its queue.
+        executing = [task for task in worker.executing if task in worker.processing]
         others = [task for task in worker.processing if task not in worker.executing]
         at_once = min((_at_once(worker, task) for task in worker.processing), default=worker.nthreads)
         if worker.processing:
             most.append(at_once)
-        for number, task in enumerate([*told, *others]):
+        for number, task in enumerate([*executing, *others]):
             if number < at_once:
                 running[task.prefix.name].append(worker.executing.get(task, 0.0))
             else:
                 waiting[task.prefix.name] += 1
-    silence = time.time() - QUIET
+    silence = time.time() - QUIET_SECONDS
     quiet = tuple(str(worker.name) for worker in dask_scheduler.workers.values() if worker.last_seen < silence)
     return SchedulerSnapshot(
         done,
@@ -93,19 +89,19 @@ def look(dask_scheduler: Any = None) -> SchedulerSnapshot:
         frozenset(str(worker.name) for worker in dask_scheduler.workers.values() if _holds_much(worker)),
         runs_together(dask_scheduler),
         any_wanted(dask_scheduler),
-        {str(worker.name): int(worker.metrics.get(PEAK, 0)) for worker in dask_scheduler.workers.values()},
+        {str(worker.name): int(worker.metrics.get(METRIC, 0)) for worker in dask_scheduler.workers.values()},
     )
 
 
 def transitions(dask_scheduler: Any = None) -> int:
-    """Runs on the scheduler: how many steps tasks and data have taken so far; also those that are forgotten."""
+    """Return how many transitions tasks and data have made so far, forgotten ones included. Runs on the scheduler."""
     return int(dask_scheduler.transition_counter)
 
 
 def runs_together(scheduler: Any) -> bool:
-    """Whether there are tasks that work as one: of one function, and each tied to a worker of its own.
+    """Return whether tasks work as one: of one function, and each restricted to a worker of its own.
 
-    So do trainings of XGBoost and LightGBM, and Dask's own shuffle: one that leaves takes the work of all along.
+    Trainings of XGBoost and LightGBM and Dask's shuffle do: a worker that leaves destroys the work of all.
     """
     tied: dict[str, set[str]] = defaultdict(set)
     for worker in scheduler.workers.values():
@@ -116,26 +112,26 @@ def runs_together(scheduler: Any) -> bool:
 
 
 def _at_once(worker: Any, task: Any) -> int:
-    """How many tasks like this one the worker can run at once."""
+    """Return how many tasks like this one the worker can run at once."""
     needs = task.resource_restrictions or {}
     fitting = (int(worker.resources.get(name, 0) // need) for name, need in needs.items() if need)
     return int(max(1, min([worker.nthreads, *fitting])))
 
 
 async def release(names: list[str], dask_scheduler: Any = None) -> list[str]:
-    """Runs on the scheduler: let these workers go, and tell which have.
+    """Release these workers and return which have gone. Runs on the scheduler.
 
-    A task may have come since they were chosen: who has one stays, and so do all where one waits that nobody has, or
-    where tasks run that belong together. Their data goes to those who stay. Where nobody stays, shared data is lost on
-    purpose, as the engine sends it again; of workers that hold anything else, such as results that somebody wants, one
+    A task may have come since they were chosen: a worker that has one stays, and all stay if a task waits for a worker,
+    or if tasks run that belong together. Their data moves to the workers that stay. If none stays, shared data is lost
+    on purpose, as the engine sends it again; if one of them holds anything else, such as results that are wanted, it
     stays and gets all of it.
     """
     workers = [worker for worker in dask_scheduler.workers.values() if str(worker.name) in names]
     idle = [worker for worker in workers if not worker.processing]
-    if _somebody_waits(dask_scheduler) or runs_together(dask_scheduler) or any_wanted(dask_scheduler):
+    if _tasks_wait(dask_scheduler) or runs_together(dask_scheduler) or any_wanted(dask_scheduler):
         return []
     if len(idle) == len(dask_scheduler.workers):
-        staying = next((worker for worker in idle if _holds_what_counts(worker)), None)
+        staying = next((worker for worker in idle if _holds_wanted_data(worker)), None)
         if staying is None:
             return await _remove(idle, dask_scheduler)
         idle.remove(staying)
@@ -146,33 +142,33 @@ async def release(names: list[str], dask_scheduler: Any = None) -> list[str]:
     return [str(worker["name"]) for worker in retired.values()]
 
 
-async def give_up(names: list[str], dask_scheduler: Any = None) -> None:
-    """Runs on the scheduler: what these workers had is for others to do. They are gone, and it is no fault of a task's.
+async def abandon_workers(names: list[str], dask_scheduler: Any = None) -> None:
+    """Give the tasks of these workers, which are gone, to others, and blame no task for it. Runs on the scheduler.
 
     The scheduler itself would wait for its `worker-ttl`, minutes: a worker that does not answer may be deep in compiled
-    code. Of these somebody else has said that their machine is gone.
+    code. The machine of these is known to be gone.
     """
     for worker in [worker for worker in dask_scheduler.workers.values() if str(worker.name) in names]:
         await dask_scheduler.remove_worker(worker.address, expected=True, close=False, stimulus_id="skjob-give-up")
 
 
 async def _remove(workers: list[Any], scheduler: Any) -> list[str]:
-    """Let the last workers go: the scheduler would not retire them, as nobody is left to take their data."""
+    """Remove the last workers: the scheduler would not retire them, as none is left to take their data."""
     gone = []
     for worker in workers:
-        if worker.processing or _somebody_waits(scheduler):
+        if worker.processing or _tasks_wait(scheduler):
             break
         await scheduler.remove_worker(worker.address, expected=True, close=False, stimulus_id="skjob-release")
         gone.append(str(worker.name))
     return gone
 
 
-def _somebody_waits(scheduler: Any) -> bool:
+def _tasks_wait(scheduler: Any) -> bool:
     return bool(scheduler.unrunnable or scheduler.queued)
 
 
-def _holds_what_counts(worker: Any) -> bool:
-    """Whether it has in memory what is wanted and is not the engine's."""
+def _holds_wanted_data(worker: Any) -> bool:
+    """Return whether it holds data that is wanted and not the engine's."""
     return any(True for _ in _kept(worker))
 
 
@@ -180,13 +176,13 @@ def _holds_much(worker: Any) -> bool:
     size = 0
     for task in _kept(worker):
         size += task.get_nbytes()
-        if size >= KEPT_BYTES:
+        if size >= MIN_KEPT_BYTES:
             return True
     return False
 
 
 def _kept(worker: Any) -> Iterator[Any]:
     for task in worker.has_what:
-        ours = isinstance(task.key, str) and task.key.startswith(OURS)
+        ours = isinstance(task.key, str) and task.key.startswith(ENGINE_KEYS)
         if not ours and (task.who_wants or task.waiters):
             yield task

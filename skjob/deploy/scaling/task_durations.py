@@ -13,14 +13,14 @@ REMEMBERED = 10
 
 
 class DurationTracker:
-    """Sees how many tasks of each kind are done, with their seconds in all, and how long others have been running."""
+    """See how many tasks of each kind are done, with their total seconds, and how long others have been running."""
 
     def __init__(self) -> None:
         self._before: dict[str, tuple[int, float]] = {}
         self._latest: dict[str, tuple[float, float]] = {}
 
     def see(self, done: Mapping[str, tuple[int, float]], running: Mapping[str, Sequence[float]]) -> dict[str, float]:
-        """The mean length of each kind of which one was done."""
+        """Return the mean length of each kind of which one was done."""
         for kind, (count, seconds) in done.items():
             before, seconds_before = self._before.get(kind, (0, 0.0))
             if count > before:
@@ -41,7 +41,7 @@ class DurationTracker:
 
 
 def mean_length(waiting: Mapping[str, int], lengths: Mapping[str, float]) -> float | None:
-    """The mean over tasks that wait, so many of each kind; None where nothing is known of most of them."""
+    """Return the mean over waiting tasks, so many of each kind; None if nothing is known of most of them."""
     known = {kind: count for kind, count in waiting.items() if kind in lengths}
     tasks = sum(known.values())
     if not tasks or 2 * tasks < sum(waiting.values()):

@@ -1,8 +1,7 @@
-"""How long workers take to come: from the moment one is asked for until it joins the scheduler. Pure.
+"""How long workers take to come, from the request until they join the scheduler. Pure.
 
-A worker asked for has no name until it joins, so the first to come counts as the first asked for, of those that are
-not so late that they may never come. One that was here before, and comes back after its process was started again, is
-no measure of that.
+A requested worker has no name until it joins, so the first to come counts as the first requested, of those that are not
+so late that they may never come. A worker that comes back after its process was restarted does not count.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from collections.abc import Collection
 from skjob.deploy.scaling.policy import late_after
 
 MEASURED = 20
-"""As many of the latest arrivals tell how long one takes."""
+"""So many of the latest arrivals count."""
 
 
 class StartupEstimate:
-    """Sees the workers that are here each time, and tells of those that are not. `guess` holds until one has come."""
+    """See the workers that are here each time, and track those that are not. `guess` holds until one has come."""
 
     def __init__(self, guess: float) -> None:
         self._guess = guess
@@ -32,18 +31,18 @@ class StartupEstimate:
         return sum(self._took) / len(self._took) if self._took else self._guess
 
     def see(self, now: float, asked: int, names: Collection[str]) -> tuple[float, ...]:
-        """How many seconds each of the workers on their way has been awaited, the longest first.
+        """Return how many seconds each worker on its way has been awaited, the longest first.
 
-        Called after more were asked for, too.
+        Called after more were requested, too.
         """
         here = set(names)
         for _ in here - self._known:
             self._one_came(now)
         missing = max(0, asked - len(here))
         for _ in range(min(len(self._since) - missing, len(here & self._lost))):
-            self._since.pop()  # who comes back was lost a short while ago
+            self._since.pop()  # a worker that comes back was lost a short while ago
         while len(self._since) > missing:
-            self._since.popleft()  # those taken back are the late ones
+            self._since.popleft()  # the late ones are those that were cancelled
         self._since.extend([now] * (missing - len(self._since)))
         self._known |= here
         self._lost = self._known - here

@@ -1,1 +1,1 @@
-"""Finished fits: what a fit is known by, where it is kept, and how it is found again."""
+"""Store the results of finished fits under keys that identify them, and reuse them in later runs."""

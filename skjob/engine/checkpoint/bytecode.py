@@ -1,8 +1,8 @@
-"""What a piece of code reaches by name: globals, attributes of modules, imports. Read from its instructions.
+"""Read from the instructions of code what it reaches by name: globals, attributes of modules, imports.
 
-Byte code, not source, because a lambda or a function made in a notebook has no source that can be found, and because a
-comment or a line number must not matter. Nested functions, comprehensions and class bodies are read with the code that
-holds them. What is reached by other means (a name made at run time) is not seen; code that does so is told by `uses`.
+Byte code is read, not source: a lambda or a function made in a notebook has no source that can be found, and comments
+and line numbers must not matter. Nested functions, comprehensions and class bodies are read with the code that contains
+them. What is reached by other means, such as a name made at run time, is not seen.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from types import CodeType
 
 GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 ATTRIBUTE = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
-NUMBERS = frozenset({"LOAD_CONST", "LOAD_SMALL_INT"})
-NOTHING = frozenset({"EXTENDED_ARG", "CACHE", "NOP", "PRECALL", "PUSH_NULL", "NOT_TAKEN"})
+NUMBER_CONSTANTS = frozenset({"LOAD_CONST", "LOAD_SMALL_INT"})
+IGNORED = frozenset({"EXTENDED_ARG", "CACHE", "NOP", "PRECALL", "PUSH_NULL", "NOT_TAKEN"})
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Import:
 
 @dataclass(frozen=True)
 class Uses:
-    """`chains` are global names with the attributes asked of them: `np.random.rand` is `("np", "random", "rand")`.
+    """What code uses. `chains` are global names with their attributes: `np.random.rand` is `("np", "random", "rand")`.
 
-    `called_bare` are those among them that are called without an argument, or with None for the only one, and
-    `called_with_number` those that are called with one integer. `words` are all names and keywords that stand in the
-    code, `keywords` those without its local variables.
+    `called_bare` are the chains that are called without an argument, or with None as the only one, `called_with_number`
+    those that are called with one integer. `words` are all names and keywords in the code, `keywords` those without its
+    local variables.
     """
 
     chains: tuple[tuple[str, ...], ...]
@@ -51,21 +51,21 @@ def _is_bare_call(steps: list[dis.Instruction]) -> bool:
 
 
 def _is_call_with_number(steps: list[dis.Instruction]) -> bool:
-    if len(steps) < 2 or steps[0].opname not in NUMBERS or type(steps[0].argval) is not int:
+    if len(steps) < 2 or steps[0].opname not in NUMBER_CONSTANTS or type(steps[0].argval) is not int:
         return False
     return steps[1].opname == "CALL" and steps[1].arg == 1
 
 
 @lru_cache(maxsize=4096)
 def uses(code: CodeType) -> Uses:
-    """All that `code`, and the code within it, reaches."""
+    """Return all that `code`, and the code within it, reaches."""
     chains: dict[tuple[str, ...], None] = {}
     imports: dict[Import, None] = {}
     bare: set[tuple[str, ...]] = set()
     numbered: set[tuple[str, ...]] = set()
     words = {*code.co_names, *code.co_varnames, *code.co_freevars}
     keywords = set(code.co_names)
-    steps = [step for step in dis.get_instructions(code) if step.opname not in NOTHING]
+    steps = [step for step in dis.get_instructions(code) if step.opname not in IGNORED]
     for number, step in enumerate(steps):
         if step.opname in GLOBAL:
             end = number + 1

@@ -1,4 +1,4 @@
-"""Write code: a library's by name and version, local functions and classes by instructions and what they reach."""
+"""Write code into a digest: a library's by name and version, local code by instructions and all that it reaches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy as np
 from skjob.engine.checkpoint.bytecode import Uses, uses
 from skjob.engine.checkpoint.module_hashing import DYNAMIC, JOBS_WORDS, ModuleHasher
 from skjob.engine.checkpoint.randomness import random_by_default
-from skjob.engine.checkpoint.walk import Digest, Unidentifiable, Walk, encode_text, held_by, type_in_words
+from skjob.engine.checkpoint.walk import Digest, Unidentifiable, Walk, describe_type, encode_text, naming_holder
 from skjob.engine.transfer.code_origin import Origins
 
 NOT_CONTENT = frozenset(
@@ -26,7 +26,7 @@ NOT_CONTENT = frozenset(
         "__slotnames__", "__annotations_cache__", "_abc_impl",
     }
 )  # fmt: skip
-"""Entries of a class that say where it stands, or that Python fills in."""
+"""Entries of a class that say where it is defined, or that Python adds."""
 
 _GLOBAL_GENERATORS = (getattr(np.random.mtrand, "_rand", None), getattr(random, "_inst", None))
 
@@ -34,26 +34,26 @@ _GENERATORS = (
     np.random.default_rng, np.random.RandomState, np.random.SeedSequence, random.Random,
     np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937, np.random.Philox, np.random.SFC64,
 )  # fmt: skip
-"""Without an argument they take a seed from the system."""
+"""Constructors that take a seed from the system if they get no argument."""
 
 SEED_WORDS = frozenset({"random_state", "random_seed", "seed", "rng"})
 
 DRAWING_WORDS = frozenset(
     {"sample", "rvs", "shuffle", "permutation", "permuted", "getrandbits", "randbytes", "urandom", "uuid1", "uuid4"}
 )
-"""Methods that draw random numbers, whatever object they are called on. Code that says none of `SEED_WORDS` beside them
-is taken to draw from no seed; a variable of such a name costs no more than that its fits are done again."""
+"""Methods that draw random numbers, on whatever object they are called. Code with one of these and none of `SEED_WORDS`
+is assumed to be unseeded; a variable that happens to have such a name only means that its fits are repeated."""
 
 MAKING_WORDS = frozenset({"default_rng", "RandomState"})
 
 DRAWING_MODULES = ("random", "secrets", "numpy.random")
-"""What an import of these within a function is for."""
+"""Modules that a function imports in order to draw."""
 
 
 def _draws(reached: Uses) -> bool:
     within = {each.module for each in reached.imports}
     imported = bool(within.intersection(DRAWING_MODULES)) or ("numpy" in within and "random" in reached.words)
-    # A generator that is made from something else than a number or a seed by its name: from None, it may be.
+    # A generator made from anything but a number or a named seed may be made from None.
     made = any(chain[-1] in MAKING_WORDS and chain not in reached.called_with_number for chain in reached.chains)
     return imported or made or bool(reached.words & DRAWING_WORDS)
 
@@ -63,19 +63,19 @@ def _is_slot(value: Any) -> bool:
 
 
 def _is_enums_own(name: str) -> bool:
-    """What Enum keeps in a class: follows from its members."""
+    """Return whether Enum adds this entry to a class: it follows from the members."""
     return name in ("__new__", "__new_member__") or (name[0] == name[-1] == "_" and name[:2] != "__")
 
 
 class CodeHasher(ModuleHasher):
-    """Writes functions, classes, and what Python makes of them."""
+    """Writes functions, classes, and what Python builds from them."""
 
     def __init__(self, origins: Origins) -> None:
         super().__init__(origins)
         self._code_digests: dict[int, tuple[Any, Digest]] = {}
 
     def _write_code_root(self, walk: Walk, value: Any, write: Callable[[Walk, Any], None]) -> None:
-        """A local function or class met in data: a digest of its own, found once."""
+        """Write a local function or class found in data: by a digest of its own, computed once."""
         known = self._code_digests.get(id(value))
         if known is None:
             inner = Walk(code=True)
@@ -94,14 +94,14 @@ class CodeHasher(ModuleHasher):
             self._write_code_root(walk, value, self._write_local_function)
 
     def _write_local_function(self, walk: Walk, value: types.FunctionType) -> None:
-        if walk.met(value):
+        if walk.seen(value):
             return
         name = f"function `{value.__qualname__}`"
         walk.out.append(b"F" + self._code(value.__code__))
-        with held_by(name):
+        with naming_holder(name):
             self._write(walk, value.__defaults__)
             self._write(walk, value.__kwdefaults__)
-            annotate = getattr(value, "__annotate__", None)  # Python 3.14 runs them when they are asked for
+            annotate = getattr(value, "__annotate__", None)  # Python 3.14 evaluates them on access
             self._write(walk, annotate if sys.version_info >= (3, 14) else value.__annotations__)
             self._write(walk, value.__closure__)
             self._write_names(walk, vars(value), name)
@@ -120,7 +120,7 @@ class CodeHasher(ModuleHasher):
         walk.out.append(b"C" + self._code(value))
 
     def _write_reached(self, walk: Walk, code: types.CodeType, scope: dict[str, Any]) -> None:
-        """The globals that code uses, as they are now, and what it imports."""
+        """Write the globals that code uses, as they are now, and what it imports."""
         reached = uses(code)
         walk.out.append(b"u%d:%d:" % (len(reached.chains), len(reached.imports)))
         expects_seed, walk.expects_seed = walk.expects_seed, "random_state" not in reached.words
@@ -129,7 +129,7 @@ class CodeHasher(ModuleHasher):
         walk.asks_for_jobs |= not reached.words.isdisjoint(JOBS_WORDS)
         for chain in reached.chains:
             walk.out.append(encode_text(b"g", ".".join(chain)))
-            with held_by(f"global `{chain[0]}`"):
+            with naming_holder(f"global `{chain[0]}`"):
                 self._write_chain(walk, chain, scope, chain in reached.called_bare)
         for each in reached.imports:
             self._write_import(walk, each, str(scope.get("__package__") or ""))
@@ -160,13 +160,13 @@ class CodeHasher(ModuleHasher):
         self._note_randomness(walk, value, bare and not attributes)
         library = holder and self._origins.library(holder.__name__)
         if library and holder is not None:
-            # Whatever it is, the workers have it from that library, under this name.
+            # Whatever it is, workers have it from that library, under this name.
             walk.out.append(encode_text(b"L", f"{library} {holder.__name__}"))
         else:
             self._write(walk, value)
 
     def _note_randomness(self, walk: Walk, value: Any, called_bare: bool) -> None:
-        """Code that draws from a global generator, or makes one or an estimator without a seed."""
+        """Note code that draws from a global generator, or creates a generator or an estimator without a seed."""
         owner = getattr(value, "__self__", None)
         if owner is not None and any(owner is each for each in _GLOBAL_GENERATORS):
             walk.seeded = False
@@ -185,7 +185,7 @@ class CodeHasher(ModuleHasher):
             self._write_code_root(walk, value, self._write_local_class)
 
     def _write_local_class(self, walk: Walk, value: type) -> None:
-        if walk.met(value):
+        if walk.seen(value):
             return
         walk.out.append(encode_text(b"class", value.__name__))
         name = f"class `{value.__qualname__}`"
@@ -204,7 +204,7 @@ class CodeHasher(ModuleHasher):
         self._tagged(walk, b"method", value.__func__, value.__self__)
 
     def _write_builtin(self, walk: Walk, value: Any) -> None:
-        """A function written in C: a library's, a method of some object, or of a local extension module."""
+        """Write a function written in C: a library's, a method of an object, or one of a local extension module."""
         self._note_randomness(walk, value, called_bare=False)
         token = self._library_token(value)
         owner = getattr(value, "__self__", None)
@@ -213,14 +213,14 @@ class CodeHasher(ModuleHasher):
         elif owner is not None:
             self._tagged(walk, b"bound", value.__name__, owner)
         else:
-            raise Unidentifiable(type_in_words(value))
+            raise Unidentifiable(describe_type(value))
 
     def _write_ufunc(self, walk: Walk, value: np.ufunc) -> None:
         for module in ("numpy", "scipy.special"):
             if getattr(sys.modules.get(module), value.__name__, None) is value:
                 walk.out.append(encode_text(b"L", f"{self._origins.library(module)} {module} {value.__name__}"))
                 return
-        raise Unidentifiable(type_in_words(value))
+        raise Unidentifiable(describe_type(value))
 
     def _write_descriptor(self, walk: Walk, value: Any) -> None:
         self._tagged(walk, b"descriptor", value.__objclass__, value.__name__)

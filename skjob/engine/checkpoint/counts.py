@@ -1,4 +1,4 @@
-"""How many fits of a run were found finished, and how many were kept: numbers for the record, and words for people."""
+"""Count the fits of a run that were reused and stored: numbers for the run's record, and lines for the user."""
 
 from __future__ import annotations
 
@@ -6,10 +6,22 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Tally:
-    """Fits of a run so far: all of a kind that is kept, those that an earlier run had finished, those that this one had
-    done already, those kept now, those that an earlier run had finished and that were done again, because they have no
-    seed, and how many of those kept now have none."""
+class FitCounts:
+    """How many fits a run has had so far.
+
+    Attributes
+    ----------
+    fits : int
+        All that can be stored.
+    found, repeated : int
+        Reused from an earlier run, and from this one.
+    kept : int
+        Stored now.
+    unseeded : int
+        Finished by an earlier run and done again, because they have no seed.
+    kept_unseeded : int
+        Stored now, without a seed.
+    """
 
     fits: int = 0
     found: int = 0
@@ -19,20 +31,20 @@ class Tally:
     kept_unseeded: int = 0
 
     def lines(self, *, finished: bool = True) -> list[str]:
-        """What a user is to know of it, at the end of a run, or where it has stopped."""
-        told = []
+        """Return what to report at the end of a run; `finished` is False if it has stopped early."""
+        lines = []
         done = self.found + self.kept
         if self.kept and not finished:
             resumed = "; with `--resume` also those that have no `random_state`" if self.kept_unseeded else ""
             if done + self.repeated >= self.fits:
-                told.append(f"all {done} fits so far are saved; the same command does not repeat them{resumed}")
+                lines.append(f"all {done} fits so far are saved; the same command does not repeat them{resumed}")
             else:
-                told.append(f"saved {done} fits; run the same command again for the rest{resumed}")
+                lines.append(f"saved {done} fits; run the same command again for the rest{resumed}")
         if self.found:
-            told.append(f"reused {self.found} of {self.fits} fits from an earlier run")
+            lines.append(f"reused {self.found} of {self.fits} fits from an earlier run")
         if self.unseeded:
-            told.append(
+            lines.append(
                 f"{self.unseeded} fits were finished by an earlier run and done again, because their estimator draws "
                 "random numbers and has no `random_state`; `--resume` takes them as they are"
             )
-        return told
+        return lines

@@ -1,9 +1,9 @@
-"""Fits that were finished before: found instead of done again, and kept the moment they are done.
+"""Reuse the results of fits from earlier runs, and store each result as soon as its fit is finished.
 
-Between a Parallel call and the store: which calls are fits of a kind that is kept, under which identity, and what is
-told of it. What can't be identified is done as if there were no store. A fit whose estimator draws random numbers
-without a seed is kept, and found again only where that was asked for. Of such fits that are the same otherwise, the
-first is known as the first of its run, the second as the second: they are meant to differ.
+This stands between a Parallel call and the store: it decides which calls are fits that can be stored, identifies them,
+and reports what was reused. A fit that cannot be identified runs as if there were no store. A fit whose estimator draws
+random numbers without a seed is stored, and reused only on request. Such fits are numbered in each run if they are the
+same otherwise, because they are meant to differ.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ import secrets
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from skjob.engine.checkpoint.counts import Tally
+from skjob.engine.checkpoint.counts import FitCounts
 from skjob.engine.checkpoint.fit_key import FitIdentity, FitKeyBuilder, Unidentifiable
 from skjob.engine.checkpoint.store import FitStore
 from skjob.engine.joblib_calls import JoblibCall, fit_arguments
+from skjob.utils.notify import Notify
 
 WRITERS = 8
-"""Fits that are on their way to a store behind a network at a time."""
+"""Threads that write fits to a store behind a network."""
 
 WRITE_TIMEOUT = 60.0
-"""Seconds that the end of a Parallel call waits for the last of them."""
+"""Seconds that the end of a Parallel call waits for fits that are being written."""
 
 
 class FitCache:
@@ -40,16 +41,16 @@ class FitCache:
     run : str, default=None
         The id of the run, written into the entries; None makes one.
     resume : bool, default=False
-        Whether unseeded fits of other runs are found too.
-    tell : callable, default=None
-        Takes a line about what was found or went wrong, each once.
-    counted : callable, default=None
-        Takes the tally at the end of each Parallel call.
+        Whether unseeded fits of other runs are reused too.
+    notify : callable, default=None
+        Reports a line about what was reused or went wrong, each once.
+    report_counts : callable, default=None
+        Reports the counts at the end of each Parallel call.
 
     Raises
     ------
     ConfigError
-        There is no such kind of address, or no writing to it.
+        The address is of an unknown kind, or not writable.
     """
 
     def __init__(
@@ -58,27 +59,28 @@ class FitCache:
         run: str | None = None,
         *,
         resume: bool = False,
-        tell: Callable[[str], None] = lambda _: None,
-        counted: Callable[[Tally], None] = lambda _: None,
+        notify: Notify = lambda _: None,
+        report_counts: Callable[[FitCounts], None] = lambda _: None,
     ) -> None:
         self.store = FitStore(address, run or secrets.token_hex(8))
         self.run = self.store.run
         self.resume = resume
-        self._tell = tell
-        self._counted = counted
+        self._notify = notify
+        self._report_counts = report_counts
         self._lock = threading.Lock()
-        self._told: set[str] = set()
+        self._notified: set[str] = set()
         self._counts: Counter[str] = Counter()
-        self._before: Counter[str] = Counter()
+        self._unseeded: Counter[str] = Counter()
+        """How often each unseeded fit has come up in this run."""
         if self.store.has_older():
-            self.say("fits kept by an earlier release are not reused")
-        self.writers = ThreadPoolExecutor(WRITERS, "skjob-keep") if self.store.remote else None
+            self.notify_once("fits kept by an earlier release are not reused")
+        self.writers = ThreadPoolExecutor(WRITERS, "skjob-store") if self.store.remote else None
 
     @property
-    def tally(self) -> Tally:
-        """What has been found and kept so far."""
+    def counts(self) -> FitCounts:
+        """How many fits have been reused and stored so far."""
         with self._lock:
-            return Tally(**self._counts)
+            return FitCounts(**self._counts)
 
     def begin_call(
         self,
@@ -87,73 +89,73 @@ class FitCache:
         settings: tuple[Any, ...] = (),
         jobs: tuple[Any, ...] = (),
     ) -> CallFitCache:
-        """The fits of one Parallel call. `data_key` gives the content key of a large array.
+        """Return the cache for one Parallel call. `data_key` gives the content key of a large array.
 
         `settings` are those of the program that may change a result, `jobs` what the number of jobs inside the fits
         depends on.
         """
         return CallFitCache(self, FitKeyBuilder(root, data_key, {}, settings, jobs))
 
-    def numbered(self, identity: FitIdentity) -> FitIdentity:
-        """An unseeded fit, with how many of the same this run has had before."""
+    def with_number(self, identity: FitIdentity) -> FitIdentity:
+        """Return the identity of an unseeded fit with how many of the same this run has had before."""
         with self._lock:
-            number = self._before[identity.fit]
-            self._before[identity.fit] += 1
+            number = self._unseeded[identity.fit]
+            self._unseeded[identity.fit] += 1
         fit = hashlib.blake2b(f"{identity.fit} {number}".encode(), digest_size=20).hexdigest()
         return replace(identity, fit=fit)
 
     def count(self, *what: str) -> None:
-        """One more of each."""
+        """Count one more of each."""
         with self._lock:
             self._counts.update(what)
 
-    def say(self, line: str) -> None:
-        """Tell it, unless it was told before."""
+    def notify_once(self, line: str) -> None:
+        """Report a line, unless it was reported before."""
         with self._lock:
-            new = line not in self._told
-            self._told.add(line)
+            new = line not in self._notified
+            self._notified.add(line)
         if new:
-            self._tell(line)
+            self._notify(line)
 
     def report(self) -> None:
-        """Called at the end of a Parallel call that had fits."""
+        """Report problems and counts, at the end of a Parallel call that had fits."""
         for problem in self.store.problems:
-            self.say(problem)
-        self._counted(self.tally)
+            self.notify_once(problem)
+        self._report_counts(self.counts)
 
     def close(self) -> None:
-        """The run is over: tell what was found."""
-        for line in self.tally.lines():
-            self.say(line)
+        """Report at the end of the run what was reused."""
+        for line in self.counts.lines():
+            self.notify_once(line)
 
 
 class CallFitCache:
-    """The fits of one Parallel call, in which the objects that they share do not change."""
+    """The fits of one Parallel call. The objects that they share do not change within it."""
 
     def __init__(self, fits: FitCache, identifier: FitKeyBuilder) -> None:
         self._fits = fits
         self._identifier: FitKeyBuilder | None = identifier
-        self._writing: list[Any] = []
-        self._any = False
+        self._writes: list[Future[None]] = []
+        self._has_fits = False
 
     def identify(self, call: JoblibCall) -> FitIdentity | None:
-        """What a call is known by; None where it is no fit, or none that can be told from others."""
+        """Return the identity of a fit; None for a call that is no fit, or a fit that cannot be identified."""
         if self._identifier is None:
             return None
         try:
             identity = self._identifier.identify(call)
-        except Exception as error:  # the user's own objects are asked
+        except Exception as error:  # the user's own objects are called
             reason = error if isinstance(error, Unidentifiable) else f"{type(error).__name__}: {error}"
-            self._fits.say(f"fits are not kept for another run: {reason}")
+            self._fits.notify_once(f"fits are not stored for later runs: {reason}")
             return None
         if identity is None:
             return None
-        self._any = True
+        self._has_fits = True
         self._fits.count("fits")
-        return identity if identity.seeded else self._fits.numbered(identity)
+        return identity if identity.seeded else self._fits.with_number(identity)
 
     def find(self, identity: FitIdentity, call: JoblibCall) -> Any:
-        """The result of this fit, finished before; None where there is none."""
+        """Return the stored result of a fit; None if there is none to reuse."""
         found = self._fits.store.find(identity)
         if found is None:
             return None
@@ -167,31 +169,31 @@ class CallFitCache:
         return found.result
 
     def versions(self) -> dict[str, str]:
-        """What the fits so far are to run with, by distribution."""
+        """Return the versions that the fits so far must run with, by distribution."""
         return {} if self._identifier is None else self._identifier.versions()
 
-    def keep(self, identity: FitIdentity, result: Any, seconds: float, differs: tuple[str, ...]) -> None:
-        """Keep the result of a fit, unless its worker had other versions than those that are part of its identity."""
+    def store(self, identity: FitIdentity, result: Any, seconds: float, differs: tuple[str, ...]) -> None:
+        """Store the result of a fit, unless its worker had other versions than those in its identity."""
         versions = self.versions()
         if differs:
-            self._fits.say(f"fits are not kept for another run: workers have {', '.join(differs)}")
+            self._fits.notify_once(f"fits are not stored for later runs: workers have {', '.join(differs)}")
         elif self._fits.writers is None:
-            self._keep(identity, result, seconds, versions)
+            self._store(identity, result, seconds, versions)
         else:
-            self._writing = [write for write in self._writing if not write.done()]
-            self._writing.append(self._fits.writers.submit(self._keep, identity, result, seconds, versions))
+            self._writes = [write for write in self._writes if not write.done()]
+            self._writes.append(self._fits.writers.submit(self._store, identity, result, seconds, versions))
 
-    def _keep(self, identity: FitIdentity, result: Any, seconds: float, versions: Mapping[str, str]) -> None:
-        if self._fits.store.keep(identity, result, seconds, versions):
+    def _store(self, identity: FitIdentity, result: Any, seconds: float, versions: Mapping[str, str]) -> None:
+        if self._fits.store.save(identity, result, seconds, versions):
             self._fits.count("kept", *["kept_unseeded"] * (not identity.seeded))
 
     def end(self) -> None:
-        """The Parallel call is over: what is being written is waited for, and what happened is told."""
-        self._identifier = None  # it holds the data, whose memory is the caller's to give back
-        late = wait(self._writing, WRITE_TIMEOUT).not_done
-        self._writing = []
+        """End the call: wait for fits that are being written, and report."""
+        self._identifier = None  # it holds the data, whose memory is the caller's to free
+        late = wait(self._writes, WRITE_TIMEOUT).not_done
+        self._writes = []
         if late:
-            self._fits.say(f"{len(late)} finished fits could not be kept within {WRITE_TIMEOUT:.0f} s")
-        if self._any:
+            self._fits.notify_once(f"{len(late)} finished fits could not be stored within {WRITE_TIMEOUT:.0f} s")
+        if self._has_fits:
             self._fits.report()
-            self._any = False
+            self._has_fits = False

@@ -1,9 +1,9 @@
-"""What makes two fits the same: the ground on which a finished one is not done again.
+"""Build the key of a fit. Fits with the same key are the same fit, and run only once.
 
-scikit-learn's searches and cross-validations all hand joblib the same two private functions (1.6 to 1.9). Everything
-that they are given, except what only talks about the progress, is in the identity, by content, with the versions and
-the local code that it reaches; an argument that a later scikit-learn adds is in it too. The data that all fits of a
-search share have a digest of their own, which is the group that the store keeps them in.
+scikit-learn's searches and cross-validations all give joblib the same two private functions (1.6 to 1.9). The key
+contains all of their arguments by content, except those that only concern progress, and the versions and local code
+that these reach; arguments that a later scikit-learn adds are included too. The data that all fits of a search share
+has a digest of its own, which names the group of their entries in the store.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from skjob.utils.versions import versions_here
 __all__ = ["FitIdentity", "FitKeyBuilder", "Unidentifiable"]
 
 VERSION = 2
-"""Key format version. Another one invalidates every stored fit.
+"""Key format version; bump it to invalidate every stored fit.
 
-Version 1 did not know of environment variables and settings, so what was kept then may be wrong.
+Version 1 did not include environment variables and settings, so fits stored with it may be wrong.
 """
 
 MODULE = "sklearn.model_selection._validation"
-DATA = ("X", "y")
-TALK = frozenset(
+DATA_ARGUMENTS = ("X", "y")
+PROGRESS_ARGUMENTS = frozenset(
     {"verbose", "split_progress", "candidate_progress", "caller", "callback_ctx", "return_parameters",
      "return_estimator"}
 )  # fmt: skip
-"""Arguments that don't change the numbers. A fit that returns its estimator is not kept at all."""
+"""Arguments that do not change the result. A fit that returns its estimator is not stored at all."""
 
-DISPLAY = frozenset({"print_changed_only", "display"})
-"""Settings of scikit-learn that change how an estimator looks, and nothing else."""
+DISPLAY_SETTINGS = frozenset({"print_changed_only", "display"})
+"""Settings of scikit-learn that only change how an estimator is displayed."""
 
 
 @dataclass(frozen=True)
 class FitIdentity:
-    """`data` is the digest of X and y, `fit` of everything, both hexadecimal.
+    """The key of a fit: `data` is the digest of X and y, `fit` that of everything, both hexadecimal.
 
-    `seeded` is False where a random_state that matters is None: such a fit is not the same when it is done again.
+    `seeded` is False if a random_state that matters is None: such a fit gives another result when it is repeated.
     """
 
     data: str
@@ -55,9 +55,9 @@ class FitIdentity:
 
 
 class FitKeyBuilder:
-    """Identifies the fits of one Parallel call, in which what they share does not change. Not for two threads at once.
+    """Builds the keys of the fits of one Parallel call, in which shared objects do not change. Not thread-safe.
 
-    A fit is identified before it is run: a fitted estimator is another object.
+    Build a key before the fit runs: a fitted estimator is another object.
 
     Parameters
     ----------
@@ -66,11 +66,11 @@ class FitKeyBuilder:
     array_key : callable
         The content key of a large array or frame.
     versions : mapping
-        Versions of distributions where the fits run, by name. What is not in it is taken from this process.
+        Versions of distributions where the fits run, by name. Others are taken from this process.
     settings : tuple
         Settings of the program's process that may change a result.
     jobs : tuple
-        What plain Python's number of jobs inside the fits depends on. It counts for fits that ask for jobs.
+        What plain Python's number of jobs inside the fits depends on. Only fits that ask for jobs use it.
     """
 
     def __init__(
@@ -90,18 +90,20 @@ class FitKeyBuilder:
             + [settings]
         )
         self._jobs = jobs
-        # All fits of a call have the same scorer, data and settings: the very same objects, kept here for their id.
+        # All fits of a call have the same scorer, data and settings: the very same objects, kept alive for their id.
         self._shared: dict[str, tuple[Any, Digest]] = {}
 
     def versions(self) -> dict[str, str]:
-        """Of all distributions that the fits so far have reached, by name: what they are to run with."""
+        """Return the versions of all distributions that the fits so far have reached, by name."""
         return {**versions_here(), **self._origins.distributions}
 
     def identify(self, item: tuple[Any, Any, Any]) -> FitIdentity | None:
-        """The identity of a call `(function, args, kwargs)`; None for one that is not a fit of a kind that is kept.
+        """Return the key of a call `(function, args, kwargs)`; None if it is not a fit that can be stored.
 
-        Raises:
-            Unidentifiable: something that it is given, or reaches, can't be told by its content.
+        Raises
+        ------
+        Unidentifiable
+            One of its arguments, or code they reach, cannot be identified by content.
         """
         function, args, kwargs = item
         inner = getattr(function, "function", function)
@@ -112,12 +114,12 @@ class FitKeyBuilder:
         arguments = dict(bound.arguments)
         if arguments.get("return_estimator"):
             return None
-        data = [self._of_shared(name, arguments.pop(name, None)) for name in DATA]
+        data = [self._of_shared(name, arguments.pop(name, None)) for name in DATA_ARGUMENTS]
         config = getattr(function, "config", None) or {}
         parts = [
             self._contents.digest((self._base, inner.__name__)),
             *data,
-            self._of_shared("config", config, {name: config[name] for name in config if name not in DISPLAY}),
+            self._of_shared("config", config, {name: config[name] for name in config if name not in DISPLAY_SETTINGS}),
             self._of_warnings(getattr(function, "warning_filters", None) or []),
         ]
         estimator, parameters = arguments.pop("estimator"), arguments.pop("parameters", None) or {}
@@ -126,7 +128,7 @@ class FitKeyBuilder:
         for name, value in arguments.items():
             if name in ("train", "test"):
                 named[name] = self._contents.digest(value)
-            elif name not in TALK:
+            elif name not in PROGRESS_ARGUMENTS:
                 named[name] = self._of_shared(name, value)
         parts += [self._contents.digest(sorted((name, digest.value) for name, digest in named.items()))]
         asks = any(asks_for_jobs(name, value) for name, value in parameters.items())
@@ -137,14 +139,14 @@ class FitKeyBuilder:
         return FitIdentity(_joined(data), _joined(parts), seeded)
 
     def _of_shared(self, name: str, value: Any, content: Any = None) -> Digest:
-        """The digest of what is the same object in every fit of a call; `content` is what counts of it."""
+        """Return the digest of an object that all fits of a call share; `content` is the part of it that counts."""
         known = self._shared.get(name)
         if known is None or known[0] is not value:
             known = self._shared[name] = value, self._contents.digest(value if content is None else content)
         return known[1]
 
     def _of_warnings(self, filters: Any) -> Digest:
-        """Filters matter where one turns warnings into errors: a fit may then fail that else does not."""
+        """Return the digest of filters of warnings, which matter if one raises errors: a fit may then fail."""
         if not any(each[0] == "error" for each in filters):
             return self._contents.digest(None)
         known = self._shared.get("warnings")

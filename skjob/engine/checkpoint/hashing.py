@@ -1,13 +1,13 @@
-"""A digest of what an object is, the same in every process: the ground on which two fits are called the same.
+"""Compute a digest of an object's content that is the same in every process.
 
-Pickles are no such ground: a set's order depends on the hash seed, a class of the script is pickled by value with its
-line numbers, and equal objects have different pickles as their parts are shared or not. Here an object is walked:
-plain values by type and exact bits, containers in order, sets sorted by the digests of their elements, other objects
-by what they give to pickle, library code by name and version, local code by its instructions and whatever it reaches.
-Objects that may hold themselves are numbered as they are met, and a second meeting is the number.
+Pickles are not suitable: the order of a set depends on the hash seed, a class of the script is pickled by value with
+its line numbers, and equal objects have different pickles depending on which parts are shared. Here an object is
+walked: plain values by type and exact bits, containers in order, sets sorted by the digests of their elements, other
+objects by what they give to pickle, library code by name and version, local code by its instructions and all that it
+reaches. Objects that may contain themselves are numbered, and a repeated one is written as its number.
 
-What can't be walked raises `Unidentifiable`: no digest is better than a wrong one. What code reads from outside, a
-file or the clock, is not seen.
+What cannot be walked raises `Unidentifiable`: no digest is better than a wrong one. What code reads from outside, such
+as a file or the clock, is not included.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ import numpy as np
 from joblib.memory import MemorizedFunc, Memory, NotMemorizedFunc
 
 from skjob.engine.checkpoint.code_hashing import CodeHasher
-from skjob.engine.checkpoint.indifferent import Cached, cache_of, of_importance
+from skjob.engine.checkpoint.irrelevant_parameters import CachePlaceholder, cache_of, relevant_state
 from skjob.engine.checkpoint.randomness import unseeded
-from skjob.engine.checkpoint.walk import Digest, Unidentifiable, Walk, encode_text, held_by, type_in_words
+from skjob.engine.checkpoint.walk import Digest, Unidentifiable, Walk, describe_type, encode_text, naming_holder
 from skjob.engine.transfer.code_origin import Origins
-from skjob.engine.transfer.shared_data import SMALL, large_size
+from skjob.engine.transfer.task_pickler import MAX_INLINE_BYTES, large_size
 
 OBSERVERS = ("_skl_callbacks", "_parent_callback_ctx")
-"""Attributes in which scikit-learn 1.9 keeps the callbacks of an estimator: they watch a fit and don't change it."""
+"""Attributes in which scikit-learn 1.9 keeps the callbacks of an estimator: they watch a fit and do not change it."""
 
 SPARSE_CACHES = frozenset({"maxprint", "_has_sorted_indices", "_has_canonical_format", "has_canonical_format"})
-"""What a sparse matrix holds beside its content."""
+"""What a sparse matrix stores besides its content."""
 
-REMEMBERED = 256
-"""Bytes above which the digest of an array is remembered for as long as the array lives."""
+MIN_REMEMBERED_BYTES = 256
+"""Bytes above which the digest of an array is cached while the array exists."""
 
 
 class Hasher(CodeHasher):
-    """Digests of objects. One lives as long as a Parallel call: it takes functions, classes and arrays as unchanged.
+    """Digests objects for one Parallel call: it assumes that functions, classes and arrays do not change.
 
     Parameters
     ----------
     origins : Origins
-        Tells libraries from local code.
+        Distinguishes libraries from local code.
     array_key : callable
         The content key of a large array or frame.
     """
@@ -59,10 +59,12 @@ class Hasher(CodeHasher):
         self._under_way: set[int] = set()
 
     def digest(self, value: Any) -> Digest:
-        """The digest of `value`.
+        """Return the digest of `value`.
 
-        Raises:
-            Unidentifiable: it holds something whose content can't be told.
+        Raises
+        ------
+        Unidentifiable
+            It contains something whose content cannot be determined.
         """
         walk = Walk(code=False)
         try:
@@ -97,10 +99,10 @@ class Hasher(CodeHasher):
         elif isinstance(value, set | frozenset):
             self._write_set(walk, value)
         elif kind.__module__.startswith("scipy.sparse") and hasattr(value, "__dict__"):
-            # By its arrays: the object also keeps what it has found out about them, which changes as it is used.
+            # By its arrays: the object also caches facts about them, which change as it is used.
             state = {name: part for name, part in vars(value).items() if name not in SPARSE_CACHES}
             self._tagged(walk, b"sparse", kind, state)
-        elif kind.__module__.startswith("pandas") and large_size(value) > SMALL:
+        elif kind.__module__.startswith("pandas") and large_size(value) > MAX_INLINE_BYTES:
             walk.out.append(encode_text(b"K", self._array_key(value)))
         else:
             self._write_object(walk, value, kind)
@@ -111,13 +113,13 @@ class Hasher(CodeHasher):
             self._write(walk, each)
 
     def _write_list(self, walk: Walk, value: list[Any]) -> None:
-        if not walk.met(value):
+        if not walk.seen(value):
             walk.out.append(b"[%d:" % len(value))
             for each in value:
                 self._write(walk, each)
 
     def _write_dict(self, walk: Walk, value: dict[Any, Any]) -> None:
-        if not walk.met(value):
+        if not walk.seen(value):
             walk.out.append(b"{%d:" % len(value))
             for key, each in value.items():
                 walk.note_jobs(key, each)
@@ -125,7 +127,7 @@ class Hasher(CodeHasher):
                 self._write(walk, each)
 
     def _write_set(self, walk: Walk, value: Any) -> None:
-        if type(value) is not frozenset and walk.met(value):
+        if type(value) is not frozenset and walk.seen(value):
             return
         if id(value) in self._under_way:
             walk.out.append(b"@set;")
@@ -147,19 +149,19 @@ class Hasher(CodeHasher):
 
     def _write_array(self, walk: Walk, value: Any) -> None:
         if value.dtype.hasobject:
-            if not walk.met(value):
+            if not walk.seen(value):
                 self._tagged(walk, b"objects", value.dtype, value.shape, _is_fortran(value), value.ravel().tolist())
             return
         reference, token = self._arrays.get(id(value), (None, b""))
         if reference is None or reference() is not value:
             token = self._array_token(value)
-            if value.nbytes > REMEMBERED:
+            if value.nbytes > MIN_REMEMBERED_BYTES:
                 forget, identity = self._arrays.pop, id(value)
                 self._arrays[identity] = weakref.ref(value, lambda _: forget(identity, None)), token
         walk.out.append(token)
 
     def _array_token(self, value: Any) -> bytes:
-        if value.nbytes > SMALL:  # told by its content key, which the call knows already
+        if value.nbytes > MAX_INLINE_BYTES:  # by its content key, which the call knows already
             return encode_text(b"K", self._array_key(value))
         dtype = value.dtype
         inner = Walk(code=False)
@@ -183,22 +185,22 @@ class Hasher(CodeHasher):
         self._tagged(walk, b"rng", type(bits), bits.state, getattr(source, "state", None))
 
     def _write_object(self, walk: Walk, value: Any, kind: type) -> None:
-        """Any other object: its class, and what it gives to pickle."""
+        """Write any other object: its class, and what it gives to pickle."""
         if callable(value):
             token = self._library_token(value)
             if token is not None:
                 walk.out.append(token)
                 return
-        if walk.met(value):
+        if walk.seen(value):
             return
         walk.out.append(b"o")
         self._write_class(walk, kind)
         if walk.code and walk.expects_seed and unseeded(value):
             walk.seeded = False
-        name = type_in_words(value)
+        name = describe_type(value)
         if _pickles_its_attributes(kind):
             state = {each: part for each, part in vars(value).items() if each not in OBSERVERS}
-            self._write_names(walk, self._of_importance(value, kind, state), name)
+            self._write_names(walk, self._relevant_state(value, kind, state), name)
             return
         reducer = copyreg.dispatch_table.get(kind)
         try:
@@ -207,28 +209,28 @@ class Hasher(CodeHasher):
             raise
         except Exception as error:
             raise Unidentifiable(name) from error
-        walk.kept.append(reduced)  # parts of it are met by their id, which must stay theirs
+        walk.alive.append(reduced)  # its parts are recognized by their id, which must stay theirs
         if isinstance(reduced, str):
             self._write_global(walk, value, reduced, name)
             return
-        with held_by(name):
+        with naming_holder(name):
             self._write_reduced(walk, reduced, kind, name)
 
-    def _of_importance(self, value: Any, kind: type, state: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What counts of the attributes of an object. Of a class that is not a library's, all do."""
+    def _relevant_state(self, value: Any, kind: type, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the attributes of an object that count: all of them, unless its class is a library's."""
         if self._library_token(kind) is None:
             return state
-        return of_importance(value, kind, state, lambda code: self._library_token(code) is not None)
+        return relevant_state(value, kind, state, lambda code: self._library_token(code) is not None)
 
     def _write_memory(self, walk: Walk, value: Memory) -> None:
-        """Where a cache is does not matter, nor how it is kept."""
+        """Write whether there is a cache: its location and format do not matter."""
         self._write(walk, cache_of(value))
 
-    def _write_cached(self, walk: Walk, _: Cached) -> None:
+    def _write_cached(self, walk: Walk, _: CachePlaceholder) -> None:
         walk.out.append(b"cached;")
 
     def _write_memorized(self, walk: Walk, value: Any) -> None:
-        """A function whose results are cached: itself, and what tells whether a result is taken from the cache."""
+        """Write a function whose results are cached: itself, and what decides whether a cached result is used."""
         ignored, valid = getattr(value, "ignore", None), getattr(value, "cache_validation_callback", None)
         self._tagged(walk, b"memorized", value.func, ignored, valid)
 
@@ -237,7 +239,7 @@ class Hasher(CodeHasher):
         self._write(walk, function)
         self._write(walk, arguments)
         if kind.__module__.startswith("scipy.stats") and isinstance(state, dict):
-            # Distributions hold the global generator as long as they have no other; a search gives them its own.
+            # Distributions refer to the global generator until they have another; a search gives them its own.
             state = {each: part for each, part in state.items() if each != "_random_state"}
         if type(state) is dict and all(type(each) is str for each in state):
             self._write_names(walk, state, name)
@@ -247,7 +249,7 @@ class Hasher(CodeHasher):
             self._write(walk, None if more is None else list(more))
 
     def _write_global(self, walk: Walk, value: Any, qualified: str, name: str) -> None:
-        """An object that is pickled as the name of a global."""
+        """Write an object that is pickled as the name of a global."""
         for module in (getattr(value, "__module__", None), type(value).__module__):
             library = module and self._origins.library(module)
             if library:
@@ -260,13 +262,13 @@ class Hasher(CodeHasher):
 
 
 def _is_fortran(value: Any) -> bool:
-    """The order matters: sums over the other axis may differ in the last bit."""
+    """Return whether an array is in Fortran order: sums over the other axis may differ in the last bit."""
     return bool(value.flags.f_contiguous and not value.flags.c_contiguous)
 
 
 @functools.lru_cache(maxsize=1024)
 def _pickles_its_attributes(kind: type) -> bool:
-    """Whether what pickle takes of its objects is their `__dict__`, and nothing besides."""
+    """Return whether pickle takes the `__dict__` of its objects, and nothing else."""
     if kind in copyreg.dispatch_table or not kind.__dictoffset__ or kind.__basicsize__ > _PLAIN_SIZE:
         return False
     own_reduce = any(_defines(kind, name, ("builtins",)) for name in ("__reduce_ex__", "__reduce__"))
@@ -280,11 +282,11 @@ class _Plain:
 
 
 _PLAIN_SIZE = _Plain.__basicsize__
-"""Of an object with attributes alone. One with slots, or with something that C code keeps, is larger."""
+"""The size of an object that only has attributes. One with slots, or with data of C code, is larger."""
 
 
 def _defines(kind: type, name: str, elsewhere: tuple[str, ...]) -> bool:
-    """Whether a method comes from a class that is not in these modules."""
+    """Return whether a method comes from a class that is not in these modules."""
     owner = next(each for each in kind.__mro__ if name in vars(each))
     return owner.__module__ not in elsewhere
 
@@ -327,7 +329,7 @@ _WRITERS: dict[type, Callable[[Hasher, Walk, Any], None]] = {
     Memory: Hasher._write_memory,
     MemorizedFunc: Hasher._write_memorized,
     NotMemorizedFunc: Hasher._write_memorized,
-    Cached: Hasher._write_cached,
+    CachePlaceholder: Hasher._write_cached,
     property: Hasher._write_property,
     staticmethod: Hasher._write_wrapped,
     classmethod: Hasher._write_wrapped,

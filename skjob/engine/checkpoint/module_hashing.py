@@ -1,4 +1,4 @@
-"""Write modules: a library's by its version, local ones by their source and the state that they have."""
+"""Write modules into a digest: a library's by its version, local ones by their source and state."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from skjob.engine.checkpoint.bytecode import Import, uses
-from skjob.engine.checkpoint.walk import Unidentifiable, Walk, Writer, encode_text, held_by
+from skjob.engine.checkpoint.walk import Unidentifiable, Walk, Writer, encode_text, naming_holder
 from skjob.engine.fidelity.settings.variables import aliases_in, is_workers_own, reads
 from skjob.engine.transfer.code_origin import Origins, locate
 
 DYNAMIC = frozenset({"exec", "eval", "__import__", "globals", "compile"})
-"""Builtins by which code reaches what its instructions don't name."""
+"""Builtins by which code reaches what its instructions do not name."""
 
 JOBS_WORDS = frozenset({"n_jobs", "effective_n_jobs", "Parallel", "parallel_config", "parallel_backend"})
-"""Words of code that may ask for jobs."""
+"""Names in code that may ask for jobs."""
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A file of local code: the digest of all its instructions, and of each function and class body in it."""
+    """A file of local code: the digests of all its instructions, and of each function and class body in it."""
 
     digest: bytes
     code: types.CodeType | None
@@ -43,7 +43,7 @@ def _file(module: types.ModuleType) -> Path:
 
 
 class ModuleHasher(Writer):
-    """Writes modules, the imports of code, and the variables of the environment that it reads."""
+    """Writes modules, the imports of code, and the environment variables that it reads."""
 
     def __init__(self, origins: Origins) -> None:
         super().__init__(origins)
@@ -51,7 +51,7 @@ class ModuleHasher(Writer):
         self._sources: dict[Path, _Source] = {}
 
     def _code(self, code: types.CodeType) -> bytes:
-        """The digest of the instructions alone, without file names and line numbers."""
+        """Return the digest of the instructions alone, without file names and line numbers."""
         known = self._codes.get(id(code))
         if known is None:
             walk = Walk(code=True)
@@ -69,7 +69,7 @@ class ModuleHasher(Writer):
         return known[1]
 
     def _write_import(self, walk: Walk, each: Import, package: str) -> None:
-        """An import within a function: there it is the module's file that counts, on a worker as here."""
+        """Write an import within a function, by the module's file: that is what a worker imports, too."""
         name = each.module
         if each.level:
             above = package.split(".")[: len(package.split(".")) - each.level + 1]
@@ -77,8 +77,8 @@ class ModuleHasher(Writer):
         if name == "importlib":
             raise Unidentifiable("a use of `importlib`")
         parts = name.split(".")
-        wanted = [".".join(parts[: end + 1]) for end in range(len(parts))]
-        for module_name in wanted:
+        names = [".".join(parts[: end + 1]) for end in range(len(parts))]
+        for module_name in names:
             self._write_module_named(walk, module_name)
         if self._origins.library(name) is None:
             for submodule in each.names:
@@ -99,12 +99,12 @@ class ModuleHasher(Writer):
                 self._write_source(walk, place, name)
 
     def _write_module(self, walk: Walk, value: types.ModuleType) -> None:
-        """A module as a whole: a library's by version, a local one by its source and the state it has."""
+        """Write a whole module: a library's by version, a local one by its source and state."""
         library = self._origins.library(value.__name__)
         if library:
             walk.out.append(encode_text(b"L", f"{library} {value.__name__}"))
             return
-        if walk.met(value):
+        if walk.seen(value):
             return
         walk.out.append(encode_text(b"m", value.__name__))
         self._write_source(walk, _file(value), value.__name__)
@@ -113,24 +113,24 @@ class ModuleHasher(Writer):
                 self._write_state(walk, name, each)
 
     def _write_state(self, walk: Walk, name: str, value: Any) -> None:
-        """One global of a module. What has no content that could be told has none to send either: see `module_state`.
+        """Write one global of a module. What cannot be identified is left out: it is not sent either (`module_state`).
 
         A worker then has its own, from the module's source.
         """
-        written, met, seeded = len(walk.out), len(walk.numbers), walk.seeded
+        written, numbered, seeded = len(walk.out), len(walk.numbers), walk.seeded
         walk.out.append(encode_text(b"s", name))
         try:
             self._write(walk, value)
         except Unidentifiable:
             del walk.out[written:]
-            for key in list(walk.numbers)[met:]:
+            for key in list(walk.numbers)[numbered:]:
                 del walk.numbers[key]
             walk.seeded = seeded
 
     def _write_current(self, walk: Walk, module: types.ModuleType, value: Any) -> None:
-        """A worker imports a local module from its file, which may have changed since it was imported here.
+        """Write a module's file if it no longer contains the code in memory.
 
-        Where the code in memory is not in the file, the file is content too.
+        A worker imports a local module from its file, which may have changed since it was imported here.
         """
         if isinstance(value, types.FunctionType):
             codes = [value.__code__]
@@ -145,7 +145,7 @@ class ModuleHasher(Writer):
             self._write_source(walk, file, module.__name__)
 
     def _write_source(self, walk: Walk, file: Path, name: str) -> None:
-        """A file of local code, and the local modules that it imports."""
+        """Write a file of local code, and the local modules that it imports."""
         if str(file) in walk.numbers:
             walk.out.append(b"@%d;" % walk.numbers[str(file)])
             return
@@ -156,7 +156,7 @@ class ModuleHasher(Writer):
         if source.code is not None:
             reached = uses(source.code)
             walk.asks_for_jobs |= not reached.words.isdisjoint(JOBS_WORDS)
-            with held_by(f"module `{name}`"):
+            with naming_holder(f"module `{name}`"):
                 if any(chain[0] in DYNAMIC for chain in reached.chains):
                     raise Unidentifiable("a use of `exec` or `eval`")
                 for each in reached.imports:
@@ -189,7 +189,7 @@ class ModuleHasher(Writer):
                 yield from self._codes_within(constant)
 
     def _write_variables(self, walk: Walk, code: types.CodeType, scope: Mapping[str, Any]) -> None:
-        """The environment variables that code reads, as they are now."""
+        """Write the environment variables that code reads, as they are now."""
         found = reads(code, aliases_in(scope)).resolved(scope)
         if found.dynamic:
             raise Unidentifiable("a use of `os.environ` by a name made at run time")

@@ -1,7 +1,7 @@
-"""Whether a fit would give the same numbers again: a `random_state` of None that matters makes it unseeded.
+"""Decide whether a fit gives the same result when it is repeated: not if a `random_state` that matters is None.
 
-scikit-learn says for many estimators with which parameters `random_state` has no effect; these are in a table, with its
-words. Anything else that has None is unseeded: when in doubt it is fitted again.
+scikit-learn documents for many estimators with which parameters `random_state` has no effect; these are in a table,
+with its words. Anything else with None is unseeded: in case of doubt the fit is repeated.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ SEEDS = ("random_state", "seed", "random_seed", "rng")
 Parameters = Mapping[str, Any]
 
 
-def _is(name: str, *values: Any) -> Callable[[Parameters], bool]:
-    """That a parameter has one of these values, of the same type."""
+def _equals(name: str, *values: Any) -> Callable[[Parameters], bool]:
+    """Return a test whether a parameter has one of these values, of the same type."""
     return lambda parameters: any(
         type(parameters.get(name)) is type(each) and parameters.get(name) == each for each in values
     )
@@ -26,19 +26,19 @@ def _is(name: str, *values: Any) -> Callable[[Parameters], bool]:
 
 def _never_randomized(parameters: Parameters) -> bool:
     solver, components = parameters.get("svd_solver"), parameters.get("n_components")
-    # "auto" comes to "randomized" only for a number of components from 1 on.
+    # "auto" becomes "randomized" only if the number of components is at least 1.
     share = isinstance(components, float) and 0 < components < 1
     return solver in ("full", "covariance_eigh") or (solver == "auto" and (components in (None, "mle") or share))
 
 
-_EXACT_SOLVERS = _is("solver", "lbfgs", "newton-cg", "newton-cholesky")
-_RIDGE_SOLVERS = _is("solver", "auto", "svd", "cholesky", "lsqr", "sparse_cg", "lbfgs")
-_UNSHUFFLED = _is("shuffle", False)
-_CYCLIC = _is("selection", "cyclic")
-_NO_PROBABILITY = _is("probability", False, "deprecated")
-_NO_JITTER = _is("jitter", None)
+_EXACT_SOLVERS = _equals("solver", "lbfgs", "newton-cg", "newton-cholesky")
+_RIDGE_SOLVERS = _equals("solver", "auto", "svd", "cholesky", "lsqr", "sparse_cg", "lbfgs")
+_UNSHUFFLED = _equals("shuffle", False)
+_CYCLIC = _equals("selection", "cyclic")
+_NO_PROBABILITY = _equals("probability", False, "deprecated")
+_NO_JITTER = _equals("jitter", None)
 
-# Of scikit-learn 1.9. "auto" of Ridge never comes to "sag" (linear_model/_ridge.py).
+# From scikit-learn 1.9. "auto" of Ridge never becomes "sag" (linear_model/_ridge.py).
 NO_EFFECT: Mapping[str, Callable[[Parameters], bool]] = {
     # "Ignored when `probability` is False"
     "SVC": _NO_PROBABILITY,
@@ -60,21 +60,21 @@ NO_EFFECT: Mapping[str, Callable[[Parameters], bool]] = {
     "MultiTaskElasticNet": _CYCLIC,
     "MultiTaskElasticNetCV": _CYCLIC,
     # "When ``dual=False`` the underlying implementation of LinearSVC is not random and ``random_state`` has no effect"
-    "LinearSVC": _is("dual", False),
+    "LinearSVC": _equals("dual", False),
     # "Used when the 'arpack' or 'randomized' solvers are used"
     "PCA": _never_randomized,
     # "Used when ``eigen_solver`` == 'arpack' or 'randomized'"
-    "KernelPCA": _is("eigen_solver", "dense"),
+    "KernelPCA": _equals("eigen_solver", "dense"),
     # "Determines the random number generator when ``eigen_solver`` == 'arpack'"
-    "LocallyLinearEmbedding": _is("eigen_solver", "dense"),
+    "LocallyLinearEmbedding": _equals("eigen_solver", "dense"),
     # "Ignored if `jitter` is None"
     "Lars": _NO_JITTER,
     "LassoLars": _NO_JITTER,
     # "Controls the randomness to generate the predictions when ``strategy='stratified'`` or ``strategy='uniform'``"
-    "DummyClassifier": _is("strategy", "prior", "most_frequent", "constant"),
+    "DummyClassifier": _equals("strategy", "prior", "most_frequent", "constant"),
     # "Determines random number generation for subsampling"; "`subsample=None` means that all the training samples are
     # used"
-    "KBinsDiscretizer": _is("subsample", None),
+    "KBinsDiscretizer": _equals("subsample", None),
     # "Controls the randomness of cross-validation when `cv` is a float"
     "TunedThresholdClassifierCV": lambda parameters: not isinstance(parameters.get("cv"), float),
     # "When `shuffle` is True, `random_state` affects the ordering of the indices … Otherwise, this parameter has no
@@ -90,17 +90,17 @@ GIVES_SEEDS = frozenset(
     {"AdaBoostClassifier", "AdaBoostRegressor", "BaggingClassifier", "BaggingRegressor", "ClassifierChain",
      "RegressorChain"}
 )  # fmt: skip
-"""With a `random_state` of their own, these set that of every estimator they hold: "controls the random seed given at
+"""Estimators whose own `random_state` sets that of every estimator inside them: "controls the random seed given at
 each `estimator`", "a different seed is generated for each instance in the ensemble"."""
 
 
 def unseeded(value: Any, parameters: Parameters | None = None) -> bool:
-    """Whether random numbers that no seed decides may matter in fitting `value`, once `parameters` are set on it."""
+    """Return whether unseeded random numbers may matter when `value` is fitted with `parameters` set on it."""
     return _unseeded(value, parameters or {}, False, set())
 
 
 def random_by_default(function: Any) -> bool:
-    """Whether a function or class of a library has a `random_state` that is None unless it is given."""
+    """Return whether a function or class of a library has a `random_state` that is None by default."""
     try:
         return inspect.signature(function).parameters["random_state"].default is None
     except (KeyError, TypeError, ValueError):
@@ -135,7 +135,7 @@ def _object_unseeded(value: Any, overrides: Parameters, given: bool, above: set[
     kind = type(value)
     library = kind.__module__.partition(".")[0] == "sklearn"
     if library and kind.__name__ == "_PassthroughScorer":
-        return False  # it holds the estimator as it is before its parameters are set, and scores another
+        return False  # it has the estimator as it was before its parameters were set, and scores another
     nested: dict[str, dict[str, Any]] = {}
     own: dict[str, Any] = {}
     for name, each in overrides.items():
@@ -171,7 +171,7 @@ def _any_inside(
 
 
 def _parameters(value: Any) -> Parameters:
-    """An estimator's parameters; any other object's attributes."""
+    """Return the parameters of an estimator, or the attributes of any other object."""
     kind: Any = type(value)
     if not hasattr(kind, "_get_param_names"):
         return getattr(value, "__dict__", {})
@@ -188,7 +188,7 @@ def _is_step(value: Any) -> bool:
 
 
 def _means_none(value: Any) -> bool:
-    """None, or another name of numpy's global generator."""
+    """Return whether a value is None or another name of numpy's global generator."""
     import numpy as np
 
     return value is None or value is np.random or value is getattr(np.random.mtrand, "_rand", value)

@@ -1,9 +1,9 @@
-"""The store of finished fits: each is kept the moment it is finished, and found again by its identity.
+"""Store the results of finished fits by their identity, in a folder or at any fsspec address.
 
-`<address>/<digest of the data>/<digest of the fit>.json`, in a folder or at any fsspec address. One atomic write a fit,
-so two clients at once are safe: they write the same. Not synced to the disk one by one: a power cut may tear the last
-entries, which then are a miss. What is read is believed only with the right checksum, identity and types; anything
-else is a miss, and told in `problems`. Entries are plain JSON, floats by their shortest exact form.
+An entry is `<address>/<digest of the data>/<digest of the fit>.json`. Each is one atomic write, so several clients may
+write at once: they write the same. Writes are not synced to the disk one by one: a power cut may damage the last
+entries. An entry is used only with the right checksum, identity and types; any other is a miss, and reported in
+`problems`. Entries are plain JSON, floats in their shortest exact form.
 """
 
 from __future__ import annotations
@@ -22,54 +22,54 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from skjob.engine.checkpoint.fit_key import VERSION, FitIdentity
-from skjob.engine.checkpoint.serialization import NotPlain, from_plain, to_plain
+from skjob.engine.checkpoint.serialization import NotSerializable, from_plain, to_plain
 from skjob.errors import ConfigError
 from skjob.utils.paths import expanded
 
 FORMAT = 1
 ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory"})
-"""Protocols of stores in which an object appears as a whole or not at all."""
+"""Protocols of stores in which an object appears completely or not at all."""
 
-LEFT_OVER_SECONDS = 3600.0
-"""Age from which an unfinished file is what a killed client has left."""
+UNFINISHED_TTL = 3600.0
+"""Age in seconds from which an unfinished file is a leftover of a killed client."""
 
 _INSTALL = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 
 
 @dataclass(frozen=True)
-class Found:
-    """A finished fit: its result as the fit returned it, the run that did it, and the seconds that it took."""
+class StoredFit:
+    """A finished fit: its result as the fit returned it, the run that did it, and the seconds it took."""
 
     result: Any
     run: str
     seconds: float
 
 
-class Damaged(ValueError):
-    """An entry that can't be believed."""
+class DamagedEntry(ValueError):
+    """An entry that is not what was written."""
 
 
-class OtherFormat(ValueError):
-    """An entry of another version of skjob."""
+class UnknownFormat(ValueError):
+    """An entry in the format of another version of skjob."""
 
 
 class StoreBackend(Protocol):
-    """Where entries are. Both methods raise OSError, and what else the filesystem raises."""
+    """Where entries are stored. Methods raise OSError, and what else the filesystem raises."""
 
     def read(self, group: str, name: str) -> bytes | None:
-        """The content; None where there is no such entry."""
+        """Return the content of an entry; None if there is none."""
         ...
 
     def write(self, group: str, name: str, content: bytes) -> None:
-        """All of the content at once, in the place of what is there."""
+        """Write an entry at once, replacing the one that is there."""
         ...
 
     def path(self, group: str, name: str) -> str:
-        """How the entry is called when it is talked of."""
+        """Return the path of an entry for messages."""
         ...
 
     def mark(self, name: str) -> bool:
-        """Leave an empty file of this name. Return whether it was not there and there are entries."""
+        """Create an empty file of this name. Return whether it is new although there are entries."""
         ...
 
 
@@ -86,7 +86,7 @@ class FitStore:
     Raises
     ------
     ConfigError
-        There is no such kind of address, or no writing to it.
+        The address is of an unknown kind, or not writable.
     """
 
     def __init__(self, address: str, run: str) -> None:
@@ -94,74 +94,74 @@ class FitStore:
         self._lock = threading.Lock()
         self._problems: dict[str, None] = {}
         self._damaged = 0
-        self._place: StoreBackend = place_at(address)
-        self.remote = isinstance(self._place, FsspecStore)
+        self._backend: StoreBackend = open_backend(address)
+        self.remote = isinstance(self._backend, FsspecStore)
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What went wrong so far, each thing once: damaged entries by their path, and that writing or reading fails."""
+        """What went wrong so far, each once: damaged entries by their path, and failures to read or write."""
         with self._lock:
             return tuple(self._problems)
 
     @property
     def damaged(self) -> int:
-        """How many entries were there and could not be believed."""
+        """How many damaged entries were found."""
         with self._lock:
             return self._damaged
 
-    def find(self, identity: FitIdentity) -> Found | None:
-        """The finished fit with this identity; None where there is none that can be believed. Never raises."""
+    def find(self, identity: FitIdentity) -> StoredFit | None:
+        """Return the finished fit with this identity; None if there is no valid one. Never raises."""
         name = f"{identity.fit}.json"
         try:
-            content = self._place.read(identity.data, name)
+            content = self._backend.read(identity.data, name)
         except Exception as error:
-            self._note("finished fits can't be read", error)
+            self._note_problem("cannot read stored fits", error)
             return None
         if content is None:
             return None
         try:
             return decode(content, identity)
-        except OtherFormat:
+        except UnknownFormat:
             return None
-        except Damaged as error:
+        except DamagedEntry as error:
             with self._lock:
                 self._damaged += 1
-                self._problems[f"`{self._place.path(identity.data, name)}` is damaged: {error}"] = None
+                self._problems[f"`{self._backend.path(identity.data, name)}` is damaged: {error}"] = None
             return None
 
-    def keep(self, identity: FitIdentity, result: Any, seconds: float, versions: Mapping[str, str]) -> bool:
-        """Keep a finished fit; False where it is not kept. Never raises.
+    def save(self, identity: FitIdentity, result: Any, seconds: float, versions: Mapping[str, str]) -> bool:
+        """Store a finished fit. Return whether it is stored. Never raises.
 
-        A failed fit is not kept, nor a result that is not plain data. `seconds` is what the fit took on its worker.
+        Failed fits are not stored, nor results that are not plain data. `seconds` is what the fit took on its worker.
         """
         if isinstance(result, dict) and result.get("fit_error") is not None:
             return False
         try:
             content = encode(identity, result, self.run, seconds, versions)
-        except NotPlain:
+        except NotSerializable:
             return False
         try:
-            self._place.write(identity.data, f"{identity.fit}.json", content)
+            self._backend.write(identity.data, f"{identity.fit}.json", content)
         except Exception as error:
-            self._note("finished fits can't be kept", error)
+            self._note_problem("cannot store finished fits", error)
             return False
         return True
 
     def has_older(self) -> bool:
-        """Return whether it holds fits that an earlier release kept under other keys. Only the first to ask is told."""
+        """Return whether it holds fits that an earlier release stored under other keys. True only the first time."""
         try:
-            return self._place.mark(f".keys-{VERSION}")
-        except Exception:  # it is only for a line
+            return self._backend.mark(f".keys-{VERSION}")
+        except Exception:  # it only decides whether a line is reported
             return False
 
-    def _note(self, what: str, error: Exception) -> None:
+    def _note_problem(self, what: str, error: Exception) -> None:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
         with self._lock:
             self._problems[f"{what}: {reason}"] = None
 
 
 def encode(identity: FitIdentity, result: Any, run: str, seconds: float, versions: Mapping[str, str]) -> bytes:
-    """An entry as bytes. Raises `NotPlain`, where the result can't be written as plain data."""
+    """Return an entry as bytes. Raises `NotSerializable` if the result is not plain data."""
     entry = {
         "data": identity.data,
         "fit": identity.fit,
@@ -175,33 +175,36 @@ def encode(identity: FitIdentity, result: Any, run: str, seconds: float, version
     return json.dumps({"format": FORMAT, "sha256": _checksum(entry), "entry": entry}).encode()
 
 
-def decode(content: bytes, identity: FitIdentity) -> Found:
-    """The fit in an entry, if it is the one with this identity.
+def decode(content: bytes, identity: FitIdentity) -> StoredFit:
+    """Return the fit in an entry, if it is the one with this identity.
 
-    Raises:
-        OtherFormat: it was written by another version of skjob.
-        Damaged: it is not what was written, or not of this fit.
+    Raises
+    ------
+    UnknownFormat
+        The entry was written by another version of skjob.
+    DamagedEntry
+        The entry is not what was written, or belongs to another fit.
     """
     try:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise Damaged("it is not JSON") from error
+        raise DamagedEntry("it is not JSON") from error
     if type(document) is not dict or type(document.get("format")) is not int:
-        raise Damaged("it is no entry of skjob's")
+        raise DamagedEntry("it is not an entry of skjob")
     if document["format"] != FORMAT:
-        raise OtherFormat
+        raise UnknownFormat
     entry = document.get("entry")
     if type(entry) is not dict or _checksum(entry) != document.get("sha256"):
-        raise Damaged("its checksum is wrong")
+        raise DamagedEntry("its checksum is wrong")
     if (entry.get("data"), entry.get("fit")) != (identity.data, identity.fit):
-        raise Damaged("it is of another fit")
+        raise DamagedEntry("it belongs to another fit")
     run, seconds = entry.get("run"), entry.get("seconds")
     if type(run) is not str or type(seconds) is not float:
-        raise Damaged("it is not of the expected form")
+        raise DamagedEntry("it is not of the expected form")
     try:
-        return Found(from_plain(entry.get("result")), run, seconds)
-    except NotPlain as error:
-        raise Damaged(str(error)) from error
+        return StoredFit(from_plain(entry.get("result")), run, seconds)
+    except NotSerializable as error:
+        raise DamagedEntry(str(error)) from error
 
 
 def _checksum(entry: Any) -> str:
@@ -209,11 +212,13 @@ def _checksum(entry: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def place_at(address: str) -> StoreBackend:
-    """The place at this address: a folder, or any address that fsspec knows.
+def open_backend(address: str) -> StoreBackend:
+    """Return the backend for an address: a folder, or any address that fsspec knows.
 
-    Raises:
-        ConfigError: there is no such kind of address, or no writing to it.
+    Raises
+    ------
+    ConfigError
+        The address is of an unknown kind, or not writable.
     """
     if "://" not in address and "::" not in address:
         return LocalStore(Path(address))
@@ -222,16 +227,16 @@ def place_at(address: str) -> StoreBackend:
     return FsspecStore(address)
 
 
-def _no_writing(address: object, error: Exception) -> ConfigError:
+def _not_writable(address: object, error: Exception) -> ConfigError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
     return ConfigError(
-        f"finished fits can't be kept in `{address}`: {reason}",
-        "choose a place that you may write to",
+        f"cannot store finished fits in `{address}`: {reason}",
+        "choose a location that you can write to",
     )
 
 
 class LocalStore:
-    """A folder of this machine. A fit is one file read, or one file written beside its place and moved there."""
+    """A folder on this machine. An entry is one file, written beside its path and moved there."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = expanded(folder).absolute()
@@ -245,7 +250,7 @@ class LocalStore:
             probe.write_bytes(b"")
             probe.unlink()
         except OSError as error:
-            raise _no_writing(folder, error) from error
+            raise _not_writable(folder, error) from error
 
     def read(self, group: str, name: str) -> bytes | None:
         try:
@@ -257,7 +262,7 @@ class LocalStore:
         folder = self._folder / group
         if group not in self._made:
             folder.mkdir(exist_ok=True)
-            _remove_left_over(folder)
+            _remove_unfinished(folder)
             self._made.add(group)
         unfinished = self._unfinished(folder)
         try:
@@ -286,9 +291,9 @@ class LocalStore:
 _move: Callable[[Path, Path], None] = os.replace
 
 
-def _remove_left_over(folder: Path) -> None:
-    """What clients that were killed have left unfinished."""
-    before = time.time() - LEFT_OVER_SECONDS
+def _remove_unfinished(folder: Path) -> None:
+    """Remove the unfinished files of clients that were killed."""
+    before = time.time() - UNFINISHED_TTL
     for file in folder.glob(".*.tmp"):
         with suppress(OSError):
             if file.stat().st_mtime < before:
@@ -296,7 +301,7 @@ def _remove_left_over(folder: Path) -> None:
 
 
 class FsspecStore:
-    """A store behind a network: a group is listed and read once, and answered from memory afterwards."""
+    """A store behind a network. A group of entries is listed and read once, and kept in memory."""
 
     def __init__(self, address: str) -> None:
         import fsspec  # type: ignore[import-untyped, unused-ignore]
@@ -312,11 +317,11 @@ class FsspecStore:
             ) from error
         except ValueError as error:
             raise ConfigError(
-                f"`{address}` is no address that fsspec knows: {error}",
+                f"fsspec does not know the address `{address}`: {error}",
                 "give a folder, or an address such as `s3://bucket/fits`",
             ) from error
-        except Exception as error:  # some kinds connect at once
-            raise _no_writing(address, error) from error
+        except Exception as error:  # some kinds connect here
+            raise _not_writable(address, error) from error
         self._address = address
         self._root = str(root).rstrip("/")
         self._atomic = address.partition("://")[0] in ATOMIC
@@ -328,12 +333,12 @@ class FsspecStore:
             self._files.pipe_file(probe, b"skjob")
             self._files.rm_file(probe)
         except Exception as error:
-            raise _no_writing(address, error) from error
+            raise _not_writable(address, error) from error
 
     def read(self, group: str, name: str) -> bytes | None:
         with self._lock:
             if group not in self._groups:
-                self._groups[group] = {}  # a group that can't be read is asked for once
+                self._groups[group] = {}  # a group that cannot be read is tried once
                 self._groups[group] = self._read_group(group)
             return self._groups[group].get(name)
 

@@ -1,4 +1,4 @@
-"""The way of a digest: what is written of an object, in order, and what the writers of all kinds share."""
+"""The state of a digest while an object is walked, and what the writers of all kinds of objects share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from skjob.engine.transfer.code_origin import Origins
 
 
 class Unidentifiable(Exception):
-    """An object whose content can't be told. The message names it, and what holds it."""
+    """An object whose content cannot be determined. The message names it, and what contains it."""
 
     def __init__(self, what: str, holder: str = "") -> None:
         super().__init__(what, holder)
@@ -32,8 +32,8 @@ def asks_for_jobs(name: str, value: Any) -> bool:
 
 
 @contextmanager
-def held_by(holder: str) -> Iterator[None]:
-    """Name the holder of what cannot be identified in the block, unless something inside has named one."""
+def naming_holder(holder: str) -> Iterator[None]:
+    """Name the holder of what cannot be identified within the block, unless a holder inside is named."""
     try:
         yield
     except Unidentifiable as error:
@@ -44,10 +44,10 @@ def held_by(holder: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Digest:
-    """What an object is, as bytes.
+    """The digest of an object.
 
-    `seeded` is False if the object reaches code that draws random numbers from no seed. `asks_for_jobs` is True if it
-    holds an estimator, or reaches local code, whose result may depend on how many jobs plain Python has for it.
+    `seeded` is False if the object reaches code that draws random numbers without a seed. `asks_for_jobs` is True if it
+    contains an estimator, or reaches local code, whose result may depend on how many jobs plain Python has for it.
     """
 
     value: bytes
@@ -57,12 +57,12 @@ class Digest:
 
 @dataclass
 class Walk:
-    """One digest on its way. `code` is True within a function or class, where everything is walked in one go."""
+    """A digest in progress. `code` is True within a function or class, which is walked as a whole."""
 
     code: bool
     out: list[bytes] = field(default_factory=list)
     numbers: dict[int | str, int] = field(default_factory=dict)
-    kept: list[Any] = field(default_factory=list)
+    alive: list[Any] = field(default_factory=list)
     seeded: bool = True
     expects_seed: bool = True
     asks_for_jobs: bool = False
@@ -72,31 +72,32 @@ class Walk:
         self.asks_for_jobs |= type(name) is str and asks_for_jobs(name, value)
 
     def add(self, digest: Digest) -> None:
-        """Note what holds of a part that has a digest of its own."""
+        """Add the properties of a part that has a digest of its own."""
         self.seeded &= digest.seeded
         self.asks_for_jobs |= digest.asks_for_jobs
 
-    def met(self, value: Any) -> bool:
-        """Whether this mutable object was met before; its number is written then. It is kept alive, for its id."""
+    def seen(self, value: Any) -> bool:
+        """Return whether this mutable object was seen before, and write its number then. It stays alive, for its id."""
         number = self.numbers.get(id(value))
         if number is not None:
             self.out.append(b"@%d;" % number)
             return True
         self.numbers[id(value)] = len(self.numbers)
-        self.kept.append(value)
+        self.alive.append(value)
         return False
 
     def end(self) -> Digest:
+        """Return the digest of all that was written."""
         return Digest(hashlib.blake2b(b"".join(self.out), digest_size=20).digest(), self.seeded, self.asks_for_jobs)
 
 
 def encode_text(tag: bytes, text: str) -> bytes:
-    """Return a text with its kind and length, so that no two texts in a row read like others."""
+    """Return a text with its kind and length, so that a sequence of texts is unambiguous."""
     content = text.encode("utf-8", "surrogatepass")
     return b"%b%d:%b" % (tag, len(content), content)
 
 
-def type_in_words(value: Any) -> str:
+def describe_type(value: Any) -> str:
     """Return the type of a value as a message names it."""
     kind = type(value)
     module = "" if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}."
@@ -112,12 +113,12 @@ def is_found_by_name(value: Any, module: str, qualified: str) -> bool:
 
 
 class Writer:
-    """What the writers share: names in order, tagged parts, and what a library defines.
+    """What all writers share: names in order, tagged parts, and what a library defines.
 
     Parameters
     ----------
     origins : Origins
-        Tells libraries from local code.
+        Distinguishes libraries from local code.
     """
 
     def __init__(self, origins: Origins) -> None:
@@ -138,7 +139,7 @@ class Writer:
             self._write(walk, part)
 
     def _write_names(self, walk: Walk, values: Mapping[str, Any], holder: str) -> None:
-        """Attributes and the like, whose order is of no importance."""
+        """Write attributes and the like, whose order does not matter."""
         walk.out.append(b"n%d:" % len(values))
         for name in sorted(values):
             walk.out.append(encode_text(b"s", name))
@@ -150,7 +151,7 @@ class Writer:
                 raise
 
     def _library_token(self, value: Any) -> bytes | None:
-        """Name and version of what an installed library defines; None where it is local or has no name of its own."""
+        """Return name and version of what an installed library defines; None if it is local or has no name."""
         known = self._tokens.get(id(value))
         if known is not None:
             return known[1]

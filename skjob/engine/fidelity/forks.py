@@ -1,10 +1,9 @@
-"""Forked children of a program: each is a process as plain Python would have it, and no client of the cluster.
+"""Separate forked children of a program from the cluster: each is a process as in plain Python.
 
-A child has its parent's memory, but none of its threads. Its copy of the Dask client has no event loop any more, so
-that whatever asks it waits for ever; its locks may be held by threads that are not there; and its end would close what
-belongs to the parent. So, in the child, joblib's defaults are plain joblib's again, Dask's clients are closed and
-forgotten, and the locks of Dask and skjob are new. Processes that are spawned, or come from a fork server, have none of
-this memory, and need none of it.
+A child has its parent's memory, but none of its threads. Its copy of the Dask client has no event loop, so that any
+request waits forever; its locks may be held by threads that do not exist; and its exit would close what belongs to the
+parent. So, in the child, joblib's defaults are plain joblib's again, Dask's clients are closed and forgotten, and the
+locks of Dask and skjob are released. Processes that are spawned, or come from a fork server, do not have this memory.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from skjob.utils import current_client
+from skjob.utils import dask_client
 
 LOCKS = {
     "cloudpickle.cloudpickle": "_DYNAMIC_CLASS_TRACKER_LOCK",
@@ -33,24 +32,24 @@ LOCKS = {
     "distributed.utils": "LoopRunner._lock",
     "distributed.worker": "_cache_lock",
 }
-"""Locks by the modules that have them, which a thread of the client or of the engine may hold. Those of all modules of
-skjob are renewed too. joblib's own are taken by the program's threads alone, as in plain Python."""
+"""Locks that a thread of the client or of the engine may hold, by module. Those of all modules of skjob are released
+too. Only the program's own threads take joblib's locks, as in plain Python."""
 
 _LOCK_TYPES = (type(threading.Lock()), type(threading.RLock()))
 
-_separations: list[Callable[[], None]] = []
-"""What a child does, the last one first."""
+_child_actions: list[Callable[[], None]] = []
+"""What a child does, in reverse order."""
 
-_kept: list[Any] = []
-"""In a child: what belongs to the parent, held so that nothing of it is finalized here."""
+_kept_alive: list[Any] = []
+"""In a child: what belongs to the parent, referenced so that it is not finalized here."""
 
 _installed = False
 
 
 @dataclass(frozen=True)
 class JoblibDefaults:
-    """What joblib uses at one moment, in this thread, if a call says nothing: its backends, which of them is the
-    default, and the values of the innermost `parallel_config`."""
+    """The defaults of joblib's calls in this thread: its backends, the default one, and the values of the innermost
+    `parallel_config`."""
 
     backends: dict[str, Any]
     default: str
@@ -58,54 +57,54 @@ class JoblibDefaults:
 
     @classmethod
     def now(cls) -> JoblibDefaults:
-        """Return those of this moment."""
+        """Return the current defaults."""
         from joblib import parallel
 
         config = getattr(parallel._backend, "config", parallel.default_parallel_config)
         return cls(dict(parallel.BACKENDS), parallel.DEFAULT_BACKEND, dict(config))
 
 
-def in_children(act: Callable[[], None]) -> Callable[[], None]:
-    """Call `act` in each child that this process forks from now on; return what ends that.
+def run_in_children(action: Callable[[], None]) -> Callable[[], None]:
+    """Call `action` in each child that this process forks from now on. Return a function that ends that.
 
-    Acts run in reverse order, before anything of the program runs in the child.
+    Actions run in reverse order, before any code of the program runs in the child.
     """
     global _installed
     if not _installed:
         _installed = True
         os.register_at_fork(after_in_child=_begin_child)
-    _separations.append(act)
-    return lambda: _separations.remove(act) if act in _separations else None
+    _child_actions.append(action)
+    return lambda: _child_actions.remove(action) if action in _child_actions else None
 
 
 def separate_children(plain: JoblibDefaults) -> Callable[[], None]:
-    """Make each child that this process forks from now on one of plain Python; return what ends that.
+    """Make each child that this process forks from now on one of plain Python. Return a function that ends that.
 
-    `plain` is what joblib used before skjob's backend became its default, which has just been done in this thread.
+    `plain` are joblib's defaults from before skjob's backend became one, which just happened in this thread.
     """
     from joblib import parallel
 
     ours = JoblibDefaults.now()
-    config = getattr(parallel._backend, "config", None)  # its children may come back to it from one of the program's
+    config = getattr(parallel._backend, "config", None)  # a child may return to it from one of the program's
 
     def separate() -> None:
-        current_client.run_client = None
+        dask_client.run_client = None
         _restore_joblib(plain, ours, config)
         _forget_clients()
 
     if sys.version_info >= (3, 12):
         ignore_threads_of_skjob()
-    return in_children(separate)
+    return run_in_children(separate)
 
 
 def ignore_threads_of_skjob() -> None:
-    """Ignore Python's warning of a fork in a process with threads (since 3.12): the threads are skjob's and Dask's."""
+    """Ignore Python's warning of a fork in a process with threads (3.12 on): they are those of skjob and Dask."""
     warnings.filterwarnings("ignore", r"This process \(pid=\d+\) is multi-threaded, use of", DeprecationWarning)
 
 
 @contextmanager
-def left_by_parent_alone(stack: Any) -> Iterator[None]:
-    """Within the block, let the process that entered it close `stack`, an ExitStack, and no child of it.
+def closed_by_owner_only(stack: Any) -> Iterator[None]:
+    """Let only the process that entered the block close `stack`, an ExitStack, and none of its children.
 
     A child that leaves the block, for example by `sys.exit`, would end the parent's cluster.
     """
@@ -114,44 +113,44 @@ def left_by_parent_alone(stack: Any) -> Iterator[None]:
         yield
     finally:
         if os.getpid() != owner:
-            _kept.append(stack.pop_all())
+            _kept_alive.append(stack.pop_all())
 
 
 # ---- in the child
 
 
 def _begin_child() -> None:
-    if not _separations:
+    if not _child_actions:
         return
-    _renew_locks()
-    _renew_imports()
-    with ExitStack() as acts:  # all of them, even if one raises; then Python tells of it
-        acts.callback(_separations.clear)
-        for act in _separations:
-            acts.callback(act)
+    _release_locks()
+    _release_imports()
+    with ExitStack() as actions:  # all of them, even if one raises; then Python reports it
+        actions.callback(_child_actions.clear)
+        for action in _child_actions:
+            actions.callback(action)
 
 
-def _renew_locks() -> None:
+def _release_locks() -> None:
     modules: list[tuple[str, Any]] = list(sys.modules.items())
     for name, module in modules:
         if name in LOCKS:
             lock = module
             for part in LOCKS[name].split("."):
                 lock = getattr(lock, part, None)
-            _renew(lock)
+            _release(lock)
         elif name.startswith("skjob."):
             for value in list(vars(module).values()):
-                _renew(value)
+                _release(value)
 
 
-def _renew(lock: Any) -> None:
-    """Release a lock, whoever holds it, in place: it is bound in functions too."""
+def _release(lock: Any) -> None:
+    """Release a lock in place, whoever holds it: functions refer to it too."""
     if isinstance(lock, _LOCK_TYPES):
         lock._at_fork_reinit()  # type: ignore[union-attr]  # what the standard library's own modules use
 
 
-def _renew_imports() -> None:
-    """Let this thread import what another one, which is not there, was just importing: what skjob unpickles, say."""
+def _release_imports() -> None:
+    """Let this thread import what another one, which does not exist here, was importing: what skjob unpickles, say."""
     locks: dict[str, Any] = getattr(sys.modules["_frozen_importlib"], "_module_locks", {})
     for name, reference in list(locks.items()):
         lock = reference()
@@ -163,7 +162,7 @@ def _renew_imports() -> None:
 
 
 def _restore_joblib(plain: JoblibDefaults, ours: JoblibDefaults, config: dict[str, Any] | None) -> None:
-    """Put back what skjob has changed, and leave what the program has."""
+    """Restore what skjob changed in joblib, and leave what the program changed."""
     from joblib import parallel
 
     for name, backend in ours.backends.items():
@@ -185,22 +184,22 @@ def _restore_joblib(plain: JoblibDefaults, ours: JoblibDefaults, config: dict[st
 
 
 def _forget_clients() -> None:
-    """Close Dask's clients and clusters without a word to anybody: their connections are the parent's."""
+    """Close Dask's clients and clusters without sending anything: their connections are the parent's."""
     import dask
     from distributed import client, utils
     from distributed.deploy.spec import SpecCluster
     from joblib._parallel_backends import FallbackToBackend, SequentialBackend
 
     clients, clusters = list(client.Client._instances), list(SpecCluster._instances)
-    _kept.extend([*clients, *clusters, *utils.LoopRunner._all_loops])
+    _kept_alive.extend([*clients, *clusters, *utils.LoopRunner._all_loops])
     for each in clients:
-        _renew(each._refcount_lock)
+        _release(each._refcount_lock)
         each.status = "closed"
-        with suppress(Exception):  # one that is just connecting has not all of them
-            _let_go_of_connections(each)
+        with suppress(Exception):  # one that is connecting does not have all of them
+            _detach_connections(each)
     for loop in list(utils.LoopRunner._all_loops):
         with suppress(Exception):
-            _let_go_of_loop(loop.asyncio_loop)
+            _detach_loop(loop.asyncio_loop)
     client.Client._instances.clear()
     client._global_clients.clear()
     client._current_client.set(None)
@@ -211,7 +210,7 @@ def _forget_clients() -> None:
         dask.config.config.pop("scheduler")
 
     backend = sys.modules.get("skjob.engine.backend")
-    if backend is not None:  # a `with` of the program may still bring one of the parent's back
+    if backend is not None:  # a `with` block of the program may still restore one of the parent's
         configure = backend.SkjobBackend.configure
 
         def configure_here(self: Any, *args: Any, **keywords: Any) -> Any:
@@ -222,8 +221,8 @@ def _forget_clients() -> None:
         backend.SkjobBackend.configure = configure_here
 
 
-def _let_go_of_connections(client: Any) -> None:
-    """So that the scheduler sees the parent go, however long this process lives."""
+def _detach_connections(client: Any) -> None:
+    """Close the copies of a client's connections: the scheduler must notice when the parent ends."""
     comms = [comm for pool in (client.rpc.available, client.rpc.occupied) for each in pool.values() for comm in each]
     if client.scheduler_comm is not None:
         comms.append(client.scheduler_comm.comm)
@@ -231,8 +230,8 @@ def _let_go_of_connections(client: Any) -> None:
         _close_in_place(comm.stream.socket.fileno())
 
 
-def _let_go_of_loop(loop: Any) -> None:
-    """What an event loop waits on is shared with the parent's: nothing that is finalized here may change it."""
+def _detach_loop(loop: Any) -> None:
+    """Replace what an event loop waits on, which the parent shares: finalizing it here must not change that."""
     _close_in_place(loop._csock.fileno())
     _close_in_place(loop._ssock.fileno())
     selector = loop._selector._selector
@@ -242,7 +241,7 @@ def _let_go_of_loop(loop: Any) -> None:
 
 
 def _close_in_place(descriptor: int) -> None:
-    """Let the number mean nothing, rather than some file that this process opens next."""
+    """Let a descriptor refer to nothing, rather than to some file that this process opens next."""
     if descriptor < 0:
         return
     nothing = os.open(os.devnull, os.O_RDWR)

@@ -1,9 +1,9 @@
 """Answer how many jobs there are as joblib does without skjob.
 
-Some estimators cut their work into as many parts as there are jobs, and some of those get other numbers from other
-parts: MDS draws from one random stream or from several, LatentDirichletAllocation adds up in other steps. So what
-`joblib.effective_n_jobs` answers must not depend on the cluster, except to callers whose results do not depend on the
-answer: they get the cluster's width, and make a part for each of its threads.
+Some estimators split their work into as many parts as there are jobs, and some of them get other results with other
+parts: MDS draws from one random stream or from several, LatentDirichletAllocation adds up in other steps. So the answer
+of `joblib.effective_n_jobs` must not depend on the cluster, except for callers whose results do not depend on it: they
+get the cluster's width, and create a part for each of its threads.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from joblib.parallel import BACKENDS, Parallel
 NOT_GIVEN = -(2**31)
 """The number of jobs that joblib hands to a backend if neither the call nor a configuration gives one.
 
-joblib takes it from `default_n_jobs`. Nobody asks for it, which tells it from a program's own `-1`.
+joblib takes it from `default_n_jobs`. No program uses it, so it differs from a program's own `-1`.
 """
 
 PLAIN_BACKEND = "loky"
@@ -44,7 +44,7 @@ Each row is a test in tests/integration/test_job_counts.py, at 1, 2 and 7 jobs.
 
 _ASKED_BY_PARALLEL: CodeType = Parallel._effective_n_jobs.__code__
 _CALLER_DEPTH = 2
-"""How far up from `joblib.effective_n_jobs` a row of the table may stand: `_partition_estimators` is in between."""
+"""How many frames above `joblib.effective_n_jobs` are searched: `_partition_estimators` may be in between."""
 
 
 def plain_number(n_jobs: int | None, nesting_level: int = 0) -> int:
@@ -60,8 +60,10 @@ def asked_by_parallel() -> bool:
 
 
 def asked_by_width_independent() -> bool:
-    """Return whether the caller of `joblib.effective_n_jobs`, which has called the method that calls this, is in
-    the table."""
+    """Return whether the caller of `joblib.effective_n_jobs` is in `WIDTH_INDEPENDENT`.
+
+    `joblib.effective_n_jobs` has called the method that calls this.
+    """
     frame: FrameType | None = sys._getframe(2).f_back  # that of `joblib.effective_n_jobs` is between
     for _ in range(_CALLER_DEPTH):
         if frame is None:
@@ -73,23 +75,23 @@ def asked_by_width_independent() -> bool:
 
 
 class PlainBackend(Enum):
-    """What a Parallel call uses in plain joblib, by how deep it is in others that have several jobs."""
+    """What a Parallel call uses in plain joblib, by how deeply it is nested in others with several jobs."""
 
     DEFAULT = auto()
     """Processes, or threads if the call asks for them."""
     THREADS = auto()
     """The first level below."""
     ONE_JOB = auto()
-    """All levels below that: whatever number is asked for, there is one job."""
+    """All levels below that: one job, whatever number is requested."""
 
     @property
     def inside(self) -> PlainBackend:
-        """What calls use inside the tasks of a call that uses this, and has several jobs."""
+        """What calls inside the tasks of a call with several jobs use."""
         return PlainBackend.THREADS if self is PlainBackend.DEFAULT else PlainBackend.ONE_JOB
 
 
 class InnerBackend(SequentialBackend):  # type: ignore[misc]
-    """What Parallel calls inside a task use: they run one after the other, as all cores of the worker are taken.
+    """The backend of Parallel calls inside a task: they run sequentially, as all cores of the worker are in use.
 
     An estimator that asks for the number of jobs gets the one that plain joblib has on the program's machine, at that
     depth.
@@ -115,7 +117,7 @@ class InnerBackend(SequentialBackend):  # type: ignore[misc]
 
     @property
     def in_key(self) -> tuple[str, int]:
-        """What the results of estimators that ask for jobs depend on."""
+        """What the results of estimators that ask for the number of jobs depend on."""
         return self.plain.name, self.cores
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
@@ -163,11 +165,11 @@ _RUN = "_get_sequential_output"
 """The method by which a Parallel object runs its tasks one after the other (joblib 1.6.0)."""
 
 _SHARED = 2**20
-"""Bytes from which on joblib lets processes share an array, to be read only."""
+"""Bytes from which joblib lets processes share an array, read-only."""
 
 
 def as_sent(task: Any) -> Any:
-    """Return a task as a process would get it."""
+    """Return a task as one of joblib's processes would get it."""
     buffers: list[Any] = []
 
     def in_band(buffer: pickle.PickleBuffer) -> bool:
@@ -199,5 +201,5 @@ def inner_backend(n_jobs: int, nesting_level: int = 0) -> InnerBackend:
 
 @cache
 def _cores() -> int:
-    """Return the cores that joblib counts. It reads files for that, and this is asked for each batch."""
+    """Return the cores that joblib counts. It reads files for that, and each batch needs the number."""
     return int(joblib.cpu_count())

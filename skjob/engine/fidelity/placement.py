@@ -1,6 +1,6 @@
 """Decide whether a Parallel call goes to workers, or runs in the program's own process.
 
-Workers can give what plain Python gives if the call can be sent, asks for nothing that workers cannot give, and has no
+Workers can give the results of plain Python if the call can be sent, asks for nothing that workers lack, and has no
 effect in the program's own process. What the first task shows is decided here, before anything is sent; what only a
 later task shows comes back from workers as a refusal (`guard.py`, `state.py`).
 """
@@ -15,24 +15,26 @@ from pathlib import PurePath
 from types import FrameType, FunctionType, GeneratorType
 from typing import Any
 
+from joblib.parallel import Parallel
+
+from skjob.engine.fidelity.job_counts import NOT_GIVEN
 from skjob.engine.joblib_calls import JoblibCall, inner_function, iter_nested
 
 THREADED_PACKAGES = frozenset({"sklearn", "imblearn"})
-"""Packages whose own tasks may run in processes although they ask for threads: they share nothing that they change.
+"""Packages whose own tasks may run in processes although they ask for threads: they change nothing that they share.
 
 The tests have a row for each (tests/integration/test_fidelity.py).
 """
 
 LIBRARIES = frozenset({"joblib", "sklearn", "imblearn", "skjob", "xgboost", "lightgbm", "dask_ml", "contextlib"})
-"""Packages whose frames lie between a Parallel call and the line of the program that it comes from."""
-
+"""Packages whose frames lie between a Parallel call and the line of the program that makes it."""
 
 PARALLEL_MODULES = ("joblib.", "sklearn.utils.parallel", "skjob.engine.")
 """Modules with a Parallel class, whose frames lie between a call of it and what calls it."""
 
 
 @dataclass(frozen=True)
-class Place:
+class CallSite:
     """The line of the program that a Parallel call comes from."""
 
     file: str
@@ -43,22 +45,22 @@ class Place:
 
 
 @dataclass
-class PlaceNotes:
+class CallSiteNotes:
     """What is known of the lines of the program that Parallel calls come from."""
 
-    here: dict[Place, str] = field(default_factory=dict)
+    local: dict[CallSite, str] = field(default_factory=dict)
     """Why the calls of a line run in the program's process."""
-    looked_at: set[Place] = field(default_factory=set)
-    """The lines at whose first call the libraries were looked at."""
-    unseen_told: set[Place] = field(default_factory=set)
-    """The lines of which it is told what their tasks may have changed without being seen."""
+    checked: set[CallSite] = field(default_factory=set)
+    """The lines at whose first call the libraries were checked for replaced functions."""
+    unseen_reported: set[CallSite] = field(default_factory=set)
+    """The lines of which it is reported what their tasks may have changed without being seen."""
 
 
-def place_of(frame: FrameType | None) -> Place:
-    """Return the line of the program that has led to a frame: the first outside joblib and the packages on it."""
+def call_site(frame: FrameType | None) -> CallSite:
+    """Return the line of the program that led to a frame: the first outside joblib and the packages based on it."""
     while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in LIBRARIES:
         frame = frame.f_back
-    return Place(frame.f_code.co_filename, frame.f_lineno) if frame is not None else Place("", 0)
+    return CallSite(frame.f_code.co_filename, frame.f_lineno) if frame is not None else CallSite("", 0)
 
 
 def is_of_program(frame: FrameType | None) -> bool:
@@ -73,13 +75,18 @@ def prefers_threads(configured: Mapping[str, Any]) -> bool:
     return configured.get("prefer") == "threads" or configured.get("require") == "sharedmem"
 
 
+def shares_memory(parallel: Parallel) -> bool:
+    """Return whether plain Python runs the tasks in the program's process: one after the other, or in threads."""
+    return parallel.n_jobs == NOT_GIVEN or prefers_threads(parallel._backend_kwargs)
+
+
 def is_of_threaded_package(call: JoblibCall) -> bool:
     """Return whether a task's function belongs to a package whose tasks may run in processes all the same."""
     module = getattr(inner_function(call[0]), "__module__", None)
     return str(module).partition(".")[0] in THREADED_PACKAGES
 
 
-def why_here(call: JoblibCall, *, shares_memory: bool, threads: bool) -> str | None:
+def why_local(call: JoblibCall, *, shares_memory: bool, threads: bool) -> str | None:
     """Return why a call with this first task runs in the program's own process; None if it may go to workers.
 
     Parameters

@@ -1,7 +1,7 @@
-"""Remember what a Parallel call has consumed and what came of it, so that it can go on in another place.
+"""Record what a Parallel call has consumed and its results so far, so that it can continue elsewhere.
 
-The tasks come from an iterable that can be read once. A call that workers cannot finish is taken back and goes on in
-the program's own process: with the tasks whose results do not count, and then with the rest of the iterable.
+The tasks come from an iterable that can be read once. A call that workers must refuse continues in the program's own
+process: with the tasks whose results do not count yet, and then with the rest of the iterable.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from skjob.engine.joblib_calls import JoblibCall
 _END = object()
 
 
-class TakenBack(Exception):
-    """Raised in a call that workers cannot do as plain Python does it. Its message says why."""
+class CallRefused(Exception):
+    """Raised in a call that workers cannot run as plain Python does. Its message is the reason."""
 
 
 class Replay:
@@ -29,9 +29,8 @@ class Replay:
     iterable : iterable of tasks
         What the program passed to Parallel.
     in_order : bool
-        Whether a result counts only if those of all tasks before it do. So it is if plain Python runs the tasks in the
-        program's process, where each may see what those before it have changed. What a task has printed is shown
-        when its result counts.
+        Whether a result counts only if those of all tasks before it do: if plain Python runs the tasks in the program's
+        process, each may see what those before it changed. What a task printed is shown when its result counts.
     of_program : bool, default=False
         Whether the program itself makes the call, and no library for it.
     """
@@ -52,15 +51,15 @@ class Replay:
         self._ended = False
         self._first: Any = _END
         self.unseen: dict[str, None] = {}
-        """What tasks may have changed without being seen, in words, in the order in which it was noted."""
+        """Descriptions of what tasks may have changed without being seen, in the order in which they were noted."""
 
     def peek(self) -> JoblibCall | None:
-        """Return the first task, which is still to be read; None if there is none. Raises what the iterable raises."""
+        """Return the first task without consuming it; None if there is none. Raises what the iterable raises."""
         self._first = next(self._source, _END)
         return None if self._first is _END else self._first
 
     def tasks(self) -> _Tasks:
-        """Return the tasks as joblib is to read them."""
+        """Return the tasks for joblib to read."""
         return _Tasks(self._recorded(), self.length)
 
     def _recorded(self) -> Iterator[JoblibCall]:
@@ -81,7 +80,7 @@ class Replay:
         return next(self._source, _END)
 
     def finished(self, start: int, values: list[Any], show: Callable[[], None]) -> None:
-        """Note the results of the tasks from `start` on; `show` shows what they have printed."""
+        """Note the results of the tasks from `start` on; `show` shows what they printed."""
         with self._lock:
             if self._ended:
                 return
@@ -95,7 +94,7 @@ class Replay:
                 each()
 
     def _count(self, start: int) -> list[Callable[[], None]]:
-        """Return what is to be shown now, of the tasks whose results have come to count."""
+        """Return what to show now: the output of the tasks whose results count from now on."""
         if not self._in_order:
             return [self._shown.pop(start)]
         shows = []
@@ -109,7 +108,7 @@ class Replay:
         return shows
 
     def note_yielded(self) -> None:
-        """Note that the program has got the next result: it need not be kept."""
+        """Note that the program got the next result, which need not be stored any longer."""
         with self._lock:
             if self._yielded < self._counted or not self._in_order:
                 self._values.pop(self._yielded, None)
@@ -121,24 +120,24 @@ class Replay:
             self._ended = True
 
     def remaining(self) -> _Tasks:
-        """Return the tasks that are to be done elsewhere, in order."""
+        """Return the tasks that remain to be run elsewhere, in order."""
         self.end()
-        with self._reading, self._lock:  # another thread may just be reading a task
-            undone = [self._tasks[index] for index in sorted(self._tasks)]
+        with self._reading, self._lock:  # another thread may be reading a task
+            unfinished = [self._tasks[index] for index in sorted(self._tasks)]
             self._tasks.clear()
-        left = self.length - self._read + len(undone) if self.length is not None else None
-        return _Tasks(self._chained(undone), left)
+        left = self.length - self._read + len(unfinished) if self.length is not None else None
+        return _Tasks(self._chained(unfinished), left)
 
-    def _chained(self, undone: list[JoblibCall]) -> Iterator[JoblibCall]:
-        undone.reverse()
-        while undone:
-            yield undone.pop()
+    def _chained(self, unfinished: list[JoblibCall]) -> Iterator[JoblibCall]:
+        unfinished.reverse()
+        while unfinished:
+            yield unfinished.pop()
         while (task := self._next()) is not _END:
             yield task
 
     def merged(self, results: Iterator[Any]) -> Iterator[Any]:
-        """Yield the results that the program does not have yet, in the tasks' order: those that count, and between
-        them `results`, which are those of the remaining tasks."""
+        """Yield the results that the program does not have yet, in the order of the tasks: those that count, and in
+        between `results`, which are those of the remaining tasks."""
         index = self._yielded
         known = {
             place: value
@@ -158,7 +157,7 @@ class Replay:
 
 
 class _Tasks:
-    """Tasks to be read once, with their number if the program's iterable has one."""
+    """Tasks that can be read once, with their number if the program's iterable has one."""
 
     def __new__(cls, tasks: Iterator[JoblibCall], length: int | None) -> _Tasks:
         return super().__new__(_CountedTasks if length is not None else cls)
@@ -172,7 +171,7 @@ class _Tasks:
 
 
 class _CountedTasks(_Tasks):
-    """As joblib asks for the number of tasks, which it shows in its progress."""
+    """Tasks with a number, which joblib shows in its progress."""
 
     def __len__(self) -> int:
         assert self._length is not None  # noqa: S101 - else it is not of this class

@@ -1,9 +1,9 @@
-"""Know which calls are too small to gain from workers, by what earlier calls of the same place have taken.
+"""Know which calls are too small to gain from workers, by the durations of earlier calls of the same kind.
 
-A task of a millisecond is a waste on a worker: sending it and its result takes longer. A place is what calls have in
-common that take about the same time: the line of the program, the function, the estimator, the number of tasks, and the
-size of the input by powers of two. Its first call goes to workers and is measured. From then on its calls run in the
-program's own process while that takes less than sending them, with the round trip that this cluster has.
+A task of a millisecond is wasted on a worker: sending it and its result takes longer. Calls of the same kind take about
+the same time: they come from the same line of the program and have the same function, estimator and number of tasks,
+and inputs of the same size, by powers of two. The first call of a kind goes to workers and is measured. From then on
+its calls run in the program's own process while that takes less time than sending them over this cluster's round trip.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ import math
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from typing import Any
 
 SENDING_SECONDS = 0.002
-"""What a task costs beside its round trip: pickling, scheduling, settling (benchmarks/engine.py, case a)."""
+"""What a task costs besides its round trip: pickling, scheduling, settling (benchmarks/engine.py, case a)."""
 
 MAX_OVERRUN = 10.0
 """A call that takes this many times what was expected goes back to workers."""
 
-MAX_PLACES = 10_000
+MAX_KINDS = 10_000
 
 ROUND_TRIP = 0.005
-"""Seconds that are believed of a cluster's round trip until it has been measured."""
+"""Seconds that a cluster's round trip is assumed to take until it has been measured."""
 
 
 @dataclass(frozen=True)
-class CallPlace:
-    """What calls have in common that take about the same time. `tasks` is None if their number is not known before."""
+class CallKind:
+    """What calls have in common that take about the same time. `tasks` is None if their number is not known."""
 
     line: str
     function: str
@@ -38,7 +39,7 @@ class CallPlace:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the last call of a place has taken on workers: its tasks, and the seconds of all of them together."""
+    """What the last call of a kind took: its number of tasks, and the seconds of all of them together."""
 
     tasks: int
     seconds: float
@@ -50,7 +51,7 @@ def size_class(size: int) -> int:
 
 
 def gains_nothing(measured: Measured, round_trip: float) -> bool:
-    """Return whether a call like this one takes longer to send than to do."""
+    """Return whether a call like this one takes longer to send than to run."""
     return measured.seconds < round_trip + SENDING_SECONDS * measured.tasks
 
 
@@ -59,40 +60,46 @@ class SmallCalls:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._measured: OrderedDict[CallPlace, Measured] = OrderedDict()
+        self._measured: OrderedDict[CallKind, Measured] = OrderedDict()
         self._round_trip = math.inf
         self.inner_threads: int | None = None
-        """The threads that a worker's tasks compute with; None while no task has told."""
+        """The threads that a worker's tasks compute with; None until the first task has reported them."""
 
     def note_round_trip(self, seconds: float) -> None:
-        """Note how long a task took beside its own time: the shortest is the cluster's."""
+        """Note how long a task took besides its own time: the shortest is the cluster's."""
         with self._lock:
             self._round_trip = min(self._round_trip, max(seconds, 0.0))
 
-    def note_call(self, place: CallPlace, measured: Measured) -> None:
-        """Note what a call has taken on workers."""
+    def note_call(self, kind: CallKind, measured: Measured) -> None:
+        """Note what a call took on workers."""
         with self._lock:
-            self._measured[place] = measured
-            self._measured.move_to_end(place)
-            while len(self._measured) > MAX_PLACES:
+            self._measured[kind] = measured
+            self._measured.move_to_end(kind)
+            while len(self._measured) > MAX_KINDS:
                 self._measured.popitem(last=False)
 
-    def note_overrun(self, place: CallPlace) -> None:
-        """Note that a call took much longer here than was expected: the next one is measured on workers again."""
+    def note_overrun(self, kind: CallKind) -> None:
+        """Note that a call took much longer here than expected: the next one is measured on workers again."""
         with self._lock:
-            self._measured.pop(place, None)
+            self._measured.pop(kind, None)
 
-    def seconds_here(self, place: CallPlace) -> float | None:
+    def local_seconds(self, kind: CallKind) -> float | None:
         """Return how long a call is expected to take in the program's own process; None if it is to go to workers."""
         with self._lock:
-            measured = self._measured.get(place)
+            measured = self._measured.get(kind)
             round_trip = self._round_trip if math.isfinite(self._round_trip) else ROUND_TRIP
         if measured is None or self.inner_threads is None or not gains_nothing(measured, round_trip):
             return None
         return measured.seconds
 
-    def note_seconds(self, place: CallPlace, tasks: int, seconds: float) -> None:
-        """Note what a call has taken here: its time may change slowly, as when a model grows."""
+    def note_seconds(self, kind: CallKind, tasks: int, seconds: float) -> None:
+        """Note what a call took here: its duration may change slowly, for example as a model grows."""
         with self._lock:
-            if place in self._measured:
-                self._measured[place] = replace(self._measured[place], tasks=tasks, seconds=seconds)
+            if kind in self._measured:
+                self._measured[kind] = replace(self._measured[kind], tasks=tasks, seconds=seconds)
+
+
+def small_calls_of(client: Any) -> SmallCalls:
+    """Return what is known of the calls of this client, which keeps it."""
+    known: SmallCalls = client.extensions.setdefault("skjob-small-calls", SmallCalls())
+    return known

@@ -1,7 +1,7 @@
-"""Run a call that is too small to gain from workers, in the program's own process and as a worker would run it.
+"""Run a call that is too small to gain from workers in the program's own process, as a worker would run it.
 
-Its numerics compute with the threads that a worker's have, so that no bit of a result depends on what was measured, and
-fits are found and kept as on workers. If it takes far longer than expected, what is left of it goes to workers.
+Its numerics use as many threads as on a worker, so that no bit of a result depends on what was measured, and
+fits are looked up and stored as on workers. If it takes far longer than expected, the rest of it goes to workers.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import Any
 import joblib
 import threadpoolctl
 
+from skjob.engine.checkpoint.fit_cache import CallFitCache
 from skjob.engine.fidelity.job_counts import as_sent
-from skjob.engine.fidelity.small_calls import MAX_OVERRUN, CallPlace, SmallCalls
+from skjob.engine.fidelity.small_calls import MAX_OVERRUN, CallKind, SmallCalls
 from skjob.engine.joblib_calls import JoblibCall, strip_context
 
 MIN_EXPECTED = 0.01
-"""Seconds; a call that is expected to take less may take `MAX_OVERRUN` times this."""
+"""Seconds. A call that is expected to take less may take `MAX_OVERRUN` times this."""
 
 
 class SmallRun:
@@ -29,32 +30,32 @@ class SmallRun:
     Parameters
     ----------
     known : SmallCalls
-        What is known of such calls; how this one goes is added.
-    place : CallPlace
-        What it has in common with the calls that were measured.
+        What is known of such calls; this one is added.
+    kind : CallKind
+        The kind of the call, which was measured before.
     seconds : float
         How long it is expected to take.
     nested : joblib backend
         What Parallel calls inside the tasks use.
     copies : bool
         Whether tasks get copies of their arguments, as they do in processes.
-    fits : CallFits, default=None
-        Where finished fits are looked up and kept.
+    fits : CallFitCache, default=None
+        Where finished fits are looked up and stored.
     """
 
     def __init__(
         self,
         known: SmallCalls,
-        place: CallPlace,
+        kind: CallKind,
         seconds: float,
         nested: Any,
         *,
         copies: bool,
-        fits: Any = None,
+        fits: CallFitCache | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._known = known
-        self._place = place
+        self._kind = kind
         self._limit = MAX_OVERRUN * max(seconds, MIN_EXPECTED)
         self._nested = nested
         self._copies = copies
@@ -62,40 +63,40 @@ class SmallRun:
         self._clock = clock
 
     def run(self, tasks: Iterable[JoblibCall]) -> tuple[list[Any], bool]:
-        """Run tasks one after the other; return their results, and whether these are all: if not, it takes too long."""
+        """Run tasks sequentially. Return their results, and whether these are all: if not, the call took too long."""
         results: list[Any] = []
         try:
             with (
                 joblib.parallel_config(backend=self._nested, n_jobs=None),
                 _thread_pools(len(sys.modules)).limit(limits=self._known.inner_threads),
             ):
-                began = self._clock()  # it may have taken long to look for the thread pools, once
+                began = self._clock()  # finding the thread pools may have taken long, once
                 seconds = 0.0
                 for task in tasks:
                     results.append(self._result(strip_context(task)))
                     seconds = self._clock() - began
                     if seconds > self._limit:
-                        self._known.note_overrun(self._place)
+                        self._known.note_overrun(self._kind)
                         return results, False
         finally:
             if self._fits is not None:
                 self._fits.end()
-        self._known.note_seconds(self._place, len(results), seconds)
+        self._known.note_seconds(self._kind, len(results), seconds)
         return results, True
 
     def _result(self, call: JoblibCall) -> Any:
         identity = self._fits.identify(call) if self._fits is not None else None
-        if identity is not None and (found := self._fits.find(identity, call)) is not None:
+        if self._fits is not None and identity is not None and (found := self._fits.find(identity, call)) is not None:
             return found
         function, arguments, keywords = as_sent(call) if self._copies else call
         began = self._clock()
         result = function(*arguments, **keywords)
-        if identity is not None:
-            self._fits.keep(identity, result, self._clock() - began, ())
+        if self._fits is not None and identity is not None:
+            self._fits.store(identity, result, self._clock() - began, ())
         return result
 
 
 @lru_cache(maxsize=1)
 def _thread_pools(modules: int) -> threadpoolctl.ThreadpoolController:
-    """Return the libraries with thread pools, looked for again when there are other `modules` than before."""
+    """Return the libraries with thread pools; they are searched again when the number of `modules` changes."""
     return threadpoolctl.ThreadpoolController()

@@ -1,1 +1,1 @@
-"""What goes to workers beside tasks: shared data, the user's own modules, code by value."""
+"""Send to workers what tasks need: shared data, the user's own modules, code by value."""

@@ -1,8 +1,8 @@
-"""Where code comes from: an installed library, known by its version, or the user's own, known by its source.
+"""Find where code comes from: an installed library, identified by its version, or local code, by its source.
 
-Local is what is defined in the script and every module that no installed distribution put where it is, as
-`skjob.engine.transfer.local_code` tells; here an editable package too, whose version stays while its source changes.
-Modules that are not imported yet are found without running anything.
+Code is local if it is defined in the script or in a module of no installed distribution, as
+`skjob.engine.transfer.local_code` decides; editable packages are local here too, as their version stays while their
+source changes. Modules that are not imported yet are found without running anything.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
-from skjob.engine.transfer.local_code import SCRIPT, Home, home_of
+from skjob.engine.transfer.local_code import SCRIPT, CodeOrigin, origin_of
 from skjob.utils.run_module import find_spec
 from skjob.utils.versions import installed_version
 
 KNOWN_AS = {"sklearn": "scikit-learn", "dateutil": "python-dateutil", "yaml": "PyYAML", "PIL": "pillow"}
-"""Distributions that are named otherwise than their package; any other is looked for, which takes a while."""
+"""Distributions with another name than their package. Searching for any other takes a while."""
 
 
 class Origins:
-    """Tells libraries from local code. `versions` are those of the workers, where they are known; else this process's.
+    """Distinguishes libraries from local code. `versions` are those of the workers, as far as they are known.
 
-    Asked for every class and function that is reached, so it remembers. `distributions` are those reached so far, with
-    their versions.
+    It is called for every class and function, so it caches. `distributions` are those found so far, with their
+    versions.
     """
 
     def __init__(self, root: Path | None, versions: Mapping[str, str]) -> None:
@@ -36,7 +36,7 @@ class Origins:
         self.distributions: dict[str, str] = {}
 
     def library(self, name: str) -> str | None:
-        """The distribution and version that the module called `name` belongs to; None where it is local."""
+        """Return the distribution and version that the module called `name` belongs to; None if it is local."""
         if name not in self._known:
             self._known[name] = self._find(name)
         return self._known[name]
@@ -48,13 +48,13 @@ class Origins:
         place = _place(module) if module is not None else locate(name)
         if place is None:
             return "python" if name.partition(".")[0] in sys.stdlib_module_names else None
-        home = home_of(name, str(place), self._root)
-        if home is Home.PYTHON:
+        origin = origin_of(name, str(place), self._root)
+        if origin is CodeOrigin.PYTHON:
             return "python"
-        return self.version(name.partition(".")[0]) if home is Home.INSTALLED else None
+        return self.version(name.partition(".")[0]) if origin is CodeOrigin.INSTALLED else None
 
     def version(self, package: str) -> str | None:
-        """The distribution that has the package of this name, as `name==version`; None where there is none."""
+        """Return the distribution that has the package of this name, as `name==version`; None if there is none."""
         if package in sys.stdlib_module_names:
             return "python"
         name = KNOWN_AS.get(package, package)
@@ -65,7 +65,7 @@ class Origins:
 
 
 def _place(module: ModuleType) -> Path | None:
-    """Where an imported module is. A namespace package is where its first part is."""
+    """Return the path of an imported module; of a namespace package, that of its first part."""
     file = getattr(module, "__file__", None)
     if file:
         return Path(file)
@@ -74,7 +74,7 @@ def _place(module: ModuleType) -> Path | None:
 
 
 def locate(name: str) -> Path | None:
-    """The file that `import name` would load, found without importing anything above it either."""
+    """Return the file that `import name` would load, without importing its parent packages."""
     path: list[str] | None = None
     above = origin = ""
     for part in name.split("."):

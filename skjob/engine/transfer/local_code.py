@@ -1,8 +1,8 @@
-"""What counts as the user's own code: every module whose file no environment has, or that has none.
+"""Decide which code is the user's own: every module whose file is in no environment, or that has none.
 
 Workers have Python, the distributions that are installed here, and those in editable mode. A module from anywhere else
-is local, wherever the program has found it: beside the script, in a folder that it has put on `sys.path`, by the path
-of a file. Local code travels with the tasks, and the keys of finished fits know it by its source; both ask here.
+is local, however the program found it: beside the script, in a folder on `sys.path`, or by the path of a file. Local
+code travels with the tasks, and the keys of finished fits contain its source.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ NOT_SOURCE = frozenset({"__pycache__", "node_modules", "site-packages", "dist-pa
 INSTALLED_IN = frozenset({"site-packages", "dist-packages"})
 SCRIPT = frozenset({"__main__", "__mp_main__"})
 OF_THE_START = frozenset({"sitecustomize", "usercustomize"})
-"""Modules that Python runs as it starts, wherever they are: they are this machine's."""
+"""Modules that Python runs at startup. They belong to this machine, wherever they are."""
 
 
-class Home(Enum):
-    """Where a file of code belongs: to Python, to an installed distribution, to one in editable mode, or to nobody.
+class CodeOrigin(Enum):
+    """Where code comes from: Python, an installed distribution, one in editable mode, or the user's own files.
 
-    EDITABLE is on workers as INSTALLED is, but its source may change while its version stays.
+    Workers have EDITABLE code as they have INSTALLED, but its source may change while its version stays.
     """
 
     PYTHON = auto()
@@ -39,41 +39,41 @@ class Home(Enum):
     LOCAL = auto()
 
 
-def home_of(name: str, file: str, root: Path | None) -> Home:
-    """Return where the module of this name and file belongs, for a program whose own folder is `root`."""
+def origin_of(name: str, file: str, root: Path | None) -> CodeOrigin:
+    """Return where the module of this name and file comes from, for a program whose own folder is `root`."""
     if ".." in file:
-        file = os.path.normpath(file)  # of a folder that was put on `sys.path` as `../lib`
+        file = os.path.normpath(file)  # for a folder that was put on `sys.path` as `../lib`
     if root is not None and _is_below(file, str(root)):
-        # Not an environment that happens to be there too; nor Python's own modules, where it is installed below the
-        # script's folder: ~/.pyenv, a conda environment.
+        # Not an environment that is there too, nor Python's own modules if it is installed below the script's folder:
+        # ~/.pyenv, a conda environment.
         inside = Path(file[len(str(root)) :]).parts
         if not NOT_SOURCE.intersection(inside) and not _is_in_python(file, root):
-            return Home.EDITABLE if _is_skjob(file) else Home.LOCAL
+            return CodeOrigin.EDITABLE if _is_skjob(file) else CodeOrigin.LOCAL
     elif _is_skjob(file):
-        return Home.INSTALLED if INSTALLED_IN.intersection(Path(file).parts) else Home.EDITABLE
+        return CodeOrigin.INSTALLED if INSTALLED_IN.intersection(Path(file).parts) else CodeOrigin.EDITABLE
     if INSTALLED_IN.intersection(Path(file).parts):
-        return Home.INSTALLED
+        return CodeOrigin.INSTALLED
     if _is_below(file, _standard_library()):
-        return Home.PYTHON
+        return CodeOrigin.PYTHON
     if _is_in_python(file, root) or NOT_SOURCE.intersection(Path(file).parts):
-        return Home.INSTALLED
-    return Home.EDITABLE if any(source.has(name, file) for source in _editable_sources()) else Home.LOCAL
+        return CodeOrigin.INSTALLED
+    return CodeOrigin.EDITABLE if any(source.has(name, file) for source in _editable_sources()) else CodeOrigin.LOCAL
 
 
 def is_local(module: ModuleType, root: Path | None) -> bool:
-    """Return whether a module is the user's own, and no part of an environment; without a root, none is."""
+    """Return whether a module is the user's own, and not part of an environment. Without a root, none is."""
     if root is None:
         return False
     file = getattr(module, "__file__", None)
     if file is None:
-        return _is_made_by_hand(module, root)
-    return isinstance(file, str) and home_of(module.__name__, file, root) is Home.LOCAL
+        return _is_made_by_code(module, root)
+    return isinstance(file, str) and origin_of(module.__name__, file, root) is CodeOrigin.LOCAL
 
 
-def _is_made_by_hand(module: ModuleType, root: Path) -> bool:
-    """Whether a program has made a module of nothing: `ModuleType`, `exec`, and an entry in `sys.modules`.
+def _is_made_by_code(module: ModuleType, root: Path) -> bool:
+    """Return whether a program made a module without a file: `ModuleType`, `exec`, and an entry in `sys.modules`.
 
-    Libraries do so too, within their packages; those that compiled code makes have no functions of Python's.
+    Libraries do so too, within their packages; modules made by compiled code have no Python functions.
     """
     if getattr(module, "__spec__", None) is not None or getattr(module, "__path__", None) is not None:
         return False
@@ -96,14 +96,14 @@ def _parts(scope: Mapping[str, object]) -> Iterator[object]:
 
 
 class LocalModules:
-    """The local ones among the imported modules. Asked for every task: it looks at each module once."""
+    """Finds the local ones among the imported modules. It is called for every task, and checks each module once."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[ModuleType, bool]] = {}
         self._last: tuple[Path | None, list[ModuleType], list[ModuleType]] = None, [], []
 
     def find(self, root: Path | None) -> list[ModuleType]:
-        """Return them in the order in which they were imported, but for the script itself."""
+        """Return the local modules in the order in which they were imported, without the script itself."""
         if root is None:
             return []
         last_root, last, found = self._last
@@ -111,7 +111,7 @@ class LocalModules:
         if root == last_root and len(imported) == len(last) and all(map(is_, imported, last)):
             return found
         before = self._known if root == last_root else {}
-        known: dict[str, tuple[ModuleType, bool]] = {}  # of this look alone: several threads send tasks
+        known: dict[str, tuple[ModuleType, bool]] = {}  # a new dictionary each time: several threads send tasks
         found = []
         for name, module in list(sys.modules.items()):
             entry = before.get(name)
@@ -138,15 +138,15 @@ def _is_below(file: str, folder: str) -> bool:
 
 
 def _is_skjob(file: str) -> bool:
-    """Whether a file is of skjob's own: wherever it is, a worker without it could read no task."""
+    """Return whether a file belongs to skjob, which every worker has."""
     return _is_below(file, _own_folder())
 
 
 def _is_in_python(file: str, root: Path | None) -> bool:
-    """Whether a file is in the folder of an environment, or of the Python that it was made with.
+    """Return whether a file is in the folder of an environment, or of the Python that it was made with.
 
-    The program may itself be in there: an image may have Python in /usr and the program in /usr/src/app. Then only
-    what is known as a library is one.
+    The program itself may be in there: an image may have Python in /usr and the program in /usr/src/app. Then only
+    files in a known library folder count.
     """
     return any(
         _is_below(file, prefix) and not (root is not None and _is_below(str(root), prefix))
@@ -172,7 +172,7 @@ class _Source:
     place: str
 
     def has(self, name: str, file: str) -> bool:
-        """Whether the module of this name and file comes from here. Another file of the project is not installed."""
+        """Return whether the module of this name and file comes from here: a project may have other files."""
         if not _is_below(file, self.place):
             return False
         if self.module:

@@ -1,10 +1,10 @@
-"""The modules of the user's own: their files found here, importable on every worker, as they are in the client now.
+"""Send the user's own modules to workers, with the state that they have in the client.
 
-Two things reach the workers. The source files, once, through a worker plugin that new workers get too: it makes
-`import features` work wherever it stands. And the state: functions and classes of these modules are pickled by value
-with the globals they use, so that what the script has changed in them since the import is what the task sees; a module
-object is imported on the worker and given the plain data that its counterpart here holds. One that the program has
-loaded from a file and told nobody of, so that no import finds it, is made there from its source.
+Workers get two things. The source files, once, through a worker plugin that new workers get too: it makes
+`import features` work anywhere. And the state: functions and classes of these modules are pickled by value with the
+globals they use, so that a task sees what the script has changed since the import; a module object is imported on the
+worker and given the plain data of the client's module. A module that the program loaded from a file, so that no import
+finds it, is rebuilt there from its source.
 """
 
 from __future__ import annotations
@@ -25,38 +25,38 @@ from typing import Any
 from skjob.engine.fidelity.effects.marks import collect
 from skjob.engine.transfer.local_code import NOT_SOURCE
 
-MOST_FOLDERS = 2000
-MOST_FILES = 2000
-MOST_BYTES = 50 * 2**20
-LARGEST_DATA_FILE = 2**20
+MAX_FOLDERS = 2000
+MAX_FILES = 2000
+MAX_BYTES = 50 * 2**20
+MAX_DATA_FILE_BYTES = 2**20
 ENVIRONMENT_MARKS = frozenset({"pyvenv.cfg", "conda-meta"})
-"""One of them is in every virtual environment, or in every one of conda's."""
+"""Files that mark a virtual environment, or one of conda."""
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The files to send, relative to the script's folder, and whether they are all there are."""
+    """The files to send, relative to the script's folder, and whether these are all."""
 
     files: tuple[Path, ...]
     complete: bool
 
 
 def find_sources(root: Path) -> Sources:
-    """The modules and packages that `import` finds in `root`: what stands beside a script.
+    """Return the modules and packages that `import` finds in `root`, the folder of a script.
 
-    Packages are taken whole, with the small data files in them. Hidden folders, virtual environments and what can't be
-    read are no source. The script's folder may also hold a mountain of data, or be somebody's home, so there is a limit
-    to all of it: modules come before data files, near ones before far ones. Folders left unopened below one without
-    Python are data, and nothing is missing without them.
+    Packages are complete, with their small data files. Hidden folders, virtual environments and what cannot be read are
+    left out. The folder may also contain a lot of data, or be somebody's home, so everything is limited: modules come
+    before data files, near ones before distant ones. Unopened folders below one without Python count as data, and are
+    not missing.
     """
     found: list[_File] = []
     waiting = [_Folder(0, 0, Path(), frozenset())]
     complete = True
-    for _ in range(MOST_FOLDERS):
+    for _ in range(MAX_FOLDERS):
         if not waiting:
             break
         folder = heapq.heappop(waiting)
-        inside = _look_into(root / folder.path)
+        inside = _scan(root / folder.path)
         is_root = folder.path == Path()
         if inside is None or inside.identity in folder.above or (inside.is_environment and not is_root):
             continue
@@ -72,7 +72,7 @@ def find_sources(root: Path) -> Sources:
     chosen: list[Path] = []
     size = 0
     for file in sorted(found):
-        if len(chosen) == MOST_FILES or size + file.size > MOST_BYTES:
+        if len(chosen) == MAX_FILES or size + file.size > MAX_BYTES:
             complete = False
         else:
             chosen.append(file.path)
@@ -82,7 +82,7 @@ def find_sources(root: Path) -> Sources:
 
 @dataclass(frozen=True, order=True)
 class _File:
-    """In the order in which files are taken."""
+    """A file to send. They sort in the order in which they are chosen."""
 
     is_data: bool
     depth: int
@@ -92,10 +92,10 @@ class _File:
 
 @dataclass(frozen=True, order=True)
 class _Folder:
-    """A folder to look into, in the order in which that is done: source before data.
+    """A folder to scan. They sort in the order in which they are scanned: source before data.
 
-    `barren` is the number of folders above it, in a row, that have no Python in them, `crowd` how many folders stand
-    beside it. `above` are the identities of those above it: a link to one of them is a loop.
+    `barren` is the number of consecutive folders above it without Python, `crowd` the number of its siblings. `above`
+    are the identities of the folders above it: a link to one of them is a loop.
     """
 
     barren: int
@@ -106,7 +106,7 @@ class _Folder:
 
 @dataclass
 class _Inside:
-    """What a folder holds that may be source."""
+    """The entries of a folder that may be source."""
 
     identity: tuple[int, int]
     folders: list[str] = field(default_factory=list)
@@ -115,20 +115,20 @@ class _Inside:
     is_environment: bool = False
 
     def files(self, folder: Path) -> tuple[list[_File], bool]:
-        """Those to send, and whether that leaves none out."""
+        """Return the files to send, and whether they are complete."""
         depth = len(folder.parts)
         files = [_File(False, depth, folder / entry.name, _size(entry)) for entry in self.python]
         in_package = folder.parts and any(entry.name == "__init__.py" for entry in self.python)
         if not in_package:
             return files, True
-        if len(self.others) > MOST_FILES:
-            return files, False  # which of them were seen is chance
+        if len(self.others) > MAX_FILES:
+            return files, False  # which of them were listed is arbitrary
         data = [_File(True, depth, folder / entry.name, _size(entry)) for entry in self.others]
-        return files + [file for file in data if file.size <= LARGEST_DATA_FILE], True
+        return files + [file for file in data if file.size <= MAX_DATA_FILE_BYTES], True
 
 
-def _look_into(folder: Path) -> _Inside | None:
-    """None where that is not possible."""
+def _scan(folder: Path) -> _Inside | None:
+    """Return the entries of a folder; None if it cannot be read."""
     try:
         status = folder.stat()
         inside = _Inside((status.st_dev, status.st_ino))
@@ -146,7 +146,7 @@ def _add(inside: _Inside, entry: os.DirEntry[str]) -> None:
         inside.is_environment = True
     if name.startswith(".") or name in NOT_SOURCE:
         return
-    with suppress(OSError, UnicodeError):  # a link to nowhere; a name that a zip file can't have
+    with suppress(OSError, UnicodeError):  # a broken link; a name that a zip file cannot have
         name.encode()
         if entry.is_dir():
             inside.folders.append(name)
@@ -154,26 +154,26 @@ def _add(inside: _Inside, entry: os.DirEntry[str]) -> None:
             return
         elif name.endswith(".py"):
             inside.python.append(entry)
-        elif len(inside.others) <= MOST_FILES:
+        elif len(inside.others) <= MAX_FILES:
             inside.others.append(entry)
 
 
 def _size(entry: os.DirEntry[str]) -> int:
     with suppress(OSError):
         return entry.stat().st_size
-    return 0  # gone meanwhile, as reading it will show
+    return 0  # it is gone, as reading it will show
 
 
 @dataclass(frozen=True)
-class Packed:
-    """A zip file of the source files, and whether it holds them all."""
+class PackedModules:
+    """A zip file of source files, and whether it is complete."""
 
     content: bytes
     complete: bool
 
 
-def pack(root: Path) -> Packed:
-    """The source files beside a script, the same bytes for the same content."""
+def pack_modules(root: Path) -> PackedModules:
+    """Return the source files beside a script, packed: the same bytes for the same content."""
     sources = find_sources(root)
     complete = sources.complete
     buffer = io.BytesIO()
@@ -185,13 +185,13 @@ def pack(root: Path) -> Packed:
                 complete = False
             else:
                 target.writestr(zipfile.ZipInfo(file.as_posix()), content, zipfile.ZIP_DEFLATED)
-    return Packed(buffer.getvalue(), complete)
+    return PackedModules(buffer.getvalue(), complete)
 
 
 def module_state(module: ModuleType) -> dict[str, bytes]:
-    """The plain data among a module's globals, each pickled on its own, without what can't be pickled.
+    """Return the plain data among a module's globals, each pickled separately, without what cannot be pickled.
 
-    Its own classes too: objects of them are pickled with their class, and must find the same one in the module.
+    It includes the module's own classes: objects are pickled with their class, and must find the same one there.
     """
     from skjob.engine.transfer.pickling import MarkingPickler, dumps
 
@@ -209,7 +209,7 @@ def module_state(module: ModuleType) -> dict[str, bytes]:
 def reduce_module(module: ModuleType) -> Any:
     """Return how a local module is pickled: the function that gives a worker its counterpart, and what it needs.
 
-    NotImplemented if nothing but the module itself says what is in it.
+    Return NotImplemented if its content is in no file.
     """
     file = getattr(module, "__file__", None)
     if file is None:
@@ -227,7 +227,7 @@ def reduce_module(module: ModuleType) -> Any:
 
 
 def restore_module(name: str, state: dict[str, bytes]) -> ModuleType:
-    """On a worker: the module of that name, with the state it has in the client."""
+    """Return the module of that name with the state it has in the client. Runs on a worker."""
     import cloudpickle
 
     module = importlib.import_module(name)
@@ -238,11 +238,11 @@ def restore_module(name: str, state: dict[str, bytes]) -> ModuleType:
 
 
 _rebuilt: dict[tuple[str, str], ModuleType] = {}
-"""The modules that were made of their source in this process, by name and digest of the source."""
+"""Modules that were rebuilt in this process, by name and digest of the source."""
 
 
 def rebuild_module(name: str, file: str, source: bytes, state: dict[str, bytes]) -> ModuleType:
-    """On a worker: a module of that source, which no import finds, with the state it has in the client."""
+    """Return a module of that source, which no import finds, with the client's state. Runs on a worker."""
     import cloudpickle
 
     key = name, hashlib.sha256(source).hexdigest()

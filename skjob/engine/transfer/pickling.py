@@ -1,4 +1,4 @@
-"""Pickles that hold the user's own code by value, which is then known by its file wherever it runs."""
+"""Pickle the user's own code by value, with the names of its files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import cloudpickle
 from skjob.engine.fidelity.effects import marks
 
 NO_FILE = "<dynamic-code>"
-"""What cloudpickle may write in the place of a file's name."""
+"""What cloudpickle may write instead of a file's name."""
 
 CACHE_TYPE: Any = type(lru_cache(int))
 
@@ -26,16 +26,16 @@ STATE_SETTER_LENGTH = 6
 
 
 class CodePickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle's, with the name of the file that code comes from.
+    """cloudpickle's pickler, with the name of the file that code comes from.
 
-    Tracebacks show it, warnings are given for it, and the client finds the line of source by it.
+    Tracebacks show it, warnings point to it, and the client finds the line of source by it.
 
     GONE WHEN the `co_filename` of what `cloudpickle.loads(cloudpickle.dumps(lambda: 0))` returns is that of the lambda
     again: cloudpickle 3.1.3 writes `NO_FILE` instead (https://github.com/cloudpipe/cloudpickle/pull/560).
     """
 
     def reducer_override(self, obj: Any) -> Any:
-        """What becomes of code; cloudpickle knows how to reduce everything else."""
+        """Return how code is reduced; cloudpickle knows how to reduce everything else."""
         if type(obj) is not CodeType:
             return super().reducer_override(obj)
         make, parts = self.dispatch_table[CodeType](obj)
@@ -47,9 +47,9 @@ class MarkingPickler(CodePickler):
 
     def reducer_override(self, obj: Any) -> Any:
         """Return how an object is reduced."""
-        if isinstance(obj, CACHE_TYPE) and not is_found_by_name(obj):
+        if isinstance(obj, CACHE_TYPE) and not is_importable(obj):
             return reduced_cache(obj)
-        if isinstance(obj, FunctionType) and obj.__code__ is DISPATCH_CODE and not is_found_by_name(obj):
+        if isinstance(obj, FunctionType) and obj.__code__ is DISPATCH_CODE and not is_importable(obj):
             return reduced_dispatch(obj)
         reduced = super().reducer_override(obj)
         if isinstance(obj, FunctionType | type) and type(reduced) is tuple and len(reduced) == STATE_SETTER_LENGTH:
@@ -58,7 +58,7 @@ class MarkingPickler(CodePickler):
 
 
 class _Cached:
-    """What a cache is around, until the function is there."""
+    """Stands for the function of a cache until it is known."""
 
     function: Any = None
 
@@ -66,8 +66,8 @@ class _Cached:
         return self.function(*arguments, **keywords)
 
 
-def is_found_by_name(wrapper: Any) -> bool:
-    """Return whether a worker finds what `functools` has made where its name says, as it does in a library."""
+def is_importable(wrapper: Any) -> bool:
+    """Return whether a worker can import what `functools` made by its name, as it can from a library."""
     name = getattr(wrapper, "__module__", None)
     module = sys.modules.get(name) if isinstance(name, str) else None
     if module is None or name == "__main__" or name in cloudpickle.list_registry_pickle_by_value():

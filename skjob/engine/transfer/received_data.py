@@ -1,8 +1,8 @@
-"""Shared data as a worker has it: received once, in memory that all its tasks use and none can change.
+"""Shared data on a worker: received once, in memory that all of its tasks use and none can change.
 
-What Dask receives lies anywhere in one large buffer, mostly not where a number of eight bytes would begin. numpy then
-adds up in other steps than it does at home, with another last digit, and more slowly. So arrays are moved to memory of
-their own as they arrive, once for each worker.
+What Dask receives lies anywhere in one large buffer, usually not aligned to eight bytes. numpy then adds up in other
+steps than in the client, with another last digit, and more slowly. So arrays are moved to memory of their own as they
+arrive, once for each worker.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Any
 
 from dask.sizeof import sizeof
 
-PRIVATE = 2**20
-"""Bytes up to which an array is copied for each task. joblib maps larger ones into memory, to be read only."""
+MAX_PRIVATE_BYTES = 2**20
+"""Bytes up to which an array is copied for each task. joblib maps larger ones into read-only memory."""
 
 
 @dataclass(frozen=True)
 class Pickled:
-    """Shared data that has no memory of its own to be shared, such as a list: its pickle, read anew by each task."""
+    """Shared data without memory that can be shared, such as a list: its pickle, which each task reads."""
 
     content: bytes
 
 
 class Shared:
-    """An object on its way to workers, and there. `nbytes` is what Dask is told of its size."""
+    """An object that travels to workers. `nbytes` is its size for Dask."""
 
     def __init__(self, value: Any, nbytes: int) -> None:
         self.value = value
@@ -44,7 +44,7 @@ def _received(value: Any, nbytes: int) -> Shared:
 
 
 def in_own_memory(value: Any) -> Any:
-    """The same array, frame or sparse matrix, its numbers in memory that numpy has chosen."""
+    """Return the same array, frame or sparse matrix, with its numbers in memory that numpy allocated."""
     import numpy as np
 
     kind = type(value)
@@ -63,11 +63,11 @@ def in_own_memory(value: Any) -> Any:
 
 
 def protected(value: Any) -> Any:
-    """Shared data as a task may have it: whatever the task does, the next one on this worker sees it unchanged.
+    """Return shared data for a task: whatever the task does, the next one on this worker finds it unchanged.
 
-    All tasks of a worker use the very same memory. As with joblib's memory maps, an array above 1 MiB is a view that
-    can't be written to, a smaller one is the task's own. Pandas copies what is written to (before version 3:
-    everything), a sparse matrix is new around its arrays, and what holds Python objects is copied with them.
+    All tasks of a worker use the very same memory. As with joblib's memory maps, an array above 1 MiB is a read-only
+    view, a smaller one is the task's own. Pandas copies what is written to (before version 3: everything), a sparse
+    matrix is new around its arrays, and what contains Python objects is copied with them.
     """
     import numpy as np
 
@@ -75,7 +75,7 @@ def protected(value: Any) -> Any:
     if _holds_objects(value):
         return pickle.loads(pickle.dumps(value, protocol=5))  # noqa: S301 - our own bytes
     if isinstance(value, np.ndarray):
-        if value.nbytes <= PRIVATE:
+        if value.nbytes <= MAX_PRIVATE_BYTES:
             return value.copy(order="K")
         value = value.view()
         value.flags.writeable = False
@@ -92,11 +92,11 @@ def protected(value: Any) -> Any:
 
 
 def _copied(value: Any) -> Any:
-    """A frame or a series in memory of its own, its numbers in the order that they have here.
+    """Return a frame or a series in memory of its own, with its numbers in the same order.
 
-    GONE WHEN pandas 3.1 is the oldest that serves: `value.copy(deep=True)` keeps the order there
+    GONE WHEN pandas 3.1 is the oldest supported version: `value.copy(deep=True)` keeps the order there
     (https://github.com/pandas-dev/pandas/issues/60469). Before, columns that lie as the rows of an array became
-    contiguous, and numpy added them up in other steps than at home.
+    contiguous, and numpy added them up in other steps than in the client.
     """
     buffers: list[pickle.PickleBuffer] = []
     content = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
@@ -104,7 +104,7 @@ def _copied(value: Any) -> Any:
 
 
 def _holds_objects(value: Any) -> bool:
-    """Whether there are Python objects in it, which a view or a copy would share."""
+    """Return whether it contains Python objects, which a view or a copy would share."""
     inner: Any = value.data if type(value).__module__.startswith("scipy.sparse") else value
     dtypes = inner.dtypes if type(inner).__name__ == "DataFrame" else [getattr(inner, "dtype", None)]
     return any(getattr(dtype, "hasobject", False) for dtype in dtypes)

@@ -1,21 +1,17 @@
-"""What is shipped to workers, once: arguments too large to travel with every task.
+"""Send arguments that are too large to travel with every task to workers, once.
 
-While a task is pickled, every large array, frame and sparse matrix in it, however deep it sits, is replaced by a key,
+While a task is pickled, every large array, frame and sparse matrix in it, however deeply nested, is replaced by a key,
 which is a hash of its content. The first task that needs a key sends the data to one worker; others fetch it from
-there, and later tasks and later Parallel calls find it in place. Because the key is the content, data changed in
-between is seen as new, and a copy made by an estimator is recognized. An argument that is still large without them (a
+there, and later tasks and Parallel calls find it in place. Because the key is the content, data that has changed
+meanwhile counts as new, and a copy made by an estimator is recognized. An argument that is still large without them (a
 list, a dict, a fitted forest) is shared in the same way, as the bytes of its pickle.
 
-Data that nobody uses is given back: soon after the last object here that held it is gone, or some calls later.
+Unused data is freed: soon after the last object here with its content is gone, or some calls later.
 """
 
 from __future__ import annotations
 
-import copyreg
 import hashlib
-import io
-import pickle
-import sys
 import threading
 import time
 import weakref
@@ -25,132 +21,36 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import Any
 
-import cloudpickle
-
-from skjob.engine.fidelity.effects.state import NOTED_BY_SCIPY
 from skjob.engine.joblib_calls import JoblibCall, iter_nested
-from skjob.engine.task_warnings import restore_category
-from skjob.engine.transfer.local_code import is_local, local_modules
-from skjob.engine.transfer.modules import reduce_module
-from skjob.engine.transfer.pickling import MarkingPickler
 from skjob.engine.transfer.received_data import Pickled, Shared, in_own_memory
+from skjob.engine.transfer.task_pickler import MAX_INLINE_BYTES, content_key, dump_task, large_size
 
-SMALL = 100_000
-"""Bytes up to which an argument travels with its task."""
+MAX_UNUSED_CALLS = 4
+"""Data that this many Parallel calls in a row did not use is freed."""
 
-CALLS_KEPT = 4
-"""Data that this many Parallel calls in a row did not use is given back."""
+DROPPED_TTL = 60.0
+"""Seconds that data stays after the last object with its content: each fit of a forest makes its own copy of X."""
 
-DROPPED_KEPT = 60.0
-"""Seconds for which data stays that no object here holds any more: each fit of a forest makes its own copy of X."""
+MAX_PICKLES = 16
+"""Arguments that a call keeps with their pickles, so that they are pickled once."""
 
-PICKLES_KEPT = 16
-"""How many arguments a call remembers by their identity, and keeps, so that they are pickled once."""
+MAX_UNWATCHED = 16
+"""Unused data that stays although its source cannot be watched, such as lists."""
 
-UNWATCHED_KEPT = 16
-"""How many objects that nobody uses stay of those whose end nobody sees, such as lists."""
-
-USED_ONCE_KEPT = 4
-"""The data that only one task has used stays for so many of such tasks: the next call may use it, as a part of many it
-won't."""
-
-_PICKLE_LOCK = threading.Lock()
-
-
-def large_size(value: Any) -> int:
-    """The size in bytes of data that can be shared, 0 for anything else. Cheap: called for every object pickled."""
-    kind = type(value)
-    module = kind.__module__
-    if kind is Pickled:
-        return len(value.content)
-    if module == "numpy":
-        return int(value.nbytes) if kind.__name__ in ("ndarray", "memmap") else 0
-    if module.startswith("pandas") and kind.__name__ in ("DataFrame", "Series"):
-        used = value.memory_usage()
-        return int(used.sum() if kind.__name__ == "DataFrame" else used)
-    if module.startswith("scipy.sparse"):
-        return int(getattr(getattr(value, "data", None), "nbytes", 0))
-    return 0
-
-
-def content_key(value: Any) -> str:
-    """A hash of what `value` holds: type, shape, dtype and every byte."""
-    digest = hashlib.sha256()
-    buffers: list[pickle.PickleBuffer] = []
-    if type(value).__module__.startswith("scipy.sparse"):
-        value = type(value), sorted((name, part) for name, part in vars(value).items() if name not in NOTED_BY_SCIPY)
-    head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    digest.update(head)
-    for buffer in buffers:
-        digest.update(buffer.raw())
-    return f"skjob-data-{digest.hexdigest()[:40]}"
-
-
-class TaskPickler(MarkingPickler):
-    """Pickles a task; what `share` gives a key for leaves only that key."""
-
-    def __init__(self, file: io.BytesIO, share: Callable[[Any], str | None], root: Path | None) -> None:
-        super().__init__(file, protocol=5)
-        self._share = share
-        self._root = root
-
-    def persistent_id(self, obj: Any) -> str | None:
-        """The key of data to be shared; None leaves an object to the pickle."""
-        return self._share(obj)
-
-    def reducer_override(self, obj: Any) -> Any:
-        """What does not travel as it is.
-
-        A module of the user's own is imported there, then given the state it has here. A category of warnings (all of
-        them travel with each task of scikit-learn, as filters) need not be importable there.
-        And in scikit-learn 1.9 each fit knows the tree of all fits of its search.
-        """
-        if isinstance(obj, ModuleType) and is_local(obj, self._root):
-            reduced = reduce_module(obj)
-            return reduced if reduced is not NotImplemented else super().reducer_override(obj)
-        if isinstance(obj, type) and issubclass(obj, Warning) and obj.__module__ not in ("builtins", "__main__"):
-            return restore_category, (obj.__module__, obj.__qualname__)
-        if type(obj).__name__ == "CallbackContext" and type(obj).__module__.startswith("sklearn."):
-            return without_siblings(obj)
-        return super().reducer_override(obj)
-
-
-def without_siblings(context: Any) -> Any:
-    """The reduced form of a task of scikit-learn's callbacks: it, and the path to the root, without other branches."""
-    return copyreg.__newobj__, (type(context),), {**vars(context), "_children_map": {}}  # type: ignore[attr-defined]
-
-
-def dump_task(task: Any, share: Callable[[Any], str | None], root: Path | None) -> bytes:
-    """`task` as bytes, with local modules by value, and without what `share` has a key for.
-
-    Raises whatever pickling it raises.
-    """
-    buffer = io.BytesIO()
-    with _PICKLE_LOCK:  # cloudpickle's registry is global; it is ours only for the length of one dump
-        by_value = cloudpickle.list_registry_pickle_by_value()
-        registered = [
-            module
-            for module in local_modules(root)
-            if module.__name__ not in by_value and sys.modules.get(module.__name__) is not None
-        ]
-        for module in registered:
-            cloudpickle.register_pickle_by_value(module)
-        try:
-            TaskPickler(buffer, share, root).dump(task)
-        finally:
-            for module in registered:
-                cloudpickle.unregister_pickle_by_value(module)
-    return buffer.getvalue()
+MAX_USED_ONCE = 4
+"""Tasks whose data stays although only they used it: the next call may use it. Data for a part of a large input is
+used once."""
 
 
 @dataclass
 class _Copy:
-    """Data that workers hold: how many batches that are out use it, how many have ever, and in which call one did last.
+    """Data on workers. `users` are the tasks that are out and use it, `uses` all tasks that have used it.
 
-    `sources` are the objects here with this content, and `dropped` is the time when the last of them went.
+    `last_used` is the number of the last call that used it, `sources` are the objects here with this content, and
+    `dropped_at` is the time when the last of them was gone.
     """
 
     future: Any = None
@@ -159,27 +59,27 @@ class _Copy:
     last_used: int = 0
     watched: bool = False
     sources: dict[int, weakref.ref[Any]] = field(default_factory=dict)
-    dropped: float | None = None
+    dropped_at: float | None = None
 
 
 def shared_data(client: Any, timeout: float) -> SharedData:
-    """What the workers of this client hold, the same for all calls. It is kept by the client and goes with it."""
+    """Return the shared data of this client, which keeps it for all of its calls."""
     shared: SharedData = client.extensions.setdefault("skjob-data", SharedData(client, timeout))
     return shared
 
 
-def _forget_dropped(shared: weakref.ref[SharedData]) -> None:
-    """Called later, and no reason for a client that was closed to stay until then."""
-    there = shared()
-    if there is not None:
-        there.forget_dropped()
+def _free_dropped(shared: weakref.ref[SharedData]) -> None:
+    """Free dropped data, some time later. The weak reference lets a closed client go before that."""
+    existing = shared()
+    if existing is not None:
+        existing.free_dropped()
 
 
 class SharedData:
-    """The data of one client that workers hold, by content.
+    """The data of one client on its workers, by content.
 
-    Thread-safe: joblib dispatches from its callback threads too, and several calls may be under way at once. What
-    takes long is done without the lock that `release` needs: a call that is interrupted does not wait for it.
+    Thread-safe: joblib dispatches from its callback threads too, and several calls may run at once. Nothing slow holds
+    the lock that `release` needs: an interrupted call does not wait.
     """
 
     def __init__(self, client: Any, timeout: float) -> None:
@@ -192,72 +92,72 @@ class SharedData:
         self._number = 0
 
     def begin_call(self, before_sending: Callable[[], None] = lambda: None) -> CallData:
-        """A Parallel call begins. `before_sending` is called each time before data is sent."""
+        """Begin a Parallel call. `before_sending` is called each time before data is sent."""
         with self._lock:
             self._number += 1
-            self._forget()
+            self._free()
             return CallData(self, before_sending)
 
-    def hold(self, key: str, value: Any, held: dict[str, Any]) -> None:
-        """Keep this data, here in `held` and on the workers that have it, until `held` is released."""
+    def hold(self, key: str, value: Any, data: dict[str, Any]) -> None:
+        """Keep this value, here in `data` and on the workers that have it, until `data` is released."""
         with self._lock:
-            if key not in held:
-                held[key] = value
+            if key not in data:
+                data[key] = value
                 copy = self._copies.setdefault(key, _Copy())
                 copy.users += 1
                 copy.uses += 1
                 copy.last_used = self._number
 
     def note_source(self, key: str, value: Any) -> None:
-        """An object here has this content; when the last such object is gone, so is soon the data."""
+        """Note that an object here has this content. Soon after the last such object is gone, the data is freed."""
         with self._lock:
             copy = self._copies.get(key)
             identity = id(value)
             if copy is None or identity in copy.sources:
                 return
-            with suppress(TypeError):  # what can't be watched stays
+            with suppress(TypeError):  # what cannot be watched stays
                 copy.sources[identity] = weakref.ref(value, partial(self._source_gone, key, identity))
-                copy.dropped, copy.watched = None, True
+                copy.dropped_at, copy.watched = None, True
 
     def _source_gone(self, key: str, identity: int, _: Any) -> None:
-        # In the garbage collector: no waiting for a lock that this very thread may hold at a bad moment.
+        # In the garbage collector: it must not wait for a lock that this very thread may hold.
         copy = self._copies.get(key)
         if copy is not None:
             copy.sources.pop(identity, None)
             if not copy.sources:
-                copy.dropped = time.monotonic()
+                copy.dropped_at = time.monotonic()
                 with suppress(Exception):  # a client that is closing takes the data with it
                     loop = self._client.loop.asyncio_loop
-                    loop.call_soon_threadsafe(loop.call_later, DROPPED_KEPT + 1, _forget_dropped, weakref.ref(self))
+                    loop.call_soon_threadsafe(loop.call_later, DROPPED_TTL + 1, _free_dropped, weakref.ref(self))
 
-    def forget_dropped(self) -> None:
-        """Give back what nobody uses and no object here holds any more."""
+    def free_dropped(self) -> None:
+        """Free what no task uses and no object here contains any more."""
         with self._lock:
-            self._forget()
+            self._free()
 
     def send(self, key: str, value: Any, before_sending: Callable[[], None]) -> None:
-        """See that workers have this data, or get it now. It is held."""
+        """Send this data unless workers have it. A task must hold it."""
         with self._sending:
             copy = self._copies[key]
             if copy.future is None or copy.future.status in ("cancelled", "lost", "error"):
                 before_sending()
                 if self._client.scheduler.address.startswith("inproc://"):
-                    # Nothing is pickled on the way: the workers would have the caller's own object, and its changes.
+                    # Nothing is pickled then: workers would have the caller's own object, and its changes.
                     value = in_own_memory(value)
-                # A name of its own each time: a release of the last copy that is still under way must not hit this one.
+                # A new name each time: releasing the previous copy, which may take a while, must not affect this one.
                 copy.future = self._client.scatter(Shared(value, large_size(value)), hash=False, timeout=self._timeout)
 
-    def futures(self, held: dict[str, Any]) -> dict[str, Any]:
-        """The Dask futures behind what is held."""
+    def futures(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Return the Dask futures of this data, by key."""
         with self._lock:
-            return {key: self._copies[key].future for key in held}
+            return {key: self._copies[key].future for key in data}
 
-    def release(self, held: dict[str, Any]) -> None:
-        """A task that held this is settled, or taken back."""
+    def release(self, data: dict[str, Any]) -> None:
+        """Release the data of a task that is settled or cancelled, and empty `data`."""
         with self._lock:
             used_once = []
-            while held:
-                key, _ = held.popitem()
+            while data:
+                key, _ = data.popitem()
                 copy = self._copies[key]
                 copy.users -= 1
                 copy.last_used = self._number
@@ -265,21 +165,22 @@ class SharedData:
                     used_once.append(key)
             if used_once:
                 self._used_once.append(used_once)
-            self._forget()
+            self._free()
 
-    def _forget(self) -> None:
-        """Give back what no task uses: what has long been unused, and soon what only one task had a use for."""
-        latest = time.monotonic() - DROPPED_KEPT
-        unwanted = {
+    def _free(self) -> None:
+        """Free data that no task uses and that has long been unused, or that only one task has used."""
+        latest = time.monotonic() - DROPPED_TTL
+        unneeded = {
             key
             for key, copy in self._copies.items()
-            if copy.last_used < self._number - CALLS_KEPT or (copy.dropped is not None and copy.dropped < latest)
+            if copy.last_used < self._number - MAX_UNUSED_CALLS
+            or (copy.dropped_at is not None and copy.dropped_at < latest)
         }
         unwatched = [key for key, copy in self._copies.items() if not (copy.users or copy.watched)]
-        unwanted.update(unwatched[:-UNWATCHED_KEPT])  # the longest known first
-        while len(self._used_once) > USED_ONCE_KEPT:
-            unwanted.update(key for key in self._used_once.popleft() if self._uses(key) == 1)
-        for key in unwanted:
+        unneeded.update(unwatched[:-MAX_UNWATCHED])  # the longest known first
+        while len(self._used_once) > MAX_USED_ONCE:
+            unneeded.update(key for key in self._used_once.popleft() if self._uses(key) == 1)
+        for key in unneeded:
             if key in self._copies and not self._copies[key].users:
                 del self._copies[key]
 
@@ -289,7 +190,7 @@ class SharedData:
 
 @dataclass(frozen=True)
 class _SharedArgument:
-    """An argument whose pickle is shared, the key of that, and the data that the pickle in turn leaves out."""
+    """An argument whose pickle is shared, the key of the pickle, and the data that the pickle refers to."""
 
     argument: Any
     key: str
@@ -298,21 +199,21 @@ class _SharedArgument:
 
 
 class CallData:
-    """What the tasks of one Parallel call share. Another call has its own: objects may change between the two.
+    """What the tasks of one Parallel call share. Each call has its own: objects may change between two calls.
 
-    A task keeps what it needs in a dictionary of its own, `held`, from which it is sent again if workers are lost.
+    A task keeps what it needs in a dictionary of its own, `data`, from which it is sent again if workers are lost.
     """
 
     def __init__(self, shared: SharedData, before_sending: Callable[[], None]) -> None:
         self._shared = shared
         self._before_sending = before_sending
-        # Hashing a gigabyte takes a second: the objects of one Parallel call are hashed once. An object that ends
-        # takes its entry with it before another can have its id.
+        # Hashing a gigabyte takes a second: the objects of one Parallel call are hashed once. When an object is gone,
+        # its entry goes before another object can have its id.
         self._seen: dict[int, tuple[weakref.ref[Any], str]] = {}
         self._arguments: OrderedDict[int, _SharedArgument] = OrderedDict()
 
     def end(self) -> None:
-        """The Parallel call is over: its arguments belong to the caller again."""
+        """End the Parallel call: drop all references to its arguments."""
         self._seen.clear()
         self._arguments.clear()
 
@@ -320,66 +221,66 @@ class CallData:
         self,
         calls: list[JoblibCall],
         nested: Any,
-        held: dict[str, Any],
+        data: dict[str, Any],
         root: Path | None,
         expected: Mapping[str, str] = MappingProxyType({}),
     ) -> bytes:
-        """A task of these calls as bytes, with the versions that it expects on its worker.
+        """Return a task of these calls as bytes, with the versions that it expects on its worker.
 
-        What it shares is kept in `held`, and on a worker when this returns.
+        What it shares is added to `data`, and is on a worker when this returns.
 
-        Raises whatever pickling raises, and what `before_sending` does.
+        Raises whatever pickling and `before_sending` raise.
         """
         task = calls, nested, dict(expected)
-        payload = dump_task(task, partial(self._share, held), root)
-        if len(payload) > SMALL and self._share_arguments(calls, held, root):
-            payload = dump_task(task, partial(self._share, held), root)
-            while len(self._arguments) > PICKLES_KEPT:
+        payload = dump_task(task, partial(self._share, data), root)
+        if len(payload) > MAX_INLINE_BYTES and self._share_arguments(calls, data, root):
+            payload = dump_task(task, partial(self._share, data), root)
+            while len(self._arguments) > MAX_PICKLES:
                 self._arguments.popitem(last=False)
         return payload
 
-    def _share_arguments(self, calls: list[JoblibCall], held: dict[str, Any], root: Path | None) -> bool:
-        """Look for arguments that are large even without the data in them; whether there are any."""
+    def _share_arguments(self, calls: list[JoblibCall], data: dict[str, Any], root: Path | None) -> bool:
+        """Share arguments that are large even without the data in them. Return whether there are any."""
         found = False
         for argument in iter_nested(calls):
             inner: dict[str, Any] = {}
 
             def share(value: Any, inner: dict[str, Any] = inner) -> str | None:
-                key = self._share(held, value)
+                key = self._share(data, value)
                 if key is not None:
                     known = self._arguments.get(id(value))
                     inner.update({key: value} if known is None else {**known.inner, key: known.pickled})
                 return key
 
-            if id(argument) in self._arguments or large_size(argument) > SMALL:
+            if id(argument) in self._arguments or large_size(argument) > MAX_INLINE_BYTES:
                 continue
             content = dump_task(argument, share, root)
-            if len(content) > SMALL:
+            if len(content) > MAX_INLINE_BYTES:
                 key = f"skjob-data-{hashlib.sha256(content).hexdigest()[:40]}"
                 self._arguments[id(argument)] = _SharedArgument(argument, key, Pickled(content), inner)
                 found = True
         return found
 
-    def _share(self, held: dict[str, Any], value: Any) -> str | None:
-        """The key of a value that is shared, which `held` keeps; None for one that is not."""
-        if large_size(value) > SMALL:
-            return self._hold(held, value, self.key(value))
+    def _share(self, data: dict[str, Any], value: Any) -> str | None:
+        """Return the key of a shared value, and add it to `data`; None for a value that is not shared."""
+        if large_size(value) > MAX_INLINE_BYTES:
+            return self._hold(data, value, self.key(value))
         known = self._arguments.get(id(value))
         if known is None or known.argument is not value:
             return None
         for key, inner in known.inner.items():
-            self._hold(held, inner, key)
-        return self._hold(held, known.pickled, known.key)
+            self._hold(data, inner, key)
+        return self._hold(data, known.pickled, known.key)
 
-    def _hold(self, held: dict[str, Any], value: Any, key: str) -> str:
-        self._shared.hold(key, value, held)
-        if not isinstance(value, Pickled):  # of a list nobody knows when it goes
+    def _hold(self, data: dict[str, Any], value: Any, key: str) -> str:
+        self._shared.hold(key, value, data)
+        if not isinstance(value, Pickled):  # a list cannot be watched
             self._shared.note_source(key, value)
         self._shared.send(key, value, self._before_sending)
         return key
 
     def key(self, value: Any) -> str:
-        """The key of data that can be shared: its content, hashed once a call."""
+        """Return the key of data that can be shared: the hash of its content, computed once a call."""
         reference, key = self._seen.get(id(value), (None, ""))
         if reference is None or reference() is not value:
             key = content_key(value)
@@ -387,15 +288,15 @@ class CallData:
             self._seen[identity] = weakref.ref(value, lambda _: forget(identity, None)), key
         return key
 
-    def futures(self, held: dict[str, Any]) -> dict[str, Any]:
-        """The Dask futures behind what is held."""
-        return self._shared.futures(held)
+    def futures(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Return the Dask futures of this data, by key."""
+        return self._shared.futures(data)
 
-    def restore(self, held: dict[str, Any]) -> None:
-        """Send again what was lost with the workers that held it."""
-        for key, value in list(held.items()):
+    def restore(self, data: dict[str, Any]) -> None:
+        """Send again what was lost with workers."""
+        for key, value in list(data.items()):
             self._shared.send(key, value, self._before_sending)
 
-    def release(self, held: dict[str, Any]) -> None:
-        """The batch that held this needs it no more."""
-        self._shared.release(held)
+    def release(self, data: dict[str, Any]) -> None:
+        """Release the data of a task."""
+        self._shared.release(data)

@@ -1,11 +1,11 @@
-"""Makes the user's own modules importable on scheduler and workers, also on workers that join later.
+"""Make the user's own modules importable on scheduler and workers, also on workers that join later.
 
-Dask's scheduler gives a worker that joins the plugins that it knows. One that has been started again knows none: those
-of a client are noted with the client, and registered again where it has connected to another scheduler. The scheduler
-gets the modules too: it reads the graphs of Dask's collections, and with them the functions they are made of.
+Dask's scheduler gives its plugins to each worker that joins. A restarted scheduler has none: a client keeps its own
+plugins, and registers them again when it has connected to another scheduler. The scheduler gets the modules too: it
+reads the graphs of Dask's collections, and with them the functions in them.
 
-A cluster that serves one run after the other may have an older version of a module already. It is imported anew,
-unless it can't be: compiled code, or data held here that is made of the old classes. Such a worker is started again.
+A cluster that serves several runs may have an older version of a module already. The module is then imported again. If
+that is not possible, because of compiled code or data of its old classes, the worker is restarted.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
 from skjob.engine.cancellation import ENDED_BY_SKJOB
 from skjob.utils.dask_client import call_method, wait_result
 
-NOTED = "skjob-plugins"
+REGISTERED = "skjob-plugins"
 PACKAGES_PART, SCRIPT_PART = "packages", "script"
-"""The parts of the user's code: distributions that are local here, and what the script imports of its own."""
+"""The parts of the user's code: local distributions, and the modules of the script."""
 
-CHECK_SECONDS = 10.0
+CHECK_TIMEOUT = 10.0
 REGISTER_TIMEOUT = 300.0
-"""Seconds; packages that are local here may be large, and the way to the cluster slow."""
+"""Seconds that registering may take: local packages may be large, and the connection to the cluster slow."""
 
 HAS_SKJOB = "__import__('importlib.util').util.find_spec('skjob') is not None"
 CHECKED = "skjob-workers-checked"
@@ -49,9 +49,9 @@ CHECKED = "skjob-workers-checked"
 
 @dataclass(frozen=True)
 class NamedModule:
-    """A module that has its name from the program, not from its place: the archive holds its file, or its package.
+    """A module that the program named, whatever its path. The archive contains its file or package.
 
-    `file` is the name in the archive, `origin` the file where the program runs.
+    `file` is its name in the archive, `origin` its file in the program's process.
     """
 
     name: str
@@ -63,7 +63,7 @@ class NamedModule:
 
 @dataclass(frozen=True)
 class Extras:
-    """What a program imports of its own beside the modules of its folder: archives of folders of its import path.
+    """What a program imports of its own besides the modules of its folder: archives of folders of its import path.
 
     Those `ahead` of that folder and `behind` it come before all that is installed, the `last` ones after it.
     """
@@ -88,28 +88,28 @@ class _Unpacked:
 
     @property
     def folders(self) -> set[str]:
-        """All that was unpacked for it."""
+        """All folders that were unpacked for this part."""
         return {*self.first, *self.last, *(str(Path(file).parent) for file, _ in self.named.values())}
 
 
 _unpacked: dict[str, _Unpacked] = {}
-"""What this process has unpacked, by the part of the user's code that it is."""
+"""What this process has unpacked, by part of the user's code."""
 
 
 class _NamedModules(MetaPathFinder):
-    """Finds the modules that have their names from the program."""
+    """Finds the modules that the program named."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Called by Python for each module that is imported."""
+        """Return how to import a named module. Python calls it for each module."""
         for part in _unpacked.values():
             if fullname in part.named:
                 file, is_package = part.named[fullname]
                 places = [str(Path(file).parent)] if is_package else None
                 return spec_from_file_location(fullname, file, submodule_search_locations=places)
             if any(name.startswith(f"{fullname}.") for name in part.named):
-                # A package without `__init__.py`, if there is none: its folder is not on the path any more.
+                # Its package without `__init__.py`, if there is no other: its folder is no longer on the path.
                 return PathFinder.find_spec(fullname, path) or _empty_package(fullname)
         return None
 
@@ -121,14 +121,14 @@ def _empty_package(name: str) -> ModuleSpec:
 
 
 def unpacked_folders() -> set[str]:
-    """Return the folders of the import path of this process that plugins have made: it may run a worker of its own."""
+    """Return the folders on the import path of this process that plugins created: it may run a worker."""
     return {folder for part in _unpacked.values() for folder in (*part.first, *part.last)}
 
 
-class LocalModules(WorkerPlugin):  # type: ignore[misc]
+class WorkerModules(WorkerPlugin):  # type: ignore[misc]
     """Unpacks source files into the worker's own folder and puts that on the import path.
 
-    `part` tells one archive from another: a later one of the same part takes the place of the earlier one.
+    A later archive of the same `part` replaces an earlier one.
     """
 
     def __init__(self, part: str, archive: bytes, extras: Extras = NO_EXTRAS) -> None:
@@ -138,15 +138,15 @@ class LocalModules(WorkerPlugin):  # type: ignore[misc]
         self.extras = extras
 
     def setup(self, worker: Any) -> None:
-        """Called by each worker as it joins, and again when an archive takes the place of another."""
+        """Unpack the files. Each worker calls it as it joins, and again when an archive replaces another."""
         replaced = _unpack(self.part, self.archive, self.extras, Path(worker.local_directory))
-        if replaced and not _import_anew(replaced, worker.data.values()):
-            # Whoever started it starts it again (Kubernetes, or a nanny), and it has the new code from the first.
+        if replaced and not _forget_modules(replaced, worker.data.values()):
+            # Kubernetes or a nanny restarts it, and it has the new code from the start.
             worker.loop.call_later(0.1, os._exit, ENDED_BY_SKJOB)
 
 
 class SchedulerModules(SchedulerPlugin):  # type: ignore[misc]
-    """The same on the scheduler, which holds no data; what is compiled there is not looked at again."""
+    """Unpacks source files on the scheduler, which holds no data; compiled modules stay as they are."""
 
     def __init__(self, part: str, archive: bytes, extras: Extras = NO_EXTRAS) -> None:
         self.part = part
@@ -155,19 +155,19 @@ class SchedulerModules(SchedulerPlugin):  # type: ignore[misc]
         self.extras = extras
 
     async def start(self, scheduler: Any) -> None:
-        """Called as the scheduler takes the plugin."""
+        """Unpack the files. The scheduler calls it when it gets the plugin."""
         if replaced := _unpack(self.part, self.archive, self.extras, _own_folder()):
-            _import_anew(replaced, ())
+            _forget_modules(replaced, ())
 
 
 def send_modules(client: Any, part: str, archive: bytes, extras: Extras = NO_EXTRAS) -> None:
-    """Make what is in the archive importable wherever this client's work goes."""
-    register(client, SchedulerModules(part, archive, extras))
-    register(client, LocalModules(part, archive, extras))
+    """Make the modules in the archive importable wherever this client's tasks run."""
+    register_plugin(client, SchedulerModules(part, archive, extras))
+    register_plugin(client, WorkerModules(part, archive, extras))
 
 
 def _unpack(part: str, archive: bytes, extras: Extras, folder: Path) -> set[str]:
-    """Make a part of the user's code importable in this process; the folders whose place was taken by others."""
+    """Make a part of the user's code importable in this process. Return the folders that were replaced."""
     before = _unpacked.get(part)
     digest = _digest_of_all(archive, extras)
     if before is not None and before.digest == digest:
@@ -191,26 +191,26 @@ def _unpack(part: str, archive: bytes, extras: Extras, folder: Path) -> set[str]
     now = _unpacked[part] = _Unpacked(digest, first, last, named)
     if before is None:
         return set()
-    # A name that has got another file is no reason to forget what took from the first: plain Python does not either.
+    # Modules that imported from a name which now has another file stay, as in plain Python.
     gone = {str(Path(file).parent) for name, (file, _) in before.named.items() if name not in named}
     return {*before.first, *before.last, *gone} - now.folders
 
 
 def _put_on_path(before: _Unpacked | None, first: tuple[str, ...], last: tuple[str, ...]) -> None:
-    """In the place of those before: the script's own modules stay before those of packages."""
+    """Put folders on the path in place of the previous ones: the script's modules stay before those of packages."""
     place = 0
     if before is not None:
         place = min((sys.path.index(folder) for folder in before.first if folder in sys.path), default=0)
     old = {*first, *last, *(() if before is None else (*before.first, *before.last))}
     place -= sum(entry in old for entry in sys.path[:place])
     others = [entry for entry in sys.path if entry not in old]
-    sys.path[:] = [*others[:place], *first, *others[place:], *last]  # at once: a task may just import something
+    sys.path[:] = [*others[:place], *first, *others[place:], *last]  # in one step: a task may be importing something
 
 
 def _forget_namesakes(named: dict[str, set[str]]) -> None:
-    """Forget what was imported here under a name that now means another file, whosever it was.
+    """Forget modules that were imported under a name that now means another file.
 
-    Not the program's own module, where the program runs in this very process.
+    The program's own module stays, if the program runs in this very process.
     """
     for name, files in named.items():
         module = sys.modules.get(name)
@@ -232,24 +232,24 @@ def _digest(content: bytes) -> str:
 
 @functools.cache
 def _own_folder() -> Path:
-    """A folder of this process's own, which goes with it: a scheduler has none, as workers have."""
+    """Return a folder that is removed with this process: a scheduler has none, unlike workers."""
     folder = Path(tempfile.mkdtemp(prefix="skjob-", dir=config.get("temporary-directory", None)))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
-def _import_anew(replaced: set[str], held: Iterable[Any]) -> bool:
-    """Forget the modules of the user's, so that they are imported from where they are now.
+def _forget_modules(replaced: set[str], data: Iterable[Any]) -> bool:
+    """Forget the user's modules, so that they are imported from the new folders. Return whether that is safe.
 
-    All of them, not only those of the folders that were replaced: others may have taken functions from those. False,
-    and nothing is done, where that is not safe: some are compiled, or something held is of their classes.
+    All of them are forgotten, not only those of the replaced folders: others may have imported functions from those.
+    It is not safe, and nothing is done, if some are compiled, or if data on the worker is of their classes.
     """
     current = {folder for part in _unpacked.values() for folder in part.folders}
     folders = tuple(f"{folder}{os.sep}" for folder in replaced | current)
     old = {name: module for name, module in list(sys.modules.items()) if is_from(module, folders)}
     if any(str(getattr(module, "__file__", None)).endswith((".so", ".pyd")) for module in old.values()):
         return False
-    if any(type(value).__module__ in old for value in held):
+    if any(type(value).__module__ in old for value in data):
         return False
     for name in old:
         del sys.modules[name]
@@ -269,44 +269,46 @@ def is_from(module: object, folders: tuple[str, ...]) -> bool:
         return str(file).startswith(folders)
     try:
         return any(f"{place}{os.sep}".startswith(folders) for place in getattr(module, "__path__", ()))
-    except Exception:  # whatever a module of somebody's puts there
+    except Exception:  # whatever a module puts there
         return False
 
 
-def register(client: Any, plugin: WorkerPlugin | SchedulerPlugin) -> None:
-    """Give the scheduler, or all workers of this client, this plugin, now and later."""
-    noted = client.extensions.setdefault(NOTED, {"scheduler": _scheduler(client), "plugins": {}})
-    noted["plugins"][type(plugin), plugin.name] = plugin
+def register_plugin(client: Any, plugin: WorkerPlugin | SchedulerPlugin) -> None:
+    """Give this plugin to the scheduler, or to all workers of this client, now and later."""
+    registered = client.extensions.setdefault(REGISTERED, {"scheduler": _scheduler(client), "plugins": {}})
+    registered["plugins"][type(plugin), plugin.name] = plugin
     call_method(client, functools.partial(client.register_plugin, plugin), REGISTER_TIMEOUT)
 
 
-def register_again(client: Any) -> None:
-    """Called after a connection that broke: the scheduler may be another one."""
-    noted = client.extensions.get(NOTED)
-    if noted is None or noted["scheduler"] == (scheduler := _scheduler(client)):
+def register_plugins_again(client: Any) -> None:
+    """Register the client's plugins again, if it has connected to another scheduler."""
+    registered = client.extensions.get(REGISTERED)
+    if registered is None or registered["scheduler"] == (scheduler := _scheduler(client)):
         return
-    for plugin in noted["plugins"].values():
+    for plugin in registered["plugins"].values():
         call_method(client, functools.partial(client.register_plugin, plugin), REGISTER_TIMEOUT)
-    noted["scheduler"] = scheduler
+    registered["scheduler"] = scheduler
 
 
 def check_workers(client: Any) -> None:
-    """Once a client: whether its workers have skjob, without which none of them could read a task.
+    """Check once for each client that its workers have skjob, without which they cannot read tasks.
 
-    Raises:
-        ModuleNotFoundError: they don't, with what to do.
+    Raises
+    ------
+    ModuleNotFoundError
+        They do not have it.
     """
     if client.extensions.get(CHECKED):
         return
     workers = list(client.scheduler_info(n_workers=1)["workers"])
     if not workers:
-        return  # a worker that comes will be looked at by a later call
-    # Nothing of skjob's own can be sent to look for it: a worker ends that can't read its message.
-    looking = client.run(eval, HAS_SKJOB, workers=workers, on_error="return", asynchronous=True)
+        return  # a later call checks a worker that joins
+    # Nothing of skjob itself can be sent for that: a worker that cannot read its message ends.
+    check = client.run(eval, HAS_SKJOB, workers=workers, on_error="return", asynchronous=True)
     try:
-        [found] = wait_result(client, looking, CHECK_SECONDS).values()
+        [found] = wait_result(client, check, CHECK_TIMEOUT).values()
     except (TimeoutError, OSError, ValueError):
-        return  # it may be busy, or just leaving
+        return  # it may be busy, or shutting down
     if found is False or isinstance(found, ModuleNotFoundError):
         raise ModuleNotFoundError(
             "the Dask workers have no `skjob`: install it in their environment, in the version that is here"

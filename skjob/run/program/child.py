@@ -33,7 +33,7 @@ CONNECT_TIMEOUT = 30
 
 
 def main() -> None:
-    """Wait for the assignment, connect, run."""
+    """Wait to learn what to run, connect, and run it."""
     inherited = signal.getsignal(signal.SIGINT)
     early: list[int] = []
     if inherited is not signal.SIG_IGN:  # a shell's background jobs ignore it
@@ -44,28 +44,28 @@ def main() -> None:
     line = life_line.readline()
     if not line:
         os._exit(0)  # the cluster did not come; the parent has said why
-    told = json.loads(line)
-    assignment = ProgramSpec(**{**told, "arguments": tuple(told["arguments"])})
-    _end_with_parent(life_line, Path(assignment.folder))
-    with _as_python_ends(assignment):
-        _connect(assignment)
+    fields = json.loads(line)
+    spec = ProgramSpec(**{**fields, "arguments": tuple(fields["arguments"])})
+    _end_with_parent(life_line, Path(spec.folder))
+    with _as_python_ends(spec):
+        _connect(spec)
         signal.signal(signal.SIGINT, inherited)
-        if early:  # Ctrl-C before there was a program: the parent does not tell it anew
+        if early:  # Ctrl-C before there was a program: the parent does not send it again
             signal.raise_signal(signal.SIGINT)
-    if assignment.declared:
-        _run_declared(assignment)
-    elif assignment.module is not None:
-        _run_module(assignment, assignment.module)
+    if spec.declared:
+        _run_declared(spec)
+    elif spec.module is not None:
+        _run_module(spec, spec.module)
     else:
-        _run_script(assignment)
+        _run_script(spec)
 
 
 def _import_ahead(preload: Sequence[str]) -> None:
-    """The slow imports that every program needs, and those of this one, while the cluster starts anyway."""
+    """Do the slow imports that every program needs, and those of this one, while the cluster starts."""
     import distributed  # noqa: F401
 
     for name in preload:
-        with suppress(Exception):  # where the program does it, it is told
+        with suppress(Exception):  # the program reports it when it imports the module itself
             importlib.import_module(name)
 
 
@@ -81,14 +81,14 @@ def _end_with_parent(life_line: Any, private: Path) -> None:
     threading.Thread(target=watch, name="skjob-life-line", daemon=True).start()
 
 
-def _connect(assignment: ProgramSpec) -> None:
+def _connect(spec: ProgramSpec) -> None:
     import joblib
     from distributed.versions import VersionMismatchWarning
 
-    from skjob.engine.backend import DONE_HERE, SkjobBackend
+    from skjob.engine.backend import SkjobBackend
     from skjob.engine.checkpoint.fit_cache import FitCache
-    from skjob.engine.fidelity.done_here import DoneHere
-    from skjob.engine.fidelity.forks import JoblibDefaults, in_children, separate_children
+    from skjob.engine.fidelity.forks import JoblibDefaults, run_in_children, separate_children
+    from skjob.engine.fidelity.local_tasks import COUNTER, LocalTaskCounter
     from skjob.run.program.dask_programs import (
         RunClient,
         RunCluster,
@@ -98,60 +98,57 @@ def _connect(assignment: ProgramSpec) -> None:
         use_run_cluster,
     )
     from skjob.run.program.prepare import prepare_client
-    from skjob.utils import current_client
+    from skjob.utils import dask_client
     from skjob.utils.reconnect import set_reconnect_timeout
     from skjob.utils.tls import TlsFiles
 
     plain = JoblibDefaults.now()
-    security = TlsFiles.inside(Path(assignment.folder)).security()
+    security = TlsFiles.inside(Path(spec.folder)).security()
     # The parent has judged the versions; distributed would warn of every difference at every connection.
     warnings.simplefilter("ignore", VersionMismatchWarning)
     try:
-        client = RunClient(assignment.address, security=security, timeout=CONNECT_TIMEOUT, set_as_default=True)
+        client = RunClient(spec.address, security=security, timeout=CONNECT_TIMEOUT, set_as_default=True)
     except (OSError, TimeoutError) as error:
         raise StartError(f"the scheduler does not answer the program: {error}", "run it again") from error
-    set_reconnect_timeout(client, assignment.patience)
-    current_client.run_client = client
+    set_reconnect_timeout(client, spec.reconnect_timeout)
+    dask_client.run_client = client
     close_at_exit(client)
-    root = Path(assignment.root)
-    box = MessageWriter(Path(assignment.folder))
-    use_run_cluster(
-        RunCluster(
-            assignment.address, security, assignment.workers, assignment.wait_for_workers, partial(box.send, "note")
-        )
-    )
-    client.extensions[DONE_HERE] = DoneHere(partial(box.send, "tasks"))
-    packages = Path(assignment.packages).read_bytes() if assignment.packages is not None else None
-    prepare_client(client, root, packages, assignment.width, partial(box.send, "note"))
-    fits = assignment.checkpoint and FitCache(
-        assignment.checkpoint,
-        assignment.run,
-        resume=assignment.resume,
-        tell=partial(box.send, "note"),
-        counted=lambda tally: box.send("fits", asdict(tally)),
+    root = Path(spec.root)
+    messages = MessageWriter(Path(spec.folder))
+    notify = partial(messages.send, "note")
+    use_run_cluster(RunCluster(spec.address, security, spec.workers, spec.wait_for_workers, notify))
+    client.extensions[COUNTER] = LocalTaskCounter(partial(messages.send, "tasks"))
+    packages = Path(spec.packages).read_bytes() if spec.packages is not None else None
+    prepare_client(client, root, packages, spec.width, notify)
+    fits = spec.checkpoint and FitCache(
+        spec.checkpoint,
+        spec.run,
+        resume=spec.resume,
+        notify=notify,
+        report_counts=lambda counts: messages.send("fits", asdict(counts)),
     )
     arguments: dict[str, Any] = {
         "client": client,
-        "width": assignment.width,
+        "width": spec.width,
         "root": root,
-        "wait_for_workers": assignment.wait_for_workers,
+        "wait_for_workers": spec.wait_for_workers,
         "checkpoint": fits,
-        "notify": partial(box.send, "note"),
-        "notify_at_end": partial(box.send, "last"),
+        "notify": notify,
+        "notify_at_end": partial(messages.send, "last"),
     }
     # The first is for this thread, whose choice also overrules an estimator's wish for threads; the second is for
     # threads that the script starts.
     joblib.parallel_config(backend=SkjobBackend(**arguments))
     joblib.register_parallel_backend("skjob", lambda **extra: SkjobBackend(**{**arguments, **extra}), make_default=True)
     joblib.register_parallel_backend("dask", dask_backend(arguments))
-    in_children(leave_run_cluster)
+    run_in_children(leave_run_cluster)
     separate_children(plain)
 
 
-def _run_script(assignment: ProgramSpec) -> None:
-    """As `python script.py` does it. The module stays `__main__` to the very end, for `atexit` and threads."""
-    path = str(Path(assignment.path).absolute())
-    sys.argv = [assignment.path, *assignment.arguments]
+def _run_script(spec: ProgramSpec) -> None:
+    """Run the script as `python script.py` does. Its module stays `__main__` to the end, for `atexit` and threads."""
+    path = str(Path(spec.path).absolute())
+    sys.argv = [spec.path, *spec.arguments]
     sys.path.insert(0, str(Path(path).resolve().parent))
     module = ModuleType("__main__")
     module.__file__ = path
@@ -160,74 +157,74 @@ def _run_script(assignment: ProgramSpec) -> None:
     code = compile(Path(path).read_bytes(), path, "exec", dont_inherit=True)
     from skjob.engine.fidelity.settings import snapshot
 
-    snapshot.begin()
-    with _as_python_ends(assignment):
+    snapshot.set_baseline()
+    with _as_python_ends(spec):
         exec(code, module.__dict__)  # noqa: S102 - running the user's program is what this process is for
 
 
-def _run_module(assignment: ProgramSpec, name: str) -> None:
-    """As `python -m name` does it: the packages that it is in are imported first, with `-m` in the place of its file.
+def _run_module(spec: ProgramSpec, name: str) -> None:
+    """Run a module as `python -m name` does: its packages are imported first, with `-m` in the place of its file.
 
-    A module that is gone since it was looked for, or that has no code, is told in Python's words.
+    A module that has gone since it was found, or that has no code, is reported in Python's words.
     """
-    sys.argv = ["-m", *assignment.arguments]
-    sys.path.insert(0, assignment.root)
+    sys.argv = ["-m", *spec.arguments]
+    sys.path.insert(0, spec.root)
     module = ModuleType("__main__")
     module.__dict__["__builtins__"] = __builtins__
     sys.modules["__main__"] = module
-    with _as_python_ends(assignment):
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.submodule_search_locations is not None:
-            spec = importlib.util.find_spec(f"{name}.__main__")
-        find_code = getattr(spec and spec.loader, "get_code", None)
-        code = find_code(spec.name) if spec is not None and find_code is not None else None
-        if spec is None or code is None:
+    with _as_python_ends(spec):
+        found = importlib.util.find_spec(name)
+        if found is not None and found.submodule_search_locations is not None:
+            found = importlib.util.find_spec(f"{name}.__main__")
+        find_code = getattr(found and found.loader, "get_code", None)
+        code = find_code(found.name) if found is not None and find_code is not None else None
+        if found is None or code is None:
             raise ImportError(f"No code object available for {name}")
-        module.__spec__ = spec
-        module.__loader__ = spec.loader
-        module.__package__ = spec.parent
-        module.__file__ = spec.origin
-        module.__dict__["__cached__"] = spec.cached
-        sys.argv[0] = spec.origin or name
+        module.__spec__ = found
+        module.__loader__ = found.loader
+        module.__package__ = found.parent
+        module.__file__ = found.origin
+        module.__dict__["__cached__"] = found.cached
+        sys.argv[0] = found.origin or name
         exec(code, module.__dict__)  # noqa: S102 - running the user's program is what this process is for
 
 
-def _run_declared(assignment: ProgramSpec) -> None:
+def _run_declared(spec: ProgramSpec) -> None:
     from skjob.jobfile.data.placement import Placement
     from skjob.jobfile.loader import read_job
     from skjob.jobfile.runner import run_declared
 
-    path = Path(assignment.path)
-    placement = assignment.placement and Placement(**assignment.placement)
-    tell = partial(MessageWriter(Path(assignment.folder)).send, "note")
-    rounds = f"{assignment.checkpoint}/rounds" if assignment.checkpoint else None
-    with _as_python_ends(assignment):
-        run_declared(read_job(path), path.resolve().parent, placement or None, tell, rounds)
+    path = Path(spec.path)
+    placement = spec.placement and Placement(**spec.placement)
+    notify = partial(MessageWriter(Path(spec.folder)).send, "note")
+    rounds = f"{spec.checkpoint}/rounds" if spec.checkpoint else None
+    with _as_python_ends(spec):
+        run_declared(read_job(path), path.resolve().parent, placement or None, notify, rounds)
 
 
 @contextmanager
-def _as_python_ends(assignment: ProgramSpec) -> Iterator[None]:
-    """What the program raises ends this process as it would end `python train.py`; the parent is told the cause.
+def _as_python_ends(spec: ProgramSpec) -> Iterator[None]:
+    """End this process as `python train.py` would end by what the program raises, and report the cause to the parent.
 
-    What ends a forked child of the program is not what ends the run.
+    What ends a forked child of the program does not end the run.
     """
     owner = os.getpid()
 
-    def tell(message: str) -> None:
+    def report(message: str) -> None:
         if os.getpid() == owner:
-            _tell(assignment, message)
+            MessageWriter(Path(spec.folder)).send("failure", message)
 
     try:
         yield
     except SystemExit:
         raise
     except SkjobError as error:
-        tell(error.message)
+        report(error.message)
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BaseException as error:
         words = str(error).strip()  # scikit-learn begins one with an empty line
-        tell(f"{type(error).__name__}: {words}" if words else type(error).__name__)
+        report(f"{type(error).__name__}: {words}" if words else type(error).__name__)
         _show(error)
         if isinstance(error, KeyboardInterrupt):
             _die_of_interrupt()
@@ -258,10 +255,6 @@ def _die_of_interrupt() -> None:
     sys.stdout.flush()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGINT)
-
-
-def _tell(assignment: ProgramSpec, message: str) -> None:
-    MessageWriter(Path(assignment.folder)).send("failure", message)
 
 
 if __name__ == "__main__":

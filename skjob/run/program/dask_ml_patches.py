@@ -1,7 +1,7 @@
-"""Defects of dask-ml, and of Dask's frames where dask-ml meets them, mended as the modules are imported.
+"""Patches for defects of dask-ml, and of Dask's frames as dask-ml uses them, applied as the modules are imported.
 
-dask-ml 2025.1.0 is its latest release, and Dask has moved on since. Each mend here is one function, with the defect and
-how to see that it is gone; then the function goes. A module that looks otherwise than expected is left alone.
+dask-ml 2025.1.0 is its latest release, and Dask has moved on since. Each patch is one function, with the defect and a
+`GONE WHEN` after which to delete it. A module that does not look as expected is left alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def _persist_from_a_coroutine(module: ModuleType) -> None:
     """Hyperband and its kin: `RuntimeError: Attempting to use an asynchronous Client in a synchronous context`.
 
     Their searches are coroutines on the client's loop and call `dask.persist`, which Dask no longer allows there; the
-    client's own `persist` does the same and may be called anywhere (dask-ml issue 1016). Gone when
+    client's own `persist` does the same and may be called anywhere (dask-ml issue 1016). GONE WHEN
     `HyperbandSearchCV(SGDClassifier(), {"alpha": [0.1, 1]}).fit(X, y, classes=[0, 1])` works without this.
     """
     if not hasattr(module, "dask"):
@@ -37,7 +37,7 @@ def _persist_from_a_coroutine(module: ModuleType) -> None:
 def _score_of_unknown_length(module: ModuleType) -> None:
     """`LinearRegression.score`: `ValueError: cannot broadcast shape (nan,) to shape (nan,)`.
 
-    Its `r2_score` assigns to those outputs that a Dask array chooses, whose number is not known. Gone when
+    Its `r2_score` assigns to those outputs that a Dask array chooses, whose number is not known. GONE WHEN
     `dask_ml.metrics.r2_score(da.ones(4), da.zeros(4))` works without this.
     """
     if not {"r2_score", "_check_reg_targets", "_check_sample_weight"} <= vars(module).keys():
@@ -65,7 +65,7 @@ def _score_of_unknown_length(module: ModuleType) -> None:
     broken = module.r2_score
     r2_score.__doc__ = broken.__doc__
     module.r2_score = r2_score  # type: ignore[attr-defined]
-    for name, other in list(sys.modules.items()):  # those that have taken it from there already
+    for name, other in list(sys.modules.items()):  # those that have imported it from there already
         if name.startswith("dask_ml.") and vars(other).get("r2_score") is broken:
             other.r2_score = r2_score  # type: ignore[attr-defined]
 
@@ -75,7 +75,7 @@ def _partitions_that_stay(module: ModuleType) -> None:
 
     While an expression that reads files is turned into an array, some of its partitions are read as one, and array and
     frame disagree about their number; so do two arrays of one frame, such as features and target (Dask issue 12411).
-    Without that step each partition is one task. Gone when the line above works on two columns of a file with three
+    Without that step each partition is one task. GONE WHEN the line above works on two columns of a file with three
     and several row groups, read with `split_row_groups=1`.
     """
     for name in ("BlockwiseIO", "ReadParquetPyarrowFS"):
@@ -93,6 +93,6 @@ PATCHES: dict[str, Callable[[ModuleType], None]] = {
 
 
 def install_patches() -> None:
-    """From now on in this process; what has been imported already is mended now. Safe to call twice."""
-    for name, mend in PATCHES.items():
-        when_imported(name, mend)
+    """Patch these modules in this process, now or when they are imported. Safe to call twice."""
+    for name, patch in PATCHES.items():
+        when_imported(name, patch)

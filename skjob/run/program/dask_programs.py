@@ -33,8 +33,9 @@ from joblib._dask import DaskDistributedBackend
 from joblib._parallel_backends import SequentialBackend
 
 from skjob.engine.backend import SkjobBackend, in_a_task
-from skjob.engine.transfer.worker_plugins import register
-from skjob.utils import current_client
+from skjob.engine.transfer.worker_plugins import register_plugin
+from skjob.utils import dask_client
+from skjob.utils.notify import Notify
 
 SECURITY_LOADER = "distributed.client.security-loader"
 """Dask's setting that names the function which has the certificates for an address."""
@@ -59,7 +60,7 @@ class RunCluster:
     security: Security
     workers: int
     start_timeout: float
-    notify: Callable[[str], None]
+    notify: Notify
 
 
 _run: RunCluster | None = None
@@ -156,7 +157,7 @@ def _new_cluster(cls: type, *arguments: Any, **options: Any) -> Any:
     if made == "LocalCluster" or given.keys() - BY_CLIENT:
         _notify_once("cluster", f"`{_call(made, given)}` is the cluster of this run; {SIZES} say how large it is")
     if given.get("resources"):
-        register(current_client.run_client, Resources(given["resources"]))
+        register_plugin(dask_client.run_client, Resources(given["resources"]))
     return object.__new__(_StandIn)
 
 
@@ -261,18 +262,18 @@ class _StandIn(LocalCluster):  # type: ignore[misc]
     requested = plan
 
     def scale(self, n: int = 0, memory: Any = None, cores: Any = None) -> Any:
-        """Tell that the run has its own workers."""
+        """Report that the run has its own workers."""
         _notify_once("scale", f"`scale` changes nothing: {SIZES} say how large the cluster of this run is")
         return NoOpAwaitable() if self.asynchronous else None
 
     scale_up = scale
 
     async def scale_down(self, workers: Any) -> None:
-        """Tell that the run has its own workers."""
+        """Report that the run has its own workers."""
         self.scale()
 
     def adapt(self, *_: Any, minimum: int = 0, maximum: float = float("inf"), **__: Any) -> Adaptive:
-        """Tell how the run's workers come and go. What is returned does nothing."""
+        """Report how the run's workers come and go. What is returned does nothing."""
         _notify_once("adapt", "`adapt` changes nothing: `--workers 1:10` lets the workers of this run come and go")
         self._adaptive = Adaptive(self, minimum=minimum, maximum=maximum, interval=0)
         return self._adaptive
@@ -378,12 +379,12 @@ def _current() -> Iterator[Any]:
 
 
 def _is_here(client: Any) -> bool:
-    """Whether its tasks run in this process: the program's calls of joblib need not."""
+    """Return whether its tasks run in this process: the program's calls of joblib need not."""
     return str(getattr(client.scheduler, "address", "")).startswith("inproc://")
 
 
 def _notify_once(subject: str, line: str) -> None:
-    """Notify the user, once of each subject."""
+    """Notify the user, once for each subject."""
     if _run is not None and subject not in _notified:
         _notified.add(subject)
         _run.notify(line)

@@ -1,8 +1,8 @@
-"""What the program's process tells the parent: one line of JSON each, in a file of the run's private folder.
+"""What the program's process reports to its parent: one line of JSON each, in a file of the run's private folder.
 
-A file, because it is still there when its writer has crashed, and nobody has to wait for anybody. Five kinds of lines:
+A file is still there after its writer has crashed, and neither side waits for the other. There are five kinds of lines:
 `failure`, what the program ended with; `note`, something for the user to read, and `last`, the same at the end of the
-run; `fits`, how many fits were found finished and how many were kept; `tasks`, how many the program has done itself.
+run; `fits`, how many fits were reused and how many were kept; `tasks`, how many tasks the program has done itself.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class MessageWriter:
         self._lock = threading.Lock()
 
     def send(self, kind: str, content: Any) -> None:
-        """Write one line. A folder that is gone has no reader either."""
+        """Write one line. If the folder is gone, so is the reader."""
         line = json.dumps({"kind": kind, "content": content}) + "\n"
         try:
             with self._lock, self._path.open("a", encoding="utf-8") as file:
@@ -48,8 +48,8 @@ class MessageReader:
         self._path = folder / FILE
         self._read = 0
 
-    def news(self) -> list[Message]:
-        """The lines that have come since the last call. One that its writer has not finished comes next time."""
+    def read_new(self) -> list[Message]:
+        """Return what has come since the last call. A line that its writer has not finished comes next time."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._read)
@@ -58,8 +58,4 @@ class MessageReader:
             return []
         complete = content[: content.rfind(b"\n") + 1]
         self._read += len(complete)
-        letters = []
-        for line in complete.splitlines():
-            told = json.loads(line)
-            letters.append(Message(told["kind"], told["content"]))
-        return letters
+        return [Message(**json.loads(line)) for line in complete.splitlines()]

@@ -1,4 +1,4 @@
-"""What the process of a program is told: which program, which cluster, how long to wait."""
+"""What the process of a program needs to know: which program, which cluster, how long to wait."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ INTERRUPT_GRACE = 10.0
 
 @dataclass(frozen=True)
 class ProgramSpec:
-    """What the child is told once the cluster is there. Certificates are files in `folder`.
+    """What the parent sends to the program's process once the cluster is there. `folder` has the certificates.
 
     `module` is the name of a program that runs as a module, and `root` the folder whose modules belong to it. `width`
     is how many tasks can run at once when all workers are there, `workers` how many there always are.
-    `packages` is a file with the distributions that workers can have from nowhere but here; `placement` is where the
-    data of a declared job goes. `patience` is for how many seconds the scheduler may be away.
+    `packages` is a file with the distributions that only this machine has; `placement` says where the data of a
+    declared job goes. `reconnect_timeout` is the number of seconds that the scheduler
+    may be away.
     """
 
     path: str
@@ -29,7 +30,7 @@ class ProgramSpec:
     width: int
     workers: int
     wait_for_workers: float
-    patience: float
+    reconnect_timeout: float
     run: str
     checkpoint: str | None
     resume: bool

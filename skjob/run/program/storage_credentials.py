@@ -1,9 +1,9 @@
-"""The way to data at an address, for workers: what the environment here says about storage, sent to theirs.
+"""Storage credentials for workers: environment variables from here that give access to data, set on theirs.
 
-It travels over the encrypted connection, into the memory of the workers' processes: no manifest, argument, log or
-record has it. A worker that has credentials of its own for the same kind of storage, by its service account say, keeps
-those. On a cluster that serves one run after the other they are a run's own: they are taken away when it ends, and,
-where it died, before the next begins.
+They travel over the encrypted connection, into the memory of the workers' processes: no manifest, argument, log or
+record has them. A worker with credentials of its own for the same kind of storage, by its service account say, keeps
+those. On a cluster that serves one run after the other they belong to one run: they are removed when it ends, and, if
+it died, before the next begins.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
 NAME = "skjob-credentials"
 FORGET_SECONDS = 20.0
 OWN_IDENTITY = {"AWS": ("AWS_ROLE_ARN", "AWS_CONTAINER_CREDENTIALS_FULL_URI"), "AZURE": ("AZURE_CLIENT_ID",)}
-"""Variables of a pod that has an identity by other means."""
+"""Variables of a pod that has an identity of its own."""
 
 FSSPEC = "FSSPEC_"
-"""Begins the names of fsspec's own settings, `FSSPEC_S3_ANON=true`."""
+"""How the names of fsspec's own settings begin, `FSSPEC_S3_ANON=true`."""
 
 
 def found(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that tell a process how to reach storage."""
+    """Return the variables that give a process access to storage."""
     known = {name for names in FAMILIES.values() for name in names}
     return {name: value for name, value in environ.items() if name in known or name.startswith(FSSPEC)}
 
 
 class Credentials(WorkerPlugin):  # type: ignore[misc]
-    """Sets these variables on each worker, also on those that join later, until it is taken away."""
+    """Sets these variables on each worker, also on those that join later, until it is unregistered."""
 
     name = NAME
 
@@ -56,18 +56,18 @@ class Credentials(WorkerPlugin):  # type: ignore[misc]
         """Called by each worker as it joins."""
         self._variables = lacking(self._variables, os.environ)
         os.environ.update(self._variables)
-        _read_anew()
+        _reset_fsspec()
 
     def teardown(self, worker: Any) -> None:
-        """Called by each worker when others take their place, or none."""
+        """Called by each worker when the plugin is replaced or unregistered."""
         for name, value in self._variables.items():
             if os.environ.get(name) == value:
                 del os.environ[name]
-        _read_anew()
+        _reset_fsspec()
 
 
-def _read_anew() -> None:
-    """fsspec reads its settings once, when it is imported, and keeps its connections and with them who made them."""
+def _reset_fsspec() -> None:
+    """Reset fsspec, which reads its settings once, at import, and keeps connections with their credentials."""
     if "fsspec" not in sys.modules:
         return
     import fsspec
@@ -81,19 +81,19 @@ def _read_anew() -> None:
 
 
 def forget(client: Any) -> None:
-    """Take the credentials of whichever run off all workers.
+    """Remove the credentials of any run from all workers.
 
     Raises:
-        OSError, TimeoutError: that can't be done.
+        OSError, TimeoutError: the workers do not answer.
     """
     with suppress(ValueError):  # there are none
         wait_while_connected(client, client._unregister_worker_plugin(NAME), FORGET_SECONDS)
 
 
 def lacking(variables: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
-    """Those to set beside a worker's own: none of a kind of storage that it has some for already."""
-    wanted = dict(variables)
+    """Return the variables to set beside a worker's own: none for a kind of storage that it has access to already."""
+    missing = dict(variables)
     for family, names in FAMILIES.items():
         if any(name in own for name in (*names, *OWN_IDENTITY.get(family, ()))):
-            wanted = {name: value for name, value in wanted.items() if name not in names}
-    return {name: value for name, value in wanted.items() if name not in own}
+            missing = {name: value for name, value in missing.items() if name not in names}
+    return {name: value for name, value in missing.items() if name not in own}

@@ -24,7 +24,7 @@ def test_pods_are_restricted(
     container = {"name": "c", "image": "localhost/skjob:dev", "securityContext": {"privileged": True}}
     refusal = refused_pod(kind_api, shared_namespace, container | sized())
     assert 'violates PodSecurity "restricted' in refusal
-    for seen in (*attacked.told["in workers"], attacked.told["in the scheduler"]):
+    for seen in (*attacked.report["in workers"], attacked.report["in the scheduler"]):
         assert (seen["user"], seen["root"]) == (1000, "Operation not permitted")
     security_row("pods pass the `restricted` standard", "a task calls setuid(0)", "Operation not permitted", "yes")
 
@@ -74,7 +74,7 @@ def refused_pod(kind_api: client.ApiClient, namespace: str, container: dict[str,
 
 
 def test_a_task_changes_nothing_in_its_container(attacked: Attacked, security_row: Row) -> None:
-    for seen in (*attacked.told["in workers"], attacked.told["in the scheduler"]):
+    for seen in (*attacked.report["in workers"], attacked.report["in the scheduler"]):
         writes = {folder: tuple(outcome) for folder, outcome in seen["writes"].items()}
         assert writes.pop("/tmp") == ("written", "")
         assert len(writes) == 5
@@ -89,7 +89,7 @@ def test_a_task_changes_nothing_in_its_container(attacked: Attacked, security_ro
 
 def test_no_pod_has_a_token_of_the_api(attacked: Attacked, security_row: Row) -> None:
     """Kubernetes would mount it as a projected volume."""
-    for seen in (*attacked.told["in workers"], attacked.told["in the scheduler"]):
+    for seen in (*attacked.report["in workers"], attacked.report["in the scheduler"]):
         assert seen["token"] is False
         assert seen["api"] in (401, 403)
     for pod in attacked.pods:
@@ -98,6 +98,6 @@ def test_no_pod_has_a_token_of_the_api(attacked: Attacked, security_row: Row) ->
     security_row(
         "no pod has a service account's token",
         "a task looks for one, and asks the API for Secrets",
-        f"none there; {attacked.told['in workers'][0]['api']}",
+        f"none there; {attacked.report['in workers'][0]['api']}",
         "yes",
     )

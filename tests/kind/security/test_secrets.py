@@ -26,7 +26,7 @@ def test_no_secret_is_to_be_seen(
             for form in forms:
                 assert form not in text, f"{what} in {place}"
     digest = hashlib.sha256(STORAGE_SECRET.encode()).hexdigest()
-    assert {seen["storage"] for seen in attacked.told["in workers"]} == {digest}
+    assert {seen["storage"] for seen in attacked.report["in workers"]} == {digest}
     for what in attacked.private:
         security_row(
             "nothing secret where others may look",

@@ -21,7 +21,7 @@ def test_the_role_was_enough(attacked: Attacked, ended: tuple[list[str], str], s
     """The whole run, with an environment of its own, as a user with that Role; and nothing of it is left."""
     _, errors = ended
     assert "skjob: succeeded" in errors
-    assert "you may not" not in errors
+    assert "not allowed to" not in errors
     until_gone(attacked.api, attacked.run_id)
     security_row("users need one Role in one namespace", "a whole run with it", "succeeded, nothing is left", "yes")
 
@@ -60,8 +60,8 @@ def test_a_role_without_network_policies_still_runs(
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
     [line] = [line for line in done.stderr.splitlines() if "NetworkPolic" in line]
     assert line == (
-        f"skjob: you may not create NetworkPolicies in namespace `{shared_namespace}`: other pods can connect to the"
-        " run's, and are refused by its TLS alone"
+        f"skjob: not allowed to create NetworkPolicies in namespace `{shared_namespace}`: other pods can connect to"
+        " this run's pods, and only TLS keeps them out"
     )
     told = in_shared(older, "doctor", "--skip-image")
     assert told.returncode == 0, told.stdout

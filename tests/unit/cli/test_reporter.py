@@ -8,8 +8,10 @@ import signal
 import pytest
 
 from skjob.cli.reporter import Reporter
+from skjob.deploy.base import WorkerCounts
+from skjob.deploy.scaling.loop import Progress
 from skjob.errors import StartError
-from skjob.run.record import Event, Outcome, Record
+from skjob.run.record import Outcome, Record
 
 
 @pytest.mark.parametrize(
@@ -40,5 +42,39 @@ def test_a_line_of_json_stays_one_where_an_address_has_a_password_in_it(capsys: 
     Reporter(json=True, verbose=False).failed(StartError('"https://h/x?sig=abc" is away', log='"s3://h/?token=0"\nend'))
     told = {"kind": "error", "text": '"https://h/x?sig=****" is away', "hint": "", "log": '"s3://h/?token=****"\nend'}
     assert json.loads(capsys.readouterr().err) == told
-    Reporter(json=True, verbose=False).tell(Event("note", '"https://h/x?sig=abc"\n"quoted"'))
+    Reporter(json=True, verbose=False).notify('"https://h/x?sig=abc"\n"quoted"')
     assert json.loads(capsys.readouterr().err) == {"kind": "note", "text": '"https://h/x?sig=****"\n"quoted"'}
+
+
+def _go_on(reporter: Reporter) -> None:
+    reporter.notify("running on this machine")
+    with reporter.step("connect"):
+        reporter.workers(WorkerCounts(2, 2, 1))
+    reporter.progress(Progress(3, 4))
+    reporter.memory({"a": 1})
+    with pytest.raises(KeyError), reporter.step("wait"):
+        raise KeyError
+
+
+def test_a_run_that_goes_on_as_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    _go_on(Reporter(json=False, verbose=False))
+    assert capsys.readouterr().err.splitlines() == [
+        "skjob: running on this machine",
+        "skjob: 1 of 2 workers",
+        "skjob: connect: 0.0 s",
+        "skjob: tasks done: 3, under way: 4",
+    ]
+
+
+def test_a_run_that_goes_on_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    _go_on(Reporter(json=True, verbose=False))
+    shown = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(each["kind"], each["text"]) for each in shown] == [
+        ("note", "running on this machine"),
+        ("step", "connect"),
+        ("workers", "1 of 2 workers"),
+        ("done", "connect"),
+        ("progress", "tasks done: 3, under way: 4"),
+        ("step", "wait"),
+    ]
+    assert [0 <= each["seconds"] < 1 for each in shown if "seconds" in each] == [True]

@@ -15,10 +15,10 @@ def test_nothing_said() -> None:
 def test_everything_said() -> None:
     data = {
         "team": "data-science",
-        "most-workers": "20",
-        "most-cpu": "40",
-        "most-memory": "160Gi",
-        "most-time": "8h",
+        "limits.max-workers": "20",
+        "limits.max-cpu": "40",
+        "limits.max-memory": "160Gi",
+        "limits.max-time": "8h",
         "node-selector": "{pool: batch, spot: true}",
         "tolerations": "- {key: batch, operator: Exists, effect: NoSchedule}\n- {key: spot, value: true}",
         "priority-class": "batch",
@@ -41,6 +41,48 @@ def test_everything_said() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("data", "limits"),
+    [
+        ({"most-workers": "20", "most-cpu": "40", "most-memory": "1Gi", "most-time": "8h"}, (20, 40.0, 2**30, 28800.0)),
+        ({"max-workers": "20", "max-cpu": "40", "max-memory": "1Gi"}, (20, 40.0, 2**30, None)),
+        ({"limits.max-workers": "3", "max-workers": "2", "most-workers": "4"}, (2, None, None, None)),
+        ({"limits.max-workers": "3", "most-workers": "2"}, (2, None, None, None)),
+        ({"limits.max-workers": "2", "most-workers": "3"}, (2, None, None, None)),
+        ({"limits.max-cpu": "900m", "most-cpu": "1"}, (None, 0.9, None, None)),
+        ({"limits.max-memory": "1G", "most-memory": "1Gi"}, (None, None, 10**9, None)),
+        ({"limits.max-time": "90m", "most-time": "1h"}, (None, None, None, 3600.0)),
+        ({"limits.max-time": "1h", "most-time": "90m"}, (None, None, None, 3600.0)),
+    ],
+)
+def test_the_strictest_value_of_a_limit_counts(
+    data: dict[str, str], limits: tuple[int | None, float | None, int | None, float | None]
+) -> None:
+    assert parse_rules(data, ORIGIN).limits == Limits(*limits, ORIGIN)
+
+
+def test_a_default_max_time_is_not_a_limit() -> None:
+    """In a ConfigMap that an older chart wrote, it stands beside the limit, and users may exceed it."""
+    rules = parse_rules({"max-time": "1h", "most-time": "8h"}, ORIGIN)
+    assert rules.limits.time == 8 * 3600.0
+    assert parse_rules({"max-time": "1h"}, ORIGIN).limits.time is None
+
+
+def test_old_names_of_limits_are_reported_with_the_new_ones() -> None:
+    assert parse_rules({"max-workers": "20", "limits.max-time": "8h"}, ORIGIN).notices == ()
+    [notice] = parse_rules({"most-workers": "20", "limits.max-workers": "10", "most-time": "8h"}, ORIGIN).notices
+    assert notice == (
+        f"{ORIGIN} has old names of limits, which work for one more release:"
+        " `most-workers` is now `limits.max-workers`, `most-time` is now `limits.max-time`"
+    )
+
+
+def test_a_wrong_value_under_any_name_is_reported() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_rules({"limits.max-workers": "2", "max-workers": "none", "most-workers": "all"}, ORIGIN)
+    assert [problem.split(" in ")[0] for problem in caught.value.problems] == ["`max-workers`", "`most-workers`"]
+
+
 def test_a_price_may_be_as_small_as_helm_writes_it() -> None:
     rules = parse_rules({"prices": "- cpu-hour: 5e-05\n  gib-hour: 1e-07\n"}, "x")
     assert rules.prices.entries == (Price(5e-05, 1e-07),)
@@ -49,11 +91,11 @@ def test_a_price_may_be_as_small_as_helm_writes_it() -> None:
 @pytest.mark.parametrize(
     ("key", "text", "said"),
     [
-        ("most-workers", "0", "must be a number of at least 1, not `0`"),
-        ("most-workers", "2.5", "must be a number of at least 1, not `2.5`"),
-        ("most-cpu", "none", "must be a quantity such as `500m`, `2` or `2Gi`, not `none`"),
-        ("most-memory", "0", "must be an amount of memory such as `64Gi`, not `0`"),
-        ("most-time", "1d", "must be a duration such as `90s`, `5m` or `1h30m`, not `1d`"),
+        ("limits.max-workers", "0", "must be a number of at least 1, not `0`"),
+        ("limits.max-workers", "2.5", "must be a number of at least 1, not `2.5`"),
+        ("limits.max-cpu", "none", "must be a quantity such as `500m`, `2` or `2Gi`, not `none`"),
+        ("limits.max-memory", "0", "must be an amount of memory such as `64Gi`, not `0`"),
+        ("limits.max-time", "1d", "must be a duration such as `90s`, `5m` or `1h30m`, not `1d`"),
         ("node-selector", "pool=batch", "must be a map, `{pool: batch}`"),
         ("node-selector", "{pool: [a]}", "must be labels, `{pool: batch}`"),
         (
@@ -90,7 +132,7 @@ def test_what_is_wrong(key: str, text: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_rules({key: text}, ORIGIN)
     assert caught.value.message == f"`{key}` in `{ORIGIN}` {said}"
-    assert caught.value.hint == "the ConfigMap is the platform team's to mend"
+    assert caught.value.hint == "ask the platform team to fix the ConfigMap"
 
 
 def test_yaml_that_is_none() -> None:
@@ -100,10 +142,10 @@ def test_yaml_that_is_none() -> None:
 
 def test_all_that_is_wrong_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        parse_rules({"most-workers": "x", "most-time": "y", "team": "fine"}, ORIGIN)
+        parse_rules({"limits.max-workers": "x", "limits.max-time": "y", "team": "fine"}, ORIGIN)
     assert [problem.split(" must")[0] for problem in caught.value.problems] == [
-        f"`most-workers` in `{ORIGIN}`",
-        f"`most-time` in `{ORIGIN}`",
+        f"`limits.max-workers` in `{ORIGIN}`",
+        f"`limits.max-time` in `{ORIGIN}`",
     ]
 
 

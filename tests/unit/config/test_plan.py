@@ -158,10 +158,10 @@ def _limited(settings: Settings, place: Place = Place.KUBERNETES, **limits: Any)
 @pytest.mark.parametrize(
     ("limits", "workers", "whose"),
     [
-        ({"workers": 3}, WorkerRange(2, 3), "`most-workers`"),
-        ({"cpu": 2.0}, WorkerRange(2, 4), "`most-cpu`, 2 cores,"),
-        ({"memory": 3 * 2**30}, WorkerRange(1, 1), "`most-memory`, 3 GiB,"),
-        ({"workers": 3, "cpu": 1.0, "memory": 2**40}, WorkerRange(2, 2), "`most-cpu`, 1 cores,"),
+        ({"workers": 3}, WorkerRange(2, 3), "`limits.max-workers`"),
+        ({"cpu": 2.0}, WorkerRange(2, 4), "`limits.max-cpu`, 2 cores,"),
+        ({"memory": 3 * 2**30}, WorkerRange(1, 1), "`limits.max-memory`, 3 GiB,"),
+        ({"workers": 3, "cpu": 1.0, "memory": 2**40}, WorkerRange(2, 2), "`limits.max-cpu`, 1 cores,"),
     ],
 )
 def test_no_more_workers_than_the_platform_team_allows(
@@ -185,7 +185,7 @@ def test_no_run_outlives_its_cluster() -> None:
     plan = _limited(Settings(max_time=5000.0, keep_time=9000.0, start_timeout=8000.0), time=3600.0)
     assert (plan.max_time, plan.keep_time, plan.start_timeout) == (3570.0, 3600.0, 3570.0)
     assert plan.limited == {
-        "time": "the run may take 3570 s instead of 5000 s: `most-time`, 3600 s, of ConfigMap t/skjob-defaults"
+        "time": "the run may take 3570 s instead of 5000 s: `limits.max-time`, 3600 s, of ConfigMap t/skjob-defaults"
     }
     # Who named no time is not told of one.
     assert _limited(Settings(), time=3600.0).max_time == 3570.0
@@ -197,7 +197,7 @@ def test_a_run_on_a_cluster_that_has_lived_for_a_while() -> None:
     assert (plan.max_time, plan.keep_time, plan.limited["time"]) == (
         570.0,
         600.0,
-        "the run may take 570 s instead of 3570 s: `most-time`, 3600 s, of ConfigMap t/skjob-defaults",
+        "the run may take 570 s instead of 3570 s: `limits.max-time`, 3600 s, of ConfigMap t/skjob-defaults",
     )
 
 
@@ -207,7 +207,9 @@ def test_workers_of_another_size_are_counted_anew() -> None:
     assert plan.workers == WorkerRange(2, 2)
     plan = with_workers(replace(plan, size=WorkerSize(0.5, 2**30, 1)), WorkerRange(100, 100))
     assert plan.workers == WorkerRange(8, 8)
-    assert plan.limited == {"workers": "8 workers instead of 100: `most-cpu`, 4 cores, of ConfigMap t/skjob-defaults"}
+    assert plan.limited == {
+        "workers": "8 workers instead of 100: `limits.max-cpu`, 4 cores, of ConfigMap t/skjob-defaults"
+    }
     assert with_workers(plan, WorkerRange(1, 2)).limited == {}
 
 
@@ -217,8 +219,8 @@ def test_no_worker_larger_than_a_run_may_be_and_no_cost_without_prices() -> None
         _limited(settings, cpu=2.0, memory=2**32)
     assert caught.value.problems == [
         "`max-cost` requires prices, but none are configured in the namespace",
-        "a worker of 4 cores is more than a run may have, `most-cpu`, 2, of ConfigMap t/skjob-defaults",
-        "a worker of 8 GiB is more than a run may have, `most-memory`, 4 GiB, of ConfigMap t/skjob-defaults",
+        "a worker of 4 cores is more than a run may have, `limits.max-cpu`, 2, of ConfigMap t/skjob-defaults",
+        "a worker of 8 GiB is more than a run may have, `limits.max-memory`, 4 GiB, of ConfigMap t/skjob-defaults",
     ]
 
 

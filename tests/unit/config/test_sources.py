@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from skjob.config import sources
 from skjob.config.parsers import (
     parse_cost,
     parse_cpu,
@@ -18,7 +19,17 @@ from skjob.config.parsers import (
     parse_workers,
 )
 from skjob.config.settings import Place, Settings, WorkerRange
-from skjob.config.sources import Layer, Problems, arguments, cluster_defaults, environment, flags, project, resolve
+from skjob.config.sources import (
+    CONFIGMAP_HINT,
+    Layer,
+    Problems,
+    arguments,
+    cluster_defaults,
+    environment,
+    flags,
+    project,
+    resolve,
+)
 from skjob.errors import ConfigError
 from skjob.utils.units import parse_quantity
 
@@ -147,7 +158,7 @@ def test_a_range_as_it_is_written(workers: WorkerRange, text: str, adaptive: boo
 
 
 def test_built_in_defaults() -> None:
-    assert resolve([]) == Settings(
+    assert resolve([]).settings == Settings(
         on=Place.AUTO,
         context=None,
         namespace=None,
@@ -180,7 +191,7 @@ def _five_layers(folder: Path, number: int) -> list[Layer]:
 def test_flag_then_variable_then_project_then_cluster_then_built_in(
     tmp_path: Path, number: int, image: str | None
 ) -> None:
-    assert resolve(_five_layers(tmp_path, number)).image == image
+    assert resolve(_five_layers(tmp_path, number)).settings.image == image
 
 
 def test_layers_fill_each_others_gaps() -> None:
@@ -190,12 +201,32 @@ def test_layers_fill_each_others_gaps() -> None:
             environment({"SKJOB_WORKER_MEMORY": "1Gi", "SKJOB_WORKERS": "3", "SKJOB_IMAGE": ""}),
             cluster_defaults({"namespace": "team", "worker-memory": "4Gi"}, "ConfigMap x"),
         ]
-    )
+    ).settings
     assert settings == Settings(workers=WorkerRange(1, 8), worker_memory=2**30, namespace="team")
 
 
+def test_the_configmap_is_one_more_layer_below_the_others() -> None:
+    asked = resolve([flags({"workers": "1:8"}), environment({"SKJOB_IMAGE": "ours:1"})])
+    below = cluster_defaults({"workers": "3", "image": "theirs:1", "worker-memory": "4Gi"}, "ConfigMap x")
+    resolved = asked.over(below)
+    assert resolved.settings == Settings(workers=WorkerRange(1, 8), image="ours:1", worker_memory=2**32)
+    assert (resolved.given.values, resolved.called("image")) == ({"workers": "1:8"}, "`SKJOB_IMAGE`")
+    assert resolved.called("worker_memory") == "`worker-memory` in `ConfigMap x`"
+    with pytest.raises(ConfigError) as caught:
+        asked.over(cluster_defaults({"workers": "many"}, "ConfigMap x"))
+    assert caught.value.message == f"`workers` in `ConfigMap x` {WORKERS}, not `many`"
+    assert caught.value.hint == CONFIGMAP_HINT
+
+
+def test_each_value_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+    monkeypatch.setitem(sources._PARSERS, "workers", lambda text: parsed.append(text) or parse_workers(text))
+    resolve([flags({"workers": "2"})]).over(cluster_defaults({"workers": "3"}, "ConfigMap x"))
+    assert parsed == ["2", "3"]
+
+
 def test_arguments_of_the_python_api() -> None:
-    assert resolve([arguments({"worker_cpu": "1.5", "grace": "20"})]) == Settings(worker_cpu=1.5, grace=20.0)
+    assert resolve([arguments({"worker_cpu": "1.5", "grace": "20"})]).settings == Settings(worker_cpu=1.5, grace=20.0)
 
 
 def test_every_problem_at_once_each_with_its_origin(tmp_path: Path) -> None:
@@ -219,7 +250,7 @@ def test_every_problem_at_once_each_with_its_origin(tmp_path: Path) -> None:
         f"  - `--workers` {WORKERS}, not `many`",
         "  - `--max-time` must be a duration longer than zero, not `0`",
     ]
-    assert caught.value.hint == f"{NAMES}; {OPTIONS}"
+    assert caught.value.hint == f"{NAMES}; {OPTIONS}; {CONFIGMAP_HINT}"
 
 
 def test_one_problem_is_told_without_a_list() -> None:
@@ -243,7 +274,7 @@ def test_one_problem_is_told_without_a_list() -> None:
         *(
             (
                 environment({f"SKJOB_{name.upper()}": "1"}),
-                f"`SKJOB_{name.upper()}` is no setting: it can only be given as `--{name}`",
+                f"`SKJOB_{name.upper()}` is not a setting: it can only be given as `--{name}`",
             )
             for name in ("cluster", "keep", "resume", "json", "verbose")
         ),
@@ -251,18 +282,22 @@ def test_one_problem_is_told_without_a_list() -> None:
         (environment({"SKJOB_KIND_NODES": "offline", "SKJOB_BENCHMARK_JOINS_AT": "1", "SKJOB_KEEP": ""}), None),
         (
             environment({"SKJOB_MOST_WORKERS": "100"}),
-            "`SKJOB_MOST_WORKERS` is the platform team's to set, in the namespace's ConfigMap",
+            "`SKJOB_MOST_WORKERS` can only be set by the platform team, in the namespace's ConfigMap",
         ),
         (
             arguments({"prices": "[]"}),
-            "`prices=` is the platform team's to set, in the namespace's ConfigMap",
+            "`prices=` can only be set by the platform team, in the namespace's ConfigMap",
         ),
-        (cluster_defaults({"most-workers": "3"}, "ConfigMap x"), None),
+        (
+            environment({"SKJOB_MAX_WORKERS": "100"}),
+            "`SKJOB_MAX_WORKERS` can only be set by the platform team, in the namespace's ConfigMap",
+        ),
+        (cluster_defaults({"most-workers": "3", "limits.max-workers": "3"}, "ConfigMap x"), None),
     ],
 )
 def test_unknown_keys_where_they_can_only_be_mistakes(layer: Layer, told: str | None) -> None:
     if told is None:
-        assert resolve([layer]) == Settings()
+        assert resolve([layer]).settings == Settings()
         return
     with pytest.raises(ConfigError) as caught:
         resolve([layer])
@@ -287,7 +322,7 @@ def test_the_nearest_project_file_above_the_folder(tmp_path: Path, files: dict[s
     (tmp_path / "a" / "b" / "c").mkdir(parents=True)
     for name, content in files.items():
         (tmp_path / name).write_text(content)
-    assert resolve([project(tmp_path / "a" / "b")]).image == image
+    assert resolve([project(tmp_path / "a" / "b")]).settings.image == image
 
 
 def test_settings_in_two_files_of_one_folder(tmp_path: Path) -> None:
@@ -305,22 +340,22 @@ def test_a_file_that_anybody_may_have_put_there(
     file = tmp_path / "skjob.toml"
     file.write_text('image = "theirs"')
     tmp_path.chmod(mode)
-    assert resolve([project(tmp_path)]).image == "theirs"  # one's own
+    assert resolve([project(tmp_path)]).settings.image == "theirs"  # one's own
     if os.getuid() == 0:
         os.chown(file, 4242, 4242)
     else:
         monkeypatch.setattr(os, "getuid", lambda: 4242)
     if not refused:
-        assert resolve([project(tmp_path)]).image == "theirs"
+        assert resolve([project(tmp_path)]).settings.image == "theirs"
         return
     with pytest.raises(ConfigError) as caught:
         project(tmp_path / "below")
-    assert caught.value.message == f"`{file}` belongs to somebody else, in a folder where everybody may write"
+    assert caught.value.message == f"`{file}` belongs to another user, in a folder that everybody may write to"
 
 
 def test_a_project_file_may_hold_numbers(tmp_path: Path) -> None:
     (tmp_path / "skjob.toml").write_text('workers = 3\nworker-cpu = 0.5\nstart_timeout = 20\non = "local"')
-    assert resolve([project(tmp_path)]) == Settings(
+    assert resolve([project(tmp_path)]).settings == Settings(
         on=Place.LOCAL, workers=WorkerRange(3, 3), worker_cpu=0.5, start_timeout=20.0
     )
 
@@ -357,11 +392,11 @@ def test_a_project_file_that_can_not_be_read(tmp_path: Path) -> None:
             project(tmp_path)
         assert caught.value.message == f"`{file}` can't be read: Permission denied"
     else:  # root reads everything
-        assert resolve([project(tmp_path)]) == Settings()
+        assert resolve([project(tmp_path)]).settings == Settings()
 
 
 def test_an_option_with_another_name_than_its_setting() -> None:
-    assert resolve([flags({"idle_timeout": "2h"}, "up")]).keep_time == 7200.0
+    assert resolve([flags({"idle_timeout": "2h"}, "up")]).settings.keep_time == 7200.0
     with pytest.raises(ConfigError) as caught:
         resolve([flags({"idle_timeout": "soon"}, "up"), environment({"SKJOB_KEEP_TIME": "never"})])
     assert caught.value.problems == [

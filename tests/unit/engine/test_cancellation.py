@@ -53,7 +53,7 @@ class Worker:
 
 
 STARTED: dict[str, threading.Event] = {}
-"""Set by a task as it begins, and `told` by a test. Tasks reach them as a global: an event can't be pickled."""
+"""Set by a task as it begins, and `notified` by a test. Tasks reach them as a global: an event can't be pickled."""
 
 
 def _endless(name: str) -> None:
@@ -64,10 +64,10 @@ def _endless(name: str) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    STARTED.update({name: threading.Event() for name in ("one", "two", "told")})
+    STARTED.update({name: threading.Event() for name in ("one", "two", "notified")})
     yield
     assert cancellation._running == {}
-    cancellation._stopped.clear()  # the tests' calls have the same names
+    cancellation._cancelled.clear()  # the tests' calls have the same names
 
 
 def _endless_task(name: str) -> bytes:
@@ -126,7 +126,7 @@ from clocks import wait_for
 from tests.unit.engine.test_cancellation import STARTED
 
 STARTED["one"].set()
-wait_for(STARTED["told"].is_set)
+wait_for(STARTED["notified"].is_set)
 """,
     "inner.py": "value = 7\n",
 }
@@ -149,7 +149,7 @@ def test_an_import_is_not_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyP
     worker.start(("fit-call1-0-1", _task(fit)))
     assert STARTED["one"].wait(DEADLINE)
     _interrupt("call1")
-    STARTED["told"].set()
+    STARTED["notified"].set()
     worker.ended()
     assert [_kind(outcome) for outcome in worker.outcomes["fit-call1-0-1"]] == [TaskCancelled]
     assert STARTED["two"].is_set()
@@ -251,7 +251,7 @@ import asyncio, os, sys, threading, time
 from types import SimpleNamespace
 from skjob.engine import cancellation
 
-cancellation.PATIENCE = float(sys.argv[4])
+cancellation.INTERRUPT_TIMEOUT = float(sys.argv[4])
 started = threading.Event()
 
 def work(seconds):

@@ -1,4 +1,4 @@
-"""A fit that ended its workers is told of as scikit-learn tells of one that raised: held against the real thing."""
+"""A fit that ended its workers is reported as scikit-learn reports one that raised: held against the real thing."""
 
 import math
 import warnings
@@ -264,13 +264,13 @@ def test_a_run_with_one_such_fit_ends_as_with_one_that_raised(recorded: Recorded
 
     C = 2 if run in CURVES.values() else 1
     with recorded(instead):
-        result, told = _ended(lambda: run(SVC(C=C)))
-    really, really_told = _ended(lambda: run(DyingOnce(C=C)))
+        result, warned = _ended(lambda: run(SVC(C=C)))
+    really, really_warned = _ended(lambda: run(DyingOnce(C=C)))
     assert len(lost) == 1
-    assert told == really_told
+    assert warned == really_warned
     if run is not CURVES["validation_curve"]:  # which warns of nothing
-        assert told[0][0] is FitFailedWarning
-        assert " fits failed out of a total of " in told[0][1]
+        assert warned[0][0] is FitFailedWarning
+        assert " fits failed out of a total of " in warned[0][1]
     numpy.testing.assert_equal(_scores(result), _scores(really))
     assert "nan" in repr(_scores(result))
 
@@ -285,12 +285,12 @@ def test_a_search_goes_on_to_its_best_fit(recorded: Recorded, C: int) -> None:
         return failed_fit(call, RuntimeError(ERROR)) if arguments["parameters"]["C"] == C else None
 
     with recorded(instead):
-        search, told = _ended(lambda: GridSearchCV(SVC(), {"C": [1, 2]}, cv=3).fit(X, y))
+        search, warned = _ended(lambda: GridSearchCV(SVC(), {"C": [1, 2]}, cv=3).fit(X, y))
     assert search.best_params_ == {"C": 3 - C}
     assert [math.isnan(score) for score in search.cv_results_["mean_test_score"]] == [C == 1, C == 2]
     assert search.cv_results_["rank_test_score"].tolist() == ([2, 1] if C == 1 else [1, 2])
     assert (search.predict(X) == SVC(C=3 - C).fit(X, y).predict(X)).all()
-    assert [category for category, _ in told] == [FitFailedWarning, UserWarning]
+    assert [category for category, _ in warned] == [FitFailedWarning, UserWarning]
 
 
 def test_a_halving_search_goes_on(recorded: Recorded) -> None:
@@ -302,12 +302,12 @@ def test_a_halving_search_goes_on(recorded: Recorded) -> None:
         return failed_fit(call, RuntimeError(ERROR)) if arguments["parameters"]["C"] == 2 else None
 
     with recorded(instead):
-        search, told = _ended(lambda: SEARCHES["halving"](SVC()))
+        search, warned = _ended(lambda: SEARCHES["halving"](SVC()))
     results = search.cv_results_
     rounds = [iteration for iteration, C in zip(results["iter"], results["param_C"], strict=True) if C == 2]
     assert rounds == [0]
     assert max(results["iter"]) == 1
-    assert FitFailedWarning in [category for category, _ in told]
+    assert FitFailedWarning in [category for category, _ in warned]
 
 
 def test_where_all_fail_scikit_learn_says_so_with_what_happened(recorded: Recorded) -> None:

@@ -109,7 +109,7 @@ class FakeClient:
     ("workers", "need", "reserved"),
     [
         ([(10 * GB, 4)], 0, None),
-        ([(10 * GB, 4)], WorkerMemory.MUCH - 1, None),
+        ([(10 * GB, 4)], WorkerMemory.MIN_RESERVED - 1, None),
         ([(10 * GB, 4)], GB, None),  # 4 threads, 7 GB
         ([(10 * GB, 4)], 1_750_000_000, None),
         ([(10 * GB, 4)], 1_750_000_001, 1_750_000_001),
@@ -120,8 +120,8 @@ class FakeClient:
         ([(10 * GB, 1), (10 * GB, 2)], 4 * GB, 4 * GB),
         ([(40 * GB, 4), (4 * GB, 4)], 2 * GB, 2 * GB),  # it may come to the smallest
         ([(40 * GB, 4), (4 * GB, 4)], 20 * GB, 2_800_000_000),  # and must not wait for ever for one that has as much
-        ([(100 * 2**20, 2)], WorkerMemory.MUCH, None),
-        ([(90 * 2**20, 2)], WorkerMemory.MUCH, WorkerMemory.MUCH),
+        ([(100 * 2**20, 2)], WorkerMemory.MIN_RESERVED, None),
+        ([(90 * 2**20, 2)], WorkerMemory.MIN_RESERVED, WorkerMemory.MIN_RESERVED),
         ([(None, 4)], 50 * GB, None),
         ([(0, 4)], 50 * GB, None),
         ([(10 * GB, 4), (None, 4)], 50 * GB, None),

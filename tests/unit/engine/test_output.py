@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -14,7 +13,6 @@ from clocks import DEADLINE
 from joblib._parallel_backends import SequentialBackend
 
 from skjob.engine import output
-from skjob.engine.backend import with_source
 from skjob.engine.output import captured
 from skjob.engine.task import Outcome, run_batch
 
@@ -81,21 +79,8 @@ def test_two_batches_at_once_do_not_mix() -> None:
 
 
 def test_endless_output_is_cut_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "MOST_CHARACTERS", 10)
+    monkeypatch.setattr(output, "MAX_CHARACTERS", 10)
     with captured() as (stdout, _):
         for _ in range(5):
             sys.stdout.write("12345")
     assert stdout.text == "1234512345\n… 15 more characters were printed\n"
-
-
-def test_a_remote_traceback_gets_the_lines_that_only_the_client_has(tmp_path: Path) -> None:
-    script = tmp_path / "train.py"
-    script.write_text("def fit():\n    return 1 / 0\n")
-    text = (
-        "Traceback (most recent call last):\n"
-        '  File "/opt/there/only.py", line 3, in call\n'
-        "    return function()\n"
-        f'  File "{script}", line 2, in fit\n'
-        "ZeroDivisionError: division by zero\n"
-    )
-    assert with_source(text) == text.replace("in fit\n", "in fit\n    return 1 / 0\n")

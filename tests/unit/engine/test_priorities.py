@@ -16,7 +16,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
 
 from skjob.engine.joblib_calls import JoblibCall, fit_arguments
-from skjob.engine.priorities import LONGEST, MOST_CANDIDATES, SHORTEST, DurationModel, WorkEstimate, priority, work_of
+from skjob.engine.priorities import (
+    MAX_CANDIDATES,
+    MAX_LENGTH,
+    MIN_LENGTH,
+    DurationModel,
+    WorkEstimate,
+    estimate_work,
+    priority,
+)
 
 X = numpy.random.default_rng(0).normal(size=(60, 4))
 y = (X[:, 0] > 0).astype(int)
@@ -27,7 +35,7 @@ Recorded = Callable[..., Any]
 def _work(call: JoblibCall) -> WorkEstimate:
     arguments = fit_arguments(call)
     assert arguments is not None
-    work = work_of(arguments)
+    work = estimate_work(arguments)
     assert work is not None
     return work
 
@@ -52,7 +60,7 @@ def test_the_longest_go_first() -> None:
 
 
 def test_those_of_an_earlier_look_ahead_go_before_all_of_the_next() -> None:
-    assert _order([1, 2, 4, LONGEST, LONGEST, LONGEST, 8, 4, 2], 3) == [2, 1, 0, 3, 4, 5, 6, 7, 8]
+    assert _order([1, 2, 4, MAX_LENGTH, MAX_LENGTH, MAX_LENGTH, 8, 4, 2], 3) == [2, 1, 0, 3, 4, 5, 6, 7, 8]
 
 
 def test_those_that_differ_by_chance_keep_their_order() -> None:
@@ -64,7 +72,7 @@ def test_without_an_expectation_they_go_last_in_their_order() -> None:
     assert _order([None] * 5, 2) == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("expected", [None, 0.0, -1.0, 1e-300, SHORTEST, 1.0, 1e6, LONGEST, 1e300, math.inf])
+@pytest.mark.parametrize("expected", [None, 0.0, -1.0, 1e-300, MIN_LENGTH, 1.0, 1e6, MAX_LENGTH, 1e300, math.inf])
 @pytest.mark.parametrize("number", [0, 5, 100_000])
 def test_whatever_is_expected_it_stays_in_its_look_ahead(number: int, expected: float | None) -> None:
     look_ahead = 4
@@ -74,8 +82,8 @@ def test_whatever_is_expected_it_stays_in_its_look_ahead(number: int, expected: 
 
 
 def test_half_as_long_again_is_told_apart_from_a_microsecond_to_years() -> None:
-    lengths = [SHORTEST * 1.5**step for step in range(100)]
-    assert lengths[-1] < LONGEST
+    lengths = [MIN_LENGTH * 1.5**step for step in range(100)]
+    assert lengths[-1] < MAX_LENGTH
     levels = [priority(0, 1, length) for length in lengths]
     assert all(shorter < longer for shorter, longer in pairwise(levels))
 
@@ -140,7 +148,7 @@ class NoWords:
 
 @pytest.mark.parametrize("value", [None, "auto", True, 0, -1, float("nan"), [3], object()])
 def test_what_is_no_amount_does_not_count(value: Any) -> None:
-    work = work_of({"estimator": Own(value), "train": range(7), "parameters": {"epochs": 3}})
+    work = estimate_work({"estimator": Own(value), "train": range(7), "parameters": {"epochs": 3}})
     assert work is not None
     assert work.amount == 7 * 3
 
@@ -160,7 +168,7 @@ def test_what_is_no_amount_does_not_count(value: Any) -> None:
     ],
 )
 def test_where_nothing_can_be_told_there_is_no_work(arguments: Any) -> None:
-    assert work_of(arguments) is None
+    assert estimate_work(arguments) is None
 
 
 # ------------------------------------------------------------------------------------------------- learning
@@ -199,9 +207,9 @@ def test_a_candidate_on_other_rows_takes_its_share() -> None:
 
 def test_candidates_are_not_remembered_without_end() -> None:
     lengths = DurationModel()
-    for number in range(MOST_CANDIDATES + 10):
+    for number in range(MAX_CANDIDATES + 10):
         lengths.learn(WorkEstimate(str(number), 1), 2.0)
-    assert len(lengths._of_candidate) <= MOST_CANDIDATES
+    assert len(lengths._of_candidate) <= MAX_CANDIDATES
     assert lengths.expected(WorkEstimate("0", 1)) == pytest.approx(2.0)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import traceback
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from skjob.engine.remote_traceback import RemoteTraceback, as_one, frames_of
+from skjob.engine.remote_traceback import RemoteTraceback, as_one, frames_of, with_source
 
 FRAME = '  File "train.py", line 3, in work\n    raise ValueError("deep")\n'
 TEXT = f"Traceback (most recent call last):\n{FRAME}ValueError: deep\n"
@@ -61,3 +62,16 @@ def test_other_errors_are_shown_as_they_are(cause: BaseException | None) -> None
     error = ValueError("here")
     error.__cause__ = cause
     assert as_one(error) is None
+
+
+def test_a_remote_traceback_gets_the_lines_that_only_the_client_has(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text("def fit():\n    return 1 / 0\n")
+    text = (
+        "Traceback (most recent call last):\n"
+        '  File "/opt/there/only.py", line 3, in call\n'
+        "    return function()\n"
+        f'  File "{script}", line 2, in fit\n'
+        "ZeroDivisionError: division by zero\n"
+    )
+    assert with_source(text) == text.replace("in fit\n", "in fit\n    return 1 / 0\n")

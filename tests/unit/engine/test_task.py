@@ -144,14 +144,14 @@ def test_an_exception_is_the_one_that_plain_python_raises() -> None:
     """From a process of joblib's it is what pickle makes of it, from the program's own what was raised."""
     content = _task(partial(_raise, lambda: Refused("a")))
     for shares_memory, text in ((False, "a is refused is refused"), (True, "a is refused")):
-        [outcome] = run_batch("the-task", content, [], held=[()] if shares_memory else None)
+        [outcome] = run_batch("the-task", content, [], live_arguments=[()] if shares_memory else None)
         error = _value(outcome)
         assert (type(error), str(error), outcome.refused) == (Refused, text, "")
 
 
 @pytest.mark.parametrize("make", [Unpicklable, Wordless])
 def test_an_exception_that_cannot_come_back_is_raised_in_the_programs_process(make: type[BaseException]) -> None:
-    [outcome] = run_batch("the-task", _task(partial(_raise, make)), [], held=[()])
+    [outcome] = run_batch("the-task", _task(partial(_raise, make)), [], live_arguments=[()])
     assert (outcome.ok, outcome.content) == (False, b"")
     assert outcome.refused.startswith(f"its error cannot be sent back: {make.__name__}")
 
@@ -182,7 +182,7 @@ def test_a_change_of_what_is_shared_with_the_program() -> None:
     noted: list[int] = []
     content = dumps(([(lambda: noted.append(1), (), {}), (int, (), {})], NESTED, {}), MarkingPickler)
     assert [outcome.refused for outcome in run_batch("the-task", content, [])] == ["", ""]
-    refused = [outcome.refused for outcome in run_batch("the-task", content, [], held=[(), ()])]
+    refused = [outcome.refused for outcome in run_batch("the-task", content, [], live_arguments=[(), ()])]
     assert refused == ["its tasks change `noted`"] * 2
 
 
@@ -196,7 +196,7 @@ def test_a_variable_that_a_refused_task_has_set_is_unset(monkeypatch: pytest.Mon
         del os.environ["GONE"]
 
     content = dumps(([(act, (), {})], NESTED, {}), MarkingPickler)
-    [outcome] = run_batch("the-task", content, [], held=[()])
+    [outcome] = run_batch("the-task", content, [], live_arguments=[()])
     assert outcome.refused == "its tasks change `os.environ`"
     assert (os.environ["DEPTH"], os.environ["GONE"], os.environ.get("NEW")) == ("3", "1", None)
 

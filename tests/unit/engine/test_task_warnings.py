@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 
-from skjob.engine.task_warnings import MOST_WARNINGS, Warned, noted_warnings, restore_category, warn_again
+from skjob.engine.task_warnings import MAX_WARNINGS, TaskWarning, captured_warnings, restore_category, warn_again
 
 
 class Own(UserWarning):
@@ -20,17 +20,17 @@ class TakesTwo(UserWarning):
 
 
 def test_what_a_thread_warns_of_is_noted_and_others_are_not() -> None:
-    seen: list[Warned] = []
+    seen: list[TaskWarning] = []
 
     def work() -> None:
-        with noted_warnings() as noted:
+        with captured_warnings() as noted:
             warnings.warn("of the task", Own, stacklevel=1)
         seen.extend(noted)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         thread = threading.Thread(target=work)
-        with noted_warnings() as elsewhere:
+        with captured_warnings() as elsewhere:
             thread.start()
             thread.join()
     assert elsewhere == []
@@ -40,23 +40,23 @@ def test_what_a_thread_warns_of_is_noted_and_others_are_not() -> None:
 
 
 def test_there_is_a_limit() -> None:
-    with warnings.catch_warnings(), noted_warnings() as noted:
+    with warnings.catch_warnings(), captured_warnings() as noted:
         warnings.simplefilter("always")
-        for number in range(MOST_WARNINGS + 5):
+        for number in range(MAX_WARNINGS + 5):
             warnings.warn(f"{number}", Own, stacklevel=1)
-    assert len(noted) == MOST_WARNINGS
+    assert len(noted) == MAX_WARNINGS
 
 
 @pytest.mark.parametrize("source", [None, "some.module"])
 def test_it_is_a_warning_again(source: str | None) -> None:
     """Also one from a file that is no module where it was given, such as a script."""
     with pytest.warns(Own, match="again") as caught:
-        warn_again(Warned("again", __name__, "Own", "/a/script.py", 7, source), {})
+        warn_again(TaskWarning("again", __name__, "Own", "/a/script.py", 7, source), {})
     assert [(each.filename, each.lineno) for each in caught] == [("/a/script.py", 7)]
 
 
 def test_the_filters_here_decide() -> None:
-    warned = Warned("again", __name__, "Own", "/a/script.py", 7, "some.module")
+    warned = TaskWarning("again", __name__, "Own", "/a/script.py", 7, "some.module")
     with warnings.catch_warnings():
         warnings.simplefilter("error", Own)
         with pytest.raises(Own, match="again"):
@@ -70,13 +70,13 @@ def test_once_a_place_is_once() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         for line in (7, 7, 8):
-            warn_again(Warned("again", __name__, "Own", "/a/script.py", line), registry)
+            warn_again(TaskWarning("again", __name__, "Own", "/a/script.py", line), registry)
     assert [each.lineno for each in caught] == [7, 8]
 
 
 def test_a_category_that_is_made_in_another_way() -> None:
     with pytest.warns(UserWarning, match="TakesTwo: text"):
-        warn_again(Warned("text", __name__, "TakesTwo", "/a/script.py", 7), {})
+        warn_again(TaskWarning("text", __name__, "TakesTwo", "/a/script.py", 7), {})
 
 
 def test_a_category_that_is_not_here() -> None:

@@ -1,4 +1,4 @@
-"""A fit's own numerics get their share of the cores, on a worker that nobody has told."""
+"""A fit's own numerics get their share of the cores, on a worker that nobody has configured."""
 
 import os
 from collections.abc import Iterator

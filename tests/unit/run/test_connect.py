@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from client_loop import client_loop
 from clocks import Clock
+from run_values import a_run
 
+from skjob.config.settings import Settings
 from skjob.deploy.base import Problem, WorkerCounts
 from skjob.errors import StartError, Unanswered
 from skjob.run import connect
@@ -27,10 +29,10 @@ def clock(clock_of: Callable[..., Clock]) -> Clock:
 class _Cluster:
     name = "skjob-train-1"
 
-    def asked(self) -> int:
+    def requested(self) -> int:
         return 1
 
-    running = asked
+    running = requested
 
 
 class _Client:
@@ -51,7 +53,7 @@ class _Client:
 def test_a_scheduler_that_is_lost_is_told(error: Exception) -> None:
     cluster: Any = _Cluster()
     with pytest.raises(StartError, match="the scheduler of `skjob-train-1` does not answer any more: "):
-        first_worker(cluster, _Client(error), 1.0, lambda _: None)
+        first_worker(a_run(settings=Settings(start_timeout=1.0)), cluster, _Client(error))
 
 
 AWAY = Unanswered("the Kubernetes API does not answer: connection refused", "`kubectl version` should work first")
@@ -64,7 +66,7 @@ class _Looked(_Cluster):
     def __init__(self, *looks: list[Problem] | Unanswered) -> None:
         self.looks = list(looks)
 
-    def problems(self) -> list[Problem]:
+    def pending_problems(self) -> list[Problem]:
         found = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
         if isinstance(found, Unanswered):
             raise found
@@ -96,7 +98,8 @@ def test_an_api_that_is_away_for_a_moment_does_not_end_the_wait() -> None:
     """Nor does one that is away when the worker has joined: it runs, for it is there."""
     cluster: Any = _Looked(AWAY, [FULL], AWAY, [])
     noted: list[str] = []
-    assert _wait_for_workers(cluster, _Joined(cluster), 30.0, noted.append, None, first=1) == WorkerCounts(1, 1, 1)
+    run = a_run(noted.append, Settings(start_timeout=30.0))
+    assert _wait_for_workers(run, cluster, _Joined(cluster), None, first=1) == WorkerCounts(1, 1, 1)
     assert set(noted) == {str(FULL)}
 
 
@@ -108,7 +111,7 @@ def test_an_api_that_is_away_for_a_moment_does_not_end_the_wait() -> None:
 def test_what_is_told_where_the_api_stays_away(looks: Sequence[Any], why: str, hint: str) -> None:
     cluster: Any = _Looked(*looks)
     with pytest.raises(StartError, match=f"no worker within .*: {why}") as told:
-        _wait_for_workers(cluster, _Alone(AWAY), 1.0, lambda _: None, None, first=1)
+        _wait_for_workers(a_run(settings=Settings(start_timeout=1.0)), cluster, _Alone(AWAY), None, first=1)
     assert told.value.hint == hint
 
 
@@ -129,5 +132,5 @@ class _GivenUp(_Client):
 def test_a_connection_that_is_given_up_ends_the_wait(look: Any, why: str, hint: str) -> None:
     cluster: Any = _Looked(look)
     with pytest.raises(StartError, match=f"the scheduler of `skjob-train-1` does not answer any more: {why}") as told:
-        first_worker(cluster, _GivenUp(AWAY), 30.0, lambda _: None)
+        first_worker(a_run(settings=Settings(start_timeout=30.0)), cluster, _GivenUp(AWAY))
     assert re.fullmatch(hint, told.value.hint)

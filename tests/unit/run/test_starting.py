@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from clocks import Clock
+from run_values import a_run
 
-from skjob.config.plan import JobSpec, Machine, make_plan
+from skjob.config.plan import Machine, make_plan
 from skjob.config.settings import Place, Settings
-from skjob.deploy.kubernetes import cluster as kube
+from skjob.deploy.kubernetes import scheduler_start
 from skjob.deploy.kubernetes.api import wait
 from skjob.deploy.kubernetes.api.client import Api, Manifest
 from skjob.deploy.kubernetes.api.context import Context
@@ -72,12 +73,12 @@ def test_a_start_ends_when_the_time_of_the_whole_run_is_over(
     plan = make_plan(settings, Place.KUBERNETES, "", Machine(2, 2**33), "3.11")
     names = RunNames("20261126-120000-aaaaaa", "train", "ann")
     cluster = KubernetesCluster(_WithoutPods(), names, plan, tmp_path, lambda _: None, wanted=wanted)
-    limit = RunBudget(time.monotonic() - 61.0, plan, cluster.spent)
-    job = JobSpec(tmp_path / "train.py")
+    budget = RunBudget(time.monotonic() - 61.0, plan, cluster.cost)
+    chosen = ChosenCluster(a_run(plan=plan, folder=tmp_path, environment=wanted), cluster)
     try:
         with (
             pytest.raises(DeadlineError, match="the run has reached `--max-time`, 60 s"),
-            start_and_connect(ChosenCluster(cluster, plan), job, wanted, lambda _: None, limit=limit),
+            start_and_connect(chosen, budget=budget),
         ):
             pass
     finally:
@@ -110,13 +111,13 @@ class _WithOperator(_WithoutPods):
 def test_an_operator_that_may_be_busy_has_more_time_than_one_that_does_not_run(
     pods: int | None, seconds: int, why: str, tmp_path: Path, clock_of: Callable[..., Clock]
 ) -> None:
-    clock, notes = clock_of(kube, wait), list[str]()
+    clock, notes = clock_of(scheduler_start, wait), list[str]()
     begun = clock.now
     plan = make_plan(Settings(image="ours:1"), Place.KUBERNETES, "", Machine(2, 2**33), "3.11")
     names = RunNames("20261126-120000-aaaaaa", "train", "ann")
     cluster = KubernetesCluster(_WithOperator(pods), names, plan, tmp_path, notes.append)
     with pytest.raises(OperatorError) as told:
-        cluster._wait_for_scheduler()
+        cluster._scheduler_start().wait()
     assert told.value.message == f"the Dask operator has not acted on `{cluster.name}` for {seconds} s{why}"
     assert seconds < clock.now - begun < seconds + 1
     assert notes == [f"{why[2:]}; waiting for it for {seconds} s"] * bool(why)

@@ -53,33 +53,33 @@ class _Willing(Api):
 
 
 @pytest.mark.parametrize(
-    ("max_cost", "most_time", "why"),
+    ("max_cost", "max_lifetime", "why"),
     [
         (None, None, ""),
         (100.0, 86400.0, ""),
-        (1.0, None, ", when it has cost what it may, `max-cost`, 1.00 EUR"),
-        (1.0, 86400.0, ", when it has cost what it may, `max-cost`, 1.00 EUR"),
-        (None, 600.0, ", when its time, `most-time`, 600 s, is over"),
-        (100.0, 600.0, ", when its time, `most-time`, 600 s, is over"),
+        (1.0, None, ", when `max-cost`, 1.00 EUR, is spent"),
+        (1.0, 86400.0, ", when `max-cost`, 1.00 EUR, is spent"),
+        (None, 600.0, ", when `limits.max-time`, 600 s, is reached"),
+        (100.0, 600.0, ", when `limits.max-time`, 600 s, is reached"),
     ],
 )
 def test_what_ends_it_before_its_idle_timeout_is_told(
-    max_cost: float | None, most_time: float | None, why: str, tmp_path: Path
+    max_cost: float | None, max_lifetime: float | None, why: str, tmp_path: Path
 ) -> None:
     api = _Willing()
     notes: list[str] = []
     settings = Settings(workers=WorkerRange(2, 4), keep_time=14400.0, max_cost=max_cost)
-    rules = NamespacePolicy(prices=PRICES, limits=Limits(time=most_time, origin="ConfigMap team/skjob-defaults"))
+    rules = NamespacePolicy(prices=PRICES, limits=Limits(time=max_lifetime, origin="ConfigMap team/skjob-defaults"))
     plan = make_plan(settings, Place.KUBERNETES, "", Machine(2, 2**33), "3.11", rules)
     cluster = KubernetesCluster(api, NAMES, plan, tmp_path, notes.append)
-    affordable = cluster._affordable if max_cost else None
+    affordable = cluster._costs.affordable_seconds if max_cost else None
     heartbeat = Heartbeat(
-        api, "dev", "team", plan.grace, notes.append, age=60, most_time=most_time, affordable=affordable
+        api, "dev", "team", plan.grace, notes.append, age=60, max_lifetime=max_lifetime, affordable=affordable
     )
     heartbeat.start()
     cluster._heartbeat = heartbeat
-    cluster._watch_costs(BillingKey(NAMES.run_id, "ann", "skjob up"), heartbeat, plan.grace)
-    cluster.leave()
+    cluster._costs.start(BillingKey(NAMES.run_id, "ann", "skjob up"), plan.size, lambda: heartbeat.allowed(plan.grace))
+    cluster.detach()
     [told] = [note for note in notes if note.startswith("`dev` is kept until")]
     assert re.fullmatch(rf"`dev` is kept until \d{{4}}-\d\d-\d\d \d\d:\d\d UTC{re.escape(why)}", told)
 
@@ -102,7 +102,7 @@ class _Taken(_Willing):
 def test_of_two_that_are_started_at_once_the_second_is_told_and_leaves_the_first_alone(tmp_path: Path) -> None:
     plan = make_plan(Settings(), Place.KUBERNETES, "", Machine(2, 2**33), "3.11")
     cluster = KubernetesCluster(_Taken(Conflict('jobs.batch "dev" already exists')), NAMES, plan, tmp_path, print)
-    with pytest.raises(ConfigError, match="`dev` is there already: it was started at the same moment"):
+    with pytest.raises(ConfigError, match="`dev` already exists: it was started at the same moment"):
         cluster.start()
     cluster.close()
 

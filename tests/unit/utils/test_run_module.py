@@ -9,7 +9,7 @@ import pytest
 
 from skjob.config.plan import JobSpec
 from skjob.errors import ConfigError
-from skjob.run.leading_imports import leading_imports
+from skjob.run.program.leading_imports import leading_imports
 from skjob.utils.run_module import find_module, module_command, relative_import
 
 

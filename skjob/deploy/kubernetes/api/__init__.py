@@ -1,1 +1,1 @@
-"""The Kubernetes API: which cluster, with which credentials, asked with deadlines."""
+"""The Kubernetes API: the cluster, the credentials, and requests with deadlines."""

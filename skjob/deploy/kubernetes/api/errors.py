@@ -1,4 +1,4 @@
-"""What the Kubernetes API refuses, as errors of skjob, and how long to wait before asking again."""
+"""Errors of the Kubernetes API as errors of skjob, and how long to wait before asking again."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from skjob.deploy.kubernetes.api.context import Context
 from skjob.errors import ForbiddenError, SkjobError, StartError, Unanswered, Unauthorized, first_line
 
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
+MIN_PAUSE, MAX_PAUSE = 0.1, 10.0
 
 
 class Throttled(Unanswered):
-    """The API has too much to do and has not looked at the request: it may be made again after `pause` seconds."""
+    """The API is overloaded and has not looked at the request: it may be sent again after `pause` seconds."""
 
     def __init__(self, message: str, hint: str, pause: float) -> None:
         super().__init__(message, hint)
@@ -34,17 +34,17 @@ class Conflict(SkjobError):
 
 
 class Raced(Conflict):
-    """Somebody else was at something that the request needs, a quota mostly: it may be made again at once."""
+    """Somebody else was changing what the request needs, a quota mostly: it may be sent again at once."""
 
 
 class Rejected(SkjobError):
-    """The API understood the object and would not have it: invalid, over quota, or refused by an admission rule."""
+    """The API understood the object and refused it: invalid, over quota, or against an admission rule."""
 
     exit_code = StartError.exit_code
 
 
 def as_api_exception(response: Any) -> Exception:
-    """What the client library raises for an answer that has been read."""
+    """Return the client library's exception for a response that has been read."""
     from kubernetes.client.exceptions import ApiException
 
     refused: Exception = ApiException(http_resp=response)
@@ -53,7 +53,7 @@ def as_api_exception(response: Any) -> Exception:
 
 @contextmanager
 def map_errors(context: Context, action: str) -> Iterator[None]:
-    """What the client library raises, as the error that says what to do. `action` is the request, in short."""
+    """Turn the client library's exceptions into errors that say what to do. `action` is the request, in short."""
     import urllib3.exceptions
     from kubernetes.client.exceptions import ApiException
 
@@ -78,7 +78,7 @@ def _refusal(context: Context, action: str, error: Any) -> SkjobError:
         message, reason = status["message"], status.get("reason", "")
     except (TypeError, ValueError, KeyError, AttributeError):
         message = first_line(error.reason or error)
-    # Without credentials one is anonymous. Of a path that is no object it says "forbidden", and not what "is".
+    # Without credentials a user is anonymous. For a path without an object the message begins with "forbidden".
     if error.status == 401 or (error.status == 403 and 'forbidden: User "system:anonymous"' in message):
         return Unauthorized(
             f"the Kubernetes API of context `{context.name}` does not accept its credentials: {message}",
@@ -88,7 +88,7 @@ def _refusal(context: Context, action: str, error: Any) -> SkjobError:
         return ForbiddenError(message, "`skjob doctor` lists every permission that a run needs and which are missing")
     if error.status == 429:
         return Throttled(
-            f"the Kubernetes API of context `{context.name}` has too much to do, and has put off `{action}` for long:"
+            f"the Kubernetes API of context `{context.name}` is overloaded, and has throttled `{action}` for long:"
             f" {message}",
             "try again later, or ask your platform team what keeps it busy",
             _pause(error.headers or {}),
@@ -102,8 +102,8 @@ def _refusal(context: Context, action: str, error: Any) -> SkjobError:
 
 
 def _pause(headers: Mapping[str, str]) -> float:
-    """Seconds after which the API wants to be asked again."""
+    """Return the seconds after which the API wants to be asked again."""
     try:
-        return min(max(float(headers.get("Retry-After", 1)), SHORTEST_PAUSE), LONGEST_PAUSE)
+        return min(max(float(headers.get("Retry-After", 1)), MIN_PAUSE), MAX_PAUSE)
     except ValueError:
         return 1.0

@@ -1,4 +1,4 @@
-"""Which API a user means: that of a context of the kubeconfig, or of the pod that this runs in. No request is made."""
+"""Find the API that a user means: of a context of the kubeconfig, or of this pod. No request is made."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Found:
 
 
 def find(context: str | None) -> Found:
-    """The named context, else the current one, else the pod that this runs in.
+    """Return the named context, else the current one, else the pod that this runs in.
 
     Raises:
-        AccessError: there is no kubeconfig, or no such context in it, or it can't be used.
+        AccessError: there is no kubeconfig, or no such context in it, or it cannot be used.
     """
     if context is None and _in_cluster():
         return _of_this_pod()
@@ -46,8 +46,14 @@ def find(context: str | None) -> Found:
     return Found(_load(chosen["name"]), chosen["name"], own)
 
 
+def context_names() -> list[str]:
+    """Return the names of the kubeconfig's contexts. Raise AccessError if it can't be used."""
+    contexts, _ = _read()
+    return [str(each["name"]) for each in contexts]
+
+
 def _in_cluster() -> bool:
-    """As kubectl and kr8s see it: whoever has a kubeconfig in a pod means that."""
+    """Return whether to use the pod's service account. As for kubectl and kr8s, a kubeconfig in a pod comes first."""
     there = os.environ.get("KUBECONFIG") or Path(_file()).exists()
     return not there and _SERVICE_ACCOUNT.joinpath("token").exists()
 
@@ -62,19 +68,19 @@ def _of_this_pod() -> Found:
         own = _SERVICE_ACCOUNT.joinpath("namespace").read_text().strip()
     except (ConfigException, OSError) as error:
         raise AccessError(
-            f"the service account of this pod can't be used: {first_line(error)}",
+            f"the service account of this pod cannot be used: {first_line(error)}",
             f"there is no kubeconfig, `{_file()}`, either; `skjob run --on local` runs on this machine",
         ) from error
     return Found(configuration, "in-cluster", own, in_cluster=True)
 
 
 def _file() -> str:
-    """As it is now, not as it was when the client library was imported."""
+    """Return its path as it is now, not as it was when the client library was imported."""
     return os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
 
 
 def _read() -> tuple[list[dict[str, Any]], str | None]:
-    """Its contexts, and the name of the current one; it may have none, which the library's own list does not bear."""
+    """Return its contexts and the name of the current one, which may be missing: the library's own list needs one."""
     from kubernetes.config.config_exception import ConfigException
     from kubernetes.config.kube_config import KubeConfigMerger
     from yaml import YAMLError
@@ -85,7 +91,7 @@ def _read() -> tuple[list[dict[str, Any]], str | None]:
 
     try:
         merged = KubeConfigMerger(_file()).config
-    except (YAMLError, TypeError, KeyError, AttributeError) as error:  # of a file that is none: any of them
+    except (YAMLError, TypeError, KeyError, AttributeError) as error:  # a file that is no kubeconfig raises any of them
         raise unusable(f"`{_file()}` is not one") from error
     except (ConfigException, OSError, ValueError) as error:
         raise unusable(first_line(error)) from error
@@ -95,7 +101,7 @@ def _read() -> tuple[list[dict[str, Any]], str | None]:
 
 
 def _load(context: str) -> Any:
-    """The configuration of a context, with the credentials that it names."""
+    """Return the configuration of a context, with the credentials that it names."""
     from kubernetes import client, config
     from kubernetes.config.config_exception import ConfigException
 
@@ -105,27 +111,29 @@ def _load(context: str) -> Any:
         try:
             config.load_kube_config(_file(), context=context, client_configuration=configuration)
         except (ConfigException, OSError, ValueError, KeyError) as error:
-            raise AccessError(f"the context `{context}` can't be used: {first_line(error)}", first) from error
+            raise AccessError(f"the context `{context}` cannot be used: {first_line(error)}", first) from error
     if refused:
         raise Unauthorized(
-            f"the credentials of the context `{context}` can't be had: {refused[0]}", f"log in again: {first}"
+            f"the credentials of the context `{context}` cannot be obtained: {refused[0]}", f"log in again: {first}"
         )
     return configuration
 
 
 @contextmanager
 def _refused_credentials() -> Iterator[list[str]]:
-    """What the client library (37.0) says in its log, and nowhere else, where a login plugin is missing or fails: it
-    goes on without credentials, and has all that is logged later shown. Once it raises instead, this can go."""
-    told: list[str] = []
+    """Collect what the client library (37.0) only logs if a login plugin is missing or fails.
+
+    It goes on without credentials, and from then on everything that is logged is shown. GONE WHEN it raises instead.
+    """
+    errors: list[str] = []
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            told.append(first_line(record.getMessage()))
+            errors.append(first_line(record.getMessage()))
 
     handler = Handler(logging.ERROR)
     logging.getLogger().addHandler(handler)
     try:
-        yield told
+        yield errors
     finally:
         logging.getLogger().removeHandler(handler)

@@ -20,7 +20,7 @@ ROLE_NAME = "skjob-user"
 
 @dataclass(frozen=True)
 class Permission:
-    """Some verbs on one kind of object, and what a run needs them for; `optional` where it works without."""
+    """Some verbs on one kind of object, and what a run needs them for; `optional` if it works without."""
 
     group: str
     resource: str
@@ -55,11 +55,11 @@ RUN_PERMISSIONS = (
 """Everything that a run, `ps`, `down` and `doctor` ask of a namespace."""
 
 LEDGER_PERMISSION = Permission("", "configmaps", ("patch",), "the team's totals of costs", optional=True)
-"""On one ConfigMap alone, the ledger."""
+"""For one ConfigMap alone, the ledger."""
 
 
 def missing(api: Api, namespace: str) -> list[Permission]:
-    """The permissions of the table, with those verbs alone, that this context's user lacks in a namespace."""
+    """Return the permissions of the table that this context's user lacks in a namespace, with those verbs alone."""
     asked = [(permission, verb) for permission in RUN_PERMISSIONS for verb in permission.verbs]
 
     def allowed(question: tuple[Permission, str]) -> bool:
@@ -77,7 +77,7 @@ def missing(api: Api, namespace: str) -> list[Permission]:
 
 
 def role(namespace: str, name: str = ROLE_NAME) -> Manifest:
-    """The Role that grants the table, and writing to the ledger, and no more."""
+    """Return the Role that grants the table and writing to the ledger, and no more."""
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "Role",
@@ -87,7 +87,7 @@ def role(namespace: str, name: str = ROLE_NAME) -> Manifest:
 
 
 def ledger_rule() -> Manifest:
-    """The rule that lets a run add what it costs."""
+    """Return the rule that lets a run add its costs."""
     permission = LEDGER_PERMISSION
     return {
         "apiGroups": [permission.group],
@@ -98,7 +98,7 @@ def ledger_rule() -> Manifest:
 
 
 def role_rules() -> list[Manifest]:
-    """The rules of that Role, one for each line of the table."""
+    """Return the rules of that Role, one for each line of the table."""
     return [
         {"apiGroups": [permission.group], "resources": [permission.resource], "verbs": [*permission.verbs]}
         for permission in RUN_PERMISSIONS

@@ -1,4 +1,4 @@
-"""Waiting for a pod: its changes are watched, and between two watches one looks for what is in its way."""
+"""Wait for a pod: watch its changes and, between two watches, look for what keeps it from running."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from skjob.deploy.kubernetes.api.client import Api, Manifest
 from skjob.deploy.kubernetes.api.errors import Throttled
 from skjob.errors import Unanswered
 
-LOOK_EVERY = 1
+LOOK_INTERVAL = 1
 """Whole seconds between two looks."""
 
-API_PATIENCE = 15.0
+API_TIMEOUT = 15.0
 """Seconds without an answer of the API that a wait survives."""
 
 _PAUSE = 0.1
@@ -30,28 +30,28 @@ def wait_for_pod(
     *,
     check: Callable[[], None] = lambda: None,
 ) -> Found | None:
-    """What `find` makes of a pod that the selector chooses, called as it changes; None when the deadline is over.
+    """Return what `find` makes of a pod that the selector chooses, as soon as that is not None; None at the deadline.
 
-    `look` may ask the API, `check` is called while that does not answer too; they end the wait by raising. `deadline`
+    `look` may ask the API; `check` is called even if the API does not answer. Both end the wait by raising. `deadline`
     is of the monotonic clock.
 
     Raises:
-        Unanswered: the API has been away for `API_PATIENCE` seconds, or has put off a request for long.
+        Unanswered: the API has been unreachable for `API_TIMEOUT` seconds, or has throttled a request for long.
     """
     away: float | None = None
     while True:
         try:
-            for pod in api.watch("Pod", api.context.namespace, selector=selector, seconds=LOOK_EVERY):
+            for pod in api.watch("Pod", api.context.namespace, selector=selector, seconds=LOOK_INTERVAL):
                 if (found := find(pod)) is not None:
                     return found
             look()
             away = None
-        except Throttled:  # the request has been made again for as long as it makes sense
+        except Throttled:  # the request was retried for as long as that makes sense
             raise
         except Unanswered:
-            # Since it was first found away: what came before may have taken long because it was put off.
+            # Counted from the first failure: what came before may have taken long because it was throttled.
             away = away or time.monotonic()
-            if time.monotonic() - away > API_PATIENCE:
+            if time.monotonic() - away > API_TIMEOUT:
                 raise
         if time.monotonic() > deadline:
             return None

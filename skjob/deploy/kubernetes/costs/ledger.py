@@ -1,11 +1,11 @@
-"""The ledger of a namespace: what runs have cost, a key a run, in the ConfigMap `skjob-costs`.
+"""The ledger of a namespace: what runs have cost, one key per run, in the ConfigMap `skjob-costs`.
 
-Each run patches its own key while it goes on, so that no two write over each other. An entry says what was spent by
-then, what an hour costs, and until when at most that goes on: of a run whose client is gone it tells what Kubernetes'
-removing it at its deadline has cost, with nobody there to write it down.
+Each run patches its own key while it goes on, so that no two overwrite each other. An entry says what was spent by
+then, what an hour costs, and until when at most that goes on: if a run's client dies, this is its cost until Kubernetes
+removes it at its deadline, although nobody is there to record it.
 
 A ConfigMap holds 1 MiB, some thousands of entries: the oldest are then added up by user and month, in one write that
-fails where anybody has written in between. It is a record, no proof: whoever may run skjob may edit it.
+fails if anybody has written in between. It is a record, not proof: every user of skjob may edit it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MOST_ENTRIES = 2000
 holds."""
 
 NO_LEDGER = (NotFound, ForbiddenError, Rejected)
-"""The errors after which there is no use in trying again."""
+"""The errors after which trying again is pointless."""
 
 _SUMMED = "month-"
 _TRIES = 3
@@ -38,7 +38,7 @@ _TRIES = 3
 
 @dataclass(frozen=True)
 class Entry:
-    """What one run has cost, or, where `runs` is more than one, all of a user's in a month.
+    """What one run has cost, or, if `runs` is more than one, all of a user's runs in a month.
 
     `amount` was spent by `at`, and `rate` is spent each hour from then until `until`. Times are in ISO 8601, UTC.
     """
@@ -54,24 +54,24 @@ class Entry:
     runs: int = 1
 
     def by(self, now: datetime) -> float:
-        """The amount by now."""
+        """Return the amount by a moment."""
         at, until = _moment(self.at), _moment(self.until)
         if at is None or until is None:
             return self.amount
         return self.amount + self.rate * max(0.0, (min(now, until) - at).total_seconds()) / HOUR
 
     def goes_on(self, now: datetime) -> bool:
-        """Whether it may still grow."""
+        """Return whether it may still grow."""
         until = _moment(self.until)
         return until is not None and until > now
 
     @property
     def month(self) -> str:
-        """In which it began, `2026-11`."""
+        """The month in which it began, `2026-11`."""
         return self.began[:7]
 
     def as_json(self) -> str:
-        """As it stands in the ledger."""
+        """Return its text in the ledger."""
         return json.dumps({name: value for name, value in asdict(self).items() if value != ""})
 
 
@@ -86,7 +86,7 @@ class Total:
 
 
 def read_entries(data: Mapping[str, str]) -> dict[str, Entry]:
-    """The entries of a ledger's data; what can't be read as one is left out: anybody may have written it."""
+    """Return the entries of a ledger's data. Skip what cannot be read as one: any user may have written it."""
     entries = {}
     for key, text in data.items():
         with suppress(ValueError, TypeError, KeyError, OverflowError):
@@ -95,7 +95,7 @@ def read_entries(data: Mapping[str, str]) -> dict[str, Entry]:
 
 
 def since(entries: Mapping[str, Entry], moment: datetime) -> dict[str, Entry]:
-    """Those that began then or later. What was added up by month counts where its month is not over by then."""
+    """Return the entries that began then or later. The total of a month counts unless the month was over by then."""
     first = moment.astimezone(UTC).isoformat(timespec="seconds")
     return {
         key: entry
@@ -105,7 +105,7 @@ def since(entries: Mapping[str, Entry], moment: datetime) -> dict[str, Entry]:
 
 
 def totals(named: Iterable[tuple[str, Entry]], now: datetime) -> list[Total]:
-    """Of entries of the same name, the dearest first. Currencies are not added up."""
+    """Return the totals of entries of the same name, the highest first. Currencies are not added up."""
     sums: dict[tuple[str, str], list[float]] = defaultdict(list)
     runs: dict[tuple[str, str], int] = defaultdict(int)
     for name, entry in named:
@@ -116,7 +116,8 @@ def totals(named: Iterable[tuple[str, Entry]], now: datetime) -> list[Total]:
 
 
 def aggregate(entries: Mapping[str, Entry], now: datetime, most: int) -> dict[str, Entry | None]:
-    """The patch that adds up the oldest until `most` are left, as far as they are over: None for what then goes."""
+    """Return the patch that adds up the oldest entries until `most` are left, of those that have ended. None removes
+    one."""
     ended = {key: entry for key, entry in entries.items() if not key.startswith(_SUMMED) and not entry.goes_on(now)}
     oldest = sorted(ended, key=lambda key: (ended[key].began, key))[: max(0, len(entries) - most)]
     changes: dict[str, Entry | None] = {}
@@ -137,13 +138,13 @@ def record(api: Api, namespace: str, key: str, entry: Entry) -> None:
         NotFound: the namespace has no ledger.
         ForbiddenError: it may not be written.
     """
-    api.patch("ConfigMap", LEDGER_CONFIGMAP, namespace, {"data": {key: entry.as_json()}}, timeout=_PATIENCE)
+    api.patch("ConfigMap", LEDGER_CONFIGMAP, namespace, {"data": {key: entry.as_json()}}, timeout=_WRITE_TIMEOUT)
 
 
 def change(api: Api, namespace: str, key: str, now: datetime, *, rate: float = 0.0, lives: float = 0.0) -> None:
-    """From now on it costs something else, for so many seconds; nothing, where it was removed.
+    """Set what it costs from now on, for so many seconds; nothing, if it was removed.
 
-    Nothing happens where there is no entry, or where it can't be written.
+    Do nothing if there is no entry, or it cannot be written.
     """
     with suppress(SkjobError):
         entry = read_entries(_ledger(api, namespace).get("data") or {}).get(key)
@@ -165,7 +166,7 @@ def compact(api: Api, namespace: str, now: datetime) -> None:
             if not changes:
                 return
             patch = {
-                # With the version that was seen, so that nothing is lost that somebody writes meanwhile.
+                # With the version that was read: what somebody writes meanwhile is not lost.
                 "metadata": {"resourceVersion": ledger["metadata"]["resourceVersion"]},
                 "data": {key: entry and entry.as_json() for key, entry in changes.items()},
             }
@@ -175,11 +176,11 @@ def compact(api: Api, namespace: str, now: datetime) -> None:
 
 
 def read(api: Api, namespace: str) -> dict[str, Entry]:
-    """All entries of a namespace's ledger.
+    """Return all entries of a namespace's ledger.
 
     Raises:
-        StartError: there is no ledger; with what makes one.
-        ForbiddenError: it may not be read.
+        StartError: there is no ledger; the hint says how to make one.
+        ForbiddenError: the user may not read it.
     """
     try:
         return read_entries(_ledger(api, namespace).get("data") or {})
@@ -188,28 +189,28 @@ def read(api: Api, namespace: str) -> dict[str, Entry]:
 
 
 def read_everywhere(api: Api) -> dict[str, dict[str, Entry]]:
-    """The entries of all ledgers, by namespace. Raises ForbiddenError where not all may be read."""
+    """Return the entries of all ledgers, by namespace. Raise ForbiddenError if the user may not read all of them."""
     ledgers = api.list("ConfigMap", fields=f"metadata.name={LEDGER_CONFIGMAP}")
     return {each["metadata"]["namespace"]: read_entries(each.get("data") or {}) for each in ledgers}
 
 
 def why_not(error: SkjobError, namespace: str) -> str:
-    """In one line, why what a run costs is not written down."""
+    """Return in one line why what a run costs is not recorded."""
     if isinstance(error, NotFound):
         cause = f"namespace `{namespace}` has no ConfigMap `{LEDGER_CONFIGMAP}`"
     elif isinstance(error, ForbiddenError):
-        cause = f"you may not patch ConfigMap `{LEDGER_CONFIGMAP}` in namespace `{namespace}`"
+        cause = f"not allowed to patch ConfigMap `{LEDGER_CONFIGMAP}` in namespace `{namespace}`"
     else:
         cause = error.message
     return f"what this costs is not added to the team's totals: {cause}; {remedy(namespace)}"
 
 
 def remedy(namespace: str) -> str:
-    """Who makes a ledger."""
+    """Return how to make a ledger."""
     return f"the chart `helm/skjob` makes it, or `kubectl -n {namespace} create configmap {LEDGER_CONFIGMAP}`"
 
 
-_PATIENCE = 5.0
+_WRITE_TIMEOUT = 5.0
 
 
 def _ledger(api: Api, namespace: str) -> Manifest:
@@ -240,5 +241,5 @@ def _moment(text: str) -> datetime | None:
 
 
 def _as_key(text: str) -> str:
-    """Characters that a ConfigMap's key may have; others as their number, so that no two become one."""
+    """Return a text as a key of a ConfigMap. Other characters become their number, so that no two keys are the same."""
     return "".join(c if c.isascii() and c.isalnum() else f"_{ord(c):x}_" for c in text)

@@ -1,7 +1,7 @@
-"""What a cluster of ours costs while it runs: looked at every few seconds, told to others, written in the ledger.
+"""What a cluster costs while it runs: measured every few seconds, published on its anchor, recorded in the ledger.
 
-Others read it from the anchor (`skjob ps`) and from the ledger (`skjob costs`). Nothing here ends a run, or makes one
-fail: an API that is away is asked again, and until then what was seen last goes on costing.
+`skjob ps` reads it from the anchor, `skjob costs` from the ledger. Nothing here ends a run or makes one fail: if the
+API is unreachable, it is asked again, and until then the pods that were seen last go on costing.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ from skjob.deploy.kubernetes.costs.prices import Cost, Meter, hourly, possible_p
 from skjob.deploy.kubernetes.diagnosis.nodes import labels_of
 from skjob.deploy.kubernetes.manifests.labels import COST_ANNOTATION, RUN_LABEL
 from skjob.errors import ForbiddenError, SkjobError
+from skjob.utils.notify import Notify
+from skjob.utils.periodic import PeriodicThread
 
-LOOK_EVERY = 5.0
-TELL_EVERY = 30.0
+LOOK_INTERVAL = 5.0
+WRITE_INTERVAL = 30.0
 JOIN_TIMEOUT = 2.0
 
 
 @dataclass(frozen=True)
 class BillingKey:
-    """What is written of a cost, beside the amount: the key of its entry, whose it is, and for which program."""
+    """What the ledger says of a cost beside the amount: the key of its entry, the user and the program."""
 
     key: str
     user: str
@@ -38,7 +40,7 @@ class BillingKey:
 
 
 class NodePrices:
-    """The prices that a node may have: its own where nodes may be looked at, else any that it may have."""
+    """The prices that a node may have: its own if the user may look at nodes, else every price that is possible."""
 
     def __init__(self, api: Api, rules: NamespacePolicy) -> None:
         self._api = api
@@ -48,7 +50,7 @@ class NodePrices:
         self.possible = possible_prices(rules)
 
     def __call__(self, node: str) -> Sequence[Price]:
-        """Those of a node by its name; where no price fits it, all of them."""
+        """Return those of a node by its name; all prices if none fits it."""
         if node not in self._known and self._may_look:
             try:
                 price = self._rules.prices.of(labels_of(self._api.get("Node", node)))
@@ -56,15 +58,15 @@ class NodePrices:
             except ForbiddenError:
                 self._may_look = False
             except SkjobError:
-                return self.possible  # it is asked for again
+                return self.possible  # asked for again
         return self._known.get(node, self.possible)
 
 
 class CostMeter:
-    """Looks at a cluster's pods, from the moment they are asked for until `settle`, in a thread of its own.
+    """Measure the costs of a cluster's pods from when they are requested until `finalize`, in a thread of its own.
 
-    `asked` tells how many workers there are to be, `lives` for how many seconds all goes on if this process dies now.
-    `before` is what the cluster had cost when this run began to use it, None for a cluster of its own.
+    `requested` returns how many workers were requested, `lifetime` for how many seconds the cluster lives on if this
+    process dies now. `before` is what the cluster had cost when this run began to use it, None for its own cluster.
     """
 
     def __init__(
@@ -72,24 +74,24 @@ class CostMeter:
         api: Api,
         cluster: str,
         run_id: str,
-        account: BillingKey,
+        billing_key: BillingKey,
         rules: NamespacePolicy,
         worker: WorkerSize,
         scheduler: tuple[float, float],
-        asked: Callable[[], int],
-        lives: Callable[[], float],
-        note: Callable[[str], None],
+        requested: Callable[[], int],
+        lifetime: Callable[[], float],
+        notify: Notify,
         before: Cost | None = None,
     ) -> None:
         self._api = api
         self._namespace = api.context.namespace
         self._cluster = cluster
         self._selector = f"{RUN_LABEL}={run_id}"
-        self._account = account
+        self._billing_key = billing_key
         self._rules = rules
-        self._asked = asked
-        self._lives = lives
-        self._note = note
+        self._requested = requested
+        self._lifetime = lifetime
+        self._notify = notify
         self._before = before
         self._began = datetime.now(UTC)
         self._meter = Meter(_seconds())
@@ -101,55 +103,51 @@ class CostMeter:
         self._has_ledger = True
         self._lock = threading.Lock()
         self._writing = threading.Lock()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="skjob-costs", daemon=True)
+        self._written_at = -WRITE_INTERVAL
+        self._thread = PeriodicThread("skjob-costs", self._measure, first=self._measure)
 
     def start(self) -> None:
-        """Begin to look."""
-        self._thread.start()
+        """Begin to measure."""
+        self._thread.start(LOOK_INTERVAL)
 
-    def spent(self) -> Cost:
-        """What this run has cost by now, and what an hour costs with all workers that were asked for."""
+    def cost(self) -> Cost:
+        """Return what this run has cost by now, and what an hour costs with all requested workers."""
         with self._lock:
             rate = self._meter.rate
-            rate += max(0, self._asked() - self._workers) * self._worker_rate
+            rate += max(0, self._requested() - self._workers) * self._worker_rate
             rate += max(0, 1 - self._schedulers) * self._scheduler_rate
             return Cost(self._meter.amount(_seconds(), rate), rate, datetime.now(UTC), self._rules.prices.currency)
 
-    def settle(self, left_for: float = 0.0, workers: int = 0) -> Cost:
-        """Look no more; what it has cost in all. With `left_for`, so many workers stay for so many seconds.
+    def finalize(self, left_for: float = 0.0, workers: int = 0) -> Cost:
+        """Stop measuring and return the total. With `left_for`, so many workers stay for so many seconds.
 
-        What came since the last look was never seen: all that was asked for counts as there. Raises nothing: what can't
-        be told is not told.
+        Pods that came since the last look were never seen: every requested worker counts as there. Raise nothing: what
+        cannot be written is not written.
         """
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(JOIN_TIMEOUT)
+        self._thread.stop()
+        self._thread.join(JOIN_TIMEOUT)
         rate = self._scheduler_rate + workers * self._worker_rate if left_for else 0.0
-        spending = replace(self.spent(), rate=rate)
-        now = spending.at
+        cost = replace(self.cost(), rate=rate)
+        now = cost.at
         if left_for:
-            self._tell_others(spending)
-        own = spending if self._before is None else replace(spending, rate=0.0)
+            self._publish(cost)
+        own = cost if self._before is None else replace(cost, rate=0.0)
         with self._writing:
             is_written = self._write(own, now + timedelta(seconds=left_for))
         if is_written:
             ledger.compact(self._api, self._namespace, now)
-        return spending
+        return cost
 
-    def _run(self) -> None:
-        told = -TELL_EVERY
-        while not self._stop.is_set():
-            with suppress(Exception):  # the next look sees it
-                self._look()
-                if _seconds() - told >= TELL_EVERY and not self._stop.is_set():
-                    told = _seconds()
-                    spending = self.spent()
-                    self._tell_others(spending)
-                    with self._writing:
-                        if not self._stop.is_set():  # else it would be written over what was settled
-                            self._write(spending, spending.at + timedelta(seconds=self._lives()))
-            self._stop.wait(LOOK_EVERY)
+    def _measure(self) -> None:
+        with suppress(Exception):  # the next look may succeed
+            self._look()
+            if _seconds() - self._written_at >= WRITE_INTERVAL and not self._thread.stopped:
+                self._written_at = _seconds()
+                cost = self.cost()
+                self._publish(cost)
+                with self._writing:
+                    if not self._thread.stopped:  # else it would overwrite the final cost
+                        self._write(cost, cost.at + timedelta(seconds=self._lifetime()))
 
     def _look(self) -> None:
         pods = self._api.list("Pod", self._namespace, selector=self._selector)
@@ -159,34 +157,34 @@ class CostMeter:
             self._workers = _with_component(pods, found, "worker")
             self._schedulers = _with_component(pods, found, "scheduler")
 
-    def _tell_others(self, spending: Cost) -> None:
-        """On the anchor, with what it had cost before."""
+    def _publish(self, cost: Cost) -> None:
+        """Write the cost on the anchor, with what the cluster had cost before."""
         if self._before is not None:
-            spending = replace(spending, amount=self._before.amount + spending.amount)
-        patch = {"metadata": {"annotations": {COST_ANNOTATION: spending.as_json()}}}
+            cost = replace(cost, amount=self._before.amount + cost.amount)
+        patch = {"metadata": {"annotations": {COST_ANNOTATION: cost.as_json()}}}
         with suppress(SkjobError):
             self._api.patch("Job", self._cluster, self._namespace, patch)
 
-    def _write(self, spending: Cost, until: datetime) -> bool:
-        """Whether it is in the ledger now."""
+    def _write(self, cost: Cost, until: datetime) -> bool:
+        """Write the cost into the ledger; return whether it is there now."""
         if not self._has_ledger:
             return False
         entry = Entry(
-            user=self._account.user,
-            program=self._account.program,
+            user=self._billing_key.user,
+            program=self._billing_key.program,
             began=self._began.isoformat(timespec="seconds"),
-            amount=round(spending.amount, 6),
-            currency=spending.currency,
-            rate=round(spending.rate, 6),
-            at=spending.at.isoformat(timespec="seconds"),
-            until=until.isoformat(timespec="seconds") if spending.rate else "",
+            amount=round(cost.amount, 6),
+            currency=cost.currency,
+            rate=round(cost.rate, 6),
+            at=cost.at.isoformat(timespec="seconds"),
+            until=until.isoformat(timespec="seconds") if cost.rate else "",
         )
         try:
-            ledger.record(self._api, self._namespace, self._account.key, entry)
+            ledger.record(self._api, self._namespace, self._billing_key.key, entry)
         except SkjobError as error:
             self._has_ledger = not isinstance(error, ledger.NO_LEDGER)
             if not self._has_ledger:
-                self._note(ledger.why_not(error, self._namespace))
+                self._notify(ledger.why_not(error, self._namespace))
             return False
         return True
 
@@ -199,6 +197,6 @@ def _with_component(pods: Sequence[Manifest], counted: dict[str, float], compone
 
 
 def _seconds() -> float:
-    """Of a clock that goes on while the machine sleeps, where there is one: the cluster does not sleep."""
+    """Return the time of a clock that goes on while the machine sleeps, if there is one: the cluster does not sleep."""
     boot = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if boot is None else time.clock_gettime(boot)

@@ -1,7 +1,7 @@
-"""What pods cost: what they ask for, at the price of their node, for as long as they are there. Pure.
+"""What pods cost: their requests, at the price of their node, for as long as they exist. Pure.
 
 An amount is never too low as far as prices go: a pod that came between two looks counts from the first of them, one
-that went until the second, and where the node, or its price, is not known, the dearest that it may be counts.
+that went until the second, and if a node or its price is unknown, the highest possible price counts.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ class Cost:
     currency: str
 
     def by(self, moment: datetime) -> float:
-        """The amount by then, if all stays as it is."""
+        """Return the amount at a moment, if nothing changes until then."""
         return self.amount + self.rate * max(0.0, (moment - self.at).total_seconds()) / HOUR
 
-    def lasts(self, most: float) -> float:
-        """For how many seconds from `at` on it stays within an amount; below zero where it does not already."""
-        left = most - self.amount
+    def seconds_left(self, limit: float) -> float:
+        """Return for how many seconds from `at` on it stays within a limit; below zero if it exceeds that already."""
+        left = limit - self.amount
         return left / self.rate * HOUR if self.rate > 0 else (float("inf") if left > 0 else -1.0)
 
     def __str__(self) -> str:
         return money(self.amount, self.currency)
 
     def as_json(self) -> str:
-        """As it stands on the anchor of a run, for others to read."""
+        """Return the text that is put on a run's anchor, for others to read."""
         at = self.at.isoformat(timespec="seconds")
         return json.dumps({"amount": self.amount, "rate": self.rate, "at": at, "currency": self.currency})
 
 
-def read_spending(text: str | None) -> Cost | None:
-    """What `as_json` has written; None where nobody has, or in a way that can't be read."""
+def read_cost(text: str | None) -> Cost | None:
+    """Return the cost in a text of `as_json`; None if there is no text, or it cannot be read."""
     try:
         read = json.loads(text or "")
         amount, rate = float(read["amount"]), float(read["rate"])
@@ -60,12 +60,12 @@ def read_spending(text: str | None) -> Cost | None:
 
 
 def money(amount: float, currency: str) -> str:
-    """`12.30 USD`; of a small amount its first two digits, `0.0042 USD`."""
+    """Return `12.30 USD`; for a small amount its first two digits, `0.0042 USD`."""
     return f"{amount:.2f} {currency}" if amount >= 0.1 or amount <= 0 else f"{amount:.2g} {currency}"
 
 
 def possible_prices(rules: NamespacePolicy) -> tuple[Price, ...]:
-    """Those of the nodes that pods may be on, as far as the rules tell."""
+    """Return the prices of the nodes that pods may be on, as far as the rules say."""
     chosen = rules.scheduling.node_selector
     kinds = [kind.labels for kind in rules.nodes if chosen.items() <= kind.labels.items()] or [chosen]
     found = [rules.prices.of(labels) for labels in kinds]
@@ -73,12 +73,12 @@ def possible_prices(rules: NamespacePolicy) -> tuple[Price, ...]:
 
 
 def hourly(cpu: float, memory: float, prices: Iterable[Price]) -> float:
-    """What so many cores and bytes cost for an hour, at the dearest of these prices."""
+    """Return what so many cores and bytes cost for an hour, at the highest of these prices."""
     return max((cpu * price.cpu_hour + memory / _GIB * price.gib_hour for price in prices), default=0.0)
 
 
 def rates(pods: Sequence[Manifest], prices_of: Callable[[str], Iterable[Price]]) -> dict[str, float]:
-    """What an hour costs of each pod that has a node and has not ended, by its uid. `prices_of` takes a node's name."""
+    """Return what an hour of each pod costs that is on a node and has not ended, by uid. `prices_of` takes a node."""
     found = {}
     for pod in pods:
         node = pod.get("spec", {}).get("nodeName")
@@ -88,7 +88,7 @@ def rates(pods: Sequence[Manifest], prices_of: Callable[[str], Iterable[Price]])
 
 
 class Meter:
-    """Adds up what pods cost from look to look. Times are seconds of a clock that goes on while a laptop sleeps."""
+    """Add up what pods cost from look to look. Times are seconds of a clock that goes on while a laptop sleeps."""
 
     def __init__(self, began: float) -> None:
         self._amount = 0.0
@@ -96,7 +96,7 @@ class Meter:
         self._rates: Mapping[str, float] = {}
 
     def see(self, now: float, rates: Mapping[str, float]) -> None:
-        """The pods that are there now, with what an hour of each costs."""
+        """Take the pods that exist now, with what an hour of each costs."""
         self._amount += sum({**self._rates, **rates}.values()) * (now - self._at) / HOUR
         self._at, self._rates = now, dict(rates)
 
@@ -106,5 +106,5 @@ class Meter:
         return sum(self._rates.values())
 
     def amount(self, now: float, rate: float | None = None) -> float:
-        """What all has cost by now, if since the last look it was what was seen then, or cost `rate` an hour."""
+        """Return the total by now, if an hour since the last look cost the same as then, or `rate`."""
         return self._amount + (self.rate if rate is None else rate) * (now - self._at) / HOUR

@@ -1,1 +1,1 @@
-"""Why pods do not run, from what Kubernetes says of them, in the user's words."""
+"""Why pods do not run, in the user's words."""

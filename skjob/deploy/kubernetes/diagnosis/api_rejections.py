@@ -1,4 +1,4 @@
-"""What the API refuses to a run as it begins, as the error that says what to do about it."""
+"""Explain why the API rejects the objects of a run that starts."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ _OTHER_DEFINITION = re.compile(r"strict decoding error: (.*)|is invalid: (.*)", 
 
 
 def is_terminating(error: SkjobError) -> bool:
-    """Whether the API refuses an object because its namespace is being deleted."""
+    """Return whether the API refuses an object because its namespace is being deleted."""
     return _TERMINATING in error.message
 
 
 def other_definition(message: str) -> str:
-    """What the API has against a DaskCluster as such, whoever makes it; empty where it is something else."""
+    """Return why the API refuses every DaskCluster of this version; empty if it refuses this one for another reason."""
     found = _OTHER_DEFINITION.search(message)
     return " ".join((found[1] or found[2]).split()) if found else ""
 
 
 @contextmanager
 def explain_rejections(api: Api) -> Iterator[None]:
-    """Around the creation of objects in the context's namespace: what forbids one of them, forbids the run."""
+    """Around the creation of objects in the context's namespace, turn rejections into errors that end the run."""
     namespace = api.context.namespace
     try:
         yield
     except NotFound as error:
         if "namespaces " not in error.message:
             raise OperatorError(
-                f"the cluster of context `{api.context.name}` does not know DaskClusters any more",
-                f"`skjob install --context {api.context.name}` brings them back",
+                f"the cluster of context `{api.context.name}` no longer knows DaskClusters",
+                f"`skjob install --context {api.context.name}` restores them",
             ) from error
         raise ConfigError(
             f"there is no namespace `{namespace}` in the cluster of context `{api.context.name}`",
@@ -53,8 +53,8 @@ def explain_rejections(api: Api) -> Iterator[None]:
             raise OperatorError(
                 f"the cluster of context `{api.context.name}` has another version of DaskClusters than"
                 f" dask-kubernetes here: {unlike}",
-                f"`skjob install --context {api.context.name}` brings the operator to this version, or whoever"
-                " installed it does",
+                f"`skjob install --context {api.context.name}` upgrades the operator to this version; if somebody"
+                " else installed it, ask them",
             ) from error
         hint = hint_of_refusal(error.message) or "the cluster's own rules refuse the run: ask who keeps them"
         raise StartError(error.message, hint) from error

@@ -1,8 +1,7 @@
 """What the nodes of a cluster can hold: whether a pod of some size can run on any of them, ever.
 
-Pure over API objects. It goes by what nodes have, not by what is free now (`most_free` tells that): a full node
-empties, a small one does not grow. Nodes that take no ordinary pods, cordoned ones and those with a taint, do not
-count.
+Pure over API objects. What counts is what nodes have, not what is free now (see `most_free`): a full node empties, a
+small one does not grow. Nodes that take no ordinary pods, cordoned or tainted, do not count.
 """
 
 from __future__ import annotations
@@ -31,19 +30,19 @@ class NodeFit:
 
     @property
     def fits(self) -> bool:
-        """Whether at least one node could hold it."""
+        """Whether at least one node can hold it."""
         return self.fitting > 0
 
     @property
     def message(self) -> str:
-        """One line about it."""
+        """The result in one line."""
         size = format_size(self.cpu, self.memory)
         if not self.nodes:
             return f"no node takes a {self.what}: each is cordoned or has a taint"
         largest = f"`{self.largest}`, has {format_size(self.largest_cpu, self.largest_memory)}"
         if self.fits:
             return f"{self.fitting} of {self.nodes} nodes can hold a {self.what} of {size}; the largest, {largest}"
-        # Only what is too much is worth a word.
+        # Name only what is too much.
         too_much = [format_cpus(self.cpu)] * (self.cpu > self.largest_cpu)
         too_much += [format_memory(self.memory)] * (self.memory > self.largest_memory)
         return f"no node can hold a {self.what} of {' and '.join(too_much) or size}; the largest, {largest}"
@@ -57,10 +56,10 @@ def best_node(
     pods: Sequence[Manifest] = (),
     what: str = "worker",
 ) -> NodeFit:
-    """Whether any node could hold a pod of `cpu` cores and `memory` bytes if nothing else ran there.
+    """Return whether any node could hold a pod of `cpu` cores and `memory` bytes if nothing else ran there.
 
-    Of `pods`, those of DaemonSets and of the node itself count as there for ever; leave them out where the user may
-    not list them. The largest node is the one that comes nearest to holding the pod.
+    Of `pods`, those of DaemonSets and of the node itself count as permanent; leave them out if the user may not list
+    them. The largest node is the one that comes closest to holding the pod.
     """
     rooms = _free_capacity(nodes, [pod for pod in pods if _stays(pod)])
     fitting = sum(room_cpu >= cpu and room_memory >= memory for _, room_cpu, room_memory in rooms)
@@ -69,12 +68,12 @@ def best_node(
 
 
 def most_free(nodes: Sequence[Manifest], pods: Sequence[Manifest], cpu: float, memory: int) -> str:
-    """What is free now where a pod of this size would come nearest to fitting; empty where no node takes any.
+    """Return what is free now on the node that comes closest to holding a pod of this size; empty if no node takes any.
 
     `pods` are all that are on the nodes.
     """
     name, free_cpu, free_memory = _largest(_free_capacity(nodes, pods), cpu, memory)
-    # Scheduling goes by cores and memory; what is left of one of them may be nothing, or less.
+    # Scheduling goes by cores and memory; what is left of one of them may be zero or less.
     size = f"{format_cpus(max(0.0, round(free_cpu, 2)))} and {format_memory(max(0, free_memory))}"
     return f"{size}, on `{name}`" if name else ""
 
@@ -83,7 +82,7 @@ _Room = tuple[str, float, int]
 
 
 def _free_capacity(nodes: Sequence[Manifest], pods: Sequence[Manifest]) -> list[_Room]:
-    """The nodes that take ordinary pods, with what these pods leave of them."""
+    """Return the nodes that take ordinary pods, with what these pods leave of them."""
     rooms: list[_Room] = []
     for node in nodes:
         spec = node.get("spec", {})
@@ -104,7 +103,7 @@ def _free_capacity(nodes: Sequence[Manifest], pods: Sequence[Manifest]) -> list[
 
 
 def _largest(rooms: Sequence[_Room], cpu: float, memory: int) -> _Room:
-    """The one that comes nearest to holding a pod of this size."""
+    """Return the node that comes closest to holding a pod of this size."""
     return max(
         rooms,
         key=lambda room: (min(room[1] / (cpu or 1), room[2] / (memory or 1)), room[1], room[2]),
@@ -113,7 +112,7 @@ def _largest(rooms: Sequence[_Room], cpu: float, memory: int) -> _Room:
 
 
 def requests(pod: Manifest) -> tuple[float, int]:
-    """Cores and bytes that a pod reserves on its node: what its containers need at once, or one that comes before."""
+    """Return the cores and bytes that a pod reserves: of its containers together, or of one that runs before them."""
     spec = pod.get("spec", {})
     together = [_requests(container) for container in spec.get("containers") or []]
     before = [_requests(container) for container in spec.get("initContainers") or []]
@@ -123,7 +122,7 @@ def requests(pod: Manifest) -> tuple[float, int]:
 
 
 def _requests(container: Manifest) -> tuple[float, float]:
-    """A limit without a request is one."""
+    """Return a container's requests. A limit without a request is one."""
     resources = container.get("resources") or {}
     reserved = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
     return quantity(reserved.get("cpu", "0")), quantity(reserved.get("memory", "0"))

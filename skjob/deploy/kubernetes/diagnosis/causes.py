@@ -1,11 +1,11 @@
 """Why pods of a cluster do not run: from what the Kubernetes API says of them to causes a user can act on.
 
-Pure over API objects, plain dicts in the API's own spelling. Pods that suffer the same make one cause, with their
-number. A cause is *fatal* when waiting can't help: an image that does not exist is, a node that is full is not, since
-another run may end or an autoscaler may come. The words of the event or the container are kept, because they are what
-a user's platform team searches for.
+Pure over API objects, plain dicts in the API's own spelling. Pods with the same problem make one cause, with their
+number. A cause is *fatal* if waiting cannot help: a missing image is, a full node is not, since another run may end or
+an autoscaler may add one. The words of the event or the container are kept, because the platform team searches for
+them.
 
-Ask for the events before the pods: a rejection whose pod exists by now is no news.
+List the events before the pods: a rejection whose pod exists by now is old news.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from skjob.utils.units import format_size
 class Cause:
     """One reason, for all pods that share it. `object` is the first of them, as `Pod/name`.
 
-    `topic` stays the same while the words, and the number of pods, change. `log` is the last lines that one of them
-    wrote, where it has ended.
+    `topic` stays the same while the words, and the number of pods, change. `log` is the last lines of one of them that
+    has ended.
     """
 
     kind: CauseKind
@@ -64,17 +64,17 @@ def diagnose(
     cluster: str = "",
     since: str = "",
 ) -> list[Cause]:
-    """Why pods of one cluster do not run; fatal causes first, none when all is well.
+    """Return why pods of one cluster do not run, fatal causes first; none if all is well.
 
     Args:
         pods: the pods of the cluster, all of them.
         events: events of the namespace. With `cluster`, those about other clusters' objects are left out.
-        nodes: the nodes, where the user may list them: then a size that no node can hold is told as such.
+        nodes: the nodes, if the user may list them: then a size that no node can hold is reported as such.
         logs: the last lines of pods that ended, by pod name: an import that fails is fatal at once.
-        others: the pods on all nodes, where the user may list them: then the most that is free is told.
+        others: the pods on all nodes, if the user may list them: then the largest free capacity is reported.
         cluster: the name that the names of all the cluster's objects begin with.
-        since: when the cluster was made, as the API tells it. Events stay for an hour, in which an earlier one may have
-            had its name.
+        since: when the cluster was made, by the API's clock. Events stay for an hour, in which an earlier cluster may
+            have had its name.
     """
     own = [event for event in events if is_of(involved_name(event), cluster) and not is_before(event, since)]
     evidence = Evidence(pods, own, nodes or (), logs or {}, others)
@@ -115,7 +115,7 @@ def _who(group: Sequence[Finding]) -> str:
 
 
 def _evictions(evidence: Evidence) -> Iterator[Finding]:
-    """Of pods whose status does not tell: it may say that they succeeded, or they are gone already."""
+    """Yield evictions that no pod's status shows: it may say that the pod succeeded, or the pod is gone already."""
     told = {pod["metadata"]["name"] for pod in evidence.pods if _is_evicted(pod)}
     for event in evidence.events:
         if event.get("reason") in ("Evicted", "Preempted") and involved_name(event) not in told:
@@ -130,7 +130,8 @@ def _evictions(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _evicted_schedulers(evidence: Evidence) -> int:
-    """Another pod takes the place of one: where that goes the same way, so will the next."""
+    """Return how many schedulers were evicted. Another takes the place of one; if that is evicted too, so will the
+    next."""
     names = {pod["metadata"]["name"] for pod in evidence.pods if _is_evicted(pod) and role_of_pod(pod) == SCHEDULER}
     evicted = {involved_name(event) for event in evidence.events if event.get("reason") == "Evicted"}
     return len(names | {name for name in evicted if role_of_name(name) == SCHEDULER})
@@ -147,7 +148,7 @@ def _of_pod(pod: Manifest, evidence: Evidence) -> Iterator[Finding]:
     def finding(kind: CauseKind, text: str, hint: str, fatal: bool) -> Finding:
         log = topic = ""
         if kind is CauseKind.CRASHED:
-            # Its last line may not be there yet when it has just ended.
+            # If it has just ended, its last line may be missing.
             log, topic = last_lines(evidence.logs.get(pod["metadata"]["name"], "")), text.partition(": ")[0]
         return Finding(kind, text, hint, fatal, f"Pod/{pod['metadata']['name']}", role_of_pod(pod), log, topic)
 
@@ -178,7 +179,7 @@ def _of_pod(pod: Manifest, evidence: Evidence) -> Iterator[Finding]:
         if waiting_state(container).get("reason") in ("ContainerCreating", "PodInitializing"):
             for event in evidence.of(pod["metadata"]["name"], "FailedMount", "FailedCreatePodSandBox")[-1:]:
                 kind = CauseKind.CONFIGURATION if event["reason"] == "FailedMount" else CauseKind.NODE
-                text = f"the node `{node}` can't set the pod up yet: {in_words(event.get('message', ''))}"
+                text = f"the node `{node}` cannot set up the pod yet: {in_words(event.get('message', ''))}"
                 yield finding(kind, text, "Kubernetes tries again; `kubectl get events` shows more", False)
 
 

@@ -32,7 +32,7 @@ _HOPELESS_PULLS = (
         r"not found|manifest unknown|\b404\b|no match for platform|does not exist",
         "choose an image that exists: `--image`",
     ),
-    (r"no such host", "check the registry's name in `--image`: the nodes don't know that host"),
+    (r"no such host", "check the registry's name in `--image`: the nodes cannot resolve that host"),
     (r"x509|http response to https", "the nodes must trust the registry's certificate; or choose another `--image`"),
 )
 
@@ -43,16 +43,16 @@ _PASSING_PULL = re.compile(
 )
 
 _PASSING_PULL_LIMIT = 4
-"""So many failures of one pull, over a minute or so, are no passing trouble any more."""
+"""After so many failures of one pull, in a minute or so, the problem is not temporary."""
 
 _SHORT_LIFE = 60.0
-"""A container that ran for longer, in seconds, could start: what ended it is the program's affair."""
+"""A container that ran for more seconds than this could start: what ended it is the program's own problem."""
 
 _RESTARTS = 2
-"""After so many restarts of a container that lives shortly, the next will not do better."""
+"""After so many restarts of a container that ends quickly, the next will not do better."""
 
 _MEMORY_RESTARTS = 1
-"""The same of one that needs too much memory as it starts: it needs no less the next time."""
+"""Restarts of a container that needs too much memory to start: it needs no less the next time."""
 
 _LOG_LINES = 12
 
@@ -77,14 +77,14 @@ def of_container(pod: Manifest, container: Manifest, evidence: Evidence) -> Iter
         asked = str(spec_of(pod, container["name"]).get("image", image))
         yield _image(pod, waiting, asked, evidence)
     elif command := re.search(r'exec: "([^"]+)": (.+?)(?:: unknown)?$', words.strip()):
-        problem = "has no command" if "not found" in command[2] or "no such file" in command[2] else "can't run"
+        problem = "has no command" if "not found" in command[2] or "no such file" in command[2] else "cannot run"
         hint = "choose an image with Python, dask and what the program imports: `--image`; `skjob doctor` checks one"
         yield CauseKind.COMMAND, f"the image `{image}` {problem} `{command[1]}`", hint, True
     elif waiting.get("reason") == "CreateContainerConfigError":
         yield _configuration(image, waiting)
     elif waiting.get("reason") in ("CreateContainerError", "RunContainerError") or ended.get("reason") == "StartError":
         hint = "`kubectl describe pod` shows more; `--image` chooses another image"
-        text = f"the container can't be started: {in_words(words)}"
+        text = f"the container cannot be started: {in_words(words)}"
         yield CauseKind.CONFIGURATION, text, hint, container.get("restartCount", 0) >= _RESTARTS
     elif ended.get("reason") == "OOMKilled":
         limit = spec_of(pod, container["name"]).get("resources", {}).get("limits", {}).get("memory", "")
@@ -118,9 +118,9 @@ def _image(pod: Manifest, waiting: Manifest, image: str, evidence: Evidence) -> 
         text = f"the image `{image}` is not on the node: {words}"
         hint = f"load it onto every node, with kind: `kind load docker-image {image}`; or choose another `--image`"
         return CauseKind.IMAGE, text, hint, True
-    # The image's own name must not be taken for the trouble.
+    # The image's own name must not be mistaken for the problem.
     plain = words.replace(image, "")
-    text = f"the image `{image}` can't be pulled: {words or reason}"
+    text = f"the image `{image}` cannot be pulled: {words or reason}"
     attempts = sum(count_of(event) for event in failures)
     passing = bool(_PASSING_PULL.search(plain))
     if missing and not passing:
@@ -141,7 +141,7 @@ def _image(pod: Manifest, waiting: Manifest, image: str, evidence: Evidence) -> 
 
 
 def _missing_secrets(pod: Manifest, evidence: Evidence) -> str:
-    """The pull secrets that the pod should have and the namespace has not, in backticks."""
+    """Return the pull secrets that the pod needs and the namespace lacks, in backticks."""
     for event in evidence.of(pod["metadata"]["name"], "FailedToRetrieveImagePullSecret")[-1:]:
         if named := re.search(r"secrets? \(([^)]+)\)", event.get("message", "")):
             return ", ".join(f"`{name.strip()}`" for name in named[1].split(","))
@@ -155,7 +155,7 @@ _PULL_LAYERS = re.compile(
 
 
 def _pull_words(message: str) -> str:
-    """What the registry said, without the layers that passed it on."""
+    """Return what the registry said, without the layers that passed it on."""
     return in_words(_PULL_LAYERS.sub("", message))
 
 
@@ -164,7 +164,7 @@ def _configuration(image: str, waiting: Manifest) -> _Symptom:
     hint = "`kubectl describe pod` shows more"
     if "runAsNonRoot" in words or "non-root" in words:
         hint = f"`{image}` runs as root: choose an image with a numeric `USER`, with `--image`"
-    return CauseKind.CONFIGURATION, f"the container can't be created: {words}", hint, True
+    return CauseKind.CONFIGURATION, f"the container cannot be created: {words}", hint, True
 
 
 def _crash(pod: Manifest, container: Manifest, ended: Manifest, evidence: Evidence) -> _Symptom:
@@ -186,18 +186,18 @@ def _crash(pod: Manifest, container: Manifest, ended: Manifest, evidence: Eviden
 
 
 def _log_is_to_come(pod: Manifest, container: Manifest, evidence: Evidence) -> bool:
-    """Of a container that has just ended, the node may not give what it wrote yet: the next look has it."""
+    """Return whether a container has just ended, so that its node may not have the log yet: the next look has it."""
     return evidence.logs.get(pod["metadata"]["name"]) == "" and container.get("restartCount", 0) < _RESTARTS
 
 
 def last_lines(log: str) -> str:
-    """What a container wrote last, as much as a person reads."""
+    """Return the last lines that a container wrote, as many as a person reads."""
     lines = [line.rstrip() for line in log.splitlines() if line.strip()]
     return "\n".join(line if len(line) <= 200 else f"{line[:199]}…" for line in lines[-_LOG_LINES:])
 
 
 def _is_loop(container: Manifest, ended: Manifest, restarts: int = _RESTARTS) -> bool:
-    """Whether the container ends again and again, soon after it started."""
+    """Return whether the container ends again and again, soon after it started."""
     if container.get("ready") or container.get("restartCount", 0) < restarts:
         return False
     try:

@@ -15,21 +15,21 @@ SCHEDULER, WORKER = "scheduler", "worker"
 
 
 class CauseKind(StrEnum):
-    """What keeps a pod from running, in the order of telling."""
+    """What keeps a pod from running, in the order of reporting."""
 
     REJECTED = "rejected"
-    """The API would not have the pod: quota, limits, pod security, an admission rule."""
+    """The API refuses the pod: quota, limits, pod security, an admission rule."""
     IMAGE = "image"
     COMMAND = "command"
-    """The image does not have the command that it is asked to run."""
+    """The image lacks the command that it should run."""
     ENVIRONMENT = "environment"
-    """The image has not what the program needs, and can't get it."""
+    """The image lacks what the program needs and cannot get it."""
     CONFIGURATION = "configuration"
     CRASHED = "crashed"
     OUT_OF_MEMORY = "out-of-memory"
     EVICTED = "evicted"
     NODE = "node"
-    """The node is lost, or can't set the pod up."""
+    """The node is lost, or cannot set up the pod."""
     UNSCHEDULABLE = "unschedulable"
 
 
@@ -49,13 +49,13 @@ class Evidence:
         return lost(self.nodes)
 
     def of(self, name: str, *reasons: str) -> list[Manifest]:
-        """Events about one object with one of these reasons, the newest last."""
+        """Return the events about one object with one of these reasons, the newest last."""
         chosen = [event for event in self.events if involved_name(event) == name and event.get("reason") in reasons]
         return sorted(chosen, key=_when)
 
     @property
     def scheduler_missing(self) -> bool:
-        """There is a scheduler pod and it does not run: workers that give up meanwhile are not to blame."""
+        """Return whether a scheduler pod exists and does not run: workers that end meanwhile are not to blame."""
         schedulers = [pod for pod in self.pods if role_of_pod(pod) == SCHEDULER]
         return bool(schedulers) and not any(
             status.get("ready") for pod in schedulers for status in container_statuses(pod)
@@ -77,19 +77,19 @@ class Finding:
 
 
 def lost(nodes: Sequence[Manifest]) -> set[str]:
-    """The names of those that do not answer."""
+    """Return the names of nodes that do not answer."""
     unready = [node for node in nodes if (condition_of(node, "Ready") or {}).get("status") in ("Unknown", "False")]
     return {node["metadata"]["name"] for node in unready}
 
 
 def in_words(text: str, limit: int = 400) -> str:
-    """What the API said, on one line."""
+    """Return what the API said, on one line."""
     line = " ".join(text.split()).rstrip(".")
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def readable(words: str) -> str:
-    """The same, with large numbers of bytes as people write them: `512Mi`."""
+    """Return a text with large numbers of bytes as people write them: `512Mi`."""
     return re.sub(r"(?<=[= ])\d{7,}(?=[,;\s]|$)", lambda found: _binary(int(found[0])), words)
 
 
@@ -109,14 +109,16 @@ def involved_name(event: Manifest) -> str:
 
 
 def is_of(name: str, cluster: str) -> bool:
-    """Whether an object is of the cluster, by the names that the operator gives, and a Job: `dev-scheduler-…` is of
-    `dev`, and `dev-2-scheduler-…` is not."""
+    """Return whether an object is of a cluster, by the names that the operator and a Job give.
+
+    `dev-scheduler-…` is of `dev`, and `dev-2-scheduler-…` is not.
+    """
     made = r"(-scheduler(-[\w-]+)?|-default(-worker-[\w-]+)?|-\w{5})?"
     return not cluster or re.fullmatch(re.escape(cluster) + made, name) is not None
 
 
 def is_before(event: Manifest, moment: str) -> bool:
-    """Some events tell less than a second, and objects do not."""
+    """Return whether an event was before a moment. Some events have fractions of a second, and objects do not."""
     return bool(_when(event)) and _when(event)[:_SECONDS] < moment[:_SECONDS]
 
 
@@ -136,7 +138,8 @@ def role_of_pod(pod: Manifest) -> str:
 
 
 def role_of_name(name: str) -> str:
-    """The role of a pod, or a ReplicaSet's pods: the operator's names are `<cluster>-scheduler-…` and `…-worker-…`."""
+    """Return the role of a pod, or of a ReplicaSet's pods, by the operator's names: `<cluster>-scheduler-…`,
+    `…-worker-…`."""
     return WORKER if "-default-worker-" in name else SCHEDULER if re.search(r"-scheduler-[\w-]+$", name) else ""
 
 

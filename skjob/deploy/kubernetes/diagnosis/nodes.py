@@ -1,5 +1,5 @@
-"""The nodes that a run's pods may have: those that the API lists or, where it may not be asked, that the platform team
-tells of. What the rules keep pods from does not count, and a taint that they tolerate is none."""
+"""The nodes that a run's pods may use: those that the API lists or, if the user may not list them, that the platform
+team names. Nodes from which the rules keep pods do not count; a taint that the rules tolerate is ignored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ARCHITECTURE_LABEL = "kubernetes.io/arch"
 
 
 def find_nodes(api: Api, rules: NamespacePolicy) -> list[Manifest] | None:
-    """None where nothing is known: they may not be listed, and nobody has told of any; or there is none yet."""
+    """Return the nodes; None if there are none yet, or the user may not list them and the rules name none."""
     try:
         nodes = api.list("Node")
     except ForbiddenError:
@@ -23,7 +23,7 @@ def find_nodes(api: Api, rules: NamespacePolicy) -> list[Manifest] | None:
 
 
 def as_nodes(kinds: Sequence[NodeKind]) -> list[Manifest]:
-    """The nodes of these kinds, as the API would list them."""
+    """Return the nodes of these kinds, as the API would list them."""
     return [
         {
             "metadata": {"name": kind.name, "labels": dict(kind.labels)},
@@ -39,7 +39,7 @@ def as_nodes(kinds: Sequence[NodeKind]) -> list[Manifest]:
 
 
 def open_to(nodes: Sequence[Manifest], scheduling: Scheduling) -> list[Manifest]:
-    """Those that the selector chooses, without the taints that are tolerated."""
+    """Return the nodes that the selector chooses, without the taints that are tolerated."""
     return [
         _without_tolerated(node, scheduling.tolerations)
         for node in nodes
@@ -48,7 +48,7 @@ def open_to(nodes: Sequence[Manifest], scheduling: Scheduling) -> list[Manifest]
 
 
 def labels_of(node: Manifest) -> Mapping[str, str]:
-    """Its labels; it may have none."""
+    """Return its labels; it may have none."""
     return node["metadata"].get("labels") or {}
 
 
@@ -59,7 +59,7 @@ def _without_tolerated(node: Manifest, tolerations: Sequence[Mapping[str, Any]])
 
 
 def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
-    """As Kubernetes judges it: what a toleration leaves out fits anything."""
+    """Return whether a toleration fits a taint, as Kubernetes decides: what it leaves out fits anything."""
     if toleration.get("effect") not in (None, "", taint["effect"]):
         return False
     if not toleration.get("key"):

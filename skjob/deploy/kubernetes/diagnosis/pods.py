@@ -1,4 +1,4 @@
-"""The pods of one cluster, as the API tells them: which run, which are lost, what they last wrote, what is wrong."""
+"""The pods of one cluster, as the API sees them: which run, which are lost, their last lines, what is wrong."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHORTEST = 0.1
 
 
 class Pods:
-    """Those of the cluster `name`. `nodes` are what is known of the nodes, None where that is nothing."""
+    """The pods of the cluster `name`. `nodes` are the nodes, None if nothing is known of them."""
 
     def __init__(self, api: Api, name: str, rules: NamespacePolicy) -> None:
         self._api = api
@@ -34,28 +34,30 @@ class Pods:
         self._read: dict[str, str] = {}
 
     def look_at_nodes(self) -> None:
-        """Once is enough for what they hold: in a large cluster they are many."""
+        """Find the nodes. Once is enough for what they hold: a large cluster has many."""
         self.nodes = find_nodes(self._api, self._rules)
 
     def forget_earlier(self) -> None:
-        """What was told of them before now was told to others."""
+        """Ignore what happened before now: it was reported to others."""
         self._made = f"{self._api.now():%Y-%m-%dT%H:%M:%SZ}"
 
     def running_workers(self) -> int:
-        """How many workers' pods run."""
+        """Return how many workers' pods run."""
         return sum(
             pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
             for pod in self._list("worker")
         )
 
-    def unreachable(self, names: list[str]) -> list[str]:
-        """Of these workers, those whose node does not answer: Kubernetes says of their pods that they run, and are not
-        ready."""
+    def workers_on_lost_nodes(self, names: list[str]) -> list[str]:
+        """Return those of these workers whose node does not answer.
+
+        Kubernetes says of their pods that they run and are not ready.
+        """
         gone = {_worker_of(pod) for pod in self._list("worker") if _is_on_a_lost_node(pod)}
         return [name for name in names if name in gone]
 
     def wait_for_scheduler(self, look: Callable[[], None], deadline: float, check: Callable[[], None]) -> bool:
-        """Whether the container of the scheduler's pod runs before the deadline. See `wait_for_pod`."""
+        """Return whether the container of the scheduler's pod runs before the deadline. See `wait_for_pod`."""
 
         def find(pod: Manifest) -> Manifest | None:
             statuses = pod["status"].get("containerStatuses", [])
@@ -65,9 +67,9 @@ class Pods:
         return wait_for_pod(self._api, selector, find, look, deadline, check=check) is not None
 
     def logs(self) -> dict[str, str]:
-        """The last lines of each pod of the cluster; of its last life, where it has been restarted.
+        """Return the last lines of each pod of the cluster; of its last life, if it was restarted.
 
-        What can be had within `LOG_TIMEOUT` seconds in all: a node that is lost does not answer for its pods.
+        Return what can be read within `LOG_TIMEOUT` seconds in total: a lost node does not answer for its pods.
         """
         pool = ThreadPoolExecutor(8, thread_name_prefix="skjob-logs")
         try:
@@ -75,25 +77,25 @@ class Pods:
             until = time.monotonic() + LOG_TIMEOUT
             reading = {pool.submit(self._log, pod, until): pod["metadata"]["name"] for pod in pods}
             done, _ = wait(reading, timeout=LOG_TIMEOUT)
-            # Of a container that has just been started again, what it wrote before is no more to be had for a moment.
+            # If a container has just been restarted, its previous log cannot be read for a moment.
             return self._read | {reading[log]: log.result() for log in done if log.result()}
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _log(self, pod: Manifest, until: float) -> str:
-        # Python waits for threads before it exits: none may still be asking when nobody waits for it any more.
+        # Python waits for threads before it exits: no request may outlast the wait for it.
         timeout = max(until - time.monotonic(), _SHORTEST)
         restarted = any(status.get("restartCount") for status in pod["status"].get("containerStatuses", []))
         name = pod["metadata"]["name"]
         return self._api.log(name, self._namespace, lines=LOG_LINES, previous=restarted, timeout=timeout)
 
     def causes(self) -> list[Cause]:
-        """What holds them back, or has ended them."""
-        # Before the pods: of a pod that was refused and then made, the making must be seen.
+        """Return what holds the pods back, or has ended them."""
+        # Before the pods: a pod that was refused and then made must be seen.
         events = self._api.readable_events(self._namespace)
         pods = self._list()
         if lost(self.nodes or ()) & {pod["spec"].get("nodeName") for pod in pods}:
-            self.look_at_nodes()  # Kubernetes sends no pod to a lost node: it is back, or has been lost again
+            self.look_at_nodes()  # Kubernetes sends no pod to a lost node: it is back, or was lost again
         logs: dict[str, str] = {}
         for pod in pods:
             statuses = [*pod["status"].get("initContainerStatuses", []), *pod["status"].get("containerStatuses", [])]
@@ -109,14 +111,14 @@ class Pods:
         return diagnose(pods, events, nodes=self.nodes, logs=logs, others=others, cluster=self._name, since=since)
 
     def _since(self) -> str:
-        """When the cluster was made, asked once; nothing where that is not known."""
+        """Return when the cluster was made, asked once; empty if that is not known."""
         if not self._made:
             with suppress(SkjobError):
                 self._made = str(self._api.get("Job", self._name, self._namespace)["metadata"]["creationTimestamp"])
         return self._made
 
     def _on_nodes(self) -> list[Manifest]:
-        """All pods of the cluster, once: in a large one they are many. None where the user may not list them."""
+        """Return all pods on the nodes, asked once: a large cluster has many. None if the user may not list them."""
         if self._others is None:
             self._others = []
             if self.nodes:
@@ -128,18 +130,19 @@ class Pods:
         return self._api.list("Pod", self._namespace, selector=self._selector(component))
 
     def _selector(self, component: str) -> str:
-        """Of its pods, or of those of one component."""
+        """Return the label selector of the cluster's pods, or of those of one component."""
         return f"dask.org/cluster-name={self._name}" + (f",dask.org/component={component}" if component else "")
 
 
 def _worker_of(pod: Manifest) -> str:
-    """The worker's name is that of its Deployment, to which its ReplicaSet adds a hash."""
+    """Return the worker's name, which is that of its Deployment; the ReplicaSet's has a hash more."""
     owners = pod["metadata"].get("ownerReferences", [])
     return str(next((owner["name"] for owner in owners if owner["kind"] == "ReplicaSet"), "")).rpartition("-")[0]
 
 
 def _is_on_a_lost_node(pod: Manifest) -> bool:
-    """These pods have no readiness probe: one whose container runs is ready, unless the node has not been heard of."""
+    """Return whether a pod's node is lost. These pods have no readiness probe: one whose container runs is ready
+    otherwise."""
     status = pod["status"]
     containers = status.get("containerStatuses", [])
     runs = bool(containers) and all("running" in container["state"] for container in containers)

@@ -47,7 +47,7 @@ _PASSING_REJECTION = re.compile(
 
 
 def hint_of_refusal(words: str) -> str:
-    """What to do about something that the API would not have; empty where the words are not known."""
+    """Return what to do about something that the API refuses; empty if the words are not known."""
     return next((hint for pattern, hint in _REJECTION_HINTS if re.search(pattern, words)), "")
 
 
@@ -55,7 +55,7 @@ _QUOTA = re.compile(r"exceeded quota: (\S+), requested: (\S+), used: (\S+), limi
 
 
 def _has_room(quota: re.Match[str], role: str, evidence: Evidence) -> bool:
-    """Whether a quota could hold the smallest cluster, a scheduler and a worker, if nothing else were there.
+    """Return whether a quota could hold the smallest cluster, a scheduler and a worker, if it were empty.
 
     What others use of it comes back when their runs end.
     """
@@ -68,12 +68,12 @@ def _has_room(quota: re.Match[str], role: str, evidence: Evidence) -> bool:
 
 
 def _amounts(text: str) -> dict[str, float]:
-    """`pods=1,limits.memory=2Gi`, as numbers."""
+    """Return `pods=1,limits.memory=2Gi` as numbers."""
     return {name: quantity(amount) for name, _, amount in (item.partition("=") for item in text.split(","))}
 
 
 def _counts_as(pod: Manifest, name: str) -> float:
-    """How much of this resource of a quota a pod takes."""
+    """Return how much of this resource of a quota a pod takes."""
     cpu, memory = requests(pod)
     resource = name.removeprefix("requests.")
     if name in ("limits.cpu", "limits.memory"):

@@ -1,8 +1,8 @@
-"""Taking a run's objects out of a cluster, for `down`, `gc` and the end of a run.
+"""Remove a run's objects from a cluster, for `down`, `gc` and the end of a run.
 
-A run is normally removed through its anchor, which owns the rest. What was left without an owner, by a request that
-failed half-way or by an operator that created something while its cluster was being deleted, is deleted by itself.
-Only what has the labels of the run is changed or deleted.
+A run is normally removed through its anchor, which owns the rest. Objects without an owner, left by a request that
+failed half-way or by an operator that created something while its cluster was being deleted, are deleted one by one.
+Only objects with the labels of the run are changed or deleted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from skjob.deploy.kubernetes.inventory.runs import (
     PARALLEL,
     RUN_KINDS,
     RunningCluster,
-    is_loose,
+    is_orphan,
     list_kinds,
     removing_for,
     run_of,
@@ -35,19 +35,19 @@ from skjob.deploy.kubernetes.manifests import labels
 from skjob.errors import AccessError, CleanupFailed, ForbiddenError, SkjobError, Unauthorized
 
 KOPF_FINALIZER = "kopf.zalando.org/KopfFinalizerMarker"
-"""The operator's. It is there for the timer that looks whether a DaskCluster is idle (dask-kubernetes 2026.3.0), and
-nothing is done before it is taken off: an operator that is dead would keep a deleted DaskCluster for ever."""
+"""The operator's. It serves the timer that checks whether a DaskCluster is idle (dask-kubernetes 2026.3.0); nothing is
+done before it is removed: a dead operator would keep a deleted DaskCluster for ever."""
 
 POLL = 0.2
 """Seconds between two looks at what is left: removal usually takes one or two seconds."""
 
-LATE = 2.0
-"""Seconds that a handler of the operator may take to make what belongs to a cluster that is gone by then."""
+FINALIZER_DELAY = 2.0
+"""Seconds in which the operator may still create objects of a cluster that is gone by then."""
 
 REMOVE_DEADLINE = 60.0
 
 LEFT_TO_THE_END = (Conflict, Rejected, ForbiddenError, AccessError)
-"""What keeps one object does not keep the others: it is seen again in the next look, and named in the end."""
+"""What keeps one object does not keep the others: the next look sees it again, and the end reports it."""
 
 _RELEASE_TRIES = 5
 _RUNS_AT_A_TIME = 4
@@ -80,14 +80,14 @@ def remove(
     with ThreadPoolExecutor(PARALLEL, thread_name_prefix="skjob-remove") as pool:
         removal.request(pool, deadline, hurried)
         if wait:
-            removal.finish(pool, deadline, hurried, settled_after=LATE if unfinished else 0.0)
+            removal.finish(pool, deadline, hurried, settled_after=FINALIZER_DELAY if unfinished else 0.0)
 
 
 def removed_by_owner(api: Api, name: str, namespace: str) -> bool:
-    """Whether all that the operator has made for a cluster has an owner, so that it goes with its anchor.
+    """Return whether all that the operator has made for a cluster has an owner, and so is removed with its anchor.
 
-    The operator creates a cluster's worker group without one, and adds it a moment later (dask-kubernetes 2026.3.0): of
-    a cluster that is deleted in between, the group stays. False also where that can't be seen.
+    The operator creates a cluster's worker group without an owner and adds it a moment later (dask-kubernetes
+    2026.3.0): if the cluster is deleted in between, the group stays. Return False also if that cannot be seen.
     """
     try:
         group = api.get("DaskWorkerGroup", f"{name}-default", namespace)
@@ -97,7 +97,7 @@ def removed_by_owner(api: Api, name: str, namespace: str) -> bool:
 
 
 def _may_get_workers(api: Api, name: str, namespace: str) -> bool:
-    """Whether the operator may still make a cluster's worker group, having begun before the cluster was deleted."""
+    """Return whether the operator, having begun before the deletion, may still make the cluster's worker group."""
     try:
         api.get("DaskCluster", name, namespace)
     except SkjobError:
@@ -115,7 +115,7 @@ def remove_runs(
             remove(api, run.name, run.namespace, run_id=run.run_id, wait=wait, deadline=deadline)
         except SkjobError as error:
             return error
-        if run.cost is not None:  # a run that has it still writes after us
+        if run.cost is not None:  # a run that still has the ledger entry writes after this
             for key in filter(None, (run.run_id, run.account)):
                 ledger.change(api, run.namespace, key, datetime.now(UTC))
         return None
@@ -130,7 +130,7 @@ def remove_runs(
 
 @dataclass(frozen=True)
 class _Removal:
-    """The removal of one run: asking for it, then watching it to the end."""
+    """The removal of one run: requested, then watched to the end."""
 
     api: Api
     name: str
@@ -140,7 +140,7 @@ class _Removal:
     def request(self, pool: ThreadPoolExecutor, patience: float, hurried: Callable[[], bool]) -> None:
         """Ask for the deletion of what owns the rest; ask again for `patience` seconds where the API is away."""
         end = time.monotonic() + patience
-        # The DaskCluster would go with its anchor; asked for by itself it goes a second sooner.
+        # The DaskCluster would go with its anchor; requested by itself it goes a second sooner.
         for future in [pool.submit(self._delete, kind, end, hurried) for kind in (ANCHOR_KIND, "DaskCluster")]:
             future.result()
 
@@ -149,7 +149,7 @@ class _Removal:
             try:
                 self._delete_own(kind)
             except AccessError as error:
-                # Credentials that are refused do not come back by waiting.
+                # Waiting does not help with refused credentials.
                 if time.monotonic() >= end or hurried() or isinstance(error, Unauthorized):
                     raise CleanupFailed(
                         f"`{self.name}` could not be removed: {error.message}", self._command([ANCHOR_KIND])
@@ -159,8 +159,8 @@ class _Removal:
                 return
 
     def _delete_own(self, kind: str) -> None:
-        """The object of this name, if it is of this run; another's of the same name stays as it is."""
-        with suppress(NotFound, Conflict):  # it is gone, or what has the name now is another's
+        """Delete the object of this name if it belongs to this run; somebody else's stays as it is."""
+        with suppress(NotFound, Conflict):  # it is gone, or another object has the name now
             found = self.api.get(kind, self.name, self.namespace)
             if found["metadata"].get("labels", {}).get(labels.RUN_LABEL) == self.run_id:
                 self.api.delete(kind, self.name, self.namespace, uid=found["metadata"]["uid"])
@@ -169,21 +169,21 @@ class _Removal:
     def _release_own(self, kind: str) -> None:
         for _ in range(_RELEASE_TRIES):
             found = self.api.get(kind, self.name, self.namespace)
-            with suppress(Conflict):  # the operator is at it too: look again
+            with suppress(Conflict):  # the operator is changing it too: look again
                 self._release(kind, found)
                 return
 
     def finish(
         self, pool: ThreadPoolExecutor, deadline: float, hurried: Callable[[], bool], *, settled_after: float
     ) -> None:
-        """Look until nothing is left, and that for so many seconds; help where it doesn't go by itself."""
+        """Look until nothing is left, and has been for so many seconds; help if it does not go by itself."""
         everything = RUN_KINDS + DERIVED_KINDS
         started = time.monotonic()
         found: dict[str, list[Manifest]] = {}
         failure: SkjobError | None = None
         empty_since: float | None = None
         while not hurried():
-            # A kind that was seen empty nearly always stays so: in the end all of them are asked again.
+            # A kind that was seen empty nearly always stays so: at the end all of them are listed again.
             kinds = tuple(kind for kind, manifests in found.items() if manifests) or everything
             passed = time.monotonic() - started
             try:
@@ -222,7 +222,7 @@ class _Removal:
             (kind, manifest["metadata"])
             for kind, manifests in found.items()
             for manifest in manifests
-            if is_loose(manifest)
+            if is_orphan(manifest)
         ]
 
         def delete(orphan: tuple[str, Manifest]) -> None:

@@ -1,9 +1,9 @@
-"""What should not be there any more: runs' objects that Kubernetes was to remove and has not. The policy of `skjob gc`.
+"""The policy of `skjob gc`: which runs' objects Kubernetes should have removed and has not.
 
 A run's anchor removes it in nearly every case. What can be left: objects whose anchor is gone, or never came to own
-them; a deletion that waits for an operator that is dead; an anchor that outlived its deadline, because nobody in the
-cluster minds Jobs. A run that lives, a cluster that was left and is in its time, and anything that skjob did not make
-is no garbage. Nor is a run that Kubernetes is removing, while it has its time for that; but it is not gone either.
+them; a deletion that waits for a dead operator; an anchor that outlived its deadline, because no controller handles
+Jobs. A live run, a kept cluster whose time is not over, and anything that skjob did not make are not garbage. Nor is a
+run that Kubernetes is removing, until that takes too long.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ class Garbage:
 
 @dataclass(frozen=True)
 class Terminating:
-    """A run that is being removed. If it is still there in `due_in` seconds, it is garbage; None where nobody knows
-    since when it goes."""
+    """A run that is being removed.
+
+    If it is still there in `due_in` seconds, it is garbage; None if the time since when it is being removed is unknown.
+    """
 
     run: RunningCluster
     why: str
@@ -44,15 +46,15 @@ class Found:
 
 
 def find(api: Api, namespace: str | None) -> Found:
-    """What is in a namespace; in all namespaces where it is None."""
-    # A run creates its anchor first. Of one that began between the two looks, only the second has seen the anchor.
+    """Return what is in a namespace; in all namespaces if it is None."""
+    # A run creates its anchor first. If it began between the two looks, only the second has seen the anchor.
     first, second = inventory.runs(api, namespace), inventory.runs(api, namespace)
     there = {run.run_id for run in first}
     return classify([run for run in second if run.run_id in there])
 
 
 def classify(runs: Sequence[RunningCluster]) -> Found:
-    """Those of these runs that should not be there, and those that are on their way out."""
+    """Return those of these runs that should not be there, and those that are being removed."""
     judged = [verdict for run in runs if (verdict := _judge(run)) is not None]
     return Found(
         [verdict for verdict in judged if isinstance(verdict, Garbage)],

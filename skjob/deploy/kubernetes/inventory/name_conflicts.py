@@ -1,8 +1,8 @@
-"""Names that are taken: what has one that a cluster needs for its own objects, and whose it is.
+"""Detect existing objects that use a name the cluster needs.
 
-A cluster that a user names takes that name for several kinds of objects, and the operator makes more from it. Another's
-object among them is found before anything is made, as far as its user may look; one that was not seen, or comes in
-between, when the API refuses the cluster's own.
+A cluster that a user names takes that name for several kinds of objects, and the operator derives more from it. An
+object of somebody else's is found before anything is created, as far as the user may look; one that was not seen, or
+was created in between, is found when the API refuses the cluster's own.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ANOTHER = "choose another name"
 
 
 def check_available(api: Api, name: str) -> None:
-    """Raises ConfigError where something has a name that a cluster of this name needs."""
+    """Raise ConfigError if something has a name that a cluster of this name needs."""
     with ThreadPoolExecutor(len(_MADE), thread_name_prefix="skjob-names") as pool:
         looks = [(kind, pool.submit(_look, api, kind, name + suffix)) for kind, suffix in _MADE]
     found = [(kind, manifest) for kind, look in looks if (manifest := look.result()) is not None]
@@ -41,7 +41,7 @@ def check_available(api: Api, name: str) -> None:
 
 
 def create(api: Api, manifest: Manifest, *, strict: bool = False) -> None:
-    """Create an object of a cluster. Raises ConfigError where another has its name."""
+    """Create an object of a cluster. Raise ConfigError if something else has its name."""
     try:
         api.create(manifest, strict=strict)
     except Raced:
@@ -58,10 +58,10 @@ def create(api: Api, manifest: Manifest, *, strict: bool = False) -> None:
 
 
 def _look(api: Api, kind: str, name: str) -> Manifest | None:
-    """The object of this name; None where there is none, or where it may not be looked at."""
+    """Return the object of this name; None if there is none, or the user may not look at it."""
     namespace = api.context.namespace
     try:
-        if kind == "NetworkPolicy":  # which skjob's users may list, and not get
+        if kind == "NetworkPolicy":  # skjob's users may list it, and not get it
             return next(iter(api.list(kind, namespace, fields=f"metadata.name={name}")), None)
         return api.get(kind, name, namespace)
     except (NotFound, ForbiddenError):

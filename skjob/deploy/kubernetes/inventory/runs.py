@@ -1,7 +1,7 @@
-"""What skjob has in a cluster: finding it and counting it.
+"""Find and count what skjob has in a cluster.
 
-Everything here goes by labels: an object is skjob's when it says `managed-by: skjob` and carries the label of a run,
-and nothing else is ever listed as such. `cleanup.py` takes away what is found here.
+Labels decide: an object is skjob's if it says `managed-by: skjob` and carries the label of a run, and nothing else is
+ever listed as such. `cleanup.py` removes what is found here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from enum import StrEnum
 
 from skjob.deploy.kubernetes.api.client import Api, Manifest
 from skjob.deploy.kubernetes.api.errors import NotFound
-from skjob.deploy.kubernetes.costs.prices import read_spending
+from skjob.deploy.kubernetes.costs.prices import read_cost
 from skjob.deploy.kubernetes.manifests import labels as names
 from skjob.errors import ConfigError, ForbiddenError
 
@@ -32,14 +32,14 @@ RUN_KINDS = (
     "Service",
     "ConfigMap",
 )
-"""The kinds of a run's objects that anybody who may run skjob may list."""
+"""The kinds of a run's objects that every user of skjob may list."""
 
 DERIVED_KINDS = ("ReplicaSet", "EndpointSlice", "Endpoints", "Secret", "NetworkPolicy")
-"""Kinds that go with their owners and that not everybody may list; counted where that is allowed."""
+"""Kinds that go with their owners and that not every user may list; counted if that is allowed."""
 
 OVERDUE = 15.0
-"""Seconds after its deadline, or after its deletion was asked for, in which Kubernetes removes a run by itself: it
-usually takes two or three. Of a node that does not answer, no pod ever ends."""
+"""Seconds after its deadline, or after the request to delete it, in which Kubernetes removes a run by itself: it
+usually takes two or three. On a node that does not answer, no pod ever ends."""
 
 PARALLEL = 6
 """Requests at the same time."""
@@ -48,7 +48,7 @@ _RUN_SELECTOR = f"{names.MANAGED_BY_SKJOB},{names.RUN_LABEL}"
 
 
 class RunState(StrEnum):
-    """How a run's cluster stands."""
+    """The state of a run's cluster."""
 
     STARTING = "starting"
     """Its scheduler does not run yet."""
@@ -58,19 +58,19 @@ class RunState(StrEnum):
     IN_USE = "in use"
     """It was left, and a run uses it."""
     REMOVING = "removing"
-    """Its deletion was asked for, or its anchor is gone and the rest goes after it."""
+    """Its deletion was requested, or its anchor is gone and the rest follows."""
     ABANDONED = "abandoned"
-    """Objects that nobody owns: nothing but `skjob gc` and `skjob down` removes them."""
+    """Objects without an owner: only `skjob gc` and `skjob down` remove them."""
 
 
 @dataclass(frozen=True)
 class RunningCluster:
-    """One run's objects in the cluster. Times in seconds; `expires_in` is what the next heartbeat would prolong.
+    """One run's objects in the cluster. Times in seconds; `expires_in` is what the next heartbeat would extend.
 
-    `used_by` is the run that uses a cluster which was left, as `user@host for program`; empty where none does.
-    `account` is its entry in the ledger, also of one that died and has been paying since.
-    `removing_for` is how long ago the removal was asked for, None where it was not; `overdue` how long the anchor's
-    deadline is over. `cost` is what it has cost so far, None where nobody has told.
+    `used_by` is the run that uses a cluster which was left, as `user@host for program`; empty if none does. `account`
+    is its entry in the ledger, also of a run that died and has been paying since. `removing_for` is how long ago the
+    removal was requested, None if it was not; `overdue` how long the anchor's deadline has passed. `cost` is what it
+    has cost so far, None if that is unknown.
     """
 
     name: str
@@ -93,13 +93,13 @@ class RunningCluster:
 
 
 def runs(api: Api, namespace: str | None) -> list[RunningCluster]:
-    """Every run that has objects in a namespace, the oldest first; in all namespaces where it is None."""
+    """Return every run that has objects in a namespace, the oldest first; in all namespaces if it is None."""
     objects = _list_all(api, RUN_KINDS, namespace or "", _RUN_SELECTOR)
     return summarize(objects, api.now())
 
 
 def summarize(objects: Mapping[str, list[Manifest]], now: datetime) -> list[RunningCluster]:
-    """The runs that these objects, by kind, belong to."""
+    """Return the runs that these objects, by kind, belong to."""
     by_run: dict[tuple[str, str], list[tuple[str, Manifest]]] = defaultdict(list)
     for kind, manifests in objects.items():
         for manifest in manifests:
@@ -122,7 +122,7 @@ def _summary(namespace: str, run_id: str, items: list[tuple[str, Manifest]], now
     used_by = _used_by(use, now)
     remaining = _remaining(anchor, now) if anchor else math.inf
     workers = [pod for pod in of_kind["Pod"] if _component(pod) == "worker"]
-    spending = read_spending(annotations.get(names.COST_ANNOTATION)) if anchor else None
+    spending = read_cost(annotations.get(names.COST_ANNOTATION)) if anchor else None
     state = _state(anchor, of_kind, kept_until, used_by)
     return RunningCluster(
         name=labels.get(names.INSTANCE_LABEL, speaker["metadata"]["name"]),
@@ -138,7 +138,7 @@ def _summary(namespace: str, run_id: str, items: list[tuple[str, Manifest]], now
         state=state,
         used_by=used_by,
         account=str(use.get("account", "")),
-        # A run that lives has pods on their way out too: of a worker that was let go, or whose node is lost.
+        # A live run has terminating pods too: of a worker that was released, or whose node is lost.
         removing_for=removing_for(_doomed(anchor, of_kind) or [manifest for _, manifest in items], now)
         if state is RunState.REMOVING
         else None,
@@ -149,7 +149,7 @@ def _summary(namespace: str, run_id: str, items: list[tuple[str, Manifest]], now
 
 
 def read_use(text: str | None) -> Mapping[str, object]:
-    """What the last run to use a cluster has said of it; nothing where it has left it, or where that can't be read."""
+    """Return what the last run to use a cluster has written about it; empty if it has left, or that cannot be read."""
     try:
         use = json.loads(text or "{}")
     except ValueError:
@@ -158,7 +158,7 @@ def read_use(text: str | None) -> Mapping[str, object]:
 
 
 def _used_by(use: Mapping[str, object], now: datetime) -> str:
-    """Who uses a cluster that was left; empty where nobody has said so lately."""
+    """Return who uses a cluster that was left; empty if nobody has said so lately."""
     until = _time(str(use.get("until", "")))
     used = f"{use.get('owner')} for `{use.get('program')}`"
     return names.shown(used) if until is not None and until > now else ""
@@ -170,9 +170,9 @@ def _state(
     if _doomed(anchor, of_kind):
         return RunState.REMOVING
     if anchor is None:
-        # What has an owner that is gone is Kubernetes' to collect, which takes it a moment.
-        loose = any(is_loose(manifest) for manifests in of_kind.values() for manifest in manifests)
-        return RunState.ABANDONED if loose else RunState.REMOVING
+        # Objects whose owner is gone are collected by Kubernetes in a moment.
+        orphaned = any(is_orphan(manifest) for manifests in of_kind.values() for manifest in manifests)
+        return RunState.ABANDONED if orphaned else RunState.REMOVING
     if kept_until is not None:
         return RunState.IN_USE if used_by else RunState.KEPT
     schedulers = [pod for pod in of_kind.get("Pod", []) if _component(pod) == "scheduler"]
@@ -180,13 +180,13 @@ def _state(
 
 
 def _doomed(anchor: Manifest | None, of_kind: Mapping[str, list[Manifest]]) -> list[Manifest]:
-    """What owns the rest, and is to be deleted."""
+    """Return what owns the rest, and is to be deleted."""
     owners = [*([anchor] if anchor else []), *of_kind.get("DaskCluster", [])]
     return [manifest for manifest in owners if "deletionTimestamp" in manifest["metadata"]]
 
 
-def is_loose(manifest: Manifest) -> bool:
-    """Whether nobody owns it, and nobody has asked for its deletion."""
+def is_orphan(manifest: Manifest) -> bool:
+    """Return whether it has no owner, and its deletion was not requested."""
     return not manifest["metadata"].get("ownerReferences") and "deletionTimestamp" not in manifest["metadata"]
 
 
@@ -207,19 +207,20 @@ def _time(text: str | None) -> datetime | None:
 
 
 def age(manifest: Manifest, now: datetime) -> float:
-    """Seconds since an object was created."""
+    """Return the seconds since an object was created."""
     created = _time(manifest["metadata"].get("creationTimestamp")) or now
     return max(0.0, (now - created).total_seconds())
 
 
 def removing_for(manifests: Iterable[Manifest], now: datetime) -> float | None:
-    """Seconds since the deletion of the first of these objects was asked for."""
+    """Return the seconds since the deletion of the first of these objects was requested."""
     asked = [_time(manifest["metadata"].get("deletionTimestamp")) for manifest in manifests]
     return max(((now - moment).total_seconds() for moment in asked if moment is not None), default=None)
 
 
 def _remaining(anchor: Manifest, now: datetime) -> float:
-    """Seconds until the anchor's deadline: Kubernetes counts it from when the Job's controller saw it first."""
+    """Return the seconds until the anchor's deadline, which Kubernetes counts from when the Job's controller saw it
+    first."""
     limit = anchor.get("spec", {}).get("activeDeadlineSeconds")
     if limit is None:
         return math.inf
@@ -229,7 +230,7 @@ def _remaining(anchor: Manifest, now: datetime) -> float:
 
 
 def choose(found: Sequence[RunningCluster], wanted: Sequence[str] | None, user: str | None) -> list[RunningCluster]:
-    """The runs with these names, or without names those of a user, or without either all.
+    """Return the runs with these names, or without names those of a user, or without either all.
 
     Raises:
         ConfigError: some name is not among them; it lists those that are.
@@ -246,7 +247,7 @@ def choose(found: Sequence[RunningCluster], wanted: Sequence[str] | None, user: 
 
 
 def run_of(api: Api, name: str, namespace: str) -> str:
-    """The id of the run whose objects carry this name. Raises NotFound where there is none."""
+    """Return the id of the run whose objects carry this name. Raise NotFound if there is none."""
     selector = f"{_RUN_SELECTOR},{names.INSTANCE_LABEL}={name}"
     for manifests in _list_all(api, RUN_KINDS, namespace, selector).values():
         for manifest in manifests:

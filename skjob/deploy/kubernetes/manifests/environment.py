@@ -27,16 +27,16 @@ from skjob.deploy.kubernetes.manifests.pods import (
 from skjob.environment.pod.entrypoint import KEEPER_TLS_FOLDER, RUN_FOLDER, SITE_FOLDER
 from skjob.environment.pod.package_server import INDEX_FOLDER, PORT
 
-KEEPER_MEMORY = "1Gi"
+PACKAGE_SERVER_MEMORY = "1Gi"
 
 
-def keeper_policy(names: RunNames, namespace: str) -> Manifest:
-    """Who may fetch an environment: the pods of any run in the namespace, for all of which it is kept."""
+def package_server_policy(names: RunNames, namespace: str) -> Manifest:
+    """Return who may fetch an environment: the pods of every run in the namespace, for all of which it is kept."""
     ports = [{"protocol": "TCP", "port": PORT}]
     return policy_for(names, namespace, {"from": [pods_with(NAME_LABEL, "skjob")], "ports": ports})
 
 
-def keeper_job(
+def package_server_job(
     names: RunNames,
     namespace: str,
     image: str,
@@ -44,7 +44,7 @@ def keeper_job(
     lifetime: float,
     scheduling: Scheduling = ANYWHERE,
 ) -> Manifest:
-    """The anchor of an environment, whose one pod makes it and keeps it (`skjob.environment.pod.package_server`)."""
+    """Return an environment's anchor, whose one pod makes and keeps it (`skjob.environment.pod.package_server`)."""
     mounts, volumes = pod_mounts(names, KEEPER_TLS_FOLDER)
     mounts.append({"name": "site", "mountPath": SITE_FOLDER})
     volumes.append({"name": "site", "emptyDir": {}})
@@ -53,7 +53,7 @@ def keeper_job(
         mounts.append({"name": "index", "mountPath": INDEX_FOLDER, "readOnly": True})
         volumes.append({"name": "index", "secret": {"secretName": names.cluster, "items": items, "defaultMode": 0o440}})
     job = anchor_job(names, namespace, lifetime)
-    # A failure stays to be seen for a while; a pod that its node lost is made anew.
+    # A failure stays visible for a while; a pod on a lost node is replaced.
     job["spec"] |= {"parallelism": 1, "backoffLimit": 3, "ttlSecondsAfterFinished": 60}
     job["spec"]["template"]["metadata"] = {"labels": names.labels("environment")}
     pod = job["spec"]["template"]["spec"]
@@ -69,9 +69,9 @@ def keeper_job(
                 {"name": "PYTHONUNBUFFERED", "value": "1"},
             ],
             "ports": [{"name": "environment", "containerPort": PORT}],
-            # It serves when it listens: it listens when all is installed.
+            # It listens once everything is installed.
             "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},
-            "resources": resource_requests("100m", KEEPER_MEMORY),
+            "resources": resource_requests("100m", PACKAGE_SERVER_MEMORY),
             "securityContext": NO_PRIVILEGES,
             "volumeMounts": mounts,
         }
@@ -80,8 +80,8 @@ def keeper_job(
     return job
 
 
-def keeper_service(names: RunNames, namespace: str) -> Manifest:
-    """Where pods find it, whatever pod of the Job it is."""
+def package_server_service(names: RunNames, namespace: str) -> Manifest:
+    """Return where pods find it, whichever pod of the Job it is."""
     return {
         "apiVersion": "v1",
         "kind": "Service",

@@ -51,7 +51,7 @@ DEFAULTS_CONFIGMAP = "skjob-defaults"
 
 
 def shown(text: str) -> str:
-    """Words of an annotation in a line for a terminal, which would act on some characters: somebody else wrote them."""
+    """Return an annotation's text for a terminal, without the characters it acts on: somebody else wrote it."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
@@ -61,7 +61,7 @@ def kept_annotation(until: datetime) -> dict[str, str]:
 
 
 def check_cluster_name(name: str) -> str:
-    """A name for a cluster as a user gives it. Raises ValueError where none can have it."""
+    """Return a cluster's name as a user gives it. Raise ValueError if no cluster can have it."""
     if name != slug(name, CLUSTER_NAME_MAX):
         raise ValueError(
             f"must be at most {CLUSTER_NAME_MAX} small letters, digits and hyphens, a letter first,"
@@ -71,7 +71,7 @@ def check_cluster_name(name: str) -> str:
 
 
 def slug(text: str, max_length: int = 63) -> str:
-    """`text` as a DNS-1035 label of at most `max_length` characters; `x` where nothing of it can stay."""
+    """Return a text as a DNS-1035 label of at most `max_length` characters; `x` if nothing of it can stay."""
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     cleaned = re.sub(r"[^a-z0-9]+", "-", ascii_text).strip("-")
     if not cleaned or not cleaned[0].isalpha():
@@ -80,7 +80,7 @@ def slug(text: str, max_length: int = 63) -> str:
 
 
 def new_run_id() -> str:
-    """A sortable id, unique without coordination: `20261123-155901-3f9a1c`."""
+    """Return a sortable id, unique without coordination: `20261123-155901-3f9a1c`."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
@@ -96,14 +96,14 @@ class RunNames:
 
     @property
     def cluster(self) -> str:
-        """The name of the anchor, the DaskCluster and the secret of a run."""
+        """The name of a run's anchor, DaskCluster and Secret."""
         if self.existing:
             return self.existing
         unique = "-" + self.run_id.rsplit("-", 1)[-1]
         return slug(f"skjob-{slug(self.program)}", CLUSTER_NAME_MAX - len(unique)) + unique
 
     def labels(self, component: str) -> dict[str, str]:
-        """The labels of an object of this run."""
+        """Return the labels of an object of this run."""
         team = {TEAM_LABEL: slug(self.team)} if self.team else {}
         return team | {
             NAME_LABEL: "skjob",
@@ -115,5 +115,5 @@ class RunNames:
         }
 
     def annotations(self) -> dict[str, str]:
-        """What a label can't hold: the user and the program as they are called."""
+        """Return what a label cannot hold: the names of user and program as they are."""
         return {USER_ANNOTATION: self.user, PROGRAM_ANNOTATION: self.program}

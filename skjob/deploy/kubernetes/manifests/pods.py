@@ -46,9 +46,10 @@ NO_PRIVILEGES = {
 def anchor_job(
     names: RunNames, namespace: str, lifetime: float, environment: str = "", made_by: Mapping[str, str] | None = None
 ) -> Manifest:
-    """The owner of all: lives for `lifetime` seconds, unless it is prolonged.
+    """Return the anchor, the owner Job of all of a run's objects. It lives for `lifetime` seconds unless that is
+    extended.
 
-    It says which environment the run needs: whoever takes its cluster over, keeps that too. `made_by` are annotations
+    It says which environment the run needs: whoever takes over its cluster keeps that too. `made_by` are annotations
     that name the skjob whose source the pods have.
     """
     metadata = object_metadata(names, namespace, "anchor")
@@ -84,7 +85,7 @@ def anchor_job(
 
 
 def owned_by(anchor: Manifest, manifest: Manifest) -> Manifest:
-    """The same object, which goes when the anchor goes."""
+    """Return an object as one that is removed with the anchor."""
     owner = {
         "apiVersion": anchor["apiVersion"],
         "kind": anchor["kind"],
@@ -95,7 +96,7 @@ def owned_by(anchor: Manifest, manifest: Manifest) -> Manifest:
 
 
 def policy_for(names: RunNames, namespace: str, ingress: Manifest) -> Manifest:
-    """For all pods of a run. What they connect to is not limited: data and packages may be anywhere."""
+    """Return a policy for all pods of a run. What they connect to is not limited: data and packages may be anywhere."""
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -110,7 +111,7 @@ def pods_with(label: str, value: str) -> Manifest:
 
 
 def placed(pod: Manifest, scheduling: Scheduling) -> Manifest:
-    """The spec of a pod that runs where the platform team wants it."""
+    """Return the spec of a pod that runs where the platform team wants it."""
     where: Manifest = {}
     if scheduling.node_selector:
         where["nodeSelector"] = dict(scheduling.node_selector)
@@ -132,7 +133,7 @@ def object_metadata(names: RunNames, namespace: str, component: str) -> Manifest
 
 
 def pod_mounts(names: RunNames, tls_folder: str) -> tuple[list[Manifest], list[Manifest]]:
-    """What every pod has: certificates, files, and the only folder that it may write to."""
+    """Return what every pod has: certificates, files, and the only folder that it may write to."""
     tls_items = [{"key": file, "path": file} for file in (CA_FILE, CERTIFICATE_FILE, KEY_FILE)]
     mounts: list[Manifest] = [
         {"name": "tls", "mountPath": tls_folder, "readOnly": True},
@@ -182,7 +183,7 @@ def pod_environment(python_path: str, retries: int) -> list[Manifest]:
 
 
 def resource_requests(cpu: str, memory: str) -> Manifest:
-    """Memory is limited to what is requested; cores are not limited: what is idle may be used."""
+    """Return a container's resources. Memory is limited to the request; cores are not: idle ones may be used."""
     return {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}}
 
 

@@ -48,7 +48,7 @@ SCHEDULER_CPU, SCHEDULER_MEMORY = "50m", 2**30
 
 
 def secret(names: RunNames, namespace: str, content: Mapping[str, bytes]) -> Manifest:
-    """Certificates, and whatever else is nobody else's to read."""
+    """Return a Secret with certificates, and whatever else nobody else may read."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -60,7 +60,7 @@ def secret(names: RunNames, namespace: str, content: Mapping[str, bytes]) -> Man
 
 
 def files(names: RunNames, namespace: str, archive: bytes, needs: PodRequirements | None) -> Manifest:
-    """What the pods mount: skjob's own source, and what they need beside it."""
+    """Return what the pods mount: skjob's own source, and what they need beside it."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -72,7 +72,7 @@ def files(names: RunNames, namespace: str, archive: bytes, needs: PodRequirement
 
 
 def network_policy(names: RunNames, namespace: str) -> Manifest:
-    """Who may connect to a run's pods: those of the same run, at any port, because boosters choose theirs.
+    """Return who may connect to a run's pods: those of the same run, at any port, because boosters choose theirs.
 
     The operator asks nothing of a scheduler whose workers skjob removes, and a port-forward comes from the pod's own
     node, which no policy keeps out.
@@ -83,12 +83,12 @@ def network_policy(names: RunNames, namespace: str) -> Manifest:
 def dask_cluster(
     names: RunNames, namespace: str, plan: Plan, needs: PodRequirements | None, environment: str = ""
 ) -> Manifest:
-    """The DaskCluster, from which the operator makes the scheduler, its Service and the workers.
+    """Return the DaskCluster, from which the operator makes the scheduler, its Service and the workers.
 
-    The operator gives all of them the DaskCluster's labels, and the two kinds of pods those of their own.
+    The operator gives all of them the DaskCluster's labels, and the two kinds of pods their own.
 
-    With `needs`, each pod sees to them before it becomes Dask; `environment` names the objects that keep what the image
-    lacks, where it lacks anything.
+    With `needs`, each pod provides for them before it becomes Dask; `environment` names the objects that keep what the
+    image lacks, if it lacks anything.
     """
     service = f"{names.cluster}-scheduler"
     # Kueue counts pods. The anchor has none, and would be suspended, which stops its clock.
@@ -160,12 +160,12 @@ def dask_cluster(
 
 
 def scheduler_memory(worker: WorkerSize) -> int:
-    """In bytes, beside workers of this size."""
+    """Return the scheduler's bytes of memory beside workers of this size."""
     return max(SCHEDULER_MEMORY, worker.memory)
 
 
 def size_of(cluster: Manifest) -> WorkerSize:
-    """The workers' size in a DaskCluster that `dask_cluster` has made."""
+    """Return the workers' size in a DaskCluster that `dask_cluster` has made."""
     [container] = cluster["spec"]["worker"]["spec"]["containers"]
     requests, command = container["resources"]["requests"], container["command"]
     threads = int(command[command.index("--nthreads") + 1])
@@ -173,7 +173,7 @@ def size_of(cluster: Manifest) -> WorkerSize:
 
 
 def image_of(cluster: Manifest) -> str:
-    """The image of its workers."""
+    """Return the image of its workers."""
     return str(cluster["spec"]["worker"]["spec"]["containers"][0]["image"])
 
 

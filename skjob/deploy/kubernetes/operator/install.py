@@ -1,4 +1,4 @@
-"""The Dask operator: whether a cluster has one, and putting it there.
+"""Install the Dask operator.
 
 What is installed comes from the dask-kubernetes package on this machine, its custom resources as they stand, so that
 client and operator speak the same version. The Deployment and its permissions are skjob's own: no verb that the
@@ -9,7 +9,6 @@ a second installation a no-op and a newer one an upgrade. An operator that someb
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from skjob.deploy.kubernetes.api.client import Api, Manifest
@@ -33,39 +32,29 @@ from skjob.deploy.kubernetes.operator.state import (
     operator_state,
 )
 from skjob.errors import ConfigError, ForbiddenError, OperatorError
+from skjob.utils.notify import Notify
 
 _POLL = 0.5
-
-Tell = Callable[[str], None]
-
-
-# --- what there is
-
-
-# --- what is installed
 
 
 @dataclass(frozen=True)
 class Installed:
-    """What `install` did. `foreign` is the operator that was there already and was left alone."""
+    """What `install` did. `foreign` says that somebody else's operator was there already and was left alone."""
 
     operator: OperatorState
     applied: tuple[str, ...]
     foreign: bool
 
 
-# --- installing it
-
-
 def install(
-    api: Api, operator_image: str | None, defaults: Defaults | None, *, timeout: float, tell: Tell
+    api: Api, operator_image: str | None, defaults: Defaults | None, *, timeout: float, notify: Notify
 ) -> Installed:
-    """Bring the operator, and the defaults of a namespace, to what is asked for; returns when the operator acts.
+    """Bring the operator, and the defaults of a namespace, to the requested state; return when the operator acts.
 
     Raises:
-        ConfigError: the namespace of the defaults does not exist, or no image is given where the operator has another
+        ConfigError: the namespace of the defaults does not exist, or no image is given and the operator has another
             than its makers'.
-        OperatorError: the operator does not run within `timeout` seconds, or can't at all.
+        OperatorError: the operator does not run within `timeout` seconds, or cannot run at all.
     """
     if defaults and defaults.data:
         _require_namespace(api, defaults.namespace)
@@ -77,13 +66,13 @@ def install(
         check_published(state)
     manifests = install_manifests(operator_image, defaults)
     if foreign:
-        tell(f"a Dask operator is there already, `{state.namespace}/{state.name}`, and is left as it is")
+        notify(f"a Dask operator already exists, `{state.namespace}/{state.name}`, and is left as it is")
         manifests = [manifest for manifest in manifests if manifest["metadata"]["name"] == DEFAULTS_CONFIGMAP]
     applied = []
     for manifest in manifests:
         api.apply(manifest)
         applied.append(_describe(manifest))
-        tell(f"applied {applied[-1]}")
+        notify(f"applied {applied[-1]}")
     if not foreign:
         definitions = [item["metadata"]["name"] for item in manifests if item["kind"] == "CustomResourceDefinition"]
         _wait_for_custom_resources(api, definitions, end, timeout)
@@ -97,8 +86,10 @@ def install(
 
 
 def check_published(state: OperatorState) -> None:
-    """Raises ConfigError where skjob's operator has an image of somebody's own: the published one, which it would get
-    when none is given, may be out of this cluster's reach."""
+    """Raise ConfigError if skjob's operator has an image of somebody's own.
+
+    Without an image it would get the published one, which may be out of this cluster's reach.
+    """
     published = default_operator_image()
     if state.ours and state.image.rpartition(":")[0] != published.rpartition(":")[0]:
         raise ConfigError(
@@ -121,7 +112,7 @@ def _require_namespace(api: Api, namespace: str) -> None:
             f"there is no namespace `{namespace}` for the defaults", f"`kubectl create namespace {namespace}` makes it"
         ) from error
     except ForbiddenError:
-        return  # who may write into it and may not look at it learns in a moment
+        return  # the user may not look at it; writing into it will tell
 
 
 def _wait_for_custom_resources(api: Api, waiting: list[str], end: float, timeout: float) -> None:
@@ -148,12 +139,12 @@ def _wait_for_operator(api: Api, begun: str, end: float, timeout: float) -> None
         events = api.readable_events(OPERATOR_NAMESPACE)
         pods = api.list("Pod", OPERATOR_NAMESPACE, selector=f"{OPERATOR_SELECTOR},{INSTANCE_LABEL}=skjob")
         over = time.monotonic() > end
-        # What was refused before may have been mended; in the end it is why Kubernetes has not tried again.
+        # What was refused before may have been fixed; at the deadline it is why Kubernetes has not tried again.
         since = "" if over else begun
         causes = diagnose(_newest(pods), events, logs=_last_words(api, pods), since=since)
         if causes and (causes[0].fatal or over):
             cause = causes[0]
-            raise OperatorError(f"the Dask operator can't run: {cause.message}", cause.hint, cause.log)
+            raise OperatorError(f"the Dask operator cannot run: {cause.message}", cause.hint, cause.log)
         if over:
             raise OperatorError(
                 f"the Dask operator does not run after {timeout:.0f} s",
@@ -163,7 +154,7 @@ def _wait_for_operator(api: Api, begun: str, end: float, timeout: float) -> None
 
 
 def _newest(pods: list[Manifest]) -> list[Manifest]:
-    """The pods of the newest version alone: those of an earlier one, whose image was wrong, are on their way out."""
+    """Return the pods of the newest version: those of an earlier one, whose image was wrong, are on their way out."""
     latest = max((pod["metadata"]["creationTimestamp"] for pod in pods), default="")
     return [pod for pod in pods if pod["metadata"]["creationTimestamp"] == latest]
 

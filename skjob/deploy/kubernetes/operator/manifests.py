@@ -31,29 +31,29 @@ class Defaults:
 
     @property
     def data(self) -> dict[str, str]:
-        """The ConfigMap's data: only what was given."""
+        """Return the ConfigMap's data: only what was given."""
         values = {"image": self.image, "worker-cpu": self.worker_cpu, "worker-memory": self.worker_memory}
         return {key: value for key, value in values.items() if value is not None}
 
 
 def operator_version() -> str:
-    """The version of dask-kubernetes on this machine, which is the operator's too."""
+    """Return the version of dask-kubernetes on this machine, which is the operator's too."""
     return version("dask-kubernetes")
 
 
 def default_operator_image() -> str:
-    """The image that the operator's makers publish for this version."""
+    """Return the image that the operator's makers publish for this version."""
     return f"ghcr.io/dask/dask-kubernetes-operator:{operator_version()}"
 
 
 def install_manifests(operator_image: str | None, defaults: Defaults | None) -> list[Manifest]:
-    """Everything that `install` applies, in that order; it needs the installed package and no cluster."""
+    """Return everything that `install` applies, in that order; it needs the installed package and no cluster."""
     manifests = operator_manifests(operator_image or default_operator_image(), OPERATOR_NAMESPACE)
     return [*manifests, defaults_manifest(defaults)] if defaults and defaults.data else manifests
 
 
 def operator_manifests(image: str, namespace: str) -> list[Manifest]:
-    """The operator and all that it needs, in an order in which it can be applied."""
+    """Return the operator and all that it needs, in an order in which it can be applied."""
     labels = {
         NAME_LABEL: OPERATOR_NAME,
         INSTANCE_LABEL: "skjob",
@@ -89,12 +89,12 @@ def operator_manifests(image: str, namespace: str) -> list[Manifest]:
 
 
 def custom_resource_definitions() -> list[Manifest]:
-    """DaskCluster and its kin, from the installed package, which is not imported: that alone takes seconds."""
+    """Return DaskCluster and its kin, from the installed package. It is not imported: that alone takes seconds."""
     return [_load_yaml(path) for path in definition_files()]
 
 
 def definition_files() -> list[Path]:
-    """Where the package has them."""
+    """Return the files in which the package has them."""
     folder = Path(str(distribution("dask-kubernetes").locate_file(_CHART / "crds")))
     files = sorted(folder.glob("*.yaml"))
     if not files:
@@ -115,7 +115,7 @@ def _load_yaml(path: Path) -> Manifest:
 
 
 def _operator_rules() -> list[Manifest]:
-    """What the operator's handlers and the framework under them use; `tests/kind/test_install.py` holds it to that."""
+    """Return what the operator's handlers and their framework use; `tests/kind/test_install.py` holds it to that."""
 
     def rule(group: str, resources: list[str], verbs: list[str]) -> Manifest:
         return {"apiGroups": [group], "resources": resources, "verbs": verbs}
@@ -183,7 +183,7 @@ def _operator_deployment(image: str, labels: dict[str, str]) -> Manifest:
 
 
 def defaults_manifest(defaults: Defaults) -> Manifest:
-    """The ConfigMap that every run in a namespace reads."""
+    """Return the ConfigMap that every run in a namespace reads."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",

@@ -21,7 +21,7 @@ OLDEST_OPERATOR = (2023, 8)
 
 
 class Presence(StrEnum):
-    """Whether something is there. Whoever may not look can't know."""
+    """Whether something is there; UNKNOWN if the user may not look."""
 
     PRESENT = "present"
     ABSENT = "absent"
@@ -43,12 +43,12 @@ class OperatorState:
 
     @property
     def too_old(self) -> bool:
-        """Known to make pods in a way that skjob can't work with."""
+        """Whether it is known to make pods in a way that skjob cannot work with."""
         return bool(re.match(r"v?\d+\.\d+", self.version)) and _release(self.version) < OLDEST_OPERATOR
 
     @property
     def trouble(self) -> str:
-        """Why it will not act, as far as can be seen; empty where nothing is known against it."""
+        """Why it will not act, as far as can be seen; empty if nothing is known against it."""
         where = f"the Dask operator `{self.namespace}/{self.name}`"
         if not self.custom_resources:
             return "the API does not know DaskClusters: there is no Dask operator"
@@ -67,15 +67,15 @@ def _release(version: str) -> tuple[int, ...]:
 
 
 def has_operator(api: Api) -> bool:
-    """Whether the API knows DaskClusters: one request, which every user may make.
+    """Return whether the API knows DaskClusters: one request, which every user may make.
 
-    It tells that an operator was installed, not that it acts: that is `operator_state`, which needs more permissions.
+    That says that an operator was installed, not that it acts: see `operator_state`, which needs more permissions.
     """
     return api.serves(CUSTOM_RESOURCES)
 
 
 def why_no_operator(api: Api) -> str:
-    """In words, where `has_operator` says no."""
+    """Return in words why `has_operator` says no."""
     others = api.versions_of(DASK_GROUP)
     if others:
         return f"the cluster of context `{api.context.name}` has DaskClusters of {', '.join(others)}, not of v1"
@@ -83,7 +83,7 @@ def why_no_operator(api: Api) -> str:
 
 
 def operator_state(api: Api) -> OperatorState:
-    """What can be seen of the operator, wherever in the cluster it is."""
+    """Return what can be seen of the operator, wherever in the cluster it is."""
     custom_resources = has_operator(api)
     try:
         deployments = api.list("Deployment", selector=OPERATOR_SELECTOR)
@@ -91,7 +91,7 @@ def operator_state(api: Api) -> OperatorState:
         return OperatorState(custom_resources, Presence.UNKNOWN)
     if not deployments:
         return OperatorState(custom_resources, Presence.ABSENT)
-    # Of several, the one that acts is the one that counts.
+    # If there are several, the one that acts counts.
     deployment = max(deployments, key=is_available)
     metadata = deployment["metadata"]
     image = deployment["spec"]["template"]["spec"]["containers"][0].get("image", "")
@@ -108,7 +108,7 @@ def operator_state(api: Api) -> OperatorState:
 
 
 def is_available(deployment: Manifest) -> bool:
-    """Whether the newest version of a Deployment runs."""
+    """Return whether the newest version of a Deployment runs."""
     status = deployment.get("status", {})
     return bool(
         status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
@@ -122,6 +122,6 @@ def _is_ours(deployment: Manifest) -> bool:
 
 
 def _tag(image: str) -> str:
-    """`v1` of `host:5000/name:v1`; empty where there is none."""
+    """Return `v1` of `host:5000/name:v1`; empty if there is none."""
     last = image.split("@")[0].rpartition("/")[2]
     return last.partition(":")[2]

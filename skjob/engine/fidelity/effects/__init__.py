@@ -1,1 +1,1 @@
-"""What a task does beside returning a result: to the program's memory, to files, to processes."""
+"""Find out what a task does besides returning a result: to the program's memory, to files, to processes."""

@@ -1,7 +1,7 @@
-"""Notice that a task draws from a global generator of random numbers.
+"""Find out whether a task draws from a global generator of random numbers.
 
-A program seeds the generator of its own process. A task on a worker draws from that of the worker, and gives other
-numbers than plain Python. Only looked at if the program has seeded one.
+A program seeds the generator of its own process. A task on a worker draws from the worker's, and gets other numbers
+than in plain Python. This is checked only if the program has seeded one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Positions = dict[str, Any]
 
 
 def positions(modules: frozenset[str]) -> Positions:
-    """Return where the global generators of these modules stand."""
+    """Return the positions of the global generators of these modules."""
     found: Positions = {}
     if "random" in modules and (random := sys.modules.get("random")) is not None:
         found["random"] = random.getstate()
@@ -27,14 +27,14 @@ def positions(modules: frozenset[str]) -> Positions:
 
 
 def drawn(modules: frozenset[str], before: Positions) -> tuple[str, ...]:
-    """Return the modules from whose generator something has been drawn since."""
+    """Return the modules whose generator was used since `before`."""
     if not before:
         return ()
     now = positions(modules)
     return tuple(sorted(module for module in before if now[module] != before[module]))
 
 
-def describe(module: str) -> str:
-    """Return what to tell of a task that drew from the generator of this module."""
+def describe_draw(module: str) -> str:
+    """Return the line that reports tasks that drew from the generator of this module."""
     remedy = "give each estimator a `random_state`" if module == NUMPY else "give each task a `random.Random(seed)`"
     return f"`{SEEDING[module]}` does not reach workers, and tasks draw from `{module}` there; {remedy}"

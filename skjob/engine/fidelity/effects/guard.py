@@ -1,19 +1,19 @@
 """Stop a task before an effect that must happen in the program's own process.
 
-A file that a task writes on a worker is lost with its pod; where workers share the program's files, tasks that plain
-Python runs one after the other would add to a file in another order. A handler of signals can be set in a main thread
-only; a worker has no terminal to read from; a process that a task starts finds no `__main__` of the program. While a
-task runs, an audit hook (PEP 578) and stand-ins for what has no audit event raise *before* such an effect happens. What
-they raise passes `except Exception`, so that no `error_score` hides it, and the call is done in the program's process.
+A file that a task writes on a worker is lost with its pod; if workers share the program's files, tasks that plain
+Python runs sequentially would add to a file in another order. A signal handler can be set in a main thread only; a
+worker has no terminal to read from; a process that a task starts has no `__main__` of the program. While a task runs,
+an audit hook (PEP 578) and wrappers around what has no audit event raise *before* such an effect happens. What they
+raise passes `except Exception`, so that no `error_score` hides it, and the call runs in the program's process.
 
-A file that a task wants to read and that is not on the worker's machine is noted: the program's process knows whether
-it is there.
+A file that a task tries to read and that is not on the worker's machine is noted: the program's process knows whether
+it exists.
 
-Compiled code opens files that no audit event tells of. A worker that does not share the program's files works in an
-empty folder: what is there after a task was written by it, and the call is done in the program's process.
+Compiled code opens files without an audit event. A worker that does not share the program's files works in an empty
+folder: what is there after a task was written by it, and the call runs in the program's process.
 
-What a task does that is no reason to stop it, but to run it again the next time, is noted: a fit that wrote a file,
-connected somewhere or started a process is never kept as finished.
+Effects that do not stop a task, but mean that it must run again the next time, are noted: a fit that wrote a file,
+connected to a host or started a process is never stored.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ from types import FrameType
 from typing import Any
 
 FILES_VARIABLE = "SKJOB_WORKER_SHARES_FILES"
-"""Set in workers on the program's machine: what a task writes there is where the program looks for it."""
+"""Set in workers on the program's machine: what a task writes is where the program expects it."""
 
 FOLDER_VARIABLE = "SKJOB_WORKER_FOLDER"
-"""Set in workers that do not share the program's files: a folder of its own for the process to work in.
+"""Set in workers that do not share the program's files: the working directory of the process.
 
-Compiled code writes files that no audit event tells of. What a task leaves in this folder is what it has written.
+Compiled code writes files without an audit event. The files that a task leaves here are those it wrote.
 """
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 
 _NAMELESS = getattr(os, "O_TMPFILE", 0)
-"""The flag of a temporary file that nobody else can open."""
+"""The flag of a temporary file without a name, which nobody else can open."""
 
 _CHANGES_FILES = frozenset(
     {"os.remove", "os.rename", "os.rmdir", "os.truncate", "os.link", "os.symlink", "shutil.rmtree"}
 )
 _STARTS_PROCESSES = frozenset({"subprocess.Popen", "os.system", "os.posix_spawn", "os.exec", "os.spawn"})
 MAX_MISSING = 100
-"""Of one task: names of files travel with its result."""
+"""Limit for one task: the names of files travel with its result."""
 
 NO_FOLDER = -1
 """What an audit event has for `dir_fd=None`."""
@@ -60,45 +60,45 @@ NO_FOLDER = -1
 _EXEMPT_MODULES = frozenset({"joblib._store_backends", "skjob.environment.pod.lazy_import"})
 """Modules whose reads, writes and connections are not the task's own.
 
-The first is of joblib's caches (joblib 1.6.0): what they keep can be computed again anywhere. The second brings what
-the task imports to its pod.
+The first belongs to joblib's caches (joblib 1.6.0): their content can be computed again anywhere. The second fetches
+what the task imports.
 """
 
 _HARMLESS_COMMANDS = frozenset({"lscpu", "ldconfig", "/sbin/ldconfig", "gcc", "cc", "ld", "objdump", "uname", "file"})
-"""What joblib, ctypes and platform run to look at the machine."""
+"""Commands that joblib, ctypes and platform run to inspect the machine."""
 
 
-class RunHere(BaseException):
+class TaskRefused(BaseException):
     """Raised in a task that must run in the program's own process. Not an Exception: scikit-learn catches those."""
 
 
 @dataclass
-class Watched:
-    """What a task was stopped at, and what it did that keeps its result from being kept."""
+class WatchedTask:
+    """Why a task was refused, and the effects for which its result is not stored."""
 
     refused: str = ""
     effects: set[str] = field(default_factory=set)
     scratch: set[str] = field(default_factory=set)
-    """Temporary files and folders that the task itself has made."""
+    """Temporary files and folders that the task itself has created."""
     missing: set[str] = field(default_factory=set)
-    """Files and folders that the task wanted to read and that are not on this machine, as the task names them."""
+    """Files and folders that the task tried to read and that are not on this machine, as the task names them."""
     in_order: bool = False
-    """Whether plain Python runs the tasks one after the other, or in the program's threads."""
-    made: set[str] = field(default_factory=set)
-    """Files and folders that the task itself has made elsewhere."""
+    """Whether plain Python runs the tasks in the program's process: sequentially, or in its threads."""
+    created: set[str] = field(default_factory=set)
+    """Files and folders that the task itself has created elsewhere."""
 
     def note_error(self, error: BaseException) -> None:
-        """Note the file of an error: not every library uses files as Python does, so that the hook sees it."""
+        """Note the file of an error: the audit hook does not see the files of every library."""
         if FILES_VARIABLE in os.environ:
             return
         if isinstance(error, FileNotFoundError) and isinstance(error.filename, str):
             self.missing.add(error.filename)
-        with suppress(Exception):  # it fails to say what it is
+        with suppress(Exception):  # its own `__str__` fails
             if not self.refused and os.strerror(errno.EROFS) in str(error):
                 self.refused = "its tasks write files"
 
     def note_files(self, folder: str) -> None:
-        """Note files that compiled code has written into the worker's folder, and remove them."""
+        """Note files that compiled code wrote into the worker's folder, and remove them."""
         names = os.listdir(folder)
         if names:
             self.effects.add("wrote files")
@@ -111,14 +111,14 @@ _of_thread = threading.local()
 _installing = threading.Lock()
 _own_folder = ""
 _hook_installed = False
-_stand_ins_installed = False
+_wrappers_installed = False
 
 
 @contextmanager
-def guarded(*, in_order: bool = False) -> Iterator[Watched]:
-    """Watch what this thread does in the block; `in_order` if plain Python runs the tasks in the program's process."""
+def guarded(*, in_order: bool = False) -> Iterator[WatchedTask]:
+    """Watch what this thread does in the block. `in_order`: plain Python runs the tasks in the program's process."""
     _install()
-    watched = Watched(in_order=in_order)
+    watched = WatchedTask(in_order=in_order)
     _of_thread.watched = watched
     try:
         yield watched
@@ -137,7 +137,7 @@ def _remove(path: str) -> None:
 
 
 def _install() -> None:
-    global _hook_installed, _stand_ins_installed, _own_folder
+    global _hook_installed, _wrappers_installed, _own_folder
     with _installing:
         if not _hook_installed:
             tempfile.gettempdir()
@@ -147,9 +147,9 @@ def _install() -> None:
                 _own_folder = folder
             sys.addaudithook(_audit)
             _hook_installed = True
-        if _stand_ins_installed:
+        if _wrappers_installed:
             return
-        _stand_ins_installed = True
+        _wrappers_installed = True
         signal.signal = _refusing(signal.signal, "its tasks set a handler of signals")
         signal.setitimer = _refusing(signal.setitimer, "its tasks set a timer")
         signal.alarm = _refusing(signal.alarm, "its tasks set a timer")
@@ -168,14 +168,14 @@ def _refusing(function: Callable[..., Any], why: str) -> Any:
 
 
 def _refuse(why: str) -> None:
-    watched: Watched | None = getattr(_of_thread, "watched", None)
+    watched: WatchedTask | None = getattr(_of_thread, "watched", None)
     if watched is not None:
         watched.refused = watched.refused or why
-        raise RunHere(why)
+        raise TaskRefused(why)
 
 
 class _Stdin:
-    """In the place of `sys.stdin`: nobody types into a worker."""
+    """Replaces `sys.stdin`: a worker has no terminal."""
 
     def __init__(self, original: Any) -> None:
         self._original = original
@@ -190,7 +190,7 @@ class _Stdin:
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    watched: Watched | None = getattr(_of_thread, "watched", None)
+    watched: WatchedTask | None = getattr(_of_thread, "watched", None)
     if watched is None:
         return
     if event == "open":
@@ -200,7 +200,7 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     elif event == "os.mkdir":
         _on_mkdir(watched, arguments[0])
     elif event in _CHANGES_FILES:
-        # What is relative to an open folder is `shutil.rmtree`'s, which has an event of its own.
+        # Paths relative to an open folder are those of `shutil.rmtree`, which has an event of its own.
         if not (event in ("os.remove", "os.rmdir") and arguments[1] != NO_FOLDER):
             for path in arguments[:2] if event == "os.rename" else arguments[:1]:
                 _on_change(watched, path)
@@ -219,11 +219,11 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         _refuse("its tasks read the standard input")
 
 
-def _on_open(watched: Watched, path: Any, mode: Any, flags: Any) -> None:
+def _on_open(watched: WatchedTask, path: Any, mode: Any, flags: Any) -> None:
     if not isinstance(path, str | bytes | os.PathLike):
         return  # a file that is open already
     if _absolute(path) == _temporary_folder():
-        return  # as `tempfile` opens a file with a name of its own choice, which has an event too
+        return  # `tempfile` opens the folder before a file in it, which has an event too
     if isinstance(mode, str):
         writes = any(letter in mode for letter in "wax+")
     else:
@@ -234,12 +234,12 @@ def _on_open(watched: Watched, path: Any, mode: Any, flags: Any) -> None:
     if _NAMELESS and isinstance(flags, int) and flags & _NAMELESS == _NAMELESS:
         return
     if isinstance(flags, int) and flags & os.O_EXCL and _is_below(_absolute(path), (_temporary_folder(),)):
-        watched.scratch.add(_absolute(path))  # a temporary file, as `tempfile` makes them
+        watched.scratch.add(_absolute(path))  # a temporary file, as `tempfile` creates them
     adds = "a" in mode if isinstance(mode, str) else isinstance(flags, int) and bool(flags & os.O_APPEND)
     _on_change(watched, path, adds=adds)
 
 
-def _on_read(watched: Watched, path: Any) -> None:
+def _on_read(watched: WatchedTask, path: Any) -> None:
     if (
         FILES_VARIABLE not in os.environ
         and isinstance(path, str | bytes | os.PathLike)
@@ -250,15 +250,15 @@ def _on_read(watched: Watched, path: Any) -> None:
         watched.missing.add(os.fsdecode(path))
 
 
-def _on_mkdir(watched: Watched, path: Any) -> None:
-    """A folder by itself holds no results: what is written into it counts."""
+def _on_mkdir(watched: WatchedTask, path: Any) -> None:
+    """Note a new folder. Only what is written into it is a result."""
     if isinstance(path, str | bytes | os.PathLike) and not os.path.lexists(path):
         below_temporary = _is_below(_absolute(path), (_temporary_folder(),))
-        (watched.scratch if below_temporary else watched.made).add(_absolute(path))
+        (watched.scratch if below_temporary else watched.created).add(_absolute(path))
 
 
-def _on_database(watched: Watched, database: Any) -> None:
-    """SQLite opens its files by itself."""
+def _on_database(watched: WatchedTask, database: Any) -> None:
+    """Check a database: SQLite opens its files without an event."""
     if not isinstance(database, str | bytes | os.PathLike):
         return
     name = os.fsdecode(database)
@@ -273,11 +273,11 @@ def _on_database(watched: Watched, database: Any) -> None:
         _on_change(watched, name, adds=True)
 
 
-def _on_change(watched: Watched, path: Any, *, adds: bool = False) -> None:
+def _on_change(watched: WatchedTask, path: Any, *, adds: bool = False) -> None:
     """Stop the task before it changes a file, or note that it has.
 
-    Workers on the program's machine may make files. What is there before the task, or what several tasks add to, is
-    left as the last of them leaves it: where plain Python has an order, that is not theirs.
+    Workers on the program's machine may create files. A file that exists before the task, or that several tasks add to,
+    depends on the order of the tasks, which differs from that of plain Python.
     """
     if not isinstance(path, str | bytes | os.PathLike):
         return
@@ -293,14 +293,14 @@ def _on_change(watched: Watched, path: Any, *, adds: bool = False) -> None:
     name = os.path.basename(absolute)
     if FILES_VARIABLE not in os.environ:
         _refuse(f"its tasks write files, `{name}` first")
-    if watched.in_order and absolute not in watched.made:
+    if watched.in_order and absolute not in watched.created:
         if adds or os.path.lexists(absolute):
             _refuse(f"its tasks change a file that they share, `{name}`")
-        watched.made.add(absolute)
+        watched.created.add(absolute)
 
 
 def _temporary_folder() -> str:
-    # Not `gettempdir()`: where `tempfile` itself is looking for a folder, that would wait for ever.
+    # Not `gettempdir()`: while `tempfile` itself is looking for a folder, that would wait forever.
     return str(tempfile.tempdir)
 
 

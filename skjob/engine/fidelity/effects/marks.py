@@ -1,11 +1,11 @@
 """Give functions and classes that come back from workers the identity they have in the program.
 
-Code of the script, and of modules beside it, travels by value: a worker makes a function or class of its own from it.
-If that came back as it is, the program would get a second `double` that is not its `double`, and pickle refuses to save
-such a thing ("it's not the same object as steps.double"). So all code that leaves by value carries a mark, and a mark
-that comes back is the very object that the program has.
+Code of the script, and of modules beside it, travels by value: a worker creates its own function or class from it. If
+that came back unchanged, the program would get a second `double` that is not its `double`, which pickle refuses to save
+("it's not the same object as steps.double"). So all code that leaves by value carries a mark, and a mark that comes
+back is resolved to the program's own object.
 
-Both sides use the same registry: in the program's process it knows the originals, in a worker's the copies.
+Both sides use the same registry: in the program's process it has the originals, in a worker's the copies.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _collecting = threading.local()
 
 
 def with_mark(code: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the reduced form of a function or class, made to carry its mark.
+    """Return the reduced form of a function or class, with its mark.
 
-    `reduced` is cloudpickle's form of what travels by value: how to make it, and how to set its state afterwards.
+    `reduced` is cloudpickle's form of code by value: how to create it, and how to set its state afterwards.
     """
     make, arguments, state, _, _, set_state = reduced
     return make, arguments, (mark_of_original(code), set_state, state), None, None, restore
@@ -47,13 +47,13 @@ def mark_of_original(code: Any) -> str:
 
 
 def mark_of(code: Any) -> str | None:
-    """Return the mark of a function or class that has travelled; None if it has none."""
+    """Return the mark of a function or class that travelled; None if it has none."""
     known = _by_identity.get(id(code))
     return known[1] if known is not None and known[0]() is code else None
 
 
 def restore(code: Any, marked: tuple[str, Callable[[Any, Any], Any], Any]) -> None:
-    """Set the state of a function or class that has just been made from a pickle, and register its mark."""
+    """Set the state of a function or class that was just created from a pickle, and register its mark."""
     mark, set_state, state = marked
     set_state(code, state)
     with _lock:
@@ -62,7 +62,7 @@ def restore(code: Any, marked: tuple[str, Callable[[Any, Any], Any], Any]) -> No
 
 
 def collect(code: Any) -> None:
-    """Note code of the program that this thread has just unpickled, if it is asked for."""
+    """Collect code of the program that this thread has just unpickled, within `collected_code`."""
     collected: list[Any] | None = getattr(_collecting, "codes", None)
     if collected is not None:
         collected.append(code)
@@ -71,8 +71,10 @@ def collect(code: Any) -> None:
 def marked_object(mark: str) -> Any:
     """Return the function or class of a mark: the original if this is the program's process, else the latest copy.
 
-    Raises:
-        LookupError: it is gone.
+    Raises
+    ------
+    LookupError
+        The object is gone.
     """
     for registry in (_originals, _copies):
         reference = registry.get(mark)
@@ -95,10 +97,10 @@ def collected_code() -> Iterator[list[Any]]:
 
 def _register(code: Any, mark: str, registry: dict[str, weakref.ref[Any]]) -> None:
     identity = id(code)
-    by_identity = _by_identity  # as Python ends, globals are gone before what they hold
+    by_identity = _by_identity  # as Python exits, globals are gone before what they refer to
 
     def forget(reference: weakref.ref[Any]) -> None:
-        # In the garbage collector: no lock. An object that has taken the identity over has an entry of its own.
+        # In the garbage collector: no lock. A later object with the same identity has an entry of its own.
         known = by_identity.get(identity)
         if known is not None and known[0] is reference:
             by_identity.pop(identity, None)

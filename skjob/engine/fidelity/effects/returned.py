@@ -1,9 +1,9 @@
-"""Let an argument that a task returns come back as the object that the program has.
+"""Let an argument that a task returns come back as the program's own object.
 
-Where plain Python runs a task in the program's process, `delayed(model.fit)(X, y)` fits the program's own `model`, and
-returns it. On a worker it fits a copy. So the result of such a task says which of its arguments it holds, and the state
-that they have come to; in the program's process the very objects are returned, and get that state. It is given to them
-once the result counts: if the call is taken back, nothing has happened to them.
+If plain Python runs a task in the program's process, `delayed(model.fit)(X, y)` fits the program's own `model`, and
+returns it. On a worker it fits a copy. So the result of such a task refers to the arguments in it, with their new
+states; in the program's process the original objects are returned, and get these states. They get them once the result
+counts: if the call is refused, they are unchanged.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from skjob.engine.joblib_calls import JoblibCall, inner_function
 from skjob.engine.transfer.pickling import ReturningPickler
 
 SELF = "self"
-"""The place of the object whose method a task calls."""
+"""The key of the object whose method a task calls."""
 
-ArgumentPlace = int | str
-"""Of an argument: its position, its name, or `SELF`."""
+ArgumentKey = int | str
+"""Identifies an argument of a call: its position, its name, or `SELF`."""
 
 _loading = threading.local()
 
 _NO_INSTANCES = (type, FunctionType, MethodType, ModuleType)
-_NOT_HELD = 2
-"""References to an argument that nobody but its task has: the task's, and that of the question."""
+_UNSHARED = 2
+"""References to an argument that only its task has: the task's own, and the one that `sys.getrefcount` is given."""
 
 
-def objects_of(call: JoblibCall) -> Iterator[tuple[ArgumentPlace, Any]]:
-    """Yield the arguments of a call, and the object whose method it is, with their places."""
+def objects_of(call: JoblibCall) -> Iterator[tuple[ArgumentKey, Any]]:
+    """Yield the arguments of a call, and the object whose method it is, with their keys."""
     function, arguments, keywords = call
     inner = inner_function(function)
     if isinstance(inner, MethodType):
@@ -43,42 +43,42 @@ def objects_of(call: JoblibCall) -> Iterator[tuple[ArgumentPlace, Any]]:
     yield from keywords.items()
 
 
-def held_arguments(call: JoblibCall) -> tuple[ArgumentPlace, ...]:
-    """Return the places of those arguments that the program has too, so that it would see a change of them."""
+def live_arguments(call: JoblibCall) -> tuple[ArgumentKey, ...]:
+    """Return the keys of arguments that the program still references, so that it would see a change of them."""
     function, arguments, keywords = call
-    places: list[ArgumentPlace] = []
+    keys: list[ArgumentKey] = []
     inner = inner_function(function)
-    if isinstance(inner, MethodType) and sys.getrefcount(inner.__self__) > _NOT_HELD:
-        places.append(SELF)
-    places += [place for place in range(len(arguments)) if sys.getrefcount(arguments[place]) > _NOT_HELD]
-    places += [name for name in keywords if sys.getrefcount(keywords[name]) > _NOT_HELD]
-    return tuple(places)
+    if isinstance(inner, MethodType) and sys.getrefcount(inner.__self__) > _UNSHARED:
+        keys.append(SELF)
+    keys += [index for index in range(len(arguments)) if sys.getrefcount(arguments[index]) > _UNSHARED]
+    keys += [name for name in keywords if sys.getrefcount(keywords[name]) > _UNSHARED]
+    return tuple(keys)
 
 
 # ---------------------------------------------------------------------------------------------------- on a worker
 
 
 class ArgumentPickler(ReturningPickler):
-    """Pickles the result of a call; an argument in it goes as its place and its state."""
+    """Pickles the result of a call; an argument in it is replaced by its key and its state."""
 
     def __init__(self, file: io.BytesIO, call: JoblibCall) -> None:
         super().__init__(file, protocol=5)
-        self._places = {id(value): place for place, value in objects_of(call) if _has_state(value)}
-        self.returned: set[ArgumentPlace] = set()
+        self._keys = {id(value): key for key, value in objects_of(call) if _has_state(value)}
+        self.returned: set[ArgumentKey] = set()
 
     def reducer_override(self, obj: Any) -> Any:
         """Return how an object is reduced."""
-        place = self._places.get(id(obj))
-        if place is not None:
+        key = self._keys.get(id(obj))
+        if key is not None:
             make, arguments, state, *rest = (*obj.__reduce_ex__(5), None, None, None, None)[:5]
             if make is copyreg.__newobj__ and arguments == (type(obj),) and not any(rest):  # type: ignore[attr-defined]
-                self.returned.add(place)
-                return argument_at, (place,), state, None, None, note_state
+                self.returned.add(key)
+                return argument_of, (key,), state, None, None, note_state
         return super().reducer_override(obj)
 
 
-def dumps_result(result: Any, call: JoblibCall) -> tuple[bytes, set[ArgumentPlace]]:
-    """Return the result of a call as bytes, and the places of the arguments that are in it.
+def dumps_result(result: Any, call: JoblibCall) -> tuple[bytes, set[ArgumentKey]]:
+    """Return the result of a call as bytes, and the keys of the arguments in it.
 
     Raises whatever pickling raises.
     """
@@ -95,14 +95,14 @@ def _has_state(value: Any) -> bool:
 # ------------------------------------------------------------------------------------------- in the program's process
 
 
-class States:
-    """The states that arguments of a call have come to, until they are given to them."""
+class ArgumentStates:
+    """The new states of a call's arguments, until they are applied."""
 
     def __init__(self) -> None:
         self._states: list[tuple[Any, Any]] = []
 
     def add(self, value: Any, state: Any) -> None:
-        """Note the state of an argument."""
+        """Add the state of an argument."""
         self._states.append((value, state))
 
     def apply(self) -> None:
@@ -117,24 +117,24 @@ class States:
 
 
 @contextmanager
-def arguments_of(call: JoblibCall) -> Iterator[States]:
-    """Read the result of this call in the block; yield the states that its arguments have come to."""
+def arguments_of(call: JoblibCall) -> Iterator[ArgumentStates]:
+    """Let the result of this call be unpickled in the block; yield the new states of its arguments."""
     before = getattr(_loading, "call", None), getattr(_loading, "states", None)
-    _loading.call, _loading.states = call, States()
+    _loading.call, _loading.states = call, ArgumentStates()
     try:
         yield _loading.states
     finally:
         _loading.call, _loading.states = before
 
 
-def argument_at(place: ArgumentPlace) -> Any:
-    """Return the argument of the call whose result is being read."""
+def argument_of(key: ArgumentKey) -> Any:
+    """Return an argument of the call whose result is being unpickled."""
     function, arguments, keywords = _loading.call
-    if place == SELF:
+    if key == SELF:
         return inner_function(function).__self__
-    return arguments[place] if isinstance(place, int) else keywords[place]
+    return arguments[key] if isinstance(key, int) else keywords[key]
 
 
 def note_state(value: Any, state: Any) -> None:
-    """Called as the result of a call is read, for each argument in it."""
+    """Note the new state of an argument, while the result that contains it is unpickled."""
     _loading.states.add(value, state)

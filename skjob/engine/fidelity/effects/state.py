@@ -1,12 +1,12 @@
-"""Tell whether a task has changed what it shares with the program.
+"""Detect whether a task has changed what it shares with the program.
 
-Where plain Python runs tasks in the program's process (`n_jobs` not given, or threads), a task may change the program's
-memory: a scorer that notes each fold, a counter, a cache. On a worker it changes a copy. So the worker takes a digest
-of what the program's own code reaches, before and after the task: global variables, cells, defaults and attributes of
-the functions that travelled with the task, data in its classes and modules, instances among its arguments, and, if the
-program itself makes the call, the arguments that it still has. A library's function works on its estimator and its
-data; of its other arguments, a scorer with a list in it or what goes to `fit`, it takes a digest too. Reading is no
-difference; a digest that differs is. What has no digest is named, so that the program's user hears of it.
+If plain Python runs tasks in the program's process (`n_jobs` not given, or threads), a task may change the program's
+memory: a scorer that records each fold, a counter, a cache. On a worker it changes a copy. So the worker takes a digest
+of all that the program's own code reaches, before and after the task: global variables, cells, defaults and attributes
+of the functions that travelled with the task, data in its classes and modules, instances among its arguments, and, if
+the program itself makes the call, the arguments that it still references. A library's function works on its estimator
+and its data; its other arguments, such as a scorer with a list in it or what goes to `fit`, have digests too. Reading
+changes no digest. What cannot have one is named, and reported to the user.
 """
 
 from __future__ import annotations
@@ -23,61 +23,61 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, Modul
 from typing import Any
 
 from skjob.engine.fidelity.effects.marks import mark_of
-from skjob.engine.fidelity.effects.returned import ArgumentPlace, objects_of
+from skjob.engine.fidelity.effects.returned import ArgumentKey, objects_of
 from skjob.engine.joblib_calls import EMPTY_CELL, JoblibCall, inner_function, iter_nested
 from skjob.engine.transfer.pickling import CACHE_TYPE
 from skjob.engine.transfer.worker_plugins import is_from, unpacked_folders
 
-LARGEST = 2**20
-"""Bytes. Of what needs more only the length is looked at. Shared arrays of that size are read-only on workers."""
+MAX_DIGEST_BYTES = 2**20
+"""Bytes above which only the length of a container is compared. Shared arrays of that size are read-only on workers."""
 
 
 class Unknown(Enum):
-    """Stands for the digest of what has none."""
+    """Why a value has no digest."""
 
     TOO_LARGE = "too large to compare"
     UNPICKLABLE = "cannot be pickled, and so not be compared"
 
 
-Key = tuple[str, int, ArgumentPlace]
-"""A name that a message can show; and of an argument, the number of its call and its place there."""
+Key = tuple[str, int, ArgumentKey]
+"""A name for messages, and for an argument the number of its call and its key there."""
 
 State = Mapping[Key, int | Unknown]
-"""Digests of what a task shares with the program."""
+"""The digests of what a task shares with the program."""
 
-NOTED_BY_SCIPY = frozenset({"_has_sorted_indices", "_has_canonical_format"})
-"""What a sparse matrix remembers of itself once it was asked; its content is the same."""
+SCIPY_CACHES = frozenset({"_has_sorted_indices", "_has_canonical_format"})
+"""What a sparse matrix caches about its content when it is asked."""
 
 _DATA = frozenset({"numpy", "pandas", "polars", "pyarrow", "scipy"})
-"""Packages of data, which a library's function leaves as it is."""
+"""Packages of data types, which a library's function does not change."""
 
 BOOKKEEPING = "CallbackContext"
-"""The class in which scikit-learn 1.9 keeps the tree of the fits of a search: each fit adds to it."""
+"""The class of scikit-learn 1.9 with the tree of the fits of a search, to which each fit adds."""
 
 _OF_LIBRARIES = (b"DASK_", b"JOBLIB_", b"KMP_", b"LOKY_", b"MKL_", b"NUMEXPR_", b"OMP_", b"OPENBLAS_", b"SKLEARN_")
-"""Names of environment variables that libraries set as they are imported begin so."""
+"""Beginnings of the names of environment variables that libraries set when they are imported."""
 
 _CONTAINERS = frozenset({dict, list, set, tuple})
 
 _BY_IDENTITY = (FunctionType, BuiltinFunctionType, ModuleType, type, CACHE_TYPE)
-"""What is known by its identity. What a cache of a function keeps is that function's result, and no effect."""
+"""Types that are compared by identity. The content of a function's cache is its result, and no effect."""
 
 
-Held = Sequence[Sequence[ArgumentPlace]]
-"""Of each call, the arguments that the program has too."""
+LiveArguments = Sequence[Sequence[ArgumentKey]]
+"""For each call, the places of the arguments that the program still references."""
 
 
-def state_of(codes: Iterable[Any], calls: list[JoblibCall], held: Held = ()) -> State:
-    """Return the digests of what these functions, classes and modules reach, and of the arguments that the program has
-    too."""
+def state_of(codes: Iterable[Any], calls: list[JoblibCall], live: LiveArguments = ()) -> State:
+    """Return the digests of what these functions, classes and modules reach, and of the arguments that the program
+    still references."""
     state: dict[Key, int | Unknown] = {}
     for name, value in _reached(list(codes), calls):
         key = name, -1, ""
         digest = _digest(value)
         state[key] = _combined(state.get(key, 0), digest)
         if digest is Unknown.TOO_LARGE and type(value) in _CONTAINERS:
-            state[name, -1, "length"] = len(value)  # what is added to it is seen all the same
-    for number, (call, places) in enumerate(zip(calls, held, strict=False)):
+            state[name, -1, "length"] = len(value)  # additions to it are seen nevertheless
+    for number, (call, places) in enumerate(zip(calls, live, strict=False)):
         for place, value in objects_of(call):
             if place in places:
                 name = f"argument {place + 1}" if isinstance(place, int) else place
@@ -85,8 +85,8 @@ def state_of(codes: Iterable[Any], calls: list[JoblibCall], held: Held = ()) -> 
     return state
 
 
-def changed(before: State, after: State, returned: Sequence[Collection[ArgumentPlace]] = ()) -> tuple[str, ...]:
-    """Return the names of what has changed. What is `returned` by a call with its result reaches the program."""
+def changed(before: State, after: State, returned: Sequence[Collection[ArgumentKey]] = ()) -> tuple[str, ...]:
+    """Return the names of what has changed. Arguments that a call has `returned` reach the program anyway."""
     names = set()
     for key in after.keys() | before.keys():
         name, number, place = key
@@ -96,20 +96,20 @@ def changed(before: State, after: State, returned: Sequence[Collection[ArgumentP
     return tuple(sorted(names))
 
 
-def unknown(state: State) -> tuple[str, ...]:
-    """Return what has no digest, in words."""
-    told = {f"`{key[0]}` ({digest.value})" for key, digest in state.items() if isinstance(digest, Unknown)}
-    return tuple(sorted(told))
+def describe_unknown(state: State) -> tuple[str, ...]:
+    """Return descriptions of what has no digest."""
+    descriptions = {f"`{key[0]}` ({digest.value})" for key, digest in state.items() if isinstance(digest, Unknown)}
+    return tuple(sorted(descriptions))
 
 
 def describe_unseen(function: str, place: str, names: Iterable[str]) -> str:
-    """Return what to tell of tasks that share this with the program."""
+    """Return the line that reports tasks that share this with the program."""
     where = f" ({place})" if place else ""
     return f"the tasks of `{function}`{where} use {', '.join(names)}: a change of it by a task is not seen"
 
 
 def imported_modules(codes: Iterable[Any], folders: Iterable[str]) -> list[ModuleType]:
-    """Return the modules below `folders` that these functions import as they run, as far as they are imported."""
+    """Return the modules below `folders` that these functions import when they run, if they are imported."""
     below = tuple(folders)
     named = {name for code in codes if isinstance(code, FunctionType) for name in _names_in(code.__code__)}
     modules = [sys.modules[name] for name in named & sys.modules.keys()] if below else []
@@ -135,14 +135,14 @@ def _reached(codes: list[Any], calls: list[JoblibCall]) -> Iterator[tuple[str, A
     for part in iter_nested(calls):
         if _is_instance_of_program(part):
             yield type(part).__name__, vars(part)
-    if codes:  # else nothing of the program's runs there
+    if codes:  # otherwise no code of the program runs there
         yield "os.environ", _environment()
         for call in calls:
             yield from _carried(call)
 
 
 def _carried(call: JoblibCall) -> Iterator[tuple[str, Any]]:
-    """Yield what the program has bound to its function, or passes through a library's function to its own code."""
+    """Yield what the program bound to its function, or passes to its own code through a library's function."""
     function, arguments, keywords = call
     inner = inner_function(function)
     if isinstance(inner, partial):
@@ -165,7 +165,7 @@ def _named(function: FunctionType, arguments: tuple[Any, ...], keywords: dict[st
 
 
 def _environment() -> int:
-    variables = getattr(os.environ, "_data", os.environ)  # the items themselves: decoding them takes longer
+    variables = getattr(os.environ, "_data", os.environ)  # the raw items: decoding them takes longer
     return hash(frozenset(each for each in variables.items() if not os.fsencode(each[0]).startswith(_OF_LIBRARIES)))
 
 
@@ -174,7 +174,7 @@ def _of_function(function: FunctionType, seen: set[int]) -> Iterator[tuple[str, 
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
         if cell != EMPTY_CELL:
             yield name, cell.cell_contents
-    if id(function.__globals__) not in seen:  # functions of a module share them, and only what they read is there
+    if id(function.__globals__) not in seen:  # functions of a module share them, and only what they read has travelled
         seen.add(id(function.__globals__))
         for name, value in list(function.__globals__.items()):
             if not name.startswith("__"):
@@ -185,8 +185,8 @@ def _of_function(function: FunctionType, seen: set[int]) -> Iterator[tuple[str, 
 
 
 def _of_module(module: ModuleType, seen: set[int]) -> Iterator[tuple[str, Any]]:
-    """Yield the data of a module, and of those of the program that it imports. A worker has its own of what does not
-    travel: that is not the program's."""
+    """Yield the data of a module, and of the program's modules that it imports. What does not travel is the worker's
+    own, and left out."""
     scope = vars(module)
     if id(scope) in seen:
         return
@@ -207,7 +207,7 @@ def _of_module(module: ModuleType, seen: set[int]) -> Iterator[tuple[str, Any]]:
         elif not isinstance(value, _BY_IDENTITY):
             digest = _digest(value)
             if not isinstance(digest, Unknown):
-                yield f"{module.__name__}.{name}", digest  # it stands for the value, which need not be read again
+                yield f"{module.__name__}.{name}", digest  # instead of the value, which need not be pickled again
 
 
 def _of_class(kind: type) -> Iterator[tuple[str, Any]]:
@@ -218,7 +218,7 @@ def _of_class(kind: type) -> Iterator[tuple[str, Any]]:
 
 
 def _is_instance_of_program(part: Any) -> bool:
-    """Return whether its class has travelled with the task. An estimator is the task's own: each fit has a clone."""
+    """Return whether its class travelled with the task. Estimators do not count: each fit has its own clone."""
     return (
         not isinstance(part, type)
         and mark_of(type(part)) is not None
@@ -244,18 +244,18 @@ def _digest(value: Any) -> int | Unknown:
     sink = _Sink()
     try:
         _StatePickler(sink).dump(value)
-    except Exception:  # the program's own objects are asked
-        return Unknown.TOO_LARGE if sink.size > LARGEST else Unknown.UNPICKLABLE
+    except Exception:  # the program's own objects are called
+        return Unknown.TOO_LARGE if sink.size > MAX_DIGEST_BYTES else Unknown.UNPICKLABLE
     return sink.crc
 
 
 def _identity(code: Any) -> int | str:
-    """Return what tells code from other code. What has travelled may be made anew by each task: its mark stays."""
+    """Return what identifies code. Each task may create its own copy of code that travels: the mark stays the same."""
     return mark_of(code) or id(code)
 
 
 class _Sink(io.RawIOBase):
-    """Takes a pickle in, and keeps its checksum only."""
+    """Receives a pickle, and keeps only its checksum."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -265,20 +265,20 @@ class _Sink(io.RawIOBase):
     def write(self, content: Any) -> int:
         view = memoryview(content)
         self.size += view.nbytes
-        if self.size > LARGEST:
+        if self.size > MAX_DIGEST_BYTES:
             raise OverflowError
         self.crc = zlib.crc32(view, self.crc)
         return view.nbytes
 
 
 class _StatePickler(pickle.Pickler):
-    """Pickles data; code in it is known by its identity, as its own state is looked at by itself."""
+    """Pickles data. Code in it is written by its identity: its own state has a digest of its own."""
 
     def __init__(self, sink: _Sink) -> None:
         super().__init__(sink, protocol=5)
 
     def reducer_override(self, obj: Any) -> Any:
-        if obj is id:  # itself a part of what is returned here
+        if obj is id:  # it is part of what is returned here
             return NotImplemented
         if isinstance(obj, _BY_IDENTITY):
             return id, (_identity(obj),)
@@ -286,11 +286,11 @@ class _StatePickler(pickle.Pickler):
             return id, (_identity(obj.__func__), obj.__self__)
         if _is_large_array(obj):
             return id, (id(obj),)
-        if type(obj).__module__.startswith("scipy.sparse"):  # it notes whether it is sorted, once it was asked
-            return id, ([(name, part) for name, part in sorted(vars(obj).items()) if name not in NOTED_BY_SCIPY],)
+        if type(obj).__module__.startswith("scipy.sparse"):  # it caches whether it is sorted
+            return id, ([(name, part) for name, part in sorted(vars(obj).items()) if name not in SCIPY_CACHES],)
         return NotImplemented
 
 
 def _is_large_array(value: Any) -> bool:
     size = getattr(value, "nbytes", 0) if type(value).__module__ == "numpy" else 0
-    return isinstance(size, int) and size > LARGEST
+    return isinstance(size, int) and size > MAX_DIGEST_BYTES

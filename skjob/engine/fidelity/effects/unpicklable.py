@@ -1,8 +1,8 @@
-"""Where in a task the object is that cannot be pickled: an open file, a connection, a progress bar, a lock.
+"""Find the object in a task that cannot be pickled: an open file, a connection, a progress bar, a lock.
 
-Pickle's own message names a type, which may be one that the user has never heard of: a bar holds a lock of threads.
-The way to the object, from an argument by attributes and names, is what a user can look for in the program. Each part
-is pickled by itself on the way there, with the arrays left out.
+Pickle's own message names a type, which may be unknown to the user: a progress bar has a lock of threads. The path to
+the object, from an argument through attributes and names, is what a user can look for in the program. Each part on the
+path is pickled separately, without arrays.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any
 
 from skjob.engine.checkpoint.bytecode import uses
 from skjob.engine.joblib_calls import JoblibCall, calls_of, fit_arguments, inner_function
-from skjob.engine.transfer.local_code import SCRIPT, Home, home_of
-from skjob.engine.transfer.shared_data import SMALL, dump_task, large_size
+from skjob.engine.transfer.local_code import SCRIPT, CodeOrigin, origin_of
+from skjob.engine.transfer.task_pickler import MAX_INLINE_BYTES, dump_task, large_size
 
 MAX_ATTEMPTS = 300
 """Parts of a task that are pickled to find the one that cannot be."""
 
-MAX_DEPTH = 20
-MAX_ITEMS = 100
+MAX_PATH_LENGTH = 20
+MAX_CONTAINER_ITEMS = 100
 """Items of a list, a tuple or a mapping that are looked at."""
 
 _ARROW = " → "
@@ -33,14 +33,14 @@ _ARROW = " → "
 
 @dataclass(frozen=True)
 class Unpicklable:
-    """An object that cannot be pickled: the way to it, `scorer → bar`, and what it is."""
+    """An object that cannot be pickled: the path to it, `scorer → bar`, and its type."""
 
     path: str
     kind: str
 
 
 def why_unpicklable(task: Any, error: Exception, root: Path | None = None) -> str:
-    """Return why a task cannot be pickled: by the way to the object; in the words of the error if no part fails."""
+    """Return why a task cannot be pickled: the path to the object, or the text of the error if no part fails."""
     found = find_unpicklable(task, root)
     if found is None:
         return f"{type(error).__name__}: {error}"
@@ -48,7 +48,7 @@ def why_unpicklable(task: Any, error: Exception, root: Path | None = None) -> st
 
 
 def find_unpicklable(task: Any, root: Path | None = None) -> Unpicklable | None:
-    """Return what cannot be pickled in a task: joblib's batch, a call, or a list of calls; None if all of it can.
+    """Return what cannot be pickled in a task (joblib's batch, a call, or a list of calls); None if all of it can.
 
     `root` is the folder of the user's script.
     """
@@ -84,7 +84,7 @@ def _bound(function: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any
 
 
 class _Search:
-    """One search for what cannot be pickled, which ends: each object is looked at once, and not too many are."""
+    """One search for what cannot be pickled. It visits each object once, and not too many."""
 
     def __init__(self, root: Path | None) -> None:
         self._root = root
@@ -92,7 +92,7 @@ class _Search:
         self._left = MAX_ATTEMPTS
 
     def fails(self, value: Any) -> bool:
-        """Whether pickling this by itself raises."""
+        """Return whether pickling this by itself raises."""
         if self._left <= 0:
             return False
         self._left -= 1
@@ -103,9 +103,9 @@ class _Search:
         return False
 
     def find(self, path: str, value: Any, depth: int = 0) -> Unpicklable:
-        """Return the innermost part of what fails that the user can know of."""
+        """Return the innermost part that fails and that the user knows."""
         self._met[id(value)] = value
-        if depth < MAX_DEPTH:
+        if depth < MAX_PATH_LENGTH:
             for step, part in self._parts(value):
                 if id(part) not in self._met and self.fails(part):
                     return self.find(f"{path}{step}", part, depth + 1)
@@ -114,7 +114,7 @@ class _Search:
         return Unpicklable(path, f"{module}{kind.__qualname__}")
 
     def _parts(self, value: Any) -> Iterable[tuple[str, Any]]:
-        """What an object is made of, each with the step that leads there. Of a library's object, nothing."""
+        """Return the parts of an object, each with the step that leads there; none for a library's object."""
         try:
             for kinds, parts in _PARTS:
                 if isinstance(value, kinds):
@@ -123,7 +123,7 @@ class _Search:
                 return self._parts_of_class(value)
             if self._is_transparent(type(value)):
                 return [*_attributes(value), *self._parts_of_class(type(value))]
-        except Exception:  # the user's own objects are asked
+        except Exception:  # the user's own objects are called
             return []
         return []
 
@@ -137,19 +137,19 @@ class _Search:
         ]
 
     def _is_transparent(self, kind: type) -> bool:
-        """Whether a user knows what is in such an object: an estimator, or one of the program's own classes."""
+        """Return whether users know the parts of such an object: an estimator, or one of the program's own classes."""
         return hasattr(kind, "get_params") or kind.__module__.startswith("sklearn.") or self._is_local(kind.__module__)
 
     def _is_local(self, module: str) -> bool:
         file = getattr(sys.modules.get(module), "__file__", None)
         if module in SCRIPT:
             return True
-        return isinstance(file, str) and home_of(module, file, self._root) in (Home.LOCAL, Home.EDITABLE)
+        return isinstance(file, str) and origin_of(module, file, self._root) in (CodeOrigin.LOCAL, CodeOrigin.EDITABLE)
 
 
 def _leave_out(value: Any) -> str | None:
-    """Stand for large arrays: they can always be sent."""
-    return "" if large_size(value) > SMALL else None
+    """Leave out large arrays, which can always be sent."""
+    return "" if large_size(value) > MAX_INLINE_BYTES else None
 
 
 def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
@@ -163,11 +163,11 @@ def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _items(value: Any) -> Iterator[tuple[str, Any]]:
-    return ((f"[{number}]", part) for number, part in enumerate(list(value)[:MAX_ITEMS]))
+    return ((f"[{number}]", part) for number, part in enumerate(list(value)[:MAX_CONTAINER_ITEMS]))
 
 
 def _pairs(value: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
-    return ((f"[{key!r}]", part) for key, part in list(value.items())[:MAX_ITEMS])
+    return ((f"[{key!r}]", part) for key, part in list(value.items())[:MAX_CONTAINER_ITEMS])
 
 
 def _parts_of_partial(value: partial[Any]) -> Iterator[tuple[str, Any]]:
@@ -182,7 +182,7 @@ def _parts_of_method(value: MethodType) -> Iterator[tuple[str, Any]]:
 
 
 def _parts_of_function(value: FunctionType) -> Iterator[tuple[str, Any]]:
-    """What a function that travels by value takes along: what it closes over, its defaults, the globals it uses."""
+    """Yield what travels with a function by value: its closure, its defaults, the globals it uses."""
     for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
         if not _is_empty(cell):
             yield f"{_ARROW}{name}", cell.cell_contents

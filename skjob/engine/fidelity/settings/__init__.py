@@ -1,1 +1,1 @@
-"""The settings of the program's process, which tasks find on workers too."""
+"""Bring the settings of the program's process to its tasks on workers."""

@@ -1,9 +1,10 @@
-"""Bring what a task logs to the program's own loggers, whose handlers and filters decide what becomes of it.
+"""Bring what a task logs to the program's own loggers, whose handlers and filters decide what happens to it.
 
 On a worker the program's handlers are missing, and its levels unknown: records would be lost, or appear as bare text.
-`logging.Logger` is stood in for, once a process, and only threads that run a task notice. There the levels of the
-program decide which records are made, and the records are kept, up to a limit. Loggers of Dask and of skjob itself go
-on as before. A handler that a task adds gets the task's records on the worker, and is taken away at the task's end.
+Methods of `logging.Logger` are replaced once a process, with effect only in threads that run a task. There the levels
+of the program decide which records are created, and the records are captured, up to a limit. Loggers of Dask and of
+skjob itself work as before. A handler that a task adds gets the task's records on the worker, and is removed at the end
+of the task.
 """
 
 from __future__ import annotations
@@ -19,33 +20,33 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from skjob.engine.output import MOST_CHARACTERS, Output
+from skjob.engine.output import MAX_CHARACTERS, Output
 from skjob.engine.transfer.pickling import dumps
 
-LIBRARIES = frozenset({"distributed", "dask", "tornado", "bokeh", "skjob"})
-"""Loggers that a worker has for itself, with all below them."""
+WORKER_LOGGERS = frozenset({"distributed", "dask", "tornado", "bokeh", "skjob"})
+"""Loggers of a worker itself, with all below them."""
 
-SIZE_OF_RECORD = 100
-"""Characters that count for a record beside its text."""
+RECORD_OVERHEAD = 100
+"""Characters that count for a record besides its text."""
 
 ROOT = "root"
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "exc_text", "stack_info"}
 _KEPT = ("levelno", "pathname", "filename", "module", "lineno", "funcName", "created", "msecs", "relativeCreated")
-"""Attributes of a record that tell of the code that made it. Its process and thread are the program's in plain
-Python."""
+"""Attributes of a record that describe the code that created it. In plain Python its process and thread are the
+program's."""
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
-def is_of_a_library(name: str) -> bool:
-    """Return whether a logger is one that a worker has for itself."""
-    return name.partition(".")[0] in LIBRARIES
+def is_workers_logger(name: str) -> bool:
+    """Return whether a logger is one of a worker itself."""
+    return name.partition(".")[0] in WORKER_LOGGERS
 
 
 @dataclass(frozen=True)
 class LogLevels:
-    """Which records a program makes: the levels it has set, by logger, that of the root, and what is disabled."""
+    """Which records a program creates: the levels it has set, by logger, that of the root, and what is disabled."""
 
     levels: tuple[tuple[str, int], ...] = ()
     root: int = logging.WARNING
@@ -54,11 +55,11 @@ class LogLevels:
 
     @classmethod
     def now(cls) -> LogLevels:
-        """Return those of this process."""
+        """Return the levels of this process."""
         levels, disabled = [], []
         manager = logging.root.manager
         for name, logger in list(manager.loggerDict.items()):
-            if isinstance(logger, logging.Logger) and (logger.level or logger.disabled) and not is_of_a_library(name):
+            if isinstance(logger, logging.Logger) and (logger.level or logger.disabled) and not is_workers_logger(name):
                 if logger.level:
                     levels.append((name, logger.level))
                 if logger.disabled:
@@ -67,11 +68,11 @@ class LogLevels:
 
 
 @dataclass(frozen=True)
-class Logged:
-    """A record of a task: everything as text and plain values.
+class LoggedRecord:
+    """A record of a task, as text and plain values.
 
-    `extra` is the pickle of what the code has added to the record. `handled` says that a handler of the task's own has
-    had it. `printed` is how much the task had written to stdout and stderr before.
+    `extra` is the pickle of what the code added to the record. `handled` means that a handler of the task itself got
+    it. `printed` is how much the task had written to stdout and stderr before.
     """
 
     name: str
@@ -86,11 +87,11 @@ class Logged:
 
 @dataclass
 class TaskLog:
-    """What one call logs, and what it has set meanwhile. `outputs` are what it writes to stdout and stderr."""
+    """What one call logs, and the levels it sets. `outputs` are what it writes to stdout and stderr."""
 
     allowed: LogLevels
     outputs: tuple[Output, Output] = field(default_factory=lambda: (Output(), Output()))
-    records: list[Logged] = field(default_factory=list)
+    records: list[LoggedRecord] = field(default_factory=list)
     size: int = 0
     dropped: int = 0
     handlers: list[tuple[logging.Logger, logging.Handler]] = field(default_factory=list)
@@ -102,12 +103,12 @@ class TaskLog:
         self._levels = dict(self.allowed.levels)
 
     def set_level(self, name: str, level: int) -> None:
-        """Note a level that the task has set."""
+        """Note a level that the task sets."""
         self._set[name] = level
         self._effective.clear()
 
     def is_enabled(self, logger: logging.Logger, level: int) -> bool:
-        """Return whether the program would make this record."""
+        """Return whether the program would create this record."""
         if level <= max(self.allowed.disabled_to, logger.manager.disable) or logger.name in self.allowed.disabled:
             return False
         effective = self._effective.get(logger.name)
@@ -116,7 +117,7 @@ class TaskLog:
         return level >= effective
 
     def effective_level(self, logger: logging.Logger) -> int:
-        """Return the level from which the program makes records."""
+        """Return the level from which the program creates records."""
         each: logging.Logger | None = logger
         while each is not None and each.parent is not None:
             level = self._set.get(each.name, self._levels.get(each.name, 0))
@@ -126,15 +127,15 @@ class TaskLog:
         return self._set.get(ROOT, self.allowed.root)
 
     def add(self, record: logging.LogRecord) -> None:
-        """Keep a record, as long as there is room, and let the task's own handlers have it."""
+        """Capture a record, up to the limit, and give it to the task's own handlers."""
         stdout, stderr = self.outputs
         printed = stdout.size, stderr.size
         handled = self._handle(record)
-        if self.size >= MOST_CHARACTERS:
+        if self.size >= MAX_CHARACTERS:
             self.dropped += 1
             return
-        logged = _logged(record, handled, printed, MOST_CHARACTERS - self.size)
-        self.size += SIZE_OF_RECORD + len(logged.text) + len(logged.exception or "") + len(logged.extra)
+        logged = _logged(record, handled, printed, MAX_CHARACTERS - self.size)
+        self.size += RECORD_OVERHEAD + len(logged.text) + len(logged.exception or "") + len(logged.extra)
         self.records.append(logged)
 
     def _handle(self, record: logging.LogRecord) -> bool:
@@ -151,20 +152,20 @@ class TaskLog:
         return found
 
     @property
-    def result(self) -> tuple[Logged, ...]:
-        """The records, and how many there were besides."""
+    def result(self) -> tuple[LoggedRecord, ...]:
+        """The records, and how many more there were."""
         if not self.dropped:
             return tuple(self.records)
         text = f"… {self.dropped} more records were logged"
         attributes = {name: self.records[-1].attributes[name] for name in _KEPT} | {"levelno": logging.WARNING}
         stdout, stderr = self.outputs
-        return *self.records, Logged("skjob", text, None, None, attributes, printed=(stdout.size, stderr.size))
+        return *self.records, LoggedRecord("skjob", text, None, None, attributes, printed=(stdout.size, stderr.size))
 
 
-def _logged(record: logging.LogRecord, handled: bool, printed: tuple[int, int], room: int) -> Logged:
+def _logged(record: logging.LogRecord, handled: bool, printed: tuple[int, int], room: int) -> LoggedRecord:
     try:
         text = record.getMessage()
-    except Exception:  # the message does not fit its arguments: a handler would say so on stderr, and go on
+    except Exception:  # the message does not fit its arguments: a handler would report that on stderr, and continue
         logging.Handler().handleError(record)
         text = str(record.msg)
     exception = record.exc_text
@@ -175,11 +176,11 @@ def _logged(record: logging.LogRecord, handled: bool, printed: tuple[int, int], 
     extra = dumps({name: _portable(value, room) for name, value in added.items()}) if added else b""
     if exception is not None:
         exception = exception[:room]
-    return Logged(record.name, text[:room], exception, record.stack_info, attributes, extra, handled, printed)
+    return LoggedRecord(record.name, text[:room], exception, record.stack_info, attributes, extra, handled, printed)
 
 
 def _portable(value: Any, room: int) -> Any:
-    """The value, if it can travel and is not too large; else its text."""
+    """Return a value if it can travel and is not too large, otherwise its text."""
     if type(value) in _PLAIN and (type(value) is not str or len(value) <= room):
         return value
     try:
@@ -195,7 +196,7 @@ def _portable(value: Any, room: int) -> Any:
         return f"<{type(value).__name__}>"
 
 
-# ------------------------------------------------------------------------------------------- in the place of logging's
+# ------------------------------------------------------------------------------------------ replaced methods of logging
 
 _of_thread = threading.local()
 _installing = threading.Lock()
@@ -203,12 +204,12 @@ _installed = False
 
 
 def _task_log(logger: logging.Logger) -> TaskLog | None:
-    """The log of the task that runs in this thread, if the logger is of the user's code."""
+    """Return the log of the task that runs in this thread, if the logger is of the user's code."""
     log: TaskLog | None = getattr(_of_thread, "log", None)
-    return None if log is None or is_of_a_library(logger.name) else log
+    return None if log is None or is_workers_logger(logger.name) else log
 
 
-def _stand_in(name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+def _replace(name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
     original = getattr(logging.Logger, name)
     setattr(logging.Logger, name, functools.wraps(original)(make(original)))
 
@@ -251,7 +252,7 @@ def _set_level(original: Callable[..., Any]) -> Callable[..., Any]:
         before = self.level
         original(self, level)  # checks it
         log.set_level(ROOT if self.parent is None else self.name, self.level)
-        original(self, before)  # it is the task's own
+        original(self, before)  # the level is the task's own
 
     return setLevel
 
@@ -270,17 +271,17 @@ def _install() -> None:
     global _installed
     with _installing:
         if not _installed:
-            _stand_in("isEnabledFor", _is_enabled_for)
-            _stand_in("getEffectiveLevel", _effective_level)
-            _stand_in("callHandlers", _call_handlers)
-            _stand_in("setLevel", _set_level)
-            _stand_in("addHandler", _add_handler)
+            _replace("isEnabledFor", _is_enabled_for)
+            _replace("getEffectiveLevel", _effective_level)
+            _replace("callHandlers", _call_handlers)
+            _replace("setLevel", _set_level)
+            _replace("addHandler", _add_handler)
             _installed = True
 
 
 @contextmanager
 def captured_log(allowed: LogLevels, *outputs: Output) -> Iterator[TaskLog]:
-    """Keep what this thread logs in the block, at the levels of the program.
+    """Capture what this thread logs in the block, at the levels of the program.
 
     `outputs` are what it writes meanwhile to stdout and to stderr.
     """
@@ -300,8 +301,10 @@ def captured_log(allowed: LogLevels, *outputs: Output) -> Iterator[TaskLog]:
 # --------------------------------------------------------------------------------------------------- in the program
 
 
-def log_again(logged: Logged, complete: Callable[[str], str] = str, thread: threading.Thread | None = None) -> None:
-    """Give a record to the logger of the same name in this process.
+def log_again(
+    logged: LoggedRecord, complete: Callable[[str], str] = str, thread: threading.Thread | None = None
+) -> None:
+    """Pass a record to the logger of the same name in this process.
 
     `complete` adds to a traceback the lines of source that only this machine has. `thread` is the one that made the
     Parallel call: in plain Python the record would be its own.
@@ -323,8 +326,10 @@ def log_again(logged: Logged, complete: Callable[[str], str] = str, thread: thre
     logger.handle(logging.makeLogRecord({**extra, **attributes}))
 
 
-def write_again(stdout: str, stderr: str, logged: tuple[Logged, ...], again: Callable[[Logged], None]) -> None:
-    """Write what a task has written, and have `again` called for each of its records at the place where it was made."""
+def write_again(
+    stdout: str, stderr: str, logged: tuple[LoggedRecord, ...], again: Callable[[LoggedRecord], None]
+) -> None:
+    """Write what a task wrote, and call `again` for each of its records at the position where it was logged."""
     texts = ((sys.stdout, stdout), (sys.stderr, stderr))
     written = (0, 0)
     for each in logged:

@@ -1,7 +1,7 @@
-"""Apply the settings that a process has only once: environment, locale, limits, folder, filters of warnings.
+"""Apply the settings of a whole process: environment, locale, limits, working directory, warning filters.
 
 Tasks of several Parallel calls may run in one worker process at a time. Those with the same settings share them: the
-first applies them, the last undoes them. Tasks with other settings wait until then, in the order in which they came.
+first applies them, the last undoes them. Tasks with other settings wait until then, in the order of their arrival.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from typing import Any
 from skjob.engine.cancellation import TaskCancelled
 from skjob.engine.task_warnings import restore_category
 
-LOOK_AGAIN = 0.2
-"""Seconds after which a task that waits looks again: one that is stopped is told as it does."""
+POLL_INTERVAL = 0.2
+"""Seconds between two checks of a waiting task. A task that is cancelled is interrupted there."""
 
 Undo = Callable[[], object]
 
@@ -36,15 +36,15 @@ class CannotApply(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Folder:
-    """A working directory. On a worker it is the same one only if its identity on the disk is the same."""
+class WorkingDirectory:
+    """A working directory. A worker has the same one only if its identity on the disk is the same."""
 
     path: str
     device: int
     inode: int
 
     def is_here(self) -> bool:
-        """Return whether this process sees the same folder."""
+        """Return whether this process has the same folder."""
         try:
             found = os.stat(self.path)  # noqa: PTH116 - a microsecond
         except OSError:
@@ -61,7 +61,7 @@ class Importable:
 
 
 @dataclass(frozen=True)
-class Filter:
+class WarningFilter:
     """One of `warnings.filters`. Its category is a class, or several in a tuple."""
 
     action: str
@@ -71,13 +71,13 @@ class Filter:
     line: int
 
     @classmethod
-    def of(cls, parts: tuple[Any, ...]) -> Filter:
-        """Return what `warnings` has, made ready to travel."""
+    def of(cls, parts: tuple[Any, ...]) -> WarningFilter:
+        """Return an entry of `warnings.filters`, ready to travel."""
         action, message, category, module, line = parts
         return cls(action, message, _each(category, _importable), module, line)
 
     def as_tuple(self) -> tuple[Any, ...]:
-        """Return it as `warnings` has it."""
+        """Return the entry for `warnings.filters`."""
         return self.action, self.message, _each(self.category, _imported), self.module, self.line
 
 
@@ -96,30 +96,30 @@ def _imported(category: Any) -> Any:
 
 @dataclass(frozen=True)
 class ProcessSettings:
-    """What a process of the program has otherwise than a new one. Values of variables are not shown in any message.
+    """How the program's process differs from a new one. Messages do not show the values of variables.
 
     A variable whose value is None was removed. `socket_timeout` and `filters` are None if they do not travel.
     `handled` are the loggers that have a handler in the program.
     """
 
     variables: tuple[tuple[str, str | None], ...] = field(default=(), repr=False)
-    folder: Folder | None = None
+    folder: WorkingDirectory | None = None
     locales: tuple[tuple[int, str], ...] = ()
     recursion_limit: int | None = None
     integer_digits: int | None = None
     socket_timeout: tuple[float | None] | None = None
-    filters: tuple[Filter, ...] | None = None
+    filters: tuple[WarningFilter, ...] | None = None
     pandas_options: tuple[tuple[str, Any], ...] = ()
     handled: tuple[str, ...] = ()
 
 
-NONE = ProcessSettings()
+NO_SETTINGS = ProcessSettings()
 
 
 class Gate:
-    """Lets tasks with the same settings into a process together, and those with others one after the other.
+    """Lets tasks with the same settings run in a process together, and makes those with others wait.
 
-    `apply` makes the settings, and appends to a list how to undo each, before it is made.
+    `apply` applies settings, and appends to a list how to undo each, before it is applied.
     """
 
     def __init__(self, apply: Callable[[ProcessSettings, list[Undo]], None]) -> None:
@@ -132,14 +132,14 @@ class Gate:
 
     @property
     def active(self) -> ProcessSettings | None:
-        """The settings of the tasks that run now; None while none does."""
+        """The settings of the tasks that run now; None while none runs."""
         return self._active
 
     @contextmanager
     def within(self, settings: ProcessSettings, *, joins: bool = False) -> Iterator[None]:
-        """Have these settings for the length of the block; wait first until tasks with others have ended.
+        """Apply these settings within the block; wait first until tasks with others have ended.
 
-        A task that `joins` was sent by one that is inside and may wait for it: it does not wait for those in between.
+        A task that `joins` was sent by one that is running and may wait for it: it does not queue behind others.
 
         Raises
         ------
@@ -151,7 +151,7 @@ class Gate:
             self._enter(ticket, settings, joins)
             yield
         finally:
-            while True:  # a task may be stopped at this very moment
+            while True:  # the exception of a cancelled task may be raised right here
                 try:
                     self._leave(ticket)
                     break
@@ -162,15 +162,15 @@ class Gate:
         with self._condition:
             self._waiting.append(ticket)
             while not self._may_enter(ticket, settings, joins):
-                self._condition.wait(LOOK_AGAIN)
+                self._condition.wait(POLL_INTERVAL)
             self._waiting.remove(ticket)
             self._inside.add(ticket)
             if len(self._inside) == 1:
                 self._active = settings
-                if settings is not NONE and settings != NONE:
+                if settings is not NO_SETTINGS and settings != NO_SETTINGS:
                     self._apply(settings, self._undo)
             if self._waiting:
-                self._condition.notify_all()  # the next may be of the same settings
+                self._condition.notify_all()  # the next may have the same settings
 
     def _may_enter(self, ticket: object, settings: ProcessSettings, joins: bool) -> bool:
         if not self._inside:
@@ -185,7 +185,7 @@ class Gate:
             self._inside.discard(ticket)
             if not self._inside:
                 while self._undo:
-                    with suppress(Exception):  # a folder that is gone; the others count all the same
+                    with suppress(Exception):  # a folder may be gone; the others are undone nevertheless
                         self._undo[-1]()
                     self._undo.pop()
                 self._active = None
@@ -194,14 +194,14 @@ class Gate:
 
 
 def apply_here(settings: ProcessSettings, undo: list[Undo]) -> None:
-    """Make these settings in this process, and append how to undo each before it is made.
+    """Apply these settings in this process, and append how to undo each before it is applied.
 
     Raises
     ------
     CannotApply
-        One of them cannot be made here.
+        One of them cannot be applied here.
     """
-    made: list[tuple[str, Callable[[Any, list[Undo]], None], Any]] = [
+    steps: list[tuple[str, Callable[[Any, list[Undo]], None], Any]] = [
         ("environment", _set_variables, settings.variables),
         ("working directory", _enter_folder, settings.folder),
         ("locale", _set_locales, settings.locales),
@@ -210,9 +210,9 @@ def apply_here(settings: ProcessSettings, undo: list[Undo]) -> None:
         ("default time-out of sockets", _set_socket_timeout, settings.socket_timeout),
         ("options of pandas", _set_pandas_options, settings.pandas_options),
         ("filters of warnings", _set_filters, settings.filters),
-        ("handlers of loggers", _stand_in_for_handlers, settings.handled),
+        ("handlers of loggers", _add_handlers, settings.handled),
     ]
-    for what, apply, value in made:
+    for what, apply, value in steps:
         if value is None or value == ():
             continue
         try:
@@ -244,7 +244,7 @@ def restore_variables(before: Mapping[str, str]) -> None:
     _write_variables({name: before.get(name) for name in {*now, *before} if now.get(name) != before.get(name)})
 
 
-def _enter_folder(folder: Folder, undo: list[Undo]) -> None:
+def _enter_folder(folder: WorkingDirectory, undo: list[Undo]) -> None:
     if folder.is_here():
         undo.append(partial(os.chdir, os.getcwd()))  # noqa: PTH109
         os.chdir(folder.path)
@@ -274,7 +274,7 @@ def _set_socket_timeout(timeout: tuple[float | None], undo: list[Undo]) -> None:
 def _set_pandas_options(options: tuple[tuple[str, Any], ...], undo: list[Undo]) -> None:
     pandas: Any = importlib.import_module("pandas")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of options that pandas will drop, the program has been warned
+        warnings.simplefilter("ignore")  # the program has been warned of options that pandas will drop
         before = [(name, pandas.get_option(name)) for name, _ in options]
     undo.append(partial(_write_options, pandas, before))
     _write_options(pandas, options)
@@ -287,14 +287,14 @@ def _write_options(pandas: Any, options: Any) -> None:
             pandas.set_option(name, value)
 
 
-def _set_filters(filters: tuple[Filter, ...], undo: list[Undo]) -> None:
+def _set_filters(filters: tuple[WarningFilter, ...], undo: list[Undo]) -> None:
     undo.append(partial(_write_filters, warnings.filters))
     _write_filters([each.as_tuple() for each in filters])
 
 
 def _write_filters(filters: Any) -> None:
     warnings.filters = filters
-    # What modules remember of shown warnings counts for other filters no more. `catch_warnings` does the same.
+    # Which warnings were shown counts per set of filters. `catch_warnings` does the same.
     if hasattr(warnings, "_filters_mutated"):
         warnings._filters_mutated()
     else:  # Python 3.14
@@ -303,17 +303,18 @@ def _write_filters(filters: Any) -> None:
 
 
 SEEN = "_skjob_seen"
+"""The attribute of a record that one of these handlers has seen."""
 
 
 class HandlerElsewhere(logging.Handler):
-    """Stands on a worker for the handlers that a logger has in the program.
+    """Represents on a worker the handlers that a logger has in the program.
 
     Code that adds a handler if there is none finds this one. Records of tasks go to the program; those of other threads
-    go where they would go if this were not here.
+    go where they would go without this handler.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Do what logging does with a record that no handler has seen, once for each record."""
+        """Do what logging does with a record without a handler, once for each record."""
         seen, record.__dict__[SEEN] = SEEN in record.__dict__, True
         last = logging.lastResort
         if last is not None and not seen and not _has_own_handler(record.name) and record.levelno >= last.level:
@@ -321,7 +322,7 @@ class HandlerElsewhere(logging.Handler):
 
 
 def _has_own_handler(name: str) -> bool:
-    """Whether a record of this logger comes to a handler that was made here."""
+    """Return whether a record of this logger reaches a handler that was added here."""
     logger: logging.Logger | None = logging.getLogger(name)
     while logger is not None:
         if any(not isinstance(each, HandlerElsewhere) for each in logger.handlers):
@@ -330,12 +331,12 @@ def _has_own_handler(name: str) -> bool:
     return False
 
 
-def _stand_in_for_handlers(names: tuple[str, ...], undo: list[Undo]) -> None:
-    stand_in = HandlerElsewhere()
+def _add_handlers(names: tuple[str, ...], undo: list[Undo]) -> None:
+    handler = HandlerElsewhere()
     for name in names:
         logger = logging.getLogger(name)
-        undo.append(partial(logging.Logger.removeHandler, logger, stand_in))
-        logging.Logger.addHandler(logger, stand_in)
+        undo.append(partial(logging.Logger.removeHandler, logger, handler))
+        logging.Logger.addHandler(logger, handler)
 
 
 GATE = Gate(apply_here)

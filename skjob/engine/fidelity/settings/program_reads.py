@@ -1,7 +1,7 @@
-"""Find what the program's own code reads of the environment, and whether it seeds a global generator.
+"""Find out what the program's own code reads of the environment, and whether it seeds a global generator.
 
 The program's own code is the script, and the modules beside it. All of it counts, whichever task runs: what a task
-reaches is known only once it is pickled, and a variable too many does no harm.
+reaches is known only after it is pickled, and an additional variable does no harm.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from skjob.engine.transfer.local_code import local_modules
 class ProgramReads:
     """The variables that the program's own code reads on workers.
 
-    `names` travel, `own` are those of which each worker has its own. `dynamic` says that others are read by names made
-    at run time, and `uses_random` that the program seeds Python's `random` and its functions draw from it.
+    `names` travel, `own` are those of which each worker has its own. `dynamic` means that others are read by names
+    built at run time, `uses_random` that the program seeds Python's `random` and its functions draw from it.
     """
 
     names: frozenset[str] = frozenset()
@@ -36,7 +36,7 @@ class ProgramReads:
 
 @dataclass(frozen=True)
 class _Scanned:
-    """What stands in one module: what its code reads on workers, and what it has to do with `random`."""
+    """One scanned module: what its code reads on workers, and how it uses `random`."""
 
     module: ModuleType
     reads: Reads
@@ -46,7 +46,7 @@ class _Scanned:
 
 
 class Scanner:
-    """Looks through the program's modules, through each once."""
+    """Scans the program's modules, each once."""
 
     def __init__(self) -> None:
         self._root: Path | None = None
@@ -55,7 +55,7 @@ class Scanner:
 
     def scan(self, root: Path | None) -> ProgramReads:
         """Return what the program's code reads, with modules below `root` as its own."""
-        self._look(root)
+        self._update(root)
         found = [(each, each.reads.resolved(vars(each.module))) for each in self._scanned.values()]
         names = frozenset().union(*(read.names for _, read in found))
         dynamic = any(read.dynamic for _, read in found)
@@ -67,7 +67,7 @@ class Scanner:
         uses_random = any(each.seeds for each in scanned) and any(each.draws for each in scanned)
         return ProgramReads(names - own, own, dynamic, uses_random)
 
-    def _look(self, root: Path | None) -> None:
+    def _update(self, root: Path | None) -> None:
         if root != self._root:
             self._root, self._modules, self._scanned = root, -1, {}
         main = sys.modules.get("__main__")
@@ -79,7 +79,7 @@ class Scanner:
             self._scanned["__main__"] = _scan_main(main, file)
         for module in local_modules(root):
             if not self._is_known(module.__name__, module):
-                file = getattr(module, "__file__", None)  # one that is made by hand has none
+                file = getattr(module, "__file__", None)  # a module made by code has none
                 self._scanned[module.__name__] = _scan_file(module, file) if file else _scan_objects(module)
         self._modules = count
 
@@ -89,7 +89,7 @@ class Scanner:
 
 def _scan_main(module: ModuleType, file: str | None) -> _Scanned:
     code = _code_of_file(file) if file is not None else None
-    if code is not None:  # what stands at the top has run here, and runs nowhere else
+    if code is not None:  # top-level code has run here, and runs nowhere else
         inner = [each for each in code.co_consts if isinstance(each, CodeType)]
         return _scanned(module, inner, uses(code))
     return _scan_objects(module)  # a notebook
@@ -121,7 +121,7 @@ def _scanned(module: ModuleType, codes: list[CodeType], whole: Uses | None) -> _
 
 
 def _functions(code: CodeType) -> Iterator[CodeType]:
-    """The code itself if it is that of a function, else the functions in it."""
+    """Yield the code itself if it is that of a function, otherwise the functions in it."""
     if code.co_name != "<module>":
         yield code
         return
@@ -155,12 +155,12 @@ def _codes_in_class(kind: type) -> Iterator[CodeType]:
 
 @lru_cache(maxsize=1024)
 def _code_of_file(file: str) -> CodeType | None:
-    """The code of a source file; None for compiled modules and what cannot be read."""
+    """Return the code of a source file; None for compiled modules and files that cannot be read."""
     if not file.endswith(".py") and Path(file).suffix:
         return None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python has given them as it read the file
+            warnings.simplefilter("ignore")  # Python issued them when it read the file
             return compile(Path(file).read_bytes(), file, "exec", dont_inherit=True)
     except (OSError, SyntaxError, ValueError):
         return None

@@ -1,7 +1,7 @@
-"""Tell which environment variables code reads by name, and which of them are a worker's own.
+"""Find out which environment variables code reads by name, and which of them are a worker's own.
 
-The names stand in the instructions, beside `os.environ` or `os.getenv`. Names that code makes at run time are not seen:
-such code is told by `Reads.dynamic`.
+The names are in the instructions, next to `os.environ` or `os.getenv`. Names that code builds at run time are unknown:
+`Reads.dynamic` is set for such code.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import lru_cache
 from types import CodeType
 from typing import Any
 
-from skjob.engine.checkpoint.bytecode import ATTRIBUTE, GLOBAL, NOTHING
+from skjob.engine.checkpoint.bytecode import ATTRIBUTE, GLOBAL, IGNORED
 
 MAPPINGS = frozenset({"environ", "environb"})
 FUNCTIONS = frozenset({"getenv", "getenvb"})
@@ -22,7 +22,7 @@ LOOKUPS = frozenset({"get", "setdefault", "pop", "__getitem__", "__contains__"})
 """Methods of `os.environ` whose first argument is the name."""
 USES = frozenset({"BINARY_SUBSCR", "STORE_SUBSCR", "DELETE_SUBSCR", "CALL", "CALL_KW", "CALL_FUNCTION_EX"})
 MAKES = frozenset({"FORMAT_VALUE", "FORMAT_SIMPLE", "FORMAT_WITH_SPEC", "BUILD_STRING", "BINARY_OP"})
-"""Instructions by which a name may be made from parts."""
+"""Instructions that may build a name from parts."""
 
 WRITES = frozenset({"update", "__setitem__"})
 
@@ -36,7 +36,7 @@ OWN_BEGINNINGS = (
     "LD_", "DYLD_", "PYTHON", "DASK_", "KUBERNETES_", "SKJOB_", "MALLOC_",
     "OMP_", "KMP_", "MKL_", "OPENBLAS_", "GOTO_", "BLIS_",
 )  # fmt: skip
-"""The last two lines are read as a library is loaded, which a worker has done before."""
+"""Libraries read those of the last line when they are loaded, which has happened on a worker before."""
 OWN_ENDS = ("_NUM_THREADS",)
 
 
@@ -44,7 +44,7 @@ OWN_ENDS = ("_NUM_THREADS",)
 class Reads:
     """The `names` of variables that code reads.
 
-    `through` are global names whose value is the name of a variable. `dynamic` says that other names are made at run
+    `through` are global names whose value is the name of a variable. `dynamic` means that other names are built at run
     time.
     """
 
@@ -53,7 +53,7 @@ class Reads:
     dynamic: bool = False
 
     def resolved(self, scope: Mapping[str, Any]) -> Reads:
-        """Return the same with the global names looked up in `scope`."""
+        """Return these reads with the global names looked up in `scope`."""
         values = [scope.get(name) for name in self.through]
         texts = [value for value in values if isinstance(value, str)]
         return Reads(self.names.union(texts), frozenset(), self.dynamic or len(texts) < len(values))
@@ -63,12 +63,12 @@ class Reads:
 
 
 def is_workers_own(name: str) -> bool:
-    """Return whether a variable says something about the machine or the worker it is on, and never travels."""
+    """Return whether a variable describes the machine or the worker it is on, and never travels."""
     return name in OWN_NAMES or name.startswith(OWN_BEGINNINGS) or name.endswith(OWN_ENDS)
 
 
 def aliases_in(scope: Mapping[str, Any]) -> frozenset[str]:
-    """Return the global names that stand for `os.environ` or `os.getenv`."""
+    """Return the global names that refer to `os.environ` or `os.getenv`."""
     found = {name for name, value in list(scope.items()) if value is os.environ or value is os.getenv}
     return frozenset(found - MAPPINGS - FUNCTIONS)
 
@@ -88,7 +88,7 @@ def own_reads(code: CodeType, aliases: frozenset[str] = frozenset()) -> Reads:
     names: set[str] = set()
     through: set[str] = set()
     dynamic = False
-    steps = [step for step in dis.get_instructions(code) if step.opname not in NOTHING]
+    steps = [step for step in dis.get_instructions(code) if step.opname not in IGNORED]
     for number, step in enumerate(steps):
         following = steps[number + 1 : number + 3]
         if step.opname == "IMPORT_FROM" and (step.argval in MAPPINGS or step.argval in FUNCTIONS):
@@ -97,20 +97,20 @@ def own_reads(code: CodeType, aliases: frozenset[str] = frozenset()) -> Reads:
         if not _is_environment(step, aliases):
             continue
         if following and following[0].opname in ("STORE_NAME", "STORE_GLOBAL") and following[0].argval in aliases:
-            continue  # reads are those of the alias
+            continue  # the alias is what is read
         if following and following[0].opname in ATTRIBUTE:
             if following[0].argval in WRITES:
                 continue
-            if following[0].argval not in LOOKUPS:  # items, copy: whatever is there
+            if following[0].argval not in LOOKUPS:  # items, copy: any name
                 dynamic = True
                 continue
             following = following[1:]
-        made = _is_made(steps, number + 1)
+        built = _is_built(steps, number + 1)
         if following and following[0].opname == "CONTAINS_OP":
             first = number - 1 if step.opname in ATTRIBUTE else number
-            following, made = steps[max(0, first - 1) : first], False
+            following, built = steps[max(0, first - 1) : first], False
         name = following[0] if following else None
-        dynamic = dynamic or made
+        dynamic = dynamic or built
         if name is not None and name.opname in GLOBAL:
             through.add(str(name.argval))
         elif name is not None and name.opname.startswith("LOAD_CONST") and isinstance(name.argval, str | bytes):
@@ -120,8 +120,8 @@ def own_reads(code: CodeType, aliases: frozenset[str] = frozenset()) -> Reads:
     return Reads(frozenset(names), frozenset(through), dynamic)
 
 
-def _is_made(steps: list[dis.Instruction], start: int) -> bool:
-    """Whether something is put together before the name is used: a part of it, or a value for one that is missing."""
+def _is_built(steps: list[dis.Instruction], start: int) -> bool:
+    """Return whether something is built before the name is used: a part of it, or a default for a missing one."""
     for number, step in enumerate(steps[start:]):
         if step.opname in USES or (step.opname == "BINARY_OP" and step.argrepr == "[]"):
             return False

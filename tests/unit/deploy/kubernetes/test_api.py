@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from clocks import DEADLINE
 
-from skjob.deploy.kubernetes.api import client as api_module
+from skjob.deploy.kubernetes.api import transport
 from skjob.deploy.kubernetes.api.client import Api, connect
 from skjob.deploy.kubernetes.api.context import Context
 from skjob.deploy.kubernetes.api.errors import Conflict, Rejected, Throttled
@@ -82,7 +82,7 @@ def test_whoever_is_put_off_asks_again_whatever_the_method() -> None:
 
 def test_whoever_is_put_off_for_longer_than_there_is_time_is_told() -> None:
     api = Api(Client([BUSY], pause="5"), CONTEXT)
-    with pytest.raises(Throttled, match=r"`ours` has too much to do, .*: too many requests") as raised:
+    with pytest.raises(Throttled, match=r"`ours` is overloaded, .*: too many requests") as raised:
         api.patch("Job", "a", "team", {}, timeout=4)
     assert raised.value.pause == 5.0
 
@@ -198,8 +198,8 @@ def test_a_watch_reads_credentials_anew_too() -> None:
 
 def test_a_watch_that_is_put_off_is_opened_again_when_the_api_says(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    monkeypatch.setattr(api_module, "TOLD_AFTER", 0.0)
-    api, client = asking(BUSY, BUSY, told=told.append)
+    monkeypatch.setattr(transport, "NOTICE_DELAY", 0.0)
+    api, client = asking(BUSY, BUSY, notify=told.append)
     client.answers.append(Stream(ADDED))
     assert list(api.watch("Pod", "team", selector="a=b", seconds=1)) == [{"kind": "Pod"}]
     assert client.asked == [("GET", "/api/v1/namespaces/team/pods")] * 3
@@ -207,9 +207,9 @@ def test_a_watch_that_is_put_off_is_opened_again_when_the_api_says(monkeypatch: 
 
 
 def test_a_watch_that_is_put_off_for_longer_than_there_is_time_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api_module, "THROTTLE_PATIENCE", 4.0)
+    monkeypatch.setattr(transport, "THROTTLE_TIMEOUT", 4.0)
     client = Client([BUSY, BUSY], pause="5")
-    with pytest.raises(Throttled, match="has put off `watch /api/v1/namespaces/team/pods` for long"):
+    with pytest.raises(Throttled, match="has throttled `watch /api/v1/namespaces/team/pods` for long"):
         list(Api(client, CONTEXT).watch("Pod", "team", selector="a=b", seconds=1))
     assert len(client.asked) == 1
 

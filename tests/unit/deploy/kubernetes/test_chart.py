@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from skjob.config.namespace_policy import parse_rules
-from skjob.config.sources import TEAM_KEYS, Layer, cluster_defaults, resolve
+from skjob.config.sources import LIMITS, TEAM_KEYS, Layer, cluster_defaults, resolve
 from skjob.deploy.kubernetes.api.rbac import role_rules
 from skjob.deploy.kubernetes.manifests.labels import DEFAULTS_CONFIGMAP, NAME_LABEL, RunNames
 from skjob.deploy.kubernetes.operator.manifests import definition_files, operator_manifests, operator_version
@@ -27,6 +27,8 @@ pytestmark = pytest.mark.unit
 ROOT = Path(__file__).parents[4]
 CHART = ROOT / "helm" / "skjob"
 EXAMPLE = ROOT / "k8s" / "overlays" / "team-example"
+
+OLD_NAMES = {f"most-{what}": f"max-{what}" for what in ("workers", "cpu", "memory", "time")}
 
 Manifest = dict[str, Any]
 
@@ -90,15 +92,26 @@ def test_the_schema_and_the_values_know_the_same() -> None:
     assert given <= known
     kubernetes = re.compile(r"tolerations\[\]\.|limitRange\[\]\.|subjects\[\]\.|operator\.resources\.|^global$")
     ours = {path for path in known if not kubernetes.search(path) and not path.startswith("teams[].")}
-    missing = [path for path in ours if not re.search(rf"(?<![\w-]){re.escape(path.rpartition('.')[2])}:", text)]
+    old = {f"limits.{name}" for name in OLD_NAMES}
+    assert old < ours
+    missing = [path for path in ours - old if not re.search(rf"(?<![\w-]){re.escape(path.rpartition('.')[2])}:", text)]
     assert missing == []
+    assert [name for name in OLD_NAMES if f"`{name}`" not in text] == []
 
 
 def test_every_setting_of_the_chart_is_one_of_skjobs() -> None:
     definitions = schema()["definitions"]
     defaults = set(definitions["defaults"]["properties"])
-    rules = {name for part in ("placement", "limits", "costs") for name in definitions[part]["properties"]}
-    assert rules | {"team"} == set(TEAM_KEYS)
+    rules = {name for part in ("placement", "costs") for name in definitions[part]["properties"]}
+    limits = definitions["limits"]["properties"]
+    assert set(limits) == {name.removeprefix("limits.") for name in LIMITS} | set(OLD_NAMES)
+    others = {name for names in LIMITS.values() for name in names}
+    assert rules | {"team"} | set(LIMITS) | others == set(TEAM_KEYS)
+    for old, name in OLD_NAMES.items():
+        assert limits[old]["description"].startswith(f"Deprecated: the old name of `{name}`.")
+        assert {key: value for key, value in limits[old].items() if key != "description"} == {
+            key: value for key, value in limits[name].items() if key != "description"
+        }
     with pytest.raises(ConfigError, match="is not a setting") as caught:
         resolve([Layer({"nonesuch": "1"}, lambda name: name.replace("_", "-"))])
     settings = set(re.findall(r"`([a-z-]+)`", str(caught.value))) - {"nonesuch"}
@@ -147,9 +160,11 @@ def client_takes(name: str, value: str | float) -> bool:
         ("defaults", "checkpoint", ["none", "s3://bucket/fits"], ["memory://fits"]),
         ("defaults", "retries", ["0", "10", 0, 10], ["11", "-1"]),
         ("defaults", "max-cost", ["0.5", "0.05", "20", 0.5], ["0", "0.0", "-1", 0]),
+        ("limits", "max-workers", [1], [0]),
+        ("limits", "max-cpu", ["10m", "40", 40], ["5m", "0", 0]),
+        ("limits", "max-memory", ["160Gi", "1", "0.5Ti", 1], ["0", "0Gi", 0]),
+        ("limits", "max-time", ["1s", "8h"], ["0s", "100000h"]),
         ("limits", "most-workers", [1], [0]),
-        ("limits", "most-cpu", ["10m", "40", 40], ["5m", "0", 0]),
-        ("limits", "most-memory", ["160Gi", "1", "0.5Ti", 1], ["0", "0Gi", 0]),
         ("limits", "most-time", ["1s", "8h"], ["0s", "100000h"]),
     ],
 )
@@ -158,8 +173,9 @@ def test_the_schema_and_skjob_take_the_same_at_the_edges(
 ) -> None:
     """What it lets through and skjob refuses would end every run of the team."""
     said = schema()["definitions"][part]["properties"][name]
+    key = f"limits.{name}" if part == "limits" and name.startswith("max-") else name
     for value in right + wrong:
-        assert (takes(said, value), client_takes(name, value)) == (value in right, value in right), value
+        assert (takes(said, value), client_takes(key, value)) == (value in right, value in right), value
 
 
 def test_the_example_is_what_the_client_reads() -> None:
@@ -191,7 +207,12 @@ def test_what_the_policies_read_is_told_and_named_in_their_refusals() -> None:
     """Who writes manifests by hand has the same in two places."""
     policies = (ROOT / "k8s" / "base" / "policies.yaml").read_text()
     read = set(re.findall(r"'(skjob/[a-z-]+)' in variables\.limits", policies))
+    limits = set(
+        re.findall(r"\['(skjob/max-[a-z]+)', '(skjob/most-[a-z]+)'\]\.filter\(n, n in variables\.limits\)", policies)
+    )
+    assert limits == {(f"skjob/{name}", f"skjob/{old}") for old, name in OLD_NAMES.items()}
     assert {name.removeprefix("skjob/") for name in read} <= set(TEAM_KEYS)
+    read |= {name for name, _ in limits}
     assert len(read) == 7
     told = (ROOT / "k8s" / "README.md").read_text()
     assert [name for name in read if f"`{name}`" not in told] == []

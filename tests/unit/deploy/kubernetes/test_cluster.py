@@ -47,16 +47,16 @@ def test_workers_that_the_api_was_not_reached_for_are_asked_for_again(tmp_path: 
     cluster = _cluster(api, tmp_path)
     with pytest.raises(Unanswered):
         cluster.add_workers(5)
-    assert cluster.asked() == 2
+    assert cluster.requested() == 2
     cluster.add_workers(5)
-    assert (cluster.asked(), api.replicas) == (5, [5])
+    assert (cluster.requested(), api.replicas) == (5, [5])
 
 
 def test_workers_that_new_limits_refuse_are_told_and_end_nothing(tmp_path: Path) -> None:
     notes: list[str] = []
     cluster = _cluster(_Group(Rejected("no run may have more than 3")), tmp_path, notes)
     cluster.add_workers(5)
-    assert cluster.asked() == 2
+    assert cluster.requested() == 2
     assert notes == ["there will be no more than 2 workers: no run may have more than 3"]
 
 
@@ -66,7 +66,7 @@ def test_workers_that_went_are_not_asked_for_any_more(tmp_path: Path) -> None:
     cluster.add_workers(5)
     with pytest.raises(Unanswered):
         cluster.remove_workers([f"{cluster.name}-default-worker-{number}" for number in range(2)])
-    assert cluster.asked() == 3
+    assert cluster.requested() == 3
     cluster.add_workers(4)
     assert api.replicas == [5, 3, 4]
 
@@ -79,4 +79,4 @@ def test_one_that_went_is_replaced_although_the_number_could_not_be_lowered(tmp_
         cluster.remove_workers([f"{cluster.name}-default-worker-0"])
     cluster.add_workers(2)
     cluster.add_workers(3)
-    assert (cluster.asked(), api.replicas) == (3, [1, 2, 3])
+    assert (cluster.requested(), api.replicas) == (3, [1, 2, 3])

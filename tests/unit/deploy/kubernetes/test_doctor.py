@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from skjob.config.namespace_policy import parse_rules
+from skjob.config.sources import resolve
 from skjob.deploy.kubernetes import doctor
 from skjob.deploy.kubernetes.api.client import Api, Manifest
 from skjob.deploy.kubernetes.api.context import Context
@@ -76,12 +78,19 @@ class _Misled(Api):
 
 def test_defaults_that_can_not_be_read_are_settings_and_not_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "connect", lambda *_: _Misled())
-    report = examine([], check_image=True, timeout=1, tell=lambda _: None)
+    report = examine(resolve([]), check_image=True, timeout=1, on_check=lambda _: None)
     assert [check.name for check in report.checks] == ["packages", "tls", "kubeconfig", "api", "settings", "settings"]
     assert {check.outcome for check in report.checks[:4]} == {Outcome.OK}
     wrong = report.checks[4:]
     assert {check.outcome for check in wrong} == {Outcome.FAILED}
     assert "`workers` in `ConfigMap team/skjob-defaults` must be a number of workers" in wrong[0].detail
     assert "`most-time` in `ConfigMap team/skjob-defaults` must be a duration" in wrong[1].detail
-    assert "the ConfigMap is the platform team's to mend" in wrong[1].remedy
+    assert "ask the platform team to fix the ConfigMap" in wrong[1].remedy
     assert report.exit_code == ConfigError.exit_code
+
+
+def test_old_names_of_limits_are_a_warning() -> None:
+    limits, renamed = doctor._rules(parse_rules({"most-workers": "3"}, "ConfigMap team/skjob-defaults"))
+    assert (limits.outcome, limits.detail) == (Outcome.OK, "a run may have 3 workers, by ConfigMap team/skjob-defaults")
+    assert (renamed.outcome, renamed.remedy) == (Outcome.WARNING, "ask the platform team to rename them")
+    assert renamed.detail.endswith("`most-workers` is now `limits.max-workers`")

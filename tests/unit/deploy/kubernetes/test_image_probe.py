@@ -79,7 +79,7 @@ def test_the_first_of_a_name_counts() -> None:
 
 @pytest.mark.parametrize("text", ["hello\n", "{}\n", "[1]\n", image_probe._MARK + '{"python": "3.1', "a\n" * 200])
 def test_an_image_that_does_not_tell(text: str) -> None:
-    with pytest.raises(StartError, match="the image `mute:1` does not tell what it has in it") as told:
+    with pytest.raises(StartError, match="the contents of the image `mute:1` cannot be read") as told:
         image_contents(Ran(text), "mute:1", 10.0)
     assert "mute:1" in told.value.hint
     assert "--image" in told.value.hint
@@ -93,7 +93,7 @@ def test_a_log_that_may_not_be_read_is_told_at_once() -> None:
 
 @pytest.mark.parametrize(
     ("text", "why"),
-    [("", "the pod of `ours:1` has ended, and its log can't be had"), (Unanswered("no kubelet"), "no kubelet")],
+    [("", "the pod of `ours:1` has ended, but its log is empty"), (Unanswered("no kubelet"), "no kubelet")],
 )
 def test_a_log_that_does_not_come(text: str | SkjobError, why: str) -> None:
     with pytest.raises(Unanswered, match=why):

@@ -13,7 +13,7 @@ from kr8s.asyncio.objects import Pod
 from kr8s.asyncio.portforward import PortForward
 
 from skjob.deploy.kubernetes import kubecluster
-from skjob.deploy.kubernetes.kubecluster import LISTEN_TIMEOUT, PORTS_TRIED, first_answer, listening
+from skjob.deploy.kubernetes.kubecluster import LISTEN_TIMEOUT, MAX_PORTS_TRIED, first_answer, listening
 from skjob.errors import StartError
 
 
@@ -53,7 +53,7 @@ def test_no_free_port_is_an_error(taken: int, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(random, "randint", lambda *_: made.append(1) or taken)
     with pytest.raises(StartError, match=f"no port of this machine is free .*{taken}"):
         asyncio.run(listening(forward))
-    assert len(made) == PORTS_TRIED
+    assert len(made) == MAX_PORTS_TRIED
 
 
 class SlowScheduler:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from run_values import a_run
 
 from skjob.config.namespace_policy import NamespacePolicy, Price, Prices
-from skjob.config.plan import NO_RULES, JobSpec, Machine, Plan, make_plan
+from skjob.config.plan import NO_RULES, Machine, Plan, make_plan
 from skjob.config.settings import Place, Settings, WorkerRange
-from skjob.config.sources import Layer, arguments, flags
+from skjob.config.sources import Layer, arguments, flags, resolve
 from skjob.deploy.kubernetes.api.client import Api, Manifest
 from skjob.deploy.kubernetes.api.context import Context
 from skjob.deploy.kubernetes.api.errors import NotFound
@@ -25,8 +26,9 @@ from skjob.deploy.kubernetes.manifests import run as manifest
 from skjob.deploy.kubernetes.manifests.labels import IDLE_ANNOTATION, USE_ANNOTATION, WORKERS_ANNOTATION, RunNames
 from skjob.deploy.kubernetes.manifests.pods import anchor_job
 from skjob.deploy.kubernetes.reused_cluster import ReusedCluster
-from skjob.deploy.kubernetes.run_lock import claim_of
+from skjob.deploy.kubernetes.run_lock import new_lock
 from skjob.errors import ClusterLost, ConfigError, StartError, Unanswered
+from skjob.run.run import RunOptions
 from skjob.run.target import RunTarget, create_cluster
 from skjob.utils.tls import VALID_FOR, make_certificates
 
@@ -101,7 +103,7 @@ def _used(api: Api, folder: Path, monkeypatch: pytest.MonkeyPatch, rules: Namesp
     kept = ReusedCluster(api, "dev", plan, folder, lambda _: None, account)
     monkeypatch.setattr(kept, "_connect", lambda _: None)
     kept.start()
-    kept.use(claim_of("train.py"))
+    kept.use(new_lock("train.py"))
     return kept
 
 
@@ -110,19 +112,21 @@ def test_what_is_asked_in_vain_of_a_cluster_that_is_there_is_told(tmp_path: Path
         notes: list[str] = []
         private = tmp_path / str(len(list(tmp_path.iterdir())))
         private.mkdir()
-        ground = RunTarget(Place.KUBERNETES, "", Settings(), api=_Left(1), given=given)
-        job, plan = JobSpec(tmp_path / "train.py"), ground.plan()
-        create_cluster(job, "run", plan, ground, private, notes.append, None, keep=keep, name="dev")
+        target = RunTarget(Place.KUBERNETES, "", resolve([given]), api=_Left(1))
+        options = RunOptions(keep=keep, cluster="dev")
+        create_cluster(a_run(notes.append, folder=private, target=target, plan=target.plan(), options=options))
         return notes
 
     assert told(flags({"workers": "2", "max_time": "1h"})) == []
     assert told(flags({"worker_memory": "16Gi"})) == [
-        "ignoring `--worker-memory`: cluster `dev` stays as it was started"
+        "ignoring `--worker-memory`: cluster `dev` keeps what it was started with"
     ]
     assert told(flags({"grace": "1m", "image": "x:1"}), keep=True) == [
-        "ignoring `--image`, `--grace` and `--keep`: cluster `dev` stays as it was started"
+        "ignoring `--image`, `--grace` and `--keep`: cluster `dev` keeps what it was started with"
     ]
-    assert told(arguments({"worker_cpu": "2"})) == ["ignoring `worker_cpu=`: cluster `dev` stays as it was started"]
+    assert told(arguments({"worker_cpu": "2"})) == [
+        "ignoring `worker_cpu=`: cluster `dev` keeps what it was started with"
+    ]
 
 
 def test_a_cluster_of_another_skjob_is_refused_before_it_is_used(
@@ -138,7 +142,7 @@ def test_a_cluster_of_another_skjob_is_refused_before_it_is_used(
 def test_workers_of_a_run_that_was_killed_go_with_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     api = _Left(20)
     kept = _used(api, tmp_path, monkeypatch)
-    assert (kept.asked(), kept.workers) == (20, WorkerRange(1, 20))
+    assert (kept.requested(), kept.workers) == (20, WorkerRange(1, 20))
     kept.close()
     assert len(api.deleted) == 19
     assert api.replicas == [1]
@@ -181,10 +185,10 @@ def test_who_was_cut_off_and_finds_another_run_on_it_leaves_it_as_it_is(
 ) -> None:
     api, client = _Left(20), _Client()
     kept = _used(api, tmp_path, monkeypatch)
-    kept.reclaim(client)
+    kept.verify_lock(client)
     client.held = {"owner": "eve@host", "program": "other.py", "since": "2026-11-26 12:00 UTC"}
     with pytest.raises(ClusterLost, match=r"`dev` is in use, by eve@host for `other\.py`.* while this run was cut off"):
-        kept.reclaim(client)
+        kept.verify_lock(client)
     api.deadlines.clear()
     kept.close()
     assert (api.deleted, api.replicas, api.deadlines) == ([], [], [])
@@ -228,7 +232,7 @@ def test_a_last_beat_does_not_say_that_what_is_left_is_in_use(tmp_path: Path, mo
     api = _Left(1)
     kept = _used(api, tmp_path, monkeypatch)
     assert api.objects["Job"]["metadata"]["annotations"][USE_ANNOTATION]
-    monkeypatch.setattr(kept._heartbeat, "join", kept._stay)
+    monkeypatch.setattr(kept._heartbeat, "join", kept._on_beat)
     kept.close()
     assert api.objects["Job"]["metadata"]["annotations"][USE_ANNOTATION] is None
 
@@ -251,7 +255,7 @@ def test_one_that_was_removed_lived_for_its_idle_timeout_and_not_for_the_runs_gr
     api = _Left(1)
     kept = _used(api, tmp_path, monkeypatch)
     del api.objects["Job"]
-    gone = kept.gone()
+    gone = kept.lost_reason()
     kept.close()
     assert gone is not None
     assert "after 600 s without a heartbeat" in gone.message

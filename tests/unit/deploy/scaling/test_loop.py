@@ -10,21 +10,21 @@ from clocks import wait_for
 
 from skjob.config.settings import WorkerRange
 from skjob.deploy.kubernetes.api.errors import Rejected
-from skjob.deploy.scaling.loop import SELDOM, Progress, ScalingLoop, Seldom
+from skjob.deploy.scaling.loop import POLL_INTERVAL, CachedPoll, Progress, ScalingLoop
 from skjob.deploy.scaling.scheduler import SchedulerSnapshot
 from skjob.errors import ClusterLost, SkjobError, Unanswered, Unauthorized
 
 
 def test_what_does_not_change_is_looked_at_every_few_seconds() -> None:
     looks = []
-    seldom = Seldom(lambda: looks.append(1) or len(looks))
-    seen = [seldom(now, "same", often=False) for now in range(100, 100 + 3 * int(SELDOM))]
-    assert seen == [1] * int(SELDOM) + [2] * int(SELDOM) + [3] * int(SELDOM)
+    seldom = CachedPoll(lambda: looks.append(1) or len(looks))
+    seen = [seldom(now, "same", often=False) for now in range(100, 100 + 3 * int(POLL_INTERVAL))]
+    assert seen == [1] * int(POLL_INTERVAL) + [2] * int(POLL_INTERVAL) + [3] * int(POLL_INTERVAL)
 
 
 def test_what_changes_is_looked_at_each_time() -> None:
     looks = []
-    seldom = Seldom(lambda **how: looks.append(how))
+    seldom = CachedPoll(lambda **how: looks.append(how))
     for now in range(10):
         seldom(now, now // 3, often=False)
     assert len(looks) == 10 // 3 + 1
@@ -40,15 +40,15 @@ class HalfGone:
         self.workers = 3
         self.away = True
 
-    def asked(self) -> int:
+    def requested(self) -> int:
         return self.workers
 
-    running = asked
+    running = requested
 
-    def unreachable(self, names: list[str]) -> list[str]:
+    def workers_on_lost_nodes(self, names: list[str]) -> list[str]:
         return names
 
-    def problems(self) -> list[Any]:
+    def pending_problems(self) -> list[Any]:
         return []
 
     def remove_workers(self, names: list[str]) -> None:
@@ -67,28 +67,28 @@ class Scheduler:
 
 def loop_of(cluster: Any, **listeners: Callable[[Any], None]) -> ScalingLoop:
     """A loop that wants three workers; whom nobody listens to here, it tells nothing."""
-    told = dict.fromkeys(("observe", "progress", "complain", "lost", "memory"), lambda _: None) | listeners
+    told = dict.fromkeys(("observe", "progress", "notify", "lost", "memory"), lambda _: None) | listeners
     scheduler: Any = Scheduler()
-    return ScalingLoop(cluster, scheduler, WorkerRange(3, 3), 1, patience=30, usual_start=5.0, **told)
+    return ScalingLoop(cluster, scheduler, WorkerRange(3, 3), 1, reconnect_timeout=30, usual_start=5.0, **told)
 
 
 def test_a_worker_that_was_taken_away_is_replaced_although_the_api_was_away() -> None:
     cluster: Any = HalfGone()
     said: list[str] = []
-    loop = loop_of(cluster, complain=said.append, lost=said.append)
+    loop = loop_of(cluster, notify=said.append, lost=said.append)
     with pytest.raises(Unanswered):
         loop._tick(sight("a", "b", "c", quiet=("c",)))
     assert cluster.workers == 2
     loop._tick(sight("a", "b"))
     assert cluster.workers == 3
-    assert said == ["the machine of 1 workers does not answer: others do their work"]
+    assert said == ["the node of 1 workers does not answer: others do their tasks"]
 
 
 def test_a_rule_of_the_cluster_is_told_without_a_hint_where_there_is_none() -> None:
     cluster: Any = HalfGone()
     said: list[str] = []
-    loop = loop_of(cluster, complain=said.append, lost=said.append)
-    loop._complain_of_api(Rejected("a webhook denied the request"))
+    loop = loop_of(cluster, notify=said.append, lost=said.append)
+    loop._report_api_error(Rejected("a webhook denied the request"))
     assert said == ["a webhook denied the request: the run goes on while its connection holds"]
 
 
@@ -98,7 +98,7 @@ class Unseen:
     def __init__(self, error: SkjobError) -> None:
         self.error = error
 
-    def gone(self) -> None: ...
+    def lost_reason(self) -> None: ...
 
     def running(self) -> int:
         raise self.error
@@ -116,9 +116,9 @@ def test_credentials_that_have_ended_are_told_where_the_scheduler_is_not_seen(
 ) -> None:
     said: list[str] = []
     cluster: Any = Unseen(error)
-    loop = loop_of(cluster, complain=said.append)
+    loop = loop_of(cluster, notify=said.append)
     monkeypatch.setattr(loop, "unseen_for", lambda: 5.0)
-    assert not loop._is_over(OSError("the connection broke"))
+    assert not loop._is_lost(OSError("the connection broke"))
     told = ["the API does not accept its credentials; log in again"] if also else []
     assert said == ["the scheduler does not answer: trying again for 30 s", *told]
 
@@ -130,9 +130,9 @@ def sight(*workers: str, quiet: tuple[str, ...] = ()) -> SchedulerSnapshot:
 class TakenOver(HalfGone):
     """Another run has come to it."""
 
-    def gone(self) -> None: ...
+    def lost_reason(self) -> None: ...
 
-    def reclaim(self, client: Any) -> None:
+    def verify_lock(self, client: Any) -> None:
         raise ClusterLost("`dev` is in use")
 
 
@@ -149,9 +149,11 @@ def test_a_cluster_that_another_run_has_taken_is_scaled_no_more(monkeypatch: pyt
             raise found
         return found
 
-    monkeypatch.setattr(loop, "_look", look)
+    monkeypatch.setattr(loop, "_snapshot", look)
     monkeypatch.setattr("skjob.deploy.scaling.loop.INTERVAL", 0.01)
-    loop._run()
+    loop.start()
+    wait_for(lambda: lost)
+    loop.stop()
     assert [str(error) for error in lost] == ["`dev` is in use"]
     assert (cluster.workers, cluster.away) == (3, True)
 
@@ -163,9 +165,9 @@ def test_what_an_earlier_run_has_done_is_not_told(monkeypatch: pytest.MonkeyPatc
     loop = loop_of(cluster, progress=told.append, done_here=lambda: 100)
     before, now = (replace(sight("a"), done={"fit": (count, 9.0)}) for count in (56, 60))
     sights = chain([before], repeat(now))
-    monkeypatch.setattr(loop, "_look", lambda: next(sights))
+    monkeypatch.setattr(loop, "_snapshot", lambda: next(sights))
     monkeypatch.setattr("skjob.deploy.scaling.loop.INTERVAL", 0.01)
-    monkeypatch.setattr("skjob.deploy.scaling.loop.TELL_EVERY", -1.0)
+    monkeypatch.setattr("skjob.deploy.scaling.loop.PROGRESS_INTERVAL", -1.0)
     loop.start()
     wait_for(lambda: told)
     loop.stop()

@@ -10,9 +10,9 @@ from simulation import Call, Load, Policy, SimulatedCluster, best
 
 from skjob.config.settings import WorkerRange
 from skjob.deploy.scaling.policy import (
-    LATE_SECONDS,
-    LONGEST_KEPT,
-    SHORTEST_KEPT,
+    MAX_IDLE_SECONDS,
+    MIN_IDLE_SECONDS,
+    MIN_LATE_SECONDS,
     Decision,
     Demand,
     Peak,
@@ -87,7 +87,7 @@ def test_up_to_what_tasks_of_unknown_length_can_use(
         (42, 0.5, (0.5,), (8.0,), None),
         (43, 0.5, (0.5,), (8.0,), 3),
         # Nobody counts on one that is late.
-        (24, 0.5, (0.5,), (LATE_SECONDS + 1,), 3),
+        (24, 0.5, (0.5,), (MIN_LATE_SECONDS + 1,), 3),
     ],
 )
 def test_up_only_where_a_new_worker_will_find_work(
@@ -147,20 +147,20 @@ def test_nobody_goes_while_others_are_on_their_way() -> None:
 
 
 def test_who_does_not_come_and_is_not_needed_is_taken_back() -> None:
-    late = LATE_SECONDS + 1
-    assert _decide(0, 1.0, (), (99, 99), (0, 4), coming=(late, late, 5.0)) == Decision(withdraw=2)
-    assert _decide(0, 1.0, (), (99, 99), (4, 5), coming=(late, late, 5.0)) == Decision(withdraw=1)
+    late = MIN_LATE_SECONDS + 1
+    assert _decide(0, 1.0, (), (99, 99), (0, 4), coming=(late, late, 5.0)) == Decision(cancel=2)
+    assert _decide(0, 1.0, (), (99, 99), (4, 5), coming=(late, late, 5.0)) == Decision(cancel=1)
     assert _decide(6, 99.0, (99.0,) * 2, (0, 0), (0, 5), coming=(late, late, 5.0)) == Decision()
 
 
 def test_an_idle_worker_is_kept_as_long_as_one_takes_to_come() -> None:
-    assert [kept_seconds(seconds, 0, ()) for seconds in (0.5, 10, 1000)] == [SHORTEST_KEPT, 10, LONGEST_KEPT]
+    assert [kept_seconds(seconds, 0, ()) for seconds in (0.5, 10, 1000)] == [MIN_IDLE_SECONDS, 10, MAX_IDLE_SECONDS]
 
 
 @pytest.mark.parametrize(
     ("waiting", "remaining", "kept"),
     [
-        (0, (3.0, 11.0), SHORTEST_KEPT),
+        (0, (3.0, 11.0), MIN_IDLE_SECONDS),
         (0, (3.0, 10.0), 10),
         (1, (3.0, 11.0), 10),
         (0, (3.0, math.inf), 10),
@@ -224,8 +224,8 @@ class Watched:
         self.changes: list[tuple[float, int]] = []
 
     def __call__(self, cluster: SimulatedCluster, decision: Decision) -> None:
-        asked, (minimum, maximum) = cluster.asked, (cluster.limits.minimum, cluster.limits.maximum)
-        assert sum([decision.total is not None, bool(decision.release), bool(decision.withdraw)]) <= 1
+        asked, (minimum, maximum) = cluster.requested, (cluster.limits.minimum, cluster.limits.maximum)
+        assert sum([decision.total is not None, bool(decision.release), bool(decision.cancel)]) <= 1
         if decision.total is not None:
             assert asked < decision.total <= maximum
             self._changed(cluster, "up")
@@ -234,8 +234,8 @@ class Watched:
             assert not cluster.coming, "released a worker while others were on their way"
             assert not any(cluster.workers[name].runs for name in decision.release), "released a busy worker"
             self._changed(cluster, "down")
-        if decision.withdraw:
-            assert decision.withdraw <= min(len(cluster.coming), asked - minimum)
+        if decision.cancel:
+            assert decision.cancel <= min(len(cluster.coming), asked - minimum)
             self._changed(cluster, "back")
         busy = sum(bool(worker.runs) for worker in cluster.workers.values())
         self.seen |= {"busy" if busy else "idle", "awaited" if cluster.coming else "complete"}
@@ -302,8 +302,8 @@ def test_no_load_and_no_fault_gets_the_cluster_out_of_line(seeds: range) -> None
         assert cluster.run(1e5), f"seed {seed}: not finished"
         assert cluster.measured[0] == sum(len(call.lengths) for call in load.calls)
         cluster.die = 0.0
-        cluster.idle_until(cluster.now + 300, lambda cluster: cluster.asked == cluster.limits.minimum)
-        assert cluster.asked == cluster.limits.minimum, f"seed {seed}: idle and not at its minimum"
+        cluster.idle_until(cluster.now + 300, lambda cluster: cluster.requested == cluster.limits.minimum)
+        assert cluster.requested == cluster.limits.minimum, f"seed {seed}: idle and not at its minimum"
 
 
 @pytest.mark.parametrize("seeds", PARTS, ids=str)
@@ -321,7 +321,7 @@ def test_neither_time_nor_workers_are_wasted(seeds: range) -> None:
         longest, calls = max(max(call.lengths) for call in load.calls), len(load.calls)
         seconds, cost = cluster.now, cluster.total_cost()
         assert seconds <= 1.15 * ideal.seconds + longest + 2 * calls * (start + 1), f"seed {seed}"
-        idle = longest + calls * (max(SHORTEST_KEPT, start) + 2 * start + 2)
+        idle = longest + calls * (max(MIN_IDLE_SECONDS, start) + 2 * start + 2)
         assert cost <= 1.3 * ideal.cost + cluster.limits.maximum * idle, f"seed {seed}"
         assert len(watched.turns()) <= 2 * calls, f"seed {seed}: up and down {watched.changes}"
         ratios.append((seconds / ideal.seconds, cost / ideal.cost))
@@ -335,6 +335,6 @@ def test_the_simulation_is_not_idle_itself() -> None:
     for seed in range(100):
         cluster, watched, _, _ = _simulation(seed, faults=True)
         cluster.run(1e5)
-        cluster.idle_until(cluster.now + 300, lambda cluster: cluster.asked == cluster.limits.minimum)
+        cluster.idle_until(cluster.now + 300, lambda cluster: cluster.requested == cluster.limits.minimum)
         seen |= watched.seen
     assert seen == {"up", "down", "back", "busy", "idle", "awaited", "complete"}

@@ -58,7 +58,7 @@ from skjob.engine.checkpoint.hashing import Hasher
 from skjob.engine.checkpoint.randomness import NO_EFFECT, unseeded
 from skjob.engine.checkpoint.walk import Unidentifiable
 from skjob.engine.transfer.code_origin import Origins
-from skjob.engine.transfer.shared_data import content_key
+from skjob.engine.transfer.task_pickler import content_key
 
 X, Y = make_classification(n_samples=60, n_features=5, random_state=0)
 
@@ -260,16 +260,16 @@ def test_variables_that_code_reads_are_a_part(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    ("function", "told"),
+    ("function", "reason"),
     [
         (scaled_by_any_variable, "a use of `os.environ` by a name made at run time"),
         (written_below_home, "a use of the variable `HOME`, of which workers have their own,"),
     ],
 )
-def test_variables_that_cannot_be_known_make_a_fit_unidentifiable(function: Any, told: str) -> None:
+def test_variables_that_cannot_be_known_make_a_fit_unidentifiable(function: Any, reason: str) -> None:
     with pytest.raises(Unidentifiable) as raised:
         digest(function)
-    assert str(raised.value) == f"{told} in function `{function.__name__}`"
+    assert str(raised.value) == f"{reason} in function `{function.__name__}`"
 
 
 def test_sample_weights_are_a_part() -> None:
@@ -635,7 +635,7 @@ from pathlib import Path
 from typing import Any
 from joblib import parallel_config, register_parallel_backend
 from joblib._parallel_backends import ThreadingBackend
-from skjob.engine.transfer.shared_data import content_key
+from skjob.engine.transfer.task_pickler import content_key
 from skjob.engine.checkpoint.fit_key import FitKeyBuilder
 
 {identities}

@@ -100,7 +100,7 @@ def same(one: Any, other: Any) -> bool:
     ids=["plain", "several", "nan", "extremes", "numpy", "kinds", "names", "curve", "integers"],
 )
 def test_a_result_comes_back_as_it_was(address: str, result: Any) -> None:
-    assert FitStore(address, "run-1").keep(identity(), result, 1.5, VERSIONS)
+    assert FitStore(address, "run-1").save(identity(), result, 1.5, VERSIONS)
     store = FitStore(address, "run-2")
     found = store.find(identity())
     assert found is not None
@@ -111,7 +111,7 @@ def test_a_result_comes_back_as_it_was(address: str, result: Any) -> None:
 
 def test_what_the_call_knows_itself_is_left_out(address: str) -> None:
     store = FitStore(address, "run")
-    assert store.keep(identity(), {**RESULT, "parameters": {"C": object()}}, 1, VERSIONS)
+    assert store.save(identity(), {**RESULT, "parameters": {"C": object()}}, 1, VERSIONS)
     found = store.find(identity())
     assert found
     assert same(found.result, RESULT)
@@ -134,14 +134,14 @@ def test_what_the_call_knows_itself_is_left_out(address: str) -> None:
 )
 def test_what_is_not_plain_or_failed_is_not_kept(address: str, result: Any) -> None:
     store = FitStore(address, "run")
-    assert not store.keep(identity(), result, 1, VERSIONS)
+    assert not store.save(identity(), result, 1, VERSIONS)
     assert store.find(identity()) is None
     assert store.problems == ()
 
 
 def test_another_fit_or_other_data_is_a_miss(address: str) -> None:
     store = FitStore(address, "run")
-    store.keep(identity(1, 1), RESULT, 1, VERSIONS)
+    store.save(identity(1, 1), RESULT, 1, VERSIONS)
     assert store.find(identity(1, 1))
     assert store.find(identity(1, 2)) is None
     assert store.find(identity(2, 1)) is None
@@ -151,12 +151,12 @@ def test_another_fit_or_other_data_is_a_miss(address: str) -> None:
 def test_what_a_run_keeps_it_finds_itself(address: str) -> None:
     store = FitStore(address, "run")
     assert store.find(identity()) is None
-    store.keep(identity(), RESULT, 1, VERSIONS)
+    store.save(identity(), RESULT, 1, VERSIONS)
     assert store.find(identity())
 
 
 def test_an_entry_is_plain_json_that_says_what_it_is(tmp_path: Path) -> None:
-    FitStore(str(tmp_path), "run-7").keep(identity(), RESULT, 1, VERSIONS)
+    FitStore(str(tmp_path), "run-7").save(identity(), RESULT, 1, VERSIONS)
     document = json.loads(entry_of(tmp_path, identity()).read_bytes())
     assert document["format"] == checkpoint.FORMAT
     assert document["entry"].items() >= {"run": "run-7", "versions": VERSIONS, "fit": identity().fit}.items()
@@ -164,7 +164,7 @@ def test_an_entry_is_plain_json_that_says_what_it_is(tmp_path: Path) -> None:
 
 def test_fits_of_an_earlier_release_are_told_of_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not FitStore(address, "run").has_older()
-    assert FitStore(address, "run").keep(identity(), RESULT, 0.1, VERSIONS)
+    assert FitStore(address, "run").save(identity(), RESULT, 0.1, VERSIONS)
     assert not FitStore(address, "run").has_older()
     monkeypatch.setattr(checkpoint, "VERSION", VERSION + 1)
     assert FitStore(address, "run").has_older()
@@ -181,7 +181,7 @@ def test_a_local_store_keeps_itself_out_of_git(tmp_path: Path) -> None:
 
 
 def test_no_flipped_bit_gives_another_result(tmp_path: Path) -> None:
-    FitStore(str(tmp_path), "run").keep(identity(), RESULT, 1.5, VERSIONS)
+    FitStore(str(tmp_path), "run").save(identity(), RESULT, 1.5, VERSIONS)
     content = entry_of(tmp_path, identity()).read_bytes()
     misses = 0
     for position in range(len(content) * 8):
@@ -189,7 +189,7 @@ def test_no_flipped_bit_gives_another_result(tmp_path: Path) -> None:
         flipped[position // 8] ^= 1 << position % 8
         try:
             found = checkpoint.decode(bytes(flipped), identity())
-        except (checkpoint.Damaged, checkpoint.OtherFormat):
+        except (checkpoint.DamagedEntry, checkpoint.UnknownFormat):
             misses += 1
         else:
             assert same(found.result, RESULT), f"bit {position} was believed"
@@ -199,7 +199,7 @@ def test_no_flipped_bit_gives_another_result(tmp_path: Path) -> None:
 
 def test_a_torn_entry_is_a_miss_at_any_length(tmp_path: Path) -> None:
     store = FitStore(str(tmp_path), "run")
-    store.keep(identity(), RESULT, 1, VERSIONS)
+    store.save(identity(), RESULT, 1, VERSIONS)
     path = entry_of(tmp_path, identity())
     content = path.read_bytes()
     for length in range(len(content)):
@@ -216,7 +216,7 @@ def test_a_torn_entry_is_a_miss_at_any_length(tmp_path: Path) -> None:
      b'{"format": 1, "sha256": "", "entry": {"fit": ' + b"1" * 5000 + b"}}"],
 )  # fmt: skip
 def test_rubbish_is_a_miss_and_told_with_its_path(address: str, content: bytes) -> None:
-    FitStore(address, "run").keep(identity(), RESULT, 1, VERSIONS)
+    FitStore(address, "run").save(identity(), RESULT, 1, VERSIONS)
     files, root = fsspec.url_to_fs(address)
     path = f"{root}/{identity().data}/{identity().fit}.json"
     files.pipe_file(path, content)
@@ -225,16 +225,16 @@ def test_rubbish_is_a_miss_and_told_with_its_path(address: str, content: bytes) 
     assert store.damaged == 1
     assert len(store.problems) == 1
     assert f"{identity().data}/{identity().fit}.json` is damaged" in store.problems[0]
-    assert store.keep(identity(), RESULT, 1, VERSIONS), "a damaged entry is replaced"
+    assert store.save(identity(), RESULT, 1, VERSIONS), "a damaged entry is replaced"
     assert store.find(identity())
 
 
 def test_an_entry_under_the_name_of_another_is_a_miss(tmp_path: Path) -> None:
     store = FitStore(str(tmp_path), "run")
-    store.keep(identity(1), RESULT, 1, VERSIONS)
+    store.save(identity(1), RESULT, 1, VERSIONS)
     entry_of(tmp_path, identity(1)).rename(entry_of(tmp_path, identity(2)))
     assert store.find(identity(2)) is None
-    assert "it is of another fit" in store.problems[0]
+    assert "it belongs to another fit" in store.problems[0]
 
 
 def rewritten(path: Path, **changes: Any) -> None:
@@ -269,7 +269,7 @@ def rewritten(path: Path, **changes: Any) -> None:
 )
 def test_a_result_of_another_form_is_a_miss_in_spite_of_its_checksum(tmp_path: Path, result: Any) -> None:
     store = FitStore(str(tmp_path), "run")
-    store.keep(identity(), RESULT, 1, VERSIONS)
+    store.save(identity(), RESULT, 1, VERSIONS)
     rewritten(entry_of(tmp_path, identity()), result=result)
     assert store.find(identity()) is None
     assert store.damaged == 1
@@ -277,7 +277,7 @@ def test_a_result_of_another_form_is_a_miss_in_spite_of_its_checksum(tmp_path: P
 
 def test_an_entry_of_another_version_is_a_miss_and_no_damage(tmp_path: Path) -> None:
     store = FitStore(str(tmp_path), "run")
-    store.keep(identity(), RESULT, 1, VERSIONS)
+    store.save(identity(), RESULT, 1, VERSIONS)
     path = entry_of(tmp_path, identity())
     path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
     assert store.find(identity()) is None
@@ -295,7 +295,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 for again in range(150):
     kept = FitIdentity("0" * 40, f"{again % 3:040x}", True)
-    assert store.keep(kept, {"test_scores": {"a" * (50 if sys.argv[2] == "one" else 5000): 0.5}}, 1.0, {})
+    assert store.save(kept, {"test_scores": {"a" * (50 if sys.argv[2] == "one" else 5000): 0.5}}, 1.0, {})
     assert store.find(kept)
 assert not store.problems, store.problems
 """
@@ -316,8 +316,8 @@ def test_two_clients_that_write_the_same_entries_at_once(tmp_path: Path) -> None
             for number in range(3):
                 store.find(identity(number))
         for client in clients:
-            _, told = client.communicate(timeout=DEADLINE)
-            assert client.returncode == 0, told
+            _, output = client.communicate(timeout=DEADLINE)
+            assert client.returncode == 0, output
     assert store.problems == ()
     assert sorted(path.name for path in (tmp_path / identity().data).iterdir()) == [
         f"{number:040x}.json" for number in range(3)
@@ -331,11 +331,11 @@ def test_a_full_disk_is_told_once_and_leaves_nothing(tmp_path: Path, monkeypatch
     store = FitStore(str(tmp_path), "run")
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "_move", full)
-        assert not store.keep(identity(1), RESULT, 1, VERSIONS)
-        assert not store.keep(identity(2), RESULT, 1, VERSIONS)
-    assert store.problems == ("finished fits can't be kept: No space left on device",)
+        assert not store.save(identity(1), RESULT, 1, VERSIONS)
+        assert not store.save(identity(2), RESULT, 1, VERSIONS)
+    assert store.problems == ("cannot store finished fits: No space left on device",)
     assert list((tmp_path / identity().data).iterdir()) == []
-    assert store.keep(identity(1), RESULT, 1, VERSIONS)
+    assert store.save(identity(1), RESULT, 1, VERSIONS)
 
 
 def test_what_a_killed_client_left_unfinished_goes(tmp_path: Path) -> None:
@@ -345,7 +345,7 @@ def test_what_a_killed_client_left_unfinished_goes(tmp_path: Path) -> None:
     for file in (old, new):
         file.write_bytes(b"unfinished")
     os.utime(old, (0, 0))
-    FitStore(str(tmp_path), "run").keep(identity(), RESULT, 1, VERSIONS)
+    FitStore(str(tmp_path), "run").save(identity(), RESULT, 1, VERSIONS)
     assert not old.exists()
     assert new.exists(), "another client may be writing it"
 
@@ -356,17 +356,17 @@ def test_a_folder_that_turns_into_a_file_ends_nothing(tmp_path: Path) -> None:
     (tmp_path / "fits").rmdir()
     (tmp_path / "fits").write_text("")
     assert store.find(identity()) is None
-    assert not store.keep(identity(), RESULT, 1, VERSIONS)
+    assert not store.save(identity(), RESULT, 1, VERSIONS)
     assert store.problems == (
-        "finished fits can't be read: Not a directory",
-        "finished fits can't be kept: Not a directory",
+        "cannot read stored fits: Not a directory",
+        "cannot store finished fits: Not a directory",
     )
 
 
 @pytest.mark.parametrize("make", [lambda path: str(path), lambda path: f"file://{path}"], ids=["path", "file"])
 def test_a_folder_that_cannot_be_made_is_an_error_at_once(tmp_path: Path, make: Any) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"can't be kept in .*: Not a directory") as caught:
+    with pytest.raises(ConfigError, match=r"cannot store finished fits in .*: Not a directory") as caught:
         FitStore(make(tmp_path / "file" / "fits"), "run")
     assert caught.value.hint
 
@@ -396,9 +396,13 @@ def test_a_folder_without_permission_is_an_error_at_once(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("address", "message", "hint"),
     [
-        ("nowhere://bucket/fits", "is no address that fsspec knows", "s3://bucket/fits"),
+        ("nowhere://bucket/fits", "fsspec does not know the address", "s3://bucket/fits"),
         ("gs://bucket/fits", "needs a package that is not installed", "pip install gcsfs"),
-        ("ftp://ann:secret@127.0.0.1:9/fits", r"can't be kept in `ftp://ann:\*\*\*\*@127.0.0.1:9/fits`", "write to"),
+        (
+            "ftp://ann:secret@127.0.0.1:9/fits",
+            r"cannot store finished fits in `ftp://ann:\*\*\*\*@127.0.0.1:9/fits`",
+            "write to",
+        ),
     ],
 )
 def test_an_address_of_an_unknown_kind_is_an_error_at_once(address: str, message: str, hint: str) -> None:
@@ -413,7 +417,7 @@ def test_a_store_without_atomic_writes_moves_a_finished_file(tmp_path: Path) -> 
     """fsspec's `dir` puts a folder in front of another filesystem, here this machine's own."""
     address = f"dir://{tmp_path}/fits::file:///"
     store = FitStore(address, "run")
-    assert store.keep(identity(), RESULT, 1, VERSIONS)
+    assert store.save(identity(), RESULT, 1, VERSIONS)
     assert [path.name for path in (tmp_path / "fits" / identity().data).iterdir()] == [f"{identity().fit}.json"]
     found = FitStore(address, "again").find(identity())
     assert found
@@ -421,13 +425,13 @@ def test_a_store_without_atomic_writes_moves_a_finished_file(tmp_path: Path) -> 
 
 
 def test_a_remote_group_is_read_once(memory: str) -> None:
-    FitStore(memory, "run").keep(identity(1), RESULT, 1, VERSIONS)
+    FitStore(memory, "run").save(identity(1), RESULT, 1, VERSIONS)
     store = FitStore(memory, "run")
     assert store.find(identity(1))
     forget_memory()
     assert store.find(identity(1)), "answered from memory"
     assert store.find(identity(2)) is None
-    store.keep(identity(2), RESULT, 1, VERSIONS)
+    store.save(identity(2), RESULT, 1, VERSIONS)
     assert store.find(identity(2))
 
 
@@ -436,7 +440,7 @@ def test_thousands_of_fits(kind: str, tmp_path: Path, memory: str) -> None:
     address = memory if kind == "memory" else str(tmp_path)
     store = FitStore(address, "run")
     assert all(
-        store.keep(identity(number), {**RESULT, "n_test_samples": number}, 1, VERSIONS) for number in range(2000)
+        store.save(identity(number), {**RESULT, "n_test_samples": number}, 1, VERSIONS) for number in range(2000)
     )
     again = FitStore(address, "again")
     found = [again.find(identity(number)) for number in range(2000)]

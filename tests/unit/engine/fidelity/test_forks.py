@@ -17,7 +17,7 @@ from joblib import parallel
 from joblib._parallel_backends import LokyBackend, SequentialBackend, ThreadingBackend
 
 from skjob.engine.fidelity import forks
-from skjob.engine.fidelity.forks import JoblibDefaults, ignore_threads_of_skjob, left_by_parent_alone
+from skjob.engine.fidelity.forks import JoblibDefaults, closed_by_owner_only, ignore_threads_of_skjob
 
 
 class EngineBackend(SequentialBackend):  # type: ignore[misc]
@@ -89,7 +89,7 @@ def test_locks_are_released_whoever_holds_them(monkeypatch: pytest.MonkeyPatch) 
     holding = threading.Thread(target=module.again.acquire)
     holding.start()
     holding.join()
-    forks._renew_locks()
+    forks._release_locks()
     assert module.lock.acquire(blocking=False)
     assert module.again.acquire(blocking=False)
 
@@ -102,27 +102,27 @@ def test_the_locks_of_other_packages_are_where_they_are_said_to_be() -> None:
         assert isinstance(lock, forks._LOCK_TYPES), name
 
 
-def test_what_another_thread_was_importing_is_imported_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_another_thread_was_importing_is_imported_again(monkeypatch: pytest.MonkeyPatch) -> None:
     module: Any = ModuleType("half_imported")
     module.__spec__ = SimpleNamespace(_initializing=True)
     mine, theirs = SimpleNamespace(owner=threading.get_ident()), SimpleNamespace(owner=-1)
     locks = {"mine": lambda: mine, module.__name__: lambda: theirs, "gone": lambda: None}
     monkeypatch.setattr(forks.sys.modules["_frozen_importlib"], "_module_locks", locks)
     monkeypatch.setitem(forks.sys.modules, module.__name__, module)
-    forks._renew_imports()
+    forks._release_imports()
     assert set(locks) == {"mine", "gone"}
     assert module.__name__ not in forks.sys.modules
 
 
 def test_only_the_process_that_entered_a_block_closes_its_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[str] = []
-    with ExitStack() as stack, left_by_parent_alone(stack):
+    with ExitStack() as stack, closed_by_owner_only(stack):
         stack.callback(closed.append, "by the parent")
     assert closed == ["by the parent"]
     kept: list[Any] = []
-    monkeypatch.setattr(forks, "_kept", kept)
+    monkeypatch.setattr(forks, "_kept_alive", kept)
     parent = os.getpid()
-    with ExitStack() as stack, left_by_parent_alone(stack):
+    with ExitStack() as stack, closed_by_owner_only(stack):
         stack.callback(closed.append, "by a child")
         monkeypatch.setattr(os, "getpid", lambda: parent + 1)
     assert closed == ["by the parent"]

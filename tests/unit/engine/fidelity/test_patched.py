@@ -39,7 +39,7 @@ def test_a_program_that_replaces_nothing(program: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "told"),
+    ("owner", "name", "replaced"),
     [
         (GaussianNB, "predict", "GaussianNB.predict"),
         (metrics, "accuracy_score", "sklearn.metrics.accuracy_score"),
@@ -47,10 +47,10 @@ def test_a_program_that_replaces_nothing(program: dict[str, Any]) -> None:
     ],
 )
 def test_a_function_that_is_replaced_is_named(
-    owner: Any, name: str, told: str, program: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    owner: Any, name: str, replaced: str, program: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(owner, name, _function(program))
-    assert patched_by_program(None) == told
+    assert patched_by_program(None) == replaced
 
 
 def test_an_accessor_that_is_registered_with_pandas(program: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import threadpoolctl
 from skjob.engine.fidelity.job_counts import InnerBackend
 from skjob.engine.fidelity.small_calls import (
     SENDING_SECONDS,
-    CallPlace,
+    CallKind,
     Measured,
     SmallCalls,
     gains_nothing,
@@ -21,14 +21,14 @@ from skjob.engine.fidelity.small_calls import (
 )
 from skjob.engine.fidelity.small_run import MIN_EXPECTED, SmallRun
 
-PLACE = CallPlace("train.py:3", "work", "", 5, 0)
+KIND = CallKind("train.py:3", "work", "", 5, 0)
 
 
 def _known(seconds: float = 0.001, tasks: int = 5) -> SmallCalls:
     known = SmallCalls()
     known.note_round_trip(0.01)
     known.inner_threads = 1
-    known.note_call(PLACE, Measured(tasks, seconds))
+    known.note_call(KIND, Measured(tasks, seconds))
     return known
 
 
@@ -41,27 +41,27 @@ def test_what_takes_longer_to_send_than_to_do_gains_nothing(tasks: int, seconds:
 
 
 def test_the_first_call_of_a_place_is_measured_on_workers() -> None:
-    assert SmallCalls().seconds_here(PLACE) is None
+    assert SmallCalls().local_seconds(KIND) is None
     known = _known()
-    assert known.seconds_here(PLACE) == 0.001
-    assert known.seconds_here(CallPlace("train.py:4", "work", "", 5, 0)) is None
+    assert known.local_seconds(KIND) == 0.001
+    assert known.local_seconds(CallKind("train.py:4", "work", "", 5, 0)) is None
 
 
 def test_a_slow_cluster_makes_more_calls_small() -> None:
     known = SmallCalls()
     known.inner_threads = 1
-    known.note_call(PLACE, Measured(5, 0.1))
+    known.note_call(KIND, Measured(5, 0.1))
     known.note_round_trip(0.2)
-    assert known.seconds_here(PLACE) == 0.1
+    assert known.local_seconds(KIND) == 0.1
     known.note_round_trip(0.01)  # the shortest counts: the first had something else to do
-    assert known.seconds_here(PLACE) is None
+    assert known.local_seconds(KIND) is None
 
 
 def test_without_the_threads_of_a_worker_nothing_runs_here() -> None:
     """They decide on last digits."""
     known = _known()
     known.inner_threads = None
-    assert known.seconds_here(PLACE) is None
+    assert known.local_seconds(KIND) is None
 
 
 def test_sizes_are_alike_by_powers_of_two() -> None:
@@ -72,7 +72,7 @@ def test_sizes_are_alike_by_powers_of_two() -> None:
 def _run(known: SmallCalls, *, copies: bool = False, clock: Any = None, fits: Any = None) -> SmallRun:
     backend = InnerBackend(nesting_level=1, cores=4)
     times = {} if clock is None else {"clock": clock}
-    return SmallRun(known, PLACE, 0.001, backend, copies=copies, fits=fits, **times)
+    return SmallRun(known, KIND, 0.001, backend, copies=copies, fits=fits, **times)
 
 
 def _threads() -> int:
@@ -109,38 +109,38 @@ def test_what_takes_too_long_goes_back_to_workers() -> None:
     assert not ended
     assert results == list(range(len(results)))
     assert len(results) + len(list(tasks)) == 50
-    assert known.seconds_here(PLACE) is None
+    assert known.local_seconds(KIND) is None
 
 
 def test_a_call_that_becomes_slower_is_no_longer_small() -> None:
     known = _known()
-    known.note_seconds(PLACE, 5, 0.01 + 6 * SENDING_SECONDS)
-    assert known.seconds_here(PLACE) is None
+    known.note_seconds(KIND, 5, 0.01 + 6 * SENDING_SECONDS)
+    assert known.local_seconds(KIND) is None
 
 
 class _Fits:
-    """Keeps what it is given, by the task's argument."""
+    """Stores what it is given, by the task's argument."""
 
     def __init__(self) -> None:
-        self.kept: dict[Any, Any] = {(-1,): "found"}
+        self.stored: dict[Any, Any] = {(-1,): "found"}
         self.ended = False
 
     def identify(self, call: Any) -> Any:
         return call[1]
 
     def find(self, identity: Any, call: Any) -> Any:
-        return self.kept.get(identity)
+        return self.stored.get(identity)
 
-    def keep(self, identity: Any, result: Any, seconds: float, differs: tuple[str, ...]) -> None:
-        self.kept[identity] = result
+    def store(self, identity: Any, result: Any, seconds: float, differs: tuple[str, ...]) -> None:
+        self.stored[identity] = result
 
     def end(self) -> None:
         self.ended = True
 
 
-def test_fits_are_found_and_kept() -> None:
+def test_fits_are_found_and_stored() -> None:
     fits = _Fits()
     results, _ = _run(_known(), fits=fits).run([(abs, (-1,), {}), (abs, (-2,), {})])
     assert results == ["found", 2]
-    assert fits.kept == {(-1,): "found", (-2,): 2}
+    assert fits.stored == {(-1,): "found", (-2,): 2}
     assert fits.ended

@@ -14,8 +14,8 @@ import pytest
 
 from skjob.engine.transfer import import_path, worker_plugins
 from skjob.engine.transfer.import_path import Order, ProgramCode, import_order, send_new_code
-from skjob.engine.transfer.modules import pack
-from skjob.engine.transfer.worker_plugins import NO_EXTRAS, SCRIPT_PART, Extras, LocalModules
+from skjob.engine.transfer.modules import pack_modules
+from skjob.engine.transfer.worker_plugins import NO_EXTRAS, SCRIPT_PART, Extras, WorkerModules
 
 
 class Client:
@@ -197,12 +197,12 @@ def test_a_zip_file_goes_as_it_is(root: Path, tmp_path: Path, client: Client) ->
 
 
 def test_too_much_is_told(root: Path, tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    code = ProgramCode(client, root, told.append)
-    monkeypatch.setattr("skjob.engine.transfer.modules.MOST_FILES", 1)
+    lines: list[str] = []
+    code = ProgramCode(client, root, lines.append)
+    monkeypatch.setattr("skjob.engine.transfer.modules.MAX_FILES", 1)
     sys.path.append(str(tmp_path / "lib"))
     code.send_new()
-    assert told == [f"not all modules in `{tmp_path / 'lib'}` were sent: too much, or not readable"]
+    assert lines == [f"not all modules in `{tmp_path / 'lib'}` were sent: too much, or not readable"]
 
 
 class Worker:
@@ -227,7 +227,7 @@ def _moved_to(worker: Worker, extras: Extras, archive: bytes, monkeypatch: pytes
         if sys.modules.get(module.__name__) is module:
             del sys.modules[module.__name__]
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if "site-packages" in entry])
-    LocalModules(SCRIPT_PART, archive, extras).setup(worker)
+    WorkerModules(SCRIPT_PART, archive, extras).setup(worker)
 
 
 def test_a_worker_finds_all_of_it(
@@ -241,7 +241,7 @@ def test_a_worker_finds_all_of_it(
     sys.path.append(str(tmp_path / "lib"))
     _loaded("unit-experiment", tmp_path / "experiment-7.py")
     code.send_new()
-    _moved_to(worker, client.sent[0], pack(root).content, monkeypatch)
+    _moved_to(worker, client.sent[0], pack_modules(root).content, monkeypatch)
     assert import_module("unit_tools").WHERE == "src"
     assert import_module("unit-experiment").VALUE == 7
     assert import_module("unit_pack").__file__.startswith(worker.local_directory)  # type: ignore[union-attr]
@@ -261,7 +261,7 @@ def test_a_module_in_a_package_that_is_nowhere_else(
     code.send_new()
     for name in ("unit_space", "unit_space.deep"):
         del sys.modules[name]
-    _moved_to(worker, client.sent[0], pack(root).content, monkeypatch)
+    _moved_to(worker, client.sent[0], pack_modules(root).content, monkeypatch)
     assert import_module("unit_space.deep.part").VALUE == 7
 
 
@@ -273,7 +273,7 @@ def test_a_name_that_a_library_has_too_means_what_it_means_in_the_program(
     _loaded("unit_library", tmp_path / "experiment-7.py")
     code.send_new()
     monkeypatch.setitem(sys.modules, "unit_library", ModuleType("unit_library"))  # imported on the worker before
-    _moved_to(worker, client.sent[0], pack(root).content, monkeypatch)
+    _moved_to(worker, client.sent[0], pack_modules(root).content, monkeypatch)
     assert import_module("unit_library").VALUE == 7
 
 
@@ -284,7 +284,7 @@ def test_where_the_program_runs_in_the_workers_process_its_modules_stay(
     code = ProgramCode(client, root, print)
     module = _loaded("unit_experiment", tmp_path / "experiment-7.py")
     code.send_new()
-    LocalModules(SCRIPT_PART, pack(root).content, client.sent[0]).setup(worker)
+    WorkerModules(SCRIPT_PART, pack_modules(root).content, client.sent[0]).setup(worker)
     assert sys.modules["unit_experiment"] is module
 
 
@@ -292,7 +292,7 @@ def test_another_file_of_the_same_name_takes_the_place_of_the_first(
     root: Path, tmp_path: Path, client: Client, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = ProgramCode(client, root, print)
-    archive = pack(root).content
+    archive = pack_modules(root).content
     for value in (7, 8):
         (tmp_path / f"experiment-{value}.py").write_text(f"VALUE = {value}")
         local.clear()
@@ -301,8 +301,8 @@ def test_another_file_of_the_same_name_takes_the_place_of_the_first(
         _moved_to(worker, client.sent[-1], archive, monkeypatch)
         assert value == import_module("unit_experiment").VALUE
     kept = sys.modules["unit_experiment"]
-    LocalModules(SCRIPT_PART, archive, client.sent[-1]).setup(worker)
+    WorkerModules(SCRIPT_PART, archive, client.sent[-1]).setup(worker)
     assert import_module("unit_experiment") is kept
-    LocalModules(SCRIPT_PART, archive).setup(worker)  # the next run has no such name
+    WorkerModules(SCRIPT_PART, archive).setup(worker)  # the next run has no such name
     with pytest.raises(ModuleNotFoundError):
         import_module("unit_experiment")

@@ -11,7 +11,7 @@ import pytest
 import skjob
 from skjob.engine.transfer import local_code
 from skjob.engine.transfer.code_origin import Origins
-from skjob.engine.transfer.local_code import Home, LocalModules, home_of, is_local
+from skjob.engine.transfer.local_code import CodeOrigin, LocalModules, is_local, origin_of
 
 STDLIB = sysconfig.get_path("stdlib")
 
@@ -29,23 +29,23 @@ def python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("file", "home"),
     [
-        ("{tmp}/project/features.py", Home.LOCAL),
-        ("{tmp}/project/pkg/__init__.py", Home.LOCAL),
-        ("{tmp}/project/venv/lib/python3.11/site-packages/numpy/__init__.py", Home.INSTALLED),
-        ("{tmp}/project/venv/lib/python3/dist-packages/x.py", Home.INSTALLED),
-        ("{tmp}/project/env/lib/python3.11/json/__init__.py", Home.INSTALLED),
-        ("{tmp}/project-other/features.py", Home.LOCAL),
-        ("{tmp}/lib/shop/features.py", Home.LOCAL),
-        ("{tmp}/project/scripts/../../lib/shop.py", Home.LOCAL),
-        ("/usr/lib/python3/dist-packages/x.py", Home.INSTALLED),
-        ("{stdlib}/json/__init__.py", Home.PYTHON),
-        ("{stdlib}/site-packages/x.py", Home.INSTALLED),
-        ("{skjob}", Home.EDITABLE),
+        ("{tmp}/project/features.py", CodeOrigin.LOCAL),
+        ("{tmp}/project/pkg/__init__.py", CodeOrigin.LOCAL),
+        ("{tmp}/project/venv/lib/python3.11/site-packages/numpy/__init__.py", CodeOrigin.INSTALLED),
+        ("{tmp}/project/venv/lib/python3/dist-packages/x.py", CodeOrigin.INSTALLED),
+        ("{tmp}/project/env/lib/python3.11/json/__init__.py", CodeOrigin.INSTALLED),
+        ("{tmp}/project-other/features.py", CodeOrigin.LOCAL),
+        ("{tmp}/lib/shop/features.py", CodeOrigin.LOCAL),
+        ("{tmp}/project/scripts/../../lib/shop.py", CodeOrigin.LOCAL),
+        ("/usr/lib/python3/dist-packages/x.py", CodeOrigin.INSTALLED),
+        ("{stdlib}/json/__init__.py", CodeOrigin.PYTHON),
+        ("{stdlib}/site-packages/x.py", CodeOrigin.INSTALLED),
+        ("{skjob}", CodeOrigin.EDITABLE),
     ],
 )
-def test_the_home_of_a_file(tmp_path: Path, file: str, home: Home) -> None:
+def test_the_home_of_a_file(tmp_path: Path, file: str, home: CodeOrigin) -> None:
     path = file.format(tmp=tmp_path, stdlib=STDLIB, skjob=skjob.__file__)
-    assert home_of("m", path, tmp_path / "project") is home
+    assert origin_of("m", path, tmp_path / "project") is home
 
 
 def test_a_program_inside_the_environments_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,9 +53,9 @@ def test_a_program_inside_the_environments_own_folder(tmp_path: Path, monkeypatc
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
     root = tmp_path / "src" / "app"
-    assert home_of("features", str(root / "features.py"), root) is Home.LOCAL
-    assert home_of("shop", str(tmp_path / "src" / "lib" / "shop.py"), root) is Home.LOCAL
-    assert home_of("x", str(tmp_path / "lib" / "site-packages" / "x.py"), root) is Home.INSTALLED
+    assert origin_of("features", str(root / "features.py"), root) is CodeOrigin.LOCAL
+    assert origin_of("shop", str(tmp_path / "src" / "lib" / "shop.py"), root) is CodeOrigin.LOCAL
+    assert origin_of("x", str(tmp_path / "lib" / "site-packages" / "x.py"), root) is CodeOrigin.INSTALLED
 
 
 @pytest.fixture
@@ -78,15 +78,15 @@ def editable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_is_installed_in_editable_mode_is_on_workers(editable: Path, tmp_path: Path) -> None:
     root = tmp_path / "elsewhere" / "scripts"
-    assert home_of("acme.model", str(editable / "acme" / "model.py"), root) is Home.EDITABLE
-    assert home_of("acme", str(editable / "acme" / "__init__.py"), root) is Home.EDITABLE
-    assert home_of("mapped.x", str(tmp_path / "elsewhere" / "mapped" / "x.py"), root) is Home.EDITABLE
+    assert origin_of("acme.model", str(editable / "acme" / "model.py"), root) is CodeOrigin.EDITABLE
+    assert origin_of("acme", str(editable / "acme" / "__init__.py"), root) is CodeOrigin.EDITABLE
+    assert origin_of("mapped.x", str(tmp_path / "elsewhere" / "mapped" / "x.py"), root) is CodeOrigin.EDITABLE
 
 
 def test_another_file_of_an_editable_project_is_not_installed(editable: Path, tmp_path: Path) -> None:
     """It has another name than an import would give it, from a folder that the program has put on `sys.path`."""
-    assert home_of("shop", str(editable / "lib" / "shop.py"), tmp_path / "scripts") is Home.LOCAL
-    assert home_of("other", str(tmp_path / "elsewhere" / "mapped" / "x.py"), tmp_path / "scripts") is Home.LOCAL
+    assert origin_of("shop", str(editable / "lib" / "shop.py"), tmp_path / "scripts") is CodeOrigin.LOCAL
+    assert origin_of("other", str(tmp_path / "elsewhere" / "mapped" / "x.py"), tmp_path / "scripts") is CodeOrigin.LOCAL
 
 
 def test_keys_of_fits_and_pickles_agree(editable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,15 @@ import cloudpickle
 import pytest
 
 from skjob.engine.transfer import modules
-from skjob.engine.transfer.modules import LARGEST_DATA_FILE, Sources, find_sources, module_state, pack, restore_module
-from skjob.engine.transfer.worker_plugins import LocalModules
+from skjob.engine.transfer.modules import (
+    MAX_DATA_FILE_BYTES,
+    Sources,
+    find_sources,
+    module_state,
+    pack_modules,
+    restore_module,
+)
+from skjob.engine.transfer.worker_plugins import WorkerModules
 
 
 def _write(root: Path, *names: str) -> None:
@@ -54,35 +61,35 @@ def test_source_files(tmp_path: Path, present: list[str], taken: list[str]) -> N
 
 def test_large_files_stay(tmp_path: Path) -> None:
     _write(tmp_path, "pkg/__init__.py")
-    (tmp_path / "pkg" / "model.bin").write_bytes(b"x" * (LARGEST_DATA_FILE + 1))
-    (tmp_path / "pkg" / "table.bin").write_bytes(b"x" * LARGEST_DATA_FILE)
+    (tmp_path / "pkg" / "model.bin").write_bytes(b"x" * (MAX_DATA_FILE_BYTES + 1))
+    (tmp_path / "pkg" / "table.bin").write_bytes(b"x" * MAX_DATA_FILE_BYTES)
     assert find_sources(tmp_path) == _sources("pkg/__init__.py", "pkg/table.bin")
 
 
 def test_an_archive_is_its_content_and_no_times(tmp_path: Path) -> None:
     _write(tmp_path, "a.py", "pkg/__init__.py")
-    first = pack(tmp_path).content
+    first = pack_modules(tmp_path).content
     os.utime(tmp_path / "a.py", (0, 0))
-    assert pack(tmp_path).content == first
+    assert pack_modules(tmp_path).content == first
     with zipfile.ZipFile(io.BytesIO(first)) as opened:
         assert {name: opened.read(name) for name in opened.namelist()} == {
             "a.py": b"# a.py\n",
             "pkg/__init__.py": b"# pkg/__init__.py\n",
         }
     (tmp_path / "a.py").write_text("# changed\n")
-    assert pack(tmp_path).content != first
+    assert pack_modules(tmp_path).content != first
 
 
 def test_an_archive_is_compressed(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("x = 1\n" * 10_000)
-    assert len(pack(tmp_path).content) < 1000
+    assert len(pack_modules(tmp_path).content) < 1000
 
 
 def test_a_home_folder_is_not_sent_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What stands nearest to the script comes first, and modules before data."""
-    monkeypatch.setattr(modules, "MOST_FILES", 3)
+    monkeypatch.setattr(modules, "MAX_FILES", 3)
     _write(tmp_path, "a/__init__.py", "a/words.txt", "a/deep/b.py", "y.py", "z.py")
-    packed = pack(tmp_path)
+    packed = pack_modules(tmp_path)
     assert not packed.complete
     with zipfile.ZipFile(io.BytesIO(packed.content)) as opened:
         assert opened.namelist() == ["y.py", "z.py", "a/__init__.py"]
@@ -95,7 +102,7 @@ def test_what_is_sent_has_a_total_size(
     _write(tmp_path, "pkg/__init__.py", "pkg/a.txt", "pkg/b.txt", "train.py")
     (tmp_path / "pkg" / "a.txt").write_bytes(b"x" * 1000)
     small = ["train.py", "pkg/__init__.py", "pkg/b.txt"]
-    monkeypatch.setattr(modules, "MOST_BYTES", 1000 + sum((tmp_path / name).stat().st_size for name in small) + room)
+    monkeypatch.setattr(modules, "MAX_BYTES", 1000 + sum((tmp_path / name).stat().st_size for name in small) + room)
     taken = [*small[:2], "pkg/a.txt", "pkg/b.txt"]
     assert find_sources(tmp_path) == _sources(*(taken if complete else taken[:3]), complete=complete)
 
@@ -117,7 +124,7 @@ def _opened(monkeypatch: pytest.MonkeyPatch, refuse: str | None = None) -> list[
 
 def test_a_mountain_of_data_is_not_climbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And what comes after it in the alphabet is found."""
-    monkeypatch.setattr(modules, "MOST_FOLDERS", 6)
+    monkeypatch.setattr(modules, "MAX_FOLDERS", 6)
     _write(tmp_path, "train.py", *(f"data/part{number}/{number}.csv" for number in range(20)), "src/app/a.py")
     opened = _opened(monkeypatch)
     assert find_sources(tmp_path) == _sources("train.py", "src/app/a.py")
@@ -125,13 +132,13 @@ def test_a_mountain_of_data_is_not_climbed(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_too_many_folders_of_modules_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modules, "MOST_FOLDERS", 3)
+    monkeypatch.setattr(modules, "MAX_FOLDERS", 3)
     _write(tmp_path, "train.py", "a/a.py", "b/b.py", "c/c.py")
     assert find_sources(tmp_path) == _sources("train.py", "a/a.py", "b/b.py", complete=False)
 
 
 def test_of_too_many_data_files_none_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modules, "MOST_FILES", 4)
+    monkeypatch.setattr(modules, "MAX_FILES", 4)
     _write(tmp_path, "pkg/__init__.py", *(f"pkg/{number}.txt" for number in range(5)))
     assert find_sources(tmp_path) == _sources("pkg/__init__.py", complete=False)
     _write(tmp_path, "train.py")
@@ -166,7 +173,7 @@ def test_a_file_that_can_not_be_read_does_not_end_the_run(tmp_path: Path, monkey
         return read_bytes(path)
 
     monkeypatch.setattr(Path, "read_bytes", read)
-    packed = pack(tmp_path)
+    packed = pack_modules(tmp_path)
     assert not packed.complete
     with zipfile.ZipFile(io.BytesIO(packed.content)) as opened:
         assert opened.namelist() == ["a.py", "pkg/__init__.py"]
@@ -252,7 +259,7 @@ def test_a_worker_imports_what_the_plugin_brings(tmp_path: Path, monkeypatch: py
     _write(source, "unit_brought.py")
     (source / "unit_brought.py").write_text("VALUE = 7\n")
     monkeypatch.setattr(sys, "path", list(sys.path))
-    plugin = LocalModules("script", pack(source).content)
+    plugin = WorkerModules("script", pack_modules(source).content)
     plugin.setup(_Worker(tmp_path / "worker"))
     import unit_brought  # type: ignore[import-not-found]
 

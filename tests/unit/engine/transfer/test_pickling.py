@@ -13,12 +13,12 @@ import cloudpickle
 import pytest
 from joblib._parallel_backends import SequentialBackend
 
-from skjob.engine.backend import with_source
+from skjob.engine.remote_traceback import with_source
 from skjob.engine.task import Outcome, run_batch
 from skjob.engine.task_warnings import warn_again
 from skjob.engine.transfer.modules import module_state
 from skjob.engine.transfer.pickling import NO_FILE, dumps
-from skjob.engine.transfer.shared_data import dump_task
+from skjob.engine.transfer.task_pickler import dump_task
 
 pytestmark = pytest.mark.unit
 
@@ -85,8 +85,8 @@ def test_code_is_otherwise_as_cloudpickle_makes_it() -> None:
 
 
 def test_a_traceback_from_a_worker_names_the_file_and_the_line(script: Any, tmp_path: Path) -> None:
-    told = with_source(_ran(script.Scaler().fit, tmp_path).traceback)
-    assert f'  File "{script.__file__}", line 5, in fit\n    raise ValueError("no scale")\n' in told
+    text = with_source(_ran(script.Scaler().fit, tmp_path).traceback)
+    assert f'  File "{script.__file__}", line 5, in fit\n    raise ValueError("no scale")\n' in text
 
 
 def test_a_result_that_holds_code_comes_back_with_its_file(script: Any, tmp_path: Path) -> None:

@@ -25,18 +25,15 @@ from skjob.engine.task import run_batch
 from skjob.engine.transfer import shared_data as data_module
 from skjob.engine.transfer.received_data import Pickled, Shared
 from skjob.engine.transfer.shared_data import (
-    CALLS_KEPT,
-    DROPPED_KEPT,
-    PICKLES_KEPT,
-    SMALL,
-    USED_ONCE_KEPT,
+    DROPPED_TTL,
+    MAX_PICKLES,
+    MAX_UNUSED_CALLS,
+    MAX_USED_ONCE,
     CallData,
     SharedData,
-    content_key,
-    dump_task,
-    large_size,
     shared_data,
 )
+from skjob.engine.transfer.task_pickler import MAX_INLINE_BYTES, content_key, dump_task, large_size
 
 NESTED = SequentialBackend(nesting_level=1)
 
@@ -153,7 +150,7 @@ class Shelf:
         self.data: dict[str, Any] = {}
 
     def share(self, value: Any) -> str | None:
-        if large_size(value) <= SMALL:
+        if large_size(value) <= MAX_INLINE_BYTES:
             return None
         key = content_key(value)
         self.data[key] = value
@@ -180,7 +177,7 @@ def _run(payload: bytes, data: dict[str, Any]) -> Any:
     return cloudpickle.loads(outcome.content)
 
 
-LARGE = numpy.arange(SMALL, dtype="float64")
+LARGE = numpy.arange(MAX_INLINE_BYTES, dtype="float64")
 SPARSE = sparse.random_array((2000, 2000), density=0.01, format="csr", rng=0)
 FRAME = pandas.DataFrame({"a": LARGE, "b": LARGE.astype("int64")})
 
@@ -197,8 +194,8 @@ FRAME = pandas.DataFrame({"a": LARGE, "b": LARGE.astype("int64")})
         ((FRAME, FRAME["a"]), 2),
         ((SPARSE,), 1),
         ((LARGE[:10], "text", 3), 0),
-        ((numpy.zeros(SMALL, "int8"),), 0),
-        ((numpy.zeros(SMALL + 1, "int8"),), 1),
+        ((numpy.zeros(MAX_INLINE_BYTES, "int8"),), 0),
+        ((numpy.zeros(MAX_INLINE_BYTES + 1, "int8"),), 1),
         ((lambda: LARGE,), 1),
     ],
 )
@@ -206,7 +203,7 @@ def test_data_leaves_a_task_wherever_it_sits(arguments: tuple[Any, ...], shared:
     shelf = Shelf()
     payload = _dump(partial(lambda *found: len(found), *arguments), shelf.share)
     assert len(shelf.data) == shared
-    assert len(payload) < 2 * SMALL + 10_000
+    assert len(payload) < 2 * MAX_INLINE_BYTES + 10_000
     assert _run(payload, shelf.data) == len(arguments)
 
 
@@ -496,14 +493,14 @@ def test_many_calls_within_a_batch_leave_its_data(shared: SharedData) -> None:
     call = shared.begin_call()
     held: dict[str, Any] = {}
     key = _dispatched(call, held, LARGE)
-    for _ in range(CALLS_KEPT + 3):
+    for _ in range(MAX_UNUSED_CALLS + 3):
         shared.begin_call().end()
     assert call.futures(held)[key].status == "finished"
     assert _batch(call, LARGE) == {key}
     assert _sent(shared) == 1
 
 
-@pytest.mark.parametrize(("between", "sent"), [(CALLS_KEPT - 1, 1), (CALLS_KEPT, 2)])
+@pytest.mark.parametrize(("between", "sent"), [(MAX_UNUSED_CALLS - 1, 1), (MAX_UNUSED_CALLS, 2)])
 def test_data_is_given_back_when_calls_no_longer_use_it(shared: SharedData, between: int, sent: int) -> None:
     call = shared.begin_call()
     _batch(call, LARGE)
@@ -524,7 +521,7 @@ def test_parts_that_one_batch_each_uses_are_soon_given_back(shared: SharedData) 
         parts.append(weakref.ref(part))
         _batch(call, LARGE, part)
         del part
-        assert _there(shared) <= 2 + USED_ONCE_KEPT
+        assert _there(shared) <= 2 + MAX_USED_ONCE
     assert [part for part in parts if part() is not None] == []
     assert call._seen.keys() == {id(LARGE)}
     _batch(call, LARGE)
@@ -535,7 +532,7 @@ def test_a_part_is_kept_for_a_batch_that_is_out(shared: SharedData) -> None:
     call = shared.begin_call()
     held: dict[str, Any] = {}
     key = _dispatched(call, held, LARGE + 0.5)
-    for number in range(2 * USED_ONCE_KEPT):
+    for number in range(2 * MAX_USED_ONCE):
         _batch(call, LARGE + number)
     call.futures(held)[key].status = "lost"
     call.restore(held)
@@ -547,7 +544,7 @@ def test_an_id_that_is_used_again_is_another_object(shared: SharedData) -> None:
     call = shared.begin_call()
     keys = []
     for number in range(20):  # each array is gone when the next one is made, often in its place
-        keys += _batch(call, numpy.full(SMALL, number, "float64"))
+        keys += _batch(call, numpy.full(MAX_INLINE_BYTES, number, "float64"))
     assert len(set(keys)) == 20
 
 
@@ -623,8 +620,8 @@ def _forest() -> Any:
 LARGE_OBJECTS: dict[str, Callable[[], Any]] = {
     "list of dicts": lambda: [{"number": number, "text": f"text {number} " * 100} for number in range(200)],
     "dict": _texts,
-    "bytes": lambda: b"x" * (SMALL + 1),
-    "text": lambda: "x" * (SMALL + 1),
+    "bytes": lambda: b"x" * (MAX_INLINE_BYTES + 1),
+    "text": lambda: "x" * (MAX_INLINE_BYTES + 1),
     "tuple": lambda: tuple(_texts().items()),
     "set of text": lambda: frozenset(_texts().values()),
     "numbers": lambda: list(range(100_000)),
@@ -658,7 +655,9 @@ def test_what_is_large_without_arrays_is_shared_once(shared: SharedData, make: C
     assert _sent(shared) == 1
 
 
-@pytest.mark.parametrize("make", [lambda: b"x" * (SMALL - 1000), lambda: "x" * (SMALL // 2), lambda: list(range(10))])
+@pytest.mark.parametrize(
+    "make", [lambda: b"x" * (MAX_INLINE_BYTES - 1000), lambda: "x" * (MAX_INLINE_BYTES // 2), lambda: list(range(10))]
+)
 def test_what_is_small_travels_with_its_task(shared: SharedData, make: Callable[[], Any]) -> None:
     held: dict[str, Any] = {}
     value = make()
@@ -846,10 +845,10 @@ def test_a_pickle_that_was_lost_is_sent_again_without_the_object(shared: SharedD
 
 def test_of_many_large_objects_a_call_keeps_the_last(shared: SharedData) -> None:
     call = shared.begin_call()
-    for number in range(2 * PICKLES_KEPT):
-        _batch(call, f"{number} " * SMALL)
-        assert len(call._arguments) <= PICKLES_KEPT
-        assert _there(shared) <= USED_ONCE_KEPT + 1
+    for number in range(2 * MAX_PICKLES):
+        _batch(call, f"{number} " * MAX_INLINE_BYTES)
+        assert len(call._arguments) <= MAX_PICKLES
+        assert _there(shared) <= MAX_USED_ONCE + 1
     call.end()
     assert len(call._arguments) == 0
 
@@ -887,7 +886,7 @@ class FakeLoop:
 
 
 class Clock:
-    """Goes on when it is told."""
+    """Advances when a test says so."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -909,10 +908,10 @@ def _used_twice(call: CallData, value: Any) -> None:
     _batch(call, value)
 
 
-def _later(shared: SharedData, clock: Clock, seconds: float = DROPPED_KEPT + 1) -> int:
+def _later(shared: SharedData, clock: Clock, seconds: float = DROPPED_TTL + 1) -> int:
     """What is still there then."""
     clock.now += seconds
-    shared.forget_dropped()
+    shared.free_dropped()
     return _there(shared)
 
 
@@ -926,7 +925,7 @@ def test_data_is_given_back_when_no_object_here_holds_it(
     _used_twice(call, value)
     assert _later(shared, clock) == 1
     del value
-    assert _later(shared, clock, DROPPED_KEPT - 1) == 1
+    assert _later(shared, clock, DROPPED_TTL - 1) == 1
     assert _later(shared, clock, 2) == 0
 
 
@@ -944,10 +943,10 @@ def test_it_stays_while_any_object_has_this_content(shared: SharedData, clock: C
 def test_a_new_object_with_this_content_keeps_it(shared: SharedData, clock: Clock) -> None:
     call = shared.begin_call()
     _used_twice(call, LARGE + 1)
-    assert _later(shared, clock, DROPPED_KEPT / 2) == 1
+    assert _later(shared, clock, DROPPED_TTL / 2) == 1
     again = LARGE + 1
     _batch(call, again)
-    assert _later(shared, clock, 10 * DROPPED_KEPT) == 1
+    assert _later(shared, clock, 10 * DROPPED_TTL) == 1
     assert _sent(shared) == 1
     del again
     assert _later(shared, clock) == 0
@@ -957,7 +956,7 @@ def test_it_stays_while_a_batch_uses_it(shared: SharedData, clock: Clock) -> Non
     call = shared.begin_call()
     held: dict[str, Any] = {}
     key = _dispatched(call, held, LARGE + 1)
-    assert _later(shared, clock, 10 * DROPPED_KEPT) == 1
+    assert _later(shared, clock, 10 * DROPPED_TTL) == 1
     assert call.futures(held)[key].status == "finished"
     _batch(call, LARGE + 1)
     call.release(held)
@@ -971,7 +970,7 @@ def test_a_look_is_taken_when_the_time_is_over(clock: Clock) -> None:
     shared = SharedData(client, 5)
     _used_twice(shared.begin_call(), LARGE + 1)
     [(seconds, look), *_] = loop.later
-    assert seconds > DROPPED_KEPT
+    assert seconds > DROPPED_TTL
     clock.now += seconds
     look()
     assert _there(shared) == 0
@@ -989,14 +988,14 @@ def test_an_object_whose_end_nobody_sees_stays_as_long_as_calls_use_it(shared: S
         call = shared.begin_call()
         _used_twice(call, rows)
         call.end()
-        assert _later(shared, clock, 10 * DROPPED_KEPT) == 1
+        assert _later(shared, clock, 10 * DROPPED_TTL) == 1
     assert _sent(shared) == 1
-    for _ in range(CALLS_KEPT + 1):
+    for _ in range(MAX_UNUSED_CALLS + 1):
         shared.begin_call().end()
     assert _there(shared) == 0
 
 
-@pytest.mark.parametrize("pieces", [2, 3 * USED_ONCE_KEPT])
+@pytest.mark.parametrize("pieces", [2, 3 * MAX_USED_ONCE])
 def test_pieces_that_each_task_has_are_sent_once(shared: SharedData, pieces: int) -> None:
     """A dictionary of arrays, or a forest of large trees, in tasks that follow one another."""
     value = {number: LARGE + number for number in range(pieces)}

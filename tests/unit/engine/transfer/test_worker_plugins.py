@@ -13,7 +13,7 @@ import pytest
 
 from skjob.engine.cancellation import ENDED_BY_SKJOB
 from skjob.engine.transfer import worker_plugins
-from skjob.engine.transfer.worker_plugins import LocalModules
+from skjob.engine.transfer.worker_plugins import WorkerModules
 
 
 class Loop:
@@ -62,57 +62,57 @@ SECOND = _archive(unit_features="VALUE = 2", unit_model="import unit_features\nc
 
 
 def test_what_was_changed_is_imported_anew(worker: Worker) -> None:
-    LocalModules("packages", FIRST).setup(worker)
+    WorkerModules("packages", FIRST).setup(worker)
     assert importlib.import_module("unit_model").unit_features.VALUE == 1
-    LocalModules("packages", SECOND).setup(worker)
+    WorkerModules("packages", SECOND).setup(worker)
     assert importlib.import_module("unit_model").unit_features.VALUE == 2
     assert worker.loop.later == []
 
 
 def test_what_was_not_changed_stays_imported(worker: Worker) -> None:
-    LocalModules("packages", FIRST).setup(worker)
+    WorkerModules("packages", FIRST).setup(worker)
     before = importlib.import_module("unit_model")
-    LocalModules("packages", FIRST).setup(worker)
+    WorkerModules("packages", FIRST).setup(worker)
     assert importlib.import_module("unit_model") is before
 
 
 def test_the_script_s_own_modules_stay_before_those_of_packages(worker: Worker) -> None:
-    LocalModules("packages", FIRST).setup(worker)
-    LocalModules("script", _archive(unit_features="VALUE = 'beside the script'")).setup(worker)
+    WorkerModules("packages", FIRST).setup(worker)
+    WorkerModules("script", _archive(unit_features="VALUE = 'beside the script'")).setup(worker)
     assert importlib.import_module("unit_features").VALUE == "beside the script"
-    LocalModules("packages", SECOND).setup(worker)
+    WorkerModules("packages", SECOND).setup(worker)
     assert importlib.import_module("unit_features").VALUE == "beside the script"
 
 
 def test_what_another_part_has_taken_from_what_was_changed_is_taken_anew(worker: Worker) -> None:
     script = _archive(unit_beside="from unit_features import VALUE")
-    LocalModules("packages", FIRST).setup(worker)
-    LocalModules("script", script).setup(worker)
+    WorkerModules("packages", FIRST).setup(worker)
+    WorkerModules("script", script).setup(worker)
     assert importlib.import_module("unit_beside").VALUE == 1
-    LocalModules("packages", SECOND).setup(worker)
-    LocalModules("script", script).setup(worker)
+    WorkerModules("packages", SECOND).setup(worker)
+    WorkerModules("script", script).setup(worker)
     assert importlib.import_module("unit_beside").VALUE == 2
 
 
 def test_a_package_without_an_init_file_is_imported_anew_too(worker: Worker) -> None:
     for number in (1, 2):
-        LocalModules("packages", _archive(**{"unit_space/part": f"VALUE = {number}"})).setup(worker)
+        WorkerModules("packages", _archive(**{"unit_space/part": f"VALUE = {number}"})).setup(worker)
         importlib.import_module("unit_space.part")
         assert number == importlib.import_module("unit_space").part.VALUE
 
 
 def test_a_worker_that_holds_what_is_of_an_old_class_is_started_again(worker: Worker) -> None:
-    LocalModules("packages", FIRST).setup(worker)
+    WorkerModules("packages", FIRST).setup(worker)
     worker.data["fitted"] = importlib.import_module("unit_model").Model()
-    LocalModules("packages", SECOND).setup(worker)
+    WorkerModules("packages", SECOND).setup(worker)
     assert worker.starts_again
 
 
 def test_data_of_other_kinds_is_no_reason(worker: Worker) -> None:
-    LocalModules("packages", FIRST).setup(worker)
+    WorkerModules("packages", FIRST).setup(worker)
     importlib.import_module("unit_model")
     worker.data["X"] = [1.0, 2.0]
-    LocalModules("packages", SECOND).setup(worker)
+    WorkerModules("packages", SECOND).setup(worker)
     assert worker.loop.later == []
 
 
@@ -121,9 +121,9 @@ def test_a_worker_with_compiled_code_of_the_user_is_started_again(worker: Worker
     import numpy._core._multiarray_umath as compiled
 
     name = Path(compiled.__file__ or "").name.replace("_multiarray_umath", "unit_compiled")
-    LocalModules("packages", FIRST).setup(worker)
+    WorkerModules("packages", FIRST).setup(worker)
     module = type(sys)("unit_compiled")
     module.__file__ = str(Path(worker_plugins._unpacked["packages"].first[0]) / name)
     sys.modules["unit_compiled"] = module
-    LocalModules("packages", SECOND).setup(worker)
+    WorkerModules("packages", SECOND).setup(worker)
     assert worker.starts_again

@@ -15,9 +15,9 @@ from skjob.deploy.kubernetes.api.context import Context
 from skjob.deploy.kubernetes.api.errors import NotFound
 from skjob.deploy.kubernetes.costs.ledger import read_entries
 from skjob.deploy.kubernetes.costs.prices import Cost
-from skjob.deploy.kubernetes.environment_cache import _name, _until_it_serves, ensure_environment, keep, platform_of
+from skjob.deploy.kubernetes.environment_cache import _name, _wait_until_ready, ensure_environment, keep, platform_of
 from skjob.deploy.kubernetes.image_probe import Contents
-from skjob.deploy.kubernetes.manifests.environment import keeper_job
+from skjob.deploy.kubernetes.manifests.environment import package_server_job
 from skjob.deploy.kubernetes.manifests.labels import CLUSTER_NAME_MAX, COST_ANNOTATION, RunNames
 from skjob.environment.image_cache import known_contents
 from skjob.environment.index.settings import Index, IndexSettings
@@ -82,7 +82,7 @@ class _Keeping(Api):
 @pytest.mark.parametrize("priced", [True, False])
 def test_what_an_environment_costs_is_its_makers(priced: bool) -> None:
     names = RunNames("20261126-120000-aaaaaa", "environment", "Ann", existing="skjob-environment-1")
-    job = keeper_job(names, "team", "an-image", [], 3600)
+    job = package_server_job(names, "team", "an-image", [], 3600)
     made = datetime.now(UTC) - timedelta(hours=2)
     job["metadata"]["creationTimestamp"] = made.isoformat()
     if priced:
@@ -103,7 +103,7 @@ def test_what_an_environment_costs_is_its_makers(priced: bool) -> None:
 def test_no_environment_is_kept_for_longer_than_the_chart_allows() -> None:
     """Else each run that needs it would be refused, until its time is over."""
     names = RunNames("20261126-120000-aaaaaa", "environment", "Ann", existing="skjob-environment-1")
-    job = keeper_job(names, "team", "an-image", [], 30 * 86400 - 60)
+    job = package_server_job(names, "team", "an-image", [], 30 * 86400 - 60)
     job["metadata"]["creationTimestamp"] = (datetime.now(UTC) - timedelta(days=30, minutes=-10)).isoformat()
     api = _Keeping(job)
     keep(api, "skjob-environment-1", 3600.0)
@@ -164,7 +164,7 @@ def _pod(ready: bool = False, **state: Any) -> Manifest:
 
 
 def _waited_for(api: Api, seconds: float = 10.0, check: Callable[[], None] = lambda: None) -> dict[str, object]:
-    return _until_it_serves(api, "skjob-environment-1", time.monotonic() + seconds, seconds, check)
+    return _wait_until_ready(api, "skjob-environment-1", time.monotonic() + seconds, seconds, check)
 
 
 def test_what_a_pod_that_serves_says_of_its_work() -> None:
@@ -179,7 +179,7 @@ def test_what_a_pod_that_serves_says_of_its_work() -> None:
         (_Making(_pod(terminated={"exitCode": 2}), job=_JOB), 'with exit code 2: {"seconds": 9}'),
         (_Making(_pod()), "`skjob-environment-1` was removed while it was made"),
         (_Making(job=_JOB | {"status": {"conditions": [{"status": "True"}]}}), "end again and again"),
-        (_Making(_pod(waiting={"reason": "InvalidImageName", "message": "?"}), job=_JOB), "the environment can't be"),
+        (_Making(_pod(waiting={"reason": "InvalidImageName", "message": "?"}), job=_JOB), "the environment cannot be"),
         (_Making(_pod(), job=_JOB), "was not made within `--start-timeout`, 0 s"),
     ],
     ids=["unfit", "memory", "exit code", "removed", "failed", "no image", "deadline"],

@@ -104,7 +104,7 @@ def test_a_login_plugin_that_is_missing_or_fails(write: Any, command: str, why: 
     version = "client.authentication.k8s.io/v1"
     write({"exec": {"apiVersion": version, "command": command, "interactiveMode": "Never"}})
     handlers = list(logging.getLogger().handlers)
-    with pytest.raises(AccessError, match=f"the credentials of the context `lab` can't be had: .*{why}") as told:
+    with pytest.raises(AccessError, match=f"the credentials of the context `lab` cannot be obtained: .*{why}") as told:
         kubeconfig.find("lab")
     assert told.value.hint == "log in again: `kubectl --context lab get pods` should work first"
     assert logging.getLogger().handlers == handlers
@@ -121,6 +121,6 @@ def test_a_pod_with_a_kubeconfig_means_that(write: Any, in_a_pod: Path, monkeypa
 
 
 def test_a_pod_without_one_has_its_service_account(in_a_pod: Path) -> None:
-    with pytest.raises(AccessError, match="the service account of this pod can't be used: ") as told:
+    with pytest.raises(AccessError, match="the service account of this pod cannot be used: ") as told:
         kubeconfig.find(None)
     assert f"`{in_a_pod}/.kube/config`" in told.value.hint

@@ -77,7 +77,7 @@ def test_an_api_that_is_away_for_a_moment(soon: float) -> None:
 
 
 def test_an_api_that_stays_away(soon: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wait, "API_PATIENCE", -1.0)
+    monkeypatch.setattr(wait, "API_TIMEOUT", -1.0)
     with pytest.raises(Unanswered):
         wait_for_pod(Watched(AWAY), "a=b", name_of_ready, nothing, soon)
 
@@ -92,7 +92,7 @@ def test_an_api_that_has_put_off_the_watch_for_long(soon: float) -> None:
 def test_an_api_that_was_slow_before_it_was_away_is_not_taken_for_long_away(
     clock: Clock, soon: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wait, "API_PATIENCE", 0.5)
+    monkeypatch.setattr(wait, "API_TIMEOUT", 0.5)
     answers: list[Any] = [AWAY]
 
     def look() -> None:

@@ -188,4 +188,4 @@ def test_why_nothing_is_written() -> None:
     assert ledger.why_not(NotFound("x"), "team").startswith(
         "what this costs is not added to the team's totals: namespace `team` has no ConfigMap `skjob-costs`; the chart"
     )
-    assert "you may not patch ConfigMap `skjob-costs`" in ledger.why_not(ForbiddenError("x"), "team")
+    assert "not allowed to patch ConfigMap `skjob-costs`" in ledger.why_not(ForbiddenError("x"), "team")

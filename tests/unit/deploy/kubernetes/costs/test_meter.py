@@ -22,7 +22,7 @@ from skjob.deploy.kubernetes.api.errors import NotFound
 from skjob.deploy.kubernetes.costs import meter
 from skjob.deploy.kubernetes.costs.ledger import read_entries
 from skjob.deploy.kubernetes.costs.meter import BillingKey, CostMeter, NodePrices
-from skjob.deploy.kubernetes.costs.prices import Cost, read_spending
+from skjob.deploy.kubernetes.costs.prices import Cost, read_cost
 from skjob.errors import ForbiddenError, Unanswered
 from skjob.run.budget import RunBudget
 
@@ -105,7 +105,7 @@ def watch_of() -> Iterator[Callable[..., CostMeter]]:
 
     yield make
     for watch in watches:
-        watch.settle()
+        watch.finalize()
 
 
 def _told(api: _Kept, watch: CostMeter) -> None:
@@ -118,16 +118,16 @@ def test_what_is_told_while_it_goes_on_and_in_the_end(watch_of: Callable[..., Co
     watch = watch_of(api)
     _told(api, watch)
     # A scheduler and a worker that run, one that waits for a node, and one that is not there yet.
-    assert watch.spent().rate == 2.0 * (1 + 4 + 4 + 4)
-    assert watch.spent().currency == "EUR"
-    on_anchor = read_spending(api.annotations["skjob/cost"])
+    assert watch.cost().rate == 2.0 * (1 + 4 + 4 + 4)
+    assert watch.cost().currency == "EUR"
+    on_anchor = read_cost(api.annotations["skjob/cost"])
     assert on_anchor is not None
     assert on_anchor.rate == 26.0
     entry = read_entries(api.ledger or {})["1"]
     assert (entry.user, entry.program, entry.rate, entry.currency) == ("ann", "train", 26.0, "EUR")
     assert datetime.fromisoformat(entry.until) - datetime.fromisoformat(entry.at) == timedelta(seconds=300)
 
-    final = watch.settle()
+    final = watch.finalize()
     assert final.rate == 0
     ended = read_entries(api.ledger or {})["1"]
     assert (ended.rate, ended.at <= final.at.isoformat(), ended.until) == (0, True, "")
@@ -140,7 +140,7 @@ def test_what_came_since_the_last_look_costs_something(watch_of: Callable[..., C
     api.pods = []
     watch = watch_of(api)
     _told(api, watch)
-    assert watch.settle().amount > 0
+    assert watch.finalize().amount > 0
 
 
 class _Turns:
@@ -181,7 +181,7 @@ def test_nothing_is_written_over_what_was_settled(
     watch = watch_of(api)
     watch._writing = turns = _Turns()
     _told(api, watch)
-    settling = threading.Thread(target=watch.settle)
+    settling = threading.Thread(target=watch.finalize)
     settling.start()
     wait_for(lambda: turns.asked == 2 or not settling.is_alive())  # it has written, if it does not wait for the other
     answers.set()
@@ -195,8 +195,8 @@ def test_a_cluster_that_is_left_goes_on_costing(watch_of: Callable[..., CostMete
     api = _Kept()
     watch = watch_of(api)
     _told(api, watch)
-    watch.settle(left_for=7200.0, workers=1)
-    on_anchor = read_spending(api.annotations["skjob/cost"])
+    watch.finalize(left_for=7200.0, workers=1)
+    on_anchor = read_cost(api.annotations["skjob/cost"])
     entry = read_entries(api.ledger or {})["1"]
     assert on_anchor is not None
     assert (on_anchor.rate, entry.rate) == (10.0, 10.0)
@@ -207,11 +207,11 @@ def test_a_run_on_a_cluster_that_was_left_pays_for_its_use_alone(watch_of: Calla
     api = _Kept()
     watch = watch_of(api, before=Cost(100.0, 0.0, NOW, "EUR"))
     _told(api, watch)
-    assert watch.spent().amount < 1
-    final = watch.settle(left_for=7200.0, workers=1)
+    assert watch.cost().amount < 1
+    final = watch.finalize(left_for=7200.0, workers=1)
     assert final.amount < 1
     assert final.rate == 10.0
-    on_anchor = read_spending(api.annotations["skjob/cost"])
+    on_anchor = read_cost(api.annotations["skjob/cost"])
     assert on_anchor is not None
     assert 100 < on_anchor.amount < 101
     entry = read_entries(api.ledger or {})["1"]
@@ -222,7 +222,7 @@ def test_without_a_ledger_it_says_so_once_and_asks_no_more(watch_of: Callable[..
     api, notes = _Kept(ledger=False), list[str]()
     watch = watch_of(api, notes=notes)
     _told(api, watch)
-    watch.settle()
+    watch.finalize()
     [note] = notes
     assert note.startswith("what this costs is not added to the team's totals: namespace `team` has no ConfigMap")
     assert json.loads(api.annotations["skjob/cost"])["rate"] == 26.0
@@ -277,7 +277,7 @@ def test_a_run_stops_while_its_removal_can_still_be_paid(amount: float, stops: b
             f"the run has cost {amount:.2f} EUR, and would cost more than `--max-cost`, 5.00 EUR, by the time it is"
             " removed"
         )
-        assert error.hint.endswith("the same command goes on from them")
+        assert error.hint.endswith("run the same command again to resume")
 
 
 def test_a_run_without_a_limit_or_without_prices_goes_on() -> None:
@@ -299,5 +299,5 @@ def test_a_run_stops_when_its_time_is_over() -> None:
         (0.0, ""),
     ],
 )
-def test_how_long_the_money_lasts(rate: float, told: str) -> None:
-    assert RunBudget(0.0, _plan(max_cost=5.0), lambda: Cost(1.0, rate, NOW, "EUR")).money_lasts(4) == told
+def test_the_time_that_max_cost_lasts_for(rate: float, told: str) -> None:
+    assert RunBudget(0.0, _plan(max_cost=5.0), lambda: Cost(1.0, rate, NOW, "EUR")).describe_remaining(4) == told

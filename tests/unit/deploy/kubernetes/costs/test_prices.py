@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from skjob.config.namespace_policy import NamespacePolicy, NodeKind, Price, Prices, Scheduling
-from skjob.deploy.kubernetes.costs.prices import Cost, Meter, hourly, money, possible_prices, rates, read_spending
+from skjob.deploy.kubernetes.costs.prices import Cost, Meter, hourly, money, possible_prices, rates, read_cost
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 CHEAP, DEAR = Price(1.0, 0.5, {"pool": "batch"}), Price(2.0, 1.0)
@@ -63,13 +63,13 @@ def test_what_is_on_its_way_counts_until_it_is_looked_for() -> None:
     [(1.0, 3600.0, 5.0, 4.0), (5.0, 3600.0, 5.0, 0.0), (6.0, 3600.0, 5.0, -1.0), (1.0, 0.0, 5.0, float("inf"))],
 )
 def test_for_how_long_it_lasts(amount: float, rate: float, most: float, seconds: float) -> None:
-    assert Cost(amount, rate, NOON, "USD").lasts(most) == seconds
-    assert Cost(6.0, 0.0, NOON, "USD").lasts(5.0) < 0
+    assert Cost(amount, rate, NOON, "USD").seconds_left(most) == seconds
+    assert Cost(6.0, 0.0, NOON, "USD").seconds_left(5.0) < 0
 
 
 def test_what_others_read_of_it() -> None:
     spending = Cost(1.5, 2.0, NOON, "EUR")
-    assert read_spending(spending.as_json()) == spending
+    assert read_cost(spending.as_json()) == spending
     assert spending.by(NOON + timedelta(minutes=30)) == 2.5
     assert spending.by(NOON - timedelta(minutes=30)) == 1.5  # their clock is behind
     assert str(spending) == "1.50 EUR"
@@ -82,7 +82,7 @@ def test_what_others_read_of_it() -> None:
      '{"amount": 1, "rate": 1, "at": "0001-01-01T00:00:00+14:00", "currency": "USD"}'],
 )  # fmt: skip
 def test_what_can_not_be_read(text: str | None) -> None:
-    assert read_spending(text) is None
+    assert read_cost(text) is None
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ class Nobody:
 
 REFUSALS = [
     (NotFound('namespaces "team" not found'), ConfigError, "there is no namespace `team`", "`--namespace`"),
-    (NotFound("404 page not found"), OperatorError, "does not know DaskClusters any more", "`skjob install"),
+    (NotFound("404 page not found"), OperatorError, "no longer knows DaskClusters", "`skjob install"),
     (
         Rejected(
             'jobs.batch "a" is forbidden: unable to create new content in namespace team because it is being terminated'

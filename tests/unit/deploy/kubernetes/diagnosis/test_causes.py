@@ -147,7 +147,7 @@ def test_an_image_that_can_not_be_pulled_is_fatal_unless_the_trouble_may_pass(
 ) -> None:
     cause = one(diagnose([waits("ErrImagePull", PULL + words)], []))
     assert cause.kind is CauseKind.IMAGE
-    assert cause.message.startswith(f"the image `{IMAGE}` can't be pulled: ")
+    assert cause.message.startswith(f"the image `{IMAGE}` cannot be pulled: ")
     assert told in cause.message
     assert "failed to pull and unpack" not in cause.message
     assert "--image" in cause.hint
@@ -162,11 +162,11 @@ def test_the_words_of_a_back_off_are_taken_from_the_event_where_the_container_ha
     cause = one(diagnose([stuck], [failed, event(stuck, "Failed", "Error: ImagePullBackOff")]))
     assert cause == Cause(
         CauseKind.IMAGE,
-        f"the image `{IMAGE}` can't be pulled: not found (1 worker)",
+        f"the image `{IMAGE}` cannot be pulled: not found (1 worker)",
         "choose an image that exists: `--image`",
         True,
         f"Pod/{stuck['metadata']['name']}",
-        f"the image `{IMAGE}` can't be pulled: not found",
+        f"the image `{IMAGE}` cannot be pulled: not found",
     )
 
 
@@ -181,7 +181,7 @@ def test_a_pull_secret_that_is_not_there() -> None:
 
 def test_the_words_of_a_back_off_are_its_own_in_newer_kubernetes() -> None:
     message = f'Back-off pulling image "{IMAGE}": ErrImagePull: {PULL}no such host'
-    assert "can't be pulled: no such host (" in one(diagnose([waits("ImagePullBackOff", message)], [])).message
+    assert "cannot be pulled: no such host (" in one(diagnose([waits("ImagePullBackOff", message)], [])).message
 
 
 @pytest.mark.parametrize(("attempts", "fatal"), [(1, False), (3, False), (4, True)])
@@ -459,7 +459,7 @@ def test_a_command_that_the_image_does_not_have(started: bool) -> None:
 
 def test_a_configuration_that_can_not_work() -> None:
     cause = one(diagnose([waits("CreateContainerConfigError", 'secret "x" not found')], []))
-    assert cause.message == 'the container can\'t be created: secret "x" not found (1 worker)'
+    assert cause.message == 'the container cannot be created: secret "x" not found (1 worker)'
     assert cause.fatal
 
 
@@ -568,7 +568,7 @@ def test_twenty_pods_with_one_trouble_are_one_cause() -> None:
         stuck["metadata"]["name"] = f"{CLUSTER}-default-worker-{number:010x}-5b4c"
         pods.append(stuck)
     assert one(diagnose(pods, [])).message == (
-        f"the image `{IMAGE}` can't be pulled: not found (scheduler and 20 workers)"
+        f"the image `{IMAGE}` cannot be pulled: not found (scheduler and 20 workers)"
     )
 
 

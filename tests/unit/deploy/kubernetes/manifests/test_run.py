@@ -11,7 +11,11 @@ import pytest
 from skjob.config.namespace_policy import NamespacePolicy, Scheduling
 from skjob.config.plan import Plan, WorkerSize
 from skjob.config.settings import Place, WorkerRange
-from skjob.deploy.kubernetes.manifests.environment import keeper_job, keeper_policy, keeper_service
+from skjob.deploy.kubernetes.manifests.environment import (
+    package_server_job,
+    package_server_policy,
+    package_server_service,
+)
 from skjob.deploy.kubernetes.manifests.labels import RunNames
 from skjob.deploy.kubernetes.manifests.pods import anchor_job, owned_by
 from skjob.deploy.kubernetes.manifests.run import dask_cluster, files, network_policy, secret
@@ -294,7 +298,7 @@ def test_a_cluster_whose_pods_see_to_their_environment(environment: str) -> None
 
 @pytest.mark.parametrize("index_files", [[], [*INDEX_FILES]])
 def test_the_pod_that_keeps_an_environment(index_files: list[str]) -> None:
-    job = keeper_job(NAMES, "team", "registry.example/team:1", index_files, 3600)
+    job = package_server_job(NAMES, "team", "registry.example/team:1", index_files, 3600)
     tls = {**MOUNTS[0], "mountPath": "/skjob/environment"}
     mounts = [tls, *MOUNTS[1:], {"name": "site", "mountPath": "/skjob/site"}]
     volumes = [*VOLUMES, {"name": "site", "emptyDir": {}}]
@@ -337,7 +341,7 @@ def test_the_pod_that_keeps_an_environment(index_files: list[str]) -> None:
 
 
 def test_where_pods_find_it() -> None:
-    assert keeper_service(NAMES, "team") == {
+    assert package_server_service(NAMES, "team") == {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": _metadata("environment"),
@@ -367,17 +371,19 @@ def test_only_a_runs_own_pods_connect_to_them() -> None:
 
 def test_only_skjobs_pods_fetch_an_environment() -> None:
     anyones = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "skjob"}}}
-    assert keeper_policy(NAMES, "team") == _only({"from": [anyones], "ports": [{"protocol": "TCP", "port": 8443}]})
+    assert package_server_policy(NAMES, "team") == _only(
+        {"from": [anyones], "ports": [{"protocol": "TCP", "port": 8443}]}
+    )
 
 
 def test_the_policy_selects_the_pods_it_is_for() -> None:
     """The operator gives a DaskCluster's labels to the pods it makes; a Job's pods have those of its template."""
     cluster = dask_cluster(NAMES, "team", _plan(), None)
-    keeper = keeper_job(NAMES, "team", "an-image", [], 3600)
-    for policy, pods in ((network_policy, cluster), (keeper_policy, keeper["spec"]["template"])):
+    keeper = package_server_job(NAMES, "team", "an-image", [], 3600)
+    for policy, pods in ((network_policy, cluster), (package_server_policy, keeper["spec"]["template"])):
         selected = policy(NAMES, "team")["spec"]["podSelector"]["matchLabels"]
         assert selected.items() <= pods["metadata"]["labels"].items()
-    [rule] = keeper_policy(NAMES, "team")["spec"]["ingress"]
+    [rule] = package_server_policy(NAMES, "team")["spec"]["ingress"]
     assert rule["from"][0]["podSelector"]["matchLabels"].items() <= cluster["metadata"]["labels"].items()
 
 
@@ -387,7 +393,7 @@ def test_where_the_platform_team_wants_the_pods() -> None:
     where = {"nodeSelector": {"pool": "batch"}, "tolerations": [toleration], "priorityClassName": "low"}
     plan = replace(_plan(), rules=NamespacePolicy(scheduling=scheduling))
     spec = dask_cluster(NAMES, "team", plan, None)["spec"]
-    keeper = keeper_job(NAMES, "team", "an-image", [], 3600, scheduling)
+    keeper = package_server_job(NAMES, "team", "an-image", [], 3600, scheduling)
     for pod in (spec["scheduler"]["spec"], spec["worker"]["spec"], keeper["spec"]["template"]["spec"]):
         assert where.items() <= pod.items()
     # Kueue suspends a Job that has its label, and a suspended anchor has no deadline.
@@ -405,9 +411,9 @@ def test_every_object_of_a_team_says_so() -> None:
         files(names, "team", b"", None),
         network_policy(names, "team"),
         dask_cluster(names, "team", _plan(), None),
-        keeper_service(names, "team"),
-        keeper_job(names, "team", "an-image", [], 3600),
-        keeper_job(names, "team", "an-image", [], 3600)["spec"]["template"],
+        package_server_service(names, "team"),
+        package_server_job(names, "team", "an-image", [], 3600),
+        package_server_job(names, "team", "an-image", [], 3600)["spec"]["template"],
     ):
         assert each["metadata"]["labels"]["skjob/team"] == "data-science"
 
@@ -427,7 +433,7 @@ def test_what_fits_a_worker_fits_through_the_scheduler(worker: int, scheduler: i
 
 def _pods() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "anchor", anchor_job(NAMES, "team", 300)["spec"]["template"]["spec"]
-    yield "keeper", keeper_job(NAMES, "team", "an-image", [*INDEX_FILES], 3600)["spec"]["template"]["spec"]
+    yield "keeper", package_server_job(NAMES, "team", "an-image", [*INDEX_FILES], 3600)["spec"]["template"]["spec"]
     for name, needs, environment in (("image", None, ""), ("complete", NEEDS, ""), ("unpacks", NEEDS, "skjob-env-1")):
         spec = dask_cluster(NAMES, "team", _plan(), needs, environment)["spec"]
         for role in ("scheduler", "worker"):
@@ -458,7 +464,7 @@ def test_no_secret_is_anywhere_but_in_the_secret() -> None:
             anchor_job(NAMES, "team", 300),
             files(NAMES, "team", b"zip", NEEDS),
             dask_cluster(NAMES, "team", _plan(), NEEDS, "skjob-environment-1"),
-            keeper_job(NAMES, "team", "an-image", [*INDEX_FILES], 3600),
+            package_server_job(NAMES, "team", "an-image", [*INDEX_FILES], 3600),
         ]
     )
     private = [*CERTIFICATES.files().values(), *INDEX_FILES.values(), b"ann:secret"]

@@ -21,11 +21,11 @@ import pytest
 from joblib import Memory
 
 from skjob.engine.fidelity.effects import guard
-from skjob.engine.fidelity.effects.guard import FILES_VARIABLE, RunHere, Watched, guarded
+from skjob.engine.fidelity.effects.guard import FILES_VARIABLE, TaskRefused, WatchedTask, guarded
 
 
 @pytest.fixture(autouse=True)
-def stand_ins_taken_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def wrappers_removed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The audit hook stays, and does nothing outside of `guarded`; what stands in for functions goes."""
     for owner, name in (
         (signal, "signal"),
@@ -37,7 +37,7 @@ def stand_ins_taken_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setattr(owner, name, getattr(owner, name))
     monkeypatch.delenv(FILES_VARIABLE, raising=False)
     yield
-    guard._stand_ins_installed = False
+    guard._wrappers_installed = False
 
 
 @pytest.fixture
@@ -49,8 +49,8 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _stopped_at(act: Callable[[], object]) -> Watched:
-    with guarded() as watched, contextlib.suppress(RunHere):
+def _stopped_at(act: Callable[[], object]) -> WatchedTask:
+    with guarded() as watched, contextlib.suppress(TaskRefused):
         act()
     return watched
 
@@ -122,7 +122,7 @@ def test_a_file_that_tasks_share_is_changed_in_the_programs_order(
     monkeypatch.setenv(FILES_VARIABLE, "1")
     (folder / "scores.db").touch()
     (folder / "there.txt").write_text("0")
-    with guarded(in_order=True) as watched, contextlib.suppress(RunHere):
+    with guarded(in_order=True) as watched, contextlib.suppress(TaskRefused):
         write()
     assert "change a file that they share" in watched.refused
     assert (folder / "there.txt").read_text() == "0"
@@ -229,7 +229,7 @@ def test_a_file_that_is_not_on_this_machine_is_noted(folder: Path, monkeypatch: 
 
 
 def test_so_is_one_that_a_library_reads_in_its_own_way() -> None:
-    watched = Watched()
+    watched = WatchedTask()
     watched.note_error(FileNotFoundError(2, "No such file or directory", "part.parquet"))
     watched.note_error(KeyError("part.parquet"))
     assert watched.missing == {"part.parquet"}
@@ -252,11 +252,11 @@ def test_files_that_compiled_code_writes_are_seen(folder: Path, monkeypatch: pyt
 def test_a_file_that_compiled_code_cannot_write(monkeypatch: pytest.MonkeyPatch) -> None:
     """In pods only one folder can be written to."""
     error = OSError(errno.EROFS, os.strerror(errno.EROFS), "/home/user/model.json")
-    watched = Watched()
+    watched = WatchedTask()
     watched.note_error(RuntimeError(f"cannot save: {error}"))
     assert watched.refused == "its tasks write files"
     monkeypatch.setenv(FILES_VARIABLE, "1")
-    watched = Watched()
+    watched = WatchedTask()
     watched.note_error(error)
     assert not watched.refused  # as plain Python fails there too
 

@@ -22,7 +22,14 @@ from sklearn.linear_model import Ridge
 
 from skjob.engine.fidelity.effects import state
 from skjob.engine.fidelity.effects.marks import collected_code
-from skjob.engine.fidelity.effects.state import LARGEST, changed, describe_unseen, imported_modules, state_of, unknown
+from skjob.engine.fidelity.effects.state import (
+    MAX_DIGEST_BYTES,
+    changed,
+    describe_unknown,
+    describe_unseen,
+    imported_modules,
+    state_of,
+)
 from skjob.engine.transfer.modules import module_state, restore_module
 from skjob.engine.transfer.pickling import MarkingPickler, dumps
 
@@ -174,7 +181,7 @@ def test_an_instance_of_the_programs_own_class_among_the_arguments_counts() -> N
 
 
 def _has_much(change: Callable[[list[str]], object]) -> Any:
-    much = [f"{number:1000}" for number in range(LARGEST // 500)]
+    much = [f"{number:1000}" for number in range(MAX_DIGEST_BYTES // 500)]
     return lambda: change(much)
 
 
@@ -284,11 +291,11 @@ def test_what_functions_of_a_module_change_there(
 
 def _unknown(make: Callable[[], Any], *arguments: Any) -> tuple[str, ...]:
     function, codes = _travelled(make)
-    return unknown(state_of(codes, [(function, arguments, {})], [range(len(arguments))]))
+    return describe_unknown(state_of(codes, [(function, arguments, {})], [range(len(arguments))]))
 
 
 def _uses_a_large_table() -> Any:
-    table = {number: "x" * 1000 + str(number) for number in range(LARGEST // 1000 + 1)}
+    table = {number: "x" * 1000 + str(number) for number in range(MAX_DIGEST_BYTES // 1000 + 1)}
     return lambda: table[0]
 
 
@@ -361,7 +368,7 @@ def test_a_module_that_comes_with_another_task_is_no_change(settings: ModuleType
 
 def test_what_a_worker_has_of_its_own_in_a_module_is_not_the_programs(settings: ModuleType) -> None:
     settings.lock = threading.Lock()
-    assert unknown(state_of([settings], [])) == ()
+    assert describe_unknown(state_of([settings], [])) == ()
 
 
 def test_modules_that_functions_import_are_looked_at(settings: ModuleType, tmp_path: Path) -> None:

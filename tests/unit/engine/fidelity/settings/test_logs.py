@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from skjob.engine.fidelity.settings import logs
-from skjob.engine.fidelity.settings.logs import Logged, LogLevels, captured_log, log_again, write_again
-from skjob.engine.output import MOST_CHARACTERS, Output
+from skjob.engine.fidelity.settings.logs import LoggedRecord, LogLevels, captured_log, log_again, write_again
+from skjob.engine.output import MAX_CHARACTERS, Output
 
 INFO = LogLevels(root=logging.INFO)
 
@@ -41,7 +41,7 @@ def root() -> Iterator[Kept]:
     logging.root.removeHandler(handler)
 
 
-def _texts(records: tuple[Logged, ...]) -> list[str]:
+def _texts(records: tuple[LoggedRecord, ...]) -> list[str]:
     return [record.text for record in records]
 
 
@@ -82,12 +82,12 @@ def test_records_keep_their_place_among_what_is_printed(capsys: pytest.CaptureFi
 def test_all_that_is_printed_is_written_beyond_the_limit(capsys: pytest.CaptureFixture[str]) -> None:
     stdout, stderr = Output(), Output()
     with captured_log(INFO, stdout, stderr) as captured:
-        stdout.add("x" * MOST_CHARACTERS * 2)
+        stdout.add("x" * MAX_CHARACTERS * 2)
         logging.getLogger("train").info("two")
     write_again(stdout.text, stderr.text, captured.result, lambda logged: print(logged.text))
     shown = capsys.readouterr().out
-    assert shown.startswith("x" * MOST_CHARACTERS)
-    assert shown.endswith(f"… {MOST_CHARACTERS} more characters were printed\ntwo\n")
+    assert shown.startswith("x" * MAX_CHARACTERS)
+    assert shown.endswith(f"… {MAX_CHARACTERS} more characters were printed\ntwo\n")
 
 
 def test_the_programs_levels_decide() -> None:
@@ -156,10 +156,10 @@ def test_other_threads_and_libraries_go_on_as_before(root: Kept) -> None:
 def test_records_are_limited() -> None:
     with captured_log(INFO) as captured:
         for _ in range(20):
-            logging.getLogger("much").info("x" * (MOST_CHARACTERS // 10))
-        logging.getLogger("much").info("y" * MOST_CHARACTERS)
+            logging.getLogger("much").info("x" * (MAX_CHARACTERS // 10))
+        logging.getLogger("much").info("y" * MAX_CHARACTERS)
     *kept, last = captured.result
-    assert sum(len(record.text) for record in kept) <= MOST_CHARACTERS
+    assert sum(len(record.text) for record in kept) <= MAX_CHARACTERS
     assert (last.name, last.text) == ("skjob", f"… {21 - len(kept)} more records were logged")
 
 

@@ -19,14 +19,14 @@ from gates import DEADLINE, wait_for_waiting
 
 from skjob.engine.cancellation import TaskCancelled
 from skjob.engine.fidelity.settings.process import (
-    NONE,
+    NO_SETTINGS,
     CannotApply,
-    Filter,
-    Folder,
     Gate,
     HandlerElsewhere,
     ProcessSettings,
     Undo,
+    WarningFilter,
+    WorkingDirectory,
     apply_here,
 )
 
@@ -100,7 +100,7 @@ def test_tasks_with_the_same_settings_share_them(tasks: Tasks) -> None:
     assert tasks.log == ["apply a", "undo a"]
 
 
-@pytest.mark.parametrize(("mine", "other"), [(A, B), (A, NONE), (NONE, A)])
+@pytest.mark.parametrize(("mine", "other"), [(A, B), (A, NO_SETTINGS), (NO_SETTINGS, A)])
 def test_other_settings_wait_until_the_last_has_ended(
     tasks: Tasks, mine: ProcessSettings, other: ProcessSettings
 ) -> None:
@@ -172,7 +172,7 @@ def test_what_was_made_before_a_failure_is_undone() -> None:
         raise AssertionError("not reached")
     assert log == ["undone"]
     assert gate.active is None
-    with gate.within(NONE):
+    with gate.within(NO_SETTINGS):
         pass
 
 
@@ -202,7 +202,7 @@ def _is_ignored() -> bool:
         (ProcessSettings(locales=((locale.LC_NUMERIC, "C.UTF-8"),)), lambda: locale.setlocale(locale.LC_NUMERIC),
          "C.UTF-8"),
         (ProcessSettings(pandas_options=(("display.precision", 3),)), lambda: pd.get_option("display.precision"), 3),
-        (ProcessSettings(filters=(Filter.of(("ignore", None, OfTheScript, None, 0)),)), _is_ignored, True),
+        (ProcessSettings(filters=(WarningFilter.of(("ignore", None, OfTheScript, None, 0)),)), _is_ignored, True),
         (ProcessSettings(handled=("some.logger",)), lambda: bool(logging.getLogger("some.logger").handlers), True),
     ],
     ids=["set", "removed", "recursion", "digits", "socket", "locale", "pandas", "filters", "handlers"],
@@ -221,12 +221,12 @@ def test_the_folder_is_entered_if_it_is_the_same(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     (tmp_path / "inner").mkdir()
     found = (tmp_path / "inner").stat()
-    same = Folder(str(tmp_path / "inner"), found.st_dev, found.st_ino)
+    same = WorkingDirectory(str(tmp_path / "inner"), found.st_dev, found.st_ino)
     with Gate(apply_here).within(ProcessSettings(folder=same)):
         assert Path.cwd() == tmp_path / "inner"
     assert Path.cwd() == tmp_path
-    other = Folder(str(tmp_path / "inner"), found.st_dev, found.st_ino + 1)
-    missing = Folder(str(tmp_path / "none"), 0, 0)
+    other = WorkingDirectory(str(tmp_path / "inner"), found.st_dev, found.st_ino + 1)
+    missing = WorkingDirectory(str(tmp_path / "none"), 0, 0)
     for folder in (other, missing):
         with Gate(apply_here).within(ProcessSettings(folder=folder)):
             assert Path.cwd() == tmp_path
@@ -234,8 +234,8 @@ def test_the_folder_is_entered_if_it_is_the_same(tmp_path: Path, monkeypatch: py
 
 def test_a_setting_that_cannot_be_made_is_told_and_the_others_are_undone() -> None:
     settings = ProcessSettings(variables=(("SKJOB_TEST_SETTING", "secret"),), locales=((locale.LC_NUMERIC, "none"),))
-    told = r"^a worker cannot have the locale of the program: Error: "
-    with pytest.raises(CannotApply, match=told) as raised, Gate(apply_here).within(settings):
+    message = r"^a worker cannot have the locale of the program: Error: "
+    with pytest.raises(CannotApply, match=message) as raised, Gate(apply_here).within(settings):
         raise AssertionError("not reached")
     assert "secret" not in str(raised.value)
     assert "SKJOB_TEST_SETTING" not in os.environ

@@ -23,22 +23,17 @@ import sklearn
 from gates import wait_for_waiting
 from joblib._parallel_backends import SequentialBackend
 
-from skjob.engine.fidelity.effects.draws import describe, drawn, positions
+from skjob.engine.fidelity.effects.draws import describe_draw, drawn, positions
 from skjob.engine.fidelity.settings import program_reads
 from skjob.engine.fidelity.settings import snapshot as module
+from skjob.engine.fidelity.settings.applying import applied
 from skjob.engine.fidelity.settings.logs import LogLevels
+from skjob.engine.fidelity.settings.own_variables import differing_variables
+from skjob.engine.fidelity.settings.packing import CallSettings, PackedSettings, unpack
 from skjob.engine.fidelity.settings.process import GATE, ProcessSettings
 from skjob.engine.fidelity.settings.program_reads import Scanner
-from skjob.engine.fidelity.settings.snapshot import (
-    CallSettings,
-    Packed,
-    Settings,
-    applied,
-    differing_variables,
-    take,
-    unpacked,
-    why_settings_stay,
-)
+from skjob.engine.fidelity.settings.snapshot import take_settings, why_settings_stay
+from skjob.engine.fidelity.settings.values import NUMPY_ERRORS, ProgramSettings
 from skjob.engine.task import run_batch
 from skjob.engine.transfer.local_code import local_modules
 
@@ -51,9 +46,9 @@ def _program_begins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # Modules of these tests lie outside of the environment too: which are there depends on what has run before.
     monkeypatch.setattr(program_reads, "local_modules", _below)
     monkeypatch.setattr(sys, "warnoptions", [])
-    monkeypatch.setattr(module, "_start", module._start)
-    with decimal.localcontext(decimal.Context()), np.errstate(**module.NUMPY_ERRORS):
-        module.begin()
+    monkeypatch.setattr(module, "_baseline", module._baseline)
+    with decimal.localcontext(decimal.Context()), np.errstate(**NUMPY_ERRORS):
+        module.set_baseline()
         yield
 
 
@@ -64,9 +59,9 @@ def _below(root: Path | None) -> list[ModuleType]:
     return [module for module in local_modules(root) if str(getattr(module, "__file__", "")).startswith(str(root))]
 
 
-def _elsewhere(taken: Settings) -> Settings:
+def _elsewhere(taken: ProgramSettings) -> ProgramSettings:
     """The settings as a worker's process sees them."""
-    return Settings(**{**vars(taken), "taken_in": "another process"})
+    return ProgramSettings(**{**vars(taken), "taken_in": "another process"})
 
 
 def _script(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str) -> None:
@@ -80,9 +75,9 @@ def _script(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str) -> None:
 
 SETS_NOTHING = """
 import numpy, pandas, sklearn
-from skjob.engine.fidelity.settings.snapshot import begin, take, why_settings_stay
-begin()
-taken = take()
+from skjob.engine.fidelity.settings.snapshot import set_baseline, take_settings, why_settings_stay
+set_baseline()
+taken = take_settings()
 print(taken.process)
 print(taken.numpy_errors, taken.numpy_printing, taken.sklearn, taken.decimals)
 print(why_settings_stay(), taken.in_key(), taken.own_variables, taken.joins)
@@ -99,12 +94,12 @@ def test_a_program_that_sets_nothing() -> None:
 
 def test_variables_that_the_program_has_set_and_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MYPROJECT_BEFORE", "1")
-    module.begin()
+    module.set_baseline()
     monkeypatch.setenv("MYPROJECT_SCALE", "10")
     monkeypatch.delenv("MYPROJECT_BEFORE")
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.setenv("HOME", "/nowhere")
-    assert take().process.variables == (("MYPROJECT_BEFORE", None), ("MYPROJECT_SCALE", "10"))
+    assert take_settings().process.variables == (("MYPROJECT_BEFORE", None), ("MYPROJECT_SCALE", "10"))
 
 
 def test_variables_that_the_programs_code_reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -113,14 +108,14 @@ def test_variables_that_the_programs_code_reads(monkeypatch: pytest.MonkeyPatch,
     (tmp_path / "beside.py").write_text("import os\nSCALE = os.environ['MYPROJECT_IN_A_MODULE']\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "beside", raising=False)
-    module.begin()
+    module.set_baseline()
     _script(
         monkeypatch,
         tmp_path,
         "import os, beside\nNAME = 'MYPROJECT_THROUGH_A_GLOBAL'\nTOP = os.environ['MYPROJECT_AT_THE_TOP']\n"
         "def scaled(X):\n    return X * len(os.environ['MYPROJECT_READ']) * len(os.getenv(NAME)), os.environ['HOME']\n",
     )
-    taken = take(tmp_path)
+    taken = take_settings(tmp_path)
     monkeypatch.delitem(sys.modules, "beside")
     assert [name for name, _ in taken.process.variables] == [
         "MYPROJECT_IN_A_MODULE", "MYPROJECT_READ", "MYPROJECT_THROUGH_A_GLOBAL",
@@ -135,10 +130,10 @@ def test_variables_that_the_programs_code_reads(monkeypatch: pytest.MonkeyPatch,
 
 def test_names_made_at_run_time_are_looked_for_among_constants(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MYPROJECT_SCALE", "10")
-    module.begin()
+    module.set_baseline()
     text = "import os\ndef read(name):\n    return os.environ[name]\ndef fit():\n    return read('MYPROJECT_SCALE')\n"
     _script(monkeypatch, tmp_path, text)
-    taken = take(tmp_path)
+    taken = take_settings(tmp_path)
     assert taken.process.variables == (("MYPROJECT_SCALE", "10"),)
     main: Any = sys.modules["__main__"]
     assert differing_variables(taken, [main.read]) == ()
@@ -149,12 +144,12 @@ def test_names_made_at_run_time_are_looked_for_among_constants(monkeypatch: pyte
 
 def test_functions_of_a_notebook_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MYPROJECT_SCALE", "10")
-    module.begin()
+    module.set_baseline()
     main = ModuleType("__main__")
     monkeypatch.setitem(sys.modules, "__main__", main)
-    assert take().process.variables == ()
+    assert take_settings().process.variables == ()
     exec("import os\nclass A:\n    def fit(self):\n        return os.environ['MYPROJECT_SCALE']\n", vars(main))  # noqa: S102
-    assert take().process.variables == (("MYPROJECT_SCALE", "10"),)
+    assert take_settings().process.variables == (("MYPROJECT_SCALE", "10"),)
 
 
 def _round(value: str) -> str:
@@ -183,7 +178,7 @@ def test_a_setting_reaches_a_task_elsewhere(make: Callable[[], Any], read: Calla
         before = read()
         with _nothing_stays():
             make()
-            made, taken = read(), take()
+            made, taken = read(), take_settings()
         assert read() == before != made
         sent = _elsewhere(cloudpickle.loads(pickle.dumps(taken)))
         with applied(sent):
@@ -215,15 +210,15 @@ class _nothing_stays:  # noqa: N801
 
 
 def test_what_a_task_changes_of_its_threads_settings_ends_with_it() -> None:
-    with applied(Settings(taken_in="another process")):
+    with applied(ProgramSettings(taken_in="another process")):
         np.seterr(all="raise")
-    assert np.geterr() == module.NUMPY_ERRORS
+    assert np.geterr() == NUMPY_ERRORS
 
 
 def test_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     before = Path.cwd()
     monkeypatch.chdir(tmp_path)
-    taken = take()
+    taken = take_settings()
     monkeypatch.chdir(before)
     with applied(_elsewhere(taken)):
         assert Path.cwd() == tmp_path
@@ -232,7 +227,7 @@ def test_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_settings_of_the_same_process_are_not_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MYPROJECT_SCALE", "1")
-    taken = take()
+    taken = take_settings()
     monkeypatch.setenv("MYPROJECT_SCALE", "2")
     with applied(taken):
         assert os.environ["MYPROJECT_SCALE"] == "2"
@@ -241,8 +236,8 @@ def test_settings_of_the_same_process_are_not_made_again(monkeypatch: pytest.Mon
 
 def test_a_call_made_by_a_task_has_its_settings() -> None:
     wide = ProcessSettings(variables=(("MYPROJECT_SCALE", "1"),))
-    with applied(Settings(process=wide, taken_in="another process")):
-        inner = take()
+    with applied(ProgramSettings(process=wide, taken_in="another process")):
+        inner = take_settings()
     assert (inner.joins, inner.process) == (True, wide)
 
 
@@ -255,7 +250,7 @@ def test_scikit_learns_own_are_not_sent_twice() -> None:
     class Wrapped:
         warning_filters: tuple[Any, ...] = ()
 
-    plain, wrapped = unpacked(call.packed([(int, (), {})])), unpacked(call.packed([(Wrapped(), (), {})]))  # type: ignore[list-item]
+    plain, wrapped = unpack(call.packed([(int, (), {})])), unpack(call.packed([(Wrapped(), (), {})]))  # type: ignore[list-item]
     assert plain.sklearn == (("assume_finite", True),)
     assert plain.process.filters is not None
     assert (wrapped.sklearn, wrapped.process.filters) == ((), None)
@@ -265,8 +260,8 @@ def test_filters_that_make_errors_are_sent_all_the_same() -> None:
     """Else a task of scikit-learn's that ends would take them from those in other threads."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", FutureWarning)
-        taken = take()
-    assert taken.without_shipped().process.filters == taken.process.filters is not None
+        taken = take_settings()
+    assert taken.without_sklearn_own().process.filters == taken.process.filters is not None
 
 
 def test_settings_are_packed_once_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,9 +269,9 @@ def test_settings_are_packed_once_and_not_shown(monkeypatch: pytest.MonkeyPatch)
     call = CallSettings(None)
     packed = call.packed([(int, (), {})])
     assert packed is call.packed([(len, ("",), {})])
-    assert unpacked(packed) is unpacked(Packed(packed.content))
-    assert ("MYPROJECT_PASSWORD", "secret") in unpacked(packed).process.variables
-    assert "secret" not in repr(packed) + repr(unpacked(packed))
+    assert unpack(packed) is unpack(PackedSettings(packed.content))
+    assert ("MYPROJECT_PASSWORD", "secret") in unpack(packed).process.variables
+    assert "secret" not in repr(packed) + repr(unpack(packed))
 
 
 def test_settings_that_cannot_be_sent_are_told() -> None:
@@ -292,9 +287,9 @@ def test_settings_that_cannot_be_sent_are_told() -> None:
 def test_a_low_recursion_limit_keeps_tasks_here() -> None:
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(900)
-    told = why_settings_stay()
+    reason = why_settings_stay()
     sys.setrecursionlimit(limit)
-    assert told == "the recursion limit is lower than Python's own"
+    assert reason == "the recursion limit is lower than Python's own"
 
 
 def test_settings_made_before_the_first_look_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,8 +298,8 @@ def test_settings_made_before_the_first_look_are_taken(monkeypatch: pytest.Monke
         sys.setrecursionlimit(4567)
         np.set_printoptions(precision=2)
         decimal.getcontext().prec = 5
-        monkeypatch.setattr(module, "_start", module._new_process())
-        taken = take()
+        monkeypatch.setattr(module, "_baseline", module._new_process())
+        taken = take_settings()
     assert taken.process.recursion_limit == 4567
     assert dict(taken.numpy_printing)["precision"] == 2
     assert taken.decimals is not None
@@ -323,22 +318,22 @@ def test_a_function_that_numpy_calls_keeps_tasks_here() -> None:
 
 
 def test_what_may_change_a_result_is_in_the_key() -> None:
-    raising = Settings(numpy_errors=(("divide", "raise"),))
-    ignoring = Settings(numpy_errors=(("divide", "ignore"),))
-    shown = Settings(process=ProcessSettings(pandas_options=(("display.precision", 3),)))
-    counts = Settings(process=ProcessSettings(pandas_options=(("compute.use_numexpr", False),)))
-    secret = Settings(process=ProcessSettings(variables=(("MYPROJECT_PASSWORD", "secret"),)))
+    raising = ProgramSettings(numpy_errors=(("divide", "raise"),))
+    ignoring = ProgramSettings(numpy_errors=(("divide", "ignore"),))
+    shown = ProgramSettings(process=ProcessSettings(pandas_options=(("display.precision", 3),)))
+    counts = ProgramSettings(process=ProcessSettings(pandas_options=(("compute.use_numexpr", False),)))
+    secret = ProgramSettings(process=ProcessSettings(variables=(("MYPROJECT_PASSWORD", "secret"),)))
     assert ignoring.in_key() == shown.in_key() == secret.in_key() == ()
     assert len({raising.in_key(), counts.in_key(), ()}) == 3
 
 
 def test_taking_takes_little_time() -> None:
     """Thousands of calls a second come from `KernelDensity.score`; ten times the promise, for a busy machine."""
-    take()
+    take_settings()
     durations = []
     for _ in range(20):
         started = time.perf_counter()
-        take()
+        take_settings()
         durations.append(time.perf_counter() - started)
     assert min(durations) < 0.002
 
@@ -356,7 +351,7 @@ def test_a_task_has_them_while_it_is_read_and_run(monkeypatch: pytest.MonkeyPatc
         return as_read, os.environ.get("MYPROJECT_SCALE")
 
     wide = ProcessSettings(variables=(("MYPROJECT_SCALE", "4"),))
-    packed = Packed(pickle.dumps(Settings(process=wide, levels=LogLevels(root=logging.INFO))))
+    packed = PackedSettings(pickle.dumps(ProgramSettings(process=wide, levels=LogLevels(root=logging.INFO))))
     payload = cloudpickle.dumps(([(as_run, (Reads(),), {})], SequentialBackend(nesting_level=1), {}))
     [outcome] = run_batch("the-task", payload, [], settings=packed)
     assert cloudpickle.loads(outcome.content) == ("4", "4")
@@ -382,7 +377,8 @@ def test_two_tasks_with_other_settings_have_each_their_own(monkeypatch: pytest.M
     def run(function: Callable[[], str], value: str) -> Any:
         wide = ProcessSettings(variables=(("MYPROJECT_SCALE", value),))
         payload = cloudpickle.dumps(([(function, (), {})], SequentialBackend(nesting_level=1), {}))
-        [outcome] = run_batch(f"task-{value}", payload, [], settings=Packed(pickle.dumps(Settings(process=wide))))
+        packed = PackedSettings(pickle.dumps(ProgramSettings(process=wide)))
+        [outcome] = run_batch(f"task-{value}", payload, [], settings=packed)
         return cloudpickle.loads(outcome.content)
 
     with ThreadPoolExecutor() as pool:
@@ -397,7 +393,7 @@ def test_two_tasks_with_other_settings_have_each_their_own(monkeypatch: pytest.M
 
 
 def test_a_task_that_cannot_have_them_fails_with_words() -> None:
-    packed = Packed(pickle.dumps(Settings(process=ProcessSettings(recursion_limit=1))))
+    packed = PackedSettings(pickle.dumps(ProgramSettings(process=ProcessSettings(recursion_limit=1))))
     payload = cloudpickle.dumps(([(int, (), {})], SequentialBackend(nesting_level=1), {}))
     [outcome] = run_batch("the-task", payload, [], settings=packed)
     assert outcome.refused.startswith("a worker cannot have the recursion limit of the program")
@@ -409,20 +405,20 @@ def test_a_task_that_cannot_have_them_fails_with_words() -> None:
 def test_a_generator_that_the_program_has_seeded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     own = np.random.get_bit_generator()  # type: ignore[attr-defined]
     np.random.set_bit_generator(np.random.MT19937())  # type: ignore[attr-defined]
-    assert take().seeded == frozenset()
+    assert take_settings().seeded == frozenset()
     np.random.seed(3)
-    assert take().seeded == {"numpy.random"}
+    assert take_settings().seeded == {"numpy.random"}
     before = positions(frozenset({"numpy.random"}))
     assert drawn(frozenset({"numpy.random"}), before) == ()
     np.random.standard_normal()
     assert drawn(frozenset({"numpy.random"}), before) == ("numpy.random",)
     np.random.set_bit_generator(own)  # type: ignore[attr-defined]
     _script(monkeypatch, tmp_path, "import random\nrandom.seed(1)\ndef fit():\n    return random.random()\n")
-    assert take(tmp_path).seeded == {"random"}
+    assert take_settings(tmp_path).seeded == {"random"}
 
 
 def test_what_is_told_of_it() -> None:
-    assert describe("numpy.random") == (
+    assert describe_draw("numpy.random") == (
         "`np.random.seed` does not reach workers, and tasks draw from `numpy.random` there; give each estimator a "
         "`random_state`"
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from skjob.errors import ConfigError
-from skjob.run.program.process import check_script
+from skjob.run.program.check import check_script
 
 
 @pytest.mark.parametrize(

@@ -30,10 +30,15 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from sklearn.utils import all_estimators
 
 from skjob.engine.checkpoint.hashing import Hasher
-from skjob.engine.checkpoint.indifferent import ANY_NUMBER_OF_JOBS, ANY_NUMBER_OF_JOBS_OF_LIBRARIES, CACHE, INDIFFERENT
+from skjob.engine.checkpoint.irrelevant_parameters import (
+    ANY_NUMBER_OF_JOBS,
+    ANY_NUMBER_OF_JOBS_OF_LIBRARIES,
+    IRRELEVANT,
+    WITH_CACHE,
+)
 from skjob.engine.fidelity.job_counts import inner_backend
 from skjob.engine.transfer.code_origin import Origins
-from skjob.engine.transfer.shared_data import content_key
+from skjob.engine.transfer.task_pickler import content_key
 
 X, Y = make_classification(n_samples=40, n_features=5, random_state=0)
 TALKING = {name: kind for name, kind in all_estimators() if "verbose" in kind._get_param_names()}
@@ -154,7 +159,7 @@ def test_imbalanced_learns_classes_have_the_same_key() -> None:
 
 
 def test_each_package_of_the_table_has_a_test() -> None:
-    assert set(INDIFFERENT) == {"sklearn", "sklearn.mixture", "imblearn", "xgboost", "lightgbm"}
+    assert set(IRRELEVANT) == {"sklearn", "sklearn.mixture", "imblearn", "xgboost", "lightgbm"}
 
 
 STEPS = [("pca", PCA(2)), ("tree", DecisionTreeClassifier(random_state=0))]
@@ -177,7 +182,7 @@ def test_where_an_estimator_caches_is_no_part_of_its_key(name: str, tmp_path: Pa
 
 
 def test_each_class_that_caches_has_a_test() -> None:
-    assert {name for module, name in CACHE if module.startswith("sklearn.")} == set(CACHING)
+    assert {name for module, name in WITH_CACHE if module.startswith("sklearn.")} == set(CACHING)
 
 
 class OwnCache(Memory):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from skjob.run.leading_imports import leading_imports
+from skjob.run.program.leading_imports import leading_imports
 
 
 def leading(folder: Path, source: str) -> list[str]:

@@ -1,8 +1,8 @@
-"""Parameters that do not change what comes of a fit: how much it prints, where it caches, with how many jobs it runs.
+"""Parameters that do not change the result of a fit: how much it prints, where it caches, how many jobs it uses.
 
-They are no part of a fit's key, so that a run finds the fits of one that kept its cache in another folder. The table
-holds for the libraries' own classes alone: a class of the program's, also one that derives from a library's, may use
-each of its parameters for anything, and keeps them all in its key.
+They are left out of the key of a fit, so that a run reuses the fits of another that cached in another folder. The
+tables apply to the libraries' own classes only: a class of the program, even one derived from a library's, may use its
+parameters for anything, and all of them are in the key.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 
 from joblib.memory import Memory
 
-INDIFFERENT: Mapping[str, frozenset[str]] = {
+IRRELEVANT: Mapping[str, frozenset[str]] = {
     "sklearn": frozenset({"verbose"}),
     "sklearn.mixture": frozenset({"verbose_interval"}),
     "imblearn": frozenset({"verbose"}),
     "xgboost": frozenset({"verbosity"}),
     "lightgbm": frozenset({"verbose", "verbosity"}),
 }
-"""Parameters of all classes of a package or module. Each row is a test (test_indifferent.py)."""
+"""Parameters of all classes of a package or module. Each row is a test (test_irrelevant_parameters.py)."""
 
-CACHE: frozenset[tuple[str, str]] = frozenset(
+WITH_CACHE: frozenset[tuple[str, str]] = frozenset(
     {
         ("sklearn.pipeline", "Pipeline"),
         ("sklearn.cluster._agglomerative", "AgglomerativeClustering"),
@@ -32,7 +32,7 @@ CACHE: frozenset[tuple[str, str]] = frozenset(
         ("imblearn.pipeline", "Pipeline"),
     }
 )
-"""Classes whose parameter `memory` is a place to cache in. That there is one is part of the key, its place is not."""
+"""Classes whose parameter `memory` is a cache. Whether there is one is part of the key, its location is not."""
 
 ANY_NUMBER_OF_JOBS: frozenset[tuple[str, str]] = frozenset(
     {
@@ -53,18 +53,18 @@ ANY_NUMBER_OF_JOBS_OF_LIBRARIES: frozenset[tuple[str, str]] = frozenset(
         ("sklearn.feature_selection._rfe", "RFECV"),
     }
 )
-"""The same, if all that they are made of is a library's: with several jobs, code of the program works on copies."""
+"""Classes like those, if all their parts are a library's: with several jobs, code of the program works on copies."""
 
 KEYWORDS = "_other_params"
-"""The attribute in which LightGBM keeps the parameters that are not in its signature, beside attributes."""
+"""The attribute in which LightGBM keeps parameters that are not in its signature, beside its other attributes."""
 
 
 @dataclass(frozen=True)
-class Cached:
-    """Stands in a key for a place to cache in: that there is one."""
+class CachePlaceholder:
+    """Stands in a key for a cache, wherever it is."""
 
 
-def of_importance(
+def relevant_state(
     value: Any, kind: type, state: Mapping[str, Any], is_library: Callable[[Any], bool]
 ) -> Mapping[str, Any]:
     """Return the attributes of an object that may change what it computes.
@@ -82,13 +82,13 @@ def of_importance(
     own = (kind.__module__, kind.__qualname__)
     if not hasattr(kind, "get_params"):
         return state
-    unneeded = {name for package, names in INDIFFERENT.items() if _is_in(kind.__module__, package) for name in names}
+    unneeded = {name for package, names in IRRELEVANT.items() if _is_in(kind.__module__, package) for name in names}
     if own in ANY_NUMBER_OF_JOBS or (
         own in ANY_NUMBER_OF_JOBS_OF_LIBRARIES and _is_all_of_libraries(value, is_library)
     ):
         unneeded.add("n_jobs")
     left = {name: part for name, part in state.items() if name not in unneeded}
-    if own in CACHE and "memory" in left:
+    if own in WITH_CACHE and "memory" in left:
         left["memory"] = cache_of(left["memory"])
     if _is_in(kind.__module__, "lightgbm") and type(left.get(KEYWORDS)) is dict:
         left[KEYWORDS] = {name: part for name, part in left[KEYWORDS].items() if name not in unneeded}
@@ -96,10 +96,10 @@ def of_importance(
 
 
 def cache_of(memory: Any) -> Any:
-    """Return what counts of the parameter `memory`: None, that there is one, or an object of the program's own."""
+    """Return the relevant part of `memory`: None, a placeholder for a cache, or an object of the program's own."""
     if type(memory) is Memory:
-        return None if memory.location is None else Cached()
-    return Cached() if isinstance(memory, str | PathLike) else memory
+        return None if memory.location is None else CachePlaceholder()
+    return CachePlaceholder() if isinstance(memory, str | PathLike) else memory
 
 
 def _is_in(module: str, package: str) -> bool:

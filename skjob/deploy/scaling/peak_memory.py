@@ -1,7 +1,7 @@
-"""The most memory that each worker's process has had, for the record of a run.
+"""The most memory that each worker's process has used, for the record of a run.
 
-The kernel keeps it (`getrusage`), so that no peak between two looks is missed. Workers tell it with each heartbeat, so
-that it is known also of one that goes, or is killed, a moment later.
+The kernel keeps it (`getrusage`), so that no peak between two looks is missed. Workers report it with each heartbeat,
+so that it is also known of one that goes away, or is killed, a moment later.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ METRIC = "skjob-peak-memory"
 
 
 def peak_here(_: Any = None) -> int:
-    """Of this process, in bytes."""
+    """Return the peak of this process, in bytes."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
 
 
 class PeakMemory(WorkerPlugin):  # type: ignore[misc]
-    """Adds the peak to what each worker tells the scheduler, also those that join later."""
+    """Adds the peak to what each worker reports to the scheduler, also those that join later."""
 
-    name = "skjob-peak-memory"
+    name = METRIC
 
     def setup(self, worker: Any) -> None:
         """Called by each worker as it joins."""
@@ -32,5 +32,5 @@ class PeakMemory(WorkerPlugin):  # type: ignore[misc]
 
 
 def peak_of(dask_worker: Any = None) -> tuple[str, int]:
-    """Runs on a worker: its name, and its peak up to now."""
+    """Return a worker's name and its peak up to now. Runs on the worker."""
     return str(dask_worker.name), peak_here()

@@ -1,0 +1,71 @@
+"""Who is told what happens in a run: the recorder, which passes it on, and whoever shows it to a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Protocol
+
+from skjob.deploy.base import WorkerCounts
+from skjob.utils.notify import Notify
+
+if TYPE_CHECKING:
+    from skjob.deploy.scaling.loop import Progress
+    from skjob.run.record import Record
+
+
+class RunObserver(Protocol):
+    """Hears what happens while a run goes on. Called from the run's thread and from those that watch its cluster."""
+
+    def notify(self, message: str) -> None:
+        """Report a line that the user should read."""
+
+    def step(self, name: str) -> AbstractContextManager[None]:
+        """Enclose one step that the run waits for."""
+        ...
+
+    def workers(self, counts: WorkerCounts) -> None:
+        """Report how many workers there are now."""
+
+    def progress(self, progress: Progress) -> None:
+        """Report how many tasks are done and how many are left."""
+
+    def memory(self, peaks: Mapping[str, int]) -> None:
+        """Report the most memory that each worker has used, in bytes, by its name."""
+
+
+class RunReporter(RunObserver, Protocol):
+    """Shows a run to a person, and its record at the end."""
+
+    def ended(self, record: Record) -> None:
+        """Show how the run ended."""
+
+
+class NoteObserver:
+    """Writes notes, each of them once, and nothing else: for `skjob.cluster()` and `skjob up`.
+
+    A cause that holds a worker back is found again and again.
+    """
+
+    def __init__(self, write: Notify) -> None:
+        self._write = write
+        self._written: set[str] = set()
+
+    def notify(self, message: str) -> None:
+        """Write a line, unless it was written before."""
+        if message not in self._written:
+            self._written.add(message)
+            self._write(message)
+
+    def step(self, name: str) -> AbstractContextManager[None]:
+        """Write nothing."""
+        return nullcontext()
+
+    def workers(self, counts: WorkerCounts) -> None:
+        """Write nothing."""
+
+    def progress(self, progress: Progress) -> None:
+        """Write nothing."""
+
+    def memory(self, peaks: Mapping[str, int]) -> None:
+        """Write nothing."""
