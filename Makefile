@@ -14,6 +14,8 @@ COMPLETE := $(VENV)/.completed
 BENCH := .venv-bench
 # scikit-learn's own examples, and what they draw with
 GALLERY := .gallery
+# what builds the documentation, beside what the tests have
+DOCS := .docs
 # the first Python that is new enough; 3.11 before the others, because that is what the image's default base has
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
   $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -25,7 +27,7 @@ export BASE ?= python:$(shell $(VENV)/bin/python -c 'import sys; print("%d.%d" %
 # what tells that other versions of the dependencies serve: no Kubernetes, and of the integration tests those of the engine
 ENGINE_TESTS := tests/unit $(addprefix tests/integration/test_,engine.py engine_joblib.py finished.py)
 
-.PHONY: help demo test test-all test-upstream test-gallery test-latest test-oldest check format kind kind-down image manifests lock clean bench-startup bench-local bench-fidelity bench-environment bench-story bench-engine
+.PHONY: help demo test test-all test-upstream test-gallery test-latest test-oldest check format docs kind kind-down image manifests lock clean bench-startup bench-local bench-fidelity bench-environment bench-story bench-engine
 
 help: ## list what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -51,11 +53,15 @@ test-latest: $(READY) ## run unit and engine tests with the newest versions that
 test-oldest: $(READY) ## run them with the oldest versions that pyproject.toml allows
 	@$(call test-with,lowest-direct,.venv-oldest,-W "ignore:scipy.optimize:DeprecationWarning") # of old scikit-learn with new SciPy
 
-check: $(COMPLETE) ## lint and type-check
+check: $(COMPLETE) ## lint, type-check and build the documentation
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+	@$(MAKE) docs
+
+docs: $(COMPLETE) $(DOCS)/.installed ## build the documentation into build/docs; a warning is an error
+	PYTHONPATH=$(DOCS)/packages $(VENV)/bin/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going --builder html docs build/docs
 
 format: $(COMPLETE) ## format the code and repair what the linter can
 	@$(VENV)/bin/ruff check --fix-only --quiet .
@@ -102,9 +108,12 @@ lock: $(READY) ## bring the locks up to date (UPGRADE=--upgrade for newer versio
 	@$(COMPILE) --no-annotate --constraint requirements-dev.lock --output-file benchmarks/requirements.txt benchmarks/requirements.in
 	@$(COMPILE) --no-annotate --constraint requirements-dev.lock --group gallery $(foreach there,numpy packaging python-dateutil six,\
 	  --no-emit-package $(there)) --output-file requirements-gallery.lock # without what skjob has brought
+	@$(COMPILE) --no-annotate --constraint requirements-dev.lock --group docs $(foreach there,certifi charset-normalizer colorama idna \
+	  jinja2 markdown-it-py markupsafe mdurl packaging pygments pyyaml requests typing-extensions urllib3,--no-emit-package $(there)) \
+	  --output-file requirements-docs.lock # without what the tests have
 
 clean: ## remove what was installed and built here; not the cluster
-	@rm -rf $(VENV) $(BENCH) $(GALLERY) .venv-latest .venv-oldest build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	@rm -rf $(VENV) $(BENCH) $(GALLERY) $(DOCS) .venv-latest .venv-oldest build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 $(READY): pyproject.toml requirements.lock
 	@[ -n "$(PYTHON)" ] || { echo "error: no Python 3.11 or later found" >&2; \
@@ -125,6 +134,13 @@ $(GALLERY)/.fetched: requirements.lock requirements-gallery.lock tests/integrati
 	@$(VENV)/bin/python tests/integration/fetch_gallery.py $(GALLERY)/examples
 	@$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --target $(GALLERY)/packages \
 	  --requirement requirements-gallery.lock
+	@touch $@
+
+$(DOCS)/.installed: requirements-docs.lock | $(COMPLETE)
+	@echo "==> Installing what builds the documentation into $(DOCS)" >&2
+	@rm -rf $(DOCS)
+	@$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --target $(DOCS)/packages \
+	  --requirement requirements-docs.lock
 	@touch $@
 
 $(BENCH)/.installed: $(READY) benchmarks/requirements.txt

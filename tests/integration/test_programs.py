@@ -1,7 +1,7 @@
 """Each program in tests/programs, by plain Python and by `skjob run` on this machine: the same output and exit status.
 
 A difference is one that skjob tells of: the program's header says in which words, and skjob says nothing of the kind
-about the others. docs/differences.md has the kinds.
+about the others. docs/explanation/differences.md has the kinds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from waiting import DEADLINE
 
 KINDS = set("ABCDEFGHIK")
 RUNS_HERE = "runs in this process"
-PAGE = Path(__file__).parents[2] / "docs" / "differences.md"
+PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "differences.md"
 
 
 def _runs(folder: Path, clusters: WarmClusters, program: UserProgram) -> LocalRuns:

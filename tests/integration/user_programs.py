@@ -10,10 +10,11 @@ anywhere, as plain Python is run too:
     # Told: runs in this process: its tasks change
     # Twice
 
-`Kind` is the letter of docs/differences.md. `Told` is part of a line that skjob writes, and may be there several times.
-`Twice`: it is run a second time in the same folder. `Arguments`, `Stdin` and `Module` say how it is started, where that
-is not by `python FILE`. `New python`: plain Python is a process from its start. `Slow`: left to `make test-all`.
-`Differs`: the output is another one, and skjob tells so. `Told in pods` is as `Told`, if the workers are pods.
+`Kind` is the letter of docs/explanation/differences.md. `Told` is part of a line that skjob writes, and may be there
+several times. `Twice`: it is run a second time in the same folder. `Arguments`, `Stdin` and `Module` say how it is
+started, where that is not by `python FILE`. `New python`: plain Python is a process from its start. `Slow`: left to
+`make test-all`. `Differs`: the output is another one, and skjob tells so. `Told in pods` is as `Told`, if the workers
+are pods.
 `Open` says what skjob does not do yet: the test is expected to fail.
 """
 

@@ -18,6 +18,7 @@ RUNTIME = ROOT / "requirements.lock"
 IMAGE = ROOT / "image-requirements.lock"
 BENCHMARKS = ROOT / "benchmarks" / "requirements.txt"
 GALLERY = ROOT / "requirements-gallery.lock"
+DOCS = ROOT / "requirements-docs.lock"
 
 
 def _names(requirements: list[str]) -> set[str]:
@@ -51,10 +52,12 @@ def test_the_locks_have_what_is_asked_for() -> None:
     asked = tomllib.loads((ROOT / "pyproject.toml").read_text())
     runtime = _names(asked["project"]["dependencies"])
     groups = asked["dependency-groups"]
-    drawing = _names(groups.pop("gallery"))
+    drawing, documentation = _names(groups.pop("gallery")), _names(groups.pop("docs"))
     tools = _names([line for group in groups.values() for line in group if isinstance(line, str)])
     assert runtime <= _pins(RUNTIME).keys()
     assert runtime | tools <= _pins(ALL).keys()
     assert not (tools - runtime) & _pins(RUNTIME).keys()
     assert drawing <= _pins(GALLERY).keys()
     assert not _pins(GALLERY).keys() & _pins(ALL).keys(), "an example would import another copy than a worker"
+    assert documentation <= _pins(DOCS).keys()
+    assert not _pins(DOCS).keys() & _pins(ALL).keys(), "it would be imported in another version than is tested"

@@ -1,4 +1,4 @@
-"""Each claim of docs/security.md is attacked on a real Kubernetes, and is a row of the table of security.
+"""Each claim of docs/explanation/security.md is attacked on a real Kubernetes, and is a row of the table of security.
 
 Most attacks are on one run, which all files of this folder share. What needs it in the middle of its program is looked
 at by a fixture, and `ended`, which lets it end, comes after all of them: so the tests may run in any order.

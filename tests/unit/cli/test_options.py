@@ -165,12 +165,12 @@ def test_each_option_of_a_run_is_a_setting_or_known_to_be_none() -> None:
 
 
 def test_each_argument_of_a_cluster_is_a_setting_and_which_are_none_is_told() -> None:
-    told = Path(__file__).parents[3].joinpath("README.md").read_text()
+    told = Path(__file__).parents[3].joinpath("docs", "reference", "python.md").read_text()
     arguments = set(inspect.signature(skjob.cluster).parameters) - {"name"}
     missing = {*Settings.__dataclass_fields__, *sources.OPTIONS_ALONE} - arguments - {"cluster"}
     assert arguments <= set(Settings.__dataclass_fields__)
     assert missing == {"max_time", "keep_time", "keep", "resume", "json", "verbose"}
-    _, _, sentence = told.partition("It takes the options below as arguments")
-    sentence, _, _ = sentence.partition("Fits are kept")
+    _, _, sentence = told.partition("These are for the command alone")
+    sentence, _, _ = sentence.partition("A cluster to use by name")
     options = {f"--{name.replace('_', '-')}" for name in missing - {"verbose"}} | {"-v"}
     assert [option for option in options if f"`{option}`" not in sentence] == []
