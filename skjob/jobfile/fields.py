@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 from pydantic import (
+    BaseModel,
+    ConfigDict,
     Field,
     GetCoreSchemaHandler,
     StrictBool,
@@ -23,6 +25,26 @@ IMPORT_PATH = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+$"
 TABLE_SUFFIXES = (".csv", ".parquet", ".json")
 
 MODEL_SUFFIXES = (".joblib",)
+
+
+class JobModel(BaseModel):
+    """A mapping in a job file: frozen, and without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True)
+
+    tag: ClassVar[str] = ""
+    """How a union of several forms marks this one in the location of a problem; never a key of a file."""
+
+
+def form_of(*forms: tuple[type, str]) -> Any:
+    """Return a discriminator that chooses a union's form by the type of the value in the file."""
+
+    def choose(value: Any) -> str | None:
+        if isinstance(value, JobModel):
+            return value.tag
+        return next((tag for kind, tag in forms if isinstance(value, kind)), None)
+
+    return choose
 
 
 @dataclass(frozen=True)

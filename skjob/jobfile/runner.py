@@ -20,25 +20,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from skjob.errors import ConfigError, in_a_line
+from skjob.jobfile.build import build_component, build_estimator, build_space, load_dataset
 from skjob.jobfile.data.estimator_support import booster, classifies, input_mode_of, steps_of
 from skjob.jobfile.data.files import File, files_of
 from skjob.jobfile.data.out_of_core import FitRequest, FitResult, content_of, fit, refusals
 from skjob.jobfile.data.placement import Placement, Workers, place
 from skjob.jobfile.data.table_size import Table, table_of
 from skjob.jobfile.imports import beside, importable_from
-from skjob.jobfile.schema import (
-    Component,
-    Dataset,
-    DeclaredJob,
-    GridSearch,
-    HalvingGridSearch,
-    HalvingRandomSearch,
-    RandomSearch,
-    Search,
-    TableFile,
-    build_estimator,
-    build_space,
-)
+from skjob.jobfile.schema import Component, Dataset, DeclaredJob, TableFile
+from skjob.jobfile.schema_search import GridSearch, HalvingGridSearch, HalvingRandomSearch, RandomSearch, Search
 from skjob.utils.units import format_bytes
 
 HOLDOUT_SEED = 0
@@ -134,7 +124,7 @@ def load_samples(data: TableFile | Dataset, folder: Path) -> Samples:
     """The samples of files or of scikit-learn, here."""
     if isinstance(data, Dataset):
         try:
-            return Samples(*data.build())
+            return Samples(*load_dataset(data))
         except Exception as error:
             raise ConfigError(f"data set `{data.loader}` can't be loaded: {in_a_line(error)}") from error
     frame = _read_table(files_of(data.addresses, folder), data)
@@ -258,7 +248,7 @@ def build_search(job: DeclaredJob, search: Search) -> Any:
         build_estimator(job.estimator),
         build_space(job),
         scoring=list(job.scoring) if isinstance(job.scoring, tuple) else job.scoring,
-        cv=job.cv.build() if isinstance(job.cv, Component) else job.cv,
+        cv=build_component(job.cv) if isinstance(job.cv, Component) else job.cv,
         **options,
     )
 

@@ -11,16 +11,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from skjob.jobfile.parser import Location, shown
-from skjob.jobfile.schema import (
+from skjob.jobfile.schema import Component, Dataset, TableFile
+from skjob.jobfile.schema_search import (
     Choice,
-    Component,
-    Dataset,
     Distribution,
     HalvingGridSearch,
     HalvingRandomSearch,
     LogUniform,
     RandomInteger,
-    TableFile,
     Uniform,
 )
 from skjob.jobfile.validate_data import DataValidator

@@ -6,15 +6,12 @@ import os
 from pathlib import Path
 
 from skjob.errors import ConfigError
+from skjob.jobfile.build import dataset_loaders
 from skjob.jobfile.data.files import files_of, has_pattern, is_remote
 from skjob.jobfile.data.table_size import table_of
 from skjob.jobfile.imports import beside
 from skjob.jobfile.parser import Location
-from skjob.jobfile.schema import (
-    Dataset,
-    TableFile,
-    dataset_loaders,
-)
+from skjob.jobfile.schema import Dataset, TableFile
 from skjob.jobfile.validate_estimator import EstimatorValidator
 from skjob.utils.suggestions import did_you_mean
 

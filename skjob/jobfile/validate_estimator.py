@@ -13,17 +13,17 @@ from typing import Any, TypeAlias
 from pydantic import ValidationError
 
 from skjob.errors import in_a_line
-from skjob.jobfile.imports import stands_in
-from skjob.jobfile.parser import Diagnostics, Location, shown
-from skjob.jobfile.schema import (
-    Component,
+from skjob.jobfile.build import (
     ImportProblem,
     as_component,
     as_tuple,
+    build_component,
     build_value,
     import_named,
-    step_names,
 )
+from skjob.jobfile.imports import stands_in
+from skjob.jobfile.parser import Diagnostics, Location, shown
+from skjob.jobfile.schema import Component, step_names
 from skjob.jobfile.validate_schema import Sections, report_errors
 from skjob.utils.suggestions import did_you_mean
 
@@ -78,7 +78,7 @@ class EstimatorValidator:
         if factory is None:
             return None
         try:
-            return component.model_copy(update={"parameters": sound}).build()
+            return build_component(component.model_copy(update={"parameters": sound}))
         except Exception as error:
             if len(self.findings.found) == before:
                 message = f"`{component.class_name}` refuses its parameters: {in_a_line(error)}"

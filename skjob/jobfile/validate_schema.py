@@ -15,20 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from skjob.jobfile.parser import Diagnostics, Location, Mark, shown
-from skjob.jobfile.schema import (
-    DISTRIBUTIONS,
-    SEARCHES,
-    Component,
-    Dataset,
-    DeclaredJob,
-    Outputs,
-    Search,
-    SearchForm,
-    SpaceForm,
-    Step,
-    TableFile,
-    forms,
-)
+from skjob.jobfile.schema import Component, Dataset, DeclaredJob, Outputs, Step, TableFile, forms
+from skjob.jobfile.schema_search import DISTRIBUTIONS, SEARCHES, Search, SearchForm, SpaceForm
 from skjob.utils.suggestions import did_you_mean
 
 SECTIONS = {

@@ -11,7 +11,8 @@ from skjob.jobfile.data.files import files_of
 from skjob.jobfile.data.table_size import table_of
 from skjob.jobfile.imports import beside, importable_from
 from skjob.jobfile.loader import read_job
-from skjob.jobfile.schema import Component, GridSearch, TableFile
+from skjob.jobfile.schema import Component, TableFile
+from skjob.jobfile.schema_search import GridSearch
 
 pytestmark = pytest.mark.unit
 
