@@ -278,6 +278,11 @@ def lock(folder: Path, packages: str) -> None:
     (folder / "pylock.toml").write_text(f'lock-version = "1.0"\ncreated-by = "a test"\n{packages}')
 
 
+def wheel(name: str, version: str) -> str:
+    """Return the files of a published package, as a lock lists them."""
+    return f"wheels = [{{ url = 'https://host/{name}-{version}-py3-none-any.whl', hashes = {{ sha256 = '00' }} }}]"
+
+
 def test_a_lock(venv: Venv, tmp_path: Path) -> None:
     venv.install("--editable", project(tmp_path, "mine"))
     lock(
@@ -285,15 +290,18 @@ def test_a_lock(venv: Venv, tmp_path: Path) -> None:
         f"""
         requires-python = ">=3.8"
         [[packages]]
-        name = "Six"
+        name = "six"
         version = "1.16.0"
+        {wheel("six", "1.16.0")}
         [[packages]]
         name = "pywin32"
         version = "300"
         marker = "sys_platform == 'win32'"
+        {wheel("pywin32", "300")}
         [[packages]]
         name = "joblib"
         version = "{version("joblib")}"
+        {wheel("joblib", version("joblib"))}
         [[packages]]
         name = "mine"
         directory = {{ path = "mine", editable = true }}
@@ -312,26 +320,28 @@ def test_a_lock(venv: Venv, tmp_path: Path) -> None:
 def test_everything_that_is_wrong_with_a_lock(venv: Venv, tmp_path: Path) -> None:
     lock(
         tmp_path,
-        """
+        f"""
         requires-python = "<3.8"
         [[packages]]
         name = "elsewhere"
-        vcs = { type = "git", url = "https://me:secret@host/x.git" }
+        vcs = {{ type = "git", url = "https://me:secret@host/x.git", commit-id = "00" }}
         [[packages]]
         name = "versionless"
+        {wheel("versionless", "1")}
         [[packages]]
         name = "joblib"
         version = "0.1"
+        {wheel("joblib", "0.1")}
         """,
     )
     ended = venv.env("--env", "pylock.toml")
     assert (ended.returncode, ended.stdout) == (120, "")
-    elsewhere = "`pylock.toml` asks for `elsewhere` from `https://host/x.git`, which no index has"
+    elsewhere = "`pylock.toml` requests `elsewhere` from `https://host/x.git`, which no index has"
     problems = [
-        f"`pylock.toml` is for Python <3.8, and this is {PYTHON}",
-        f"{elsewhere}: install it here too, and it is sent as an archive",
-        "`pylock.toml` asks for `versionless` without a version",
-        f"`pylock.toml` asks for `joblib` 0.1, and it is {version('joblib')} here: both ends must have the same",
+        f"`pylock.toml` is for Python <3.8, but this is {PYTHON}",
+        f"{elsewhere}: install it here too to send it as an archive",
+        "`pylock.toml` requests `versionless` without a version",
+        f"`pylock.toml` requests `joblib` 0.1, but {version('joblib')} is installed here: both ends must have the same",
     ]
     assert ended.stderr.splitlines()[:5] == ["error: 4 problems:", *(f"  - {problem}" for problem in problems)]
 
@@ -390,7 +400,7 @@ def test_what_uv_says_of_a_file_that_it_cannot_resolve(venv: Venv, tmp_path: Pat
     (tmp_path / "requirements.txt").write_text(content)
     ended = venv.env("--env", "requirements.txt")
     assert (ended.returncode, ended.stdout) == (120, "")
-    assert ended.stderr.startswith(f"error: uv can't resolve `requirements.txt` for Python {PYTHON} on Linux: ")
+    assert ended.stderr.startswith(f"error: uv cannot resolve `requirements.txt` for Python {PYTHON} on Linux: ")
     assert message in ended.stderr.lower()
     assert "\nhint: workers have cloudpickle, dask, " in ended.stderr
     assert "Traceback" not in ended.stderr
