@@ -1,6 +1,6 @@
 """The engines that are compared: each is a joblib backend under a name, with workers that are there when it is entered.
 
-skjob and stock joblib+Dask use the same cluster (`engine_cluster.py`), each with its own settings and its own way to
+skjob and stock joblib+Dask use the same cluster (`cluster.py`), each with its own settings and its own way to
 scale. dask-ml uses that of stock Dask. loky and Ray start what they start; `threads` is what scikit-learn does by
 default. Ray counts as many cores as there are workers: tasks that sleep need none.
 """
@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import joblib
-from engine_cluster import ClusterSpec, cluster_process
+
+from engine.cluster import ClusterSpec, cluster_process
 
 OURS = "skjob"
 ON_DASK = ("skjob", "dask", "dask-ml")

@@ -18,13 +18,14 @@ from time import perf_counter, process_time
 from typing import Any
 from unittest import mock
 
-import engine_wire
 import numpy
-from engine_measure import MB, SKJOB, Case, Numbers, Row, forget_peak, memory, peak_memory, timed
-from engine_peers import engine, warm_up
-from engine_tasks import column_sum, text_length
 from joblib import Parallel, delayed
 from sklearn.ensemble import RandomForestClassifier
+
+from engine import wire
+from engine.measure import MB, SKJOB, Case, Numbers, Row, forget_peak, memory, peak_memory, timed
+from engine.peers import engine, warm_up
+from engine.tasks import column_sum, text_length
 
 CALLS, TASKS, WORKERS = 5, 20, 4
 QUICK_CALLS, QUICK_WORKERS, QUICK_MB = 2, 2, 8
@@ -123,18 +124,18 @@ def _timed_hashing(peer: str) -> Iterator[Counter[str]]:
 
 def _begin(client: Any) -> int:
     """Count from here on; the scheduler's memory now."""
-    engine_wire.install()
+    wire.install()
     for run in (client.run, client.run_on_scheduler):
-        run(engine_wire.install)
-        run(engine_wire.reset)
-    engine_wire.reset()
+        run(wire.install)
+        run(wire.reset)
+    wire.reset()
     client.run_on_scheduler(forget_peak)
     return int(client.run_on_scheduler(memory))
 
 
 def _travelled(client: Any, size: float) -> Numbers:
-    by_client, by_scheduler = engine_wire.counted(), client.run_on_scheduler(engine_wire.counted)
-    by_worker = list(client.run(engine_wire.counted).values())
+    by_client, by_scheduler = wire.counted(), client.run_on_scheduler(wire.counted)
+    by_worker = list(client.run(wire.counted).values())
     everything = [by_client, by_scheduler, *by_worker]
     return {
         "client": by_client["sent"] / size,

@@ -22,10 +22,11 @@ from typing import Any
 
 import joblib
 import numpy
-from engine_measure import SKJOB, Case, Numbers, Row, timed
-from engine_peers import OURS, backend, connect, engine
-from engine_tasks import Sleeper
 from sklearn.model_selection import GridSearchCV
+
+from engine.measure import SKJOB, Case, Numbers, Row, command_of, environment, timed
+from engine.peers import OURS, backend, connect, engine
+from engine.tasks import Sleeper
 
 CANDIDATES, FOLDS, WORKERS, QUICK_WORKERS = 20, 3, 4, 2
 LOG = "__pycache__/log"
@@ -115,7 +116,8 @@ def _expected() -> numpy.ndarray:
 
 
 def _start(order: dict[str, Any]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, __file__, json.dumps(order)], start_new_session=True)
+    command = command_of("engine.checkpoint", json.dumps(order))
+    return subprocess.Popen(command, env=environment(), start_new_session=True)
 
 
 def _end_all(process: subprocess.Popen[bytes]) -> None:

@@ -11,9 +11,10 @@ import heapq
 from functools import partial
 from time import sleep
 
-from engine_measure import Case, Numbers, Row, timed
-from engine_peers import engine
 from joblib import Parallel, delayed
+
+from engine.measure import Case, Numbers, Row, timed
+from engine.peers import engine
 
 MAXIMUM, DELAY, SECONDS = 8, 10.0, 2.0
 RUNS = tuple((tasks, workers) for tasks in (48, 80) for workers in (0, 1))

@@ -12,10 +12,11 @@ import sys
 from time import sleep
 
 import numpy
-from engine_measure import MB, Case, Numbers, Row, forget_peak, peak_memory, timed
-from engine_peers import engine, warm_up
-from engine_tasks import Sleeper, nothing
 from joblib import Parallel, delayed
+
+from engine.measure import MB, Case, Numbers, Row, forget_peak, peak_memory, timed
+from engine.peers import engine, warm_up
+from engine.tasks import Sleeper, nothing
 
 CALLS = ("skjob", "dask", "loky", "ray")
 SEARCHES = (*CALLS[:3], "dask-ml", "ray")

@@ -1,13 +1,15 @@
 """What a measurement is, and how measurements become rows of the table.
 
-A `Case` is run in a process of its own for each peer and round; its numbers, by name, are what `engine.py` collects. A
+A `Case` is run in a process of its own for each peer and round; its numbers, by name, are what `runner.py` collects. A
 `Row` takes one of them, the median of the rounds, and sets skjob beside the peers and its goal. The memory of this
 process is read here too, because cases ask for it in the client and on the scheduler.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from pathlib import Path
 from time import perf_counter
 
 SKJOB = "skjob"
+PACKAGE = Path(__file__).parent
 STATUS, FORGET_PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 MB = 1e6
 
@@ -90,6 +93,17 @@ class Row:
 
 def _ratio(ours: float, theirs: float) -> str:
     return f"{ours / theirs:.2f}" if theirs else "–"
+
+
+def command_of(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module of this package in a process of its own."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def environment() -> dict[str, str]:
+    """Return the variables of a process that imports this package, as do all processes that it starts."""
+    before = os.environ.get("PYTHONPATH")
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), *([before] if before else [])])}
 
 
 @contextmanager

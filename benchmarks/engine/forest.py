@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from engine_measure import SKJOB, Case, Numbers, Row, timed
-from engine_peers import engine, warm_up
 from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
+
+from engine.measure import SKJOB, Case, Numbers, Row, timed
+from engine.peers import engine, warm_up
 
 SLOWER = 1.1
 

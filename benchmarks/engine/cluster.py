@@ -21,6 +21,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from engine.measure import command_of, environment
+
 JOINS_AT = "SKJOB_BENCHMARK_JOINS_AT"
 START_TIMEOUT, CLOSE_TIMEOUT = 60.0, 30.0
 
@@ -76,7 +78,8 @@ def cluster_process(spec: ClusterSpec) -> Iterator[str]:
 def _started(spec: ClusterSpec) -> Iterator[str]:
     """Start the process; the address of its scheduler. It ends with everything it started when the block does."""
     process = subprocess.Popen(
-        [sys.executable, __file__, json.dumps(asdict(spec))],
+        command_of("engine.cluster", json.dumps(asdict(spec))),
+        env=environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -109,7 +112,7 @@ def _serve(spec: ClusterSpec) -> None:
         def __init__(self, scheduler: str, name: Any = None, **options: Any) -> None:
             super().__init__(scheduler, name)
             joins_at = str(time.time() + (spec.delay if _late(name) else 0.0))
-            self._nanny = Nanny(scheduler, name=name, preload=[__file__], env={JOINS_AT: joins_at}, **options)
+            self._nanny = Nanny(scheduler, name=name, preload=["engine.cluster"], env={JOINS_AT: joins_at}, **options)
             self._starting: asyncio.Task[Any] | None = None
 
         async def start(self) -> None:
