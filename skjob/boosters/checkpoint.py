@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from skjob.engine.checkpoint.store import place_at
+from skjob.engine.checkpoint.store import StoreBackend
 
 History = dict[str, dict[str, list[float]]]
 """Scores after each round, by evaluation set and metric."""
@@ -82,15 +82,15 @@ class Stored:
     """Kept at an address. Raises ConfigError where that can't be written to."""
 
     def __init__(self, address: str | Path, identity: str) -> None:
-        self._place = place_at(str(address))
+        self._backend = StoreBackend(str(address))
         self._group, self._name = f"training-{identity[:16]}", f"{identity}.json"
 
     def find(self) -> Checkpoint | None:
-        content = self._place.read(self._group, self._name)
+        content = self._backend.read(self._group, self._name)
         return None if content is None else decode(content)
 
     def keep(self, checkpoint: Checkpoint) -> None:
-        self._place.write(self._group, self._name, encode(checkpoint))
+        self._backend.write(self._group, self._name, encode(checkpoint))
 
 
 def encode(checkpoint: Checkpoint) -> bytes:

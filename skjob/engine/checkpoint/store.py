@@ -1,9 +1,9 @@
-"""The store of finished fits: each is kept the moment it is finished, and found again by its identity.
+"""Store finished fits the moment they finish, and find them again by their identity.
 
-`<address>/<digest of the data>/<digest of the fit>.json`, in a folder or at any fsspec address. One atomic write a fit,
-so two clients at once are safe: they write the same. Not synced to the disk one by one: a power cut may tear the last
-entries, which then are a miss. What is read is believed only with the right checksum, identity and types; anything
-else is a miss, and told in `problems`. Entries are plain JSON, floats by their shortest exact form.
+An entry is `<address>/<digest of the data>/<digest of the fit>.json`, in a folder or at any fsspec address. Each write
+is atomic, so two clients at once are safe: they write the same. Entries are not synced to the disk one by one: a power
+cut may tear the last ones, which then count as misses. An entry is used only if its checksum, identity and types are
+right; anything else is a miss, and reported in `problems`. Entries are plain JSON, floats in their shortest exact form.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid4
 
 from skjob.engine.checkpoint.fit_key import VERSION, FitIdentity
@@ -28,17 +27,17 @@ from skjob.utils.paths import expanded
 
 FORMAT = 1
 ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory"})
-"""Protocols of stores in which an object appears as a whole or not at all."""
+"""Protocols of stores that write an object as a whole or not at all."""
 
-LEFT_OVER_SECONDS = 3600.0
-"""Age from which an unfinished file is what a killed client has left."""
+UNFINISHED_TTL = 3600.0
+"""Age in seconds from which an unfinished file counts as left behind by a killed client."""
 
 _INSTALL = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 
 
 @dataclass(frozen=True)
-class Found:
-    """A finished fit: its result as the fit returned it, the run that did it, and the seconds that it took."""
+class FinishedFit:
+    """A finished fit: its result as the fit returned it, the id of its run, and the seconds that it took."""
 
     result: Any
     run: str
@@ -46,31 +45,11 @@ class Found:
 
 
 class Damaged(ValueError):
-    """An entry that can't be believed."""
+    """An entry is not what was written; the message says why."""
 
 
 class OtherFormat(ValueError):
-    """An entry of another version of skjob."""
-
-
-class StoreBackend(Protocol):
-    """Where entries are. Both methods raise OSError, and what else the filesystem raises."""
-
-    def read(self, group: str, name: str) -> bytes | None:
-        """The content; None where there is no such entry."""
-        ...
-
-    def write(self, group: str, name: str, content: bytes) -> None:
-        """All of the content at once, in the place of what is there."""
-        ...
-
-    def path(self, group: str, name: str) -> str:
-        """How the entry is called when it is talked of."""
-        ...
-
-    def mark(self, name: str) -> bool:
-        """Leave an empty file of this name. Return whether it was not there and there are entries."""
-        ...
+    """An entry was written by another version of skjob."""
 
 
 class FitStore:
@@ -86,7 +65,7 @@ class FitStore:
     Raises
     ------
     ConfigError
-        There is no such kind of address, or no writing to it.
+        There is no such kind of address, or it cannot be written to.
     """
 
     def __init__(self, address: str, run: str) -> None:
@@ -94,28 +73,28 @@ class FitStore:
         self._lock = threading.Lock()
         self._problems: dict[str, None] = {}
         self._damaged = 0
-        self._place: StoreBackend = place_at(address)
-        self.remote = isinstance(self._place, FsspecStore)
+        self._backend = StoreBackend(address)
+        self.remote = self._backend.remote
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What went wrong so far, each thing once: damaged entries by their path, and that writing or reading fails."""
+        """The problems so far, each once: the path of each damaged entry, and why reading or writing fails."""
         with self._lock:
             return tuple(self._problems)
 
     @property
     def damaged(self) -> int:
-        """How many entries were there and could not be believed."""
+        """The number of damaged entries that were found."""
         with self._lock:
             return self._damaged
 
-    def find(self, identity: FitIdentity) -> Found | None:
-        """The finished fit with this identity; None where there is none that can be believed. Never raises."""
+    def find(self, identity: FitIdentity) -> FinishedFit | None:
+        """Return the finished fit with this identity; None if there is none, or it is damaged. Never raises."""
         name = f"{identity.fit}.json"
         try:
-            content = self._place.read(identity.data, name)
+            content = self._backend.read(identity.data, name)
         except Exception as error:
-            self._note("finished fits can't be read", error)
+            self._add_problem("finished fits can't be read", error)
             return None
         if content is None:
             return None
@@ -126,13 +105,14 @@ class FitStore:
         except Damaged as error:
             with self._lock:
                 self._damaged += 1
-                self._problems[f"`{self._place.path(identity.data, name)}` is damaged: {error}"] = None
+                self._problems[f"`{self._backend.path(identity.data, name)}` is damaged: {error}"] = None
             return None
 
     def keep(self, identity: FitIdentity, result: Any, seconds: float, versions: Mapping[str, str]) -> bool:
-        """Keep a finished fit; False where it is not kept. Never raises.
+        """Keep a finished fit, and return whether it is kept. Never raises.
 
-        A failed fit is not kept, nor a result that is not plain data. `seconds` is what the fit took on its worker.
+        A failed fit is not kept, nor a result that is not plain data. `seconds` is the time that the fit took on its
+        worker.
         """
         if isinstance(result, dict) and result.get("fit_error") is not None:
             return False
@@ -141,27 +121,27 @@ class FitStore:
         except NotPlain:
             return False
         try:
-            self._place.write(identity.data, f"{identity.fit}.json", content)
+            self._backend.write(identity.data, f"{identity.fit}.json", content)
         except Exception as error:
-            self._note("finished fits can't be kept", error)
+            self._add_problem("finished fits can't be kept", error)
             return False
         return True
 
     def has_older(self) -> bool:
-        """Return whether it holds fits that an earlier release kept under other keys. Only the first to ask is told."""
+        """Return whether an earlier release has kept fits here under other keys. True for the first caller only."""
         try:
-            return self._place.mark(f".keys-{VERSION}")
-        except Exception:  # it is only for a line
+            return self._backend.mark(f".keys-{VERSION}")
+        except Exception:  # it only decides about a message
             return False
 
-    def _note(self, what: str, error: Exception) -> None:
+    def _add_problem(self, what: str, error: Exception) -> None:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
         with self._lock:
             self._problems[f"{what}: {reason}"] = None
 
 
 def encode(identity: FitIdentity, result: Any, run: str, seconds: float, versions: Mapping[str, str]) -> bytes:
-    """An entry as bytes. Raises `NotPlain`, where the result can't be written as plain data."""
+    """Return an entry as bytes. Raise `NotPlain` if the result cannot be written as plain data."""
     entry = {
         "data": identity.data,
         "fit": identity.fit,
@@ -175,8 +155,8 @@ def encode(identity: FitIdentity, result: Any, run: str, seconds: float, version
     return json.dumps({"format": FORMAT, "sha256": _checksum(entry), "entry": entry}).encode()
 
 
-def decode(content: bytes, identity: FitIdentity) -> Found:
-    """The fit in an entry, if it is the one with this identity.
+def decode(content: bytes, identity: FitIdentity) -> FinishedFit:
+    """Return the fit in an entry, which must be the one with this identity.
 
     Raises:
         OtherFormat: it was written by another version of skjob.
@@ -199,7 +179,7 @@ def decode(content: bytes, identity: FitIdentity) -> Found:
     if type(run) is not str or type(seconds) is not float:
         raise Damaged("it is not of the expected form")
     try:
-        return Found(from_plain(entry.get("result")), run, seconds)
+        return FinishedFit(from_plain(entry.get("result")), run, seconds)
     except NotPlain as error:
         raise Damaged(str(error)) from error
 
@@ -209,131 +189,53 @@ def _checksum(entry: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def place_at(address: str) -> StoreBackend:
-    """The place at this address: a folder, or any address that fsspec knows.
+class StoreBackend:
+    """Read and write the files of a store: a folder of this machine, or any address that fsspec knows. Thread-safe.
 
-    Raises:
-        ConfigError: there is no such kind of address, or no writing to it.
+    A file appears as a whole or not at all: unless an object store guarantees that by itself, it is written beside its
+    place and moved there. A folder is read file by file, so that fits of other clients are found as they finish. At
+    remote addresses a group is listed and read once, and answered from memory afterwards.
+
+    `read` and `write` raise OSError, and whatever else the filesystem raises.
+
+    Parameters
+    ----------
+    address : str
+        Where the files are.
+
+    Raises
+    ------
+    ConfigError
+        There is no such kind of address, or it cannot be written to.
     """
-    if "://" not in address and "::" not in address:
-        return LocalStore(Path(address))
-    if address.startswith(("file://", "local://")):
-        return LocalStore(Path(address.partition("://")[2]))
-    return FsspecStore(address)
-
-
-def _no_writing(address: object, error: Exception) -> ConfigError:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
-    return ConfigError(
-        f"finished fits can't be kept in `{address}`: {reason}",
-        "choose a place that you may write to",
-    )
-
-
-class LocalStore:
-    """A folder of this machine. A fit is one file read, or one file written beside its place and moved there."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = expanded(folder).absolute()
-        self._made: set[str] = set()
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            ignore = self._folder / ".gitignore"
-            if not ignore.exists():
-                ignore.write_text("*\n", encoding="utf-8")
-            probe = self._unfinished(self._folder)
-            probe.write_bytes(b"")
-            probe.unlink()
-        except OSError as error:
-            raise _no_writing(folder, error) from error
-
-    def read(self, group: str, name: str) -> bytes | None:
-        try:
-            return (self._folder / group / name).read_bytes()
-        except FileNotFoundError:
-            return None
-
-    def write(self, group: str, name: str, content: bytes) -> None:
-        folder = self._folder / group
-        if group not in self._made:
-            folder.mkdir(exist_ok=True)
-            _remove_left_over(folder)
-            self._made.add(group)
-        unfinished = self._unfinished(folder)
-        try:
-            unfinished.write_bytes(content)
-            _move(unfinished, folder / name)
-        except BaseException:
-            with suppress(OSError):
-                unfinished.unlink()
-            raise
-
-    def path(self, group: str, name: str) -> str:
-        return str(self._folder / group / name)
-
-    def mark(self, name: str) -> bool:
-        marker = self._folder / name
-        if marker.exists():
-            return False
-        marker.touch()
-        return any(each.is_dir() for each in self._folder.iterdir())
-
-    @staticmethod
-    def _unfinished(folder: Path) -> Path:
-        return folder / f".{uuid4().hex}.tmp"
-
-
-_move: Callable[[Path, Path], None] = os.replace
-
-
-def _remove_left_over(folder: Path) -> None:
-    """What clients that were killed have left unfinished."""
-    before = time.time() - LEFT_OVER_SECONDS
-    for file in folder.glob(".*.tmp"):
-        with suppress(OSError):
-            if file.stat().st_mtime < before:
-                file.unlink()
-
-
-class FsspecStore:
-    """A store behind a network: a group is listed and read once, and answered from memory afterwards."""
 
     def __init__(self, address: str) -> None:
-        import fsspec  # type: ignore[import-untyped, unused-ignore]
-
-        protocol = address.partition("://")[0].rpartition("::")[2]
-        try:
-            self._files, root = fsspec.core.url_to_fs(address)
-        except ImportError as error:
-            package = _INSTALL.get(protocol)
-            raise ConfigError(
-                f"`{address}` needs a package that is not installed: {error}",
-                f"pip install {package}" if package else "install the fsspec package of this kind of storage",
-            ) from error
-        except ValueError as error:
-            raise ConfigError(
-                f"`{address}` is no address that fsspec knows: {error}",
-                "give a folder, or an address such as `s3://bucket/fits`",
-            ) from error
-        except Exception as error:  # some kinds connect at once
-            raise _no_writing(address, error) from error
-        self._address = address
-        self._root = str(root).rstrip("/")
-        self._atomic = address.partition("://")[0] in ATOMIC
+        self._files, self._root, self.remote = _filesystem(address)
+        self._address = address.rstrip("/") if self.remote else self._root
+        self._in_place = self.remote and address.partition("://")[0] in ATOMIC
         self._lock = threading.Lock()
         self._groups: dict[str, dict[str, bytes]] = {}
+        self._made: set[str] = set()
         try:
-            probe = f"{self._root}/.{uuid4().hex}.tmp"
             self._files.makedirs(self._root, exist_ok=True)
+            if not self.remote and not self._files.exists(ignore := f"{self._root}/.gitignore"):
+                self._files.pipe_file(ignore, b"*\n")
+            probe = self._unfinished(self._root)
             self._files.pipe_file(probe, b"skjob")
             self._files.rm_file(probe)
         except Exception as error:
             raise _no_writing(address, error) from error
 
     def read(self, group: str, name: str) -> bytes | None:
+        """Return the content; None if there is no such entry."""
+        if not self.remote:
+            try:
+                return bytes(self._files.cat_file(f"{self._root}/{group}/{name}"))
+            except FileNotFoundError:
+                return None
         with self._lock:
             if group not in self._groups:
-                self._groups[group] = {}  # a group that can't be read is asked for once
+                self._groups[group] = {}  # a group that cannot be read is requested once
                 self._groups[group] = self._read_group(group)
             return self._groups[group].get(name)
 
@@ -347,29 +249,89 @@ class FsspecStore:
         return {str(path).rpartition("/")[2]: content for path, content in contents.items()}
 
     def write(self, group: str, name: str, content: bytes) -> None:
-        target = f"{self._root}/{group}/{name}"
-        if self._atomic:
-            self._files.pipe_file(target, content)
+        """Write all of the content at once, replacing what is there."""
+        folder = f"{self._root}/{group}"
+        if self._in_place:
+            self._files.pipe_file(f"{folder}/{name}", content)
         else:
-            self._files.makedirs(f"{self._root}/{group}", exist_ok=True)
-            unfinished = f"{self._root}/{group}/.{uuid4().hex}.tmp"
+            self._prepare(group, folder)
+            unfinished = self._unfinished(folder)
             try:
                 self._files.pipe_file(unfinished, content)
-                self._files.mv(unfinished, target)
-            except Exception:
+                # fsspec's `mv` copies a local file if the rename fails, and readers would find half of it.
+                (self._files.mv if self.remote else os.replace)(unfinished, f"{folder}/{name}")
+            except BaseException:
                 with suppress(Exception):
                     self._files.rm_file(unfinished)
                 raise
-        with self._lock:
-            self._groups.get(group, {})[name] = content
+        if self.remote:
+            with self._lock:
+                self._groups.get(group, {})[name] = content
+
+    def _prepare(self, group: str, folder: str) -> None:
+        if group in self._made:
+            return
+        self._files.makedirs(folder, exist_ok=True)
+        if not self.remote:
+            self._remove_unfinished(folder)
+        self._made.add(group)
+
+    def _remove_unfinished(self, folder: str) -> None:
+        """Remove what killed clients have left unfinished."""
+        before = time.time() - UNFINISHED_TTL
+        for file in self._files.ls(folder, detail=False):
+            if file.endswith(".tmp"):
+                with suppress(OSError):
+                    if self._files.modified(file).timestamp() < before:
+                        self._files.rm_file(file)
 
     def path(self, group: str, name: str) -> str:
-        return f"{self._address.rstrip('/')}/{group}/{name}"
+        """Return how a message names the entry."""
+        return f"{self._address}/{group}/{name}"
 
     def mark(self, name: str) -> bool:
+        """Leave a file of this name. Return whether it was not there and there are entries."""
         marker = f"{self._root}/{name}"
         if self._files.exists(marker):
             return False
-        entries = [each for each in self._files.ls(self._root, detail=True) if each.get("type") == "directory"]
+        has_entries = any(each["type"] == "directory" for each in self._files.ls(self._root, detail=True))
         self._files.pipe_file(marker, b"skjob")
-        return bool(entries)
+        return has_entries
+
+    @staticmethod
+    def _unfinished(folder: str) -> str:
+        return f"{folder}/.{uuid4().hex}.tmp"
+
+
+def _filesystem(address: str) -> tuple[Any, str, bool]:
+    """Return fsspec's filesystem of an address, the path in it, and whether it is elsewhere than on this machine."""
+    import fsspec  # type: ignore[import-untyped, unused-ignore]
+
+    if address.startswith(("file://", "local://")) or not ("://" in address or "::" in address):
+        folder = expanded(address.partition("://")[2] or address).absolute()
+        return fsspec.filesystem("file"), str(folder), False
+    protocol = address.partition("://")[0].rpartition("::")[2]
+    try:
+        files, root = fsspec.core.url_to_fs(address)
+    except ImportError as error:
+        package = _INSTALL.get(protocol)
+        raise ConfigError(
+            f"`{address}` needs a package that is not installed: {error}",
+            f"pip install {package}" if package else "install the fsspec package of this kind of storage",
+        ) from error
+    except ValueError as error:
+        raise ConfigError(
+            f"`{address}` is not an address that fsspec knows: {error}",
+            "give a folder, or an address such as `s3://bucket/fits`",
+        ) from error
+    except Exception as error:  # some kinds connect at once
+        raise _no_writing(address, error) from error
+    return files, str(root).rstrip("/"), True
+
+
+def _no_writing(address: str, error: Exception) -> ConfigError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+    return ConfigError(
+        f"finished fits can't be kept in `{address}`: {reason}",
+        "choose a place that you may write to",
+    )

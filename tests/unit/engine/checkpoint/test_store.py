@@ -325,12 +325,12 @@ def test_two_clients_that_write_the_same_entries_at_once(tmp_path: Path) -> None
 
 
 def test_a_full_disk_is_told_once_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(source: Path, target: Path) -> None:
+    def full(source: str, target: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     store = FitStore(str(tmp_path), "run")
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "_move", full)
+        patch.setattr(os, "replace", full)
         assert not store.keep(identity(1), RESULT, 1, VERSIONS)
         assert not store.keep(identity(2), RESULT, 1, VERSIONS)
     assert store.problems == ("finished fits can't be kept: No space left on device",)
@@ -396,7 +396,7 @@ def test_a_folder_without_permission_is_an_error_at_once(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("address", "message", "hint"),
     [
-        ("nowhere://bucket/fits", "is no address that fsspec knows", "s3://bucket/fits"),
+        ("nowhere://bucket/fits", "is not an address that fsspec knows", "s3://bucket/fits"),
         ("gs://bucket/fits", "needs a package that is not installed", "pip install gcsfs"),
         ("ftp://ann:secret@127.0.0.1:9/fits", r"can't be kept in `ftp://ann:\*\*\*\*@127.0.0.1:9/fits`", "write to"),
     ],
