@@ -239,7 +239,7 @@ def test_a_kept_training_is_found_by_the_same_job_alone(
     score(holdout=0.1)
     assert told == []
     assert score() == first
-    assert told.pop() == "xgboost: an earlier run has trained all 8 rounds"
+    assert told.pop() == "xgboost: reused all 8 rounds from an earlier run"
     monkeypatch.setattr("skjob.jobfile.data.files._state", lambda _: "")
     for _ in range(2):
         score()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from skjob.boosters.scheduler_plugin import any_wanted
+from skjob.boosters.scheduler_plugin import all_workers_requested
 
 OURS = ("skjob-", "Shared-")
 """How keys of shared data (`engine.transfer.received_data.Shared`) begin: the engine sends it again if it is lost."""
@@ -92,7 +92,7 @@ def look(dask_scheduler: Any = None) -> SchedulerSnapshot:
         quiet,
         frozenset(str(worker.name) for worker in dask_scheduler.workers.values() if _holds_much(worker)),
         runs_together(dask_scheduler),
-        any_wanted(dask_scheduler),
+        all_workers_requested(dask_scheduler),
         {str(worker.name): int(worker.metrics.get(PEAK, 0)) for worker in dask_scheduler.workers.values()},
     )
 
@@ -132,7 +132,7 @@ async def release(names: list[str], dask_scheduler: Any = None) -> list[str]:
     """
     workers = [worker for worker in dask_scheduler.workers.values() if str(worker.name) in names]
     idle = [worker for worker in workers if not worker.processing]
-    if _somebody_waits(dask_scheduler) or runs_together(dask_scheduler) or any_wanted(dask_scheduler):
+    if _somebody_waits(dask_scheduler) or runs_together(dask_scheduler) or all_workers_requested(dask_scheduler):
         return []
     if len(idle) == len(dask_scheduler.workers):
         staying = next((worker for worker in idle if _holds_what_counts(worker)), None)
