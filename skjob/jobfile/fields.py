@@ -1,4 +1,4 @@
-"""The kinds of values in a job file, with how each is checked and described."""
+"""The kinds of values in a job file, with their checks and descriptions."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def form_of(*forms: tuple[type, str]) -> Any:
 
 @dataclass(frozen=True)
 class Expected:
-    """Says in a user's words what a value is; whatever fails inside becomes this one problem."""
+    """Describes a value in a user's words; whatever validation fails inside becomes this one problem."""
 
     what: str
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        # The text is a template there: braces would be taken for fields.
+        # pydantic takes the text as a template, in which braces are fields.
         what = self.what.replace("{", "{{").replace("}", "}}")
         return core_schema.custom_error_schema(handler(source), custom_error_type="expected", custom_error_message=what)
 
@@ -135,4 +135,4 @@ ImportPath: TypeAlias = Annotated[
 ]
 
 
-Parameters: TypeAlias = dict[StrictStr, Any]
+KeywordArguments: TypeAlias = dict[StrictStr, Any]

@@ -19,13 +19,13 @@ from skjob.jobfile.fields import (
     HeldOut,
     ImportPath,
     JobModel,
+    KeywordArguments,
     ModelPath,
     Name,
-    Parameters,
     TablePath,
     form_of,
 )
-from skjob.jobfile.schema_search import DISTRIBUTIONS, SEARCHES, Distribution, SearchForm, SpaceForm
+from skjob.jobfile.schema_search import DISTRIBUTION_KINDS, SEARCH_KINDS, Distribution, SearchForm, SpaceForm
 
 
 class Component(JobModel):
@@ -38,7 +38,7 @@ class Component(JobModel):
         description="Import path of the class. Modules beside the job file can be imported.",
         examples=["sklearn.svm.SVC", "my_models.Stacked"],
     )
-    parameters: Parameters = Field(
+    parameters: KeywordArguments = Field(
         default={},
         description=(
             "Keyword arguments of the class. Besides plain values: `{class: ..., parameters: ...}` is built into an "
@@ -74,7 +74,7 @@ class Step(Component):
 
 
 def step_names(steps: Iterable[Step]) -> list[str]:
-    """What each step is called, as `sklearn.pipeline.make_pipeline` would call it."""
+    """Return the names of the steps, as `sklearn.pipeline.make_pipeline` gives them."""
     steps = list(steps)
     plain = [step.name or step.class_name.lower() for step in steps]
     unnamed = [None if step.name else name for step, name in zip(steps, plain, strict=True)]
@@ -107,12 +107,12 @@ class TableFile(JobModel):
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """The paths as a list, also where there is one."""
+        """The paths as a tuple, even if there is only one."""
         return self.path if isinstance(self.path, tuple) else (self.path,)
 
     @property
-    def shown(self) -> str:
-        """What a message calls it."""
+    def display_name(self) -> str:
+        """The table as a message names it."""
         first, *others = self.addresses
         return f"{first} and {len(others)} more" if others else first
 
@@ -125,7 +125,7 @@ class Dataset(JobModel):
     loader: Name = Field(
         description="A loader of `sklearn.datasets`, by name.", examples=["load_digits", "make_classification"]
     )
-    parameters: Parameters = Field(default={}, description="Keyword arguments of the loader.")
+    parameters: KeywordArguments = Field(default={}, description="Keyword arguments of the loader.")
 
 
 class Outputs(JobModel):
@@ -183,7 +183,7 @@ FoldsForm: TypeAlias = Annotated[
     Annotated[StrictInt, Field(ge=2), Expected("a whole number of at least 2, or a splitter"), Tag("<folds>")]
     | Annotated[Component, Tag("<component>")],
     Discriminator(
-        # Whatever is not a mapping is judged as a number, so that there is one message for all of it.
+        # Everything but a mapping is checked as a number, so that one message covers all of it.
         lambda value: "<component>" if isinstance(value, dict | Component) else "<folds>"
     ),
 ]
@@ -233,21 +233,21 @@ class DeclaredJob(JobModel):
 
     @property
     def scorers(self) -> tuple[str, ...]:
-        """The names of the scorers; none where the estimator scores itself."""
+        """The names of the scorers; none if the estimator scores itself."""
         if self.scoring is None:
             return ()
         return (self.scoring,) if isinstance(self.scoring, str) else self.scoring
 
     @property
     def subspaces(self) -> tuple[dict[str, tuple[Any, ...] | Distribution], ...]:
-        """The parameter space as a list of mappings, also where there is one."""
+        """The parameter space as a tuple of mappings, even if there is only one."""
         if self.space is None:
             return ()
         return self.space if isinstance(self.space, tuple) else (self.space,)
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a job file, for editors and for people."""
+    """Return the JSON Schema of a job file, for editors and for people."""
     schema = DeclaredJob.model_json_schema(by_alias=True)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -257,5 +257,5 @@ def json_schema() -> dict[str, Any]:
 
 
 def forms() -> Iterator[type[JobModel]]:
-    """Every model that a mapping of a job file can take the form of."""
-    yield from (Component, Step, TableFile, Dataset, *SEARCHES.values(), *DISTRIBUTIONS.values())
+    """Yield every model that a mapping of a job file can be read into."""
+    yield from (Component, Step, TableFile, Dataset, *SEARCH_KINDS.values(), *DISTRIBUTION_KINDS.values())

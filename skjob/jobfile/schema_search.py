@@ -165,7 +165,7 @@ class Choice(JobModel):
 
 
 Distribution: TypeAlias = Uniform | LogUniform | RandomInteger | Choice
-DISTRIBUTIONS: Mapping[str, type[Distribution]] = {
+DISTRIBUTION_KINDS: Mapping[str, type[Distribution]] = {
     "uniform": Uniform,
     "loguniform": LogUniform,
     "randint": RandomInteger,
@@ -177,19 +177,19 @@ def _search_form(value: Any) -> str | None:
     if isinstance(value, JobModel):
         return value.tag
     kind = value.get("kind") if isinstance(value, dict) else None
-    return SEARCHES[kind].tag if isinstance(kind, str) and kind in SEARCHES else None
+    return SEARCH_KINDS[kind].tag if isinstance(kind, str) and kind in SEARCH_KINDS else None
 
 
 def _values_form(value: Any) -> str | None:
     if isinstance(value, JobModel):
         return value.tag
     if isinstance(value, dict):
-        return next((DISTRIBUTIONS[key].tag for key in value if key in DISTRIBUTIONS), None)
+        return next((DISTRIBUTION_KINDS[key].tag for key in value if key in DISTRIBUTION_KINDS), None)
     return "<list>" if isinstance(value, list | tuple) else None
 
 
 Search: TypeAlias = GridSearch | RandomSearch | HalvingGridSearch | HalvingRandomSearch
-SEARCHES: Mapping[str, type[Search]] = {
+SEARCH_KINDS: Mapping[str, type[Search]] = {
     "grid": GridSearch,
     "random": RandomSearch,
     "halving-grid": HalvingGridSearch,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from skjob.utils.units import format_cpus, format_memory, format_size, quantity
+from skjob.utils.units import format_bytes, format_cpus, format_size, quantity
 
 Manifest = dict[str, Any]
 
@@ -45,7 +45,7 @@ class NodeFit:
             return f"{self.fitting} of {self.nodes} nodes can hold a {self.what} of {size}; the largest, {largest}"
         # Only what is too much is worth a word.
         too_much = [format_cpus(self.cpu)] * (self.cpu > self.largest_cpu)
-        too_much += [format_memory(self.memory)] * (self.memory > self.largest_memory)
+        too_much += [format_bytes(self.memory)] * (self.memory > self.largest_memory)
         return f"no node can hold a {self.what} of {' and '.join(too_much) or size}; the largest, {largest}"
 
 
@@ -75,7 +75,7 @@ def most_free(nodes: Sequence[Manifest], pods: Sequence[Manifest], cpu: float, m
     """
     name, free_cpu, free_memory = _largest(_free_capacity(nodes, pods), cpu, memory)
     # Scheduling goes by cores and memory; what is left of one of them may be nothing, or less.
-    size = f"{format_cpus(max(0.0, round(free_cpu, 2)))} and {format_memory(max(0, free_memory))}"
+    size = f"{format_cpus(max(0.0, round(free_cpu, 2)))} and {format_bytes(max(0, free_memory))}"
     return f"{size}, on `{name}`" if name else ""
 
 
