@@ -31,7 +31,7 @@ from skjob.deploy.kubernetes.manifests import run as manifest
 from skjob.deploy.kubernetes.manifests.environment import keeper_job
 from skjob.deploy.kubernetes.manifests.labels import RunNames, new_run_id
 from skjob.deploy.kubernetes.manifests.pods import owned_by
-from skjob.environment.image_cache import remember
+from skjob.environment.image_cache import remember_image
 from skjob.environment.index.discovery import index_settings
 from skjob.environment.pod.package_server import INDEX_FOLDER
 
@@ -159,7 +159,7 @@ def main() -> None:
         skjob(str(nothing))  # looks into the image, once
         rows["unchanged"] = skjob(str(nothing))
         (folder / "train.py").write_text(textwrap.dedent(SCRIPT))
-        remember(options.image, {})
+        remember_image(options.image, {})
         rows["cold"] = skjob(str(everything))
         rows["warm"] = skjob(str(everything))
         rows["pip"] = pip_in_each_pod(api, options.image, everything.read_text())

@@ -129,9 +129,9 @@ def environment_for(plan: Plan, job: JobSpec) -> EnvironmentSpec | None:
     """The environment that pods must have. This machine's workers have the one they are started in."""
     if plan.place is Place.LOCAL:
         return None
-    from skjob.environment.spec import wanted_environment
+    from skjob.environment.spec import resolve_environment
 
-    return wanted_environment(plan.env, job)
+    return resolve_environment(plan.env, job)
 
 
 def create_cluster(

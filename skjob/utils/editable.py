@@ -17,7 +17,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Sources:
+class EditableSources:
     """`folders` are on the import path; `modules` are single ones: full name, and file or folder of a package."""
 
     folders: tuple[Path, ...] = ()
@@ -28,19 +28,19 @@ class Sources:
 
 
 @dataclass(frozen=True)
-class Followed:
+class EditableInstall:
     """What the files of an installation lead to. `hooks` are those of its files that only lead there.
 
     `missing` are paths that they name and that are not there, `unknown` hooks that can't be read.
     """
 
-    sources: Sources
+    sources: EditableSources
     hooks: frozenset[str]
     missing: tuple[Path, ...]
     unknown: tuple[str, ...]
 
 
-def follow(site: Path, files: Iterable[str]) -> Followed:
+def resolve_editable(site: Path, files: Iterable[str]) -> EditableInstall:
     """Follow the `.pth` files among the installed `files` of a distribution, which are relative to `site`."""
     folders: dict[Path, None] = {}
     modules: dict[str, Path] = {}
@@ -64,17 +64,20 @@ def follow(site: Path, files: Iterable[str]) -> Followed:
                 if not hook.is_file():
                     continue  # `import sys; …`
                 hooks.add(hook.name)
-                named = dict(_mapped(hook))
-                if not named:
+                modules_of_hook = dict(_modules_of_hook(hook))
+                if not modules_of_hook:
                     unknown.append(hook.name)
-                for module, path in named.items():
-                    place = _place(path)
-                    if place is None:
+                for module, path in modules_of_hook.items():
+                    module_path = _module_path(path)
+                    if module_path is None:
                         missing.append(path)
                     else:
-                        modules.setdefault(module, place)
-    return Followed(
-        Sources(tuple(folders), tuple(sorted(modules.items()))), frozenset(hooks), tuple(missing), tuple(unknown)
+                        modules.setdefault(module, module_path)
+    return EditableInstall(
+        EditableSources(tuple(folders), tuple(sorted(modules.items()))),
+        frozenset(hooks),
+        tuple(missing),
+        tuple(unknown),
     )
 
 
@@ -86,7 +89,7 @@ def _lines(file: Path) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
-def _mapped(hook: Path) -> Iterator[tuple[str, Path]]:
+def _modules_of_hook(hook: Path) -> Iterator[tuple[str, Path]]:
     """Modules and their paths: `MAPPING = {name: path}`, or `finder.map_module(name, path)`."""
     try:
         tree = ast.parse(hook.read_bytes())
@@ -109,7 +112,7 @@ def _constants(pairs: Iterable[Iterable[ast.expr | None]]) -> Iterator[tuple[str
                 yield name, Path(path)
 
 
-def _place(path: Path) -> Path | None:
+def _module_path(path: Path) -> Path | None:
     """The file or package meant: setuptools names modules without their suffix, `editables` packages by `__init__`."""
     if path.is_dir():
         return path

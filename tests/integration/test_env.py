@@ -227,7 +227,7 @@ def test_for_people(venv: Venv, tmp_path: Path) -> None:
     lines = [line.split(maxsplit=2) for line in ended.stdout.splitlines()]
     assert lines[0] == ["NAME", "VERSION", "HOW            WHY"]
     assert ["mine", "1.5", f"as an archive  editable: {tmp_path}/mine"] in lines
-    assert ["dask", version("dask"), "from an index  a worker is made of it"] in lines
+    assert ["dask", version("dask"), "from an index  part of every worker"] in lines
     assert ["skjob", version("skjob"), f"not sent       {ITSELF}"] in lines
     assert f"skjob: Python {PYTHON} (uv): " in ended.stderr
     assert ", 1 as an archive, " in ended.stderr
@@ -237,7 +237,7 @@ def test_what_a_program_imports_is_sent_though_skjob_needs_it_too(venv: Venv, tm
     (tmp_path / "train.py").write_text("import kubernetes\n")
     kubernetes = version("kubernetes")
     assert as_sent(venv.sent(), "kubernetes") == [
-        ("kubernetes", kubernetes, "not sent", "needed by skjob alone, not on workers")
+        ("kubernetes", kubernetes, "not sent", "needed by skjob only, not on workers")
     ]
     assert as_sent(venv.sent("--program", "train.py"), "kubernetes") == [
         ("kubernetes", kubernetes, "from an index", "installed here")
@@ -249,8 +249,8 @@ def test_what_cannot_be_sent_is_told_and_refused(venv: Venv, tmp_path: Path) -> 
         venv.install("--editable", project(tmp_path, name))
         (tmp_path / name).rename(tmp_path / f"{name}_away")
     problems = [
-        f"`{name}` is installed in editable mode from `{tmp_path}/{folder}/src`, which is not there: install it again, "
-        f"or remove it with `uv pip uninstall {name}`"
+        f"`{name}` is installed in editable mode from `{tmp_path}/{folder}/src`, which does not exist: "
+        f"install it again, or remove it with `uv pip uninstall {name}`"
         for name, folder in (("also-moved", "also_moved"), ("moved", "moved"))
     ]
     for command in ((), ("build",)):
@@ -309,11 +309,11 @@ def test_a_lock(venv: Venv, tmp_path: Path) -> None:
     )
     told = venv.sent("--env", "pylock.toml")
     assert as_sent(told, "six", "pywin32", "dask", "joblib", "mine", "pytest") == [
-        ("dask", version("dask"), "from an index", "a worker is made of it"),
-        ("joblib", version("joblib"), "from an index", "a worker is made of it"),
+        ("dask", version("dask"), "from an index", "part of every worker"),
+        ("joblib", version("joblib"), "from an index", "part of every worker"),
         ("mine", "1.5", "as an archive", f"editable: {tmp_path}/mine"),
-        ("pytest", version("pytest"), "not sent", "pylock.toml does not ask for it"),
-        ("six", "1.16.0", "from an index", "pylock.toml asks for it"),
+        ("pytest", version("pytest"), "not sent", "not requested by pylock.toml"),
+        ("six", "1.16.0", "from an index", "requested by pylock.toml"),
     ]
 
 
@@ -359,8 +359,8 @@ def test_requirements_are_resolved(venv: Venv, tmp_path: Path, wheels: Path) -> 
     (tmp_path / "requirements.txt").write_text(f"--no-index\n--find-links {wheels}\nupper\n")
     told = venv.sent("--env", "requirements.txt")
     assert as_sent(told, "upper", "lower") == [
-        ("lower", "1.5", "from an index", "requirements.txt asks for it"),
-        ("upper", "1.5", "from an index", "requirements.txt asks for it"),
+        ("lower", "1.5", "from an index", "requested by requirements.txt"),
+        ("upper", "1.5", "from an index", "requested by requirements.txt"),
     ]
 
 
@@ -383,8 +383,8 @@ def test_a_project_that_uv_has_locked_is_taken_as_locked(venv: Venv, tmp_path: P
     run_uv("build", "--offline", "--wheel", "--out-dir", wheels, newer.parent)
     told = venv.sent("--env", "locked/pyproject.toml")
     assert as_sent(told, "upper", "lower", "locked", "only-for-tests") == [
-        ("lower", "1.5", "from an index", "locked/pyproject.toml asks for it"),
-        ("upper", "1.5", "from an index", "locked/pyproject.toml asks for it"),
+        ("lower", "1.5", "from an index", "requested by locked/pyproject.toml"),
+        ("upper", "1.5", "from an index", "requested by locked/pyproject.toml"),
     ]
 
 
@@ -409,7 +409,7 @@ def test_what_uv_says_of_a_file_that_it_cannot_resolve(venv: Venv, tmp_path: Pat
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "`asked.toml`, which `--env` names, can't be read: No such file or directory"),
+        (None, "`asked.toml`, which `--env` names, cannot be read: No such file or directory"),
         (b"\xff\xfe", "`asked.toml`, which `--env` names, is not text"),
     ],
 )

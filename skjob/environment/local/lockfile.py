@@ -41,7 +41,7 @@ def read_lock(
     """Return versions by normalized name, for `python`, a minor version, on Linux.
 
     `local` are distributions that travel as archives: the file may request those from a folder or a repository too.
-    `engine` is what workers are made of; they have these versions, requested or not. `index` is where distributions
+    `engine` is what workers consist of; they have these versions, requested or not. `index` is where distributions
     are looked up; uv's own configuration by default.
 
     Raises:
@@ -54,7 +54,7 @@ def read_lock(
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        why = "is not text" if isinstance(error, UnicodeDecodeError) else f"can't be read: {error.strerror}"
+        why = "is not text" if isinstance(error, UnicodeDecodeError) else f"cannot be read: {error.strerror}"
         raise ConfigError(
             f"`{path}`, which `--env` names, {why}",
             "name a file of requirements, a pyproject.toml or a lock; or `auto`, or `none`",
