@@ -56,7 +56,7 @@ from skjob.engine.transfer.import_path import send_new_code
 from skjob.engine.transfer.shared_data import CallData, shared_data
 from skjob.engine.transfer.worker_plugins import check_workers, register_again
 from skjob.utils.dask_client import CONNECTION_LOST, wait_result
-from skjob.utils.reconnect import why_given_up
+from skjob.utils.reconnect import abandon_reason
 
 MOST_TRIES = 3
 """How often a task is sent again when the workers that held its data are lost."""
@@ -633,7 +633,7 @@ class ParallelCall:
 
     def _named(self, error: BaseException, piece: _Piece) -> BaseException:
         """The error, with the call that it is about. Where the client was given up, whatever fails fails for that."""
-        if why := why_given_up(self._client):
+        if why := abandon_reason(self._client):
             error = WorkersLost(why)
         if isinstance(error, TakenBack):
             return error

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from skjob.utils.paths import expanded
+from skjob.utils.paths import expand_user
 
 
 def resolve_path(folder: Path, text: str) -> Path:
@@ -18,7 +18,7 @@ def resolve_path(folder: Path, text: str) -> Path:
     Raises:
         ConfigError: `~` belongs to a user who does not exist.
     """
-    return folder / expanded(text)
+    return folder / expand_user(text)
 
 
 @contextmanager

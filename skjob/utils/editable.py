@@ -1,9 +1,9 @@
-"""Where the source of a distribution in editable mode is: as import finds it, without importing anything.
+"""Find the source of a distribution in editable mode, as import finds it, without importing anything.
 
 Build backends leave a `.pth` file in the folder of installed packages. It names folders for the import path, or starts
-an import hook, whose file says where modules are: setuptools writes a table, hatchling, PDM and others calls of the
-library `editables`. Both are read, not run. Hooks that build when something is imported (meson-python,
-scikit-build-core) can't be followed.
+an import hook, whose file says where modules are: setuptools writes a table, hatchling, PDM and others write calls of
+the library `editables`. Both are read, not run. Hooks that build on import (meson-python, scikit-build-core) cannot be
+followed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class EditableSources:
-    """`folders` are on the import path; `modules` are single ones: full name, and file or folder of a package."""
+    """`folders` are on the import path; `modules` are full names with the module's file or the package's folder."""
 
     folders: tuple[Path, ...] = ()
     modules: tuple[tuple[str, Path], ...] = ()
@@ -29,9 +29,9 @@ class EditableSources:
 
 @dataclass(frozen=True)
 class EditableInstall:
-    """What the files of an installation lead to. `hooks` are those of its files that only lead there.
+    """What an editable installation points to. `hooks` are those of its files that only point there.
 
-    `missing` are paths that they name and that are not there, `unknown` hooks that can't be read.
+    `missing` are named paths that do not exist, `unknown` are hooks that cannot be read.
     """
 
     sources: EditableSources
@@ -41,7 +41,7 @@ class EditableInstall:
 
 
 def resolve_editable(site: Path, files: Iterable[str]) -> EditableInstall:
-    """Follow the `.pth` files among the installed `files` of a distribution, which are relative to `site`."""
+    """Follow the `.pth` files among a distribution's installed `files`, which are relative to `site`."""
     folders: dict[Path, None] = {}
     modules: dict[str, Path] = {}
     hooks: set[str] = set()
@@ -90,7 +90,7 @@ def _lines(file: Path) -> list[str]:
 
 
 def _modules_of_hook(hook: Path) -> Iterator[tuple[str, Path]]:
-    """Modules and their paths: `MAPPING = {name: path}`, or `finder.map_module(name, path)`."""
+    """Yield modules and their paths: `MAPPING = {name: path}`, or `finder.map_module(name, path)`."""
     try:
         tree = ast.parse(hook.read_bytes())
     except (SyntaxError, ValueError, OSError):
@@ -113,7 +113,7 @@ def _constants(pairs: Iterable[Iterable[ast.expr | None]]) -> Iterator[tuple[str
 
 
 def _module_path(path: Path) -> Path | None:
-    """The file or package meant: setuptools names modules without their suffix, `editables` packages by `__init__`."""
+    """Return the file or package: setuptools names modules without suffix, `editables` names packages by `__init__`."""
     if path.is_dir():
         return path
     if path.is_file():

@@ -23,7 +23,7 @@ from uuid import uuid4
 from skjob.engine.checkpoint.fit_key import VERSION, FitIdentity
 from skjob.engine.checkpoint.serialization import NotPlain, from_plain, to_plain
 from skjob.errors import ConfigError
-from skjob.utils.paths import expanded
+from skjob.utils.paths import expand_user
 
 FORMAT = 1
 ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory"})
@@ -308,7 +308,7 @@ def _filesystem(address: str) -> tuple[Any, str, bool]:
     import fsspec  # type: ignore[import-untyped, unused-ignore]
 
     if address.startswith(("file://", "local://")) or not ("://" in address or "::" in address):
-        folder = expanded(address.partition("://")[2] or address).absolute()
+        folder = expand_user(address.partition("://")[2] or address).absolute()
         return fsspec.filesystem("file"), str(folder), False
     protocol = address.partition("://")[0].rpartition("::")[2]
     try:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from skjob.errors import ConfigError, in_a_line
-from skjob.utils.paths import expanded
+from skjob.utils.paths import expand_user
 
 PARQUET = (".parquet",)
 CSV = (".csv", ".csv.gz")
@@ -88,7 +88,7 @@ def files_of(addresses: Iterable[str], folder: Path) -> tuple[File, ...]:
 def _files(address: str, folder: Path) -> list[File]:
     import fsspec
 
-    url = address if is_remote(address) else str(folder / expanded(address.removeprefix("file://")))
+    url = address if is_remote(address) else str(folder / expand_user(address.removeprefix("file://")))
     try:
         system, path = fsspec.url_to_fs(url)
     except (ImportError, ValueError) as error:

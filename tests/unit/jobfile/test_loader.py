@@ -343,15 +343,15 @@ def test_every_missing_section_is_named(folder: Path) -> None:
             "7:18: outputs.table: folder `no/such` does not exist"
         ]),
         ({"outputs": "outputs: {model: ~nosuchuser/m.joblib, table: no/results.csv}"}, [
-            "7:18: outputs.model: `~nosuchuser/m.joblib` is no path: there is no user `nosuchuser` on this machine",
+            "7:18: outputs.model: `~nosuchuser/m.joblib` is not a path: there is no user `nosuchuser` on this machine",
             "7:47: outputs.table: folder `no` does not exist",
         ]),
         ({"data": "data: {path: ~nosuchuser/x.csv, target: y}"}, [
-            "4:14: data.path: `~nosuchuser/x.csv` is no path: there is no user `nosuchuser` on this machine"
+            "4:14: data.path: `~nosuchuser/x.csv` is not a path: there is no user `nosuchuser` on this machine"
         ]),
         ({"data": "data: {path: ~nosuchuser/x.csv}"}, [
             "4:1: data: `target` is missing",
-            "4:14: data.path: `~nosuchuser/x.csv` is no path: there is no user `nosuchuser` on this machine",
+            "4:14: data.path: `~nosuchuser/x.csv` is not a path: there is no user `nosuchuser` on this machine",
         ]),
         ({"outputs": "outputs: {table: data.csv}"}, [
             "7:18: outputs.table: `data.csv` is the data file: it would be overwritten"

@@ -261,7 +261,7 @@ def test_what_is_compiled_for_another_system_is_a_problem(
 
 
 def test_an_image_has_no_limit(info: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_BYTES", 10)
+    monkeypatch.setattr(module, "MAX_DISTRIBUTION_BYTES", 10)
     source = write(tmp_path / "src", {"mine/__init__.py": "# more than ten bytes"})
     local = [distribution(info, EditableSources(folders=(source,)))]
     assert pack_local(local, 10).problems != ()

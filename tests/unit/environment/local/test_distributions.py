@@ -12,8 +12,8 @@ from skjob.environment.local.distributions import (
     CLIENT_SIDE,
     ENGINE,
     INSTALLER,
-    ITSELF,
     REMAINDER,
+    SKJOB_ITSELF,
     LocalDistribution,
     scan_environment,
 )
@@ -117,7 +117,7 @@ def test_without_skjob_its_client_side_and_installers(install: Install) -> None:
         "pip": INSTALLER,
         "rich": CLIENT_SIDE,
         "shellingham": CLIENT_SIDE,
-        "skjob": ITSELF,
+        "skjob": SKJOB_ITSELF,
         "typer": CLIENT_SIDE,
         "uv": INSTALLER,
     }
@@ -129,7 +129,7 @@ def test_what_somebody_asked_for_by_name_is_sent(install: Install) -> None:
     install("rich", requires=("markdown-it",), requested=True)
     install("markdown-it")
     install("typer")
-    assert scan_environment().left_out == {"skjob": ITSELF, "typer": CLIENT_SIDE}
+    assert scan_environment().left_out == {"skjob": SKJOB_ITSELF, "typer": CLIENT_SIDE}
 
 
 @pytest.mark.usefixtures("engine")
