@@ -43,7 +43,7 @@ Measured = dict[str, dict[str, list[Numbers] | str]]
 
 
 def subjects() -> tuple[list[Case], list[Row]]:
-    """All cases and rows, in the order of their letters."""
+    """Return all cases and rows, in the order of their letters."""
     modules = [importlib.import_module(f"engine.{subject}") for subject in SUBJECTS]
     cases = [case for module in modules for case in module.CASES]
     rows = [row for module in modules for row in module.ROWS]
@@ -51,14 +51,14 @@ def subjects() -> tuple[list[Case], list[Row]]:
 
 
 def measure_here(name: str, peer: str, quick: bool) -> None:
-    """The process of one measurement: its numbers are the last line it prints."""
+    """Run one measurement in this process, and print its numbers as the last line."""
     cases, _ = subjects()
     case = next(case for case in cases if case.name == name)
     print(json.dumps(case.measure(peer, quick)), flush=True)
 
 
 def measure(case: Case, peer: str, quick: bool = False) -> Numbers | str:
-    """Start that process; its numbers, or why there are none."""
+    """Run one measurement in a process of its own. Return its numbers, or why there are none."""
     process = subprocess.Popen(
         command_of("engine", "--measure", case.name, peer, *(["--quick"] if quick else [])),
         env=environment(),
@@ -68,7 +68,7 @@ def measure(case: Case, peer: str, quick: bool = False) -> Numbers | str:
         start_new_session=True,
     )
     try:
-        told, log = process.communicate(timeout=case.timeout)
+        output, log = process.communicate(timeout=case.timeout)
     except subprocess.TimeoutExpired:
         return f"> {case.timeout:.0f} s"
     finally:
@@ -78,12 +78,12 @@ def measure(case: Case, peer: str, quick: bool = False) -> Numbers | str:
     if process.returncode != 0:
         print(log, file=sys.stderr)
         return "failed"
-    numbers: Numbers = json.loads(told.splitlines()[-1])
+    numbers: Numbers = json.loads(output.splitlines()[-1])
     return numbers
 
 
 def measure_all(cases: Sequence[Case], peers: Sequence[str], rounds: int | None, quick: bool) -> Measured:
-    """Every case, round by round and in each peer by peer. A peer that fails or takes too long is not tried again."""
+    """Measure every case round by round, and in each round peer by peer. Drop a peer that fails or times out."""
     measured: Measured = {case.name: {} for case in cases}
     for case in cases:
         for number in range(1 if quick else rounds or case.rounds):
@@ -105,7 +105,7 @@ def _shown(numbers: Numbers | str) -> str:
 
 
 def table(rows: Sequence[Row], measured: Measured) -> str:
-    """The markdown table of those rows that were measured."""
+    """Return the Markdown table of the measured rows."""
     cells = [
         row.cells(measured[row.case], PEERS) for row in rows if row.case in measured and row.shown(measured[row.case])
     ]
@@ -114,7 +114,7 @@ def table(rows: Sequence[Row], measured: Measured) -> str:
 
 
 def machine() -> str:
-    """What it ran on."""
+    """Describe the machine."""
     cores = len(os.sched_getaffinity(0))
     found = []
     for name in VERSIONS:

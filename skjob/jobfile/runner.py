@@ -23,7 +23,7 @@ from skjob.errors import ConfigError, in_a_line
 from skjob.jobfile.build import build_component, build_estimator, build_space, load_dataset
 from skjob.jobfile.data.estimator_support import booster_library, classifies, input_mode_of, steps_of
 from skjob.jobfile.data.files import File, files_of
-from skjob.jobfile.data.out_of_core import FitRequest, FitResult, content_key, fit, unsupported_reasons
+from skjob.jobfile.data.out_of_core import FitRequest, FitResult, data_key, fit, unsupported_reasons
 from skjob.jobfile.data.placement import Placement, Workers, choose_placement
 from skjob.jobfile.data.table_size import Table, table_of
 from skjob.jobfile.imports import importable_from, resolve_path
@@ -195,7 +195,7 @@ def _fit_out_of_core(
     table = table_of(files_of(data.addresses, folder))
     request = _fit_request(job, data, table, estimator)
     return fit(
-        estimator, table, request, placement, partial(_train, notify, rounds, content_key(table, request, placement))
+        estimator, table, request, placement, partial(_train, notify, rounds, data_key(table, request, placement))
     )
 
 

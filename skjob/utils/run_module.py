@@ -89,7 +89,7 @@ def relative_import(tree: ast.Module) -> ast.ImportFrom | None:
     """Return the first relative import that a script cannot do; None if there is none.
 
     One under a condition, in a `try` or in a function may never be reached, or may be meant for another way to run
-    the file, and whoever sets `__package__` can do any.
+    the file, and a script that sets `__package__` can do any.
     """
     names = (node for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
     if any(node.id == "__package__" for node in names):

@@ -182,7 +182,7 @@ def _marker_variables() -> dict[str, str]:
 
 
 class _Distribution:
-    """An installed distribution: the headers of its metadata, and the rest when asked for."""
+    """An installed distribution: the headers of its metadata, and the rest on demand."""
 
     def __init__(self, distribution: metadata.Distribution, info: Path, headers: Mapping[str, list[str]]) -> None:
         self._distribution = distribution

@@ -36,7 +36,7 @@ INDEX_FOLDER = "/skjob/index"
 TEMP_FOLDER = "/tmp"  # noqa: S108 - the pod's own
 BOOTSTRAP_TIMEOUT = 180
 INSTALL_TIMEOUT = 1800
-REQUEST_TIMEOUT = 600
+CLIENT_TIMEOUT = 600
 _MAX_OUTPUT = 1500
 
 
@@ -116,7 +116,7 @@ class _Server(http.server.ThreadingHTTPServer):
 
     def finish_request(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
         assert isinstance(request, socket.socket)  # noqa: S101 - the other is UDP's
-        request.settimeout(REQUEST_TIMEOUT)
+        request.settimeout(CLIENT_TIMEOUT)
         with self.context.wrap_socket(request, server_side=True) as secured:
             _Handler(secured, client_address, self)
 

@@ -66,7 +66,7 @@ def unsupported_reasons(table: Table, request: FitRequest, estimator: Any) -> li
     return problems
 
 
-def content_key(table: Table, request: FitRequest, placement: Placement) -> str | None:
+def data_key(table: Table, request: FitRequest, placement: Placement) -> str | None:
     """Return the key of the rows and columns that a fit learns from and is scored on, in their order.
 
     None if a file's storage has nothing that identifies its content.
