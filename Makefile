@@ -95,7 +95,7 @@ bench-story: $(COMPLETE) ## time the examples on this machine and on the cluster
 	@$(VENV)/bin/python benchmarks/story.py $(ARGS)
 
 bench-engine: $(BENCH)/.installed ## the engine beside stock joblib+Dask, loky, dask-ml and Ray (ARGS="a c --rounds 1")
-	@$(BENCH)/bin/python benchmarks/engine.py $(ARGS)
+	@$(BENCH)/bin/python benchmarks/engine $(ARGS)
 
 manifests: $(READY) ## render k8s/ from the chart, and bring its custom resources up to date
 	@PATH=$$PATH:$$(dirname "$$(tests/kind/cluster helm)") $(VENV)/bin/python k8s/render.py

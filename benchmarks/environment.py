@@ -1,12 +1,12 @@
-"""How workers come to an environment of 86 distributions: kept in the namespace, beside pip in each pod and an image.
+"""Time how workers get an environment of 86 distributions: kept in the namespace, by pip in each pod, and in an image.
 
     make kind && make bench-environment
 
-Each way ends when both of two workers have imported scikit-learn, pandas and XGBoost. `baked` is an image that has it
-all (`--env none`). `unchanged` compares and finds nothing to do. `cold` and `warm` are told that the image has nothing,
-so that all 86 are installed and travel: the first time, and when they are kept. `pip` installs the same 86 in an init
-container of each of two pods, as a plain image would, with no cluster around them. Seconds are from the start of the
-command; ratios are to `baked`, in the same run.
+Each way ends when both of two workers have imported scikit-learn, pandas and XGBoost. `baked` is an image that has all
+of it (`--env none`). `unchanged` compares and finds nothing to do. `cold` and `warm` assume that the image has nothing,
+so that all 86 are installed and sent: the first time, and when they are kept. `pip` installs the same 86 in an init
+container of each of two pods, as a plain image would, without a cluster. Seconds count from the start of the command;
+ratios are to `baked`, in the same run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from skjob.deploy.kubernetes.manifests import run as manifest
 from skjob.deploy.kubernetes.manifests.environment import package_server_job
 from skjob.deploy.kubernetes.manifests.labels import RunNames, new_run_id
 from skjob.deploy.kubernetes.manifests.pods import owned_by
-from skjob.environment.image_cache import remember
+from skjob.environment.image_cache import remember_image
 from skjob.environment.index.discovery import index_settings
 from skjob.environment.pod.package_server import INDEX_FOLDER
 
@@ -42,7 +42,7 @@ ROOTS = (
 )  # fmt: skip
 IMPORTED = "import pandas, sklearn.ensemble, xgboost"
 WORKERS = 2
-LIMIT = 900
+TIMEOUT = 900
 
 SCRIPT = f"""
     import json, time
@@ -63,23 +63,23 @@ SCRIPT = f"""
 
 
 def pins() -> dict[str, str]:
-    """`PINS` distributions that are installed here, with what they require, from these roots on."""
+    """Return `PINS` installed distributions, starting with `ROOTS` and their requirements."""
     found: dict[str, str] = {}
-    waiting = [canonicalize_name(root) for root in reversed(ROOTS)]
-    while waiting and len(found) < PINS:
-        name = waiting.pop()
+    pending = [canonicalize_name(root) for root in reversed(ROOTS)]
+    while pending and len(found) < PINS:
+        name = pending.pop()
         if name in found:
             continue
         found[name] = metadata.version(name)
         for line in metadata.requires(name) or ():
             requirement = Requirement(line)
             if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-                waiting.append(canonicalize_name(requirement.name))
+                pending.append(canonicalize_name(requirement.name))
     return found
 
 
 def run(folder: Path, image: str, namespace: str, env: str, cache: Path) -> dict[str, float]:
-    """A run of skjob with this environment; the seconds to each moment, and the bytes that a worker unpacked."""
+    """Run skjob with this environment. Return the seconds to each moment, and the megabytes that a worker unpacked."""
     command = [
         sys.executable, "-m", "skjob", "run", "--on", "kubernetes", "--workers", str(WORKERS),
         "--image", image, "--namespace", namespace, "--worker-cpu", "100m", "--worker-memory", "1Gi", "--env", env,
@@ -87,27 +87,27 @@ def run(folder: Path, image: str, namespace: str, env: str, cache: Path) -> dict
     ]  # fmt: skip
     began = time.time()
     variables = os.environ | {"XDG_CACHE_HOME": str(cache)}
-    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=LIMIT)
+    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=TIMEOUT)
     if done.returncode != 0:
         sys.exit(f"`{' '.join(command)}` failed:\n{done.stderr}")
-    told = json.loads(done.stdout.splitlines()[-1])
+    output = json.loads(done.stdout.splitlines()[-1])
     record = max((folder / ".skjob" / "runs").glob("*/run.json"), key=lambda path: path.stat().st_mtime)
     environment = json.loads(record.read_text())["cluster"]["environment"]
     return {
-        "ready": told["ready"] - began,
-        "imported": told["imported"] - began,
-        "unpacked": told["unpacked"] / 1e6,
+        "ready": output["ready"] - began,
+        "imported": output["imported"] - began,
+        "unpacked": output["unpacked"] / 1e6,
         "kept": environment.get("bytes", 0) / 1e6,
         "archives": environment.get("archive_bytes", 0) / 1e6,
     }
 
 
 def pip_in_each_pod(api: Api, image: str, requirements: str) -> dict[str, float]:
-    """Two pods that install with pip in an init container and then import; the seconds until both have."""
+    """Time two pods that install with pip in an init container and then import."""
     index = index_settings(os.environ, Path.cwd())
     names = RunNames(new_run_id(), "pip", "bench")
     namespace = api.context.namespace
-    job = package_server_job(names, namespace, image, [*index.files()], LIMIT)
+    job = package_server_job(names, namespace, image, [*index.files()], TIMEOUT)
     job["spec"] |= {"parallelism": WORKERS, "completions": WORKERS}
     pod = job["spec"]["template"]["spec"]
     [container] = pod["containers"]
@@ -126,7 +126,7 @@ def pip_in_each_pod(api: Api, image: str, requirements: str) -> dict[str, float]
         for content in (files, secret):
             api.create(owned_by(anchor, content))
         while (status := api.get("Job", names.cluster, namespace).get("status", {})).get("succeeded", 0) < WORKERS:
-            if status.get("failed") or time.time() - began > LIMIT:
+            if status.get("failed") or time.time() - began > TIMEOUT:
                 sys.exit(f"pip did not install the environment: {status}")
             time.sleep(0.5)
         return {"imported": time.time() - began}
@@ -159,7 +159,7 @@ def main() -> None:
         skjob(str(nothing))  # looks into the image, once
         rows["unchanged"] = skjob(str(nothing))
         (folder / "train.py").write_text(textwrap.dedent(SCRIPT))
-        remember(options.image, {})
+        remember_image(options.image, {})
         rows["cold"] = skjob(str(everything))
         rows["warm"] = skjob(str(everything))
         rows["pip"] = pip_in_each_pod(api, options.image, everything.read_text())

@@ -1,12 +1,12 @@
-"""What it costs that a task behaves as in plain Python, and how calls of a moment compare with plain Python.
+"""Measure what it costs that a task behaves as in plain Python, and compare very short calls with plain Python.
 
     make bench-fidelity
     python benchmarks/fidelity.py --tasks 2000 --rows 1000
     python benchmarks/fidelity.py --on kubernetes        # the second table in pods, on the cluster of `make kind`
 
-The first table runs tasks in this process as a worker does, with each precaution alone, and takes away the time without
-any. A task is a fit of a search with a scorer of the program's own, which is what makes most of it: its state is looked
-at twice. The second runs one-row predictions by plain Python and on a cluster, in turns.
+The first table runs tasks in this process as a worker does, with each precaution alone, minus the time without any. A
+task is a fit of a search with a scorer of the program's own, whose state is compared twice: that is most of the cost.
+The second table runs one-row predictions by plain Python and on a cluster, in turns.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from skjob.engine.fidelity.settings.packing import CallSettings
 from skjob.engine.transfer.pickling import MarkingPickler, dumps
 
 FIT_SECONDS = 0.010
-"""A short fit, to tell the cost in percent of it."""
+"""Seconds of a short fit, to express the cost as a share of it."""
 
 WEIGHTS = {"a": 1.0, "b": 2.0}
 TABLE = numpy.arange(100.0)
@@ -65,17 +65,17 @@ NOTHING: dict[str, Callable[..., Any]] = {
     "state_of": lambda *_: {},
     "differing_variables": lambda *_: (),
 }
-"""What stands in for each precaution of `skjob.engine.task` to leave it out."""
+"""What replaces each precaution of `skjob.engine.task` to leave it out."""
 
 
-def seconds_a_task(kept: set[str], tasks: int) -> float:
+def seconds_a_task(precautions: set[str], tasks: int) -> float:
     """Return the seconds that a task takes with these precautions, the median of five rounds."""
     work.__module__ = "__main__"  # by value, as the code of a program
     settings = CallSettings(None).packed([(work, (), {})])
     payload = dumps(([(work, (3,), {})], SequentialBackend(nesting_level=1), {}), MarkingPickler)
     with ExitStack() as stack:
         for name, nothing in NOTHING.items():
-            if name not in kept:
+            if name not in precautions:
                 stack.enter_context(mock.patch.object(task, name, nothing))
         rounds = []
         for _ in range(5):
@@ -88,7 +88,7 @@ def seconds_a_task(kept: set[str], tasks: int) -> float:
 
 
 def predictions(rows: int) -> dict[str, Callable[[], None]]:
-    """Return what predicts one row after the other."""
+    """Return functions that predict one row after the other."""
     frame = pandas.DataFrame({"size": range(300), "kind": ["a", "b", "c"] * 100})
     columns = ColumnTransformer([("num", StandardScaler(), ["size"]), ("cat", OneHotEncoder(), ["kind"])]).fit(frame)
     near = KNeighborsClassifier(algorithm="kd_tree").fit(frame[["size"]].to_numpy(), [n % 2 for n in range(300)])
@@ -104,15 +104,15 @@ def predictions(rows: int) -> dict[str, Callable[[], None]]:
     return {"ColumnTransformer.transform": transform, "KNeighborsClassifier.predict": predict}
 
 
-def timed(act: Callable[[], None]) -> float:
-    """Return the seconds that it takes."""
+def timed(action: Callable[[], None]) -> float:
+    """Return the seconds that the action takes."""
     began = perf_counter()
-    act()
+    action()
     return perf_counter() - began
 
 
 def main() -> None:
-    """Measure both, and print a table of each."""
+    """Measure both, and print two tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--tasks", type=int, default=2000, help="tasks of a round (default: 2000)")
     parser.add_argument("--rows", type=int, default=1000, help="rows to predict, each by itself (default: 1000)")
@@ -122,20 +122,20 @@ def main() -> None:
 
     without = seconds_a_task(set(), arguments.tasks)
     print("| precaution | µs a task | % of a fit of 10 ms |\n| --- | --- | --- |")
-    for kept in [*({name} for name in NOTHING), set(NOTHING)]:
-        seconds = seconds_a_task(kept, arguments.tasks) - without
-        name = "all" if len(kept) > 1 else next(iter(kept))
+    for precautions in [*({name} for name in NOTHING), set(NOTHING)]:
+        seconds = seconds_a_task(precautions, arguments.tasks) - without
+        name = "all" if len(precautions) > 1 else next(iter(precautions))
         print(f"| {name} | {1e6 * seconds:.0f} | {100 * seconds / FIT_SECONDS:.1f} |")
 
     print(f"\n| {arguments.rows} rows, one by one | plain Python, s | skjob, s | ratio |\n| --- | --- | --- | --- |")
     with skjob.cluster(workers=2, on=arguments.on):
-        for name, act in predictions(arguments.rows).items():
+        for name, action in predictions(arguments.rows).items():
             plain, ours = [], []
-            act()  # the first call of a place is measured on workers
+            action()  # the first call from a line of code is measured on workers
             for _ in range(3):
                 with _plain_joblib():
-                    plain.append(timed(act))
-                ours.append(timed(act))
+                    plain.append(timed(action))
+                ours.append(timed(action))
             one, other = statistics.median(plain), statistics.median(ours)
             print(f"| {name} | {one:.2f} | {other:.2f} | {other / one:.2f} |")
 

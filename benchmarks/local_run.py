@@ -1,10 +1,10 @@
-"""What a run on this machine costs beside Python alone: an empty script, and the grid search of the digits.
+"""Measure what a run on this machine costs beside Python alone: an empty script, and a grid search of the digits.
 
     make bench-local
     python benchmarks/local_run.py --rounds 5
 
-Wall is from the command to its end. CPU is that of all processes it has started, also of those that it leaves to their
-end: this program takes in what its children leave behind, and waits for it (Linux). Python and skjob take turns.
+Wall is from the command to its end. CPU is that of all processes it has started, including those that it does not wait
+for: this program adopts what its children leave behind, and waits for it (Linux). Python and skjob take turns.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from time import perf_counter
 EXAMPLE = Path(__file__).parents[1] / "examples" / "digits_grid_search.py"
 DEADLINE = 600.0
 SUBREAPER = 36
-"""PR_SET_CHILD_SUBREAPER, see prctl(2): orphans of our children become ours."""
+"""PR_SET_CHILD_SUBREAPER, see prctl(2): this process adopts orphans of its children."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Cost:
 
 
 def cost(command: list[str], folder: Path) -> Cost:
-    """Run it to the end of its last process."""
+    """Run a command to the end of its last process."""
     before, began = _cpu_of_children(), perf_counter()
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=DEADLINE, check=False)
     wall = perf_counter() - began
@@ -55,7 +55,7 @@ def _cpu_of_children() -> float:
 
 
 def median(costs: list[Cost]) -> Cost:
-    """Of each of the two numbers by itself."""
+    """Return the medians of wall and CPU time, each by itself."""
     return Cost(statistics.median(each.wall for each in costs), statistics.median(each.cpu for each in costs))
 
 

@@ -1,17 +1,17 @@
-"""Scaling on a simulated cluster of 100 and 1,000 workers: skjob's policy, distributed's Adaptive, the Dask operator.
+"""Compare scaling on a simulated cluster of 100 and 1,000 workers: skjob's policy, Adaptive, the Dask operator.
 
     python benchmarks/scaling.py
 
-Prints a table: seconds until a load is done, and worker-seconds from asking for a worker until it is gone, each divided
-by those of the best schedule known (`simulation.best`, which knows every task's length and every call beforehand).
-Chance is seeded; half a minute on one core.
+Prints a table: seconds until a load is done, and worker-seconds from requesting a worker until it is gone, each divided
+by those of the best known schedule (`simulation.best`, which knows every task's length and every call beforehand).
+Random numbers are seeded; it takes half a minute on one core.
 
-Adaptive is distributed's own class, asked once a second as by default, on a cluster object that is simulated; what it
-asks of the scheduler is answered by the scheduler's own `adaptive_target` and `workers_to_close`, which are given the
-simulated workers and tasks. The operator's autoscaler is written after its source (dask-kubernetes 2026.3.0,
-`daskautoscaler_adapt`, `daskworkergroup_replica_update` and `retire_workers` in `controller.py`): it asks
-`adaptive_target` every 5 s, rests for 15 s after a change, goes down by a quarter at most, and has connected workers
-retired for a number that counts those still on their way. All three see the same window of the work, skjob's; with
+Adaptive is distributed's own class, called once a second as by default, on a simulated cluster object; its requests to
+the scheduler are answered by the scheduler's own `adaptive_target` and `workers_to_close`, which are given the
+simulated workers and tasks. The operator's autoscaler follows its source (dask-kubernetes 2026.3.0,
+`daskautoscaler_adapt`, `daskworkergroup_replica_update` and `retire_workers` in `controller.py`): it requests
+`adaptive_target` every 5 s, rests for 15 s after a change, scales down by a quarter at most, and retires connected
+workers for a number that includes those still on their way. All three see the same window of the work, skjob's; with
 joblib's own Dask backend the other two would see less, and start fewer workers.
 """
 
@@ -32,11 +32,11 @@ from simulation import Best, Call, Load, Policy, SimulatedCluster, SimulatedWork
 from skjob.config.settings import WorkerRange
 
 JITTER = 0.3
-"""A worker takes so much more or less than its usual time to come."""
+"""A worker takes up to this share more or less than its usual time to come."""
 
 
 class _SchedulerView:
-    """What distributed's scheduler would know of a simulated cluster, for those of its methods that are called here."""
+    """A simulated cluster as distributed's scheduler would know it, for those of its methods that are called here."""
 
     plugins: dict[str, Any] = {}  # noqa: RUF012
 
@@ -69,7 +69,7 @@ class _SchedulerView:
     UNKNOWN_TASK_DURATION = 0.5
 
     def adaptive_target(self, target_duration: Any = None) -> int:
-        """As a worker's heartbeat would before: tell how long the tasks that run have been running."""
+        """Report how long tasks have been running, as a worker's heartbeat would, then ask the scheduler's method."""
         for worker in self._cluster.workers.values():
             for begun in worker.runs.values():
                 self._prefix.add_exec_time(self._cluster.now - begun)
@@ -111,7 +111,7 @@ class DistributedAdaptive:
 
 
 class _AdaptedCluster:
-    """What Adaptive needs of a cluster, and of its connection to the scheduler.
+    """The part of a cluster, and of its connection to the scheduler, that Adaptive uses.
 
     Workers have numbers here: Adaptive takes from sets, and sets of strings have another order in each process.
     """
@@ -152,12 +152,12 @@ def _number(name: str) -> int:
 
 
 def _finish(coroutine: Any) -> None:
-    """Run what awaits nothing that takes time."""
+    """Run a coroutine that never waits."""
     try:
         coroutine.send(None)
     except StopIteration:
         return
-    raise RuntimeError("it waits for something")
+    raise RuntimeError("the coroutine waits")
 
 
 class Operator:
@@ -196,7 +196,7 @@ SCALERS: dict[str, Callable[[], Any]] = {
 
 
 def loads(workers: int, chance: random.Random) -> Iterator[tuple[Load, int]]:
-    """What programs ask for, sized to so many workers; each with the least number of workers to keep."""
+    """Yield the loads of typical programs for this many workers, each with the minimum number of workers to keep."""
     yield Load("one big search", (Call(tuple(chance.uniform(8, 12) for _ in range(20 * workers))),)), 1
     tail = tuple(min(600.0, chance.lognormvariate(1.2, 1.5)) for _ in range(10 * workers))
     yield Load("a long tail of lengths", (Call(tail),)), 1
@@ -222,7 +222,7 @@ class Row:
 
 
 def measure(load: Load, minimum: int, workers: int, start: float) -> Row:
-    """Run a load under each scaler: seconds, worker-seconds, and tasks that were begun anew."""
+    """Run a load under each scaler. Measure seconds, worker-seconds, and restarted tasks."""
     limits = WorkerRange(minimum, workers)
     measured = {}
     for name, make in SCALERS.items():
@@ -239,7 +239,7 @@ def _usual(start: float, chance: random.Random) -> Callable[[], float]:
 
 
 def table(rows: list[Row]) -> str:
-    """In Markdown."""
+    """Return the table in Markdown."""
     heads = [f"{name}: {what}" for name in SCALERS for what in ("time", "worker-s")]
     lines = [["load", "workers", "start", "best: time", "best: worker-s", *heads]]
     lines.append(["---"] + ["---:"] * (len(lines[0]) - 1))

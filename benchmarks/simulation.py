@@ -1,12 +1,12 @@
-"""A simulated cluster: tasks, a scheduler that never errs, workers that take their time to come, or never do.
+"""Simulate a cluster: tasks, a scheduler that never fails, workers that take their time to come, or never do.
 
-For what no machine at hand can show: a thousand workers, in a second. The tests put random loads on it and check what
-must always hold (tests/unit/deploy/scaling/test_policy.py), benchmarks/scaling.py compares scalers on it.
-Time is simulated, chance is seeded: a run is the same each time.
+It shows what no available machine can: a thousand workers, in a second. The tests put random loads on it and check what
+must always hold (tests/unit/deploy/scaling/test_policy.py); benchmarks/scaling.py compares scalers on it. Time is
+simulated and random numbers are seeded, so that a run is the same each time.
 
-What is simple here is simple for every scaler: tasks start on free threads at once and in order, a worker that is
-removed while busy gives its tasks back, to be begun anew, and the scheduler holds a window of the work, as skjob's
-engine keeps it: four tasks for each thread that may come.
+Every scaler has the same simplifications: tasks start on free threads at once and in order, a worker that is removed
+while busy gives back its tasks, which restart, and the scheduler holds a window of the work, as skjob's engine keeps
+it: four tasks for each thread that may come.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LOOK_AHEAD = 4
 
 @dataclass(frozen=True)
 class Call:
-    """One Parallel call: the seconds each of its tasks takes, begun `pause` seconds after the call before it ended."""
+    """One Parallel call: the seconds of each of its tasks, and the `pause` in seconds after the call before."""
 
     lengths: tuple[float, ...]
     pause: float = 0.0
@@ -47,20 +47,20 @@ class Call:
 
 @dataclass(frozen=True)
 class Load:
-    """What a program asks of a cluster, one call after the other."""
+    """The calls of a program, one after the other."""
 
     name: str
     calls: tuple[Call, ...]
 
     @property
     def work(self) -> float:
-        """Seconds of work, on one thread."""
+        """Seconds of work on one thread."""
         return sum(sum(call.lengths) for call in self.calls)
 
 
 @dataclass(eq=False)
 class SimulatedWorker:
-    """A worker that was asked for. It joins at `joins`, which may be never; `runs` has when each of its tasks began."""
+    """A requested worker. It joins at `joins`, which may be never; `runs` has the start of each of its tasks."""
 
     name: str
     asked_at: float
@@ -72,12 +72,12 @@ class SimulatedWorker:
 
 
 class Scaler(Protocol):
-    """What decides on the number of workers. Called each `interval` seconds."""
+    """Decides on the number of workers every `interval` seconds."""
 
     interval: float
 
     def tick(self, cluster: SimulatedCluster) -> None:
-        """Look, and act."""
+        """Look at the cluster, and act."""
 
 
 class SimulatedCluster:
@@ -101,17 +101,17 @@ class SimulatedCluster:
         self.threads = threads
         self.now = 0.0
         self.finished = 0
-        """Tasks done since there was last nothing to do."""
+        """Tasks done since the cluster was last idle."""
         self.measured = (0, 0.0)
-        """How many tasks were done in all, and their seconds."""
+        """The number of all tasks done, and their seconds."""
         self.begun_anew = 0
         self.done: Callable[[float], None] = lambda _: None
-        """Called with the seconds of each task that is done."""
+        """Callback for the seconds of each task that is done."""
         self.waiting: deque[int] = deque()
         self.workers: dict[str, SimulatedWorker] = {}
         self.coming: list[SimulatedWorker] = []
         self.cost = 0.0
-        """Worker-seconds, from the moment a worker is asked for until it is gone."""
+        """Worker-seconds, from the request of a worker until it is gone."""
         self._scaler = scaler
         self._start_seconds = start_seconds
         self._chance = chance
@@ -135,28 +135,28 @@ class SimulatedCluster:
 
     @property
     def requested(self) -> int:
-        """Workers asked for, here or on their way."""
+        """The number of requested workers, connected or on their way."""
         return len(self.workers) + len(self.coming)
 
     @property
     def tasks(self) -> int:
-        """Tasks that the scheduler has, waiting or running."""
+        """The number of the scheduler's tasks, waiting or running."""
         return len(self.waiting) + self.running
 
     @property
     def running(self) -> int:
-        """Tasks that run."""
+        """The number of running tasks."""
         return sum(len(worker.runs) for worker in self.workers.values())
 
     # ------------------------------------------------------------------------------------------ what a scaler may do
 
     def add(self, total: int) -> None:
-        """Ask for workers until there are `total`."""
+        """Request workers until there are `total`."""
         while self.requested < total:
             self.coming.append(self._new_worker(self._start_seconds()))
 
     def remove(self, names: Iterable[str]) -> int:
-        """End workers that are here; how many tasks are to be begun anew."""
+        """End connected workers. Return how many tasks must restart."""
         lost = 0
         for name in names:
             worker = self.workers.pop(name)
@@ -170,7 +170,7 @@ class SimulatedCluster:
         return lost
 
     def cancel_pending(self, workers: Iterable[SimulatedWorker]) -> None:
-        """Take back workers that have not come."""
+        """Cancel requested workers that have not connected."""
         for worker in workers:
             worker.gone = True
             self.cost += self.now - worker.asked_at
@@ -179,7 +179,7 @@ class SimulatedCluster:
     # --------------------------------------------------------------------------------------------------- what happens
 
     def run(self, until: float = math.inf) -> bool:
-        """Until the last task is done, or so long; whether it is."""
+        """Run until the last task is done, or for so long. Return whether it is done."""
         while self._events and not self._over:
             if self._events[0][0] > until:
                 self.now = until
@@ -212,7 +212,7 @@ class SimulatedCluster:
             self.run(self.now + self._scaler.interval)
 
     def total_cost(self) -> float:
-        """Worker-seconds until now."""
+        """Return the worker-seconds until now."""
         here = [*self.workers.values(), *self.coming]
         return self.cost + sum(self.now - worker.asked_at for worker in here)
 
@@ -281,14 +281,14 @@ class SimulatedCluster:
 
 @dataclass(frozen=True)
 class Best:
-    """What nobody can do who does not know the future: the seconds of the fastest schedule, and its worker-seconds."""
+    """The seconds of the fastest schedule that knows the future, and its worker-seconds."""
 
     seconds: float
     cost: float
 
 
 def best(load: Load, limits: WorkerRange, threads: int, start: float) -> Best:
-    """The best schedule known: every length and every call is known beforehand.
+    """Return the best known schedule, which knows every length and every call beforehand.
 
     Longest tasks first, on as few workers as are within 1 % of the fastest; each is asked for so that it comes when it
     is needed, ends with its last task of a call, and is kept for the next call where that is cheaper than a new start.

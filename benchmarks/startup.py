@@ -1,14 +1,14 @@
-"""Where the seconds of a start go: skjob beside stock KubeCluster, on the same cluster, turn by turn in one run.
+"""Measure where the seconds of a start go: skjob beside stock KubeCluster, on the same cluster, in turns.
 
     make kind && make bench-startup
 
 Stock KubeCluster is given what it needs to work with current distributed: the commands `dask scheduler` and `dask
-worker` in a spec of its own, the same image, the same requests. Everything else is as it comes, without TLS. Both are
-timed from the start of the Python process. Ratios compare the medians of the moments that both have; then each one's
-own steps follow, told by its own log or record and by a watch on its pods.
+worker` in a custom spec, the same image, the same requests. Everything else is its default, without TLS. Both are timed
+from the start of the Python process. Ratios compare the medians of the moments that both have; then each one's own
+steps follow, from its log or record and from a watch on its pods.
 
 Stock KubeCluster waits for a `status.phase` that a race in the operator may never set, and gives up after 60 s. Such
-starts are counted and started again: the times are those of the starts that went well.
+starts are counted and repeated: the times are those of successful starts.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ RACE = "Dask Cluster resource not actioned"
 
 
 def timed(command: list[str], folder: Path, namespace: str) -> dict[str, float] | None:
-    """Run a command; the seconds to each moment of it, in their order. None where it lost the race."""
+    """Run a command. Return the seconds to each of its moments, in order; None if it lost the race."""
     watched = Watched(config.new_client_from_config(), namespace)
     try:
         began = time.time()
@@ -116,14 +116,14 @@ def timed(command: list[str], folder: Path, namespace: str) -> dict[str, float] 
 
 
 def medians(runs: list[dict[str, float]]) -> dict[str, float]:
-    """Of each moment that every run had, in the order of these medians."""
+    """Return the median of each moment that every run had, in order."""
     names = [name for name in runs[0] if all(name in run for run in runs)]
     found = {name: statistics.median(run[name] for run in runs) for name in names}
     return dict(sorted(found.items(), key=lambda moment: moment[1]))
 
 
 def table(title: str, rows: dict[str, float]) -> None:
-    """Moments, and the seconds since the one before."""
+    """Print moments, and the seconds since the one before."""
     print(f"\n| {title} | at, s | step, s |\n| --- | ---: | ---: |")
     before = 0.0
     for name, at in rows.items():

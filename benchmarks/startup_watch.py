@@ -1,4 +1,4 @@
-"""When the pods of a cluster are made, placed, and run, as the API tells a watch; and when nothing of it is left."""
+"""Watch when the pods of a cluster are created, scheduled, and running; and when nothing of it is left."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GONE_TIMEOUT = 60.0
 
 
 class Watched:
-    """The pods of one namespace, watched while a start is timed. All moments are seconds since the epoch, here."""
+    """Watches the pods of one namespace while a start is timed. Moments are seconds since the epoch on this machine."""
 
     def __init__(self, api: client.ApiClient, namespace: str) -> None:
         self._core = client.CoreV1Api(api)
@@ -38,7 +38,7 @@ class Watched:
         self._thread.start()
 
     def moments(self) -> dict[str, float]:
-        """Of the scheduler's pod, and of the first of the workers' to get so far."""
+        """Return the moments of the scheduler's pod, and of the first worker's pod to reach each."""
         return {
             f"{component}: {name}": at
             for component, named in self._moments.items()
@@ -46,7 +46,7 @@ class Watched:
         }  # fmt: skip
 
     def gone(self) -> float:
-        """Wait until nothing of it is left; when that was."""
+        """Wait until nothing of the cluster is left. Return when that was."""
         deadline = time.time() + GONE_TIMEOUT
         while time.time() < deadline:
             if not any(self._left()):
@@ -62,7 +62,7 @@ class Watched:
         yield from (each for each in found["items"] if each["metadata"]["name"] == self.cluster)
 
     def end(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self._ended.set()
         self._thread.join()
 

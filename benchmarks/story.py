@@ -1,16 +1,16 @@
-"""The story of the seed article, step by step: Python alone, skjob here and skjob on Kubernetes, side by side.
+"""Time the story of the seed article, step by step: Python alone, skjob here and skjob on Kubernetes, side by side.
 
-    make bench-story                                # on Kubernetes too, where `make kind` has made one
+    make bench-story                                # on Kubernetes too, if `make kind` has made one
     python benchmarks/story.py --rounds 3 --machines 50
     python benchmarks/story.py forest grid --on python,local
 
 Each step is a program of examples/, run as a user runs it; `fit` is what the program itself prints, `all` is from the
-command to its end, with the start of a cluster and its removal. Python alone uses every core, as `n_jobs=-1` does. The
-workers on Kubernetes are pods on these same cores: nothing that computes can be faster there than here, and what the
-table shows of real fits is what the way there costs. Where the article shows twenty or a hundred machines, fits
-**sleep**, so that so many pods do what so many machines would.
+command to its end, including the start and removal of a cluster. Python alone uses every core, as `n_jobs=-1` does. The
+workers on Kubernetes are pods on these same cores: computations cannot be faster there than here, and for real fits the
+table shows the cost of the way there. Where the article shows twenty or a hundred machines, fits **sleep**, so that
+many pods can act as many machines.
 
-The environment is made in the namespace before anything is timed, and told below the table.
+The environment is made in the namespace before anything is timed; its time is printed below the table.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ FITTED = re.compile(r"fitted in (\d+\.\d+) s")
 
 @dataclass(frozen=True)
 class Step:
-    """A program of examples/ with its arguments, and on how many workers Kubernetes is to run it."""
+    """A program of examples/ with its arguments, and its number of workers on Kubernetes."""
 
     name: str
     what: str
@@ -56,18 +56,18 @@ class Step:
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of one run: its fits, and all of it."""
+    """Seconds of one run: of its fits, and of all of it."""
 
     fit: float
     whole: float
 
 
 Measured = dict[tuple[str, str], list[Times]]
-"""By step and place, a time for each round; none where a run has failed."""
+"""The times of all rounds, by step and place; a failed run has none."""
 
 
 def story(machines: int, quick: bool) -> list[Step]:
-    """The steps in the article's order."""
+    """Return the steps in the article's order."""
     candidates = 2 if quick else 2 * machines
     sleeping = ("--candidates", str(candidates), "--seconds", "0.1" if quick else "1")
     gib = "0.1" if quick else "2"
@@ -83,7 +83,7 @@ def story(machines: int, quick: bool) -> list[Step]:
 
 
 def user_python(folder: Path) -> str:
-    """A user's interpreter, in `folder`: it has what is installed here, and the examples' own package."""
+    """Make an interpreter in `folder` with what is installed here, and the examples' own package."""
     environment = folder / "venv"
     python = str(environment / "bin" / "python")
     _uv("venv", "--quiet", "--python", sys.executable, str(environment))
@@ -107,10 +107,10 @@ def _uv(*arguments: str) -> None:
 
 
 def command(python: str, program: Path, place: str, workers: str, arguments: Sequence[str] = ()) -> list[str]:
-    """What a user types to run a program there."""
+    """Return the command by which a user runs a program there."""
     if place == "python":
         return [python, str(program), *arguments]
-    # No round may find the fits of the one before.
+    # No round may reuse the fits of the one before.
     run = [python, "-m", "skjob", "run", "--on", place, "--checkpoint", "none"]
     if place == "kubernetes":
         size = ["--worker-cpu", WORKER_CPU, "--worker-memory", WORKER_MEMORY]
@@ -119,7 +119,7 @@ def command(python: str, program: Path, place: str, workers: str, arguments: Seq
 
 
 def timed(command: Sequence[str], folder: Path) -> Times | None:
-    """Run it: its seconds, or None where it failed, with what it said on stderr."""
+    """Run a command and return its seconds. If it fails, print its stderr and return None."""
     began = perf_counter()
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=DEADLINE)
@@ -134,29 +134,29 @@ def timed(command: Sequence[str], folder: Path) -> Times | None:
 
 
 def why_no_kubernetes(folder: Path) -> str | None:
-    """None where the cluster of `make kind` is ready, else what `skjob doctor` says."""
+    """Return None if the cluster of `make kind` is ready, else the output of `skjob doctor`."""
     doctor = [sys.executable, "-m", "skjob", "doctor", "--context", CONTEXT, "--namespace", NAMESPACE, "--skip-image"]
     done = subprocess.run(doctor, cwd=folder, capture_output=True, text=True, timeout=DEADLINE)
     return None if done.returncode == 0 else (done.stderr.strip() or done.stdout.strip())
 
 
 def measure_all(steps: Sequence[Step], places: Sequence[str], rounds: int, python: str, folder: Path) -> Measured:
-    """Round by round, in each step by step, and in each place by place."""
+    """Measure round by round, in each round step by step, and each step place by place."""
     measured: Measured = {(step.name, place): [] for step in steps for place in places}
     for number in range(1, rounds + 1):
         for step in steps:
             for place in places:
                 run = command(python, EXAMPLES / step.program, place, step.workers, step.arguments)
                 times = timed(run, folder)
-                told = f"fit {times.fit:.1f} s, all {times.whole:.1f} s" if times else "failed"
-                print(f"{step.name}, round {number}, {PLACES[place]}: {told}", file=sys.stderr, flush=True)
+                result = f"fit {times.fit:.1f} s, all {times.whole:.1f} s" if times else "failed"
+                print(f"{step.name}, round {number}, {PLACES[place]}: {result}", file=sys.stderr, flush=True)
                 if times:
                     measured[step.name, place].append(times)
     return measured
 
 
 def table(steps: Iterable[Step], places: Sequence[str], measured: Measured) -> str:
-    """In Markdown, medians; the ratios are those of fits to Python alone."""
+    """Return the medians in Markdown; ratios compare fits with Python alone."""
     compared = [place for place in places if place != "python" and "python" in places]
     head = ["step"]
     head += [f"{PLACES[place]}: {what}" for place in places for what in ("fit", "all")]
@@ -213,7 +213,7 @@ def main() -> int:
 
 
 def machine() -> str:
-    """What it ran on."""
+    """Describe the machine."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("scikit-learn", "distributed", "joblib"))
     return f"{len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}, {versions}; seconds"
 

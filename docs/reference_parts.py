@@ -110,12 +110,15 @@ def settings() -> str:
 
 def team_keys() -> str:
     """Return the keys of the ConfigMap that are no settings, as the chart describes them."""
-    from skjob.config.sources import TEAM_KEYS
+    from skjob.config.sources import LIMITS, TEAM_KEYS
 
     schema = _chart_schema()
     described = {"team": schema["properties"]["teams"]["items"]["properties"]["name"]["description"]}
-    for part in ("placement", "limits", "costs"):
-        described |= {name: each["description"] for name, each in schema["definitions"][part]["properties"].items()}
+    for part, prefix in (("placement", ""), ("limits", "limits."), ("costs", "")):
+        properties = schema["definitions"][part]["properties"]
+        described |= {f"{prefix}{name}": each["description"] for name, each in properties.items()}
+    for limit, names in LIMITS.items():
+        described |= dict.fromkeys(names, f"An older name of `{limit}`; of several, the strictest value counts.")
     return "\n".join(_table(("key", "meaning"), ((f"`{key}`", described[key]) for key in TEAM_KEYS)))
 
 

@@ -1,7 +1,7 @@
-"""Checkpoints of declared trainings, in a folder or at an address of fsspec's: one file each, replaced as a whole.
+"""Keep the latest checkpoint of each declared training: one file, in a folder or at any fsspec address.
 
-A training is known by its content: estimator, parameters, data with the columns and rows that are learned from, version
-of XGBoost. A changed job is another training, and begins at round 0.
+A training is identified by its content: estimator, parameters, data with the columns and rows to learn from, version of
+XGBoost. A changed job is another training, and starts at round 0.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from skjob.engine.checkpoint.store import open_backend
+from skjob.engine.checkpoint.store import StoreBackend
 
 History = dict[str, dict[str, list[float]]]
 """Scores after each round, by evaluation set and metric."""
@@ -22,7 +22,7 @@ History = dict[str, dict[str, list[float]]]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A booster after so many rounds, in XGBoost's own format, and the scores of all of them."""
+    """A booster in XGBoost's own format, the number of its rounds, and the scores of all of them."""
 
     rounds: int
     booster: bytes
@@ -30,8 +30,8 @@ class Checkpoint:
     finished: bool = False
 
 
-def joined(before: Mapping[str, Mapping[str, list[float]]], after: Mapping[str, Any]) -> History:
-    """The scores of the rounds before, and after these those of a training that went on from there."""
+def extend_history(before: Mapping[str, Mapping[str, list[float]]], after: Mapping[str, Any]) -> History:
+    """Return the scores of earlier rounds, followed by those of the training that continued from there."""
     names = [*before, *(name for name in after if name not in before)]
     return {
         name: {
@@ -43,58 +43,58 @@ def joined(before: Mapping[str, Mapping[str, list[float]]], after: Mapping[str, 
 
 
 def first_rounds(history: Mapping[str, Mapping[str, list[float]]], rounds: int) -> History:
-    """The scores of the first rounds."""
+    """Return the scores of the first `rounds` rounds."""
     return {name: {metric: scores[:rounds] for metric, scores in metrics.items()} for name, metrics in history.items()}
 
 
-FORMAT = 1
+CHECKPOINT_FORMAT = 1
 
-NOT_ITS_RESULT = ("n_jobs", "nthread", "verbosity", "verbose", "client", "coll_cfg")
-"""Parameters that change nothing in the model."""
+NO_EFFECT_ON_MODEL = ("n_jobs", "nthread", "verbosity", "verbose", "client", "coll_cfg")
+"""Parameters that do not change the model."""
 
 
-class Kept(Protocol):
-    """Where the latest checkpoint of one training is kept. Both methods may raise what the place raises."""
+class CheckpointStore(Protocol):
+    """Keeps the latest checkpoint of one training. Both methods may raise what the storage raises."""
 
-    def find(self) -> Checkpoint | None:
-        """The latest; None where there is none that can be believed."""
+    def load(self) -> Checkpoint | None:
+        """Return the latest checkpoint; None if there is none, or it is damaged."""
         ...
 
-    def keep(self, checkpoint: Checkpoint) -> None:
-        """In place of the one before."""
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Replace the checkpoint."""
         ...
 
 
-class InMemory:
-    """Kept for as long as the program runs."""
+class MemoryCheckpointStore:
+    """Keeps the checkpoint for as long as the program runs."""
 
     def __init__(self) -> None:
         self._latest: Checkpoint | None = None
 
-    def find(self) -> Checkpoint | None:
+    def load(self) -> Checkpoint | None:
         return self._latest
 
-    def keep(self, checkpoint: Checkpoint) -> None:
+    def save(self, checkpoint: Checkpoint) -> None:
         self._latest = checkpoint
 
 
-class Stored:
-    """Kept at an address. Raises ConfigError where that can't be written to."""
+class FileCheckpointStore:
+    """Keeps the checkpoint at an address. Raises ConfigError if the address cannot be written to."""
 
     def __init__(self, address: str | Path, identity: str) -> None:
-        self._place = open_backend(str(address))
+        self._backend = StoreBackend(str(address))
         self._group, self._name = f"training-{identity[:16]}", f"{identity}.json"
 
-    def find(self) -> Checkpoint | None:
-        content = self._place.read(self._group, self._name)
-        return None if content is None else decode(content)
+    def load(self) -> Checkpoint | None:
+        content = self._backend.read(self._group, self._name)
+        return None if content is None else decode_checkpoint(content)
 
-    def keep(self, checkpoint: Checkpoint) -> None:
-        self._place.write(self._group, self._name, encode(checkpoint))
+    def save(self, checkpoint: Checkpoint) -> None:
+        self._backend.write(self._group, self._name, encode_checkpoint(checkpoint))
 
 
-def encode(checkpoint: Checkpoint) -> bytes:
-    """A checkpoint as bytes."""
+def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
+    """Return a checkpoint as bytes."""
     entry = {
         "rounds": checkpoint.rounds,
         "finished": checkpoint.finished,
@@ -102,15 +102,17 @@ def encode(checkpoint: Checkpoint) -> bytes:
         "booster": base64.b64encode(checkpoint.booster).decode(),
     }
     text = json.dumps(entry)
-    return json.dumps({"format": FORMAT, "sha256": hashlib.sha256(text.encode()).hexdigest(), "entry": text}).encode()
+    return json.dumps(
+        {"format": CHECKPOINT_FORMAT, "sha256": hashlib.sha256(text.encode()).hexdigest(), "entry": text}
+    ).encode()
 
 
-def decode(content: bytes) -> Checkpoint | None:
-    """The checkpoint in these bytes; None where they are not what was written."""
+def decode_checkpoint(content: bytes) -> Checkpoint | None:
+    """Return the checkpoint in these bytes; None if they are damaged."""
     try:
         document = json.loads(content)
         text = document["entry"]
-        if document["format"] != FORMAT or hashlib.sha256(text.encode()).hexdigest() != document["sha256"]:
+        if document["format"] != CHECKPOINT_FORMAT or hashlib.sha256(text.encode()).hexdigest() != document["sha256"]:
             return None
         entry = json.loads(text)
         booster = base64.b64decode(entry["booster"], validate=True)
@@ -119,19 +121,19 @@ def decode(content: bytes) -> Checkpoint | None:
         return None
 
 
-def identity_of(estimator: Any, data: str | tuple[Any, ...], library: str) -> str | None:
-    """What tells this training from others; None where something in it has no stable content.
+def training_identity(estimator: Any, data: str | tuple[Any, ...], library: str) -> str | None:
+    """Return the key of this training; None if something in it has no stable content.
 
-    `data` is a text that tells the data's content, or the Dask collections themselves; `library` the version.
+    `data` identifies the data's content, as a text or as the Dask collections themselves; `library` is the version.
     """
     from dask.tokenize import TokenizationError, tokenize
 
-    parameters = {name: value for name, value in estimator.get_params().items() if name not in NOT_ITS_RESULT}
+    parameters = {name: value for name, value in estimator.get_params().items() if name not in NO_EFFECT_ON_MODEL}
     try:
         return str(
             hashlib.sha256(
                 tokenize(
-                    FORMAT, library, type(estimator).__name__.removeprefix("Dask"), parameters, data,
+                    CHECKPOINT_FORMAT, library, type(estimator).__name__.removeprefix("Dask"), parameters, data,
                     ensure_deterministic=True,
                 ).encode()
             ).hexdigest()

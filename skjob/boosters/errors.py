@@ -1,22 +1,22 @@
-"""The error of a training that can't go on, and how it reads.
+"""The error of a training that cannot continue, and its messages.
 
-It is made on the scheduler, pickled, and raised in the program that started the training: of plain text only.
+It is made on the scheduler, pickled, and raised in the program that started the training, so it holds plain text only.
 """
 
 from __future__ import annotations
 
-HINT = "run it again: nothing of this training is left, and the cluster is free for it"
+RETRY_HINT = "run it again: this training has ended, and the cluster is free"
 
 
 class TrainingLost(RuntimeError):
-    """A distributed training has ended because a worker that took part in it has gone or failed."""
+    """A distributed training has ended because one of its workers was lost or failed."""
 
 
-def worker_gone(library: str, worker: str) -> str:
-    """The message for a worker that died or left."""
-    return f"`{library}` can't go on: worker `{worker}` went away while it took part in the training; {HINT}"
+def worker_lost_message(library: str, worker: str) -> str:
+    """Return the message for a worker that died or left."""
+    return f"`{library}` cannot continue: worker `{worker}` was lost during the training; {RETRY_HINT}"
 
 
-def peer_failed(library: str, worker: str) -> str:
-    """The message for a training of which one part has failed, with an error of its own, on `worker`."""
-    return f"`{library}` can't go on: its part on worker `{worker}` has failed; {HINT}"
+def peer_failed_message(library: str, worker: str) -> str:
+    """Return the message for a training whose part on `worker` failed with an error of its own."""
+    return f"`{library}` cannot continue: its part on worker `{worker}` failed; {RETRY_HINT}"

@@ -1,7 +1,8 @@
-"""Where the rows of a training are: its partitions in blocks, in order, on the workers in the order of their names.
+"""Place the rows of a training: its partitions in blocks, in order, on the workers in the order of their names.
 
-XGBoost and LightGBM train where the data is, and Dask puts it wherever there is a thread. Put by rule, the same data on
-as many workers gives the same model bit for bit, also after a worker has died and the data was laid out anew.
+XGBoost and LightGBM train where the data is, and Dask puts it on any worker that has a free thread. Placed by a fixed
+rule, the same data on the same number of workers gives the same model bit for bit, also after a worker was lost and the
+data was laid out again.
 """
 
 from __future__ import annotations
@@ -17,88 +18,89 @@ from skjob.boosters.errors import TrainingLost
 from skjob.errors import ConfigError
 from skjob.utils.dask_client import workers_of
 
-LOOK_AGAIN = 1.0
-"""Seconds between two looks whether the workers that read their parts are still there."""
+POLL_INTERVAL = 1.0
+"""Seconds between two checks that the workers reading their parts are still connected."""
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkerRef:
     """A worker of the cluster: its name and its address."""
 
     name: str
     address: str
 
 
-def places(client: Any) -> tuple[Place, ...]:
-    """The workers that are there, in the order of their names, as XGBoost numbers them; none that nobody tells of."""
+def connected_workers(client: Any) -> tuple[WorkerRef, ...]:
+    """Return the connected workers in the order in which XGBoost numbers them, by name; none if nothing answers."""
     workers: dict[str, Any] = {}
     with suppress(TimeoutError, OSError):
         workers = workers_of(client)
-    return tuple(sorted((Place(str(worker["name"]), address) for address, worker in workers.items()), key=_as_xgboost))
+    return tuple(
+        sorted((WorkerRef(str(worker["name"]), address) for address, worker in workers.items()), key=_as_xgboost)
+    )
 
 
-def _as_xgboost(place: Place) -> str:
-    return f"{place.name}]:{place.address}"
+def _as_xgboost(worker: WorkerRef) -> str:
+    return f"{worker.name}]:{worker.address}"
 
 
-def blocks(parts: int, workers: int) -> list[range]:
-    """Which partitions each of the workers gets: one after the other, as equal in number as can be."""
+def split_evenly(parts: int, workers: int) -> list[range]:
+    """Return the partitions of each worker: consecutive ones, as equal in number as possible."""
     bounds = [parts * number // workers for number in range(workers + 1)]
     return [range(first, last) for first, last in pairwise(bounds)]
 
 
-def lay_out(client: Any, rows: Sequence[Any], workers: Sequence[Place]) -> list[Any]:
-    """Collections whose rows belong together (features, target, weights, any of them None), computed, with each
-    partition of all of them on the worker that the rule says.
+def lay_out(client: Any, rows: Sequence[Any], workers: Sequence[WorkerRef]) -> list[Any]:
+    """Compute collections whose rows belong together (features, target, weights, any of them None) where the rule says.
 
     Raises:
-        ConfigError: they have not as many partitions each.
-        TrainingLost: a worker has gone meanwhile. What goes later is computed elsewhere.
+        ConfigError: their numbers of partitions differ.
+        TrainingLost: a worker was lost meanwhile. Partitions of a worker lost later are computed elsewhere.
     """
     import dask
 
     present = [collection for collection in rows if collection is not None]
-    parts = _together([_by_rows(collection) for collection in present])
+    parts = _zip_partitions([_by_rows(collection) for collection in present])
     pieces: list[list[Any]] = [[] for _ in present]
-    for place, block in zip(workers, blocks(len(parts), len(workers)), strict=True):
+    for worker, block in zip(workers, split_evenly(len(parts), len(workers)), strict=True):
         if not block:
             continue
-        pinned = {"workers": [place.address]}
+        pinned = {"workers": [worker.address]}
         for bundle in client.compute([parts[number] for number in block], **pinned):
             for number, piece in enumerate(pieces):
                 piece.append(client.submit(getitem, bundle, number, **pinned))
-    _settle(client, [future for piece in pieces for future in piece], workers)
+    _wait_in_place(client, [future for piece in pieces for future in piece], workers)
     made = iter(
-        _rebuilt(like, [dask.delayed(future) for future in piece]) for like, piece in zip(present, pieces, strict=True)
+        _rebuild(like, [dask.delayed(future) for future in piece]) for like, piece in zip(present, pieces, strict=True)
     )
     return [None if collection is None else next(made) for collection in rows]
 
 
-def _settle(client: Any, pieces: list[Any], workers: Sequence[Place]) -> None:
-    """Wait until all pieces are where they should be, and let them be computed elsewhere from then on.
+def _wait_in_place(client: Any, pieces: list[Any], workers: Sequence[WorkerRef]) -> None:
+    """Wait until all pieces are in place, and allow other workers to recompute them from then on.
 
-    Dask takes tasks that others may do from a busy worker, so that nobody else may do these at first.
+    They are pinned at first, because Dask moves tasks away from a busy worker if other workers may run them.
     """
     from distributed import wait
 
     while True:
         try:
-            wait(pieces, LOOK_AGAIN)
+            wait(pieces, POLL_INTERVAL)
             break
         except TimeoutError:
             try:
-                there = workers_of(client)
+                connected = workers_of(client)
             except (TimeoutError, OSError):
-                continue  # who does not answer has not said that one has gone
-            gone = next((place.name for place in workers if place.address not in there), None)
-            if gone is not None:
-                client.cancel(pieces, force=True)  # else they wait for that worker, also when they are asked for anew
-                raise TrainingLost(f"worker `{gone}` went away while it read its part of the data") from None
-    client.run_on_scheduler(_anywhere, [piece.key for piece in pieces])
+                continue  # no answer does not mean that a worker is lost
+            lost = next((worker.name for worker in workers if worker.address not in connected), None)
+            if lost is not None:
+                client.cancel(pieces, force=True)  # else they wait for that worker, even if requested again
+                raise TrainingLost(f"worker `{lost}` was lost while it read its part of the data") from None
+    client.run_on_scheduler(_allow_any_worker, [piece.key for piece in pieces])
 
 
-def _anywhere(keys: Sequence[Any], dask_scheduler: Any = None) -> None:
-    """Runs on the scheduler: these tasks, and those that they are made from, may be done by any worker."""
+def _allow_any_worker(keys: Sequence[Any], dask_scheduler: Any = None) -> None:
+    """Let any worker run these tasks and their dependencies. Runs on the scheduler."""
     tasks = [task for key in keys if (task := dask_scheduler.tasks.get(key)) is not None]
     seen = set(tasks)
     while tasks:
@@ -109,8 +111,8 @@ def _anywhere(keys: Sequence[Any], dask_scheduler: Any = None) -> None:
         tasks += new
 
 
-def in_parts(collection: Any, parts: int) -> Any:
-    """The collection in at least so many partitions, where it has fewer."""
+def with_partitions(collection: Any, parts: int) -> Any:
+    """Return the collection in at least `parts` partitions."""
     if collection is None or collection.npartitions >= parts:
         return collection
     if _is_array(collection):
@@ -119,7 +121,7 @@ def in_parts(collection: Any, parts: int) -> Any:
 
 
 def _by_rows(collection: Any) -> Any:
-    """Arrays in pieces of whole rows."""
+    """Return an array in chunks of whole rows."""
     if _is_array(collection) and collection.ndim == 2 and len(collection.chunks[1]) > 1:
         return collection.rechunk({1: -1})
     return collection
@@ -129,18 +131,17 @@ def _is_array(collection: Any) -> bool:
     return hasattr(collection, "chunks")
 
 
-def _together(collections: Sequence[Any]) -> list[Any]:
-    """For each partition the task that makes a list of its pieces.
+def _zip_partitions(collections: Sequence[Any]) -> list[Any]:
+    """Return for each partition the task that makes a list of its pieces.
 
-    Frames are made one first: Dask reads a file once for all of them, and joins small files, which it would do in
-    another way for each alone.
+    Frames are combined first: Dask then reads a file once for all of them, and joins small files in the same way.
     """
     import dask
 
     if len({collection.npartitions for collection in collections}) > 1:
-        told = ", ".join(str(collection.npartitions) for collection in collections)
+        counts = ", ".join(str(collection.npartitions) for collection in collections)
         raise ConfigError(
-            f"features, target and what else belongs to the rows have different numbers of partitions: {told}",
+            f"features, target and the other columns have different numbers of partitions: {counts}",
             "make them from one collection, or repartition them",
         )
     if not any(_is_array(collection) for collection in collections):
@@ -159,7 +160,7 @@ def _as_list(*pieces: Any) -> list[Any]:
     return list(pieces)
 
 
-def _rebuilt(like: Any, pieces: list[Any]) -> Any:
+def _rebuild(like: Any, pieces: list[Any]) -> Any:
     import dask.array
     import dask.dataframe
 

@@ -1,11 +1,11 @@
-"""What a program's own trainings get: their workers first, LightGBM's early stopping refused, a lost worker named.
+"""Patch the calls of a program's own trainings: wait for workers, refuse LightGBM's early stopping, name a lost worker.
 
-LightGBM's Dask estimators hang with early stopping (LightGBM issues 3712, 6351 and 7009): each worker judges by its own
-part of the evaluation set, and the first to stop leaves the others waiting. A `fit` that asks for it raises at once.
-And where a worker dies, the library's own error (a socket, a poll, a ring) often comes before Dask has noticed; it
-becomes the cause of one that says what happened.
+LightGBM's Dask estimators hang with early stopping (LightGBM issues 3712, 6351 and 7009): each worker decides by its
+own part of the evaluation set, and the first to stop leaves the others waiting. A `fit` that requests it raises an
+error at once. When a worker dies, the library's own error (a socket, a poll, a ring) often comes before Dask has
+noticed; it becomes the cause of one that says what happened.
 
-The public calls of `xgboost.dask` and `lightgbm.dask` are wrapped, when a program imports them: an import costs a
+The public calls of `xgboost.dask` and `lightgbm.dask` are wrapped when a program imports them: an import costs a
 second, and most programs need neither.
 """
 
@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from types import FrameType, ModuleType
 from typing import Any
 
-from skjob.boosters.errors import TrainingLost, worker_gone
+from skjob.boosters.errors import TrainingLost, worker_lost_message
 from skjob.boosters.scheduler_plugin import is_ending
 from skjob.errors import ConfigError
 from skjob.utils.dask_client import workers_of
@@ -30,25 +30,27 @@ from skjob.utils.import_hooks import when_imported
 EARLY_STOPPING = ("early_stopping_round", "early_stopping_rounds", "early_stopping", "n_iter_no_change")
 """LightGBM's parameter and its aliases."""
 
-INSTEAD = "train a fixed number of rounds (`n_estimators`), or use `xgboost.dask`, whose early stopping works"
+EARLY_STOPPING_HINT = (
+    "train a fixed number of rounds (`n_estimators`), or use `xgboost.dask`, whose early stopping works"
+)
 
-NOTICED = 2.0
-"""Seconds after a training has failed within which Dask has noticed that a worker is gone."""
+NOTICE_TIMEOUT = 2.0
+"""Seconds within which Dask notices, after a training has failed, that a worker is lost."""
 
-LAST_ENDS = 20.0
-"""Seconds after which nothing is left of a training that was lost."""
+PREVIOUS_END_TIMEOUT = 20.0
+"""Seconds within which a failed training has ended on all workers."""
 
-THREADS_MEET = 1.0
-"""Seconds within which all threads of a worker that have nothing to do begin what is theirs."""
+THREADS_TIMEOUT = 1.0
+"""Seconds within which all idle threads of a worker start their tasks."""
 
-LOOK_AGAIN = 0.1
+_POLL_INTERVAL = 0.1
 
 
-def early_stopping_asked(parameters: Mapping[str, Any], callbacks: Sequence[Any] = ()) -> str | None:
-    """How these parameters and callbacks of LightGBM's ask for early stopping; None where they don't."""
+def requested_early_stopping(parameters: Mapping[str, Any], callbacks: Sequence[Any] = ()) -> str | None:
+    """Return the parameter or callback of LightGBM's that requests early stopping; None if none does."""
     for name in EARLY_STOPPING:
         rounds = parameters.get(name)
-        # As LightGBM reads it: nothing and numbers below one mean none.
+        # As LightGBM reads it: None and numbers below one request none.
         if rounds is not None and not (isinstance(rounds, int | float) and rounds <= 0):
             return f"`{name}={rounds!r}`"
     for callback in callbacks:
@@ -58,21 +60,21 @@ def early_stopping_asked(parameters: Mapping[str, Any], callbacks: Sequence[Any]
 
 
 def refuse_early_stopping(estimator: Any, fit_arguments: Mapping[str, Any]) -> None:
-    """Raises ConfigError where a fit of LightGBM's on Dask would hang."""
-    asked = early_stopping_asked(
+    """Raise ConfigError if a fit of LightGBM's on Dask would hang."""
+    requested = requested_early_stopping(
         {**estimator.get_params(), **fit_arguments},
         fit_arguments.get("callbacks") or estimator.get_params().get("callbacks") or (),
     )
-    if asked is not None:
+    if requested is not None:
         raise ConfigError(
-            f"`{type(estimator).__name__}` is asked for early stopping, by {asked}{_place()}: "
+            f"`{type(estimator).__name__}` requests early stopping by {requested}{_call_site()}: "
             "LightGBM's Dask estimators hang with it (LightGBM issues 3712, 6351, 7009)",
-            INSTEAD,
+            EARLY_STOPPING_HINT,
         )
 
 
-def _place() -> str:
-    """Where the program calls: ` at train.py:12`."""
+def _call_site() -> str:
+    """Return where the program calls: ` at train.py:12`."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("skjob", "lightgbm"):
         frame = frame.f_back
@@ -82,43 +84,43 @@ def _place() -> str:
 # ---- workers
 
 
-def with_workers(function: Callable[..., Any], library: str) -> Callable[..., Any]:
-    """`function`, which begins when its workers are there, and whose error tells of one that went away meanwhile."""
+def on_gathered_workers(function: Callable[..., Any], library: str) -> Callable[..., Any]:
+    """Wrap a function to begin when its workers are there, and to raise TrainingLost if one of them is lost."""
 
     @functools.wraps(function)
     def wrapped(*arguments: Any, **keywords: Any) -> Any:
-        if _asynchronous():
+        if _is_asynchronous():
             return function(*arguments, **keywords)
-        with mustered():
-            _wait_for_the_last()
-            before = _workers()
+        with gathered_workers():
+            _wait_for_previous_training()
+            before = _worker_names()
             try:
                 return function(*arguments, **keywords)
             except (TrainingLost, ConfigError):
                 raise
             except Exception as error:
-                gone = gone_of(before) if before and _may_be_loss(error) else None
-                if gone is None:
+                lost = find_lost_worker(before) if before and _may_be_lost_worker(error) else None
+                if lost is None:
                     raise
-                raise TrainingLost(worker_gone(library, gone)) from error
+                raise TrainingLost(worker_lost_message(library, lost)) from error
 
     return wrapped
 
 
-def _wait_for_the_last() -> None:
-    """What is left of a training that was lost keeps workers for some seconds, or takes them along."""
+def _wait_for_previous_training() -> None:
+    """Wait for the end of a failed training, which keeps workers for some seconds, or ends them."""
     from distributed import get_client
 
-    deadline = time.monotonic() + LAST_ENDS
+    deadline = time.monotonic() + PREVIOUS_END_TIMEOUT
     while get_client().run_on_scheduler(is_ending) and time.monotonic() < deadline:
-        time.sleep(LOOK_AGAIN)
+        time.sleep(_POLL_INTERVAL)
 
 
 async def _forget_peers(dask_worker: Any = None) -> None:
-    """Runs on a worker: LightGBM closes its connections when a training succeeds, and only then (lightgbm 4.7).
+    """Close LightGBM's connections, which it does itself only if a training succeeds (lightgbm 4.7). Runs on a worker.
 
-    The next one there would talk to peers that are gone: "Socket send error, Broken pipe", or a wait for ever. Each
-    thread has its own connections, so each closes them, between two tasks.
+    The next training there would talk to peers that are gone: "Socket send error, Broken pipe", or an endless wait.
+    Each thread has its own connections, so each closes them, between two tasks.
     """
     basic = sys.modules.get("lightgbm.basic")
     if basic is None:
@@ -127,17 +129,17 @@ async def _forget_peers(dask_worker: Any = None) -> None:
     all_there = threading.Barrier(threads)
 
     def close() -> None:
-        with suppress(threading.BrokenBarrierError):  # a thread that is busy closes them when it is free
-            all_there.wait(THREADS_MEET)
+        with suppress(threading.BrokenBarrierError):  # a busy thread closes them when it is free
+            all_there.wait(THREADS_TIMEOUT)
         basic._LIB.LGBM_NetworkFree()
 
     executor = dask_worker.executors["default"]
     closing = [asyncio.wrap_future(executor.submit(close)) for _ in range(threads)]
-    await asyncio.wait(closing, timeout=2 * THREADS_MEET)
+    await asyncio.wait(closing, timeout=2 * THREADS_TIMEOUT)
 
 
-def _asynchronous() -> bool:
-    """Whether nothing may wait here: in a coroutine, the client's own above all; or where there is no client."""
+def _is_asynchronous() -> bool:
+    """Return whether the call must not block: in a coroutine, or without a client."""
     from distributed import get_client
 
     try:
@@ -146,14 +148,14 @@ def _asynchronous() -> bool:
         return True
 
 
-def _may_be_loss(error: Exception) -> bool:
-    """Whether a lost worker can look like this. The libraries' own errors for a wrong parameter look no different."""
+def _may_be_lost_worker(error: Exception) -> bool:
+    """Return whether a lost worker can cause this error. The libraries' errors for wrong parameters look the same."""
     library = type(error).__module__.partition(".")[0]
     return library in ("xgboost", "lightgbm", "distributed") or "worker" in str(error)
 
 
-def _workers(client: Any = None) -> dict[str, str] | None:
-    """Names by address; None where the scheduler does not tell."""
+def _worker_names(client: Any = None) -> dict[str, str] | None:
+    """Return the workers' names by address; None if the scheduler does not answer."""
     from distributed import get_client
 
     with suppress(Exception):
@@ -162,76 +164,79 @@ def _workers(client: Any = None) -> dict[str, str] | None:
     return None
 
 
-def gone_of(before: Mapping[str, str], client: Any = None) -> str | None:
-    """The name of the first of these workers that has gone, or goes within the time that Dask needs to notice it."""
-    deadline = time.monotonic() + NOTICED
+def find_lost_worker(before: Mapping[str, str], client: Any = None) -> str | None:
+    """Return the name of the first of these workers that is lost, within the time that Dask needs to notice it."""
+    deadline = time.monotonic() + NOTICE_TIMEOUT
     while time.monotonic() < deadline:
-        now = _workers(client)
-        gone = next((name for address, name in before.items() if now is not None and address not in now), None)
-        if gone is not None:
-            return gone
-        time.sleep(LOOK_AGAIN)
+        now = _worker_names(client)
+        lost = next((name for address, name in before.items() if now is not None and address not in now), None)
+        if lost is not None:
+            return lost
+        time.sleep(_POLL_INTERVAL)
     return None
 
 
 # ---- where it is put in place
 
 
-def guard_lightgbm(module: ModuleType) -> None:
+def patch_lightgbm(module: ModuleType) -> None:
     """Wrap the estimators of `lightgbm.dask`."""
     for estimator in _public(module, "fit"):
-        estimator.fit = _guarded_fit(estimator.fit, module.__name__)
+        estimator.fit = _patched_fit(estimator.fit, module.__name__)
 
 
-def _guarded_fit(original: Callable[..., Any], library: str) -> Callable[..., Any]:
+def _patched_fit(original: Callable[..., Any], library: str) -> Callable[..., Any]:
     def with_fresh_workers(self: Any, *arguments: Any, **keywords: Any) -> Any:
         from distributed import get_client
 
         get_client().run(_forget_peers, on_error="ignore")
         return original(self, *arguments, **keywords)
 
-    inner = with_workers(with_fresh_workers, library)
+    inner = on_gathered_workers(with_fresh_workers, library)
 
     @functools.wraps(original)
     def fit(self: Any, *arguments: Any, **keywords: Any) -> Any:
-        refuse_early_stopping(self, keywords)  # before anything is waited for
+        refuse_early_stopping(self, keywords)  # before waiting for workers
         return inner(self, *arguments, **keywords)
 
     return fit
 
 
-def guard_xgboost(module: ModuleType) -> None:
-    """Wrap `train`, the estimators, and the classes of `xgboost.dask` that lay out data on the workers there are."""
-    module.train = with_workers(module.train, module.__name__)  # type: ignore[attr-defined]
+def patch_xgboost(module: ModuleType) -> None:
+    """Wrap `train`, the estimators, and the classes of `xgboost.dask` that place data on the connected workers."""
+    module.train = on_gathered_workers(module.train, module.__name__)  # type: ignore[attr-defined]
     for estimator in _public(module, "fit"):
-        estimator.fit = with_workers(estimator.fit, module.__name__)
+        estimator.fit = on_gathered_workers(estimator.fit, module.__name__)
     for matrix in (module.DaskDMatrix, module.DaskQuantileDMatrix):
-        matrix.__init__ = with_workers(matrix.__init__, module.__name__)
+        matrix.__init__ = on_gathered_workers(matrix.__init__, module.__name__)
 
 
-GUARDS: dict[str, Callable[[ModuleType], None]] = {"lightgbm.dask": guard_lightgbm, "xgboost.dask": guard_xgboost}
+LIBRARY_PATCHES: dict[str, Callable[[ModuleType], None]] = {
+    "lightgbm.dask": patch_lightgbm,
+    "xgboost.dask": patch_xgboost,
+}
 
 
-_muster: Callable[[], AbstractContextManager[None]] = nullcontext
+_gather: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
-def mustered() -> AbstractContextManager[None]:
-    """A block that begins when the workers are there that a training may have, and in which none goes."""
-    return _muster()
+def gathered_workers() -> AbstractContextManager[None]:
+    """Return a context that begins when a training's workers are connected, and keeps them until it ends."""
+    return _gather()
 
 
-def guard(muster: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
-    """Guard these modules: now where they are imported, else as soon as they are.
+def patch_libraries(gather: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+    """Patch both libraries' Dask modules: now if they are imported, else as soon as they are.
 
-    Each call is made within a `muster`, which gets the workers together.
+    Each call runs within a context of `gather`, which waits for the workers.
     """
-    global _muster
-    _muster = muster
-    for name, wrap in GUARDS.items():
+    global _gather
+    _gather = gather
+    for name, wrap in LIBRARY_PATCHES.items():
         when_imported(name, wrap)
 
 
 def _public(module: ModuleType, method: str) -> list[Any]:
-    """Classes of the module's own that have this method."""
+    """Return the module's own public classes that have this method."""
     named = (getattr(module, name, None) for name in getattr(module, "__all__", ()))
     return [thing for thing in named if isinstance(thing, type) and hasattr(thing, method) and method in vars(thing)]

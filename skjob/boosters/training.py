@@ -1,38 +1,38 @@
-"""What the trainings of declared jobs have in common: they survive their workers.
+"""Restart the trainings of declared jobs after they lose a worker.
 
-A training ends with one of its workers. It is begun again, from the latest checkpoint where there is one, when the
-workers are free and as many of them are there as before, or all that come within a while.
+A training ends with one of its workers. It restarts, from the latest checkpoint if there is one, when the workers are
+free and as many are connected as before, or after no new one has come for a while.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from skjob.boosters.checkpoint import History
 from skjob.boosters.errors import TrainingLost
-from skjob.boosters.partitioning import Place, places
-from skjob.boosters.patches import gone_of
-from skjob.boosters.worker_barrier import ARRIVAL
+from skjob.boosters.partitioning import WorkerRef, connected_workers
+from skjob.boosters.patches import find_lost_worker
+from skjob.boosters.worker_barrier import ARRIVAL_TIMEOUT
 from skjob.utils.dask_client import wait_result
 
 FREE_TIMEOUT = 20.0
-"""Seconds after which a worker that still does something is taken all the same."""
+"""Seconds after which a worker that is still busy is used all the same."""
 
-ASK_TIMEOUT = 5.0
+BUSY_TIMEOUT = 5.0
 
-LOOK_AGAIN = 0.2
+_POLL_INTERVAL = 0.2
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A model of the library's own class for one machine, fitted, and how it came about.
+class TrainingResult:
+    """A fitted model of the library's own class for one machine, and how it was trained.
 
-    `history` has the scores after each round, by evaluation set and metric. `resumed_from` is the round from which an
-    earlier run's checkpoint was taken up, 0 for none; `restarts` is how often a worker's death was survived.
+    `history` has the scores after each round, by evaluation set and metric. `resumed_from` is the round of the earlier
+    run's checkpoint that the training continued from, 0 for none; `restarts` counts the restarts after a lost worker.
     """
 
     model: Any
@@ -42,53 +42,50 @@ class Trained:
     restarts: int
 
 
-def lost_worker(workers: Sequence[Place], client: Any) -> str | None:
-    """The worker whose going may be why a training failed; None where all are still there.
+def lost_worker(workers: Sequence[WorkerRef], client: Any) -> str | None:
+    """Return the name of the lost worker that may be why a training failed; None if all are connected.
 
-    What the libraries raise tells nothing for sure.
+    The libraries' own errors do not say for sure.
     """
-    return gone_of({place.address: place.name for place in workers}, client)
+    return find_lost_worker({worker.address: worker.name for worker in workers}, client)
 
 
 def wait_for_workers(
-    client: Any, number: int, timeout: float, *, arrival: float = ARRIVAL, free: bool = True
-) -> tuple[Place, ...]:
-    """Wait for so many workers; after `arrival` seconds without a new one, those that are there are enough.
+    client: Any, number: int, timeout: float, *, arrival_timeout: float = ARRIVAL_TIMEOUT, free: bool = True
+) -> tuple[WorkerRef, ...]:
+    """Wait for `number` workers, or until no new one has come for `arrival_timeout` seconds, and return them.
 
-    With `free`, first until none of those that are there does anything: what is left of a training keeps a worker for
-    some seconds, or takes it along.
+    With `free`, first wait until no connected worker is busy: a failed training keeps workers for some seconds, or ends
+    them.
 
     Raises:
-        TrainingLost: there is none within `timeout` seconds.
+        TrainingLost: there is no worker within `timeout` seconds.
     """
     deadline = time.monotonic() + FREE_TIMEOUT
-    while free and time.monotonic() < deadline and _anybody_works(client):
-        time.sleep(LOOK_AGAIN)
+    while free and time.monotonic() < deadline and _any_busy(client):
+        time.sleep(_POLL_INTERVAL)
     began = latest = time.monotonic()
-    there = places(client)
-    while len(there) < number:
+    connected = connected_workers(client)
+    while len(connected) < number:
         now = time.monotonic()
-        if there and now - latest > min(arrival, timeout):
+        if connected and now - latest > min(arrival_timeout, timeout):
             break
-        if not there and now - began > timeout:
-            raise TrainingLost(f"no worker came within {timeout:.0f} s to go on with the training")
-        time.sleep(LOOK_AGAIN)
-        before, there = there, places(client)
-        if len(there) > len(before):
+        if not connected and now - began > timeout:
+            raise TrainingLost(f"no worker came within {timeout:.0f} s to continue the training")
+        time.sleep(_POLL_INTERVAL)
+        before, connected = connected, connected_workers(client)
+        if len(connected) > len(before):
             latest = time.monotonic()
-    return there
+    return connected
 
 
-def _anybody_works(client: Any) -> bool:
-    asking = client.run(_works, on_error="ignore", asynchronous=True)
-    with suppress(TimeoutError, OSError):  # one that dies just now is not waited for
-        return any(wait_result(client, asking, ASK_TIMEOUT).values())
+def _any_busy(client: Any) -> bool:
+    asking = client.run(_is_busy, on_error="ignore", asynchronous=True)
+    with suppress(TimeoutError, OSError):  # do not wait for a worker that is just dying
+        return any(wait_result(client, asking, BUSY_TIMEOUT).values())
     return True
 
 
-def _works(dask_worker: Any = None) -> bool:
-    """Runs on a worker."""
+def _is_busy(dask_worker: Any = None) -> bool:
+    """Return whether the worker runs a task. Runs on a worker."""
     return bool(dask_worker.active_threads)
-
-
-Tell = Callable[[str], None]

@@ -1,8 +1,8 @@
-"""An environment as an image, for those who would rather build one than have it installed for each run.
+"""Write an environment as the files of an image, to build it once instead of installing it for each run.
 
-Here are the files that docker or podman builds it from: a Dockerfile, the pins, and the local distributions, unpacked.
-The image serves as skjob's `--image`: its Python is the first on the path, and nothing needs root or writes beside its
-code. skjob is not in it, for that travels with each run; nor are index settings, which the build gets as secrets.
+docker or podman builds from a Dockerfile, the pins, and the unpacked local distributions. The image serves as skjob's
+`--image`: its Python is the first on the path, and nothing needs root or writes beside its code. It does not contain
+skjob, which travels with each run, nor index settings, which the build gets as secrets.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PREFIX = "/opt/environment"
 
 
 def dockerfile(python: str, pins: Mapping[str, str], *, local: bool, base: str | None = None) -> str:
-    """The text of a Dockerfile, for a folder as `write_context` fills it.
+    """Return the text of a Dockerfile for the folder that `write_context` fills.
 
     `python` is a minor version, `base` an image with that Python and pip: Python's own by default.
     """
@@ -47,7 +47,7 @@ def dockerfile(python: str, pins: Mapping[str, str], *, local: bool, base: str |
     if local:
         packages.append(f"COPY {LOCAL}/ {_PREFIX}/lib/python{python}/site-packages/")
     packages += [
-        "# no pod can write byte code; what can't be compiled, a template say, is not imported either",
+        "# pods cannot write byte code; files that cannot be compiled, such as templates, are not imported either",
         f"RUN python -m compileall -q {_PREFIX} > /dev/null || true",
         "",
     ]
@@ -87,7 +87,7 @@ def write_context(folder: Path, text: str, pins: Mapping[str, str], archive: byt
 
 
 def write_secrets(folder: Path, index: IndexSettings) -> dict[str, Path]:
-    """The files of the build's secrets, by their names: for those who build here, and for nobody else's eyes."""
+    """Write the files of the build's secrets, and return them by name. The folder must be private."""
     secrets = {}
     variables = index.pip_variables(Path("/run/secrets"))
     if index.authority:

@@ -1,7 +1,7 @@
-"""What images have in them, as far as this machine has seen: so that a run knows, before it starts, what they lack.
+"""Remember on this machine which distributions images contain, so that a run knows before it starts what they lack.
 
-Remembered in the user's cache folder by the image's name. A name may come to mean another image; each pod compares for
-itself before it works, and what was remembered wrongly is forgotten then.
+The cache is keyed by the image's name. A name may come to mean another image; each pod compares for itself before it
+works, and a wrong entry is deleted then.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from contextlib import suppress
 from pathlib import Path
 
 _BARE = re.compile(r"python:3\.\d+-slim")
-"""Python's own images: nothing in them but pip and its kind."""
+"""Python's own images, which contain only pip and the like."""
 
 
 def cache_folder() -> Path:
-    """Where skjob keeps what it could find out again: `$XDG_CACHE_HOME/skjob`."""
+    """Return the folder of skjob's caches: `$XDG_CACHE_HOME/skjob`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "skjob"
 
 
 def known_contents(image: str) -> dict[str, str] | None:
-    """Versions by normalized name; None where this machine has not seen the image yet."""
+    """Return versions by normalized name; None if this machine has not seen the image yet."""
     if _BARE.fullmatch(image):
         return {}
     with suppress(OSError, ValueError):
-        said = json.loads(_file(image).read_text(encoding="utf-8"))
-        if said["image"] == image:
-            return dict(said["distributions"])
+        cached = json.loads(_file(image).read_text(encoding="utf-8"))
+        if cached["image"] == image:
+            return dict(cached["distributions"])
     return None
 
 
-def remember(image: str, distributions: dict[str, str]) -> None:
-    """Keep what the image has. A cache that can't be written is none."""
+def remember_image(image: str, distributions: dict[str, str]) -> None:
+    """Store what the image contains, if the cache can be written."""
     file = _file(image)
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -44,8 +44,8 @@ def remember(image: str, distributions: dict[str, str]) -> None:
         Path(part.name).replace(file)
 
 
-def forget(image: str) -> None:
-    """What is known of the image is not so."""
+def forget_image(image: str) -> None:
+    """Delete what is known about the image."""
     with suppress(OSError):
         _file(image).unlink()
 

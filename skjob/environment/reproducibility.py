@@ -1,7 +1,7 @@
-"""Whether the numbers of a run are those of a local one to the last bit, or only nearly: what they depend on.
+"""Tell whether a run gives the numbers of a local one to the last bit, or only nearly.
 
-The same versions on the same kind of processor with as many inner threads add up in the same order. A BLAS on another
-processor takes other steps, and so does one with more threads; both are right to about 1e-9.
+The same versions on the same kind of processor with the same number of inner threads add up in the same order. A BLAS
+on another processor, or with more threads, takes other steps; both are right to about 1e-9.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ EXACT, CLOSE = "bit for bit", "rtol 1e-9"
 
 @dataclass(frozen=True)
 class NumericProfile:
-    """What numbers depend on, beside the program: kind of processor, threads of one fit, versions."""
+    """What numbers depend on besides the program: kind of processor, threads of one fit, versions."""
 
     processor: str
     inner_threads: int
@@ -25,25 +25,25 @@ class NumericProfile:
 
 
 def local_profile() -> NumericProfile:
-    """Of this process. Sent to workers too."""
+    """Return the profile of this process. Runs on workers too."""
     from skjob.utils.versions import versions_here
 
     threads = os.environ.get("OMP_NUM_THREADS", "")
     return NumericProfile(_processor(), int(threads) if threads.isdigit() else os.cpu_count() or 1, versions_here())
 
 
-def compare(here: NumericProfile, there: NumericProfile) -> dict[str, Any]:
-    """For the record: what to expect of the numbers, and why where they may differ."""
+def compare(local: NumericProfile, remote: NumericProfile) -> dict[str, Any]:
+    """Return what to expect of the numbers, and why they may differ, for the run's record."""
     differences = [
-        f"{name}: {mine} here, {others} there"
-        for name, mine, others in (
-            ("processor", here.processor, there.processor),
-            ("inner threads", here.inner_threads, there.inner_threads),
-            *((name, here.versions[name], there.versions.get(name, "none")) for name in here.versions),
+        f"{name}: {ours} here, {theirs} there"
+        for name, ours, theirs in (
+            ("processor", local.processor, remote.processor),
+            ("inner threads", local.inner_threads, remote.inner_threads),
+            *((name, local.versions[name], remote.versions.get(name, "none")) for name in local.versions),
         )
-        if mine != others
+        if ours != theirs
     ]
-    return {"same_as_local": CLOSE if differences else EXACT, "because": differences, "processor": there.processor}
+    return {"same_as_local": CLOSE if differences else EXACT, "because": differences, "processor": remote.processor}
 
 
 def _processor() -> str:

@@ -1,4 +1,4 @@
-"""skjob's own source, as scheduler and workers import it.
+"""Pack skjob's own source for scheduler and workers.
 
 It travels with each run, in the run's ConfigMap, so that both ends always have the same skjob, whatever the image is.
 """
@@ -10,19 +10,19 @@ import zipfile
 from importlib import resources
 from importlib.resources.abc import Traversable
 
-MOST_BYTES = 700_000
-"""A ConfigMap holds one mebibyte, and base64 takes a third of that."""
+MAX_SOURCE_BYTES = 700_000
+"""A ConfigMap holds one mebibyte, of which base64 takes a quarter."""
 
 NOT_FOR_PODS = ("__pycache__", "cli")
 
 
 def skjob_archive() -> bytes:
-    """The package as a zip file that Python can import from; the same bytes for the same source."""
+    """Return the package as a zip file that Python can import from; the same bytes for the same source."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         _add(archive, resources.files("skjob"), "skjob")
     content = buffer.getvalue()
-    assert len(content) < MOST_BYTES, "skjob has outgrown a ConfigMap"  # noqa: S101
+    assert len(content) < MAX_SOURCE_BYTES, "skjob has outgrown a ConfigMap"  # noqa: S101
     return content
 
 

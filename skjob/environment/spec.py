@@ -1,7 +1,7 @@
-"""The environment that a run's workers must have, as the setting `env` asks for it, ready to be sent.
+"""Resolve the environment of a run's workers from the setting `env`, ready to be sent.
 
-`auto` is the one that skjob runs in, `none` is the image's own, whatever that is, and anything else is a file of
-requirements, in which the distributions that are local here go along all the same.
+`auto` is the environment that skjob runs in, `none` the image's own, and anything else a file of requirements, with
+which distributions that are local here are sent too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from skjob.config.plan import JobSpec
 from skjob.environment.index.discovery import index_settings
 from skjob.environment.index.settings import IndexSettings
 from skjob.environment.local.imports import imported_by
-from skjob.environment.transfer_plan import NONE, shipment
+from skjob.environment.transfer_plan import NONE, plan_transfer
 from skjob.errors import EnvironmentFault
 
 
@@ -22,7 +22,7 @@ from skjob.errors import EnvironmentFault
 class EnvironmentSpec:
     """Versions of published distributions, by normalized name, and where to install them from.
 
-    `packages` is an archive of those that are local here; empty where there are none.
+    `packages` is an archive of those that are local here; empty if there are none.
     """
 
     python: str
@@ -31,18 +31,18 @@ class EnvironmentSpec:
     index: IndexSettings
 
 
-def wanted_environment(choice: str, job: JobSpec) -> EnvironmentSpec | None:
-    """None for `none`. `job` says what is imported beyond what was installed for its own sake.
+def resolve_environment(choice: str, job: JobSpec) -> EnvironmentSpec | None:
+    """Return the environment that `choice` stands for; None for `none`. The imports of `job` count as requested.
 
     Raises:
-        ConfigError: this environment can't be rebuilt elsewhere, or the file can't be used; all reasons at once.
+        ConfigError: this environment cannot be rebuilt elsewhere, or the file cannot be used; all reasons at once.
     """
     if choice == NONE:
         return None
-    sent = shipment(choice, imported_by(job))
-    if sent.problems:
+    plan = plan_transfer(choice, imported_by(job))
+    if plan.problems:
         raise EnvironmentFault.collect(
-            [*sent.problems], "`skjob env` shows what would be sent; `--env none` takes the image as it is"
+            [*plan.problems], "`skjob env` shows what would be sent; `--env none` takes the image as it is"
         )
-    packages = sent.packed.content if sent.packed.sizes else b""
-    return EnvironmentSpec(sent.python, sent.pins, packages, index_settings(os.environ, Path.cwd()))
+    packages = plan.packed.content if plan.packed.sizes else b""
+    return EnvironmentSpec(plan.python, plan.pins, packages, index_settings(os.environ, Path.cwd()))

@@ -1,4 +1,4 @@
-"""What a run would send to workers, told distribution by distribution: how each gets there, and why."""
+"""Plan what a run sends to workers: for each distribution, how it gets there, and why."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from skjob.environment.index.discovery import index_settings
-from skjob.environment.local.archive import MOST_BYTES, PackedLocal, pack_local
+from skjob.environment.local.archive import MAX_DISTRIBUTION_BYTES, PackedLocal, pack_local
 from skjob.environment.local.distributions import ENGINE, InstalledEnvironment, scan_environment
 from skjob.environment.local.lockfile import read_lock
 from skjob.environment.pod.requirements import installed
@@ -27,7 +27,7 @@ class TransferMethod(StrEnum):
 
 @dataclass(frozen=True)
 class Item:
-    """One distribution. `bytes` are those of its files that are sent from here."""
+    """One distribution. `bytes` is the size of its files that are sent from here."""
 
     name: str
     version: str
@@ -38,7 +38,7 @@ class Item:
 
 @dataclass(frozen=True)
 class TransferPlan:
-    """Everything that is sent, and what is not. `problems` are what a run would be refused for."""
+    """What is sent and what is not. `problems` would make a run fail."""
 
     env: str
     python: str
@@ -49,22 +49,25 @@ class TransferPlan:
     problems: tuple[str, ...]
 
 
-def shipment(env: str, imported: Collection[str] = (), *, into_image: bool = False) -> TransferPlan:
-    """What the setting `env` sends for a program that imports these modules, or puts into an image.
+def plan_transfer(env: str, imported: Collection[str] = (), *, into_image: bool = False) -> TransferPlan:
+    """Plan what the setting `env` sends for a program that imports these modules, or puts into an image.
 
     Raises:
-        ConfigError: the file that `env` names, or the index settings it is read with, can't be used.
+        ConfigError: the file that `env` names, or the index settings to read it with, cannot be used.
     """
-    found = scan_environment(imported)
+    environment = scan_environment(imported)
     if env == NONE:
-        nothing = pack_local(())
+        empty = pack_local(())
         why = "workers have what their image has"
         items = [Item(name, version, TransferMethod.NOT_SENT, why) for name, version in sorted(installed().items())]
-        return TransferPlan(env, found.python, found.tool, tuple(items), {}, nothing, ())
-    pins = found.pins if env == AUTO else _of_file(Path(env), found)
-    packed = pack_local(found.local, float("inf") if into_image else MOST_BYTES)
+        return TransferPlan(env, environment.python, environment.tool, tuple(items), {}, empty, ())
+    pins = environment.pins if env == AUTO else _pins_of_file(Path(env), environment)
+    packed = pack_local(environment.local, float("inf") if into_image else MAX_DISTRIBUTION_BYTES)
     items = [
-        *(Item(name, version, TransferMethod.INDEX, _why(name, version, env, found)) for name, version in pins.items()),
+        *(
+            Item(name, version, TransferMethod.INDEX, _why(name, version, env, environment))
+            for name, version in pins.items()
+        ),
         *(
             Item(
                 each.name,
@@ -73,35 +76,35 @@ def shipment(env: str, imported: Collection[str] = (), *, into_image: bool = Fal
                 f"{each.kind}: {each.origin}",
                 packed.sizes.get(each.name, 0),
             )
-            for each in found.local
+            for each in environment.local
         ),
-        *_not_sent(env, pins, found),
+        *_not_sent(env, pins, environment),
     ]
-    problems = (*(found.image_problems if into_image else found.problems), *packed.problems)
+    problems = (*(environment.image_problems if into_image else environment.problems), *packed.problems)
     items.sort(key=lambda item: item.name)
-    return TransferPlan(env, found.python, found.tool, tuple(items), pins, packed, problems)
+    return TransferPlan(env, environment.python, environment.tool, tuple(items), pins, packed, problems)
 
 
-def _of_file(path: Path, found: InstalledEnvironment) -> dict[str, str]:
-    local = [each.name for each in found.local]
+def _pins_of_file(path: Path, environment: InstalledEnvironment) -> dict[str, str]:
+    local = [each.name for each in environment.local]
     index = index_settings(os.environ, Path.cwd())
-    return read_lock(path, found.python, local=local, engine=found.engine, index=index)
+    return read_lock(path, environment.python, local=local, engine=environment.engine, index=index)
 
 
-def _why(name: str, version: str, env: str, found: InstalledEnvironment) -> str:
+def _why(name: str, version: str, env: str, environment: InstalledEnvironment) -> str:
     if name in ENGINE:
-        return "a worker is made of it"
+        return "part of every worker"
     if env == AUTO:
         return "installed here"
-    if found.engine.get(name) == version:
-        return f"a worker needs it, or {env} does"
-    return f"{env} asks for it"
+    if environment.engine.get(name) == version:
+        return f"required by workers or by {env}"
+    return f"requested by {env}"
 
 
-def _not_sent(env: str, pins: Collection[str], found: InstalledEnvironment) -> list[Item]:
-    why = dict(found.left_out)
+def _not_sent(env: str, pins: Collection[str], environment: InstalledEnvironment) -> list[Item]:
+    why = dict(environment.left_out)
     if env != AUTO:
-        why = dict.fromkeys(found.pins, f"{env} does not ask for it") | why
+        why = dict.fromkeys(environment.pins, f"not requested by {env}") | why
     versions = installed()
     return [
         Item(name, versions.get(name, "-"), TransferMethod.NOT_SENT, text)

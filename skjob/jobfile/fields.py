@@ -1,12 +1,14 @@
-"""The kinds of values in a job file, with how each is checked and described."""
+"""The kinds of values in a job file, with their checks and descriptions."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 from pydantic import (
+    BaseModel,
+    ConfigDict,
     Field,
     GetCoreSchemaHandler,
     StrictBool,
@@ -25,14 +27,34 @@ TABLE_SUFFIXES = (".csv", ".parquet", ".json")
 MODEL_SUFFIXES = (".joblib",)
 
 
+class JobModel(BaseModel):
+    """A mapping in a job file: frozen, and without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True)
+
+    tag: ClassVar[str] = ""
+    """How a union of several forms marks this one in the location of a problem; never a key of a file."""
+
+
+def form_of(*forms: tuple[type, str]) -> Any:
+    """Return a discriminator that chooses a union's form by the type of the value in the file."""
+
+    def choose(value: Any) -> str | None:
+        if isinstance(value, JobModel):
+            return value.tag
+        return next((tag for kind, tag in forms if isinstance(value, kind)), None)
+
+    return choose
+
+
 @dataclass(frozen=True)
 class Expected:
-    """Says in a user's words what a value is; whatever fails inside becomes this one problem."""
+    """Describes a value in a user's words; whatever validation fails inside becomes this one problem."""
 
     what: str
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        # The text is a template there: braces would be taken for fields.
+        # pydantic takes the text as a template, in which braces are fields.
         what = self.what.replace("{", "{{").replace("}", "}}")
         return core_schema.custom_error_schema(handler(source), custom_error_type="expected", custom_error_message=what)
 
@@ -113,4 +135,4 @@ ImportPath: TypeAlias = Annotated[
 ]
 
 
-Parameters: TypeAlias = dict[StrictStr, Any]
+KeywordArguments: TypeAlias = dict[StrictStr, Any]

@@ -9,21 +9,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from skjob.utils.paths import expanded
+from skjob.utils.paths import expand_user
 
 
-def beside(folder: Path, text: str) -> Path:
-    """A path as a job file writes it: relative to the file's folder, `~` is the user's home.
+def resolve_path(folder: Path, text: str) -> Path:
+    """Resolve a path of a job file: relative to the file's folder, with `~` for the user's home.
 
     Raises:
-        ConfigError: `~` is of a user who isn't there.
+        ConfigError: `~` belongs to a user who does not exist.
     """
-    return folder / expanded(text)
+    return folder / expand_user(text)
 
 
 @contextmanager
 def importable_from(folder: Path) -> Iterator[None]:
-    """Modules of `folder` can be imported inside, and are forgotten after: the next job file may have its own."""
+    """Import modules from `folder` within the block, and forget them after it: the next job file may have its own."""
     before = set(sys.modules)
     sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
@@ -32,11 +32,11 @@ def importable_from(folder: Path) -> Iterator[None]:
     finally:
         sys.path.remove(str(folder))
         for name in set(sys.modules) - before:
-            if stands_in(folder, sys.modules[name]):
+            if is_module_in(folder, sys.modules[name]):
                 del sys.modules[name]
 
 
-def stands_in(folder: Path, module: Any) -> bool:
-    """Whether a module's file is in a folder. An environment inside it, `.venv`, is no code of the job."""
+def is_module_in(folder: Path, module: Any) -> bool:
+    """Return whether a module's file is in a folder, and not in an environment in it, such as `.venv`."""
     origin = getattr(module, "__file__", None) or ""
     return bool(origin) and Path(origin).is_relative_to(folder) and "site-packages" not in origin

@@ -1,6 +1,6 @@
-"""Reads a job file and says everything that is wrong with it at once, each with its place: `job.yaml:12:5: ...`.
+"""Read a job file and report all of its problems at once, each with its place: `job.yaml:12:5: ...`.
 
-Three passes, none of which stops at its first finding: the text, the form and the meaning. Modules beside the job file
+Three passes check the text, the schema and the meaning; none stops at its first problem. Modules beside the job file
 can be imported: its folder is on `sys.path` meanwhile.
 """
 
@@ -16,14 +16,14 @@ from skjob.jobfile.validate_schema import validate_schema
 
 
 def read_job(path: Path) -> DeclaredJob:
-    """The job that a file declares. ConfigError with all its problems, in the order of the file."""
+    """Return the job that a file declares. Raise ConfigError with all of its problems, in the order of the file."""
     document = read_text(path)
-    findings = Diagnostics(path, document)
+    diagnostics = Diagnostics(path, document)
     for mark, location, message in document.problems:
-        findings.at(mark, location, message)
-    parts = validate_schema(document.content, findings)
+        diagnostics.at(mark, location, message)
+    sections = validate_schema(document.content, diagnostics)
     folder = path.resolve().parent
     with importable_from(folder):
-        Validator(parts, folder, findings).check()
-    findings.raise_any()
+        Validator(sections, folder, diagnostics).check()
+    diagnostics.raise_if_any()
     return DeclaredJob.model_validate(document.content)

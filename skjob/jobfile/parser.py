@@ -1,7 +1,7 @@
-"""The text of a job file with its places, and the problems found in it: the first of the three passes over it.
+"""Read the text of a job file with the mark of every key and value: the first of three passes over it.
 
-YAML, as `yaml.safe_load` reads it, so that reading runs no code; the node marks give each key and value its line and
-column, from which a problem is told as `job.yaml:12:5: ...`.
+The text is read as `yaml.safe_load` reads it, so that reading runs no code. The node marks give each key and value its
+line and column, from which a problem is reported as `job.yaml:12:5: ...`.
 """
 
 from __future__ import annotations
@@ -19,24 +19,26 @@ from skjob.errors import ConfigError
 Location: TypeAlias = tuple[Any, ...]
 """Keys and indices from the top of a job file to a value of it."""
 
-HINT = "`skjob schema` prints every key of a job file"
+SCHEMA_HINT = "`skjob schema` prints every key of a job file"
 
 
 @dataclass(frozen=True, order=True)
 class Mark:
-    """A line and a column, both from 1."""
+    """A line and a column, both counted from 1."""
 
     line: int
     column: int
 
     @classmethod
     def of(cls, mark: Any) -> Mark:
-        """PyYAML's mark, which counts from 0."""
+        """Convert PyYAML's mark, which counts from 0."""
         return cls(mark.line + 1, mark.column + 1)
 
 
 @dataclass
 class Document:
+    """The content of a job file, where its keys and values are, and what is wrong with its text."""
+
     content: Any = None
     keys: dict[Location, Mark] = field(default_factory=dict)
     values: dict[Location, Mark] = field(default_factory=dict)
@@ -44,18 +46,18 @@ class Document:
     walked: set[int] = field(default_factory=set)
 
     def key(self, location: Location) -> Mark:
-        """Where a key stands; where there is none, the key of what it would be in."""
+        """Return the mark of a key; if there is none, that of the key which would contain it."""
         while location and location not in self.keys:
             location = location[:-1]
         return self.keys.get(location, Mark(1, 1))
 
     def value(self, location: Location) -> Mark:
-        """Where a value begins; where there is none, as `key`."""
+        """Return the mark at which a value begins; if there is none, that of its key."""
         return self.values.get(location) or self.key(location)
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader which also takes `1e-3` for a number: YAML 1.1 would make it a text, and a grid of texts of it."""
+    """SafeLoader that also reads `1e-3` as a number: in YAML 1.1 it is a text, and a grid would hold texts."""
 
 
 _Loader.add_implicit_resolver(
@@ -66,19 +68,20 @@ _Loader.add_implicit_resolver(
 
 
 def read_text(path: Path) -> Document:
+    """Read and parse a job file. Raise ConfigError if it is not readable text, or not YAML."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"`{path}` does not exist") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"`{path}` is not UTF-8 text: byte {error.start} can't be read") from error
+        raise ConfigError(f"`{path}` is not UTF-8 text: byte {error.start} cannot be read") from error
     except OSError as error:
-        raise ConfigError(f"`{path}` can't be read: {(error.strerror or str(error)).lower()}") from error
+        raise ConfigError(f"`{path}` cannot be read: {(error.strerror or str(error)).lower()}") from error
     try:
         return _parse(text)
     except yaml.MarkedYAMLError as error:
         mark = Mark.of(error.problem_mark or error.context_mark) if error.problem_mark else Mark(1, 1)
-        raise ConfigError(f"{path}:{mark.line}:{mark.column}: {_yaml_words(error)}") from error
+        raise ConfigError(f"{path}:{mark.line}:{mark.column}: {_describe_yaml_error(error)}") from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         column = error.position - text.rfind("\n", 0, error.position)
@@ -86,8 +89,8 @@ def read_text(path: Path) -> Document:
     except RecursionError as error:
         raise ConfigError(f"{path}:1:1: is nested too deeply, or contains itself") from error
     except ValueError as error:
-        # A scalar that looks like a date or a number and is none: `2024-13-45`.
-        raise ConfigError(f"{path}:1:1: a value can't be read: {error}") from error
+        # A scalar that looks like a date or a number but is none: `2024-13-45`.
+        raise ConfigError(f"{path}:1:1: a value cannot be read: {error}") from error
 
 
 def _parse(text: str) -> Document:
@@ -96,23 +99,23 @@ def _parse(text: str) -> Document:
         node = loader.get_single_node()
         document = Document()
         if node is not None:
-            _note_places(loader, node, (), document)
+            _record_marks(loader, node, (), document)
             document.content = loader.construct_document(node)
         return document
     finally:
         loader.dispose()
 
 
-def _note_places(loader: _Loader, node: yaml.Node, location: Location, document: Document) -> None:
-    # Of a node with several aliases the place is that of the first, where it is written.
+def _record_marks(loader: _Loader, node: yaml.Node, location: Location, document: Document) -> None:
+    # A node with several aliases has the mark of the place where it is written.
     document.values[location] = Mark.of(node.start_mark)
     if isinstance(node, yaml.SequenceNode):
         for index, member in enumerate(node.value):
             document.keys[(*location, index)] = Mark.of(member.start_mark)
-            _note_places(loader, member, (*location, index), document)
+            _record_marks(loader, member, (*location, index), document)
     elif isinstance(node, yaml.MappingNode):
         seen: dict[Any, Mark] = {}
-        # An alias leads here again, to a node that is flattened already and was judged then.
+        # An alias leads here again, to a node that is flattened and checked already.
         for key_node, _ in node.value if id(node) not in document.walked else ():
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag.endswith(":merge"):
                 continue
@@ -122,22 +125,22 @@ def _note_places(loader: _Loader, node: yaml.Node, location: Location, document:
                 document.problems.append((mark, (*location, key), message))
             seen.setdefault(key, mark)
         document.walked.add(id(node))
-        # Only now: it puts the keys of `<<` in front, where the mapping's own may repeat them.
+        # Only now: this puts the keys of `<<` in front, and the mapping's own keys may repeat them.
         loader.flatten_mapping(node)
         for key_node, value_node in node.value:
             if isinstance(key_node, yaml.ScalarNode):
                 key = loader.construct_object(key_node)
                 document.keys[(*location, key)] = Mark.of(key_node.start_mark)
-                _note_places(loader, value_node, (*location, key), document)
+                _record_marks(loader, value_node, (*location, key), document)
 
 
-def _yaml_words(error: yaml.MarkedYAMLError) -> str:
-    problem = error.problem or "can't be read"
+def _describe_yaml_error(error: yaml.MarkedYAMLError) -> str:
+    problem = error.problem or "cannot be read"
     if tag := re.search(r"could not determine a constructor for the tag '(.*)'", problem):
         short = tag[1].replace("tag:yaml.org,2002:", "!!")
         return f"`{short}` is not allowed: a job file holds plain values"
     if "found character '\\t'" in problem:
-        return "a tab can't indent: use spaces"
+        return "a tab cannot indent: use spaces"
     if "mapping values are not allowed here" in problem:
         return "a second `:` in one line, or a wrong indentation"
     if "expected a single document" in (error.context or ""):
@@ -148,35 +151,42 @@ def _yaml_words(error: yaml.MarkedYAMLError) -> str:
 
 @dataclass
 class Diagnostics:
+    """Collects the problems of a job file, each with its place."""
+
     path: Path
     document: Document
-    found: list[tuple[Mark, str]] = field(default_factory=list)
+    problems: list[tuple[Mark, str]] = field(default_factory=list)
 
     def at(self, mark: Mark, location: Location, message: str) -> None:
-        where = shown_location(location)
+        """Report a problem at a mark."""
+        where = format_location(location)
         line = f"{self.path}:{mark.line}:{mark.column}: {f'{where}: ' if where else ''}{message}"
-        if (mark, line) not in self.found:
-            self.found.append((mark, line))
+        if (mark, line) not in self.problems:
+            self.problems.append((mark, line))
 
     def at_key(self, location: Location, message: str) -> None:
+        """Report a problem of a key."""
         self.at(self.document.key(location), location, message)
 
     def at_value(self, location: Location, message: str) -> None:
+        """Report a problem of a value."""
         self.at(self.document.value(location), location, message)
 
-    def raise_any(self) -> None:
-        if self.found:
-            ordered = sorted(self.found, key=lambda finding: finding[0])
-            raise ConfigError.collect([line for _, line in ordered], HINT)
+    def raise_if_any(self) -> None:
+        """Raise ConfigError with all problems, in the order of the file."""
+        if self.problems:
+            ordered = sorted(self.problems, key=lambda problem: problem[0])
+            raise ConfigError.collect([line for _, line in ordered], SCHEMA_HINT)
 
 
-def shown_location(location: Location) -> str:
-    shown = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return shown.removeprefix(".")
+def format_location(location: Location) -> str:
+    """Return a location as a message names it: `data.features[1]`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return text.removeprefix(".")
 
 
-def shown(value: Any) -> str:
-    """A value as a message names it."""
+def format_value(value: Any) -> str:
+    """Return a value as a message names it."""
     if value is None:
         return "an empty value"
     if isinstance(value, str):

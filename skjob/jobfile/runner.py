@@ -1,9 +1,9 @@
-"""Runs a declared job, as the script that its user didn't have to write: load, search or fit, report, save.
+"""Run a declared job like the script that its user did not have to write: load, search or fit, report, save.
 
-Called in the child process in place of a script, with joblib's active backend in place; so the search is built
-without `n_jobs` and goes where any script's would. What the job asks for in vain (data that can't be read, a folder
-that is gone) is a ConfigError; what the estimator raises while it is fitted is the program's own, and stays as it is.
-scikit-learn and pandas are imported when a job runs, not before.
+This is called in the child process instead of a script, with skjob's joblib backend active; so the search is built
+without `n_jobs` and runs where a script's would. Data that cannot be read or a missing folder is a ConfigError; what
+the estimator raises while it is fitted is passed on unchanged. scikit-learn and pandas are imported when a job runs,
+not before.
 """
 
 from __future__ import annotations
@@ -20,34 +20,25 @@ from pathlib import Path
 from typing import IO, Any
 
 from skjob.errors import ConfigError, in_a_line
-from skjob.jobfile.data.estimator_support import booster, classifies, input_mode_of, steps_of
+from skjob.jobfile.build import build_component, build_estimator, build_space, load_dataset
+from skjob.jobfile.data.estimator_support import booster_library, classifies, input_mode_of, steps_of
 from skjob.jobfile.data.files import File, files_of
-from skjob.jobfile.data.out_of_core import FitRequest, FitResult, content_of, fit, refusals
-from skjob.jobfile.data.placement import Placement, Workers, place
+from skjob.jobfile.data.out_of_core import FitRequest, FitResult, data_key, fit, unsupported_reasons
+from skjob.jobfile.data.placement import Placement, Workers, choose_placement
 from skjob.jobfile.data.table_size import Table, table_of
-from skjob.jobfile.imports import beside, importable_from
-from skjob.jobfile.schema import (
-    Component,
-    Dataset,
-    DeclaredJob,
-    GridSearch,
-    HalvingGridSearch,
-    HalvingRandomSearch,
-    RandomSearch,
-    Search,
-    TableFile,
-    build_estimator,
-    build_space,
-)
+from skjob.jobfile.imports import importable_from, resolve_path
+from skjob.jobfile.schema import Component, Dataset, DeclaredJob, TableFile
+from skjob.jobfile.schema_search import GridSearch, HalvingGridSearch, HalvingRandomSearch, RandomSearch, Search
+from skjob.utils.notify import Notify
 from skjob.utils.units import format_bytes
 
 HOLDOUT_SEED = 0
-"""Of the draw of the rows that a single fit is scored on."""
+"""Seed of the draw of the rows that a single fit is scored on."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What an estimator learns from."""
+    """The rows that an estimator learns from."""
 
     features: Any
     target: Any
@@ -58,13 +49,13 @@ def run_declared(
     job: DeclaredJob,
     folder: Path,
     placement: Placement | None = None,
-    tell: Callable[[str], None] = lambda _: None,
+    notify: Notify = lambda _: None,
     rounds: str | None = None,
 ) -> None:
-    """Runs the job, its data where the plan has placed it: whole where that is None.
+    """Run the job with its data where the plan has placed it; in memory if `placement` is None.
 
-    The job's paths are relative to `folder`, and modules there can be imported. `tell` takes a line for the user.
-    `rounds` is the address below which a booster's training keeps what it has learned, None for nowhere.
+    The job's paths are relative to `folder`, and modules there can be imported. `rounds` is the address below which a
+    booster's training keeps its checkpoints, None for nowhere.
     """
     with importable_from(folder):
         if job.search is not None:
@@ -77,9 +68,9 @@ def run_declared(
             return
         estimator = build_estimator(job.estimator)
         if placement is not None and placement.pieces and isinstance(job.data, TableFile):
-            fitted = _fit_in_pieces(job, job.data, estimator, folder, placement, tell, rounds)
+            fitted = _fit_out_of_core(job, job.data, estimator, folder, placement, notify, rounds)
         else:
-            fitted = _fit_whole(job, estimator, load_samples(job.data, folder))
+            fitted = _fit_in_memory(job, estimator, load_samples(job.data, folder))
         _print_fit(fitted)
         _save_model(job, fitted.model, folder)
 
@@ -88,65 +79,67 @@ def run_declared(
 
 
 def place_data(job: DeclaredJob, folder: Path, workers: Workers, *, shared_files: bool) -> Placement | None:
-    """Where the data of a job goes, by its size and the workers' memory; None for a data set of scikit-learn.
+    """Choose where the data of a job goes, by its size and the workers' memory; None for a data set of scikit-learn.
 
-    `shared_files` tells whether workers see the files of this machine.
+    `shared_files` says whether workers see the files of this machine.
 
     Raises:
-        ConfigError: it fits in no way, or the estimator can't learn from it as it would have to; with all problems.
+        ConfigError: it does not fit, or the estimator cannot learn from it in the way that fits; with all problems.
     """
     if isinstance(job.data, Dataset):
         return None
     with importable_from(folder):
         estimator = build_estimator(job.estimator)
     table = table_of(files_of(job.data.addresses, folder))
-    asked = _asked(job, job.data, table, estimator)
-    columns = _columns(asked.features, job.data)
+    request = _fit_request(job, job.data, table, estimator)
+    columns = _columns(request.features, job.data)
     name = type(steps_of(estimator)[-1]).__name__
-    placement = place(
-        table, columns, asked.address, name, input_mode_of(estimator), workers, search=job.search is not None
+    placement = choose_placement(
+        table, columns, request.address, name, input_mode_of(estimator), workers, search=job.search is not None
     )
     if not placement.pieces:
-        sent = f"{format_bytes(table.file_bytes)} of files are read here, and sent to workers once"
+        sent = f"{format_bytes(table.file_bytes)} of files are read here and sent to workers once"
         return replace(placement, why=f"{placement.why}; {sent}")
-    problems = refusals(table, asked, estimator)
+    problems = unsupported_reasons(table, request, estimator)
     if not shared_files and not all(file.remote for file in table.files):
-        problems.append(f"`{asked.address}` is on this machine, where workers can't read it: put it where they can")
+        problems.append(f"`{request.address}` is on this machine, where workers cannot read it: put it where they can")
     if problems:
         raise ConfigError.collect(problems, placement.why)
     return placement
 
 
-def _asked(job: DeclaredJob, data: TableFile, table: Table, estimator: Any) -> FitRequest:
-    others = tuple(name for name in table.names if name not in (data.target, data.groups))
+def _fit_request(job: DeclaredJob, data: TableFile, table: Table, estimator: Any) -> FitRequest:
+    remaining = tuple(name for name in table.names if name not in (data.target, data.groups))
     own = "accuracy" if classifies(estimator) else "r2"
     return FitRequest(
-        data.shown, data.features or others, data.target, job.holdout, HOLDOUT_SEED, job.scorers or (own,)
+        data.display_name, data.features or remaining, data.target, job.holdout, HOLDOUT_SEED, job.scorers or (own,)
     )
 
 
 def _columns(features: Sequence[str], data: TableFile) -> list[str]:
-    """All that a fit needs of a table, each once."""
+    """Return the columns that a fit needs of a table, each once."""
     return list(dict.fromkeys([*features, data.target, *([data.groups] if data.groups else [])]))
 
 
 def load_samples(data: TableFile | Dataset, folder: Path) -> Samples:
-    """The samples of files or of scikit-learn, here."""
+    """Load the samples of files or of scikit-learn into this process."""
     if isinstance(data, Dataset):
         try:
-            return Samples(*data.build())
+            return Samples(*load_dataset(data))
         except Exception as error:
-            raise ConfigError(f"data set `{data.loader}` can't be loaded: {in_a_line(error)}") from error
+            raise ConfigError(f"data set `{data.loader}` cannot be loaded: {in_a_line(error)}") from error
     frame = _read_table(files_of(data.addresses, folder), data)
     missing = int(frame[data.target].isna().sum())
     if frame.empty:
-        raise ConfigError(f"`{data.shown}` has no rows")
+        raise ConfigError(f"`{data.display_name}` has no rows")
     if missing:
         rows = "1 row" if missing == 1 else f"{missing} rows"
-        raise ConfigError(f"target column `{data.target}` of `{data.shown}` is empty in {rows}", "remove or fill them")
-    others = [column for column in frame.columns if column not in (data.target, data.groups)]
+        raise ConfigError(
+            f"target column `{data.target}` of `{data.display_name}` is empty in {rows}", "remove or fill them"
+        )
+    remaining = [column for column in frame.columns if column not in (data.target, data.groups)]
     return Samples(
-        features=frame[list(data.features) if data.features else others],
+        features=frame[list(data.features) if data.features else remaining],
         target=frame[data.target].to_numpy(),
         groups=frame[data.groups].to_numpy() if data.groups else None,
     )
@@ -164,16 +157,16 @@ def _read_table(files: Sequence[File], data: TableFile) -> Any:
             else:
                 frames.append(pandas.read_csv(file.url, usecols=columns))
         except Exception as error:
-            name = file.url if file.remote else data.shown
-            raise ConfigError(f"`{name}` can't be read: {in_a_line(error)}") from error
+            name = file.url if file.remote else data.display_name
+            raise ConfigError(f"`{name}` cannot be read: {in_a_line(error)}") from error
     return frames[0] if len(frames) == 1 else pandas.concat(frames, ignore_index=True)
 
 
 # ---- a single fit
 
 
-def _fit_whole(job: DeclaredJob, estimator: Any, samples: Samples) -> FitResult:
-    """On the rows that are not held out, in this process: what is parallel in it goes where any script's would."""
+def _fit_in_memory(job: DeclaredJob, estimator: Any, samples: Samples) -> FitResult:
+    """Fit in this process on the rows that are not held out; what is parallel in it runs where a script's would."""
     from sklearn.metrics import get_scorer
     from sklearn.model_selection import train_test_split
 
@@ -190,53 +183,55 @@ def _fit_whole(job: DeclaredJob, estimator: Any, samples: Samples) -> FitResult:
     return FitResult(estimator, scores, len(y), len(y_held_out))
 
 
-def _fit_in_pieces(
+def _fit_out_of_core(
     job: DeclaredJob,
     data: TableFile,
     estimator: Any,
     folder: Path,
     placement: Placement,
-    tell: Callable[[str], None],
+    notify: Notify,
     rounds: str | None,
 ) -> FitResult:
     table = table_of(files_of(data.addresses, folder))
-    asked = _asked(job, data, table, estimator)
-    return fit(estimator, table, asked, placement, partial(_train, tell, rounds, content_of(table, asked, placement)))
+    request = _fit_request(job, data, table, estimator)
+    return fit(
+        estimator, table, request, placement, partial(_train, notify, rounds, data_key(table, request, placement))
+    )
 
 
 def _train(
-    tell: Callable[[str], None],
+    notify: Notify,
     rounds: str | None,
     content: str | None,
     estimator: Any,
     X: Any,
     y: Any,
-    watched: Any,
+    eval_set: Any,
 ) -> Any:
-    """XGBoost's and LightGBM's own training on all workers at once. Rounds are kept where their `content` is known."""
+    """Train with XGBoost or LightGBM on all workers at once. Keep checkpoints if the data's `content` is known."""
     from distributed import Client
 
     client = Client.current()
-    if booster(estimator) == "xgboost":
+    if booster_library(estimator) == "xgboost":
         from skjob.boosters.xgboost import train_xgboost
 
         if rounds is not None and content is None:
-            tell("xgboost: the training is not kept for another run: the data's store tells no change of its files")
+            notify("xgboost: the training is not kept for another run: the data's storage does not show file changes")
             rounds = None
         return train_xgboost(
-            estimator, X, y, client=client, folder=rounds, identity=content, eval_set=watched, tell=tell
+            estimator, X, y, client=client, folder=rounds, identity=content, eval_set=eval_set, notify=notify
         ).model
     from skjob.boosters.lightgbm import train_lightgbm
 
-    return train_lightgbm(estimator, X, y, client=client, eval_set=watched, tell=tell).model
+    return train_lightgbm(estimator, X, y, client=client, eval_set=eval_set, notify=notify).model
 
 
 # ---- search
 
 
 def build_search(job: DeclaredJob, search: Search) -> Any:
-    """scikit-learn's search, unfitted."""
-    # Halving is behind this import, whose only effect is to let it be imported.
+    """Build scikit-learn's search, unfitted."""
+    # Halving can only be imported after this.
     from sklearn.experimental import enable_halving_search_cv  # noqa: F401
     from sklearn.model_selection import (
         GridSearchCV,
@@ -258,7 +253,7 @@ def build_search(job: DeclaredJob, search: Search) -> Any:
         build_estimator(job.estimator),
         build_space(job),
         scoring=list(job.scoring) if isinstance(job.scoring, tuple) else job.scoring,
-        cv=job.cv.build() if isinstance(job.cv, Component) else job.cv,
+        cv=build_component(job.cv) if isinstance(job.cv, Component) else job.cv,
         **options,
     )
 
@@ -273,10 +268,10 @@ def _print_fit(fitted: FitResult) -> None:
         print(f"score            {score!r}{by}, on {fitted.held_out} rows held out")
 
 
-def _print_results(job: DeclaredJob, asked: Search, search: Any) -> None:
+def _print_results(job: DeclaredJob, request: Search, search: Any) -> None:
     print(f"candidates       {len(search.cv_results_['params'])}, {search.n_splits_} folds each")
     if hasattr(search, "best_params_"):
-        chooser = asked.refit if isinstance(asked.refit, str) else job.scoring
+        chooser = request.refit if isinstance(request.refit, str) else job.scoring
         by = f" ({chooser})" if chooser else ""
         # `repr` of a plain float is exact: the same search prints the same line, wherever it ran.
         print(f"best score       {float(search.cv_results_[_mean_score(chooser, job)][search.best_index_])!r}{by}")
@@ -284,7 +279,7 @@ def _print_results(job: DeclaredJob, asked: Search, search: Any) -> None:
         for name, value in sorted(search.best_params_.items()):
             print(f"  {name}: {value}")
     else:
-        print("best score       none was chosen: several scorers and `refit: false`")
+        print("best score       none: several scorers and `refit: false`")
 
 
 def _mean_score(chooser: object, job: DeclaredJob) -> str:
@@ -293,8 +288,8 @@ def _mean_score(chooser: object, job: DeclaredJob) -> str:
 
 def _save(job: DeclaredJob, search: Any, folder: Path) -> None:
     if job.outputs.table is not None:
-        path = beside(folder, job.outputs.table)
-        _write(path, lambda file: _write_table(search.cv_results_, path.suffix, file))
+        path = resolve_path(folder, job.outputs.table)
+        _write_atomically(path, lambda file: _write_table(search.cv_results_, path.suffix, file))
         print(f"table            {job.outputs.table}")
     if job.outputs.model is not None:
         _save_model(job, search.best_estimator_, folder)
@@ -304,23 +299,23 @@ def _save_model(job: DeclaredJob, model: Any, folder: Path) -> None:
     if job.outputs.model is not None:
         import joblib
 
-        _write(beside(folder, job.outputs.model), lambda file: joblib.dump(model, file))
+        _write_atomically(resolve_path(folder, job.outputs.model), lambda file: joblib.dump(model, file))
         print(f"model            {job.outputs.model}")
 
 
 def _write_table(results: dict[str, Any], suffix: str, file: IO[bytes]) -> None:
     import pandas
 
-    # `params` repeats the columns `param_*`, as mappings: no form for a table.
+    # `params` repeats the columns `param_*` as mappings, which do not fit into a table.
     columns = {name: [_plain(cell) for cell in cells] for name, cells in results.items() if name != "params"}
     if suffix == ".json":
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        # Not by pandas, which rounds to 15 digits.
+        # Not with pandas, which rounds to 15 digits.
         file.write(
             json.dumps([{name: _json_cell(cell) for name, cell in row.items()} for row in rows], indent=1).encode()
         )
         return
-    frame = pandas.DataFrame({name: _of_one_kind(cells, suffix) for name, cells in columns.items()})
+    frame = pandas.DataFrame({name: _with_one_type(cells, suffix) for name, cells in columns.items()})
     if suffix == ".parquet":
         frame.to_parquet(file, index=False)
     else:
@@ -328,7 +323,7 @@ def _write_table(results: dict[str, Any], suffix: str, file: IO[bytes]) -> None:
 
 
 def _plain(cell: Any) -> Any:
-    """A cell without numpy's types; None where a candidate does not have the parameter."""
+    """Return a cell without numpy's types; None if a candidate does not have the parameter."""
     import numpy
 
     if cell is numpy.ma.masked:
@@ -339,36 +334,36 @@ def _plain(cell: Any) -> Any:
 
 
 def _text(cell: Any) -> str:
-    """Lists, tuples and estimators as Python writes them, in one line."""
+    """Return a list, a tuple or an estimator as Python writes it, in one line."""
     return " ".join(str(cell).split())
 
 
 def _json_cell(cell: Any) -> Any:
-    """JSON has no `nan` and no infinity."""
+    """Return a cell as JSON can hold it, which has no `nan` and no infinity."""
     return None if isinstance(cell, float) and not math.isfinite(cell) else cell
 
 
-def _of_one_kind(cells: list[Any], suffix: str) -> list[Any]:
-    """A Parquet column has one type: where a parameter has values of several (`scale`, 0.1), they are texts."""
+def _with_one_type(cells: list[Any], suffix: str) -> list[Any]:
+    """Return cells of one type, as a Parquet column needs them: texts if they have several (`scale`, 0.1)."""
     kinds = {float if isinstance(cell, int) and not isinstance(cell, bool) else type(cell) for cell in cells}
     if suffix != ".parquet" or len(kinds - {type(None)}) <= 1:
         return cells
     return [None if cell is None else str(cell) for cell in cells]
 
 
-def _write(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
-    """Writes a file that appears complete or not at all."""
+def _write_atomically(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
+    """Write a file that appears complete or not at all."""
     try:
         with _replacing(path) as file:
             fill(file)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise ConfigError(f"`{path}` can't be written: {reason}", "the fit itself has ended") from error
+        raise ConfigError(f"`{path}` cannot be written: {reason}", "the fit itself is done") from error
 
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    # In the same folder: only within a file system is a rename atomic.
+    # In the same folder, because a rename is atomic only within a file system.
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with part.open("xb") as file:

@@ -1,7 +1,7 @@
-"""The meaning of a job file: what it says against what is there. The third of the three passes over it.
+"""Check the meaning of a job file against classes, data and folders: the third of three passes over it.
 
-The estimator is really built, the data's columns are looked up and the output folders looked at; nothing is fitted,
-nothing written. This imports the estimator's module, and with it runs that module's top level, as `import` does.
+The estimator is really built, and the data's columns and the output folders are looked up; nothing is fitted or
+written. This imports the estimator's module, which runs its top-level code, as `import` does.
 """
 
 from __future__ import annotations
@@ -10,44 +10,43 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from skjob.jobfile.parser import Location, shown
-from skjob.jobfile.schema import (
+from skjob.jobfile.parser import Location, format_value
+from skjob.jobfile.schema import Component, Dataset, TableFile
+from skjob.jobfile.schema_search import (
     Choice,
-    Component,
-    Dataset,
     Distribution,
     HalvingGridSearch,
     HalvingRandomSearch,
     LogUniform,
     RandomInteger,
-    TableFile,
     Uniform,
 )
 from skjob.jobfile.validate_data import DataValidator
-from skjob.jobfile.validate_estimator import owner_name, refusal_of
+from skjob.jobfile.validate_estimator import owner_name, rejection_reason
 from skjob.utils.suggestions import did_you_mean
 
 
 class Validator(DataValidator):
-    """Tries what a job says against what is there."""
+    """Checks all sections of a job."""
 
     def check(self) -> None:
+        """Report every problem of the sections that hold."""
         estimator = self._estimator()
         self._space(estimator)
         self._search(estimator)
         self._single_fit()
         self._scoring(estimator)
         self._folds()
-        if isinstance(self.parts.data, TableFile):
-            self._file(self.parts.data)
-        elif isinstance(self.parts.data, Dataset):
-            self._dataset(self.parts.data)
+        if isinstance(self.sections.data, TableFile):
+            self._file(self.sections.data)
+        elif isinstance(self.sections.data, Dataset):
+            self._dataset(self.sections.data)
         else:
             self._file_alone()
         self._outputs()
 
     def _space(self, estimator: Any) -> None:
-        space = self.parts.space
+        space = self.sections.space
         if space is None:
             return
         many = isinstance(space, tuple)
@@ -64,107 +63,107 @@ class Validator(DataValidator):
         values: tuple[Any, ...] | Distribution,
         location: Location,
     ) -> None:
-        search = self.parts.search
+        search = self.sections.search
         if search is not None and not search.samples and not isinstance(values, tuple):
             remedy = "write its values as a list" if isinstance(values, Choice) else "write a list of values"
-            self.findings.at_value(location, f"a `{search.kind}` search takes no distribution; {remedy}")
+            self.diagnostics.at_value(location, f"a `{search.kind}` search does not accept a distribution; {remedy}")
         tries = [(place, value) for place, value in _trials(values, location) if self._value(value, place)]
         if estimator is None:
             return
         parameters = estimator.get_params()
         prefix, _, own_name = name.rpartition("__")
         if any(name.startswith(f"{other}__") for other in {*subspace, *self.unknown_steps}):
-            # The space replaces what the parameter belongs to, or it can't be built: not known what it has.
+            # The space replaces what the parameter belongs to, or it cannot be built: its parameters are unknown.
             return
         if name not in parameters:
             owner = owner_name(estimator)
-            self.findings.at_key(location, f"{owner} has no parameter `{name}`{did_you_mean(name, parameters)}")
+            self.diagnostics.at_key(location, f"{owner} has no parameter `{name}`{did_you_mean(name, parameters)}")
             return
         owner = parameters[prefix] if prefix else estimator
         for place, value in tries:
-            if refusal := refusal_of(owner, own_name, value):
+            if reason := rejection_reason(owner, own_name, value):
                 drawn = "can draw " if isinstance(values, Uniform | LogUniform | RandomInteger) else ""
-                told = f"`{value:.6g}`, which" if drawn else shown(value)
-                self.findings.at_value(place, f"{drawn}{told} {refusal}")
+                tried = f"`{value:.6g}`, which" if drawn else format_value(value)
+                self.diagnostics.at_value(place, f"{drawn}{tried} {reason}")
                 if drawn:
                     return
 
     def _search(self, estimator: Any) -> None:
-        search, outputs = self.parts.search, self.parts.outputs
+        search, outputs = self.sections.search, self.sections.outputs
         if search is None:
             return
         if search.refit is False and outputs is not None and outputs.model is not None:
             message = "no model is fitted with `refit: false`: leave out `outputs.model`"
-            self.findings.at_value(("search", "refit"), message)
+            self.diagnostics.at_value(("search", "refit"), message)
         if isinstance(search, HalvingGridSearch | HalvingRandomSearch) and search.resource != "n_samples":
             self._resource(search, estimator)
 
     def _resource(self, search: HalvingGridSearch | HalvingRandomSearch, estimator: Any) -> None:
         location = ("search", "resource")
-        spaces = self.parts.space if isinstance(self.parts.space, tuple) else (self.parts.space or {},)
+        spaces = self.sections.space if isinstance(self.sections.space, tuple) else (self.sections.space or {},)
         if estimator is not None and search.resource not in estimator.get_params():
-            near = did_you_mean(search.resource, ["n_samples", *estimator.get_params()])
-            message = f"`{search.resource}` is neither `n_samples` nor a parameter of the estimator{near}"
-            self.findings.at_value(location, message)
+            suggestion = did_you_mean(search.resource, ["n_samples", *estimator.get_params()])
+            message = f"`{search.resource}` is neither `n_samples` nor a parameter of the estimator{suggestion}"
+            self.diagnostics.at_value(location, message)
         elif any(search.resource in subspace for subspace in spaces):
-            self.findings.at_value(location, f"`{search.resource}` can't be in the parameter space too")
+            self.diagnostics.at_value(location, f"`{search.resource}` cannot be in the parameter space too")
         elif search.max_resources == "auto":
             message = (
-                f"`max_resources` is missing: only of `n_samples` is it known how much `{search.resource}` there is"
+                f"`max_resources` is missing: `auto` is possible for `n_samples` only, not for `{search.resource}`"
             )
-            self.findings.at_value(location, message)
+            self.diagnostics.at_value(location, message)
 
     def _single_fit(self) -> None:
-        """What belongs to a search is nothing without one, and the other way round."""
-        given = self.findings.document.content
+        """Report keys of a search in a single fit, and the other way round."""
+        given = self.diagnostics.document.content
         if not isinstance(given, dict):
             return
         if "search" in given:
             if "space" not in given:
-                self.findings.at_key((), "`space` is missing")
+                self.diagnostics.at_key((), "`space` is missing")
             if "holdout" in given:
-                self.findings.at_key(("holdout",), "is for a single fit: a `search` scores on its folds")
+                self.diagnostics.at_key(("holdout",), "belongs to a single fit: a `search` scores on its folds")
             return
         if "space" in given:
-            self.findings.at_key(("space",), "is tried by a `search`: give one, or leave it out for a single fit")
+            self.diagnostics.at_key(("space",), "belongs to a `search`: give one, or leave this out for a single fit")
         if "cv" in given:
-            self.findings.at_key(("cv",), "is for a `search`: a single fit is scored on what `holdout` leaves out")
-        if self.parts.outputs is not None and self.parts.outputs.table is not None:
-            self.findings.at_key(("outputs", "table"), "is of a `search`: a single fit has only a `model`")
-        if isinstance(self.parts.data, TableFile) and self.parts.data.groups is not None:
-            self.findings.at_key(("data", "groups"), "is for the folds of a `search`")
+            self.diagnostics.at_key(("cv",), "belongs to a `search`: a single fit is scored on the rows of `holdout`")
+        if self.sections.outputs is not None and self.sections.outputs.table is not None:
+            self.diagnostics.at_key(("outputs", "table"), "belongs to a `search`: a single fit has only a `model`")
+        if isinstance(self.sections.data, TableFile) and self.sections.data.groups is not None:
+            self.diagnostics.at_key(("data", "groups"), "belongs to the folds of a `search`")
 
     def _scoring(self, estimator: Any) -> None:
         from sklearn.metrics import get_scorer_names
 
-        scoring, search = self.parts.scoring, self.parts.search
+        scoring, search = self.sections.scoring, self.sections.search
         many = isinstance(scoring, tuple)
         names = scoring if isinstance(scoring, tuple) else (scoring,) if scoring else ()
         known = get_scorer_names()
         for index, name in enumerate(names):
             location: Location = ("scoring", index) if many else ("scoring",)
             if name not in known:
-                self.findings.at_value(location, f"no scorer is called `{name}`{did_you_mean(name, known)}")
+                self.diagnostics.at_value(location, f"unknown scorer `{name}`{did_you_mean(name, known)}")
             elif name in names[:index]:
-                self.findings.at_value(location, f"`{name}` is listed twice")
+                self.diagnostics.at_value(location, f"`{name}` is listed twice")
         scores = estimator is None or hasattr(estimator, "score")
-        if not scores and "scoring" not in self.findings.document.content:
+        if not scores and "scoring" not in self.diagnostics.document.content:
             message = f"{owner_name(estimator)} has no score of its own: give `scoring`"
-            self.findings.at_key(("estimator",), message)
+            self.diagnostics.at_key(("estimator",), message)
         if search is None:
             return
         if many and search.halves:
-            self.findings.at_value(("scoring",), f"a `{search.kind}` search takes one scorer")
+            self.diagnostics.at_value(("scoring",), f"a `{search.kind}` search takes one scorer")
         elif many and search.refit is True:
             message = f"with several scorers, name the one that chooses: `refit: {names[0]}`"
-            self.findings.at_value(("search", "refit"), message)
+            self.diagnostics.at_value(("search", "refit"), message)
         elif isinstance(search.refit, str) and search.refit not in names:
-            self.findings.at_value(
+            self.diagnostics.at_value(
                 ("search", "refit"), f"`{search.refit}` is not among the scorers{did_you_mean(search.refit, names)}"
             )
 
     def _folds(self) -> None:
-        form, search, data = self.parts.cv, self.parts.search, self.parts.data
+        form, search, data = self.sections.cv, self.sections.search, self.sections.data
         if not isinstance(form, Component):
             return
         splitter = self._component(form, ("cv",), _why_no_splitter)
@@ -172,15 +171,15 @@ class Validator(DataValidator):
             return
         if _needs_groups(splitter) and data is not None and getattr(data, "groups", None) is None:
             remedy = "data from a `loader` has none" if isinstance(data, Dataset) else "name them in `data.groups`"
-            self.findings.at_value(("cv", "class"), f"`{form.class_name}` splits by groups: {remedy}")
+            self.diagnostics.at_value(("cv", "class"), f"`{form.class_name}` splits by groups: {remedy}")
         shuffles = getattr(splitter, "shuffle", True) and getattr(splitter, "random_state", 0) is None
         if search is not None and search.halves and shuffles:
             message = f"a `{search.kind}` search needs the same folds each time: give `random_state`"
-            self.findings.at_key(("cv", "parameters"), message)
+            self.diagnostics.at_key(("cv", "parameters"), message)
 
 
 def _trials(values: tuple[Any, ...] | Distribution, location: Location) -> Iterator[tuple[Location, Any]]:
-    """Values that a search may try, each with its place: all of a list, the ends and the middle of a distribution."""
+    """Yield values that a search may try, with their places: all of a list, ends and middle of a distribution."""
     if isinstance(values, tuple):
         yield from (((*location, index), value) for index, value in enumerate(values))
     elif isinstance(values, Choice):
@@ -191,14 +190,14 @@ def _trials(values: tuple[Any, ...] | Distribution, location: Location) -> Itera
     elif isinstance(values, Uniform | LogUniform):
         kind = type(values).tag.strip("<>")
         low, high = values.uniform if isinstance(values, Uniform) else values.loguniform
-        # Not the bounds: they are never drawn, and a parameter may exclude them.
+        # Not the bounds themselves: they are never drawn, and a parameter may exclude them.
         inner = ((low + high) / 2, math.nextafter(low, high), math.nextafter(high, low))
         yield from (((*location, kind), value) for value in inner)
 
 
 def _why_no_splitter(factory: type) -> str:
-    lacking = [name for name in ("split", "get_n_splits") if not hasattr(factory, name)]
-    return f"it is not a splitter: it has no `{lacking[0]}`" if lacking else ""
+    missing = [name for name in ("split", "get_n_splits") if not hasattr(factory, name)]
+    return f"it is not a splitter: it has no `{missing[0]}`" if missing else ""
 
 
 def _needs_groups(splitter: Any) -> bool:

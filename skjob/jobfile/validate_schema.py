@@ -1,8 +1,6 @@
-"""The form of a job file: what it says against the models of `skjob.jobfile.schema`, pydantic's words put into a
-user's.
+"""Check a job file against the models of `skjob.jobfile.schema`: the second of three passes over it.
 
-The second of the three passes over it. A part that is wrong is reported and left out, so that the third can look at
-the rest.
+Pydantic's errors are reported in a user's words. A wrong part is left out, so that the third pass can check the rest.
 """
 
 from __future__ import annotations
@@ -14,21 +12,9 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from skjob.jobfile.parser import Diagnostics, Location, Mark, shown
-from skjob.jobfile.schema import (
-    DISTRIBUTIONS,
-    SEARCHES,
-    Component,
-    Dataset,
-    DeclaredJob,
-    Outputs,
-    Search,
-    SearchForm,
-    SpaceForm,
-    Step,
-    TableFile,
-    forms,
-)
+from skjob.jobfile.parser import Diagnostics, Location, Mark, format_value
+from skjob.jobfile.schema import Component, Dataset, DeclaredJob, Outputs, Step, TableFile, forms
+from skjob.jobfile.schema_search import DISTRIBUTION_KINDS, SEARCH_KINDS, Search, SearchForm, SpaceForm
 from skjob.utils.suggestions import did_you_mean
 
 SECTIONS = {
@@ -36,7 +22,7 @@ SECTIONS = {
     for name, hint in get_type_hints(DeclaredJob, include_extras=True).items()
     if name in DeclaredJob.model_fields
 }
-# A section that is left out is absent; one that is there and empty was forgotten.
+# An absent section is left out on purpose; an empty one was forgotten.
 SECTIONS |= {"search": TypeAdapter(SearchForm), "space": TypeAdapter(SpaceForm)}
 FORMS = {form.tag: form for form in forms()}
 _TAGS = {*FORMS, "<list>", "<subspace>", "<subspaces>", "<folds>"}
@@ -44,7 +30,7 @@ _TAGS = {*FORMS, "<list>", "<subspace>", "<subspaces>", "<folds>"}
 
 @dataclass
 class Sections:
-    """The sections of a job that hold; None for one that is absent or wrong."""
+    """The sections of a job that are valid; None for one that is absent or wrong."""
 
     estimator: Component | tuple[Step, ...] | None = None
     search: Search | None = None
@@ -56,28 +42,29 @@ class Sections:
     outputs: Outputs | None = None
 
 
-def validate_schema(content: Any, findings: Diagnostics) -> Sections:
-    parts = Sections()
+def validate_schema(content: Any, diagnostics: Diagnostics) -> Sections:
+    """Report what is wrong with a job file's content. Return the sections that are valid."""
+    sections = Sections()
     if content is None:
-        findings.at(Mark(1, 1), (), "is empty")
-        return parts
+        diagnostics.at(Mark(1, 1), (), "is empty")
+        return sections
     if not isinstance(content, dict):
-        findings.at_value((), f"{shown(content)} is not a mapping of keys to values")
-        return parts
+        diagnostics.at_value((), f"{format_value(content)} is not a mapping of keys to values")
+        return sections
     for key in content:
         if key not in SECTIONS:
-            findings.at_key((key,), f"unknown key{did_you_mean(key, SECTIONS)}")
+            diagnostics.at_key((key,), f"unknown key{did_you_mean(key, SECTIONS)}")
     for name, model_field in DeclaredJob.model_fields.items():
         if name in content:
-            setattr(parts, name, _section(name, content[name], findings))
+            setattr(sections, name, _section(name, content[name], diagnostics))
         elif model_field.is_required():
-            findings.at_key((), f"`{name}` is missing")
-    return parts
+            diagnostics.at_key((), f"`{name}` is missing")
+    return sections
 
 
-def _section(name: str, value: Any, findings: Diagnostics) -> Any:
-    """The section as a value. A part that is wrong is reported and left out, so that the rest can be looked at too."""
-    if name == "search" and isinstance(value, dict) and not _search_kind_holds(value, findings):
+def _section(name: str, value: Any, diagnostics: Diagnostics) -> Any:
+    """Return the section as a value. Report a wrong part and leave it out, so that the rest can be checked too."""
+    if name == "search" and isinstance(value, dict) and not _search_kind_holds(value, diagnostics):
         return None
     reported = False
     while True:
@@ -86,32 +73,32 @@ def _section(name: str, value: Any, findings: Diagnostics) -> Any:
         except ValidationError as error:
             errors = error.errors()
         if not reported:
-            report_errors((name,), value, errors, findings)
+            report_errors((name,), value, errors, diagnostics)
             reported = True
         value = _without(value, errors)
         if value is None:
             return None
 
 
-def _search_kind_holds(search: dict[Any, Any], findings: Diagnostics) -> bool:
+def _search_kind_holds(search: dict[Any, Any], diagnostics: Diagnostics) -> bool:
     if "kind" not in search:
-        findings.at_key(("search",), "`kind` is missing")
-    elif not (isinstance(search["kind"], str) and search["kind"] in SEARCHES):
-        known = ", ".join(f"`{kind}`" for kind in SEARCHES)
-        near = did_you_mean(search["kind"], SEARCHES)
-        findings.at_value(("search", "kind"), f"{shown(search['kind'])} is not one of {known}{near}")
+        diagnostics.at_key(("search",), "`kind` is missing")
+    elif not (isinstance(search["kind"], str) and search["kind"] in SEARCH_KINDS):
+        known = ", ".join(f"`{kind}`" for kind in SEARCH_KINDS)
+        near = did_you_mean(search["kind"], SEARCH_KINDS)
+        diagnostics.at_value(("search", "kind"), f"{format_value(search['kind'])} is not one of {known}{near}")
     else:
         return True
     return False
 
 
 def _in_file(location: Location) -> Location:
-    """pydantic's location without the marks of unions."""
+    """Return pydantic's location without the tags of unions."""
     return tuple(part for part in location if part not in _TAGS and part != "[key]")
 
 
 def _without(value: Any, errors: list[ErrorDetails]) -> Any:
-    """A copy without the keys that the errors are about; None where that can't be."""
+    """Return a copy without the keys that the errors are about; None if that is impossible."""
     remaining = copy.deepcopy(value)
     for error in errors:
         location = _in_file(error["loc"])
@@ -121,42 +108,43 @@ def _without(value: Any, errors: list[ErrorDetails]) -> Any:
         for part in location[:-1]:
             holder = holder[part]
         if not isinstance(holder, dict):
-            # A list's members would move up, and with them their places.
+            # The other members of a list would get other places.
             return None
         holder.pop(location[-1], None)
     return remaining
 
 
-def report_errors(prefix: Location, section: Any, errors: list[ErrorDetails], findings: Diagnostics) -> None:
+def report_errors(prefix: Location, section: Any, errors: list[ErrorDetails], diagnostics: Diagnostics) -> None:
+    """Report pydantic's errors in a user's words, each at its place in the file."""
     for error in errors:
         location = (*prefix, *_in_file(error["loc"]))
         value, kind = error["input"], error["type"]
         if kind == "missing":
-            findings.at_key(location[:-1], f"`{location[-1]}` is missing")
+            diagnostics.at_key(location[:-1], f"`{location[-1]}` is missing")
         elif kind == "extra_forbidden":
-            findings.at_key(location, _why_unknown(error, location))
+            diagnostics.at_key(location, _why_unknown(error, location))
         elif error["loc"][-1:] == ("[key]",):
-            findings.at_key(location, f"`{location[-1]}` is not a name: names are text")
+            diagnostics.at_key(location, f"`{location[-1]}` is not a name: names are text")
         elif kind == "too_short":
-            # A list whose members are all wrong counts as too short as well; they are reported already.
+            # A list whose members are all wrong counts as too short too; they are reported already.
             if not value:
-                findings.at_value(location, "is empty")
+                diagnostics.at_value(location, "is empty")
         elif kind == "expected":
-            findings.at_value(location, f"{shown(value)} is not {error['msg']}{_remedy(location, value)}")
+            diagnostics.at_value(location, f"{format_value(value)} is not {error['msg']}{_remedy(location, value)}")
         elif kind in ("model_type", "dict_type", "model_attributes_type"):
-            findings.at_value(location, f"{shown(value)} is not a mapping of keys to values")
+            diagnostics.at_value(location, f"{format_value(value)} is not a mapping of keys to values")
         else:
-            findings.at_value(location, f"{shown(value)} can't be used: {error['msg'].lower()}")
+            diagnostics.at_value(location, f"{format_value(value)} cannot be used: {error['msg'].lower()}")
 
 
 def _why_unknown(error: ErrorDetails, location: Location) -> str:
     tags = [part for part in error["loc"] if part in FORMS]
     form = FORMS[str(tags[-1])] if tags else Outputs
     key = location[-1]
-    if form in SEARCHES.values():
-        others = [kind for kind, search in SEARCHES.items() if key in search.model_fields]
+    if form in SEARCH_KINDS.values():
+        others = [kind for kind, search in SEARCH_KINDS.items() if key in search.model_fields]
         if others:
-            own = next(kind for kind, search in SEARCHES.items() if search is form)
+            own = next(kind for kind, search in SEARCH_KINDS.items() if search is form)
             return f"`{own}` has no `{key}`: it belongs to {' and '.join(f'`{kind}`' for kind in others)}"
     if form is TableFile and key == "loader":
         return "data is either a `path` or a `loader`"
@@ -169,7 +157,7 @@ def _why_unknown(error: ErrorDetails, location: Location) -> str:
 def _remedy(location: Location, value: Any) -> str:
     if location[0] == "space" and len(location) > 1:
         if isinstance(value, dict) and len(value) == 1:
-            return did_you_mean(next(iter(value)), DISTRIBUTIONS)
+            return did_you_mean(next(iter(value)), DISTRIBUTION_KINDS)
         if isinstance(value, str | int | float) and not isinstance(location[-1], int):
             return f"; write `[{value}]`" if not isinstance(value, bool) else f"; write `[{str(value).lower()}]`"
     if location == ("estimator",) and isinstance(value, str):

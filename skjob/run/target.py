@@ -138,9 +138,9 @@ def environment_for(plan: Plan, job: JobSpec) -> EnvironmentSpec | None:
     """Return the environment that pods must have; None on this machine, whose workers have the one they start in."""
     if plan.place is Place.LOCAL:
         return None
-    from skjob.environment.spec import wanted_environment
+    from skjob.environment.spec import resolve_environment
 
-    return wanted_environment(plan.env, job)
+    return resolve_environment(plan.env, job)
 
 
 def create_cluster(run: Run) -> ChosenCluster:

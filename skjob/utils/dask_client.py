@@ -1,4 +1,4 @@
-"""Calls of a Dask client from other threads than its event loop's, each with a time limit; and the run's own client."""
+"""Wait for a Dask client's coroutines from other threads, with a time limit; and know the run's own client."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import wait
 from typing import Any
 
-WORKERS_SECONDS = 30.0
-"""Within which a scheduler says who its workers are."""
+WORKERS_TIMEOUT = 30.0
+"""Seconds for a scheduler to list its workers."""
 
 CONNECTION_LOST = "the connection to the scheduler is lost"
 
@@ -22,68 +22,72 @@ run_client: Any = None
 
 
 def is_closed(client: Any) -> bool:
-    """Whether it will not have its scheduler back: it closes itself when its patience is over."""
+    """Return whether the client has given up its scheduler: it closes itself when it cannot reconnect in time."""
     return client.status in ("closing", "closed")
 
 
-def wait_result(client: Any, asked: Coroutine[Any, Any, Any], seconds: float) -> Any:
-    """The result of a coroutine of the client's.
+def wait_result(client: Any, coroutine: Coroutine[Any, Any, Any], timeout: float) -> Any:
+    """Return the result of a coroutine of the client's.
 
-    Raises TimeoutError after so many seconds, ConnectionError where the client is closed, and what that raises.
+    Raise TimeoutError after `timeout` seconds, ConnectionError if the client is closed, and what the coroutine raises.
     """
     try:
-        return asyncio.run_coroutine_threadsafe(asked, client.loop.asyncio_loop).result(seconds)
+        return asyncio.run_coroutine_threadsafe(coroutine, client.loop.asyncio_loop).result(timeout)
     except (RuntimeError, AttributeError) as error:
-        # One that is closed has no scheduler any more, and then no loop.
+        # A closed client loses its scheduler, and then its loop.
         if client.loop.asyncio_loop.is_closed() or is_closed(client):
             raise ConnectionError("the client is closed") from error
         raise
     finally:
-        if inspect.getcoroutinestate(asked) == inspect.CORO_CREATED:
-            asked.close()  # its loop has ended: else Python warns of it, some time later and somewhere else
+        if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+            coroutine.close()  # its loop has ended; otherwise Python warns about it later, somewhere else
 
 
-def call_method(client: Any, method: Callable[[], Any], seconds: float) -> Any:
-    """What a method of the client's returns that has no time limit of its own: called on the client's event loop, it
-    gives what can be waited for. Raises TimeoutError after so many seconds, and what it raises."""
+def call_method(client: Any, method: Callable[[], Any], timeout: float) -> Any:
+    """Call a method that has no time limit of its own on the client's event loop, and return what it gives.
+
+    Raise TimeoutError after `timeout` seconds, and what the method raises.
+    """
 
     async def call() -> Any:
         return await method()
 
-    return wait_result(client, call(), seconds)
+    return wait_result(client, call(), timeout)
 
 
 def workers_of(client: Any) -> dict[str, Any]:
-    """What the scheduler knows of its workers now, by their addresses.
+    """Return the scheduler's current information about its workers, by their addresses.
 
-    `Client.scheduler_info(n_workers=-1)` may leave them all out (distributed 2026.8): it returns what the client was
-    told last, and every two seconds the client asks for itself, without them. Gone when
-    `test_a_question_of_the_clients_own_loses_no_worker` says so.
+    `Client.scheduler_info(n_workers=-1)` may leave them all out (distributed 2026.8): it returns the client's last
+    answer, and every two seconds the client makes a request of its own, without workers. GONE WHEN
+    `test_a_question_of_the_clients_own_loses_no_worker` fails.
 
-    Raises TimeoutError and OSError where the scheduler does not answer.
+    Raise TimeoutError or OSError if the scheduler does not answer.
     """
-    found: dict[str, Any] = call_method(client, lambda: client.scheduler.identity(n_workers=-1), WORKERS_SECONDS)[
+    workers: dict[str, Any] = call_method(client, lambda: client.scheduler.identity(n_workers=-1), WORKERS_TIMEOUT)[
         "workers"
     ]
-    return found
+    return workers
 
 
-def wait_while_connected(client: Any, asked: Coroutine[Any, Any, Any], seconds: float) -> Any:
-    """As `wait_result`; raises ConnectionError as soon as the client has lost its connection, which it then tries to
-    make
-    again for as long as it may."""
-    answering = asyncio.run_coroutine_threadsafe(asked, client.loop.asyncio_loop)
-    deadline = time.monotonic() + seconds
-    while not wait([answering], 0.25).done:
+def wait_while_connected(client: Any, coroutine: Coroutine[Any, Any, Any], timeout: float) -> Any:
+    """Return the result of a coroutine of the client's, as long as it is connected.
+
+    Raise ConnectionError as soon as the client loses its connection, although it tries to reconnect; TimeoutError after
+    `timeout` seconds; and what the coroutine raises.
+    """
+    future = asyncio.run_coroutine_threadsafe(coroutine, client.loop.asyncio_loop)
+    deadline = time.monotonic() + timeout
+    while not wait([future], 0.25).done:
         if client.status != "running":
-            answering.cancel()
+            future.cancel()
             raise ConnectionError(CONNECTION_LOST)
         if time.monotonic() > deadline:
-            answering.cancel()
-            raise TimeoutError(f"no answer of the scheduler within {seconds:.0f} s")
+            future.cancel()
+            raise TimeoutError(f"no answer from the scheduler within {timeout:.0f} s")
     try:
-        return answering.result()
+        return future.result()
     except Exception as error:
-        if client.status != "running":  # one that is closed stumbles over itself, in some way
+        if client.status != "running":  # a closed client fails in various ways
             raise ConnectionError(CONNECTION_LOST) from error
         raise

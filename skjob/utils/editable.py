@@ -1,9 +1,9 @@
-"""Where the source of a distribution in editable mode is: as import finds it, without importing anything.
+"""Find the source of a distribution in editable mode, as import finds it, without importing anything.
 
 Build backends leave a `.pth` file in the folder of installed packages. It names folders for the import path, or starts
-an import hook, whose file says where modules are: setuptools writes a table, hatchling, PDM and others calls of the
-library `editables`. Both are read, not run. Hooks that build when something is imported (meson-python,
-scikit-build-core) can't be followed.
+an import hook, whose file says where modules are: setuptools writes a table, hatchling, PDM and others write calls of
+the library `editables`. Both are read, not run. Hooks that build on import (meson-python, scikit-build-core) cannot be
+followed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Sources:
-    """`folders` are on the import path; `modules` are single ones: full name, and file or folder of a package."""
+class EditableSources:
+    """`folders` are on the import path; `modules` are full names with the module's file or the package's folder."""
 
     folders: tuple[Path, ...] = ()
     modules: tuple[tuple[str, Path], ...] = ()
@@ -28,20 +28,20 @@ class Sources:
 
 
 @dataclass(frozen=True)
-class Followed:
-    """What the files of an installation lead to. `hooks` are those of its files that only lead there.
+class EditableInstall:
+    """What an editable installation points to. `hooks` are those of its files that only point there.
 
-    `missing` are paths that they name and that are not there, `unknown` hooks that can't be read.
+    `missing` are named paths that do not exist, `unknown` are hooks that cannot be read.
     """
 
-    sources: Sources
+    sources: EditableSources
     hooks: frozenset[str]
     missing: tuple[Path, ...]
     unknown: tuple[str, ...]
 
 
-def follow(site: Path, files: Iterable[str]) -> Followed:
-    """Follow the `.pth` files among the installed `files` of a distribution, which are relative to `site`."""
+def resolve_editable(site: Path, files: Iterable[str]) -> EditableInstall:
+    """Follow the `.pth` files among a distribution's installed `files`, which are relative to `site`."""
     folders: dict[Path, None] = {}
     modules: dict[str, Path] = {}
     hooks: set[str] = set()
@@ -64,17 +64,20 @@ def follow(site: Path, files: Iterable[str]) -> Followed:
                 if not hook.is_file():
                     continue  # `import sys; …`
                 hooks.add(hook.name)
-                named = dict(_mapped(hook))
-                if not named:
+                modules_of_hook = dict(_modules_of_hook(hook))
+                if not modules_of_hook:
                     unknown.append(hook.name)
-                for module, path in named.items():
-                    place = _place(path)
-                    if place is None:
+                for module, path in modules_of_hook.items():
+                    module_path = _module_path(path)
+                    if module_path is None:
                         missing.append(path)
                     else:
-                        modules.setdefault(module, place)
-    return Followed(
-        Sources(tuple(folders), tuple(sorted(modules.items()))), frozenset(hooks), tuple(missing), tuple(unknown)
+                        modules.setdefault(module, module_path)
+    return EditableInstall(
+        EditableSources(tuple(folders), tuple(sorted(modules.items()))),
+        frozenset(hooks),
+        tuple(missing),
+        tuple(unknown),
     )
 
 
@@ -86,8 +89,8 @@ def _lines(file: Path) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
-def _mapped(hook: Path) -> Iterator[tuple[str, Path]]:
-    """Modules and their paths: `MAPPING = {name: path}`, or `finder.map_module(name, path)`."""
+def _modules_of_hook(hook: Path) -> Iterator[tuple[str, Path]]:
+    """Yield modules and their paths: `MAPPING = {name: path}`, or `finder.map_module(name, path)`."""
     try:
         tree = ast.parse(hook.read_bytes())
     except (SyntaxError, ValueError, OSError):
@@ -109,8 +112,8 @@ def _constants(pairs: Iterable[Iterable[ast.expr | None]]) -> Iterator[tuple[str
                 yield name, Path(path)
 
 
-def _place(path: Path) -> Path | None:
-    """The file or package meant: setuptools names modules without their suffix, `editables` packages by `__init__`."""
+def _module_path(path: Path) -> Path | None:
+    """Return the file or package: setuptools names modules without suffix, `editables` names packages by `__init__`."""
     if path.is_dir():
         return path
     if path.is_file():

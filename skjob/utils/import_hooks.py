@@ -1,4 +1,4 @@
-"""Has something done to a module of somebody else's as soon as it is imported, or now where it has been.
+"""Act on a third-party module as soon as it is imported, or now if it has been.
 
 Importing it here, to change it before the program does, would cost a second that most programs need not pay.
 """
@@ -12,31 +12,31 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-Act = Callable[[ModuleType], None]
+Action = Callable[[ModuleType], None]
 
-_acts: dict[str, list[Act]] = {}
+_actions: dict[str, list[Action]] = {}
 
 
-def when_imported(name: str, act: Act) -> None:
-    """Call `act` with the module of this full name when it has run. Once a module: the same act is not taken again."""
-    acts = _acts.setdefault(name, [])
-    if act in acts:
+def when_imported(name: str, action: Action) -> None:
+    """Call `action` with the module of this full name once it is loaded. The same action is not repeated."""
+    actions = _actions.setdefault(name, [])
+    if action in actions:
         return
-    acts.append(act)
+    actions.append(action)
     if not any(isinstance(finder, _ActingFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _ActingFinder())
     if name in sys.modules:
-        act(sys.modules[name])
+        action(sys.modules[name])
 
 
 class _ActingFinder(importlib.abc.MetaPathFinder):
-    """Finds these modules as the other finders do, and acts on what they have loaded."""
+    """Finds modules by the other finders, and acts on those that have actions after they are loaded."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Called by Python for each module that is imported."""
-        if fullname not in _acts:
+        """Return the spec of the other finders, with a loader that acts on the module."""
+        if fullname not in _actions:
             return None
         finders = [finder for finder in sys.meta_path if finder is not self]
         spec = next((spec for finder in finders if (spec := finder.find_spec(fullname, path, target))), None)
@@ -50,15 +50,15 @@ class _ActingLoader(importlib.abc.Loader):
         self._loader = loader
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """As the real one."""
+        """Create the module by the original loader."""
         module: ModuleType | None = self._loader.create_module(spec)
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """As the real one, and what is new here."""
+        """Run the module by the original loader, then the actions."""
         self._loader.exec_module(module)
-        for act in _acts[module.__name__]:
-            act(module)
+        for action in _actions[module.__name__]:
+            action(module)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)

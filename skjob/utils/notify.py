@@ -1,8 +1,7 @@
-"""The callback that takes lines for the user."""
+"""The callback that reports one line to the user."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Notify = Callable[[str], None]
-"""Take one line about what goes on and show it to the user."""

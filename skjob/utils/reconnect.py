@@ -1,8 +1,8 @@
-"""A client whose connection breaks: what distributed makes of it, and what a user needs instead.
+"""Decide how long and how quietly a client tries to reconnect to its scheduler.
 
-A network that is away for a while, or a scheduler that starts again, is no reason to end a run: the client tries to
-connect for as long as the run waits, and says nothing of it. What was lost, and what is done again, skjob tells itself.
-Once it is known that the cluster will not come back, nobody waits for it any longer.
+A network outage, or a scheduler that restarts, is no reason to end a run: the client tries to reconnect for as long as
+the run waits, without a line in the log; skjob itself reports what was lost and what is retried. Once it is known that
+the cluster will not come back, nothing waits for it any longer.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ NOISY_LOGGERS = (
 
 CLOSED = "the connection was closed while TLS began"
 
-GIVEN_UP = "skjob-given-up"
-"""Among a client's extensions: why it was closed."""
+ABANDONED = "skjob-given-up"
+"""Key of the reason in the extensions of a client that was closed for good."""
 
 
 def set_reconnect_timeout(client: Any, seconds: float) -> None:
-    """Let this client try for so long to have its scheduler back, from when it loses it."""
+    """Let this client try for so many seconds to reconnect after it has lost its scheduler."""
     patch_tls_connector()
-    client._timeout = seconds  # that of its first connection, which distributed 2026.8.0 takes for this too
+    client._timeout = seconds  # its timeout for connecting, which distributed 2026.8.0 uses for reconnecting too
     for name in NOISY_LOGGERS:
-        logging.getLogger(name).addFilter(_tells_of_no_connection)
+        logging.getLogger(name).addFilter(_is_not_about_connection)
 
 
-def abandon(client: Any, why: str) -> None:
-    """Close a client whose cluster will not come back. From any thread; all that waits for an answer ends soon."""
-    client.extensions[GIVEN_UP] = why
-    client.loop.add_callback(client.close)  # there it leaves the event loop, on which others may still wait
+def abandon(client: Any, reason: str) -> None:
+    """Close a client whose cluster will not come back, from any thread. Everything that waits for it ends soon."""
+    client.extensions[ABANDONED] = reason
+    client.loop.add_callback(client.close)  # on its own loop, which others may still be waiting on
 
 
-def why_given_up(client: Any) -> str:
-    """What is wrong with its cluster; empty where that is not known."""
-    return str(client.extensions.get(GIVEN_UP, ""))
+def abandon_reason(client: Any) -> str:
+    """Return why the client was abandoned; empty if it was not."""
+    return str(client.extensions.get(ABANDONED, ""))
 
 
 def patch_tls_connector() -> None:
-    """A connection that is closed while TLS begins is one more failure to connect, after which a client tries again.
+    """Let a client retry if a connection is closed during the TLS handshake.
 
-    Tornado raises ValueError for it, or an end of file in the handshake; distributed 2026.8.0 takes the one for a fault
-    of its own and the other for a wrong certificate, and gives up. `tests/integration/test_reconnecting.py` fails
-    without this as long as that is so.
+    Tornado raises ValueError for it, or an end of file in the handshake; distributed 2026.8.0 takes the former for its
+    own fault and the latter for a wrong certificate, and gives up. GONE WHEN `tests/integration/test_reconnecting.py`
+    passes without this.
     """
     from ssl import SSLEOFError
 
@@ -57,7 +57,7 @@ def patch_tls_connector() -> None:
     from distributed.comm.tcp import TLSConnector
 
     connect = TLSConnector.connect
-    if getattr(connect, "mended", False):
+    if getattr(connect, "is_patched", False):
         return
 
     async def connect_or_fail(self: Any, *args: Any, **options: Any) -> Any:
@@ -72,14 +72,14 @@ def patch_tls_connector() -> None:
                 raise
             raise ConnectionResetError(CLOSED) from error
 
-    connect_or_fail.mended = True  # type: ignore[attr-defined]
+    connect_or_fail.is_patched = True  # type: ignore[attr-defined]
     TLSConnector.connect = connect_or_fail
 
 
-def _tells_of_no_connection(record: logging.LogRecord) -> bool:
-    """Whether a line of distributed's log tells of anything but a connection that is broken."""
+def _is_not_about_connection(record: logging.LogRecord) -> bool:
+    """Return whether a line of distributed's log is about anything but a broken connection."""
     error = record.exc_info[1] if record.exc_info else None
-    # Whoever is connecting as the client is closed is cancelled.
+    # A connection attempt is cancelled when the client is closed.
     return not (
         isinstance(error, OSError | asyncio.CancelledError) or record.getMessage().startswith("Failed to reconnect")
     )

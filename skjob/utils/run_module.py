@@ -1,6 +1,6 @@
-"""Programs that run as modules of a package: `skjob run -m proj.train`, as `python -m proj.train` runs them.
+"""Find programs that run as modules of a package: `skjob run -m proj.train`, as `python -m proj.train` runs them.
 
-What is here looks and runs nothing: a package is code of the user's, and belongs to the program's own process.
+This only looks and runs nothing: a package is the user's code, and belongs into the program's own process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from skjob.errors import ConfigError
 
-PATH = "the module is looked for in the working directory, then where Python finds modules; nothing was started"
+SEARCH_HINT = "the module is looked for in the working directory, then where Python finds modules; nothing was started"
 
 
 def find_module(name: str, folder: Path, path: Sequence[str]) -> Path:
@@ -48,11 +48,11 @@ def _find(name: str, path: list[str]) -> importlib.machinery.ModuleSpec:
     for part in name.split("."):
         full = f"{above}.{part}" if above else part
         if spec is not None and spec.submodule_search_locations is None:
-            hint = f"leave out `-m` to run the file `{above}.py`" if name == f"{above}.py" else PATH
+            hint = f"leave out `-m` to run the file `{above}.py`" if name == f"{above}.py" else SEARCH_HINT
             raise ConfigError(f"there is no module `{name}`: `{above}` is not a package", hint)
         spec = find_spec(full, path) or (None if above else _find_by_hook(full))
         if spec is None:
-            raise ConfigError(f"there is no module `{full}`", PATH)
+            raise ConfigError(f"there is no module `{full}`", SEARCH_HINT)
         above, path = full, list(spec.submodule_search_locations or ())
     assert spec is not None  # noqa: S101 - a name has a part
     return spec
@@ -89,7 +89,7 @@ def relative_import(tree: ast.Module) -> ast.ImportFrom | None:
     """Return the first relative import that a script cannot do; None if there is none.
 
     One under a condition, in a `try` or in a function may never be reached, or may be meant for another way to run
-    the file, and whoever sets `__package__` can do any.
+    the file, and a script that sets `__package__` can do any.
     """
     names = (node for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
     if any(node.id == "__package__" for node in names):

@@ -1,4 +1,4 @@
-"""A name that nothing has, and the known one that was probably meant: for job files and for settings."""
+"""Suggest the known name that was probably meant by an unknown one, in job files and settings."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
 
-def did_you_mean(name: object, known: Iterable[object], called: Callable[[str], str] = str) -> str:
-    """`; did you mean …?` for a name that is close to a known one, or nothing. `called` is how a message names it."""
+def did_you_mean(name: object, known: Iterable[object], display_name: Callable[[str], str] = str) -> str:
+    """Return `; did you mean …?` for a name close to a known one, or nothing. `display_name` formats the known one."""
     names = [str(each) for each in known]
     inner = [each for each in names if each.endswith(f"__{name}")]
-    # Two letters exchanged, or the other case, are nearer than what difflib counts as near.
+    # Swapped letters, or another case, are closer than difflib's close matches.
     letters = sorted(str(name).lower())
     same = [each for each in names if sorted(each.lower()) == letters]
-    close = inner or same or get_close_matches(str(name), names, n=1)
-    return f"; did you mean `{called(close[0])}`?" if close else ""
+    matches = inner or same or get_close_matches(str(name), names, n=1)
+    return f"; did you mean `{display_name(matches[0])}`?" if matches else ""

@@ -1,9 +1,8 @@
-"""The certificates of one cluster: made before it starts, known to nobody outside it.
+"""Make the certificates of one cluster before it starts; nobody outside it has them.
 
-Each cluster has a certificate authority of its own, whose key is thrown away as soon as it has signed the one
-certificate that client, scheduler and workers share. Whoever shows a certificate that this authority signed belongs
-to the cluster; nobody else gets as far as sending it a message. Distributed does not check host names, so the
-certificate names none.
+Each cluster has a certificate authority of its own, whose key is discarded after signing the one certificate that
+client, scheduler and workers share. Whoever presents a certificate that this authority signed belongs to the cluster;
+nobody else can even send it a message. Distributed does not check host names, so the certificate names none.
 """
 
 from __future__ import annotations
@@ -29,20 +28,20 @@ class Certificates:
     key: bytes
 
     def files(self) -> dict[str, bytes]:
-        """By the file names that a Kubernetes secret of type `kubernetes.io/tls` uses."""
+        """Return the contents by the file names of a Kubernetes secret of type `kubernetes.io/tls`."""
         return {CA_FILE: self.ca, CERTIFICATE_FILE: self.certificate, KEY_FILE: self.key}
 
     def valid_until(self) -> datetime:
-        """When the cluster's certificate ends, in UTC: nobody can connect with it from then on."""
+        """Return when the cluster's certificate expires, in UTC: nobody can connect with it from then on."""
         from cryptography import x509
 
         return x509.load_pem_x509_certificate(self.certificate).not_valid_after_utc
 
     def write(self, folder: Path) -> TlsFiles:
-        """Write them into `folder`, readable by nobody else."""
+        """Write the certificates into `folder`, readable by this user only."""
         for name, content in self.files().items():
             descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            os.fchmod(descriptor, 0o600)  # the mode above is for a new file only
+            os.fchmod(descriptor, 0o600)  # `os.open` sets the mode of a new file only
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
         return TlsFiles.inside(folder)
@@ -50,7 +49,7 @@ class Certificates:
 
 @dataclass(frozen=True)
 class TlsFiles:
-    """Where the certificates of a cluster are on this machine."""
+    """The files of a cluster's certificates on this machine."""
 
     ca: Path
     certificate: Path
@@ -58,11 +57,11 @@ class TlsFiles:
 
     @classmethod
     def inside(cls, folder: Path) -> TlsFiles:
-        """The files in `folder`, by their usual names."""
+        """Return the files in `folder`, by their usual names."""
         return cls(folder / CA_FILE, folder / CERTIFICATE_FILE, folder / KEY_FILE)
 
     def dask_config(self) -> dict[str, object]:
-        """The settings with which any Dask client, scheduler or worker uses them."""
+        """Return the settings with which a Dask client, scheduler or worker uses them."""
         role = {"cert": str(self.certificate), "key": str(self.key)}
         return {
             "distributed.comm.require-encryption": True,
@@ -73,7 +72,7 @@ class TlsFiles:
         }
 
     def security(self) -> Any:
-        """The same, as distributed's `Security`."""
+        """Return distributed's `Security` with these files."""
         from distributed import Security
 
         role = {"cert": str(self.certificate), "key": str(self.key)}
@@ -85,7 +84,7 @@ class TlsFiles:
 
 
 def make_certificates(cluster_name: str) -> Certificates:
-    """A new authority, and one certificate signed by it, for 30 days."""
+    """Make a new authority, and one certificate signed by it, valid for 30 days."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -108,7 +107,7 @@ def make_certificates(cluster_name: str) -> Certificates:
         )
 
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    # The two names differ in any case: OpenSSL takes a certificate that names itself as issuer for self-signed.
+    # The two names must differ: OpenSSL takes a certificate that names itself as issuer for self-signed.
     authority, subject = name(f"ca {cluster_name}"), name(cluster_name)
     ca_usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
     usages = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])

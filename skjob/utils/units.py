@@ -1,4 +1,4 @@
-"""Amounts as Kubernetes writes them and as people read them."""
+"""Parse quantities as Kubernetes writes them, and format them for people."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _SUFFIXES = {
 
 
 def parse_quantity(text: str) -> float:
-    """A Kubernetes quantity, `500m`, `2`, `2Gi`, as a plain number; `2GB` is taken as `2G`."""
+    """Return a Kubernetes quantity, `500m`, `2`, `2Gi`, as a plain number; `2GB` is read as `2G`."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
     if match is None or match[2] not in _SUFFIXES:
         raise ValueError("must be a quantity such as `500m`, `2` or `2Gi`")
     return float(match[1]) * _SUFFIXES[match[2]]
 
 
-_GIB = 2**30
+_MIB, _GIB = 2**20, 2**30
 
 
 def quantity(text: object) -> float:
-    """A quantity of the API's as a number; 0 for what can't be read, which no API server would have let in."""
+    """Return a quantity of the Kubernetes API's as a number; 0 for a wrong one, which an API server would reject."""
     try:
         return parse_quantity(str(text))
     except ValueError:
@@ -31,29 +31,22 @@ def quantity(text: object) -> float:
 
 
 def format_cpus(cores: float) -> str:
-    """`1 CPU`, `0.5 CPUs`."""
+    """Format a number of cores: `1 CPU`, `0.5 CPUs`."""
     return f"{cores:g} CPU{'s' * (cores != 1)}"
 
 
-def format_memory(size: float) -> str:
-    """`7.7 GiB`, `512 MiB`."""
-    if size < _GIB:
-        return f"{size / 2**20:.0f} MiB"
-    return f"{size / _GIB:.1f} GiB".replace(".0 GiB", " GiB")
+def format_bytes(size: float) -> str:
+    """Format a number of bytes: `7.7 GiB`, `2 GiB`, `512 MiB`, `1.5 MiB`."""
+    if size >= _GIB:
+        return f"{size / _GIB:.1f} GiB".replace(".0 ", " ")
+    return f"{size / _MIB:.{0 if size >= 10 * _MIB else 1}f} MiB".replace(".0 ", " ")
 
 
 def format_size(cpu: float, memory: float) -> str:
-    """`2 CPUs and 7.7 GiB`, without what is not asked for."""
-    return " and ".join([format_cpus(cpu)] * bool(cpu) + [format_memory(memory)] * bool(memory)) or "any size"
-
-
-def format_bytes(size: int) -> str:
-    """Bytes for people: `1.4 GiB`, `230 MiB`."""
-    if size >= _GIB:
-        return f"{size / _GIB:.1f} GiB"
-    return f"{size / 2**20:.0f} MiB" if size >= 10 * 2**20 else f"{size / 2**20:.1f} MiB"
+    """Format a size: `2 CPUs and 7.7 GiB`, without a part that is 0."""
+    return " and ".join([format_cpus(cpu)] * bool(cpu) + [format_bytes(memory)] * bool(memory)) or "any size"
 
 
 def whole_gibibytes(size: int) -> str:
-    """Rounded up, as a setting takes it."""
+    """Format a number of bytes, rounded up to whole gibibytes, as a setting takes it."""
     return f"{-(-size // _GIB)} GiB"

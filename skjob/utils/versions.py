@@ -1,4 +1,4 @@
-"""Versions of distributions in this process: a client's, and a worker's to compare with them."""
+"""Report versions of distributions in this process, to compare a client's with a worker's."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from importlib import metadata
 
 NUMERIC = ("scikit-learn", "numpy", "scipy")
-"""What any fit's numbers depend on."""
+"""Distributions on which the numbers of every fit depend."""
 
 PYTHON = "python"
 
 
 @functools.cache
 def installed_version(distribution: str) -> str | None:
-    """None where it is not installed. Python's without its last digit."""
+    """Return a distribution's version, None if it is not installed; Python's without the patch version."""
     if distribution == PYTHON:
         return ".".join(platform.python_version_tuple()[:2])
     try:
@@ -25,12 +25,12 @@ def installed_version(distribution: str) -> str | None:
 
 
 def versions_here() -> dict[str, str]:
-    """Of Python and what is `NUMERIC`; empty for what is not installed."""
+    """Return the versions of Python and of `NUMERIC`; empty for those that are not installed."""
     return {name: installed_version(name) or "" for name in (PYTHON, *NUMERIC)}
 
 
 def differences(expected: Mapping[str, str]) -> tuple[str, ...]:
-    """Those of these versions that this process has otherwise, in words."""
+    """Describe each of the expected versions that differs in this process."""
     return tuple(
         f"{name} {installed_version(name) or 'none'} instead of {version}"
         for name, version in expected.items()

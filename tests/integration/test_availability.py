@@ -27,14 +27,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from uv import find_uv_bin
 from waiting import DEADLINE
 
-from skjob.environment.index.availability import REMEMBERED_FOR, check_available
+from skjob.environment.index.availability import ANSWER_TTL, check_pins_available
 from skjob.environment.index.discovery import index_settings
 from skjob.environment.index.settings import AUTHORITY_FILE, Index, IndexSettings, unconfigured
 from skjob.errors import ConfigError, EnvironmentFault
 
 PLATFORM = "x86_64-manylinux_2_36"
 USER, PASSWORD = "ann", "s3cr%t/word"
-HINT = "`skjob env` shows what would be sent; `--env FILE` installs another set, `--image` begins with another image"
+HINT = "`skjob env` shows what would be sent; `--env FILE` installs another set, `--image` starts from another image"
 
 # ------------------------------------------------------------------------------------------------- an index
 
@@ -236,7 +236,7 @@ def _only(url: str) -> IndexSettings:
 
 def _fault(pins: Mapping[str, str], settings: IndexSettings, deadline: float = 60) -> EnvironmentFault:
     with pytest.raises(EnvironmentFault) as caught:
-        check_available(pins, "3.11", PLATFORM, settings, None, deadline)
+        check_pins_available(pins, "3.11", PLATFORM, settings, None, deadline)
     assert caught.value.exit_code == 120
     assert caught.value.hint == HINT
     return caught.value
@@ -247,31 +247,31 @@ def _fault(pins: Mapping[str, str], settings: IndexSettings, deadline: float = 6
 
 def test_all_that_can_be_had(start: Start) -> None:
     pins = {"pure": "1.0", "native": "1.0", "withdrawn": "1.0", "patch": "1.0"}
-    check_available(pins, "3.11", PLATFORM, _only(start().url), None)
+    check_pins_available(pins, "3.11", PLATFORM, _only(start().url), None)
 
 
 def test_no_pins_ask_nobody() -> None:
-    check_available({}, "3.11", PLATFORM, _only("http://127.0.0.1:1/simple"), None)
+    check_pins_available({}, "3.11", PLATFORM, _only("http://127.0.0.1:1/simple"), None)
 
 
-IS_ON_NO_INDEX = "name the index it comes from in the settings of uv or pip, or leave it out"
-IS_WITHDRAWN = "it may have been withdrawn, or come from another index: install one that is there"
+IS_ON_NO_INDEX = "add its index to the settings of uv or pip, or leave it out"
+IS_WITHDRAWN = "it may have been withdrawn, or come from another index: install a version that is there"
 IS_FOR_ANOTHER_PYTHON = "install a version that has wheels for this Python"
 IS_FOR_ANOTHER_SYSTEM = "install a version that has wheels for pods too"
 ON_PODS = f"pods run on `{PLATFORM}`"
-IS_SOURCE = "install a version that has wheels, or build one and put it on an index of your own"
+IS_SOURCE = "install a version that has wheels, or build one and publish it on your own index"
 
 
 @pytest.mark.parametrize(
     ("pin", "problem", "advice"),
     [
-        ("absent==1.0", "no index that is configured has `absent`", IS_ON_NO_INDEX),
+        ("absent==1.0", "no configured index has `absent`", IS_ON_NO_INDEX),
         ("pure==3.0", "the index has `pure`, but not this version", IS_WITHDRAWN),
-        ("older==1.0", "its wheels are for `cp38`, and pods have Python 3.11", IS_FOR_ANOTHER_PYTHON),
-        ("newer==1.0", "it is for Python>=3.13, and pods have 3.11", "install a version for this Python"),
-        ("apple==1.0", f"its wheels are for `macosx_11_0_arm64`, and {ON_PODS}", IS_FOR_ANOTHER_SYSTEM),
-        ("glibc==1.0", f"its wheels are for `manylinux_2_40_x86_64`, and {ON_PODS}", IS_FOR_ANOTHER_SYSTEM),
-        ("source==1.0", "the index has only its source, and pods have no compiler", IS_SOURCE),
+        ("older==1.0", "its wheels are for `cp38`, but pods have Python 3.11", IS_FOR_ANOTHER_PYTHON),
+        ("newer==1.0", "it is for Python>=3.13, but pods have 3.11", "install a version for this Python"),
+        ("apple==1.0", f"its wheels are for `macosx_11_0_arm64`, but {ON_PODS}", IS_FOR_ANOTHER_SYSTEM),
+        ("glibc==1.0", f"its wheels are for `manylinux_2_40_x86_64`, but {ON_PODS}", IS_FOR_ANOTHER_SYSTEM),
+        ("source==1.0", "the index has only its source, but pods have no compiler", IS_SOURCE),
     ],
 )  # fmt: skip
 def test_a_pin_that_can_not_be_had(start: Start, pin: str, problem: str, advice: str) -> None:
@@ -284,15 +284,15 @@ def test_a_narrow_terminal_changes_nothing(start: Start, monkeypatch: pytest.Mon
     monkeypatch.setenv("COLUMNS", columns)
     message = _fault({"newer": "1.0", "older": "1.0", "pure": "3.0"}, _only(start().url)).message
     assert [line.partition(": ")[2].partition(";")[0] for line in message.splitlines()[1:]] == [
-        "it is for Python>=3.13, and pods have 3.11",
-        "its wheels are for `cp38`, and pods have Python 3.11",
+        "it is for Python>=3.13, but pods have 3.11",
+        "its wheels are for `cp38`, but pods have Python 3.11",
         "the index has `pure`, but not this version",
     ]
 
 
 def test_a_version_that_is_none(start: Start) -> None:
     message = _fault({"pure": "1.0", "odd": "one"}, _only(start().url)).message
-    assert message.startswith("`odd==one`: uv can't install it: ")
+    assert message.startswith("`odd==one`: uv cannot install it: ")
 
 
 def test_all_that_can_not_be_had_are_told_at_once(start: Start) -> None:
@@ -310,17 +310,17 @@ def test_what_is_only_in_a_folder_of_this_machine(start: Start, tmp_path: Path) 
     (wheels / name).write_bytes(content)
     environ = {"PIP_INDEX_URL": start().url, "PIP_FIND_LINKS": str(wheels), "HOME": str(tmp_path)}
     settings = index_settings(environ, tmp_path, [], [])
-    assert settings.notes() == [f"`{wheels}` is on this machine only: pods don't install from it"]
+    assert settings.notes() == [f"`{wheels}` is on this machine only: pods cannot install from it"]
     assert _fault({"hand-made": "1.0"}, settings).message == (
-        f"`hand-made==1.0`: it is in `{wheels}`, on this machine only, where pods can't reach it; "
-        "put it on an index, or into an image"
+        f"`hand-made==1.0`: it is in `{wheels}`, on this machine only, where pods cannot reach it; "
+        "publish it on an index, or put it into an image"
     )
 
 
 def test_find_links_that_are_a_page(start: Start) -> None:
     serving = start()
     page = f"http://{serving.address}/flat"
-    check_available({"pure": "1.0"}, "3.11", PLATFORM, IndexSettings(find_links=(page,), no_index=True), None)
+    check_pins_available({"pure": "1.0"}, "3.11", PLATFORM, IndexSettings(find_links=(page,), no_index=True), None)
     assert serving.asked == ["/flat"]
 
 
@@ -345,8 +345,8 @@ def test_credentials_that_are_refused(start: Start, credentials: str, refused: s
     serving = start(f"{USER}:{PASSWORD}")
     error = _fault({"pure": "1.0"}, _only(serving.url_with(credentials) if credentials else serving.url))
     assert error.message == (
-        f"the index `{serving.url}` refuses {refused}; pods have those of its address, of netrc, or of "
-        "`UV_INDEX_<NAME>_PASSWORD`; keyrings don't travel"
+        f"the index `{serving.url}` rejects {refused}; pods get those of its address, of netrc, or of "
+        "`UV_INDEX_<NAME>_PASSWORD`; keyrings are not sent"
     )
     assert not any(word in str(error) for word in ("wr0ng-word", "a-long-token-of-hers", PASSWORD))
 
@@ -354,13 +354,13 @@ def test_credentials_that_are_refused(start: Start, credentials: str, refused: s
 def test_an_index_that_forbids(start: Start) -> None:
     serving = start(status=403)
     message = _fault({"pure": "1.0"}, _only(serving.url)).message
-    assert message.startswith(f"the index `{serving.url}` refuses access without credentials; ")
+    assert message.startswith(f"the index `{serving.url}` rejects access without credentials; ")
 
 
 def test_an_index_with_a_fault(start: Start) -> None:
     serving = start(status=503)
     assert _fault({"pure": "1.0"}, _only(serving.url_with(f"{USER}:pw-of-ann"))).message == (
-        f"the index `{serving.url}` answers 503 Service Unavailable; see that its address is right"
+        f"the index `{serving.url}` answers 503 Service Unavailable; check its address"
     )
 
 
@@ -375,12 +375,12 @@ def test_a_certificate_that_is_not_trusted(start: Start, tls: Tls) -> None:
 def test_an_index_that_is_not_there() -> None:
     url = f"http://127.0.0.1:{_closed_port()}/simple"
     message = _fault({"pure": "1.0"}, _only(url)).message
-    assert message == f"the index `{url}` refuses the connection; see that it runs, and that its address is right"
+    assert message == f"the index `{url}` refuses the connection; check that it runs, and its address"
 
 
 def test_a_host_that_is_not_known() -> None:
     message = _fault({"pure": "1.0"}, _only("https://index.invalid/simple")).message
-    assert message == "the index `https://index.invalid/simple` has a host name that nobody knows; correct its address"
+    assert message == "the index `https://index.invalid/simple` has an unknown host name; fix its address"
 
 
 def test_an_index_that_does_not_answer() -> None:
@@ -388,7 +388,7 @@ def test_an_index_that_does_not_answer() -> None:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/simple"
         message = _fault({"pure": "1.0"}, _only(url), deadline=2).message
     assert message == (
-        f"the index `{url}` does not answer; see that it runs; a company's network may want `HTTPS_PROXY` set"
+        f"the index `{url}` does not answer; check that it runs; a company's network may need `HTTPS_PROXY`"
     )
 
 
@@ -396,8 +396,7 @@ def test_an_index_that_fails_in_the_middle(start: Start) -> None:
     serving = start()
     serving.fails_next = True
     assert _fault({"absent": "1.0"}, _only(serving.url)).message == (
-        "1 that may not be there could not be asked for: the index answers 503 Service Unavailable; "
-        "see that its address is right"
+        "1 more could not be checked: the index answers 503 Service Unavailable; check its address"
     )
 
 
@@ -419,13 +418,13 @@ def test_a_positive_answer_is_remembered_for_a_month(start: Start, tmp_path: Pat
     settings = _only(serving.url_with("ann:s3cr%25t%2Fword"))
     cache = tmp_path / "cache"
     pins = {"pure": "1.0"}
-    check_available(pins, "3.11", PLATFORM, settings, cache)
+    check_pins_available(pins, "3.11", PLATFORM, settings, cache)
     files = [file for file in cache.rglob("*") if file.is_file()]
     assert [file.read_bytes() for file in files] == [b""]
 
     serving.status = 503
-    check_available(pins, "3.11", PLATFORM, settings, cache)
-    check_available(pins, "3.11", PLATFORM, _only(serving.url_with("ann:changed-since")), cache)
+    check_pins_available(pins, "3.11", PLATFORM, settings, cache)
+    check_pins_available(pins, "3.11", PLATFORM, _only(serving.url_with("ann:changed-since")), cache)
     for other in (
         ({"pure": "2.0"}, "3.11", PLATFORM, settings),
         (pins, "3.12", PLATFORM, settings),
@@ -433,20 +432,20 @@ def test_a_positive_answer_is_remembered_for_a_month(start: Start, tmp_path: Pat
         (pins, "3.11", PLATFORM, _only(serving.url_with("ann:s3cr%25t%2Fword") + "/")),
     ):
         with pytest.raises(EnvironmentFault, match="503"):
-            check_available(*other, cache)
+            check_pins_available(*other, cache)
 
-    long_ago = time.time() - REMEMBERED_FOR - 1
+    long_ago = time.time() - ANSWER_TTL - 1
     os.utime(files[0], (long_ago, long_ago))
     with pytest.raises(EnvironmentFault, match="503"):
-        check_available(pins, "3.11", PLATFORM, settings, cache)
+        check_pins_available(pins, "3.11", PLATFORM, settings, cache)
     serving.status = 0
-    check_available({"pure": "2.0"}, "3.11", PLATFORM, settings, cache)
+    check_pins_available({"pure": "2.0"}, "3.11", PLATFORM, settings, cache)
     assert not files[0].exists()  # it was out of date
 
 
 def test_a_cache_that_can_not_be_written_is_none(start: Start, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    check_available({"pure": "1.0"}, "3.11", PLATFORM, _only(start().url), tmp_path / "file")
+    check_pins_available({"pure": "1.0"}, "3.11", PLATFORM, _only(start().url), tmp_path / "file")
 
 
 # ------------------------------------------------------------------------------------------------- the same in a pod
@@ -481,7 +480,7 @@ def test_installed_in_a_pod_from_a_private_index(
 ) -> None:
     """As a pod does: from the files of the Secret, in an environment that says nothing of indexes."""
     found = index_settings(_sources(private, tls, tmp_path / "home")[source], tmp_path, [], [])
-    check_available({"pure": "1.0"}, "3.11", PLATFORM, found, None)
+    check_pins_available({"pure": "1.0"}, "3.11", PLATFORM, found, None)
 
     mounted = tmp_path / "mounted"
     mounted.mkdir()
@@ -512,10 +511,10 @@ def test_of_several_indexes_those_of_pip_are_all_asked_and_those_of_uv_up_to_the
     one, other = start(), start()
     environ = {"HOME": str(tmp_path)}
     pip = index_settings(environ | {"PIP_INDEX_URL": one.url, "PIP_EXTRA_INDEX_URL": other.url}, tmp_path, [], [])
-    check_available({"pure": "1.0"}, "3.11", PLATFORM, pip, None)
+    check_pins_available({"pure": "1.0"}, "3.11", PLATFORM, pip, None)
     assert (one.asked, other.asked) == (["/simple/pure/"], ["/simple/pure/"])
     uv = index_settings(environ | {"UV_DEFAULT_INDEX": one.url + "/", "UV_INDEX": other.url + "/"}, tmp_path, [], [])
-    check_available({"pure": "1.0"}, "3.11", PLATFORM, uv, None)
+    check_pins_available({"pure": "1.0"}, "3.11", PLATFORM, uv, None)
     assert (one.asked[1:], other.asked[1:]) == ([], ["/simple/pure/"])
 
 
@@ -528,7 +527,7 @@ def test_an_environment_that_says_otherwise_changes_nothing(
     monkeypatch.chdir(tmp_path)
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{_closed_port()}/")
-    check_available({"pure": "1.0"}, "3.11", PLATFORM, _only(serving.url), None)
+    check_pins_available({"pure": "1.0"}, "3.11", PLATFORM, _only(serving.url), None)
     assert serving.asked == ["/simple/pure/"]
 
 

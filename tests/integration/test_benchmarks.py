@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import engine
 import pytest
+from engine import runner
 from waiting import DEADLINE
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -22,7 +22,7 @@ Table = dict[str, dict[str, str]]
 def quick() -> Table:
     """The rows of one quick run with skjob alone, by what they are about; each has its cells by column."""
     cases = ["a-search", "b-48-from-0", "c", "d", "e", "f", "g"]
-    command = [sys.executable, str(BENCHMARKS / "engine.py"), *cases, "--quick", "--peers", "skjob"]
+    command = [sys.executable, str(BENCHMARKS / "engine"), *cases, "--quick", "--peers", "skjob"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=ENGINE_SECONDS, check=False)
     assert done.returncode == 0, done.stderr
     lines = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("|")]
@@ -42,8 +42,8 @@ def test_each_row_of_what_is_timed_has_a_number(quick: Table, letter: str, rows:
 
 
 def test_a_measurement_has_a_process_of_its_own() -> None:
-    cases, _ = engine.subjects()
-    numbers = engine.measure(next(case for case in cases if case.name == "a-calls"), "skjob", quick=True)
+    cases, _ = runner.subjects()
+    numbers = runner.measure(next(case for case in cases if case.name == "a-calls"), "skjob", quick=True)
     assert isinstance(numbers, dict), numbers
     assert numbers["efficiency"] > 0
 

@@ -36,11 +36,11 @@ from sklearn.model_selection import GridSearchCV
 from waiting import DEADLINE, until
 
 from skjob.boosters import prepare
-from skjob.boosters.checkpoint import Stored, identity_of
+from skjob.boosters.checkpoint import FileCheckpointStore, training_identity
 from skjob.boosters.errors import TrainingLost
 from skjob.boosters.lightgbm import train_lightgbm
-from skjob.boosters.partitioning import lay_out, places
-from skjob.boosters.scheduler_plugin import part_of
+from skjob.boosters.partitioning import connected_workers, lay_out
+from skjob.boosters.scheduler_plugin import as_training_part
 from skjob.boosters.tracker import TrackerProcess
 from skjob.boosters.training import lost_worker
 from skjob.boosters.xgboost import train_xgboost
@@ -98,7 +98,7 @@ def _busy(client: Client) -> list[Any]:
 
 def _parts(dask_scheduler: Any = None) -> list[str]:
     """Runs on the scheduler: the addresses of the workers that take part in a training just now."""
-    found = [part_of(task) for task in dask_scheduler.tasks.values() if task.state == "processing"]
+    found = [as_training_part(task) for task in dask_scheduler.tasks.values() if task.state == "processing"]
     return [part.worker for part in found if part is not None and part.meeting]
 
 
@@ -207,7 +207,7 @@ def test_a_training_that_loses_a_worker_ends_with_its_name_and_the_next_one_work
     try:
         with pytest.raises(TrainingLost) as caught:
             _estimator(library, ENDLESS).fit(X, y)
-        assert f"`{library}.dask` can't go on: worker `{killer.join()}` went away" in str(caught.value)
+        assert f"`{library}.dask` cannot continue: worker `{killer.join()}` was lost" in str(caught.value)
         until(lambda: not _busy(client), "the other workers still train")
     finally:
         if end is _machine_gone:
@@ -226,12 +226,12 @@ def test_a_question_of_the_clients_own_loses_no_worker(client: Client, monkeypat
         return answer
 
     X, _ = _data(client)
-    there = places(client)
+    there = connected_workers(client)
     monkeypatch.setattr(client, "sync", sync_and_ask)
     assert client.scheduler_info(n_workers=-1)["workers"] == {}, "distributed has mended it"
-    assert (places(client), len(there)) == (there, 3)
+    assert (connected_workers(client), len(there)) == (there, 3)
     assert lost_worker(there, client) is None
-    monkeypatch.setattr("skjob.boosters.partitioning.LOOK_AGAIN", 0.1)
+    monkeypatch.setattr("skjob.boosters.partitioning.POLL_INTERVAL", 0.1)
     lay_out(client, [X.map_blocks(_slowly)], there)
 
 
@@ -260,7 +260,7 @@ def _waiting(client: Client, workers: Sequence[str]) -> list[str]:
 
 def _meetings(client: Client) -> set[str]:
     def meetings(dask_scheduler: Any = None) -> set[str]:
-        found = [part_of(task) for task in dask_scheduler.tasks.values() if task.state == "processing"]
+        found = [as_training_part(task) for task in dask_scheduler.tasks.values() if task.state == "processing"]
         return {part.meeting for part in found if part is not None and part.meeting}
 
     return client.run_on_scheduler(meetings)  # type: ignore[no-any-return]
@@ -319,8 +319,8 @@ def test_a_tracker_that_aborts_takes_no_scheduler_along(
         xgboost.dask.train(client, {"objective": "binary:logistic"}, data, ENDLESS)
     aborting.join(DEADLINE)
     assert aborted == [-signal.SIGABRT]
-    assert f"worker `{name}` went away" in str(caught.value)
-    assert "XGBoost's tracker has ended with SIGABRT" in caplog.text
+    assert f"worker `{name}` was lost" in str(caught.value)
+    assert "XGBoost's tracker ended with SIGABRT" in caplog.text
     until(lambda: not _busy(client), "the other workers still train")
     assert _estimator("xgboost", 5).fit(X, y).get_booster().num_boosted_rounds() == 5
     until(lambda: not client.run_on_scheduler(_trackers), "a tracker is left")
@@ -531,27 +531,29 @@ def test_a_declared_training_goes_on_and_its_model_is_that_of_one_training(
     given = {"n_estimators": 25, "max_depth": 5, "learning_rate": 0.5, **parameters}
     estimator = xgboost.XGBClassifier(**given)
     told: list[str] = []
-    whole = train_xgboost(estimator, **_declared(table), client=client, folder=None, tell=told.append)
+    whole = train_xgboost(estimator, **_declared(table), client=client, folder=None, notify=told.append)
     assert (whole.restarts, whole.resumed_from, told) == (0, 0, [])
-    kept = Stored(tmp_path, str(identity_of(estimator, "the table of this test", xgboost.__version__)))
+    kept = FileCheckpointStore(
+        tmp_path, str(training_identity(estimator, "the table of this test", xgboost.__version__))
+    )
     assert whole.rounds > 12
-    killer = _Killer(client, tmp_path, 12, _kill, lambda: (found := kept.find()) and found.rounds == 10)
+    killer = _Killer(client, tmp_path, 12, _kill, lambda: (found := kept.load()) and found.rounds == 10)
     again = train_xgboost(
         estimator, **_declared(table), client=client, folder=tmp_path, every=5, wait_for_worker=DEADLINE,
-        tell=told.append,
+        notify=told.append,
     )  # fmt: skip
     name = killer.join()
     assert again.restarts == 1
-    assert f"worker `{name}` went away; goes on from round 10" in told[0]
+    assert f"worker `{name}` was lost; continuing from round 10" in told[0]
     assert again.history == whole.history
     assert again.rounds == whole.rounds
     dumps = [trained.model.get_booster().get_dump(with_stats=True) for trained in (whole, again)]
     assert dumps[0] == dumps[1]
     if "early_stopping_rounds" in parameters:
         assert again.model.best_iteration == whole.model.best_iteration == again.rounds - 6
-    found = train_xgboost(estimator, **_declared(table), client=client, folder=tmp_path, tell=told.append)
+    found = train_xgboost(estimator, **_declared(table), client=client, folder=tmp_path, notify=told.append)
     assert (found.resumed_from, found.rounds, found.restarts) == (again.rounds, again.rounds, 0)
-    assert "an earlier run has trained all" in told[-1]
+    assert "xgboost: reused all" in told[-1]
     features = pandas.read_parquet(table / "6.parquet").drop(columns="y")
     numpy.testing.assert_array_equal(found.model.predict_proba(features), whole.model.predict_proba(features))
 
@@ -560,15 +562,15 @@ def test_a_training_whose_checkpoints_can_not_be_kept_ends_with_its_model(
     client: Client, table: Path, tmp_path: Path
 ) -> None:
     estimator = xgboost.XGBClassifier(n_estimators=5)
-    identity = str(identity_of(estimator, "the table of this test", xgboost.__version__))
+    identity = str(training_identity(estimator, "the table of this test", xgboost.__version__))
     # A folder stands where the file would be: it can be neither read nor replaced.
     (tmp_path / f"training-{identity[:16]}" / f"{identity}.json").mkdir(parents=True)
     told: list[str] = []
-    trained = train_xgboost(estimator, **_declared(table), client=client, folder=tmp_path, every=1, tell=told.append)
+    trained = train_xgboost(estimator, **_declared(table), client=client, folder=tmp_path, every=1, notify=told.append)
     assert (trained.rounds, trained.model.get_booster().num_boosted_rounds()) == (5, 5)
     assert [line.rpartition(": [Errno")[0] for line in told] == [
-        "xgboost: an earlier run's checkpoint can't be read",
-        "xgboost: checkpoints can't be kept for another run",
+        "xgboost: cannot read an earlier run's checkpoint",
+        "xgboost: cannot keep checkpoints for another run",
     ]
 
 
@@ -580,9 +582,9 @@ def test_a_declared_training_of_lightgbm_starts_again(client: Client, table: Pat
     killer = _Killer(client, tmp_path, 5, _kill)
     trained = train_lightgbm(
         lightgbm.LGBMClassifier(n_estimators=20, verbose=-1), **data, client=client, wait_for_worker=DEADLINE,
-        tell=told.append,
+        notify=told.append,
     )  # fmt: skip
-    assert f"worker `{killer.join()}` went away; starts again" in told[0]
+    assert f"worker `{killer.join()}` was lost; restarting" in told[0]
     assert (trained.restarts, trained.rounds) == (1, 20)
     assert type(trained.model) is lightgbm.LGBMClassifier
     assert len(trained.history["valid_0"]["binary_logloss"]) == 20
@@ -734,4 +736,4 @@ def test_a_training_in_a_script_whose_worker_is_killed_ends_with_an_error(
     """The script goes on after the first, and ends with the second."""
     assert ended.returncode == 1, ended.stderr
     assert "never" not in ended.stdout
-    assert f"TrainingLost: `{library}.dask` can't go on: worker `" in getattr(ended, place)
+    assert f"TrainingLost: `{library}.dask` cannot continue: worker `" in getattr(ended, place)

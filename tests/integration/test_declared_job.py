@@ -125,7 +125,7 @@ def test_no_model_without_a_refit(folder: Path, capsys: pytest.CaptureFixture[st
         scoring=["accuracy", "f1_macro"],
         outputs={"table": "results.csv"},
     )
-    assert "none was chosen" in capsys.readouterr().out
+    assert "best score       none: several scorers" in capsys.readouterr().out
 
 
 def test_an_estimator_beside_the_job_file(folder: Path) -> None:
@@ -139,7 +139,7 @@ def test_an_estimator_beside_the_job_file(folder: Path) -> None:
     [
         ("a,y\n1,\n2,1\n", "target column `y` of `data.csv` is empty in 1 row"),
         ("a,y\n", "`data.csv` has no rows"),
-        ("a,y\n1,2\n3,4,5\n", "`data.csv` can't be read: Error tokenizing data"),
+        ("a,y\n1,2\n3,4,5\n", "`data.csv` cannot be read: Error tokenizing data"),
     ],
 )
 def test_data_that_is_no_use(folder: Path, content: str, said: str) -> None:
@@ -150,7 +150,7 @@ def test_data_that_is_no_use(folder: Path, content: str, said: str) -> None:
 
 
 def test_a_loader_that_refuses_its_values(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="data set `load_digits` can't be loaded: The 'n_class' parameter"):
+    with pytest.raises(ConfigError, match="data set `load_digits` cannot be loaded: The 'n_class' parameter"):
         _run(folder, data={"loader": "load_digits", "parameters": {"n_class": 50}})
 
 
@@ -164,7 +164,7 @@ def test_a_folder_that_is_gone_when_the_search_ends(folder: Path) -> None:
             "outputs": {"table": "gone/results.csv"},
         }
     )
-    with pytest.raises(ConfigError, match="can't be written: no such file or directory"):
+    with pytest.raises(ConfigError, match="cannot be written: no such file or directory"):
         run_declared(job, folder)
 
 

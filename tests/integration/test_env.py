@@ -227,7 +227,7 @@ def test_for_people(venv: Venv, tmp_path: Path) -> None:
     lines = [line.split(maxsplit=2) for line in ended.stdout.splitlines()]
     assert lines[0] == ["NAME", "VERSION", "HOW            WHY"]
     assert ["mine", "1.5", f"as an archive  editable: {tmp_path}/mine"] in lines
-    assert ["dask", version("dask"), "from an index  a worker is made of it"] in lines
+    assert ["dask", version("dask"), "from an index  part of every worker"] in lines
     assert ["skjob", version("skjob"), f"not sent       {ITSELF}"] in lines
     assert f"skjob: Python {PYTHON} (uv): " in ended.stderr
     assert ", 1 as an archive, " in ended.stderr
@@ -237,7 +237,7 @@ def test_what_a_program_imports_is_sent_though_skjob_needs_it_too(venv: Venv, tm
     (tmp_path / "train.py").write_text("import kubernetes\n")
     kubernetes = version("kubernetes")
     assert as_sent(venv.sent(), "kubernetes") == [
-        ("kubernetes", kubernetes, "not sent", "needed by skjob alone, not on workers")
+        ("kubernetes", kubernetes, "not sent", "needed by skjob only, not on workers")
     ]
     assert as_sent(venv.sent("--program", "train.py"), "kubernetes") == [
         ("kubernetes", kubernetes, "from an index", "installed here")
@@ -249,8 +249,8 @@ def test_what_cannot_be_sent_is_told_and_refused(venv: Venv, tmp_path: Path) -> 
         venv.install("--editable", project(tmp_path, name))
         (tmp_path / name).rename(tmp_path / f"{name}_away")
     problems = [
-        f"`{name}` is installed in editable mode from `{tmp_path}/{folder}/src`, which is not there: install it again, "
-        f"or remove it with `uv pip uninstall {name}`"
+        f"`{name}` is installed in editable mode from `{tmp_path}/{folder}/src`, which does not exist: "
+        f"install it again, or remove it with `uv pip uninstall {name}`"
         for name, folder in (("also-moved", "also_moved"), ("moved", "moved"))
     ]
     for command in ((), ("build",)):
@@ -278,6 +278,11 @@ def lock(folder: Path, packages: str) -> None:
     (folder / "pylock.toml").write_text(f'lock-version = "1.0"\ncreated-by = "a test"\n{packages}')
 
 
+def wheel(name: str, version: str) -> str:
+    """Return the files of a published package, as a lock lists them."""
+    return f"wheels = [{{ url = 'https://host/{name}-{version}-py3-none-any.whl', hashes = {{ sha256 = '00' }} }}]"
+
+
 def test_a_lock(venv: Venv, tmp_path: Path) -> None:
     venv.install("--editable", project(tmp_path, "mine"))
     lock(
@@ -285,15 +290,18 @@ def test_a_lock(venv: Venv, tmp_path: Path) -> None:
         f"""
         requires-python = ">=3.8"
         [[packages]]
-        name = "Six"
+        name = "six"
         version = "1.16.0"
+        {wheel("six", "1.16.0")}
         [[packages]]
         name = "pywin32"
         version = "300"
         marker = "sys_platform == 'win32'"
+        {wheel("pywin32", "300")}
         [[packages]]
         name = "joblib"
         version = "{version("joblib")}"
+        {wheel("joblib", version("joblib"))}
         [[packages]]
         name = "mine"
         directory = {{ path = "mine", editable = true }}
@@ -301,37 +309,39 @@ def test_a_lock(venv: Venv, tmp_path: Path) -> None:
     )
     told = venv.sent("--env", "pylock.toml")
     assert as_sent(told, "six", "pywin32", "dask", "joblib", "mine", "pytest") == [
-        ("dask", version("dask"), "from an index", "a worker is made of it"),
-        ("joblib", version("joblib"), "from an index", "a worker is made of it"),
+        ("dask", version("dask"), "from an index", "part of every worker"),
+        ("joblib", version("joblib"), "from an index", "part of every worker"),
         ("mine", "1.5", "as an archive", f"editable: {tmp_path}/mine"),
-        ("pytest", version("pytest"), "not sent", "pylock.toml does not ask for it"),
-        ("six", "1.16.0", "from an index", "pylock.toml asks for it"),
+        ("pytest", version("pytest"), "not sent", "not requested by pylock.toml"),
+        ("six", "1.16.0", "from an index", "requested by pylock.toml"),
     ]
 
 
 def test_everything_that_is_wrong_with_a_lock(venv: Venv, tmp_path: Path) -> None:
     lock(
         tmp_path,
-        """
+        f"""
         requires-python = "<3.8"
         [[packages]]
         name = "elsewhere"
-        vcs = { type = "git", url = "https://me:secret@host/x.git" }
+        vcs = {{ type = "git", url = "https://me:secret@host/x.git", commit-id = "00" }}
         [[packages]]
         name = "versionless"
+        {wheel("versionless", "1")}
         [[packages]]
         name = "joblib"
         version = "0.1"
+        {wheel("joblib", "0.1")}
         """,
     )
     ended = venv.env("--env", "pylock.toml")
     assert (ended.returncode, ended.stdout) == (120, "")
-    elsewhere = "`pylock.toml` asks for `elsewhere` from `https://host/x.git`, which no index has"
+    elsewhere = "`pylock.toml` requests `elsewhere` from `https://host/x.git`, which no index has"
     problems = [
-        f"`pylock.toml` is for Python <3.8, and this is {PYTHON}",
-        f"{elsewhere}: install it here too, and it is sent as an archive",
-        "`pylock.toml` asks for `versionless` without a version",
-        f"`pylock.toml` asks for `joblib` 0.1, and it is {version('joblib')} here: both ends must have the same",
+        f"`pylock.toml` is for Python <3.8, but this is {PYTHON}",
+        f"{elsewhere}: install it here too to send it as an archive",
+        "`pylock.toml` requests `versionless` without a version",
+        f"`pylock.toml` requests `joblib` 0.1, but {version('joblib')} is installed here: both ends must have the same",
     ]
     assert ended.stderr.splitlines()[:5] == ["error: 4 problems:", *(f"  - {problem}" for problem in problems)]
 
@@ -349,8 +359,8 @@ def test_requirements_are_resolved(venv: Venv, tmp_path: Path, wheels: Path) -> 
     (tmp_path / "requirements.txt").write_text(f"--no-index\n--find-links {wheels}\nupper\n")
     told = venv.sent("--env", "requirements.txt")
     assert as_sent(told, "upper", "lower") == [
-        ("lower", "1.5", "from an index", "requirements.txt asks for it"),
-        ("upper", "1.5", "from an index", "requirements.txt asks for it"),
+        ("lower", "1.5", "from an index", "requested by requirements.txt"),
+        ("upper", "1.5", "from an index", "requested by requirements.txt"),
     ]
 
 
@@ -373,8 +383,8 @@ def test_a_project_that_uv_has_locked_is_taken_as_locked(venv: Venv, tmp_path: P
     run_uv("build", "--offline", "--wheel", "--out-dir", wheels, newer.parent)
     told = venv.sent("--env", "locked/pyproject.toml")
     assert as_sent(told, "upper", "lower", "locked", "only-for-tests") == [
-        ("lower", "1.5", "from an index", "locked/pyproject.toml asks for it"),
-        ("upper", "1.5", "from an index", "locked/pyproject.toml asks for it"),
+        ("lower", "1.5", "from an index", "requested by locked/pyproject.toml"),
+        ("upper", "1.5", "from an index", "requested by locked/pyproject.toml"),
     ]
 
 
@@ -390,7 +400,7 @@ def test_what_uv_says_of_a_file_that_it_cannot_resolve(venv: Venv, tmp_path: Pat
     (tmp_path / "requirements.txt").write_text(content)
     ended = venv.env("--env", "requirements.txt")
     assert (ended.returncode, ended.stdout) == (120, "")
-    assert ended.stderr.startswith(f"error: uv can't resolve `requirements.txt` for Python {PYTHON} on Linux: ")
+    assert ended.stderr.startswith(f"error: uv cannot resolve `requirements.txt` for Python {PYTHON} on Linux: ")
     assert message in ended.stderr.lower()
     assert "\nhint: workers have cloudpickle, dask, " in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -399,7 +409,7 @@ def test_what_uv_says_of_a_file_that_it_cannot_resolve(venv: Venv, tmp_path: Pat
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "`asked.toml`, which `--env` names, can't be read: No such file or directory"),
+        (None, "`asked.toml`, which `--env` names, cannot be read: No such file or directory"),
         (b"\xff\xfe", "`asked.toml`, which `--env` names, is not text"),
     ],
 )

@@ -26,10 +26,10 @@ import uv
 from waiting import DEADLINE
 
 from skjob.environment.index.settings import IndexSettings
-from skjob.environment.pod.archives import pack
+from skjob.environment.pod.archives import pack_distributions
 from skjob.environment.pod.entrypoint import RequirementsError, ensure_requirements
-from skjob.environment.pod.lazy_import import METADATA_ARCHIVE, Index, UnpackOnImport
-from skjob.environment.pod.package_server import install, serve
+from skjob.environment.pod.lazy_import import METADATA_ARCHIVE, ArchiveIndex, UnpackOnImport
+from skjob.environment.pod.package_server import install_packages, make_server
 from skjob.environment.pod.requirements import PodRequirements, python_here
 from skjob.utils.tls import make_certificates
 
@@ -70,7 +70,7 @@ def _install(needs: PodRequirements, settings: IndexSettings, tmp_path: Path) ->
         folder.mkdir(parents=True)
     for name, content in settings.files().items():
         (index / name).write_bytes(content)
-    install(needs, IndexSettings.from_files(index), index, site, scratch)
+    install_packages(needs, IndexSettings.from_files(index), index, site, scratch)
     return site
 
 
@@ -82,7 +82,7 @@ def _certificates(folder: Path, name: str) -> Path:
 
 @contextmanager
 def _serving(archives: Path, tls: Path) -> Iterator[str]:
-    server = serve(archives, tls, port=0)
+    server = make_server(archives, tls, port=0)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -97,7 +97,7 @@ def _serving(archives: Path, tls: Path) -> Iterator[str]:
 def served(wheels: IndexSettings, tmp_path: Path) -> Iterator[str]:
     archives = tmp_path / "archives"
     archives.mkdir()
-    pack(_install(NEEDS, wheels, tmp_path), archives)
+    pack_distributions(_install(NEEDS, wheels, tmp_path), archives)
     with _serving(archives, _certificates(tmp_path / "tls", "kept")) as address:
         yield address
 
@@ -125,7 +125,7 @@ def test_what_is_installed_is_compiled_and_no_more_than_asked_for(wheels: IndexS
 
 
 def test_a_version_that_can_not_be_had(wheels: IndexSettings, tmp_path: Path) -> None:
-    with pytest.raises(RequirementsError, match=r"uv can't install the environment in the cluster: .*unit-alpha==9"):
+    with pytest.raises(RequirementsError, match=r"uv cannot install the environment in the cluster: .*unit-alpha==9"):
         _install(PodRequirements(python_here(), {"unit-alpha": "9"}), wheels, tmp_path)
 
 
@@ -158,11 +158,11 @@ def test_a_pod_knows_what_there_is_and_gets_what_it_imports(served: str, site: P
 
 
 def test_what_requires_another_gets_it_first() -> None:
-    index = Index({"a": ["a-dist"]}, {"a-dist": ["b", "c"], "b": ["d"], "c": ["d", "a-dist"]})
-    order = index.all_for("a")
+    index = ArchiveIndex({"a": ["a-dist"]}, {"a-dist": ["b", "c"], "b": ["d"], "c": ["d", "a-dist"]})
+    order = index.required_for("a")
     assert sorted(order) == ["a-dist", "b", "c", "d"]
     assert order[-1] == "a-dist"
-    assert index.all_for("unknown") == []
+    assert index.required_for("unknown") == []
 
 
 def test_a_second_life_of_a_pod_unpacks_nothing_again(served: str, site: Path, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_proxy_is_not_asked_for_what_is_in_the_namespace(
     served: str, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    assert ensure_requirements(_needs(served), site, tmp_path / "tls", patience=1.0) > 0
+    assert ensure_requirements(_needs(served), site, tmp_path / "tls", timeout=1.0) > 0
 
 
 FORKING = """
@@ -233,9 +233,9 @@ def test_a_process_that_a_task_starts_has_the_same(served: str, site: Path, tmp_
 
 
 def test_an_import_of_what_can_not_be_had(served: str, site: Path, tmp_path: Path) -> None:
-    ensure_requirements(_needs(served), site, tmp_path / "tls", patience=0.5)
+    ensure_requirements(_needs(served), site, tmp_path / "tls", timeout=0.5)
     (tmp_path / "archives" / "unit-alpha").unlink()
-    with pytest.raises(ImportError, match=r"the environment at `.*` can't be had"):
+    with pytest.raises(ImportError, match=r"the environment at `.*` is not available"):
         importlib.import_module("unit_alpha")
 
 
@@ -251,7 +251,7 @@ def test_an_image_that_is_another_than_it_was_is_told_with_all_that_differs(site
         ensure_requirements(PodRequirements(python_here(), {"dask": "1.0", "unit-gamma": "2"}), site, tmp_path)
     there = __import__("dask").__version__
     assert str(raised.value) == (
-        "the pods don't have the versions of this environment:"
+        "the pods do not have the versions of this environment:"
         f" dask 1.0 here, {there} there, unit-gamma 2 here, none there"
     )
 
@@ -277,8 +277,8 @@ def test_a_keeper_that_does_not_come_back(site: Path, tmp_path: Path) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{closed.getsockname()[1]}"
-    with pytest.raises(RequirementsError, match=rf"the environment at `{address}` can't be had: .*refused"):
-        ensure_requirements(_needs(address), site, _certificates(tmp_path / "tls", "kept"), patience=1.0)
+    with pytest.raises(RequirementsError, match=rf"the environment at `{address}` is not available: .*refused"):
+        ensure_requirements(_needs(address), site, _certificates(tmp_path / "tls", "kept"), timeout=1.0)
 
 
 def test_the_pod_becomes_dask_with_the_environment_that_it_unpacked(
@@ -296,7 +296,7 @@ def test_the_pod_becomes_dask_with_the_environment_that_it_unpacked(
     start = (
         f"from skjob.environment.pod import entrypoint; entrypoint.RUN_FOLDER = {str(run)!r};"
         f"entrypoint.SITE_FOLDER = {str(tmp_path / 'site')!r};"
-        f"entrypoint.KEEPER_TLS_FOLDER = {str(tmp_path / 'tls')!r}; entrypoint.main()"
+        f"entrypoint.SERVER_TLS_FOLDER = {str(tmp_path / 'tls')!r}; entrypoint.main()"
     )
     path = os.pathsep.join([str(tmp_path / "site"), str(tmp_path / "module"), str(ROOT)])
     done = subprocess.run(
@@ -304,7 +304,7 @@ def test_the_pod_becomes_dask_with_the_environment_that_it_unpacked(
         env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=DEADLINE,
     )  # fmt: skip
     assert done.stdout == "13 ['--port', '1'] __main__\n", done.stderr
-    assert done.stderr.startswith("skjob: the environment can be had, after ")
+    assert done.stderr.startswith("skjob: the environment is ready after ")
 
 
 def test_what_the_keeper_says_of_its_work_is_one_line_of_json(wheels: IndexSettings, tmp_path: Path) -> None:
@@ -319,8 +319,8 @@ def test_what_the_keeper_says_of_its_work_is_one_line_of_json(wheels: IndexSetti
     start = (
         "from skjob.environment.pod import package_server as keeper; from pathlib import Path;"
         f"keeper.RUN_FOLDER, keeper.INDEX_FOLDER = {str(run)!r}, {str(index)!r};"
-        f"keeper.SITE_FOLDER, keeper.KEEPER_TLS_FOLDER = {str(tmp_path / 'site')!r}, {str(tls)!r};"
-        f"keeper.SCRATCH_FOLDER, keeper.PORT = {str(tmp_path / 'scratch')!r}, 0; keeper.main()"
+        f"keeper.SITE_FOLDER, keeper.SERVER_TLS_FOLDER = {str(tmp_path / 'site')!r}, {str(tls)!r};"
+        f"keeper.TEMP_FOLDER, keeper.PORT = {str(tmp_path / 'scratch')!r}, 0; keeper.main()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", start], env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True

@@ -239,7 +239,7 @@ def test_a_kept_training_is_found_by_the_same_job_alone(
     score(holdout=0.1)
     assert told == []
     assert score() == first
-    assert told.pop() == "xgboost: an earlier run has trained all 8 rounds"
+    assert told.pop() == "xgboost: reused all 8 rounds from an earlier run"
     monkeypatch.setattr("skjob.jobfile.data.files._state", lambda _: "")
     for _ in range(2):
         score()
@@ -296,8 +296,8 @@ def test_a_single_fit_whole_is_scikit_learns(folder: Path, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("sections", "said"),
     [
-        ({"estimator": {"class": "sklearn.svm.SVC"}}, "`SVC` needs it whole"),
-        ({"estimator": SGD, "search": {"kind": "grid"}, "space": {"alpha": [1e-4]}}, "a search needs it whole"),
+        ({"estimator": {"class": "sklearn.svm.SVC"}}, "`SVC` needs all of it"),
+        ({"estimator": SGD, "search": {"kind": "grid"}, "space": {"alpha": [1e-4]}}, "a search needs all of it"),
         ({"data": {"path": "*.parquet", "target": "y", "features": ["colour", "f0"]}, "scoring": "roc_auc"},
          "2 problems:\n  - column `colour` of `*.parquet` does not hold numbers"),
     ],
@@ -310,7 +310,7 @@ def test_what_can_not_be_in_pieces(folder: Path, sections: dict[str, Any], said:
 
 def test_files_of_this_machine_are_no_pieces_elsewhere(folder: Path) -> None:
     job = read_job(_job(folder))
-    with pytest.raises(ConfigError, match="is on this machine, where workers can't read it"):
+    with pytest.raises(ConfigError, match="is on this machine, where workers cannot read it"):
         place_data(job, folder, Workers(2, TOO_SMALL), shared_files=False)
 
 

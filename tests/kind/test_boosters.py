@@ -163,12 +163,12 @@ def test_a_training_in_a_script_whose_worker_pod_is_deleted_ends_with_an_error(
     lines = told[library]
     assert [line for line in lines if line.startswith("accuracy")] == ["accuracy 1.0"] * 2
     [lost] = [line for line in lines if line.startswith("TrainingLost")]
-    assert f"`{library}.dask` can't go on: worker `" in lost
+    assert f"`{library}.dask` cannot continue: worker `" in lost
 
 
 def test_a_training_with_checkpoints_goes_on_when_its_worker_pod_is_deleted(told: dict[str, list[str]]) -> None:
     lines = told["checkpoints"]
-    went_on = re.search(r"went away; goes on from round (\d+)", lines[1])
+    went_on = re.search(r"was lost; continuing from round (\d+)", lines[1])
     assert went_on is not None, lines
     assert 0 < int(went_on[1]) < ROUNDS
     assert lines[2:] == [f"rounds {ROUNDS} restarts 1", "same True", "over"]

@@ -25,7 +25,7 @@ from support.user_env import OLDER_PANDAS, OTHER_PANDAS, RunsIn, UserEnvironment
 
 from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.image_probe import image_contents
-from skjob.environment.image_cache import known_contents, remember
+from skjob.environment.image_cache import known_contents, remember_image
 
 Result = subprocess.CompletedProcess[str]
 
@@ -229,7 +229,7 @@ def test_an_index_that_pods_can_not_reach_is_told_before_the_cluster_starts(
         ended = cached_runs.run_here("print('ran')", "--env", "packages.txt", UV_DEFAULT_INDEX=index)
         server.shutdown()
     assert ended.returncode == 124, ended.stderr
-    assert "can't install the environment in the cluster" in ended.stderr
+    assert "cannot install the environment in the cluster" in ended.stderr
     assert ended.stdout == ""
     assert _nothing_was_started(kind_api, cached_runs.namespace)
 
@@ -245,7 +245,7 @@ def test_an_image_that_is_not_what_it_was_is_told_by_its_pods(
     """This machine remembers an image of that name with one more package: the pods know better, and it forgets."""
     (tmp_path / "packages.txt").write_text("humanize==4.12.0\n")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    remember(IMAGE, {**image_contents(api, IMAGE, 240).distributions, "humanize": "4.12.0"})
+    remember_image(IMAGE, {**image_contents(api, IMAGE, 240).distributions, "humanize": "4.12.0"})
     script, options = "print('ran')", ("--workers", "1", "--env", "packages.txt")
     ended = kind_runs.run_here(script, *options, XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert ended.returncode == 124, ended.stderr

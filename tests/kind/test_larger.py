@@ -131,7 +131,7 @@ def test_four_times_a_workers_memory(
     }
     ended = _run(user_runs, storage, job, "--workers", "3", "--worker-memory", "512Mi")
     assert ended.returncode == 0, ended.stderr
-    assert "stays in pieces of up to 11 MiB, read anew for each pass over it" in ended.stderr
+    assert "stays in pieces of up to 11 MiB, read again for each pass over it" in ended.stderr
     [line] = [line for line in ended.stdout.splitlines() if line.startswith("score ")]
     score = float(line.split()[1])
     record = user_runs.record()

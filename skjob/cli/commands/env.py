@@ -120,14 +120,14 @@ def _shipment(env: str | None, program: Path | None, *, into_image: bool = False
     from skjob.config import sources
     from skjob.config.plan import JobSpec
     from skjob.environment.local.imports import imported_by
-    from skjob.environment.transfer_plan import shipment
+    from skjob.environment.transfer_plan import plan_transfer
     from skjob.errors import ConfigError
 
     if program is not None and not program.is_file():
         raise ConfigError(f"`--program` names `{program}`, which is not a file")
     settings = sources.resolve(layers("env build" if into_image else "env", {"env": env})).settings
     imported = imported_by(JobSpec(program)) if program is not None else set()
-    return shipment(settings.env, imported, into_image=into_image)
+    return plan_transfer(settings.env, imported, into_image=into_image)
 
 
 def _refuse(sent: TransferPlan) -> None:

@@ -43,7 +43,7 @@ from skjob.deploy.kubernetes.manifests.labels import (
 from skjob.deploy.kubernetes.manifests.pods import Manifest, anchor_job, owned_by
 from skjob.deploy.kubernetes.scheduler_start import SchedulerStart
 from skjob.deploy.kubernetes.worker_group import WorkerGroup
-from skjob.environment.image_cache import forget
+from skjob.environment.image_cache import forget_image
 from skjob.environment.pod.requirements import PodRequirements
 from skjob.environment.skjob_source import skjob_archive
 from skjob.environment.spec import EnvironmentSpec
@@ -220,7 +220,7 @@ class KubernetesCluster:
         fatal = next((cause for cause in causes if cause.fatal), None)
         if fatal is not None:
             if fatal.kind is CauseKind.ENVIRONMENT:
-                forget(self._plan.image)  # it is not what it was, or not what we think
+                forget_image(self._plan.image)  # it is not what it was, or not what we think
             raise StartError(fatal.message, fatal.hint, fatal.log)
         return problems
 

@@ -33,7 +33,7 @@ from skjob.deploy.kubernetes.namespace_config import read_defaults
 from skjob.deploy.kubernetes.operator.manifests import operator_version
 from skjob.deploy.kubernetes.operator.state import OperatorState, Presence, operator_state
 from skjob.environment.transfer_plan import NONE
-from skjob.environment.version_check import MAY_CHANGE_NUMBERS, MUST_AGREE, PYTHON, differences
+from skjob.environment.version_check import MAY_CHANGE_NUMBERS, MUST_AGREE, find_differences
 from skjob.errors import (
     INTERNAL_FAULT,
     AccessError,
@@ -45,6 +45,7 @@ from skjob.errors import (
 )
 from skjob.utils.tls import make_certificates
 from skjob.utils.units import format_size
+from skjob.utils.versions import PYTHON
 
 PACKAGES = (*MUST_AGREE, *MAY_CHANGE_NUMBERS)
 """What the client, the scheduler and the workers must have in common, beside Python."""
@@ -356,7 +357,7 @@ def compare_versions(local: Versions, inside: Versions, *, packages: bool) -> tu
     here, there = _by_name(local, packages=packages), _by_name(inside, packages=packages)
     failures, warnings = (
         [f"it has {_TITLES.get(name, name)} {there[name]}, this machine {here[name]}" for name in names]
-        for names in differences(here, there)
+        for names in find_differences(here, there)
     )
     return failures + [f"it has no {name}" for name in here if name not in there], warnings
 

@@ -47,8 +47,8 @@ from skjob.deploy.kubernetes.manifests.labels import (
     new_run_id,
 )
 from skjob.deploy.kubernetes.manifests.pods import owned_by
-from skjob.environment.image_cache import cache_folder, known_contents, remember
-from skjob.environment.index.availability import check_available
+from skjob.environment.image_cache import cache_folder, known_contents, remember_image
+from skjob.environment.index.availability import check_pins_available
 from skjob.environment.index.settings import IndexSettings
 from skjob.environment.pod.entrypoint import EX_CONFIG
 from skjob.environment.pod.package_server import PORT
@@ -127,7 +127,7 @@ def ensure_environment(
         contents = image_contents(api, image, timeout, rules, check=check)
         _check_python(image, contents.python, wanted.python)
         has = dict(contents.distributions)
-        remember(image, has)
+        remember_image(image, has)
     lacking = missing_pins(wanted.pins, has)
     if not lacking:
         return CachedEnvironment("", PodRequirements(wanted.python, wanted.pins), {"lacking": 0})
@@ -138,7 +138,7 @@ def ensure_environment(
     if _is_cached(api, name):
         keep(api, name)
     else:
-        check_available(lacking, wanted.python, platform, wanted.index, cache_folder())
+        check_pins_available(lacking, wanted.python, platform, wanted.index, cache_folder())
         notify(f"installing {len(lacking)} distributions that the image lacks, once for this set of versions")
         ours = _create(api, name, image, PodRequirements(wanted.python, lacking, uv=uv_version()), wanted.index, rules)
     made = _wait(api, name, began + timeout, timeout, check, ours=ours)

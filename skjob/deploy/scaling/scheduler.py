@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from skjob.boosters.scheduler_plugin import any_wanted
+from skjob.boosters.scheduler_plugin import all_workers_requested
 from skjob.deploy.scaling.peak_memory import METRIC
 
 ENGINE_KEYS = ("skjob-", "Shared-")
@@ -88,7 +88,7 @@ def take_snapshot(dask_scheduler: Any = None) -> SchedulerSnapshot:
         quiet,
         frozenset(str(worker.name) for worker in dask_scheduler.workers.values() if _holds_much(worker)),
         runs_together(dask_scheduler),
-        any_wanted(dask_scheduler),
+        all_workers_requested(dask_scheduler),
         {str(worker.name): int(worker.metrics.get(METRIC, 0)) for worker in dask_scheduler.workers.values()},
     )
 
@@ -128,7 +128,7 @@ async def release(names: list[str], dask_scheduler: Any = None) -> list[str]:
     """
     workers = [worker for worker in dask_scheduler.workers.values() if str(worker.name) in names]
     idle = [worker for worker in workers if not worker.processing]
-    if _tasks_wait(dask_scheduler) or runs_together(dask_scheduler) or any_wanted(dask_scheduler):
+    if _tasks_wait(dask_scheduler) or runs_together(dask_scheduler) or all_workers_requested(dask_scheduler):
         return []
     if len(idle) == len(dask_scheduler.workers):
         staying = next((worker for worker in idle if _holds_wanted_data(worker)), None)

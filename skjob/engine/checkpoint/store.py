@@ -13,18 +13,17 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid4
 
 from skjob.engine.checkpoint.fit_key import VERSION, FitIdentity
 from skjob.engine.checkpoint.serialization import NotSerializable, from_plain, to_plain
 from skjob.errors import ConfigError
-from skjob.utils.paths import expanded
+from skjob.utils.paths import expand_user
 
 FORMAT = 1
 ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "memory"})
@@ -46,31 +45,11 @@ class StoredFit:
 
 
 class DamagedEntry(ValueError):
-    """An entry that is not what was written."""
+    """An entry that is not what was written; the message says why."""
 
 
 class UnknownFormat(ValueError):
     """An entry in the format of another version of skjob."""
-
-
-class StoreBackend(Protocol):
-    """Where entries are stored. Methods raise OSError, and what else the filesystem raises."""
-
-    def read(self, group: str, name: str) -> bytes | None:
-        """Return the content of an entry; None if there is none."""
-        ...
-
-    def write(self, group: str, name: str, content: bytes) -> None:
-        """Write an entry at once, replacing the one that is there."""
-        ...
-
-    def path(self, group: str, name: str) -> str:
-        """Return the path of an entry for messages."""
-        ...
-
-    def mark(self, name: str) -> bool:
-        """Create an empty file of this name. Return whether it is new although there are entries."""
-        ...
 
 
 class FitStore:
@@ -86,7 +65,7 @@ class FitStore:
     Raises
     ------
     ConfigError
-        The address is of an unknown kind, or not writable.
+        There is no such kind of address, or it cannot be written to.
     """
 
     def __init__(self, address: str, run: str) -> None:
@@ -94,12 +73,12 @@ class FitStore:
         self._lock = threading.Lock()
         self._problems: dict[str, None] = {}
         self._damaged = 0
-        self._backend: StoreBackend = open_backend(address)
-        self.remote = isinstance(self._backend, FsspecStore)
+        self._backend = StoreBackend(address)
+        self.remote = self._backend.remote
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What went wrong so far, each once: damaged entries by their path, and failures to read or write."""
+        """The problems so far, each once: the path of each damaged entry, and why reading or writing fails."""
         with self._lock:
             return tuple(self._problems)
 
@@ -212,133 +191,53 @@ def _checksum(entry: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def open_backend(address: str) -> StoreBackend:
-    """Return the backend for an address: a folder, or any address that fsspec knows.
+class StoreBackend:
+    """Read and write the files of a store: a folder of this machine, or any address that fsspec knows. Thread-safe.
+
+    A file appears as a whole or not at all: unless an object store guarantees that by itself, it is written beside its
+    place and moved there. A folder is read file by file, so that fits of other clients are found as they finish. At
+    remote addresses a group is listed and read once, and answered from memory afterwards.
+
+    `read` and `write` raise OSError, and whatever else the filesystem raises.
+
+    Parameters
+    ----------
+    address : str
+        Where the files are.
 
     Raises
     ------
     ConfigError
-        The address is of an unknown kind, or not writable.
+        There is no such kind of address, or it cannot be written to.
     """
-    if "://" not in address and "::" not in address:
-        return LocalStore(Path(address))
-    if address.startswith(("file://", "local://")):
-        return LocalStore(Path(address.partition("://")[2]))
-    return FsspecStore(address)
-
-
-def _not_writable(address: object, error: Exception) -> ConfigError:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
-    return ConfigError(
-        f"cannot store finished fits in `{address}`: {reason}",
-        "choose a location that you can write to",
-    )
-
-
-class LocalStore:
-    """A folder on this machine. An entry is one file, written beside its path and moved there."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = expanded(folder).absolute()
-        self._made: set[str] = set()
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            ignore = self._folder / ".gitignore"
-            if not ignore.exists():
-                ignore.write_text("*\n", encoding="utf-8")
-            probe = self._unfinished(self._folder)
-            probe.write_bytes(b"")
-            probe.unlink()
-        except OSError as error:
-            raise _not_writable(folder, error) from error
-
-    def read(self, group: str, name: str) -> bytes | None:
-        try:
-            return (self._folder / group / name).read_bytes()
-        except FileNotFoundError:
-            return None
-
-    def write(self, group: str, name: str, content: bytes) -> None:
-        folder = self._folder / group
-        if group not in self._made:
-            folder.mkdir(exist_ok=True)
-            _remove_unfinished(folder)
-            self._made.add(group)
-        unfinished = self._unfinished(folder)
-        try:
-            unfinished.write_bytes(content)
-            _move(unfinished, folder / name)
-        except BaseException:
-            with suppress(OSError):
-                unfinished.unlink()
-            raise
-
-    def path(self, group: str, name: str) -> str:
-        return str(self._folder / group / name)
-
-    def mark(self, name: str) -> bool:
-        marker = self._folder / name
-        if marker.exists():
-            return False
-        marker.touch()
-        return any(each.is_dir() for each in self._folder.iterdir())
-
-    @staticmethod
-    def _unfinished(folder: Path) -> Path:
-        return folder / f".{uuid4().hex}.tmp"
-
-
-_move: Callable[[Path, Path], None] = os.replace
-
-
-def _remove_unfinished(folder: Path) -> None:
-    """Remove the unfinished files of clients that were killed."""
-    before = time.time() - UNFINISHED_TTL
-    for file in folder.glob(".*.tmp"):
-        with suppress(OSError):
-            if file.stat().st_mtime < before:
-                file.unlink()
-
-
-class FsspecStore:
-    """A store behind a network. A group of entries is listed and read once, and kept in memory."""
 
     def __init__(self, address: str) -> None:
-        import fsspec  # type: ignore[import-untyped, unused-ignore]
-
-        protocol = address.partition("://")[0].rpartition("::")[2]
-        try:
-            self._files, root = fsspec.core.url_to_fs(address)
-        except ImportError as error:
-            package = _INSTALL.get(protocol)
-            raise ConfigError(
-                f"`{address}` needs a package that is not installed: {error}",
-                f"pip install {package}" if package else "install the fsspec package of this kind of storage",
-            ) from error
-        except ValueError as error:
-            raise ConfigError(
-                f"fsspec does not know the address `{address}`: {error}",
-                "give a folder, or an address such as `s3://bucket/fits`",
-            ) from error
-        except Exception as error:  # some kinds connect here
-            raise _not_writable(address, error) from error
-        self._address = address
-        self._root = str(root).rstrip("/")
-        self._atomic = address.partition("://")[0] in ATOMIC
+        self._files, self._root, self.remote = _filesystem(address)
+        self._address = address.rstrip("/") if self.remote else self._root
+        self._in_place = self.remote and address.partition("://")[0] in ATOMIC
         self._lock = threading.Lock()
         self._groups: dict[str, dict[str, bytes]] = {}
+        self._made: set[str] = set()
         try:
-            probe = f"{self._root}/.{uuid4().hex}.tmp"
             self._files.makedirs(self._root, exist_ok=True)
+            if not self.remote and not self._files.exists(ignore := f"{self._root}/.gitignore"):
+                self._files.pipe_file(ignore, b"*\n")
+            probe = self._unfinished(self._root)
             self._files.pipe_file(probe, b"skjob")
             self._files.rm_file(probe)
         except Exception as error:
             raise _not_writable(address, error) from error
 
     def read(self, group: str, name: str) -> bytes | None:
+        """Return the content; None if there is no such entry."""
+        if not self.remote:
+            try:
+                return bytes(self._files.cat_file(f"{self._root}/{group}/{name}"))
+            except FileNotFoundError:
+                return None
         with self._lock:
             if group not in self._groups:
-                self._groups[group] = {}  # a group that cannot be read is tried once
+                self._groups[group] = {}  # a group that cannot be read is requested once
                 self._groups[group] = self._read_group(group)
             return self._groups[group].get(name)
 
@@ -352,29 +251,89 @@ class FsspecStore:
         return {str(path).rpartition("/")[2]: content for path, content in contents.items()}
 
     def write(self, group: str, name: str, content: bytes) -> None:
-        target = f"{self._root}/{group}/{name}"
-        if self._atomic:
-            self._files.pipe_file(target, content)
+        """Write all of the content at once, replacing what is there."""
+        folder = f"{self._root}/{group}"
+        if self._in_place:
+            self._files.pipe_file(f"{folder}/{name}", content)
         else:
-            self._files.makedirs(f"{self._root}/{group}", exist_ok=True)
-            unfinished = f"{self._root}/{group}/.{uuid4().hex}.tmp"
+            self._prepare(group, folder)
+            unfinished = self._unfinished(folder)
             try:
                 self._files.pipe_file(unfinished, content)
-                self._files.mv(unfinished, target)
-            except Exception:
+                # fsspec's `mv` copies a local file if the rename fails, and readers would find half of it.
+                (self._files.mv if self.remote else os.replace)(unfinished, f"{folder}/{name}")
+            except BaseException:
                 with suppress(Exception):
                     self._files.rm_file(unfinished)
                 raise
-        with self._lock:
-            self._groups.get(group, {})[name] = content
+        if self.remote:
+            with self._lock:
+                self._groups.get(group, {})[name] = content
+
+    def _prepare(self, group: str, folder: str) -> None:
+        if group in self._made:
+            return
+        self._files.makedirs(folder, exist_ok=True)
+        if not self.remote:
+            self._remove_unfinished(folder)
+        self._made.add(group)
+
+    def _remove_unfinished(self, folder: str) -> None:
+        """Remove what killed clients have left unfinished."""
+        before = time.time() - UNFINISHED_TTL
+        for file in self._files.ls(folder, detail=False):
+            if file.endswith(".tmp"):
+                with suppress(OSError):
+                    if self._files.modified(file).timestamp() < before:
+                        self._files.rm_file(file)
 
     def path(self, group: str, name: str) -> str:
-        return f"{self._address.rstrip('/')}/{group}/{name}"
+        """Return how a message names the entry."""
+        return f"{self._address}/{group}/{name}"
 
     def mark(self, name: str) -> bool:
+        """Leave a file of this name. Return whether it was not there and there are entries."""
         marker = f"{self._root}/{name}"
         if self._files.exists(marker):
             return False
-        entries = [each for each in self._files.ls(self._root, detail=True) if each.get("type") == "directory"]
+        has_entries = any(each["type"] == "directory" for each in self._files.ls(self._root, detail=True))
         self._files.pipe_file(marker, b"skjob")
-        return bool(entries)
+        return has_entries
+
+    @staticmethod
+    def _unfinished(folder: str) -> str:
+        return f"{folder}/.{uuid4().hex}.tmp"
+
+
+def _filesystem(address: str) -> tuple[Any, str, bool]:
+    """Return fsspec's filesystem of an address, the path in it, and whether it is elsewhere than on this machine."""
+    import fsspec  # type: ignore[import-untyped, unused-ignore]
+
+    if address.startswith(("file://", "local://")) or not ("://" in address or "::" in address):
+        folder = expand_user(address.partition("://")[2] or address).absolute()
+        return fsspec.filesystem("file"), str(folder), False
+    protocol = address.partition("://")[0].rpartition("::")[2]
+    try:
+        files, root = fsspec.core.url_to_fs(address)
+    except ImportError as error:
+        package = _INSTALL.get(protocol)
+        raise ConfigError(
+            f"`{address}` needs a package that is not installed: {error}",
+            f"pip install {package}" if package else "install the fsspec package of this kind of storage",
+        ) from error
+    except ValueError as error:
+        raise ConfigError(
+            f"fsspec does not know the address `{address}`: {error}",
+            "give a folder, or an address such as `s3://bucket/fits`",
+        ) from error
+    except Exception as error:  # some kinds connect at once
+        raise _not_writable(address, error) from error
+    return files, str(root).rstrip("/"), True
+
+
+def _not_writable(address: str, error: Exception) -> ConfigError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+    return ConfigError(
+        f"cannot store finished fits in `{address}`: {reason}",
+        "choose a location that you can write to",
+    )

@@ -25,7 +25,7 @@ from skjob.engine.fidelity.replay import CallRefused
 from skjob.engine.joblib_calls import JoblibCall
 from skjob.engine.task import Outcome
 from skjob.engine.transfer.shared_data import CallData
-from skjob.utils.reconnect import why_given_up
+from skjob.utils.reconnect import abandon_reason
 
 
 class Settlement:
@@ -154,7 +154,7 @@ class Settlement:
 
     def _named(self, error: BaseException, task: BatchTask) -> BaseException:
         """Return the error with the name of its call. If the client was given up, the reason for that replaces it."""
-        if why := why_given_up(self._client):
+        if why := abandon_reason(self._client):
             error = WorkersLost(why)
         if isinstance(error, CallRefused):
             return error

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 SENDING_SECONDS = 0.002
-"""What a task costs besides its round trip: pickling, scheduling, settling (benchmarks/engine.py, case a)."""
+"""What a task costs besides its round trip: pickling, scheduling, settling (benchmarks/engine, case a)."""
 
 MAX_OVERRUN = 10.0
 """A call that takes this many times what was expected goes back to workers."""

@@ -189,7 +189,7 @@ def _editable_sources() -> tuple[_Source, ...]:
 
 @lru_cache(maxsize=8)
 def _editable_in(sites: tuple[str, ...]) -> tuple[_Source, ...]:
-    from skjob.utils.editable import follow
+    from skjob.utils.editable import resolve_editable
 
     found: list[_Source] = []
     for distribution in metadata.distributions(path=list(sites)):
@@ -197,7 +197,7 @@ def _editable_in(sites: tuple[str, ...]) -> tuple[_Source, ...]:
         if text is None or not _says_editable(text):
             continue
         record = [str(file) for file in distribution.files or ()]
-        sources = follow(Path(str(distribution.locate_file(""))), record).sources
+        sources = resolve_editable(Path(str(distribution.locate_file(""))), record).sources
         found += [_Source("", str(folder)) for folder in sources.folders]
         found += [_Source(module, str(place)) for module, place in sources.modules]
     return tuple(found)

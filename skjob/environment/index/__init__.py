@@ -1,1 +1,1 @@
-"""Where packages come from: the indexes that pip and uv are configured for."""
+"""Find out where packages come from: the indexes that pip and uv are configured for."""

@@ -1,9 +1,9 @@
-"""Whether every pinned distribution can be had for the pods' Python and platform: asked before anything is created.
+"""Check before anything is created that every pinned distribution is available for the pods' Python and platform.
 
-uv resolves all pins at once, as the pods will install them: from the same indexes, wheels only, with nothing that only
-this machine has. If that fails, the pins are halved and asked about again until each that can't be had is known, and
-all are told at once, in words of ours: uv's own speak of options that the user never gave. If it is an index that
-fails, each index is tried alone. What was found to be so is remembered, so that the next run need not ask.
+uv resolves all pins at once, as the pods will install them: from the same indexes, wheels only, without anything that
+only this machine has. If that fails, the pins are halved and resolved again until each unavailable one is known, and
+all are reported at once in our own words: uv's would mention options that the user never gave. If an index fails, each
+index is tried alone. A positive answer is cached, so that the next run need not ask.
 """
 
 from __future__ import annotations
@@ -23,128 +23,128 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from skjob.environment.index.settings import IndexSettings, shown, unconfigured
+from skjob.environment.index.settings import IndexSettings, public_address, unconfigured
 from skjob.errors import EnvironmentFault
 
-REMEMBERED_FOR = 30 * 86_400.0
-DEADLINE = 120.0
-"""Seconds for all questions together."""
+ANSWER_TTL = 30 * 86_400.0
+CHECK_TIMEOUT = 120.0
+"""Seconds for all resolutions together."""
 
-_AT_ONCE = 4
+_CONCURRENCY = 4
 _FORMAT = 1
-_HINT = "`skjob env` shows what would be sent; `--env FILE` installs another set, `--image` begins with another image"
+_HINT = "`skjob env` shows what would be sent; `--env FILE` installs another set, `--image` starts from another image"
 
 _INDEX_FAILED = re.compile(r"Failed to fetch|Failed to read `--find-links`|authentication credentials|403 Forbidden")
 _INDEX_FAULTS = (
     (
         r"authentication credentials|HTTP status client error \(40[13]|403 Forbidden",
-        "refuses {access}",
-        "pods have those of its address, of netrc, or of `UV_INDEX_<NAME>_PASSWORD`; keyrings don't travel",
+        "rejects {access}",
+        "pods get those of its address, of netrc, or of `UV_INDEX_<NAME>_PASSWORD`; keyrings are not sent",
     ),
     (
         r"invalid peer certificate",
         "has a certificate that is not trusted",
         "name the certificate authority with `SSL_CERT_FILE`",
     ),
-    (r"dns error", "has a host name that nobody knows", "correct its address"),
-    (r"Connection refused", "refuses the connection", "see that it runs, and that its address is right"),
-    (r"timed out|no answer", "does not answer", "see that it runs; a company's network may want `HTTPS_PROXY` set"),
-    (r"HTTP status \w+ error \((.+?)\)", "answers {found}", "see that its address is right"),
-    (r"cause: (.+)\Z", "can't be asked: {found}", "see that its address is right"),
+    (r"dns error", "has an unknown host name", "fix its address"),
+    (r"Connection refused", "refuses the connection", "check that it runs, and its address"),
+    (r"timed out|no answer", "does not answer", "check that it runs; a company's network may need `HTTPS_PROXY`"),
+    (r"HTTP status \w+ error \((.+?)\)", "answers {found}", "check its address"),
+    (r"cause: (.+)\Z", "fails: {found}", "check its address"),
 )
-"""What uv says of an index; what that means; what to do."""
+"""A pattern of uv's output about an index; what it means; what to do."""
 
 _PIN_FAULTS = (
     (
         r"was not found in",
-        "no index that is configured has `{name}`",
-        "name the index it comes from in the settings of uv or pip, or leave it out",
+        "no configured index has `{name}`",
+        "add its index to the settings of uv or pip, or leave it out",
     ),
     (
         r"there is no version of",
         "the index has `{name}`, but not this version",
-        "it may have been withdrawn, or come from another index: install one that is there",
+        "it may have been withdrawn, or come from another index: install a version that is there",
     ),
     (
         r"does not satisfy Python.* depends on (Python\S+?),? ",
-        "it is for {found}, and pods have {python}",
+        "it is for {found}, but pods have {python}",
         "install a version for this Python",
     ),
     (
         r"matching Python \w+ tag",
-        "its wheels are for {tags}, and pods have Python {python}",
+        "its wheels are for {tags}, but pods have Python {python}",
         "install a version that has wheels for this Python",
     ),
     (
         r"matching platform tag",
-        "its wheels are for {tags}, and pods run on `{platform}`",
+        "its wheels are for {tags}, but pods run on `{platform}`",
         "install a version that has wheels for pods too",
     ),
     (
         r"no usable wheels|building from source is disabled",
-        "the index has only its source, and pods have no compiler",
-        "install a version that has wheels, or build one and put it on an index of your own",
+        "the index has only its source, but pods have no compiler",
+        "install a version that has wheels, or build one and publish it on your own index",
     ),
-    (r"cause: (.+?)(?:\n\n|\Z)", "uv can't install it: {found}", ""),
+    (r"cause: (.+?)(?:\n\n|\Z)", "uv cannot install it: {found}", ""),
 )
-"""What uv says of a pin; what that means; what to do."""
+"""A pattern of uv's output about a pin; what it means; what to do."""
 
 
-def check_available(
+def check_pins_available(
     pins: Mapping[str, str],
     python: str,
     platform: str,
     settings: IndexSettings,
     cache: Path | None,
-    deadline: float = DEADLINE,
+    deadline: float = CHECK_TIMEOUT,
 ) -> None:
-    """See that each pin, a version by name, has a wheel that pods can install.
+    """Check that each pin, a version by name, has a wheel that pods can install.
 
     `python` is the pods' version, `3.11`, and `platform` is one of uv's, `x86_64-manylinux_2_36`. A positive answer is
-    remembered for 30 days in the folder `cache`.
+    cached for 30 days in the folder `cache`.
 
     Raises:
-        EnvironmentFault: some can't be had, or an index can't be asked; all of them, and what to do about each.
+        EnvironmentFault: pins are not available, or indexes fail; all of them, and what to do about each.
     """
-    remembered = _remembered_in(cache, _key(pins, python, platform, settings)) if cache else None
-    if not pins or (remembered and _is_fresh(remembered)):
+    cache_file = _cache_file(cache, _key(pins, python, platform, settings)) if cache else None
+    if not pins or (cache_file and _is_fresh(cache_file)):
         return
-    asker = _Asker(python, platform, time.monotonic() + deadline)
-    wanted = [f"{name}=={version}" for name, version in sorted(pins.items())]
-    failed = asker.ask(wanted, settings)
+    resolver = _Resolver(python, platform, time.monotonic() + deadline)
+    requested = [f"{name}=={version}" for name, version in sorted(pins.items())]
+    failed = resolver.resolve(requested, settings)
     if failed:
-        problems = asker.index_problems(wanted[0], settings) if failed.by_index else []
-        problems = problems or asker.pin_problems(wanted, settings)
+        problems = resolver.index_problems(requested[0], settings) if failed.by_index else []
+        problems = problems or resolver.pin_problems(requested, settings)
         raise EnvironmentFault.collect([settings.redact(each) for each in problems], _HINT)
-    if remembered:
-        _remember(remembered)
+    if cache_file:
+        _store_answer(cache_file)
 
 
-# ------------------------------------------------------------------------------------------------- questions to uv
+# ------------------------------------------------------------------------------------------------- resolution by uv
 
 
 @dataclass(frozen=True)
-class _Failed:
-    """A question to which uv said no, in these words."""
+class _Failure:
+    """Pins that uv cannot resolve, and its output."""
 
     pins: Sequence[str]
-    said: str
+    output: str
 
     @property
     def by_index(self) -> bool:
-        """Whether an index failed, rather than having no such thing."""
-        return bool(_INDEX_FAILED.search(self.said))
+        """Whether an index failed, rather than not having the pins."""
+        return bool(_INDEX_FAILED.search(self.output))
 
 
 @dataclass(frozen=True)
-class _Asker:
+class _Resolver:
     python: str
     platform: str
-    until: float
+    deadline: float
 
-    def ask(self, pins: Sequence[str], settings: IndexSettings) -> _Failed | None:
-        """None if all can be had."""
-        # A minor version alone would be its first release, and some distributions want a later one.
+    def resolve(self, pins: Sequence[str], settings: IndexSettings) -> _Failure | None:
+        """Resolve the pins. Return None if all are available."""
+        # A minor version alone means its first release, but some distributions need a later one.
         python = f"{self.python}.99" if self.python.count(".") == 1 else self.python
         command = [
             _uv(), "pip", "compile", "--quiet", "--no-deps", "--only-binary", ":all:", "--python", sys.executable,
@@ -155,22 +155,22 @@ class _Asker:
             for name, content in settings.files().items():
                 (folder / name).write_bytes(content)
             try:
-                done = subprocess.run(
+                result = subprocess.run(
                     command,
                     env=_environment(settings, folder),
                     input="\n".join(pins),
                     cwd=folder,  # a `uv.toml` of the user's is in the settings already
                     capture_output=True,
                     text=True,
-                    timeout=max(self.until - time.monotonic(), 0.01),
+                    timeout=max(self.deadline - time.monotonic(), 0.01),
                     check=False,
                 )
             except subprocess.TimeoutExpired:
-                return _Failed(pins, "Failed to fetch: no answer")
-        return _Failed(pins, _unwrapped(done.stderr.strip())) if done.returncode else None
+                return _Failure(pins, "Failed to fetch: no answer")
+        return _Failure(pins, _unwrap(result.stderr.strip())) if result.returncode else None
 
     def index_problems(self, pin: str, settings: IndexSettings) -> list[str]:
-        """Of each index by itself: whatever it says of the pin, it must say something."""
+        """Return the problems of the indexes, each asked alone for one pin."""
         alone = [
             *(
                 (each.url, replace(settings, indexes=(replace(each, default=True),), find_links=()))
@@ -180,24 +180,24 @@ class _Asker:
         ]
         if not settings.no_index and not any(each.default for each in settings.indexes):
             alone.append(("", replace(settings, indexes=(), find_links=())))
-        with ThreadPoolExecutor(_AT_ONCE) as threads:
-            answers = threads.map(lambda each: self.ask([pin], each[1]), alone)
+        with ThreadPoolExecutor(_CONCURRENCY) as threads:
+            answers = threads.map(lambda each: self.resolve([pin], each[1]), alone)
             return [
-                _index_problem(url, answer.said)
+                _index_problem(url, answer.output)
                 for (url, _), answer in zip(alone, answers, strict=True)
                 if answer and answer.by_index
             ]
 
     def pin_problems(self, pins: Sequence[str], settings: IndexSettings) -> list[str]:
-        """Of each pin by itself. Of groups that fail, only their halves are asked about."""
+        """Return the problem of each unavailable pin, by resolving halves of the groups that fail."""
         problems: dict[str, str] = {}
-        unasked: dict[str, str] = {}  # an index fails, or time is up, in the middle of it
+        unresolved: dict[str, str] = {}  # an index fails, or time is up, meanwhile
         failed: list[Sequence[str]] = [pins]
-        with ThreadPoolExecutor(_AT_ONCE) as threads:
+        with ThreadPoolExecutor(_CONCURRENCY) as threads:
             while failed:
                 halves = [half for group in failed for half in _halves(group)]
-                answers = [each for each in threads.map(lambda half: self.ask(half, settings), halves) if each]
-                unasked |= {pin: each.said for each in answers if each.by_index for pin in each.pins}
+                answers = [each for each in threads.map(lambda half: self.resolve(half, settings), halves) if each]
+                unresolved |= {pin: each.output for each in answers if each.by_index for pin in each.pins}
                 answers = [each for each in answers if not each.by_index]
                 failed = [each.pins for each in answers if len(each.pins) > 1]
                 problems |= {
@@ -205,16 +205,16 @@ class _Asker:
                     for each in answers
                     if len(each.pins) == 1
                 }
-        told = [problems[pin] for pin in pins if pin in problems]
-        if unasked:
-            why = _translated(_INDEX_FAULTS, next(iter(unasked.values())), access="access")
-            told.append(f"{len(unasked)} that may not be there could not be asked for: the index {why}")
-        return told
+        reported = [problems[pin] for pin in pins if pin in problems]
+        if unresolved:
+            why = _explain(_INDEX_FAULTS, next(iter(unresolved.values())), access="access")
+            reported.append(f"{len(unresolved)} more could not be checked: the index {why}")
+        return reported
 
 
-def _unwrapped(said: str) -> str:
-    """Its paragraphs, each in one line: uv breaks them to the width that the terminal, or `COLUMNS`, has."""
-    return re.sub(r"(?<!\n)\n(?!\n)\s*", " ", said)
+def _unwrap(output: str) -> str:
+    """Return uv's paragraphs, each in one line: uv wraps them at the width of the terminal, or of `COLUMNS`."""
+    return re.sub(r"(?<!\n)\n(?!\n)\s*", " ", output)
 
 
 def _halves(group: Sequence[str]) -> list[Sequence[str]]:
@@ -229,12 +229,12 @@ def _uv() -> str:
         return str(find_uv_bin())
     except FileNotFoundError as error:
         raise EnvironmentFault(
-            "uv, which skjob installs with, is not where it was installed", "install skjob again"
+            "uv, which skjob needs to install packages, is missing", "install skjob again"
         ) from error
 
 
 def _environment(settings: IndexSettings, folder: Path) -> dict[str, str]:
-    """What pods have, and no more: no netrc, no store of uv's, no configuration of this machine."""
+    """Return only the variables that pods have: no netrc, no credentials store, no configuration of this machine."""
     given = unconfigured(os.environ)
     variables = settings.uv_variables(folder)
     return {
@@ -251,42 +251,44 @@ def _environment(settings: IndexSettings, folder: Path) -> dict[str, str]:
 # ------------------------------------------------------------------------------------------------- what they mean
 
 
-def _index_problem(url: str, said: str) -> str:
-    """Of an index; without a URL it is uv's default one, whose address is in what uv says."""
+def _index_problem(url: str, output: str) -> str:
+    """Describe the problem of an index; without a URL it is uv's default one, whose address is in uv's output."""
     if not url:
-        found = re.search(r"https?://[^\s)]+", said)
+        found = re.search(r"https?://[^\s)]+", output)
         url = "{0.scheme}://{0.netloc}".format(urlsplit(found[0])) if found else ""
     access = "these credentials" if "@" in url else "access without credentials"
-    return f"the index `{shown(url)}` {_translated(_INDEX_FAULTS, said, access=access)}"
+    return f"the index `{public_address(url)}` {_explain(_INDEX_FAULTS, output, access=access)}"
 
 
-def _pin_problem(failed: _Failed, python: str, platform: str, settings: IndexSettings) -> str:
+def _pin_problem(failed: _Failure, python: str, platform: str, settings: IndexSettings) -> str:
     pin = failed.pins[0]
     name, _, version = pin.partition("==")
     for place in settings.left_out:
         if _is_in(place, name, version):
-            where = f"`{pin}`: it is in `{place}`, on this machine only, where pods can't reach it"
-            return f"{where}; put it on an index, or into an image"
-    told = _translated(_PIN_FAULTS, failed.said, name=name, python=python, platform=platform, tags=_tags(failed.said))
-    return f"`{pin}`: {told}"
+            where = f"`{pin}`: it is in `{place}`, on this machine only, where pods cannot reach it"
+            return f"{where}; publish it on an index, or put it into an image"
+    reported = _explain(
+        _PIN_FAULTS, failed.output, name=name, python=python, platform=platform, tags=_tags(failed.output)
+    )
+    return f"`{pin}`: {reported}"
 
 
-def _translated(faults: Sequence[tuple[str, str, str]], said: str, **values: str) -> str:
+def _explain(faults: Sequence[tuple[str, str, str]], output: str, **values: str) -> str:
     for pattern, meaning, advice in faults:
-        if match := re.search(pattern, said, re.DOTALL):
+        if match := re.search(pattern, output, re.DOTALL):
             found = " ".join((match.group(1) if match.lastindex else match.group()).split())
             return "; ".join(filter(None, [meaning.format(found=found, **values), advice]))
-    return f"is not usable: {' '.join(said.split())}"
+    return f"is not usable: {' '.join(output.split())}"
 
 
-def _tags(said: str) -> str:
-    """Those of the wheels that are there: uv's hint names them."""
-    tags = re.findall(r"`[^`]+`", said.rpartition(" following ")[2])
+def _tags(output: str) -> str:
+    """Return the tags of the existing wheels, which uv's hint names."""
+    tags = re.findall(r"`[^`]+`", output.rpartition(" following ")[2])
     return ", ".join(tags) or "others"
 
 
 def _is_in(place: str, name: str, version: str) -> bool:
-    """Whether a folder of wheels has this one."""
+    """Return whether a folder of wheels has this one."""
     folder = Path(unquote(urlsplit(place).path) if place.startswith("file:") else place).expanduser()
     start = f"{re.sub(r'[-_.]+', '_', name)}-{version}-".lower()
     try:
@@ -295,36 +297,45 @@ def _is_in(place: str, name: str, version: str) -> bool:
         return False
 
 
-# ------------------------------------------------------------------------------------------------- remembered
+# ------------------------------------------------------------------------------------------------- cache
 
 
 def _key(pins: Mapping[str, str], python: str, platform: str, settings: IndexSettings) -> str:
-    """Of a question: everything the answer depends on, without secrets."""
-    indexes = [[shown(each.url), each.default] for each in settings.indexes]
-    find_links = [shown(url) for url in settings.find_links]
-    asked = [_FORMAT, sorted(pins.items()), python, platform, indexes, find_links, settings.no_index, settings.strategy]
-    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
+    """Return the key of everything that the answer depends on, without secrets."""
+    indexes = [[public_address(each.url), each.default] for each in settings.indexes]
+    find_links = [public_address(url) for url in settings.find_links]
+    question = [
+        _FORMAT,
+        sorted(pins.items()),
+        python,
+        platform,
+        indexes,
+        find_links,
+        settings.no_index,
+        settings.strategy,
+    ]
+    return hashlib.sha256(json.dumps(question).encode()).hexdigest()[:32]
 
 
-def _remembered_in(cache: Path, key: str) -> Path:
+def _cache_file(cache: Path, key: str) -> Path:
     return cache / "available" / key
 
 
 def _is_fresh(file: Path) -> bool:
     try:
-        return time.time() - file.stat().st_mtime < REMEMBERED_FOR
+        return time.time() - file.stat().st_mtime < ANSWER_TTL
     except OSError:
         return False
 
 
-def _remember(file: Path) -> None:
-    """A cache that can't be written is none."""
+def _store_answer(file: Path) -> None:
+    """Store a positive answer, if the cache can be written, and delete expired ones."""
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        for each in _stale(file.parent):
+        for each in _expired(file.parent):
             each.unlink(missing_ok=True)
         file.touch()
 
 
-def _stale(folder: Path) -> Iterator[Path]:
+def _expired(folder: Path) -> Iterator[Path]:
     return (each for each in folder.iterdir() if not _is_fresh(each))

@@ -1,9 +1,9 @@
-"""What uv and pip are told on this machine of where to install packages from, as one value.
+"""Find the settings by which uv and pip install packages on this machine, as one value.
 
-Read as they read it, from variables and files. Where both are told, uv's word leads, setting by setting: the indexes
-(with find-links, no-index and the strategy among them) are one setting, and so are the hosts that need no valid
-certificate, and each proxy. A certificate authority is the one that uv would trust, else pip's. Credentials of whatever
-origin (URL, `UV_INDEX_…` variables, netrc) become part of the URLs. Not read: keyrings, and what `uv auth` keeps.
+Variables and files are read as the tools read them. If both tools are configured, uv's settings win, one by one: the
+indexes (with find-links, no-index and the strategy) are one setting, and so are the hosts that need no valid
+certificate, and each proxy. The certificate authority is the one that uv would trust, else pip's. Credentials of any
+origin (URL, `UV_INDEX_…` variables, netrc) become part of the URLs. Keyrings, and what `uv auth` stores, are not read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from skjob.environment.index.settings import (
     PROXY_VARIABLES,
     Index,
     IndexSettings,
-    shown,
+    public_address,
     split_address,
     with_credentials,
 )
@@ -30,8 +30,8 @@ from skjob.environment.index.tool_settings import ToolSettings, is_address
 from skjob.environment.index.uv_config import from_uv, uv_config_files
 from skjob.errors import ConfigError
 
-MOST_BYTES = 900_000
-"""Of all files together: a Secret holds one mebibyte."""
+MAX_SETTINGS_BYTES = 900_000
+"""Maximum size of all files together: a Secret holds one mebibyte."""
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
@@ -42,63 +42,62 @@ def index_settings(
     pip_files: Sequence[Path] | None = None,
     uv_files: Sequence[Path] | None = None,
 ) -> IndexSettings:
-    """What uv and pip would use here, in the folder `working`.
+    """Return what uv and pip would use in the folder `working`.
 
-    `pip_files`, the weakest first, and `uv_files`, the strongest first, are those that the tools would read if not
-    given.
+    `pip_files`, weakest first, and `uv_files`, strongest first, are by default those that the tools would read.
 
     Raises:
-        ConfigError: files that can't be read or understood, or that are too large to travel: all of them.
+        ConfigError: files cannot be read or understood, or are too large to send; all of them.
     """
     problems: list[str] = []
     settings = pip_settings(environ, pip_config_files(environ) if pip_files is None else pip_files, problems)
     pip = from_pip(settings)
     uv = from_uv(environ, uv_config_files(environ, working) if uv_files is None else uv_files, problems)
-    lead = uv if uv.locations() else pip
+    preferred = uv if uv.locations() else pip
     authority = _authority(environ, settings.get("cert", ""), uv.system_certificates, problems)
-    indexes, find_links, left_out = _reachable(lead)
+    indexes, find_links, left_out = _reachable(preferred)
     problems += [
-        f"`{shown(url) or 'an index'}`, in the settings of uv or pip, is not an address"
+        f"`{public_address(url) or 'an index'}`, in the settings of uv or pip, is not an address"
         for url in (*(each.url for each in indexes), *find_links)
         if not _is_sound(url)
     ]
     credentials = _Netrc(environ, problems)
-    found = IndexSettings(
-        indexes=tuple(replace(each, url=credentials.added_to(each.url)) for each in indexes),
-        find_links=tuple(credentials.added_to(url) for url in find_links),
-        # A default index that pods can't reach is not replaced by the public one.
-        no_index=lead.no_index or _default_is_left_out(lead),
-        strategy=lead.strategy,
+    result = IndexSettings(
+        indexes=tuple(replace(each, url=credentials.add_to(each.url)) for each in indexes),
+        find_links=tuple(credentials.add_to(url) for url in find_links),
+        # A default index that pods cannot reach is not replaced by the public one.
+        no_index=preferred.no_index or _default_is_left_out(preferred),
+        strategy=preferred.strategy,
         insecure_hosts=tuple(dict.fromkeys(uv.insecure_hosts or pip.insecure_hosts)),
         proxies=_proxies(environ, uv.proxies, pip.proxies),
         authority=authority,
         left_out=tuple(left_out),
     )
-    size = sum(map(len, found.files().values()))
-    if size > MOST_BYTES:
+    size = sum(map(len, result.files().values()))
+    if size > MAX_SETTINGS_BYTES:
         problems.append(
-            f"the settings of the package index are {size:,} bytes, and a Secret holds {MOST_BYTES:,}; "
+            f"the settings of the package index take {size:,} bytes, but a Secret holds {MAX_SETTINGS_BYTES:,}; "
             "name a smaller certificate authority, with `SSL_CERT_FILE`"
         )
     if problems:
         raise ConfigError.collect(
-            problems, "correct the settings of uv and pip; `--env none` takes the image as it is and needs none"
+            problems, "fix the settings of uv and pip; `--env none` takes the image as it is and needs none"
         )
-    return found
+    return result
 
 
-def _reachable(said: ToolSettings) -> tuple[list[Index], list[str], list[str]]:
-    """Indexes and find-links that are addresses, and what is neither."""
-    indexes = [each for each in said.indexes if is_address(each.url)]
+def _reachable(settings_of_tool: ToolSettings) -> tuple[list[Index], list[str], list[str]]:
+    """Return indexes and find-links that are addresses, and entries that are not."""
+    indexes = [each for each in settings_of_tool.indexes if is_address(each.url)]
     # uv asks the default one last, wherever it stands.
     indexes.sort(key=lambda each: each.default)
-    find_links = [each for each in said.find_links if is_address(each)]
-    named = [*(each.url for each in said.indexes), *said.find_links]
+    find_links = [each for each in settings_of_tool.find_links if is_address(each)]
+    named = [*(each.url for each in settings_of_tool.indexes), *settings_of_tool.find_links]
     return indexes, find_links, [*dict.fromkeys(each for each in named if not is_address(each))]
 
 
 def _is_sound(url: str) -> bool:
-    """Whether it has a host, and a port that is one if any."""
+    """Return whether an address has a host, and a valid port if any."""
     parts = split_address(url)
     try:
         return bool(parts.hostname) and (parts.port is None or parts.port > 0)
@@ -106,27 +105,21 @@ def _is_sound(url: str) -> bool:
         return False
 
 
-def _default_is_left_out(said: ToolSettings) -> bool:
-    return any(each.default and not is_address(each.url) for each in said.indexes)
+def _default_is_left_out(settings_of_tool: ToolSettings) -> bool:
+    return any(each.default and not is_address(each.url) for each in settings_of_tool.indexes)
 
 
 def _proxies(environ: Mapping[str, str], uv: Mapping[str, str], pip: Mapping[str, str]) -> dict[str, str]:
-    """uv's file or pip's own setting before the variables that all programs read."""
+    """Return the proxies: uv's file or pip's own setting before the variables that all programs read."""
     common = {name: environ.get(name) or environ.get(name.lower()) or "" for name in PROXY_VARIABLES}
     return {name: value for name, value in {**common, **pip, **uv}.items() if value}
-
-
-# ------------------------------------------------------------------------------------------------- pip
-
-
-# ------------------------------------------------------------------------------------------------- uv
 
 
 # ------------------------------------------------------------------------------------------------- credentials, trust
 
 
 class _Netrc:
-    """The entries of the user's netrc, read when an address without a password is met, and not before."""
+    """The entries of the user's netrc, read only if an address has no password."""
 
     def __init__(self, environ: Mapping[str, str], problems: list[str]) -> None:
         home = Path(environ.get("HOME") or Path.home())
@@ -136,8 +129,8 @@ class _Netrc:
         self._entries: netrc.netrc | None = None
         self._read = False
 
-    def added_to(self, url: str) -> str:
-        """The address, with the credentials of its host where it has no password."""
+    def add_to(self, url: str) -> str:
+        """Return the address, with the credentials of its host if it has no password."""
         parts = split_address(url)
         user, _, password = parts.netloc.rpartition("@")[0].partition(":")
         entry = None if password or not parts.hostname else self._entry(parts.hostname)
@@ -153,12 +146,12 @@ class _Netrc:
                 self._entries = netrc.netrc(str(file)) if file else None
             except (netrc.NetrcParseError, OSError, ValueError) as error:
                 why = error.msg if isinstance(error, netrc.NetrcParseError) else error
-                self._problems.append(f"the netrc file `{file}` can't be read: {why}")
+                self._problems.append(f"the netrc file `{file}` cannot be read: {why}")
         return self._entries.authenticators(host) if self._entries else None
 
 
-def _authority(environ: Mapping[str, str], pip_cert: str, system: bool, problems: list[str]) -> bytes | None:
-    """The bundle of the strongest setting that names one; the system's if uv is told to trust that."""
+def _authority(environ: Mapping[str, str], pip_cert: str, use_system: bool, problems: list[str]) -> bytes | None:
+    """Return the bundle of the strongest setting that names one; the system's if uv is configured to trust it."""
     named = [
         ("SSL_CERT_FILE", environ.get("SSL_CERT_FILE")),
         ("pip's setting `cert`", pip_cert),
@@ -166,25 +159,25 @@ def _authority(environ: Mapping[str, str], pip_cert: str, system: bool, problems
         ("CURL_CA_BUNDLE", environ.get("CURL_CA_BUNDLE")),
         ("SSL_CERT_DIR", environ.get("SSL_CERT_DIR")),
     ]
-    if system:
+    if use_system:
         usual = ssl.get_default_verify_paths()
         named.append(("the system's store", usual.cafile or usual.capath))
-    who, place = next(((who, place) for who, place in named if place), ("", ""))
+    setting, place = next(((setting, place) for setting, place in named if place), ("", ""))
     if not place:
         return None
-    where = f"the certificate authority `{place}` of {who if ' ' in who else f'`{who}`'}"
+    where = f"the certificate authority `{place}` of {setting if ' ' in setting else f'`{setting}`'}"
     try:
-        return _bundle([Path(each) for each in (place.split(os.pathsep) if who == "SSL_CERT_DIR" else [place])])
+        return _bundle([Path(each) for each in (place.split(os.pathsep) if setting == "SSL_CERT_DIR" else [place])])
     except OSError as error:
-        problems.append(f"{where} can't be read: {error.strerror}")
+        problems.append(f"{where} cannot be read: {error.strerror}")
     except ValueError:
-        problems.append(f"{where} holds no certificate in PEM")
+        problems.append(f"{where} contains no certificate in PEM")
     return None
 
 
 def _bundle(places: Iterable[Path]) -> bytes:
-    """The certificates in these files, and in the files of these folders; each once, and nothing else."""
-    found: dict[bytes, None] = {}
+    """Return the certificates in these files, and in the files of these folders, each once."""
+    result: dict[bytes, None] = {}
     for place in places:
         if place.is_dir():
             contents = [
@@ -193,7 +186,7 @@ def _bundle(places: Iterable[Path]) -> bytes:
         else:
             contents = [place.read_bytes()]
         for content in contents:
-            found |= dict.fromkeys(match.group().replace(b"\r\n", b"\n") for match in _CERTIFICATE.finditer(content))
-    if not found:
+            result |= dict.fromkeys(match.group().replace(b"\r\n", b"\n") for match in _CERTIFICATE.finditer(content))
+    if not result:
         raise ValueError
-    return b"\n".join([*found, b""])
+    return b"\n".join([*result, b""])

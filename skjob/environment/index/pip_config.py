@@ -1,4 +1,4 @@
-"""The indexes that pip is configured for: its files and variables."""
+"""Read the indexes that pip is configured for, from its files and variables."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from skjob.environment.index.settings import (
-    Index,
-)
+from skjob.environment.index.settings import Index
 from skjob.environment.index.tool_settings import BEST_MATCH, TRUE, ToolSettings, xdg_folders
 
 
 def pip_config_files(environ: Mapping[str, str]) -> list[Path]:
-    """The files that pip would read here, the weakest first."""
+    """Return the files that pip would read here, weakest first."""
     own = environ.get("PIP_CONFIG_FILE")
     if own == os.devnull:
         return []
@@ -35,7 +33,7 @@ def pip_config_files(environ: Mapping[str, str]) -> list[Path]:
 
 
 def pip_settings(environ: Mapping[str, str], config_files: Iterable[Path], problems: list[str]) -> dict[str, str]:
-    """By pip's long names: the environment first, then `[install]` of all files, then `[global]`."""
+    """Return settings by pip's long names: the environment first, then `[install]` of all files, then `[global]`."""
     sections: dict[str, dict[str, str]] = {"global": {}, "install": {}}
     for file in config_files:
         parser = configparser.RawConfigParser()
@@ -43,11 +41,11 @@ def pip_settings(environ: Mapping[str, str], config_files: Iterable[Path], probl
             parser.read(file, encoding="utf-8")
         except (configparser.Error, UnicodeDecodeError) as error:
             why = str(error).partition("\n")[0]
-            problems.append(f"pip's configuration `{file}` can't be read: {why}")
+            problems.append(f"pip's configuration `{file}` cannot be read: {why}")
             continue
-        for section, found in sections.items():
+        for section, content in sections.items():
             if parser.has_section(section):
-                found |= {name.replace("_", "-"): value for name, value in parser.items(section)}
+                content |= {name.replace("_", "-"): value for name, value in parser.items(section)}
     variables = {
         name.removeprefix("PIP_").lower().replace("_", "-"): value
         for name, value in environ.items()
@@ -65,7 +63,7 @@ def from_pip(settings: Mapping[str, str]) -> ToolSettings:
         indexes=[*(Index(url) for url in extra), *(Index(url, default=True) for url in default[:1])],
         find_links=settings.get("find-links", "").split(),
         no_index=settings.get("no-index", "").lower() in TRUE,
-        # pip takes the best version of all indexes, uv by default that of the first one that knows the name.
+        # pip takes the best version of all indexes, uv by default that of the first one that has the name.
         strategy=BEST_MATCH if extra else "",
         insecure_hosts=settings.get("trusted-host", "").split(),
         proxies={"HTTPS_PROXY": proxy, "HTTP_PROXY": proxy} if proxy else {},

@@ -1,4 +1,4 @@
-"""What one tool's configuration says of indexes, whichever tool it is."""
+"""Hold one tool's settings of indexes, whichever tool it is."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from skjob.environment.index.settings import (
-    Index,
-)
+from skjob.environment.index.settings import Index
 
 BEST_MATCH = "unsafe-best-match"
 
@@ -17,7 +15,7 @@ TRUE = ("1", "true", "t", "yes", "y", "on")
 
 @dataclass
 class ToolSettings:
-    """What one tool is told, in its own terms. Indexes and find-links may be paths still."""
+    """The configuration of one tool, in its own terms. Indexes and find-links may still be paths."""
 
     indexes: list[Index] = field(default_factory=list)
     find_links: list[str] = field(default_factory=list)
@@ -28,6 +26,7 @@ class ToolSettings:
     system_certificates: bool = False
 
     def locations(self) -> bool:
+        """Return whether the tool is configured where to install from."""
         return bool(self.indexes or self.find_links or self.no_index)
 
 

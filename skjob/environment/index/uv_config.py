@@ -1,4 +1,4 @@
-"""The indexes that uv is configured for: its files and variables."""
+"""Read the indexes that uv is configured for, from its files and variables."""
 
 from __future__ import annotations
 
@@ -9,16 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from skjob.environment.index.settings import (
-    UV_FILE,
-    Index,
-    with_credentials,
-)
+from skjob.environment.index.settings import UV_FILE, Index, with_credentials
 from skjob.environment.index.tool_settings import BEST_MATCH, TRUE, ToolSettings, xdg_folders
 
 
 def uv_config_files(environ: Mapping[str, str], working: Path) -> list[Path]:
-    """The files that uv would read in the folder `working`, the strongest first."""
+    """Return the files that uv would read in the folder `working`, strongest first."""
     if environ.get("UV_CONFIG_FILE"):
         return [Path(environ["UV_CONFIG_FILE"])]
     if environ.get("UV_NO_CONFIG", "").lower() in TRUE:
@@ -35,19 +31,19 @@ def uv_config_files(environ: Mapping[str, str], working: Path) -> list[Path]:
 
 
 def _project_file(folder: Path) -> list[Path]:
-    """The one that counts in this folder: uv.toml, or a pyproject.toml that speaks of uv."""
+    """Return the configuration file of a folder: uv.toml, or a pyproject.toml with a table for uv."""
     if (folder / UV_FILE).is_file():
         return [folder / UV_FILE]
     try:
-        found = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+        content = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []  # uv warns, and looks further up
-    tools = found.get("tool")
+    tools = content.get("tool")
     return [folder / "pyproject.toml"] if isinstance(tools, dict) and "uv" in tools else []
 
 
 def from_uv(environ: Mapping[str, str], config_files: Iterable[Path], problems: list[str]) -> ToolSettings:
-    """Variables before files, and lists of both one after the other."""
+    """Return uv's settings: variables before files, and lists of both one after the other."""
     tables = [table for file in config_files for table in _uv_tables(file, environ, problems)]
     configured = [each for table in tables for each in _uv_indexes(table)]
     by_name = {each.name: each for each in reversed(configured) if each.name}
@@ -60,7 +56,7 @@ def from_uv(environ: Mapping[str, str], config_files: Iterable[Path], problems: 
             else:
                 yield replace(by_name[word], default=default) if word in by_name else Index(word, default=default)
 
-    asked = [
+    indexes = [
         *variable("UV_INDEX"),
         *variable("UV_EXTRA_INDEX_URL"),
         *variable("UV_DEFAULT_INDEX", default=True),
@@ -78,7 +74,7 @@ def from_uv(environ: Mapping[str, str], config_files: Iterable[Path], problems: 
     proxies = {name: first(name.lower().replace("_", "-")) for name in ("HTTPS_PROXY", "HTTP_PROXY")}
     proxies["NO_PROXY"] = ",".join(first("no-proxy"))
     return ToolSettings(
-        indexes=[_with_variables(each, environ) for each in _one_default(asked)],
+        indexes=[_with_variables(each, environ) for each in _one_default(indexes)],
         find_links=[
             *filter(None, environ.get("UV_FIND_LINKS", "").split(",")),
             *all_of("find-links"),
@@ -93,31 +89,31 @@ def from_uv(environ: Mapping[str, str], config_files: Iterable[Path], problems: 
 
 
 def _uv_tables(file: Path, environ: Mapping[str, str], problems: list[str]) -> Iterator[dict[str, Any]]:
-    """The tables of a file: `pip`, which is what `uv pip` reads first, and the one it is in."""
+    """Yield the tables of a file: `pip`, which `uv pip` reads first, and the one that contains it."""
     try:
         table: Any = tomllib.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
         if environ.get("UV_CONFIG_FILE"):
             problems.append(
-                f"uv's configuration `{file}`, which `UV_CONFIG_FILE` names, can't be read: {error.strerror}"
+                f"uv's configuration `{file}`, which `UV_CONFIG_FILE` names, cannot be read: {error.strerror}"
             )
         return
     except (OSError, ValueError) as error:
-        problems.append(f"uv's configuration `{file}` can't be read: {str(error).partition(chr(10))[0]}")
+        problems.append(f"uv's configuration `{file}` cannot be read: {str(error).partition(chr(10))[0]}")
         return
     if file.name == "pyproject.toml":
         table = table["tool"]["uv"]
     inner = table.pop("pip", {}) if isinstance(table, dict) else {}
     for name, each in (("pip", inner), ("uv", table)):
-        wrong = _wrong(each)
-        if wrong:
-            problems.append(f"uv's configuration `{file}` can't be read: {wrong} in the table `{name}`")
+        reason = _invalid_reason(each)
+        if reason:
+            problems.append(f"uv's configuration `{file}` cannot be read: {reason} in the table `{name}`")
         else:
             yield each
 
 
-def _wrong(table: Any) -> str:
-    """What of a table is not as uv wants it, of what is read here."""
+def _invalid_reason(table: Any) -> str:
+    """Return what is wrong with the part of a table that is read here; empty if nothing is."""
     if not isinstance(table, dict):
         return "not a table"
     for name in ("find-links", "extra-index-url", "allow-insecure-host", "no-proxy"):
@@ -142,7 +138,7 @@ def _strings(value: Any) -> bool:
 
 
 def _uv_indexes(table: Mapping[str, Any]) -> Iterator[Index]:
-    """In uv's order."""
+    """Yield the indexes of a table in uv's order."""
     for each in table.get("index", []):
         if _is_flat(each):
             continue
@@ -154,7 +150,7 @@ def _uv_indexes(table: Mapping[str, Any]) -> Iterator[Index]:
 
 
 def _flat_indexes(table: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
-    """What uv calls a flat index is one more place of find-links."""
+    """Yield the addresses of flat indexes, which are find-links."""
     for each in filter(_is_flat, table.get("index", [])):
         yield _with_variables(Index(each["url"], each.get("name", "")), environ).url
 
@@ -164,12 +160,12 @@ def _is_flat(index: Mapping[str, Any]) -> bool:
 
 
 def _strategy(tables: Iterable[Mapping[str, Any]]) -> str:
-    """Where indexes are for the packages only that a project pins to them, a name that two know is no mistake."""
+    """Return the strategy: with explicit indexes, for packages pinned to them, two may have the same name."""
     return BEST_MATCH if any(each.get("explicit") for table in tables for each in table.get("index", [])) else ""
 
 
 def _one_default(indexes: Iterable[Index]) -> Iterator[Index]:
-    """The first of each name, and of those that are the default: the others are not asked."""
+    """Yield the first index of each name, and the first default one: the others are not used."""
     names: set[str] = set()
     default = False
     for each in indexes:
@@ -181,7 +177,7 @@ def _one_default(indexes: Iterable[Index]) -> Iterator[Index]:
 
 
 def _with_variables(index: Index, environ: Mapping[str, str]) -> Index:
-    """With the credentials of the variables that are named after it, which uv prefers to those in the URL."""
+    """Return the index with the credentials of its variables, which uv prefers to those in the URL."""
     if not index.name:
         return index
     prefix = f"UV_INDEX_{re.sub(r'[^A-Z0-9]', '_', index.name.upper())}"

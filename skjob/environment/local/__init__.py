@@ -1,1 +1,1 @@
-"""What is installed on this machine: distributions, editable packages, locks."""
+"""Find out what is installed on this machine: distributions, editable packages, locks."""

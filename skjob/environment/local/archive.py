@@ -1,8 +1,8 @@
-"""Local distributions as one archive: unpacked into a folder on the import path, they are installed.
+"""Pack local distributions into one archive: unpacked into a folder on the import path, they are installed.
 
-Modules stand in it where import looks for them, whichever way they are installed here, and each distribution has its
-metadata, so that its version and its entry points are found. Whole packages go, with the data in them. The same content
-gives the same bytes: what is unchanged is not sent, nor unpacked, again.
+Modules are where import looks for them, however they are installed here, and each distribution has its metadata, so
+that its version and its entry points are found. Whole packages are sent, with the data in them. The same content gives
+the same bytes: what is unchanged is not sent, nor unpacked, again.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from pathlib import Path, PurePosixPath
 from skjob.environment.local.distributions import LocalDistribution
 from skjob.environment.pod.requirements import python_here
 
-MOST_BYTES = 200 * 2**20
-"""Of one distribution, before packing."""
+MAX_DISTRIBUTION_BYTES = 200 * 2**20
+"""Maximum size of one distribution, before packing."""
 
 _NOT_SENT = frozenset({"INSTALLER", "RECORD", "REQUESTED", "SOURCES.txt", "direct_url.json", "installed-files.txt"})
-"""Of metadata: what tells of the installation here. uv's own files, `uv_…json`, hold its time."""
+"""Metadata about the installation here. uv's own files, `uv_…json`, hold its time."""
 
 _COMPILED = re.compile(r"\.(so(\.\d+)*|pyd|dylib)$")
 _TAGGED = re.compile(r"(?P<module>[^.]+)(?P<suffix>\.(cpython|pypy|graalpy)[\w-]*\.so)")
-_QUICK = 1
-_BUILT = frozenset({"build", "dist"})
+_COMPRESSION_LEVEL = 1
+_BUILD_FOLDERS = frozenset({"build", "dist"})
 
 
 @dataclass(frozen=True)
 class PackedLocal:
-    """`content` is a zip file. `sizes` are the bytes of each distribution's files, by its name, before packing.
+    """The packed distributions: `content` is a zip file, `sizes` are the bytes of their files by name, before packing.
 
-    `compiled` are the files in it that a running process can't load again in a newer version. `problems` are what is
-    wrong, each with what to do; with one of them, the archive lacks something.
+    `compiled` are the files in it that a running process cannot load again in a newer version. `problems` are what is
+    wrong, each with what to do; the archive is incomplete if there are any.
     """
 
     content: bytes
@@ -46,52 +46,53 @@ class PackedLocal:
     problems: tuple[str, ...]
 
 
-def pack_local(local: Sequence[LocalDistribution], most_bytes: float = MOST_BYTES) -> PackedLocal:
-    """The archive of these distributions. `most_bytes` is a limit for each of them."""
-    taken: dict[str, Path] = {}
+def pack_local(local: Sequence[LocalDistribution], max_bytes: float = MAX_DISTRIBUTION_BYTES) -> PackedLocal:
+    """Pack these distributions. `max_bytes` is the limit for each of them."""
+    packed: dict[str, Path] = {}
     sizes: dict[str, int] = {}
     generated: dict[str, bytes] = {}
     problems: list[str] = []
     for distribution in local:
-        files, size = _measured(_files(distribution), most_bytes)
+        files, size = _measure(_files(distribution), max_bytes)
         if size is None:
             problems.append(
-                f"`{distribution.name}`, from {distribution.origin}, is larger than {MOST_BYTES // 2**20} MiB: "
-                "keep data out of the package, or bake an image with `skjob env build`"
+                f"`{distribution.name}`, from {distribution.origin}, is larger than "
+                f"{MAX_DISTRIBUTION_BYTES // 2**20} MiB: keep data out of the package, or build an image with "
+                "`skjob env build`"
             )
             continue
         sizes[distribution.name] = size
         problems += _foreign(distribution, files)
         for name, path in files.items():
             if not _is_foreign(name):
-                taken.setdefault(name, path)
+                packed.setdefault(name, path)
         folder = _metadata_name(distribution)
         if distribution.metadata.is_dir():
             listed = sorted([*files, f"{folder}/RECORD"])
             generated[f"{folder}/RECORD"] = "".join(f"{_quoted(name)},,\n" for name in listed).encode()
-    content, unread = _zipped(taken, generated)
-    problems += unread
-    compiled = tuple(sorted(name for name in taken if _COMPILED.search(name)))
+    content, unreadable = _zip(packed, generated)
+    problems += unreadable
+    compiled = tuple(sorted(name for name in packed if _COMPILED.search(name)))
     return PackedLocal(content, sizes, compiled, tuple(problems))
 
 
-def _zipped(taken: Mapping[str, Path], generated: Mapping[str, bytes]) -> tuple[bytes, list[str]]:
-    """Without times and modes, in the order of names; and what could not be read."""
-    unread = []
+def _zip(packed: Mapping[str, Path], generated: Mapping[str, bytes]) -> tuple[bytes, list[str]]:
+    """Write the files without times and modes, in the order of names. Return the archive, and unreadable files."""
+    unreadable = []
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as target:
-        for name in sorted(taken.keys() | generated.keys()):
+        for name in sorted(packed.keys() | generated.keys()):
             try:
-                content = generated[name] if name in generated else taken[name].read_bytes()
+                content = generated[name] if name in generated else packed[name].read_bytes()
             except OSError as error:
-                unread.append(f"`{taken[name]}` can't be read: {error.strerror}; fix its permissions")
+                unreadable.append(f"`{packed[name]}` cannot be read: {error.strerror}; fix its permissions")
             else:
-                target.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED, _QUICK)
-    return buffer.getvalue(), unread
+                target.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED, _COMPRESSION_LEVEL)
+    return buffer.getvalue(), unreadable
 
 
 def _quoted(name: str) -> str:
-    """A field of a CSV file."""
+    """Return a field of a CSV file."""
     return '"' + name.replace('"', '""') + '"' if "," in name or '"' in name else name
 
 
@@ -99,7 +100,7 @@ def _quoted(name: str) -> str:
 
 
 def _files(distribution: LocalDistribution) -> Iterator[tuple[str, Path]]:
-    """Names in the archive, and the files here. Of those with one name, the first counts."""
+    """Yield names in the archive, and the files here. The first file of a name counts."""
     for name, file in distribution.files:
         if _is_sendable(name):
             yield name, file
@@ -126,7 +127,7 @@ def _metadata_name(distribution: LocalDistribution) -> str:
 
 
 def _importable(root: Path) -> Iterator[tuple[str, Path]]:
-    """What import finds in a folder of source, and no more: it may be a whole project, with data and an environment."""
+    """Yield only what import finds in a folder of source, which may be a project with data and an environment."""
     from skjob.engine.transfer.modules import find_sources  # and with it joblib
 
     is_project = any((root / mark).exists() for mark in ("pyproject.toml", "setup.py", "setup.cfg"))
@@ -134,8 +135,8 @@ def _importable(root: Path) -> Iterator[tuple[str, Path]]:
     folders: set[Path] = {Path()}
     for file in find_sources(root).files:
         top = file.parts[0]
-        if is_project and (top == "setup.py" or (top in _BUILT and not (root / top / "__init__.py").exists())):
-            continue  # not of what is installed
+        if is_project and (top == "setup.py" or (top in _BUILD_FOLDERS and not (root / top / "__init__.py").exists())):
+            continue  # not installed
         above = [Path(*file.parts[:depth]) for depth in range(1, len(file.parts))]
         package = next((folder for folder in above if (root / folder / "__init__.py").exists()), None)
         if package is not None:
@@ -143,7 +144,7 @@ def _importable(root: Path) -> Iterator[tuple[str, Path]]:
         elif file.suffix == ".py":
             folders.add(file.parent)
             yield file.as_posix(), root / file
-    for folder in folders:  # extension modules beside those in Python
+    for folder in folders:  # extension modules beside Python modules
         for path in _entries(root / folder):
             if path.is_file() and _COMPILED.search(path.name):
                 yield (folder / path.name).as_posix(), path
@@ -154,7 +155,7 @@ def _importable(root: Path) -> Iterator[tuple[str, Path]]:
 def _tree(
     folder: Path, target: PurePosixPath, above: frozenset[tuple[int, int]] = frozenset()
 ) -> Iterator[tuple[str, Path]]:
-    """Everything in a package, links followed, without what is hidden or made from the rest."""
+    """Yield everything in a package, following links, without hidden and generated files."""
     from skjob.engine.transfer.local_code import NOT_SOURCE
     from skjob.engine.transfer.modules import ENVIRONMENT_MARKS
 
@@ -183,7 +184,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _is_sendable(name: str) -> bool:
-    """Not hidden, and with a name that a zip file can have."""
+    """Return whether a file is not hidden, and has a name that a zip file can hold."""
     try:
         name.encode()
     except UnicodeError:
@@ -191,45 +192,45 @@ def _is_sendable(name: str) -> bool:
     return not any(part.startswith(".") for part in name.split("/"))
 
 
-def _measured(files: Iterable[tuple[str, Path]], most_bytes: float) -> tuple[dict[str, Path], int | None]:
-    """The files, and their bytes in all; None as soon as that is too much."""
-    found: dict[str, Path] = {}
+def _measure(files: Iterable[tuple[str, Path]], max_bytes: float) -> tuple[dict[str, Path], int | None]:
+    """Return the files and their total size; None as soon as that is too large."""
+    measured: dict[str, Path] = {}
     size = 0
     for name, path in files:
-        if name in found:
+        if name in measured:
             continue
-        found[name] = path
-        with suppress(OSError):  # reading it will tell
+        measured[name] = path
+        with suppress(OSError):  # reading the file reports it
             size += path.stat().st_size
-        if size > most_bytes:
+        if size > max_bytes:
             return {}, None
-    return found, size
+    return measured, size
 
 
 # ------------------------------------------------------------------------------------------------- compiled ones
 
 
 def _foreign(distribution: LocalDistribution, files: Mapping[str, Path]) -> list[str]:
-    """Compiled modules that workers, which run Linux and the same Python, can't load."""
+    """Report compiled modules that workers, which run Linux and the same Python, cannot load."""
     compiled = [name for name in files if _COMPILED.search(name)]
     if compiled and sys.platform != "linux":
-        problem = f"`{distribution.name}` has modules compiled for this system ({compiled[0]}), and workers run Linux"
-        return [f"{problem}: publish it to an index that workers reach"]
-    lost = [name for name in compiled if _is_foreign(name) and not _has_other_form(name, files)]
-    if not lost:
+        problem = f"`{distribution.name}` has modules compiled for this system ({compiled[0]}), but workers run Linux"
+        return [f"{problem}: publish it on an index that workers can reach"]
+    foreign = [name for name in compiled if _is_foreign(name) and not _has_other_form(name, files)]
+    if not foreign:
         return []
-    problem = f"`{distribution.name}` has modules compiled for another Python ({lost[0]})"
-    return [f"{problem}: build it again, for Python {python_here()}"]
+    problem = f"`{distribution.name}` has modules compiled for another Python ({foreign[0]})"
+    return [f"{problem}: rebuild it for Python {python_here()}"]
 
 
 def _is_foreign(name: str) -> bool:
-    """Compiled for another Python, as its name says."""
+    """Return whether a module's name says that it is compiled for another Python."""
     tagged = _TAGGED.fullmatch(PurePosixPath(name).name)
     return tagged is not None and tagged["suffix"] != sysconfig.get_config_var("EXT_SUFFIX")
 
 
 def _has_other_form(name: str, files: Mapping[str, Path]) -> bool:
-    """Whether the same module is there for this Python, or as source."""
+    """Return whether the same module is there for this Python, or as source."""
     module = name[: len(name) - len(PurePosixPath(name).name)] + PurePosixPath(name).name.partition(".")[0]
     own = sysconfig.get_config_var("EXT_SUFFIX")
     return any(f"{module}{suffix}" in files for suffix in (own, ".abi3.so", ".so", ".py"))

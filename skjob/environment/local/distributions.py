@@ -1,9 +1,9 @@
-"""The environment of this interpreter: what workers must have so that a program runs there as it runs here.
+"""Scan the environment of this interpreter: what workers must have so that a program runs there as it runs here.
 
-Every distribution with its exact version. What is published is told by version alone, for an index has it; what is
-installed from elsewhere (editable, a folder, an archive, a repository: PEP 610) is told with its files, which
-`skjob.environment.local.archive` packs. Left out are skjob, what only its client side needs, and installers. Nothing is
-imported, and metadata is read no further than its headers: this runs at the start of every run.
+Every distribution is listed with its exact version. A published one needs no more, for an index has it; one installed
+from elsewhere (editable, a folder, an archive, a repository: PEP 610) is listed with its files, which
+`skjob.environment.local.archive` packs. skjob itself, distributions that only its client side needs, and installers are
+left out. Nothing is imported, and metadata is read only up to its headers: this runs at the start of every run.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
 
 from skjob.environment.pod.requirements import normalized, python_here
-from skjob.utils.editable import Sources, follow
+from skjob.utils.editable import EditableSources, resolve_editable
 
 ENGINE = ("cloudpickle", "dask", "distributed", "joblib", "numpy", "scikit-learn", "threadpoolctl")
-"""What a worker is made of. It is there before anything is sent to it, so it can only come from an index."""
+"""Distributions that a worker consists of. They are there before anything is sent to it, so an index must have them."""
 
 WORKER_SIDE = frozenset({*ENGINE, "fsspec", "packaging", "pandas", "pyarrow", "pyyaml"})
-"""Of what skjob requires, what its own code imports on workers, or programs are likely to."""
+"""Requirements of skjob that its own code imports on workers, or that programs are likely to import."""
 
 INSTALLERS = frozenset(
     {
@@ -38,20 +38,20 @@ INSTALLERS = frozenset(
     }
 )  # fmt: skip
 
-ITSELF = "skjob itself travels with each run"
-CLIENT_SIDE = "needed by skjob alone, not on workers"
+SKJOB_ITSELF = "skjob itself travels with each run"
+CLIENT_SIDE = "needed by skjob only, not on workers"
 INSTALLER = "an installer"
-REMAINDER = "a remainder of its metadata, of something that is no longer installed"
+REMAINDER = "leftover metadata of a distribution that is no longer installed"
 
 
 @dataclass(frozen=True)
 class LocalDistribution:
     """A distribution that no index has.
 
-    `kind` is "editable", "folder", "archive", "vcs", or "path" where it stands on the import path without a record.
-    `origin` is a path or an address without credentials, for people. Its files are those of `sources`, which import
-    finds elsewhere than in a folder of installed packages, and `files`, by name relative to such a folder. `metadata`
-    is its .dist-info or .egg-info.
+    `kind` is "editable", "folder", "archive", "vcs", or "path" if it is on the import path without a record. `origin`
+    is a path or an address without credentials, for people. Its files are those of `sources`, which import finds
+    outside the folders of installed packages, and `files`, by name relative to such a folder. `metadata` is its
+    .dist-info or .egg-info.
     """
 
     name: str
@@ -59,7 +59,7 @@ class LocalDistribution:
     kind: str
     origin: str
     metadata: Path
-    sources: Sources = field(default_factory=Sources)
+    sources: EditableSources = field(default_factory=EditableSources)
     files: tuple[tuple[str, Path], ...] = ()
 
 
@@ -68,9 +68,9 @@ class InstalledEnvironment:
     """What workers must have, by normalized name.
 
     `python` is a minor version, `3.11`; `tool` made the environment, for people: "venv", "uv", "conda", "poetry" or
-    "system". `engine` are those of `pins` that a worker is made of, with what they need. `left_out` says of each
-    distribution that is not sent why. `problems` are what can't be rebuilt on workers, each with what to do;
-    `image_problems` are those of them that an image has too.
+    "system". `engine` are those of `pins` that a worker consists of, with their dependencies. `left_out` gives the
+    reason for each distribution that is not sent. `problems` are what cannot be rebuilt on workers, each with what to
+    do; `image_problems` are those of them that an image has too.
     """
 
     python: str
@@ -84,9 +84,9 @@ class InstalledEnvironment:
 
 
 def scan_environment(imported: Collection[str] = ()) -> InstalledEnvironment:
-    """The environment of this interpreter. `imported` are top-level modules that the program is known to import.
+    """Return the environment of this interpreter. `imported` are top-level modules that the program imports.
 
-    Where pip or uv has recorded what was asked for, that is sent even if skjob needs it too.
+    Distributions that pip or uv has recorded as requested are sent even if skjob needs them too.
     """
     found: dict[str, _Distribution] = {}
     for each in metadata.distributions():
@@ -100,7 +100,7 @@ def scan_environment(imported: Collection[str] = ()) -> InstalledEnvironment:
     left_out |= _not_needed(found, imported)
     pins: dict[str, str] = {}
     local: list[LocalDistribution] = []
-    lost: list[str] = []
+    unusable: list[str] = []
     for name in sorted(found.keys() - left_out.keys()):
         distribution = found[name]
         kind = distribution.kind
@@ -109,43 +109,45 @@ def scan_environment(imported: Collection[str] = ()) -> InstalledEnvironment:
         else:
             each_local, wrong = _local(distribution, kind)
             local.append(each_local)
-            lost += wrong
-    lost += [
-        f"`{name}` has no metadata here, and workers can't do without: install it with `uv pip install {name}`"
+            unusable += wrong
+    unusable += [
+        f"`{name}` has no metadata here, but workers need it: install it with `uv pip install {name}`"
         for name in ENGINE
         if name not in found
     ]
     unsendable = [
-        f"`{each.name}` is installed from {each.origin}, and workers are made of it before anything can be sent to "
-        "them: install a published version, or bake an image with `skjob env build`"
+        f"`{each.name}` is installed from {each.origin}, but workers need it before anything can be sent to them: "
+        "install a published version, or build an image with `skjob env build`"
         for each in local
         if each.name in ENGINE
     ]
     engine = _closure(found, _plain(ENGINE))
     return InstalledEnvironment(
         python=python_here(),
-        tool=_tool(found.get("joblib")),
+        tool=_environment_tool(found.get("joblib")),
         pins=pins,
         local=tuple(local),
         engine={name: version for name, version in pins.items() if name in engine},
         left_out=dict(sorted(left_out.items())),
-        problems=(*unsendable, *lost),
-        image_problems=tuple(lost),
+        problems=(*unsendable, *unusable),
+        image_problems=tuple(unusable),
     )
 
 
 def _not_needed(found: Mapping[str, _Distribution], imported: Collection[str]) -> dict[str, str]:
-    """Why these distributions are not sent."""
-    itself = found.get("skjob")
-    own = itself.needs(frozenset()) if itself else []
-    client_side = _closure(found, [each for each in own if each.name not in WORKER_SIDE])
-    # A lock file asks for everything by name, so that the records say nothing.
+    """Return the distributions that are not sent, with the reasons."""
+    skjob = found.get("skjob")
+    requirements = skjob.needs(frozenset()) if skjob else []
+    client_side = _closure(found, [each for each in requirements if each.name not in WORKER_SIDE])
+    # After an installation from a lock, every distribution counts as requested, and the records mean nothing.
     recorded = not all(found[name].is_requested for name in client_side)
-    wanted = {name for name in client_side if (recorded and found[name].is_requested) or found[name].provides(imported)}
-    needed = _closure(found, _plain((found.keys() - client_side - INSTALLERS - {"skjob"}) | wanted | set(ENGINE)))
+    requested = {
+        name for name in client_side if (recorded and found[name].is_requested) or found[name].provides(imported)
+    }
+    needed = _closure(found, _plain((found.keys() - client_side - INSTALLERS - {"skjob"}) | requested | set(ENGINE)))
     left_out = dict.fromkeys(client_side - needed, CLIENT_SIDE)
     left_out |= dict.fromkeys(INSTALLERS & found.keys() - needed, INSTALLER)
-    return left_out | ({"skjob": ITSELF} if itself else {})
+    return left_out | ({"skjob": SKJOB_ITSELF} if skjob else {})
 
 
 @dataclass(frozen=True)
@@ -159,28 +161,28 @@ def _plain(names: Iterable[str]) -> list[_Requirement]:
 
 
 def _closure(found: Mapping[str, _Distribution], required: Iterable[_Requirement]) -> set[str]:
-    """The distributions of these names and all that they require, of those there are."""
-    waiting = list(required)
+    """Return the installed distributions of these names, and all that they require."""
+    pending = list(required)
     seen: set[_Requirement] = set()
-    while waiting:
-        item = waiting.pop()
+    while pending:
+        item = pending.pop()
         if item in seen or item.name not in found or item.name == "skjob":
             continue
         seen.add(item)
-        waiting += found[item.name].needs(item.extras)
+        pending += found[item.name].needs(item.extras)
     return {item.name for item in seen}
 
 
 @cache
 def _marker_variables() -> dict[str, str]:
-    """Looked up once: evaluating a marker without them asks the operating system each time."""
+    """Return the variables of markers, looked up once: otherwise each evaluation would query the operating system."""
     from packaging.markers import default_environment
 
     return {**default_environment(), "extra": ""}  # type: ignore[dict-item]
 
 
 class _Distribution:
-    """An installed distribution: the headers of its metadata, and the rest when asked for."""
+    """An installed distribution: the headers of its metadata, and the rest on demand."""
 
     def __init__(self, distribution: metadata.Distribution, info: Path, headers: Mapping[str, list[str]]) -> None:
         self._distribution = distribution
@@ -196,16 +198,16 @@ class _Distribution:
 
     @classmethod
     def read(cls, distribution: metadata.Distribution) -> _Distribution | None:
-        """None where there is no folder of metadata: a zip file, or a finder of somebody's own."""
+        """Return None if there is no folder of metadata: a zip file, or a custom finder."""
         info = getattr(distribution, "_path", None)  # importlib.metadata has no public way to the folder
-        if not isinstance(info, Path) or info.name.startswith("~"):  # what pip leaves where it could not remove
+        if not isinstance(info, Path) or info.name.startswith("~"):  # pip's leftovers of a failed removal
             return None
         headers = _headers(info)
         read = cls(distribution, info, headers)
         return read if read.name else None
 
     def needs(self, extras: frozenset[str]) -> list[_Requirement]:
-        """What it requires on this machine."""
+        """Return what the distribution requires on this machine."""
         lines = self._lines if self.info.name.endswith(".dist-info") else self._distribution.requires or ()
         required = []
         for line in lines:
@@ -223,12 +225,12 @@ class _Distribution:
 
     @cached_property
     def is_requested(self) -> bool:
-        """Whether somebody asked for it by name, and not only for what requires it (PEP 376)."""
+        """Whether it was requested by name, and not only installed as a dependency (PEP 376)."""
         return (self.info / "REQUESTED").exists()
 
     @cached_property
     def site(self) -> Path:
-        """The folder of installed packages, or of source, that it stands in."""
+        """The folder of installed packages, or of source, that contains it."""
         return self.info.parent
 
     @cached_property
@@ -240,7 +242,7 @@ class _Distribution:
         return tuple(row[0] for row in csv.reader(text.splitlines()) if row)
 
     def provides(self, modules: Collection[str]) -> bool:
-        """Whether one of these top-level modules is of this distribution."""
+        """Return whether one of these top-level modules belongs to this distribution."""
         return bool(modules) and any(file.partition("/")[0].partition(".")[0] in modules for file in self.record)
 
     @cached_property
@@ -254,13 +256,13 @@ class _Distribution:
 
     @cached_property
     def folder(self) -> Path | None:
-        """The file or folder it was installed from, where that is on this machine or was on another."""
+        """The file or folder it was installed from, on this machine or on another."""
         url = urlsplit(str(self._direct_url.get("url", "")))
         return Path(unquote(url.path)) if url.scheme == "file" else None
 
     @cached_property
     def kind(self) -> str | None:
-        """As in `LocalDistribution`; None where an index has it."""
+        """The kind as in `LocalDistribution`; None if an index has it."""
         direct = self._direct_url
         if direct:
             dir_info = direct.get("dir_info")
@@ -276,14 +278,14 @@ class _Distribution:
 
     @property
     def _is_of_conda(self) -> bool:
-        """Whether conda brought it; its packages tell the folder of the machine on which they were built."""
+        """Whether conda installed it; its packages name a folder of the machine on which they were built."""
         if (self._distribution.read_text("INSTALLER") or "").strip() == "conda":
             return True
         return _has_conda() and self.folder is not None and not self.folder.exists()
 
     @cached_property
     def origin(self) -> str:
-        """For people, and in records: without credentials."""
+        """The origin without credentials, for people and records."""
         if not self._direct_url:
             return str(self.site)
         url = urlsplit(str(self._direct_url["url"]))
@@ -296,7 +298,7 @@ class _Distribution:
 
 
 def _headers(info: Path) -> dict[str, list[str]]:
-    """Those that matter, by name in small letters; the email parser would take ten times as long."""
+    """Return the headers that matter by lower-case name; the email parser would take ten times as long."""
     headers: dict[str, list[str]] = {"name": [], "version": [], "requires-dist": []}
     candidates = [info] if info.is_file() else [info / "METADATA", info / "PKG-INFO"]
     for file in candidates:
@@ -306,15 +308,15 @@ def _headers(info: Path) -> dict[str, list[str]]:
             continue
         for line in content.replace(b"\r\n", b"\n").partition(b"\n\n")[0].split(b"\n"):
             key, colon, value = line.partition(b":")
-            kept = headers.get(key.decode("latin-1").lower())
-            if colon and kept is not None and value.strip():
-                kept.append(value.strip().decode("utf-8", "replace"))
+            values = headers.get(key.decode("latin-1").lower())
+            if colon and values is not None and value.strip():
+                values.append(value.strip().decode("utf-8", "replace"))
         break
     return headers
 
 
 def _is_of_source(info: Path) -> bool:
-    """Whether metadata stands beside source, as `setup.py develop` leaves it, and not among installed packages."""
+    """Return whether metadata is beside source, as `setup.py develop` leaves it, and not in installed packages."""
     if info.name.endswith(".dist-info"):
         return not (info / "RECORD").exists() and not _is_site(info.parent)
     return not _is_site(info.parent)
@@ -343,26 +345,26 @@ def _is_version(text: str) -> bool:
 
 
 def _local(distribution: _Distribution, kind: str) -> tuple[LocalDistribution, list[str]]:
-    """Where its files are, and what is wrong with them."""
+    """Return a distribution with its files, and what is wrong with them."""
     name, site = distribution.name, distribution.site
-    sources, problems = Sources(), []
+    sources, problems = EditableSources(), []
     installed: Iterable[str] = distribution.record
     if kind == "path" and not _is_site(site):
-        sources, installed = Sources(folders=(site,)), ()
+        sources, installed = EditableSources(folders=(site,)), ()
     elif kind == "editable":
-        followed = follow(site, distribution.record)
-        sources = followed.sources
-        installed = [file for file in distribution.record if file not in followed.hooks]
-        if followed.missing:
-            paths = ", ".join(f"`{path}`" for path in followed.missing)
+        install = resolve_editable(site, distribution.record)
+        sources = install.sources
+        installed = [file for file in distribution.record if file not in install.hooks]
+        if install.missing:
+            paths = ", ".join(f"`{path}`" for path in install.missing)
             problems.append(
-                f"`{name}` is installed in editable mode from {paths}, which is not there: install it again, "
+                f"`{name}` is installed in editable mode from {paths}, which does not exist: install it again, "
                 f"or remove it with `uv pip uninstall {name}`"
             )
-        if followed.unknown and not sources:
+        if install.unknown and not sources:
             problems.append(
-                f"`{name}` is installed in editable mode by a build backend that skjob can't follow "
-                f"(`{followed.unknown[0]}`): install it without `--editable`"
+                f"`{name}` is installed in editable mode by a build backend that skjob cannot follow "
+                f"(`{install.unknown[0]}`): install it without `--editable`"
             )
     files = tuple(_installed_files(distribution, installed))
     if not sources and not files and not problems:
@@ -373,7 +375,7 @@ def _local(distribution: _Distribution, kind: str) -> tuple[LocalDistribution, l
 
 
 def _installed_files(distribution: _Distribution, names: Iterable[str]) -> Iterator[tuple[str, Path]]:
-    """Without commands, byte code, and metadata: that goes by itself."""
+    """Yield the installed files without commands, byte code, and metadata, which is added separately."""
     for name in names:
         parts = Path(name).parts
         outside = Path(name).is_absolute() or ".." in parts
@@ -381,8 +383,8 @@ def _installed_files(distribution: _Distribution, names: Iterable[str]) -> Itera
             yield name, distribution.site / name
 
 
-def _tool(engine: _Distribution | None) -> str:
-    """What made this environment, by the marks it leaves."""
+def _environment_tool(engine: _Distribution | None) -> str:
+    """Return the tool that made this environment, by the marks it leaves."""
     if _has_conda():
         return "conda"
     prefix = Path(sys.prefix)

@@ -1,6 +1,6 @@
-"""Which modules a program imports: so that what skjob happens to need too is sent where the program needs it.
+"""Find the modules that a program imports, so that skjob's own requirements are sent if the program needs them.
 
-Every module beside the script is read, whether the script reaches it or not; a notebook says by what it has imported.
+Every module beside the script is read, whether the script reaches it or not; a notebook counts by what it has imported.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ DECLARED_JOB = frozenset({"pandas", "pyarrow"})
 
 
 def imported_by(job: JobSpec) -> set[str]:
-    """The top-level names of all modules that the program and those beside it import."""
-    from skjob.engine.transfer.modules import find_sources  # and with it joblib: not before pods need it
+    """Return the top-level names of all modules that the program and those beside it import."""
+    from skjob.engine.transfer.modules import find_sources  # this imports joblib, which nothing needs before
 
     beside = [job.root / file for file in find_sources(job.root).files if file.suffix == ".py"]
     script = [job.path] if job.path.suffix == ".py" else []
@@ -28,7 +28,7 @@ def imported_by(job: JobSpec) -> set[str]:
 
 
 def _imports(file: Path) -> Iterator[str]:
-    """A file that is not valid Python is imported by no program."""
+    """Yield the modules that a file imports; none if it is not valid Python, as no program can import it."""
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError, OSError):
@@ -41,7 +41,7 @@ def _imports(file: Path) -> Iterator[str]:
 
 
 def _interactive_names() -> set[str]:
-    """What a notebook has imported, or taken objects from."""
+    """Return the modules that a notebook has imported, or imported objects from."""
     values = list(vars(sys.modules["__main__"]).values())
     names = {getattr(value, "__module__", None) or getattr(value, "__name__", None) for value in values}
     return {name.partition(".")[0] for name in names if isinstance(name, str)}

@@ -1,7 +1,7 @@
-"""The versions that a file asks for: requirements, a project, or a lock of either, with all that they depend on.
+"""Read the versions that a file requests: requirements, a project, or a lock of either, with all dependencies.
 
-What is not yet locked is resolved by uv, for the workers' Python on Linux. A project that uv has locked is taken as
-locked. Either way uv gives one format, the one of `pylock.toml` (PEP 751), which a user may also have: it is read here.
+uv resolves what is not locked yet, for the workers' Python on Linux, and exports a project that it has locked. Both
+give a `pylock.toml` (PEP 751), which the user's file may also be; `packaging.pylock` reads it.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skjob.environment.index.settings import IndexSettings, unconfigured
 from skjob.environment.local.distributions import ENGINE
-from skjob.environment.pod.requirements import normalized
 from skjob.errors import ConfigError
 
-TIMEOUT = 300
+if TYPE_CHECKING:
+    from packaging.pylock import Package, PackageArchive, PackageDirectory, PackageVcs, Pylock
+
+RESOLVE_TIMEOUT = 300
 """Seconds for uv: it may have to read the metadata of hundreds of distributions over a slow line."""
 
 _HINT = "`uv pip compile {path}` shows the same; `--env auto` sends the environment that skjob runs in"
-_SOURCES = ("archive", "directory", "vcs")
 
 
 def read_lock(
@@ -37,51 +38,48 @@ def read_lock(
     engine: Mapping[str, str] = MappingProxyType({}),
     index: IndexSettings | None = None,
 ) -> dict[str, str]:
-    """Versions by normalized name, for `python`, a minor version, on Linux.
+    """Return versions by normalized name, for `python`, a minor version, on Linux.
 
-    `local` are distributions that travel as archives: the file may ask for those from a folder or a repository, too.
-    `engine` is what workers are made of, which they have in these versions, asked for or not. `index` is where
-    distributions are looked up; uv's own configuration by default.
+    `local` are distributions that travel as archives: the file may request those from a folder or a repository too.
+    `engine` is what workers consist of; they have these versions, requested or not. `index` is where distributions
+    are looked up; uv's own configuration by default.
 
     Raises:
-        ConfigError: the file can't be read or resolved, or asks for what no index has, or for another version of what
-            both ends must share; with all that uv says.
+        ConfigError: the file cannot be read or resolved, or requests what no index has, or another version of what
+            both ends must share; with all that uv reports.
     """
+    from packaging.pylock import is_valid_pylock_path
+
     hint = _HINT.format(path=path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        why = "is not text" if isinstance(error, UnicodeDecodeError) else f"can't be read: {error.strerror}"
+        why = "is not text" if isinstance(error, UnicodeDecodeError) else f"cannot be read: {error.strerror}"
         raise ConfigError(
             f"`{path}`, which `--env` names, {why}",
             "name a file of requirements, a pyproject.toml or a lock; or `auto`, or `none`",
         ) from error
-    if not re.fullmatch(r"pylock(\..+)?\.toml", path.name):
-        text = _resolved(path, python, engine, index, hint)
-    try:
-        lock = tomllib.loads(text)
-        packages = [dict(each) for each in lock.get("packages", ())]
-        names = [normalized(each["name"]) for each in packages]
-    except (tomllib.TOMLDecodeError, LookupError, TypeError, ValueError) as error:
-        raise ConfigError(f"`{path}` is not a lock that skjob can read: {error}", hint) from error
+    if not is_valid_pylock_path(path):
+        text = _resolve(path, python, engine, index, hint)
+    lock = _parse(text, path, hint)
     pins: dict[str, str] = {}
     problems = _python_problems(lock, path, python)
-    variables = _variables(python, lock)
-    for name, package in zip(names, packages, strict=True):
+    variables = _marker_variables(python, lock)
+    for package in lock.packages:
+        name = package.name
         if name == "skjob" or name in local or not _applies(package, variables):
             continue
-        source = next((kind for kind in _SOURCES if kind in package), None)
-        if source:
+        if source := package.vcs or package.directory or package.archive:
             problems.append(
-                f"`{path}` asks for `{name}` from {_where(package[source])}, which no index has: install it here too, "
-                "and it is sent as an archive"
+                f"`{path}` requests `{name}` from {_origin(source)}, which no index has: install it here too to send "
+                "it as an archive"
             )
-        elif "version" not in package:
-            problems.append(f"`{path}` asks for `{name}` without a version")
-        else:
-            pins[name] = str(package["version"])
+        elif package.version is None:
+            problems.append(f"`{path}` requests `{name}` without a version")
+        elif pins.setdefault(name, str(package.version)) != str(package.version):
+            problems.append(f"`{path}` requests `{name}` in two versions, {pins[name]} and {package.version}")
     problems += [
-        f"`{path}` asks for `{name}` {pins[name]}, and it is {engine[name]} here: both ends must have the same"
+        f"`{path}` requests `{name}` {pins[name]}, but {engine[name]} is installed here: both ends must have the same"
         for name in ENGINE
         if name in engine and pins.get(name, engine[name]) != engine[name]
     ]
@@ -90,8 +88,17 @@ def read_lock(
     return {**engine, **pins}
 
 
-def _resolved(path: Path, python: str, engine: Mapping[str, str], index: IndexSettings | None, hint: str) -> str:
-    """What uv makes of the file: the text of a lock."""
+def _parse(text: str, path: Path, hint: str) -> Pylock:
+    from packaging.pylock import Pylock, PylockValidationError
+
+    try:
+        return Pylock.from_dict(tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, PylockValidationError) as error:
+        raise ConfigError(f"`{path}` is not a lock that skjob can read: {error}", hint) from error
+
+
+def _resolve(path: Path, python: str, engine: Mapping[str, str], index: IndexSettings | None, hint: str) -> str:
+    """Return the text of the lock that uv makes of the file."""
     import uv
 
     project = path.name in ("pyproject.toml", "uv.lock") and (path.parent / "uv.lock").is_file()
@@ -111,52 +118,47 @@ def _resolved(path: Path, python: str, engine: Mapping[str, str], index: IndexSe
                 (folder / name).write_bytes(content)
             variables = unconfigured(os.environ) | index.uv_variables(folder)
         try:
-            ended = subprocess.run(
+            result = subprocess.run(
                 [uv.find_uv_bin(), *command, "--format", "pylock.toml", "--quiet", "--color", "never"],
                 env={**variables, "UV_NO_PROGRESS": "1", "GIT_TERMINAL_PROMPT": "0"},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=TIMEOUT,
+                timeout=RESOLVE_TIMEOUT,
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
             raise ConfigError(
-                f"`{path}` was not resolved within {TIMEOUT} s", "is the package index slow, or out of reach?"
+                f"`{path}` was not resolved within {RESOLVE_TIMEOUT} s", "is the package index slow, or out of reach?"
             ) from error
-    if ended.returncode:
-        said = index.redact(ended.stderr) if index is not None else ended.stderr
+    if result.returncode:
+        stderr = index.redact(result.stderr) if index is not None else result.stderr
         if engine and not project:
-            hint = f"workers have {_listed(ENGINE)} in the versions that are installed here; {hint}"
-        raise ConfigError(f"uv can't resolve `{path}` for Python {python} on Linux: {_told(said)}", hint)
-    return ended.stdout
+            hint = f"workers have {_join(ENGINE)} in the versions that are installed here; {hint}"
+        raise ConfigError(f"uv cannot resolve `{path}` for Python {python} on Linux: {_without_labels(stderr)}", hint)
+    return result.stdout
 
 
-def _listed(names: Sequence[str]) -> str:
+def _join(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _told(said: str) -> str:
-    """What uv says, without its labels."""
-    lines = [re.sub(r"^(error: |cause: |Caused by: |[×╰─▶ ]+)", "", line.strip()) for line in said.splitlines()]
-    return "\n  ".join(line for line in lines if line) or "it doesn't say why"
+def _without_labels(stderr: str) -> str:
+    """Return uv's own message without its labels."""
+    lines = [re.sub(r"^(error: |cause: |Caused by: |[×╰─▶ ]+)", "", line.strip()) for line in stderr.splitlines()]
+    return "\n  ".join(line for line in lines if line) or "it gives no reason"
 
 
-def _python_problems(lock: Mapping[str, Any], path: Path, python: str) -> list[str]:
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet
-
-    try:
-        accepted = SpecifierSet(str(lock.get("requires-python", "")))
-    except InvalidSpecifier:
+def _python_problems(lock: Pylock, path: Path, python: str) -> list[str]:
+    accepted = lock.requires_python
+    # Any patch version is enough: `>=3.11.4` is no reason to refuse 3.11.
+    if accepted is None or any(accepted.contains(f"{python}.{patch}", prereleases=True) for patch in range(50)):
         return []
-    # Any patch version will do: `>=3.11.4` is no reason to refuse 3.11.
-    if any(accepted.contains(f"{python}.{patch}", prereleases=True) for patch in range(50)):
-        return []
-    return [f"`{path}` is for Python {accepted}, and this is {python}"]
+    return [f"`{path}` is for Python {accepted}, but this is {python}"]
 
 
-def _variables(python: str, lock: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of markers, on a worker."""
+def _marker_variables(python: str, lock: Pylock) -> dict[str, Any]:
+    """Return the variables of markers as a worker has them."""
     here = platform.python_version()
     return {
         "python_version": python,
@@ -165,22 +167,15 @@ def _variables(python: str, lock: Mapping[str, Any]) -> dict[str, Any]:
         "platform_system": "Linux",
         "os_name": "posix",
         "extras": frozenset[str](),
-        "dependency_groups": frozenset(lock.get("default-groups", ())),
+        "dependency_groups": frozenset(lock.default_groups or ()),
     }
 
 
-def _applies(package: Mapping[str, Any], variables: dict[str, Any]) -> bool:
-    from packaging.markers import InvalidMarker, Marker
-
-    if "marker" not in package:
-        return True
-    try:
-        return Marker(str(package["marker"])).evaluate(variables)
-    except InvalidMarker:
-        return True  # newer than what is known here: better one too many
+def _applies(package: Package, variables: dict[str, Any]) -> bool:
+    return package.marker is None or package.marker.evaluate(variables, context="lock_file")
 
 
-def _where(source: Any) -> str:
-    """For people: without credentials."""
-    place = str(source.get("url") or source.get("path") or "elsewhere") if isinstance(source, dict) else "elsewhere"
-    return f"`{re.sub(r'//[^/@]*@', '//', place)}`"
+def _origin(source: PackageVcs | PackageDirectory | PackageArchive) -> str:
+    """Return the address of a source without credentials."""
+    address = getattr(source, "url", None) or source.path or "elsewhere"
+    return f"`{re.sub(r'//[^/@]*@', '//', address)}`"

@@ -1,1 +1,1 @@
-"""What runs in pods before Dask does, to give them the packages they lack."""
+"""Run in pods before Dask does, to give them the packages they lack."""

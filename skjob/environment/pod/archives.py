@@ -1,7 +1,7 @@
-"""An installed folder as archives, one a distribution: what the keeper serves, and `on_import` unpacks.
+"""Pack an installed folder into one archive for each distribution, which pods get from the package server.
 
-The metadata of all of them, and what belongs to none, makes an archive of its own. Which file is whose says RECORD, as
-installers write it; compiled files, which it does not name, go with their sources.
+The metadata of all distributions, and files that belong to none, make an archive of their own. RECORD, as installers
+write it, names the files of each distribution; compiled files, which it does not name, go with their sources.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from skjob.environment.pod.requirements import normalized
 
 OPENMP = "libgomp.so.1"
 WITHOUT_OPENMP = frozenset({"lightgbm"})
-"""Distributions whose wheels need it and don't bring it; slim images have none."""
+"""Distributions whose wheels need OpenMP and do not bring it; slim images have none."""
 
-_LEVEL = 1
-_AT_ONCE = 2
+_COMPRESSION_LEVEL = 1
+_CONCURRENCY = 2
 
 
-def pack(site: Path, folder: Path) -> dict[str, int]:
-    """Pack everything in `site` into archives in `folder`; their bytes, by name."""
+def pack_distributions(site: Path, folder: Path) -> dict[str, int]:
+    """Pack everything in `site` into archives in `folder`. Return their sizes by name."""
     distributions = {normalized(each.metadata["Name"]): each for each in metadata.distributions(path=[str(site)])}
     owners = {
         PurePosixPath(file).as_posix(): name
@@ -52,41 +52,41 @@ def pack(site: Path, folder: Path) -> dict[str, int]:
     }
     (site / INDEX_FILE).write_text(json.dumps(index, sort_keys=True), encoding="utf-8")
     files[METADATA_ARCHIVE].append(site / INDEX_FILE)
-    with ThreadPoolExecutor(_AT_ONCE) as pool:  # compressing is done beside Python's lock
+    with ThreadPoolExecutor(_CONCURRENCY) as pool:  # compression releases Python's lock
         packing = {name: pool.submit(_write, site, chosen, folder / name) for name, chosen in files.items()}
         return {name: size.result() for name, size in packing.items()}
 
 
 def _source(file: Path) -> Path:
-    """Of a compiled file: `a/__pycache__/b.cpython-311.pyc` is compiled from `a/b.py`."""
+    """Return the source of a compiled file: `a/b.py` for `a/__pycache__/b.cpython-311.pyc`."""
     if file.suffix == ".pyc" and file.parent.name == "__pycache__":
         return file.parent.parent / f"{file.name.partition('.')[0]}.py"
     return file
 
 
 def _module(file: Path) -> str:
-    """The top-level module that a file is part of."""
+    """Return the top-level module that a file is part of."""
     return (_source(file).parts[0] if len(file.parts) == 1 else file.parts[0]).partition(".")[0]
 
 
 def _requires(distribution: metadata.Distribution, known: Iterable[str]) -> list[str]:
-    """Those of the known distributions that this one can't do without. Which platform they are for is not looked at."""
-    there = set(known)
-    found = set()
+    """Return the known distributions that this one requires, on whatever platform."""
+    known_names = set(known)
+    required = set()
     for line in distribution.requires or ():
         requirement, _, marker = line.partition(";")
         match = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", requirement)
         if match and "extra" not in marker:
-            found.add(normalized(match[1]))
-    return sorted(found & there)
+            required.add(normalized(match[1]))
+    return sorted(required & known_names)
 
 
 def _add_openmp(site: Path, distributions: Iterable[str]) -> None:
-    """Give LightGBM the OpenMP runtime that scikit-learn brings, under the name by which it looks for it.
+    """Give LightGBM the OpenMP runtime that scikit-learn brings, under the name by which it is looked up.
 
     LightGBM's wheel has none and expects the system's, which slim images lack (LightGBM 4.7): there, `import lightgbm`
-    ends with "libgomp.so.1: cannot open shared object file". The pods' loader looks into the folder that this is in.
-    No longer needed when that import works in `python:3.11-slim` after nothing but `pip install lightgbm`.
+    fails with "libgomp.so.1: cannot open shared object file". The pods' loader searches the folder of this copy.
+    GONE WHEN that import works in `python:3.11-slim` after only `pip install lightgbm`.
     """
     if WITHOUT_OPENMP.isdisjoint(distributions):
         return
@@ -99,7 +99,7 @@ def _add_openmp(site: Path, distributions: Iterable[str]) -> None:
 def _write(site: Path, files: Iterable[Path], archive: Path) -> int:
     with (
         archive.open("wb") as file,
-        gzip.GzipFile(fileobj=file, mode="wb", compresslevel=_LEVEL) as compressed,
+        gzip.GzipFile(fileobj=file, mode="wb", compresslevel=_COMPRESSION_LEVEL) as compressed,
         tarfile.open(fileobj=compressed, mode="w|", format=tarfile.GNU_FORMAT, bufsize=2**20) as target,
     ):
         for each in files:

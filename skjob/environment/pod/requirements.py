@@ -1,7 +1,7 @@
-"""What a pod must have before it works: Python's version, distributions in their exact versions, and where to get them.
+"""Define what a pod must have before it works: Python's version, exact distributions, and where to get them.
 
-Written here, read in the pod, where nothing but Python itself may be there: so this file, and all that runs in a pod
-before its environment is complete, imports the standard library alone.
+Written here, and read in the pod, where only Python itself may be installed: this file, and everything that runs in a
+pod before its environment is complete, imports the standard library only.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-NEEDS_FILE = "environment.json"
+REQUIREMENTS_FILE = "environment.json"
 
 
 @dataclass(frozen=True)
 class PodRequirements:
-    """`python` is a minor version, `3.11`; `pins` are versions by normalized name.
+    """The environment of a pod: `python` is a minor version, `3.11`; `pins` are versions by normalized name.
 
-    `served_at` is the host and port that serve what the image lacks; empty where it lacks nothing. `uv` is the version
-    of uv that installs.
+    `served_at` is the host and port that serve what the image lacks; empty if it lacks nothing. `uv` is the version of
+    uv that installs.
     """
 
     python: str
@@ -31,26 +31,26 @@ class PodRequirements:
     uv: str = ""
 
     def as_json(self) -> str:
-        """The same text for the same needs."""
+        """Return the requirements as JSON; the same text for equal ones."""
         return json.dumps(asdict(self), indent=1, sort_keys=True)
 
     @classmethod
     def read(cls, folder: Path) -> PodRequirements:
-        """Those that are mounted in `folder`."""
-        return cls(**json.loads((folder / NEEDS_FILE).read_text(encoding="utf-8")))
+        """Read the requirements that are mounted in `folder`."""
+        return cls(**json.loads((folder / REQUIREMENTS_FILE).read_text(encoding="utf-8")))
 
 
 def python_here() -> str:
-    """The minor version of this interpreter: `3.11`."""
+    """Return the minor version of this interpreter: `3.11`."""
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def installed(path: Iterable[str] | None = None) -> dict[str, str]:
-    """Versions of the distributions on an import path, this process's by default; the first of a name counts.
+    """Return the versions of the distributions on an import path, this process's by default.
 
-    Read from the names of the folders of metadata, as wheels have them: opening each would take ten times as long.
+    The first of a name counts. The names of the metadata folders are enough: opening each would take ten times as long.
     """
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     for folder in sys.path if path is None else path:
         try:
             names = sorted(item.name for item in os.scandir(folder or "."))
@@ -59,35 +59,37 @@ def installed(path: Iterable[str] | None = None) -> dict[str, str]:
         for name in names:
             match = _METADATA.fullmatch(name)
             if match:
-                found.setdefault(normalized(match[1]), match[2])
-    return found
+                versions.setdefault(normalized(match[1]), match[2])
+    return versions
 
 
-def missing_pins(pins: Mapping[str, str], there: Mapping[str, str]) -> dict[str, str]:
-    """The pins that are not there in their version."""
-    return {name: version for name, version in pins.items() if _plain(there.get(name, "")) != _plain(version)}
+def missing_pins(pins: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:
+    """Return the pins that are not present in their version."""
+    return {
+        name: version for name, version in pins.items() if _comparable(present.get(name, "")) != _comparable(version)
+    }
 
 
-def describe_mismatches(different: Mapping[str, str], there: Mapping[str, str]) -> str:
-    """Each difference in words: `pandas 2.2.3 here, 3.1.0 there`."""
+def describe_mismatches(mismatches: Mapping[str, str], present: Mapping[str, str]) -> str:
+    """Describe each difference: `pandas 2.2.3 here, 3.1.0 there`."""
     return ", ".join(
-        f"{name} {version} here, {there.get(name, 'none')} there" for name, version in sorted(different.items())
+        f"{name} {version} here, {present.get(name, 'none')} there" for name, version in sorted(mismatches.items())
     )
 
 
 def requirements_of(pins: Mapping[str, str]) -> str:
-    """The text of a file of requirements that asks for these versions."""
+    """Return the text of a requirements file with these versions."""
     return "".join(f"{name}=={version}\n" for name, version in sorted(pins.items()))
 
 
 def normalized(name: str) -> str:
-    """As the index spells it (PEP 503)."""
+    """Return the normalized form of a distribution's name (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 _METADATA = re.compile(r"(.+?)-([^-]+?)(?:-py\d[^-]*)?\.(?:dist|egg)-info")
 
 
-def _plain(version: str) -> str:
-    """Two spellings of one version are alike: `2024.01` and `2024.1`, `1.0-post1` and `1.0_post1`."""
+def _comparable(version: str) -> str:
+    """Return the same text for all spellings of a version: `2024.01` and `2024.1`, `1.0-post1` and `1.0_post1`."""
     return re.sub(r"(?<![\d])0+(?=\d)", "", version.lower().replace("_", "-"))

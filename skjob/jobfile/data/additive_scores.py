@@ -1,7 +1,7 @@
-"""Scores that can be added up from pieces: those that depend on a few sums over the rows. Pure.
+"""Compute scores from sums over the rows of each piece. Pure.
 
-The variance is joined as Chan, Golub and LeVeque do it ("Updating formulae and a pairwise algorithm for computing
-sample variances", 1979): a difference of two large sums would lose its digits.
+The variance is merged as in Chan, Golub and LeVeque ("Updating formulae and a pairwise algorithm for computing sample
+variances", 1979): a difference of two large sums would lose its digits.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Sums:
-    """Over rows: how many, how many predicted as they are, and for numbers the mean, the squared distances from it, and
-    the squared and plain errors."""
+    """Sums over rows: their number, correct predictions, and for numbers the mean, the squared distances from it, and
+    the squared and absolute errors."""
 
     rows: int = 0
     right: int = 0
@@ -27,7 +27,7 @@ class Sums:
 
     @classmethod
     def of(cls, target: Any, predicted: Any) -> Sums:
-        """Of one piece."""
+        """Compute the sums of one piece."""
         import numpy
 
         target, predicted = numpy.asarray(target), numpy.asarray(predicted)
@@ -41,16 +41,16 @@ class Sums:
         return cls(len(target), right, mean, spread, float((error**2).sum()), float(numpy.abs(error).sum()))
 
     @classmethod
-    def joined(cls, parts: Iterable[Sums]) -> Sums:
-        """Of all pieces together."""
-        return reduce(_join, parts, cls())
+    def merge(cls, parts: Iterable[Sums]) -> Sums:
+        """Merge the sums of all pieces."""
+        return reduce(_merge, parts, cls())
 
     def score(self, name: str) -> float:
-        """By one of `SCORERS`, as scikit-learn's scorer of this name gives it. NaN where there are no rows."""
+        """Return one of `SCORERS`, as scikit-learn's scorer of this name computes it; NaN if there are no rows."""
         return SCORERS[name](self) if self.rows else math.nan
 
 
-def _join(one: Sums, other: Sums) -> Sums:
+def _merge(one: Sums, other: Sums) -> Sums:
     rows = one.rows + other.rows
     if not rows:
         return one

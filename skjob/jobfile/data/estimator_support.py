@@ -1,4 +1,4 @@
-"""What an estimator can learn from, by its class: data that is whole, in pieces, or either."""
+"""Find out from its class whether an estimator can learn from data in memory, from pieces, or from both."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BOOSTERS = {
 
 
 def library_of(path: str) -> str | None:
-    """`xgboost` or `lightgbm`, by an estimator's import path, where they can train it on several workers at once."""
+    """Return the library, `xgboost` or `lightgbm`, that can train an estimator on several workers; None for others."""
     module, _, name = path.rpartition(".")
     library = module.partition(".")[0]
     kind = name.removeprefix("Dask")
@@ -31,24 +31,24 @@ def library_of(path: str) -> str | None:
     return None
 
 
-def booster(estimator: Any) -> str | None:
-    """The library of an estimator that a declared job trains on Dask's collections: no ranker."""
+def booster_library(estimator: Any) -> str | None:
+    """Return the library with which a declared job trains an estimator on Dask's collections; None for rankers."""
     kind = type(estimator)
     return library_of(f"{kind.__module__}.{kind.__name__}") if kind.__name__ in BOOSTERS else None
 
 
 def steps_of(estimator: Any) -> list[Any]:
-    """Of a pipeline; any other estimator is its own only step."""
+    """Return the steps of a pipeline; any other estimator is its own only step."""
     return [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
 
 
 def input_mode_of(estimator: Any) -> InputMode:
-    """What the estimator, or the pipeline, can learn from."""
+    """Return what the estimator, or the pipeline, can learn from."""
     steps = steps_of(estimator)
     last = steps[-1]
     if is_dask_ml_model(last):
         return InputMode.OUT_OF_CORE
-    if len(steps) == 1 and booster(last):
+    if len(steps) == 1 and booster_library(last):
         return BOOSTERS[type(last).__name__]
     if any(is_dask_ml(step) for step in steps[:-1]):
         return InputMode.OUT_OF_CORE if hasattr(last, "partial_fit") else InputMode.IN_MEMORY
@@ -56,17 +56,17 @@ def input_mode_of(estimator: Any) -> InputMode:
 
 
 def is_dask_ml_model(step: Any) -> bool:
-    """Whether it is fitted by dask-ml, on Dask's arrays."""
+    """Return whether dask-ml fits the step on Dask's arrays."""
     return f"{type(step).__module__}.".startswith(DASK_ML_MODELS)
 
 
 def is_dask_ml(step: Any) -> bool:
-    """Whether it comes from dask-ml."""
+    """Return whether the step is dask-ml's."""
     return type(step).__module__.partition(".")[0] == "dask_ml"
 
 
 def classifies(estimator: Any) -> bool:
-    """Whether it predicts classes. dask-ml's classifiers don't say so as scikit-learn's do."""
+    """Return whether the estimator predicts classes, which dask-ml's classifiers do not declare."""
     from sklearn.base import is_classifier
 
     last = steps_of(estimator)[-1]

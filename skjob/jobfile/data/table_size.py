@@ -1,9 +1,9 @@
-"""How large data is once it is loaded, without loading it: from Parquet's footers, or the head of a CSV file.
+"""Estimate how large data is in memory without loading it: from Parquet's footers, or the head of a CSV file.
 
-The estimate is of a pandas frame with the columns asked for. Parquet's footer says how many rows there are and of what
-types; numbers and times take what their type takes in pandas (a whole number with gaps becomes a float of 8 bytes).
-Text is measured: the first row group's, for each row of all files. A CSV file is taken to be throughout as its first
-mebibyte is.
+The estimate is for a pandas frame with the requested columns. Parquet's footer has the number of rows and their types;
+numbers and times take the size of their type in pandas (a whole number with gaps becomes a float of 8 bytes). Text is
+measured in the first row group, and taken to be the same in all rows. A CSV file is taken to be like its first mebibyte
+throughout.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from typing import Any
 from skjob.errors import ConfigError, in_a_line
 from skjob.jobfile.data.files import File
 
-FOOTERS_AT_ONCE = 16
-TABLES_KEPT = 8
-SAMPLE = 2**20
-"""Bytes of a CSV file that are looked at."""
+MAX_CONCURRENT_FOOTERS = 16
+MAX_CACHED_TABLES = 8
+SAMPLE_BYTES = 2**20
+"""Bytes of a CSV file that are read."""
 
-OBJECT = 64
-"""Bytes that a Python object takes, roughly, in a column that pandas has no type for."""
+OBJECT_BYTES = 64
+"""Approximate bytes of a Python object, in a column that pandas has no type for."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column as pandas will have it: `number`, `time`, `text` or `other`, and bytes for each row."""
+    """A column as pandas will hold it: `number`, `time`, `text` or `other`, and its bytes for each row."""
 
     name: str
     kind: str
     width: float
     empty: int | None = None
-    """How many rows have no value, where that is known."""
+    """How many rows have no value, if that is known."""
     short_float: bool = False
     """Whether it holds floats of at most 4 bytes."""
 
 
 @dataclass(frozen=True)
 class RowGroup:
-    """The smallest part of a Parquet file that can be read: its file, its place in it, its rows."""
+    """The smallest part of a Parquet file that can be read: its file, its number in it, its rows."""
 
     url: str
     number: int
@@ -52,7 +52,7 @@ class RowGroup:
 
 @dataclass(frozen=True)
 class Table:
-    """What is known of a table in files. `groups` are the parts it can be read in: none of CSV."""
+    """What is known about a table in files. `groups` are the parts it can be read in; CSV has none."""
 
     files: tuple[File, ...]
     columns: tuple[Column, ...]
@@ -61,29 +61,29 @@ class Table:
 
     @property
     def names(self) -> list[str]:
-        """Of the columns."""
+        """The names of the columns."""
         return [column.name for column in self.columns]
 
     @property
     def file_bytes(self) -> int:
-        """As the files are, compressed."""
+        """The size of the files, compressed as they are."""
         return sum(file.size for file in self.files)
 
     def row_bytes(self, names: Sequence[str]) -> float:
-        """What one row of these columns takes in memory."""
+        """Return the bytes of one row of these columns in memory."""
         return sum(column.width for column in self.columns if column.name in names)
 
     def memory(self, names: Sequence[str]) -> int:
-        """What these columns of all rows take in memory, in bytes."""
+        """Return the bytes of these columns in memory."""
         return round(self.rows * self.row_bytes(names))
 
 
-@lru_cache(TABLES_KEPT)
+@lru_cache(MAX_CACHED_TABLES)
 def table_of(files: tuple[File, ...]) -> Table:
-    """Looks at the files: at each footer, or at the head of the first CSV file.
+    """Read each footer, or the head of the first CSV file.
 
     Raises:
-        ConfigError: one can't be read, or has other columns than the first; all such files are named.
+        ConfigError: files cannot be read, or have other columns than the first; all such files are named.
     """
     return _parquet(files) if files[0].parquet else _csv(files)
 
@@ -101,20 +101,20 @@ class _Footer:
 def _parquet(files: Sequence[File]) -> Table:
     import pyarrow.types
 
-    with ThreadPoolExecutor(FOOTERS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(MAX_CONCURRENT_FOOTERS) as pool:
         footers = list(pool.map(_footer, files))
     problems = [footer for footer in footers if isinstance(footer, str)]
-    sound = [footer for footer in footers if isinstance(footer, _Footer)]
-    names = sound[0].schema.names if sound else []
+    read = [footer for footer in footers if isinstance(footer, _Footer)]
+    names = read[0].schema.names if read else []
     for file, footer in zip(files, footers, strict=True):
-        if isinstance(footer, _Footer) and (lacking := [name for name in names if name not in footer.schema.names]):
-            problems.append(f"`{file.url}` has no column `{lacking[0]}`, which `{sound[0].groups[0].url}` has")
+        if isinstance(footer, _Footer) and (missing := [name for name in names if name not in footer.schema.names]):
+            problems.append(f"`{file.url}` has no column `{missing[0]}`, which `{read[0].groups[0].url}` has")
     if problems:
         raise ConfigError.collect(problems)
-    groups = tuple(group for footer in sound for group in footer.groups)
+    groups = tuple(group for footer in read for group in footer.groups)
     rows = sum(group.rows for group in groups)
-    empty = {name: _sum(footer.empty.get(name) for footer in sound) for name in names}
-    texts = _text_widths(sound, [field.name for field in sound[0].schema if _kind(field.type) == "text"])
+    empty = {name: _sum_known(footer.empty.get(name) for footer in read) for name in names}
+    texts = _text_widths(read, [field.name for field in read[0].schema if _kind(field.type) == "text"])
     columns = tuple(
         Column(
             field.name,
@@ -123,23 +123,23 @@ def _parquet(files: Sequence[File]) -> Table:
             empty[field.name],
             pyarrow.types.is_floating(field.type) and field.type.bit_width <= 32,
         )
-        for field in sound[0].schema
+        for field in read[0].schema
     )
     return Table(tuple(files), columns, rows, groups)
 
 
 def _footer(file: File) -> _Footer | str:
-    """What one file's footer says, or why it can't be read."""
+    """Return the content of one file's footer, or why it cannot be read."""
     import fsspec
     import pyarrow.parquet
 
     try:
         with fsspec.open(file.url, "rb") as stream:
             metadata = pyarrow.parquet.read_metadata(stream)
-            # By way of pandas, which keeps an index as a column of the file.
+            # Arrow's schema has pandas' metadata, which names the columns that are an index.
             schema = metadata.schema.to_arrow_schema()
     except Exception as error:
-        return f"`{file.url}` can't be read: {in_a_line(error)}"
+        return f"`{file.url}` cannot be read: {in_a_line(error)}"
     groups = tuple(
         RowGroup(file.url, number, metadata.row_group(number).num_rows) for number in range(metadata.num_row_groups)
     )
@@ -148,20 +148,22 @@ def _footer(file: File) -> _Footer | str:
         parts = [metadata.row_group(number).column(index) for number in range(metadata.num_row_groups)]
         known = [part.statistics for part in parts]
         path = metadata.schema.column(index).path
-        empty[path] = _sum(each.null_count if each is not None and each.has_null_count else None for each in known)
+        empty[path] = _sum_known(
+            each.null_count if each is not None and each.has_null_count else None for each in known
+        )
     schema = pyarrow.schema([field for field in schema if field.name not in _index_columns(schema)])
     return _Footer(schema, groups, empty)
 
 
 def _index_columns(schema: Any) -> list[str]:
-    """What pandas has written as a column and reads back as the index."""
+    """Return the columns that pandas reads back as the index."""
     import json
 
     about = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
     return [name for name in about.get("index_columns", ()) if isinstance(name, str)]
 
 
-def _sum(parts: Any) -> int | None:
+def _sum_known(parts: Any) -> int | None:
     parts = list(parts)
     return None if None in parts else sum(parts)
 
@@ -181,20 +183,20 @@ def _kind(kind: Any) -> str:
 
 
 def _width(kind: Any, *, gaps: bool) -> float:
-    """Bytes for each row in pandas."""
+    """Return the bytes for each row in pandas."""
     from pyarrow import types
 
     if types.is_floating(kind):
         return float(kind.bit_width // 8)
     if types.is_integer(kind) or types.is_boolean(kind):
-        whole = max(1, kind.bit_width // 8)
-        # With gaps, pandas makes floats of whole numbers, and objects of truth values.
-        return (8.0 if types.is_integer(kind) else 8.0 + OBJECT) if gaps else float(whole)
-    return 8.0 if types.is_temporal(kind) else 8.0 + OBJECT
+        size = max(1, kind.bit_width // 8)
+        # With gaps, pandas converts whole numbers to floats, and truth values to objects.
+        return (8.0 if types.is_integer(kind) else 8.0 + OBJECT_BYTES) if gaps else float(size)
+    return 8.0 if types.is_temporal(kind) else 8.0 + OBJECT_BYTES
 
 
 def _text_widths(footers: Sequence[_Footer], names: list[str]) -> dict[str, float]:
-    """Bytes for each row of these columns in pandas, as the first row group has them."""
+    """Return the bytes for each row of these columns in pandas, measured in the first row group."""
     first = next((group for footer in footers for group in footer.groups if group.rows), None)
     if not names or first is None:
         return {}
@@ -218,7 +220,7 @@ def _csv(files: Sequence[File]) -> Table:
         head, consumed = _head(first)
         frame = pandas.read_csv(io.BytesIO(head))
     except Exception as error:
-        raise ConfigError(f"`{first.url}` can't be read: {in_a_line(error)}") from error
+        raise ConfigError(f"`{first.url}` cannot be read: {in_a_line(error)}") from error
     total = sum(file.size for file in files)
     rows = round(len(frame) * total / max(1, consumed)) if len(files) > 1 or total > consumed else len(frame)
     used = frame.memory_usage(index=False, deep=True)
@@ -230,17 +232,17 @@ def _csv(files: Sequence[File]) -> Table:
 
 
 def _head(file: File) -> tuple[bytes, int]:
-    """The first whole lines of a CSV file, and how many bytes of the file they take."""
+    """Return the first whole lines of a CSV file, and how many bytes of the file they take."""
     import fsspec
 
     with fsspec.open(file.url, "rb") as stream:
         zipped = file.url.endswith(".gz")
-        content = (gzip.GzipFile(fileobj=stream) if zipped else stream).read(SAMPLE)
+        content = (gzip.GzipFile(fileobj=stream) if zipped else stream).read(SAMPLE_BYTES)
         consumed = min(stream.tell(), file.size) if zipped else len(content)
-    if len(content) < SAMPLE:
+    if len(content) < SAMPLE_BYTES:
         return content, file.size
-    whole = content[: content.rfind(b"\n") + 1] or content
-    return whole, max(1, round(consumed * len(whole) / len(content)))
+    size = content[: content.rfind(b"\n") + 1] or content
+    return size, max(1, round(consumed * len(size) / len(content)))
 
 
 def _kind_in_pandas(values: Any) -> str:

@@ -19,12 +19,20 @@ from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassif
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skjob.boosters.checkpoint import Checkpoint, Stored, decode, encode, first_rounds, identity_of, joined
+from skjob.boosters.checkpoint import (
+    Checkpoint,
+    FileCheckpointStore,
+    decode_checkpoint,
+    encode_checkpoint,
+    extend_history,
+    first_rounds,
+    training_identity,
+)
 from skjob.boosters.lightgbm import check_lightgbm
-from skjob.boosters.partitioning import blocks
-from skjob.boosters.patches import early_stopping_asked, guard
-from skjob.boosters.scheduler_plugin import part_of
-from skjob.boosters.tracker import keep_apart
+from skjob.boosters.partitioning import split_evenly
+from skjob.boosters.patches import patch_libraries, requested_early_stopping
+from skjob.boosters.scheduler_plugin import as_training_part
+from skjob.boosters.tracker import patch_tracker
 from skjob.boosters.xgboost import check_xgboost
 from skjob.boosters.xgboost_callbacks import ResumedCallback
 from skjob.config.settings import WorkerRange
@@ -54,7 +62,7 @@ def test_which_library_trains_on_several_workers(path: str, library: str | None)
 
 @pytest.mark.parametrize(("parts", "workers"), [(6, 3), (7, 3), (2, 3), (0, 2), (5, 1), (1000, 7)])
 def test_each_partition_has_one_worker_in_order(parts: int, workers: int) -> None:
-    chosen = blocks(parts, workers)
+    chosen = split_evenly(parts, workers)
     assert len(chosen) == workers
     assert [number for block in chosen for number in block] == list(range(parts))
     assert max(map(len, chosen)) - min(map(len, chosen)) <= 1
@@ -70,7 +78,7 @@ def _task(function: Any, restrictions: set[str] | None, *arguments: Any, **keywo
 
 
 def test_a_part_is_known_by_its_library_its_worker_and_what_its_peers_are_given() -> None:
-    part = part_of(_task(_train_part, {"tcp://a"}, machines="a:1,b:2", params={}))
+    part = as_training_part(_task(_train_part, {"tcp://a"}, machines="a:1,b:2", params={}))
     assert part is not None
     assert (part.library, part.worker, part.meeting) == ("lightgbm.dask", "tcp://a", "a:1,b:2")
 
@@ -85,7 +93,7 @@ def test_a_part_is_known_by_its_library_its_worker_and_what_its_peers_are_given(
     ],
 )
 def test_what_is_no_part(task: Any) -> None:
-    assert part_of(task) is None
+    assert as_training_part(task) is None
 
 
 # ---- early stopping of LightGBM
@@ -108,18 +116,18 @@ def test_what_is_no_part(task: Any) -> None:
 def test_how_early_stopping_is_asked_for(
     parameters: Mapping[str, Any], callbacks: tuple[Any, ...], asked: str | None
 ) -> None:
-    assert early_stopping_asked(parameters, callbacks) == asked
+    assert requested_early_stopping(parameters, callbacks) == asked
 
 
 def test_lightgbms_own_aliases_are_known() -> None:
     known = lightgbm.basic._ConfigAliases.get("early_stopping_round")
-    assert [name for name in known if early_stopping_asked({name: 3}) is None] == []
+    assert [name for name in known if requested_early_stopping({name: 3}) is None] == []
 
 
 @pytest.mark.parametrize("kind", ["DaskLGBMClassifier", "DaskLGBMRegressor", "DaskLGBMRanker"])
 def test_a_fit_that_would_hang_is_refused_before_anything_starts(kind: str) -> None:
     """There is no client: it raises before it looks for one."""
-    guard()
+    patch_libraries()
     estimator = getattr(lightgbm, kind)(early_stopping_round=10)
     with pytest.raises(ConfigError, match=r"`early_stopping_round=10` at `.*test_boosters.py:\d+`") as caught:
         estimator.fit(None, None)
@@ -135,9 +143,9 @@ def test_a_declared_job_is_refused_too() -> None:
 
 
 def test_modules_are_guarded_once() -> None:
-    guard()
+    patch_libraries()
     fit = lightgbm.DaskLGBMClassifier.fit
-    guard()
+    patch_libraries()
     assert lightgbm.DaskLGBMClassifier.fit is fit
     assert sum(type(finder).__name__ == "_ActingFinder" for finder in sys.meta_path) == 1
 
@@ -163,9 +171,9 @@ def test_another_start_of_trackers_is_left_alone() -> None:
     def start_tracker(workers: int) -> None: ...
 
     module = ModuleType("xgboost.dask")
-    keep_apart(module)
+    patch_tracker(module)
     module._start_tracker = start_tracker  # type: ignore[attr-defined]
-    keep_apart(module)
+    patch_tracker(module)
     assert module._start_tracker is start_tracker
 
 
@@ -183,12 +191,12 @@ def test_all_problems_of_an_xgboost_job_at_once() -> None:
 
 def test_a_checkpoint_is_read_as_it_was_written_or_not_at_all(tmp_path: Path) -> None:
     checkpoint = Checkpoint(7, b"\x00booster\xff", {"validation_0": {"logloss": [0.1 + 0.2, 1 / 3]}}, finished=True)
-    assert decode(encode(checkpoint)) == checkpoint
-    kept = Stored(tmp_path / "kept", "0123456789abcdef" * 4)
-    assert kept.find() is None
-    kept.keep(checkpoint)
-    assert kept.find() == checkpoint
-    content = encode(checkpoint)
+    assert decode_checkpoint(encode_checkpoint(checkpoint)) == checkpoint
+    store = FileCheckpointStore(tmp_path / "kept", "0123456789abcdef" * 4)
+    assert store.load() is None
+    store.save(checkpoint)
+    assert store.load() == checkpoint
+    content = encode_checkpoint(checkpoint)
     document = json.loads(content)
     for damaged in (
         b"",
@@ -197,28 +205,28 @@ def test_a_checkpoint_is_read_as_it_was_written_or_not_at_all(tmp_path: Path) ->
         json.dumps({**document, "format": 99}).encode(),
         json.dumps([]).encode(),
     ):
-        assert decode(damaged) is None
+        assert decode_checkpoint(damaged) is None
 
 
 def test_a_changed_job_is_another_training() -> None:
     def identity(data: str = "d", library: str = "3.2", **parameters: Any) -> str | None:
-        return identity_of(xgboost.XGBClassifier(**parameters), data, library)
+        return training_identity(xgboost.XGBClassifier(**parameters), data, library)
 
     first = identity(max_depth=3)
     assert first == identity(max_depth=3) == identity(max_depth=3, n_jobs=4, verbosity=0)
     others = [identity(max_depth=4), identity("e", max_depth=3), identity(library="3.3", max_depth=3), identity()]
     assert len({first, *others}) == 5
-    assert identity_of(xgboost.XGBRegressor(max_depth=3), "d", "3.2") != first
+    assert training_identity(xgboost.XGBRegressor(max_depth=3), "d", "3.2") != first
 
 
 def test_scores_of_a_training_that_goes_on() -> None:
     before = {"a": {"m": [1.0, 2.0], "n": [5.0, 6.0]}}
     after = {"a": {"m": [3.0], "n": [7.0]}}
-    whole = joined(before, after)
+    whole = extend_history(before, after)
     assert whole == {"a": {"m": [1.0, 2.0, 3.0], "n": [5.0, 6.0, 7.0]}}
     assert first_rounds(whole, 2) == before
-    assert joined({}, after) == after
-    assert joined(before, {}) == before
+    assert extend_history({}, after) == after
+    assert extend_history(before, {}) == before
 
 
 @pytest.mark.parametrize("stopped_at", [1, 7, 12])
@@ -246,7 +254,7 @@ def test_early_stopping_counts_the_rounds_before(stopped_at: int) -> None:
     second, rest = trained(100 - stopped_at, [going_on], first)
     assert (second.best_iteration, second.best_score) == (whole.best_iteration, whole.best_score)
     assert second.num_boosted_rounds() == whole.num_boosted_rounds()
-    assert joined(before.history, rest) == {"v": dict(scores["v"])}
+    assert extend_history(before.history, rest) == {"v": dict(scores["v"])}
     assert second.get_dump(with_stats=True) == whole.get_dump(with_stats=True)
 
 

@@ -19,7 +19,7 @@ import skjob
 from skjob.config.plan import JobSpec
 from skjob.environment.local.distributions import ENGINE
 from skjob.environment.local.imports import imported_by
-from skjob.environment.skjob_source import MOST_BYTES, skjob_archive
+from skjob.environment.skjob_source import MAX_SOURCE_BYTES, skjob_archive
 from skjob.environment.version_check import check_installed, check_pins, check_versions
 from skjob.errors import StartError
 
@@ -121,8 +121,8 @@ def test_the_archive_is_the_same_for_the_same_source(archive: bytes) -> None:
 
 
 def test_the_archive_leaves_a_config_map_room(archive: bytes) -> None:
-    assert len(archive) < MOST_BYTES * 3 / 4
-    assert MOST_BYTES * 4 / 3 < 2**20
+    assert len(archive) < MAX_SOURCE_BYTES * 3 / 4
+    assert MAX_SOURCE_BYTES * 4 / 3 < 2**20
 
 
 def test_python_imports_from_the_archive(archive: bytes, tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def _versions(*workers: Any, client: Any = None, scheduler: Any = None) -> dict[
     ],
 )  # fmt: skip
 def test_differences_that_are_told(versions: dict[str, Any], notes: list[str]) -> None:
-    assert check_versions(versions) == [f"another version, which may give other numbers: {note}" for note in notes]
+    assert check_versions(versions) == [f"another version, which may change numbers: {note}" for note in notes]
 
 
 @pytest.mark.parametrize(
@@ -217,8 +217,8 @@ def test_what_an_image_that_is_taken_as_it_is_has_and_has_not() -> None:
     here = {"scikit-learn": "1.9.1", "numpy": "2.4.0", "dask": "2026.8.0", "tqdm": "4.67"}
     assert check_installed(here, here) == []
     assert check_installed(here, {"numpy": "2.4.1", "dask": "2026.7.0"}) == [
-        "another version, which may give other numbers: numpy 2.4.0 here, 2.4.1 on the cluster",
-        "the image has no scikit-learn: what needs it fails there",
+        "another version, which may change numbers: numpy 2.4.0 here, 2.4.1 on the cluster",
+        "the image has no scikit-learn: tasks that need it will fail",
     ]
 
 

@@ -9,9 +9,10 @@ import pytest
 from skjob.errors import ConfigError
 from skjob.jobfile.data.files import files_of
 from skjob.jobfile.data.table_size import table_of
-from skjob.jobfile.imports import beside, importable_from
+from skjob.jobfile.imports import importable_from, resolve_path
 from skjob.jobfile.loader import read_job
-from skjob.jobfile.schema import Component, GridSearch, TableFile
+from skjob.jobfile.schema import Component, TableFile
+from skjob.jobfile.schema_search import GridSearch
 
 pytestmark = pytest.mark.unit
 
@@ -82,7 +83,7 @@ outputs:
         "2:10: estimator.class: module `sklearn.svm` has no `SCV`; did you mean `SVC`?",
         "5:3: search.n_iter: `grid` has no `n_iter`: it belongs to `random`",
         "9:9: data.path: `date.csv` does not exist",
-        "11:10: scoring: no scorer is called `acuracy`; did you mean `accuracy`?",
+        "11:10: scoring: unknown scorer `acuracy`; did you mean `accuracy`?",
         "13:10: outputs.model: folder `models` does not exist",
     ]
 
@@ -95,7 +96,7 @@ outputs:
         ("- a\n- b\n", '1:1: `["a", "b"]` is not a mapping of keys to values'),
         ("3\n", "1:1: `3` is not a mapping of keys to values"),
         ("estimator: {class: a.B\nsearch: 1\n", "2:7: is not valid YAML: expected ',' or '}', but got ':'"),
-        ("cv: 3\n\tscoring: f1\n", "2:1: a tab can't indent: use spaces"),
+        ("cv: 3\n\tscoring: f1\n", "2:1: a tab cannot indent: use spaces"),
         ("cv: 3\n  scoring: f1\n", "2:10: a second `:` in one line, or a wrong indentation"),
         ("cv: *folds\n", "1:5: is not valid YAML: found undefined alias 'folds'"),
         ("cv: 3\n---\ncv: 4\n", "2:1: a second document begins here: a job file is one"),
@@ -105,7 +106,7 @@ outputs:
         ),
         ("cv: \x07\n", "1:5: character `\\x07` is not allowed"),
         ("cv: &folds [*folds]\n", "1:1: is nested too deeply, or contains itself"),
-        ("cv: 2026-13-45\n", "1:1: a value can't be read: month must be in 1..12"),
+        ("cv: 2026-13-45\n", "1:1: a value cannot be read: month must be in 1..12"),
     ],
 )
 def test_text(folder: Path, text: str, said: str) -> None:
@@ -120,12 +121,12 @@ def test_a_file_that_is_not_there(folder: Path) -> None:
 
 def test_a_file_that_is_not_text(folder: Path) -> None:
     Path("job.yaml").write_bytes(b"cv: \xff\xfe")
-    with pytest.raises(ConfigError, match=r"^`job.yaml` is not UTF-8 text: byte 4 can't be read$"):
+    with pytest.raises(ConfigError, match=r"^`job.yaml` is not UTF-8 text: byte 4 cannot be read$"):
         read_job(Path("job.yaml"))
 
 
 def test_a_folder_is_not_a_job(folder: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^`.` can't be read: is a directory$"):
+    with pytest.raises(ConfigError, match=r"^`.` cannot be read: is a directory$"):
         read_job(Path())
 
 
@@ -140,13 +141,13 @@ def test_every_missing_section_is_named(folder: Path) -> None:
         # form: keys
         ({"space": ""}, ["1:1: `space` is missing"]),
         ({"search": "", "data": "data: {path: data.csv, target: y, groups: site}"}, [
-            "2:1: space: is tried by a `search`: give one, or leave it out for a single fit",
-            "3:35: data.groups: is for the folds of a `search`",
-            "5:1: cv: is for a `search`: a single fit is scored on what `holdout` leaves out",
-            "6:31: outputs.table: is of a `search`: a single fit has only a `model`",
+            "2:1: space: belongs to a `search`: give one, or leave this out for a single fit",
+            "3:35: data.groups: belongs to the folds of a `search`",
+            "5:1: cv: belongs to a `search`: a single fit is scored on the rows of `holdout`",
+            "6:31: outputs.table: belongs to a `search`: a single fit has only a `model`",
         ]),
         ({"cv": "cv: 3\nholdout: 0.5"}, [
-            "7:1: holdout: is for a single fit: a `search` scores on its folds"
+            "7:1: holdout: belongs to a single fit: a `search` scores on its folds"
         ]),
         ({"search": "", "space": "", "cv": "holdout: 1", "outputs": "outputs: {model: m.joblib}"}, [
             "4:10: holdout: `1` is not a part of the rows such as `0.25`, or `0` for none"
@@ -225,10 +226,10 @@ def test_every_missing_section_is_named(folder: Path) -> None:
             "1:20: estimator.class: package `sklearn` has no module `smv`; did you mean `svm`?"
         ]),
         ({"estimator": "estimator: {class: sklearn.svm.l1_min_c}"}, [
-            "1:20: estimator.class: `sklearn.svm.l1_min_c` can't be used here: it is not a class"
+            "1:20: estimator.class: `sklearn.svm.l1_min_c` cannot be used here: it is not a class"
         ]),
         ({"estimator": "estimator: {class: numpy.ndarray}"}, [
-            "1:20: estimator.class: `numpy.ndarray` can't be used here: it is not an estimator: it has no `fit`"
+            "1:20: estimator.class: `numpy.ndarray` cannot be used here: it is not an estimator: it has no `fit`"
         ]),
         ({"estimator": "estimator: {class: sklearn.svm.SVC, parameters: {c: 1}}"}, [
             "1:50: estimator.parameters.c: `SVC` has no parameter `c`; did you mean `C`?"
@@ -254,7 +255,7 @@ def test_every_missing_section_is_named(folder: Path) -> None:
         ),
         ({"estimator": "estimator: [{class: sklearn.svm.SVC}, {class: sklearn.svm.SVC}]",
           "space": "space: {svc-2__C: [1]}"}, [
-            "1:21: estimator[0].class: `sklearn.svm.SVC` can't be used here: only the last step may lack a `transform`"
+            "1:21: estimator[0].class: `sklearn.svm.SVC` cannot be used here: only the last step may lack a `transform`"
         ]),
         # meaning: space
         ({"space": "space: {c: [1], gama: [1]}"}, [
@@ -268,10 +269,10 @@ def test_every_missing_section_is_named(folder: Path) -> None:
             "3:22: space.C[2]: `-5` is not a float in the range (0.0, inf]"
         ]),
         ({"space": "space: {C: {uniform: [1, 2]}}"}, [
-            "3:12: space.C: a `grid` search takes no distribution; write a list of values"
+            "3:12: space.C: a `grid` search does not accept a distribution; write a list of values"
         ]),
         ({"space": "space: {C: {choice: [1, 2]}}"}, [
-            "3:12: space.C: a `grid` search takes no distribution; write its values as a list"
+            "3:12: space.C: a `grid` search does not accept a distribution; write its values as a list"
         ]),
         ({"search": "search: {kind: random}", "space": "space: {degree: {uniform: [1, 4]}}"}, [
             "3:27: space.degree.uniform: can draw `2.5`, which is not an int in the range [0, inf)"
@@ -289,18 +290,18 @@ def test_every_missing_section_is_named(folder: Path) -> None:
             "did you mean `n_samples`?")
         ]),
         ({"search": "search: {kind: halving-grid, resource: max_iter}"}, [
-            ("2:40: search.resource: `max_resources` is missing: only of `n_samples` is it known how much "
-            "`max_iter` there is")
+            ("2:40: search.resource: `max_resources` is missing: `auto` is possible for `n_samples` only, "
+            "not for `max_iter`")
         ]),
         ({"search": "search: {kind: halving-grid, resource: C, max_resources: 9}"}, [
-            "2:40: search.resource: `C` can't be in the parameter space too"
+            "2:40: search.resource: `C` cannot be in the parameter space too"
         ]),
         ({"scoring": "scoring: [accuracy, f1]"}, [
             "2:1: search.refit: with several scorers, name the one that chooses: `refit: accuracy`"
         ]),
         ({"scoring": "scoring: [accuracy, f2]", "search": "search: {kind: grid, refit: acuracy}"}, [
             "2:29: search.refit: `acuracy` is not among the scorers; did you mean `accuracy`?",
-            "5:21: scoring[1]: no scorer is called `f2`",
+            "5:21: scoring[1]: unknown scorer `f2`",
         ]),
         ({"scoring": "scoring: [accuracy, f1]", "search": "search: {kind: halving-grid}"}, [
             "5:10: scoring: a `halving-grid` search takes one scorer"
@@ -312,7 +313,7 @@ def test_every_missing_section_is_named(folder: Path) -> None:
             "6:57: cv.parameters.n_split: `KFold` has no parameter `n_split`; did you mean `n_splits`?"
         ]),
         ({"cv": "cv: {class: sklearn.svm.SVC}"}, [
-            "6:13: cv.class: `sklearn.svm.SVC` can't be used here: it is not a splitter: it has no `split`"
+            "6:13: cv.class: `sklearn.svm.SVC` cannot be used here: it is not a splitter: it has no `split`"
         ]),
         ({"cv": "cv: {class: sklearn.model_selection.GroupKFold}"}, [
             "6:13: cv.class: `GroupKFold` splits by groups: name them in `data.groups`"
@@ -342,15 +343,15 @@ def test_every_missing_section_is_named(folder: Path) -> None:
             "7:18: outputs.table: folder `no/such` does not exist"
         ]),
         ({"outputs": "outputs: {model: ~nosuchuser/m.joblib, table: no/results.csv}"}, [
-            "7:18: outputs.model: `~nosuchuser/m.joblib` is no path: there is no user `nosuchuser` on this machine",
+            "7:18: outputs.model: `~nosuchuser/m.joblib` is not a path: there is no user `nosuchuser` on this machine",
             "7:47: outputs.table: folder `no` does not exist",
         ]),
         ({"data": "data: {path: ~nosuchuser/x.csv, target: y}"}, [
-            "4:14: data.path: `~nosuchuser/x.csv` is no path: there is no user `nosuchuser` on this machine"
+            "4:14: data.path: `~nosuchuser/x.csv` is not a path: there is no user `nosuchuser` on this machine"
         ]),
         ({"data": "data: {path: ~nosuchuser/x.csv}"}, [
             "4:1: data: `target` is missing",
-            "4:14: data.path: `~nosuchuser/x.csv` is no path: there is no user `nosuchuser` on this machine",
+            "4:14: data.path: `~nosuchuser/x.csv` is not a path: there is no user `nosuchuser` on this machine",
         ]),
         ({"outputs": "outputs: {table: data.csv}"}, [
             "7:18: outputs.table: `data.csv` is the data file: it would be overwritten"
@@ -466,7 +467,7 @@ def test_what_is_no_part_of_an_estimator_is_never_built(
     monkeypatch.syspath_prepend(str(packages))
     monkeypatch.delitem(sys.modules, "planted", raising=False)
     problems = _problems(_with(**sections))
-    assert any("`planted.Ran` can't be used here: " in problem for problem in problems)
+    assert any("`planted.Ran` cannot be used here: " in problem for problem in problems)
     assert not Path("ran").exists()
 
 
@@ -493,14 +494,14 @@ def test_columns_come_from_the_schema_alone(folder: Path) -> None:
     frame.to_parquet("data.parquet")
     assert table_of(files_of(["data.parquet"], folder)).names == ["a", "y"]
     Path("damaged.parquet").write_bytes(b"PAR1 and then nothing")
-    with pytest.raises(ConfigError, match=r"damaged.parquet` can't be read: "):
+    with pytest.raises(ConfigError, match=r"damaged.parquet` cannot be read: "):
         table_of(files_of(["damaged.parquet"], folder))
 
 
 def test_paths_are_beside_the_job_file(tmp_path: Path) -> None:
-    assert beside(tmp_path, "x/y.csv") == tmp_path / "x/y.csv"
-    assert beside(tmp_path, "/data/y.csv") == Path("/data/y.csv")
-    assert beside(tmp_path, "~/y.csv") == Path.home() / "y.csv"
+    assert resolve_path(tmp_path, "x/y.csv") == tmp_path / "x/y.csv"
+    assert resolve_path(tmp_path, "/data/y.csv") == Path("/data/y.csv")
+    assert resolve_path(tmp_path, "~/y.csv") == Path.home() / "y.csv"
 
 
 def test_the_folder_leaves_the_path_also_after_an_error(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from skjob.utils.units import format_cpus, format_memory, format_size, quantity
+from skjob.utils.units import format_bytes, format_cpus, format_size, quantity
 
 Manifest = dict[str, Any]
 
@@ -44,7 +44,7 @@ class NodeFit:
             return f"{self.fitting} of {self.nodes} nodes can hold a {self.what} of {size}; the largest, {largest}"
         # Name only what is too much.
         too_much = [format_cpus(self.cpu)] * (self.cpu > self.largest_cpu)
-        too_much += [format_memory(self.memory)] * (self.memory > self.largest_memory)
+        too_much += [format_bytes(self.memory)] * (self.memory > self.largest_memory)
         return f"no node can hold a {self.what} of {' and '.join(too_much) or size}; the largest, {largest}"
 
 
@@ -74,7 +74,7 @@ def most_free(nodes: Sequence[Manifest], pods: Sequence[Manifest], cpu: float, m
     """
     name, free_cpu, free_memory = _largest(_free_capacity(nodes, pods), cpu, memory)
     # Scheduling goes by cores and memory; what is left of one of them may be zero or less.
-    size = f"{format_cpus(max(0.0, round(free_cpu, 2)))} and {format_memory(max(0, free_memory))}"
+    size = f"{format_cpus(max(0.0, round(free_cpu, 2)))} and {format_bytes(max(0, free_memory))}"
     return f"{size}, on `{name}`" if name else ""
 
 

@@ -19,7 +19,7 @@ from skjob.deploy.kubernetes.diagnosis.evidence import (
     waiting_state,
 )
 from skjob.environment.pod.entrypoint import EX_CONFIG
-from skjob.utils.units import format_memory, quantity
+from skjob.utils.units import format_bytes, quantity
 
 _IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
 
@@ -88,7 +88,7 @@ def of_container(pod: Manifest, container: Manifest, evidence: Evidence) -> Iter
         yield CauseKind.CONFIGURATION, text, hint, container.get("restartCount", 0) >= _RESTARTS
     elif ended.get("reason") == "OOMKilled":
         limit = spec_of(pod, container["name"]).get("resources", {}).get("limits", {}).get("memory", "")
-        of = f" of {format_memory(quantity(limit))}" if limit else ""
+        of = f" of {format_bytes(quantity(limit))}" if limit else ""
         text = f"killed for using more memory than its limit{of}"
         hint = "give each worker more memory with `--worker-memory`, or fit fewer models in it at a time"
         yield CauseKind.OUT_OF_MEMORY, text, hint, _is_loop(container, ended, _MEMORY_RESTARTS)

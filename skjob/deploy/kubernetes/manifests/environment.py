@@ -24,7 +24,7 @@ from skjob.deploy.kubernetes.manifests.pods import (
     policy_for,
     resource_requests,
 )
-from skjob.environment.pod.entrypoint import KEEPER_TLS_FOLDER, RUN_FOLDER, SITE_FOLDER
+from skjob.environment.pod.entrypoint import RUN_FOLDER, SERVER_TLS_FOLDER, SITE_FOLDER
 from skjob.environment.pod.package_server import INDEX_FOLDER, PORT
 
 PACKAGE_SERVER_MEMORY = "1Gi"
@@ -45,7 +45,7 @@ def package_server_job(
     scheduling: Scheduling = ANYWHERE,
 ) -> Manifest:
     """Return an environment's anchor, whose one pod makes and keeps it (`skjob.environment.pod.package_server`)."""
-    mounts, volumes = pod_mounts(names, KEEPER_TLS_FOLDER)
+    mounts, volumes = pod_mounts(names, SERVER_TLS_FOLDER)
     mounts.append({"name": "site", "mountPath": SITE_FOLDER})
     volumes.append({"name": "site", "emptyDir": {}})
     if index_files:

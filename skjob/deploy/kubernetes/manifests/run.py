@@ -39,8 +39,8 @@ from skjob.deploy.kubernetes.manifests.pods import (
     resource_requests,
     restricted_security,
 )
-from skjob.environment.pod.entrypoint import KEEPER_TLS_FOLDER, RUN_FOLDER, SITE_FOLDER
-from skjob.environment.pod.requirements import NEEDS_FILE, PodRequirements
+from skjob.environment.pod.entrypoint import RUN_FOLDER, SERVER_TLS_FOLDER, SITE_FOLDER
+from skjob.environment.pod.requirements import REQUIREMENTS_FILE, PodRequirements
 from skjob.utils.tls import CA_FILE, CERTIFICATE_FILE, KEY_FILE
 from skjob.utils.units import parse_quantity
 
@@ -66,7 +66,7 @@ def files(names: RunNames, namespace: str, archive: bytes, needs: PodRequirement
         "kind": "ConfigMap",
         "metadata": object_metadata(names, namespace, "files"),
         "immutable": True,
-        "data": {NEEDS_FILE: needs.as_json()} if needs else {},
+        "data": {REQUIREMENTS_FILE: needs.as_json()} if needs else {},
         "binaryData": {ARCHIVE_FILE: base64.b64encode(archive).decode()},
     }
 
@@ -201,7 +201,7 @@ def _pod(
         items = [{"key": file, "path": file} for file in (CA_FILE, CERTIFICATE_FILE, KEY_FILE)]
         mounts += [
             {"name": "site", "mountPath": SITE_FOLDER},
-            {"name": "environment", "mountPath": KEEPER_TLS_FOLDER, "readOnly": True},
+            {"name": "environment", "mountPath": SERVER_TLS_FOLDER, "readOnly": True},
         ]
         volumes += [
             {"name": "site", "emptyDir": {}},

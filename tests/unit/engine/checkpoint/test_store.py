@@ -325,12 +325,12 @@ def test_two_clients_that_write_the_same_entries_at_once(tmp_path: Path) -> None
 
 
 def test_a_full_disk_is_told_once_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(source: Path, target: Path) -> None:
+    def full(source: str, target: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     store = FitStore(str(tmp_path), "run")
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "_move", full)
+        patch.setattr(os, "replace", full)
         assert not store.save(identity(1), RESULT, 1, VERSIONS)
         assert not store.save(identity(2), RESULT, 1, VERSIONS)
     assert store.problems == ("cannot store finished fits: No space left on device",)

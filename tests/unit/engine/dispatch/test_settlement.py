@@ -17,7 +17,7 @@ from skjob.engine.fidelity.replay import CallRefused
 from skjob.engine.fidelity.small_calls import Measured, SmallCalls
 from skjob.engine.priorities import WorkEstimate
 from skjob.engine.task import Outcome
-from skjob.utils.reconnect import GIVEN_UP
+from skjob.utils.reconnect import ABANDONED
 
 DONE = Outcome(True, pickle.dumps(1), 2.0)
 FAILED = Outcome(False, pickle.dumps(ValueError()), 1.0)
@@ -153,7 +153,7 @@ def test_all_that_is_out_or_quarantined_fails() -> None:
 def test_a_client_that_was_given_up_says_why() -> None:
     call = _Call()
     number, task = call.submit()
-    call.client.extensions[GIVEN_UP] = "the cluster is gone"
+    call.client.extensions[ABANDONED] = "the cluster is gone"
     call.settlement.fail(number, OSError("broken pipe"))
     with pytest.raises(WorkersLost, match="the cluster is gone"):
         task.batch.future.result()

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from clocks import DEADLINE
 
-from skjob.environment.index.discovery import MOST_BYTES, index_settings
+from skjob.environment.index.discovery import MAX_SETTINGS_BYTES, index_settings
 from skjob.environment.index.pip_config import pip_config_files
-from skjob.environment.index.settings import Index, IndexSettings, shown, unconfigured
+from skjob.environment.index.settings import Index, IndexSettings, public_address, unconfigured
 from skjob.environment.index.uv_config import uv_config_files
 from skjob.environment.skjob_source import skjob_archive
 from skjob.errors import ConfigError
 
-HINT = "correct the settings of uv and pip; `--env none` takes the image as it is and needs none"
+HINT = "fix the settings of uv and pip; `--env none` takes the image as it is and needs none"
 A, B, C = "https://a.example/simple", "https://b.example/simple", "https://c.example/simple"
 AUTHORITY = "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----"
 
@@ -257,7 +257,7 @@ def test_a_default_index_that_pods_can_not_reach_is_not_replaced_by_the_public_o
     found = _settings(tmp_path, environ)
     (place,) = environ.values()
     assert found == IndexSettings(no_index=True, left_out=(place,))
-    assert found.notes() == [f"`{place}` is on this machine only: pods don't install from it"]
+    assert found.notes() == [f"`{place}` is on this machine only: pods cannot install from it"]
 
 
 # ------------------------------------------------------------------------------------------------- credentials
@@ -305,7 +305,7 @@ def test_a_broken_netrc_matters_only_where_it_is_asked(tmp_path: Path) -> None:
     file = tmp_path / "home" / ".netrc"
     file.write_text("machine a.example pass word\n")
     assert _settings(tmp_path, {"UV_INDEX": "https://ann:own@a.example/s"}).indexes
-    assert _problem(tmp_path, {"UV_INDEX": A}) == f"the netrc file `{file}` can't be read: bad follower token 'pass'"
+    assert _problem(tmp_path, {"UV_INDEX": A}) == f"the netrc file `{file}` cannot be read: bad follower token 'pass'"
 
 
 SECRET = IndexSettings(
@@ -336,7 +336,7 @@ def test_secrets_are_not_in_what_is_printed_of_the_value() -> None:
     [("https://u:p@h.example:1/s?q=1#f", "https://h.example:1/s"), (A, A), ("https://[x/", ""), ("", "")],
 )
 def test_an_address_as_it_is_shown(url: str, expected: str) -> None:
-    assert shown(url) == expected
+    assert public_address(url) == expected
 
 
 # ------------------------------------------------------------------------------------------------- trust
@@ -393,8 +393,8 @@ def test_the_systems_certificates_where_uv_is_told_to_trust_them(
 @pytest.mark.parametrize(
     ("name", "content", "why"),
     [
-        ("absent.pem", None, "can't be read: No such file or directory"),
-        ("empty.pem", "no certificate\n", "holds no certificate in PEM"),
+        ("absent.pem", None, "cannot be read: No such file or directory"),
+        ("empty.pem", "no certificate\n", "contains no certificate in PEM"),
     ],
 )
 def test_an_authority_that_is_none(tmp_path: Path, name: str, content: str | None, why: str) -> None:
@@ -411,7 +411,7 @@ def test_an_authority_that_is_too_large(tmp_path: Path) -> None:
     file.write_text("\n".join(AUTHORITY.format(f"{number:010}" * 100) for number in range(1000)))
     size = file.stat().st_size + 1
     assert _problem(tmp_path, {"SSL_CERT_FILE": str(file)}) == (
-        f"the settings of the package index are {size:,} bytes, and a Secret holds {MOST_BYTES:,}; "
+        f"the settings of the package index take {size:,} bytes, but a Secret holds {MAX_SETTINGS_BYTES:,}; "
         "name a smaller certificate authority, with `SSL_CERT_FILE`"
     )
 
@@ -433,7 +433,7 @@ def test_an_authority_that_is_too_large(tmp_path: Path) -> None:
     ],
 )
 def test_a_configuration_of_uvs_that_is_not_one(tmp_path: Path, content: str, why: str) -> None:
-    assert _problem(tmp_path, uv=content) == f"uv's configuration `{tmp_path / 'uv.toml'}` can't be read: {why}"
+    assert _problem(tmp_path, uv=content) == f"uv's configuration `{tmp_path / 'uv.toml'}` cannot be read: {why}"
 
 
 def test_a_configuration_file_of_uvs_that_is_named_and_absent(tmp_path: Path) -> None:
@@ -441,7 +441,7 @@ def test_a_configuration_file_of_uvs_that_is_named_and_absent(tmp_path: Path) ->
     with pytest.raises(ConfigError) as caught:
         index_settings({"HOME": str(tmp_path), "UV_CONFIG_FILE": str(absent)}, tmp_path, [])
     assert caught.value.message == (
-        f"uv's configuration `{absent}`, which `UV_CONFIG_FILE` names, can't be read: No such file or directory"
+        f"uv's configuration `{absent}`, which `UV_CONFIG_FILE` names, cannot be read: No such file or directory"
     )
 
 
@@ -462,7 +462,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
         str(tmp_path / "absent.pem"),
         "https://a.example:port/s",
     ]
-    assert lines[0].endswith("can't be read: File contains no section headers.")
+    assert lines[0].endswith("cannot be read: File contains no section headers.")
 
 
 # ------------------------------------------------------------------------------------------------- in a pod

@@ -14,7 +14,7 @@ from clocks import DEADLINE
 from skjob.environment.local import archive as module
 from skjob.environment.local.archive import pack_local
 from skjob.environment.local.distributions import LocalDistribution
-from skjob.utils.editable import Sources
+from skjob.utils.editable import EditableSources
 
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 INFO = ("mine-1.2.dist-info/METADATA", "mine-1.2.dist-info/RECORD", "mine-1.2.dist-info/entry_points.txt")
@@ -45,9 +45,9 @@ def info(tmp_path: Path) -> Path:
 
 
 def distribution(
-    info: Path, sources: Sources | None = None, files: tuple[tuple[str, Path], ...] = (), name: str = "mine"
+    info: Path, sources: EditableSources | None = None, files: tuple[tuple[str, Path], ...] = (), name: str = "mine"
 ) -> LocalDistribution:
-    return LocalDistribution(name, "1.2", "editable", "/home/me/mine", info, sources or Sources(), files)
+    return LocalDistribution(name, "1.2", "editable", "/home/me/mine", info, sources or EditableSources(), files)
 
 
 def names(content: bytes) -> list[str]:
@@ -81,7 +81,7 @@ def test_unpacked_it_is_installed(info: Path, tmp_path: Path) -> None:
             "space/part/__init__.py": "VALUE = 5",
         },
     )
-    packed = pack_local([distribution(info, Sources(folders=(source,)))])
+    packed = pack_local([distribution(info, EditableSources(folders=(source,)))])
     assert names(packed.content) == [
         *INFO,
         "mine/__init__.py",
@@ -108,7 +108,7 @@ def test_single_modules_stand_where_import_looks_for_them(info: Path, tmp_path: 
         {"pkg/__init__.py": "", "pkg/deep/er.py": "", "one.py": "", f"fast{SUFFIX}": "", "part/__init__.py": ""},
     )
     modules = {"mine": "pkg", "one": "one.py", "fast": f"fast{SUFFIX}", "acme.part": "part"}
-    sources = Sources(modules=tuple((name, tmp_path / "lib" / path) for name, path in modules.items()))
+    sources = EditableSources(modules=tuple((name, tmp_path / "lib" / path) for name, path in modules.items()))
     packed = pack_local([distribution(info, sources)])
     assert names(packed.content) == sorted(
         [*INFO, "acme/part/__init__.py", f"fast{SUFFIX}", "mine/__init__.py", "mine/deep/er.py", "one.py"]
@@ -138,7 +138,7 @@ def test_a_project_is_not_taken_with_all_that_lies_in_it(info: Path, tmp_path: P
             "node_modules/x.py": "",
         },
     )
-    packed = pack_local([distribution(info, Sources(folders=(project,)))])
+    packed = pack_local([distribution(info, EditableSources(folders=(project,)))])
     own = ["mine/__init__.py", "mine/lib/libdeep.so.3", f"mine/native{SUFFIX}", f"top{SUFFIX}"]
     assert names(packed.content) == sorted([*INFO, *own])
     assert packed.compiled == tuple(sorted(own[1:]))
@@ -147,7 +147,7 @@ def test_a_project_is_not_taken_with_all_that_lies_in_it(info: Path, tmp_path: P
 def test_data_of_any_size_goes_with_its_package(info: Path, tmp_path: Path) -> None:
     source = write(tmp_path / "src", {"mine/__init__.py": "", "mine/weights/a.bin": ""})
     (source / "mine" / "weights" / "a.bin").write_bytes(os.urandom(3 * 2**20))
-    packed = pack_local([distribution(info, Sources(folders=(source,)))])
+    packed = pack_local([distribution(info, EditableSources(folders=(source,)))])
     assert "mine/weights/a.bin" in names(packed.content)
     assert packed.sizes["mine"] > 3 * 2**20
 
@@ -157,13 +157,13 @@ def test_a_link_to_a_folder_above_is_not_followed_for_ever(info: Path, tmp_path:
     (source / "mine" / "sub" / "loop").symlink_to(source / "mine")
     (source / "mine" / "linked.py").symlink_to(source / "mine" / "sub" / "a.py")
     (source / "mine" / "nowhere.py").symlink_to(source / "gone.py")
-    packed = pack_local([distribution(info, Sources(folders=(source,)))])
+    packed = pack_local([distribution(info, EditableSources(folders=(source,)))])
     assert names(packed.content) == [*INFO, "mine/__init__.py", "mine/linked.py", "mine/sub/a.py"]
 
 
 def test_the_same_content_gives_the_same_bytes(info: Path, tmp_path: Path) -> None:
     source = write(tmp_path / "src", {"mine/__init__.py": "", "mine/a.py": "A = 1"})
-    local = [distribution(info, Sources(folders=(source,)))]
+    local = [distribution(info, EditableSources(folders=(source,)))]
     before = pack_local(local).content
     os.utime(source / "mine" / "a.py", (1, 1))
     (source / "mine" / "a.py").chmod(0o600)
@@ -190,7 +190,7 @@ def test_metadata_beside_source(tmp_path: Path) -> None:
             "old_style.egg-info/SOURCES.txt": "",
         },
     )
-    local = distribution(source / "old_style.egg-info", Sources(folders=(source,)), name="old-style")
+    local = distribution(source / "old_style.egg-info", EditableSources(folders=(source,)), name="old-style")
     packed = pack_local([local])
     assert names(packed.content) == [
         "old/__init__.py",
@@ -206,8 +206,8 @@ def test_two_that_share_a_namespace(info: Path, tmp_path: Path) -> None:
     two = write(tmp_path / "two", {"acme/two/__init__.py": ""})
     other = write(tmp_path / "other-1.0.dist-info", {"METADATA": "Name: other\nVersion: 1.0\n"})
     local = [
-        distribution(info, Sources(folders=(one,))),
-        distribution(other, Sources(folders=(two,)), name="other"),
+        distribution(info, EditableSources(folders=(one,))),
+        distribution(other, EditableSources(folders=(two,)), name="other"),
     ]
     packed = pack_local(local)
     assert packed.sizes.keys() == {"mine", "other"}
@@ -220,7 +220,7 @@ def test_two_that_share_a_namespace(info: Path, tmp_path: Path) -> None:
 def test_every_problem_is_told_at_once(info: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write(tmp_path / "big", {"big/__init__.py": ""})
     with (source / "big" / "sparse.bin").open("wb") as file:
-        file.truncate(module.MOST_BYTES + 1)
+        file.truncate(module.MAX_DISTRIBUTION_BYTES + 1)
     foreign = write(
         tmp_path / "foreign",
         {
@@ -234,7 +234,7 @@ def test_every_problem_is_told_at_once(info: Path, tmp_path: Path, monkeypatch: 
     files = tuple((path.name, path) for path in foreign.iterdir())
     gone = distribution(info, files=(("gone.py", tmp_path / "gone.py"),), name="gone")
     local = [
-        distribution(info, Sources(folders=(source,)), name="big"),
+        distribution(info, EditableSources(folders=(source,)), name="big"),
         distribution(info, files=files, name="foreign"),
         gone,
     ]
@@ -243,9 +243,9 @@ def test_every_problem_is_told_at_once(info: Path, tmp_path: Path, monkeypatch: 
     too_large = "`big`, from /home/me/mine, is larger than 200 MiB"
     other_python = "`foreign` has modules compiled for another Python (fast.cpython-38-x86_64-linux-gnu.so)"
     assert [problem.partition(": ")[::2] for problem in packed.problems] == [
-        (too_large, "keep data out of the package, or bake an image with `skjob env build`"),
-        (other_python, f"build it again, for Python {python}"),
-        (f"`{tmp_path}/gone.py` can't be read", "No such file or directory; fix its permissions"),
+        (too_large, "keep data out of the package, or build an image with `skjob env build`"),
+        (other_python, f"rebuild it for Python {python}"),
+        (f"`{tmp_path}/gone.py` cannot be read", "No such file or directory; fix its permissions"),
     ]
     assert names(packed.content) == sorted([*INFO, f"both{SUFFIX}", "pure.py"])
 
@@ -256,13 +256,13 @@ def test_what_is_compiled_for_another_system_is_a_problem(
     monkeypatch.setattr(sys, "platform", "darwin")
     write(tmp_path, {"fast.cpython-311-darwin.so": ""})
     packed = pack_local([distribution(info, files=(("fast.so", tmp_path / "fast.cpython-311-darwin.so"),))])
-    compiled = "`mine` has modules compiled for this system (fast.so), and workers run Linux"
-    assert packed.problems == (f"{compiled}: publish it to an index that workers reach",)
+    compiled = "`mine` has modules compiled for this system (fast.so), but workers run Linux"
+    assert packed.problems == (f"{compiled}: publish it on an index that workers can reach",)
 
 
 def test_an_image_has_no_limit(info: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_BYTES", 10)
+    monkeypatch.setattr(module, "MAX_DISTRIBUTION_BYTES", 10)
     source = write(tmp_path / "src", {"mine/__init__.py": "# more than ten bytes"})
-    local = [distribution(info, Sources(folders=(source,)))]
+    local = [distribution(info, EditableSources(folders=(source,)))]
     assert pack_local(local, 10).problems != ()
     assert pack_local(local, float("inf")).problems == ()

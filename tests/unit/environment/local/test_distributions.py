@@ -12,12 +12,12 @@ from skjob.environment.local.distributions import (
     CLIENT_SIDE,
     ENGINE,
     INSTALLER,
-    ITSELF,
     REMAINDER,
+    SKJOB_ITSELF,
     LocalDistribution,
     scan_environment,
 )
-from skjob.utils.editable import Sources, follow
+from skjob.utils.editable import EditableSources, resolve_editable
 
 Install = Callable[..., Path]
 
@@ -117,7 +117,7 @@ def test_without_skjob_its_client_side_and_installers(install: Install) -> None:
         "pip": INSTALLER,
         "rich": CLIENT_SIDE,
         "shellingham": CLIENT_SIDE,
-        "skjob": ITSELF,
+        "skjob": SKJOB_ITSELF,
         "typer": CLIENT_SIDE,
         "uv": INSTALLER,
     }
@@ -129,7 +129,7 @@ def test_what_somebody_asked_for_by_name_is_sent(install: Install) -> None:
     install("rich", requires=("markdown-it",), requested=True)
     install("markdown-it")
     install("typer")
-    assert scan_environment().left_out == {"skjob": ITSELF, "typer": CLIENT_SIDE}
+    assert scan_environment().left_out == {"skjob": SKJOB_ITSELF, "typer": CLIENT_SIDE}
 
 
 @pytest.mark.usefixtures("engine")
@@ -280,7 +280,7 @@ def test_metadata_beside_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (info / "PKG-INFO").write_text("Name: old-style\nVersion: 0.1\n")
     (info / "requires.txt").write_text("absent\n")
     monkeypatch.setattr(sys, "path", [*sys.path, str(source)])
-    local(name="old-style", version="0.1", kind="path", origin=str(source), sources=Sources(folders=(source,)))
+    local(name="old-style", version="0.1", kind="path", origin=str(source), sources=EditableSources(folders=(source,)))
 
 
 @pytest.mark.usefixtures("engine")
@@ -311,7 +311,7 @@ def test_editable_by_folders_on_the_path(install: Install, site: Path, tmp_path:
     local(
         kind="editable",
         origin="/home/me/mine",
-        sources=Sources(folders=(tmp_path / "mine" / "src", tmp_path / "mine" / "lib")),
+        sources=EditableSources(folders=(tmp_path / "mine" / "src", tmp_path / "mine" / "lib")),
         files=(("mine_native.so", site / "mine_native.so"),),
     )
 
@@ -351,7 +351,7 @@ def test_editable_by_an_import_hook(
     install("mine", direct_url=EDITABLE, files=("__editable__.mine.pth", "__editable___mine_finder.py"))
     (site / "__editable__.mine.pth").write_text("import __editable___mine_finder; __editable___mine_finder.install()")
     (site / "__editable___mine_finder.py").write_text(hook.format(source))
-    local(sources=Sources(modules=tuple((name, source / path) for name, path in expected.items())), files=())
+    local(sources=EditableSources(modules=tuple((name, source / path) for name, path in expected.items())), files=())
     assert scan_environment().problems == ()
 
 
@@ -359,9 +359,9 @@ def test_a_module_in_compiled_form(tmp_path: Path) -> None:
     (tmp_path / "fast.abi3.so").touch()
     (tmp_path / "x.pth").write_text("import hook")
     (tmp_path / "hook.py").write_text(f"MAPPING = {{'fast': '{tmp_path}/fast'}}")
-    followed = follow(tmp_path, ["x.pth", "hook.py"])
-    assert followed.sources == Sources(modules=(("fast", tmp_path / "fast.abi3.so"),))
-    assert followed.hooks == {"x.pth", "hook.py"}
+    install = resolve_editable(tmp_path, ["x.pth", "hook.py"])
+    assert install.sources == EditableSources(modules=(("fast", tmp_path / "fast.abi3.so"),))
+    assert install.hooks == {"x.pth", "hook.py"}
 
 
 @pytest.mark.usefixtures("engine")
@@ -378,15 +378,15 @@ def test_every_editable_one_that_cannot_be_followed_is_told(install: Install, si
     assert [problem.partition(": ")[::2] for problem in scan_environment().problems] == [
         ("`empty`, from /home/me/mine, has no record of its files", "install it again"),
         (
-            f"`mapped` is installed in editable mode from `{tmp_path}/away/mapped`, which is not there",
+            f"`mapped` is installed in editable mode from `{tmp_path}/away/mapped`, which does not exist",
             "install it again, or remove it with `uv pip uninstall mapped`",
         ),
         (
-            "`meson` is installed in editable mode by a build backend that skjob can't follow (`_meson_loader.py`)",
+            "`meson` is installed in editable mode by a build backend that skjob cannot follow (`_meson_loader.py`)",
             "install it without `--editable`",
         ),
         (
-            f"`moved` is installed in editable mode from `{tmp_path}/away`, which is not there",
+            f"`moved` is installed in editable mode from `{tmp_path}/away`, which does not exist",
             "install it again, or remove it with `uv pip uninstall moved`",
         ),
     ]
@@ -398,11 +398,11 @@ def test_an_engine_that_is_local_or_absent_is_told(install: Install) -> None:
     found = scan_environment()
     assert [problem.partition(": ")[::2] for problem in found.problems] == [
         (
-            "`joblib` is installed from /home/me/mine, and workers are made of it before anything can be sent to them",
-            "install a published version, or bake an image with `skjob env build`",
+            "`joblib` is installed from /home/me/mine, but workers need it before anything can be sent to them",
+            "install a published version, or build an image with `skjob env build`",
         ),
         (
-            "`cloudpickle` has no metadata here, and workers can't do without",
+            "`cloudpickle` has no metadata here, but workers need it",
             "install it with `uv pip install cloudpickle`",
         ),
     ]

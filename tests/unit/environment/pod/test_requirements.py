@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from clocks import DEADLINE
 
-from skjob.environment.pod.requirements import NEEDS_FILE, PodRequirements, installed, missing_pins, normalized
+from skjob.environment.pod.requirements import REQUIREMENTS_FILE, PodRequirements, installed, missing_pins, normalized
 from skjob.environment.skjob_source import skjob_archive
 
 
 def test_needs_travel_as_text(tmp_path: Path) -> None:
     needs = PodRequirements("3.11", {"numpy": "2.4.0", "a-b": "1+cpu"}, served_at="kept.team:8443", uv="0.9")
-    (tmp_path / NEEDS_FILE).write_text(needs.as_json())
+    (tmp_path / REQUIREMENTS_FILE).write_text(needs.as_json())
     assert PodRequirements.read(tmp_path) == needs
 
 

@@ -26,7 +26,7 @@ def test_of_numbers(name: str, function: object, sign: int) -> None:
     target = rng.normal(1e6, 1, 1000)  # far from 0: a difference of two sums of squares would have no digits left
     predicted = target + rng.normal(0, 0.5, 1000)
     cuts = [0, 1, 300, 300, 1000]
-    sums = Sums.joined(Sums.of(target[a:b], predicted[a:b]) if a < b else Sums() for a, b in pairwise(cuts))
+    sums = Sums.merge(Sums.of(target[a:b], predicted[a:b]) if a < b else Sums() for a, b in pairwise(cuts))
     assert sums.score(name) == pytest.approx(sign * function(target, predicted), rel=1e-6)  # type: ignore[operator]
 
 
@@ -34,10 +34,10 @@ def test_of_numbers(name: str, function: object, sign: int) -> None:
 def test_of_classes(kind: str) -> None:
     rng = numpy.random.default_rng(0)
     target, predicted = (rng.integers(0, 2, 500).astype(kind) for _ in range(2))
-    sums = Sums.joined(Sums.of(target[cut : cut + 70], predicted[cut : cut + 70]) for cut in range(0, 500, 70))
+    sums = Sums.merge(Sums.of(target[cut : cut + 70], predicted[cut : cut + 70]) for cut in range(0, 500, 70))
     assert sums.score("accuracy") == metrics.accuracy_score(target, predicted)
 
 
 def test_without_rows_there_is_no_score() -> None:
-    assert all(math.isnan(Sums.joined([]).score(name)) for name in SCORERS)
+    assert all(math.isnan(Sums.merge([]).score(name)) for name in SCORERS)
     assert Sums.of(numpy.ones(3), numpy.ones(3)).score("r2") == 1.0

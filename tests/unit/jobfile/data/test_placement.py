@@ -4,9 +4,8 @@ import pytest
 
 from skjob.errors import ConfigError
 from skjob.jobfile.data.files import File
-from skjob.jobfile.data.placement import COPIES, USABLE, InputMode, Placement, Workers, place
+from skjob.jobfile.data.placement import COPIES, USABLE_SHARE, InputMode, Placement, Workers, choose_placement
 from skjob.jobfile.data.table_size import Column, RowGroup, Table
-from skjob.utils.units import format_bytes
 
 pytestmark = pytest.mark.unit
 
@@ -27,7 +26,7 @@ def _table(memory: float, group_rows: int = 1000, parquet: bool = True) -> Table
 
 
 def _place(table: Table, learning: InputMode, workers: Workers, search: bool = False) -> Placement:
-    return place(table, COLUMNS, "s3://b/t", "Model", learning, workers, search=search)
+    return choose_placement(table, COLUMNS, "s3://b/t", "Model", learning, workers, search=search)
 
 
 @pytest.mark.parametrize("learning", [InputMode.IN_MEMORY, InputMode.BOTH])
@@ -37,13 +36,13 @@ def test_what_fits_is_loaded_whole(learning: InputMode, search: bool) -> None:
     placed = _place(table, learning, Workers(2, GIB), search)
     assert (placed.pieces, placed.memory) == (False, table.rows * 24)
     assert placed.why == (
-        f"`s3://b/t` takes 10 MiB in memory ({table.rows:,} rows, 3 columns): loaded whole, as a worker of 1.0 GiB has "
-        "room for it 3 times"
+        f"`s3://b/t` takes 10 MiB in memory ({table.rows:,} rows, 3 columns): loaded whole, as it fits 3 times "
+        "into a worker with 1 GiB"
     )
 
 
 def test_the_largest_that_fits() -> None:
-    most = GIB * USABLE / COPIES
+    most = GIB * USABLE_SHARE / COPIES
     assert not _place(_table(most - 48, 10**6), InputMode.BOTH, Workers(1, GIB)).pieces
     assert _place(_table(most + 48, 10_000), InputMode.BOTH, Workers(1, GIB)).pieces
 
@@ -58,7 +57,7 @@ def test_a_model_of_dask_learns_from_pieces_however_small() -> None:
 def test_pieces_that_do_not_fit_together_are_read_anew() -> None:
     placed = _place(_table(4 * GIB, 10_000), InputMode.BOTH, Workers(3, GIB))
     assert (placed.pieces, placed.kept) == (True, False)
-    assert "read anew for each pass over it" in placed.why
+    assert "read again for each pass over it" in placed.why
     assert _place(_table(4 * GIB, 10_000), InputMode.BOTH, Workers(20, GIB)).kept
 
 
@@ -72,15 +71,17 @@ def test_a_piece_is_small_beside_a_worker_and_its_threads() -> None:
 @pytest.mark.parametrize(
     ("table", "learning", "search", "said", "hint"),
     [
-        (_table(GIB), InputMode.IN_MEMORY, False, "4.3 GiB, and a worker has 1.0 GiB: `Model` needs it whole",
+        (_table(GIB), InputMode.IN_MEMORY, False,
+         "4.3 GiB with its copies, but a worker has 1 GiB: `Model` needs all of it",
          "give workers 5 GiB (`--worker-memory 5Gi`), or choose an estimator that learns from pieces: "),
-        (_table(GIB), InputMode.BOTH, True, "a search needs it whole on each worker",
+        (_table(GIB), InputMode.BOTH, True, "a search needs all of it on each worker",
          "give workers 5 GiB (`--worker-memory 5Gi`), choose fewer `features`, or leave out `search`"),
         (_table(GIB), InputMode.OUT_OF_CORE, True,
-         "`Model` learns from data in pieces, which a search can't cut into folds", "leave out `search` and `space`"),
-        (_table(GIB, parquet=False), InputMode.BOTH, False, "it would have to stay in pieces, and CSV has none",
+         "`Model` learns from data in pieces, which a search cannot split into folds",
+         "leave out `search` and `space`"),
+        (_table(GIB, parquet=False), InputMode.BOTH, False, "CSV cannot be read in pieces",
          "write it as Parquet, or give workers 5 GiB"),
-        (_table(GIB, 10_000_000), InputMode.BOTH, False, "its largest row group takes 229 MiB, too much at a time",
+        (_table(GIB, 10_000_000), InputMode.BOTH, False, "its largest row group takes 229 MiB, too much at once",
          "write it with row groups of 932,068 rows"),
     ],
 )  # fmt: skip
@@ -89,10 +90,3 @@ def test_what_fits_in_no_way(table: Table, learning: InputMode, search: bool, sa
         _place(table, learning, Workers(2, GIB), search)
     assert said in caught.value.message
     assert caught.value.hint.startswith(hint)
-
-
-@pytest.mark.parametrize(
-    ("size", "text"), [(1536, "0.0 MiB"), (3 * 2**19, "1.5 MiB"), (2**28, "256 MiB"), (3 * 2**29, "1.5 GiB")]
-)
-def test_sizes_for_people(size: int, text: str) -> None:
-    assert format_bytes(size) == text

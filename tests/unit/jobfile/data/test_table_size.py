@@ -9,7 +9,7 @@ import pytest
 
 from skjob.errors import ConfigError
 from skjob.jobfile.data.files import files_of, is_remote, protocol
-from skjob.jobfile.data.out_of_core import FitRequest, content_of
+from skjob.jobfile.data.out_of_core import FitRequest, data_key
 from skjob.jobfile.data.partitions import Part, Pieces, Rows, parts_of, read_part
 from skjob.jobfile.data.placement import Placement
 from skjob.jobfile.data.table_size import table_of
@@ -76,7 +76,7 @@ def test_all_that_is_not_there_is_told_at_once(folder: Path) -> None:
     assert [problem.partition(" ")[0] for problem in caught.value.problems] == [
         "`nope.csv`", "`empty`", "`table/*.csv`", "`nosuch://x/y.csv`",
     ]  # fmt: skip
-    with pytest.raises(ConfigError, match="CSV and partly Parquet: a table is of one kind"):
+    with pytest.raises(ConfigError, match="partly CSV and partly Parquet: a table has one format"):
         files_of(["table.csv", "table"], folder)
 
 
@@ -123,7 +123,7 @@ def test_files_that_do_not_fit_together(folder: Path) -> None:
     (folder / "table" / "part3.parquet").write_bytes(b"PAR1 nothing")
     with pytest.raises(ConfigError) as caught:
         table_of(files_of(["table"], folder))
-    assert ["can't be read" in problem for problem in caught.value.problems] == [True, False]
+    assert ["cannot be read" in problem for problem in caught.value.problems] == [True, False]
     assert "has no column `short`, which" in caught.value.problems[1]
 
 
@@ -155,23 +155,23 @@ def test_what_a_fit_learns_from_is_known_by_all_that_decides_it(folder: Path) ->
     table = table_of(files_of(["table"], folder))
     asked = FitRequest("table", ("long", "short"), "count", holdout=0.25, seed=0, scorers=("r2",))
     placed = Placement(pieces=True, why="", memory=1, piece_rows=1500)
-    content = content_of(table, asked, placed)
+    content = data_key(table, asked, placed)
     assert content is not None
     # Up to 1500 rows and up to 1400 are the same two row groups.
-    assert content == content_of(table, replace(asked, scorers=("mse",)), replace(placed, piece_rows=1400))
+    assert content == data_key(table, replace(asked, scorers=("mse",)), replace(placed, piece_rows=1400))
     first, *others = table.files
     contents = {
-        content_of(table, replace(asked, target="gaps"), placed),
-        content_of(table, replace(asked, features=("long",)), placed),
-        content_of(table, replace(asked, features=("short", "long")), placed),
-        content_of(table, replace(asked, holdout=0.1), placed),
-        content_of(table, replace(asked, seed=1), placed),
-        content_of(table, asked, replace(placed, piece_rows=700)),
-        content_of(replace(table, files=(replace(first, state="later"), *others)), asked, placed),
-        content_of(replace(table, files=(*others, first)), asked, placed),
+        data_key(table, replace(asked, target="gaps"), placed),
+        data_key(table, replace(asked, features=("long",)), placed),
+        data_key(table, replace(asked, features=("short", "long")), placed),
+        data_key(table, replace(asked, holdout=0.1), placed),
+        data_key(table, replace(asked, seed=1), placed),
+        data_key(table, asked, replace(placed, piece_rows=700)),
+        data_key(replace(table, files=(replace(first, state="later"), *others)), asked, placed),
+        data_key(replace(table, files=(*others, first)), asked, placed),
     }
     assert len(contents | {content}) == 9
-    assert content_of(replace(table, files=(replace(first, state=""), *others)), asked, placed) is None
+    assert data_key(replace(table, files=(replace(first, state=""), *others)), asked, placed) is None
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from skjob.deploy.kubernetes.diagnosis.capacity import best_node, requests
 from skjob.deploy.kubernetes.diagnosis.causes import Cause, diagnose
 from skjob.deploy.kubernetes.diagnosis.evidence import CauseKind
-from skjob.utils.units import format_cpus, format_memory
+from skjob.utils.units import format_bytes, format_cpus
 
 pytestmark = pytest.mark.unit
 
@@ -615,6 +615,6 @@ def test_a_pod_reserves_what_its_largest_moment_takes() -> None:
     assert requests(large) == (0.5, 3 * GIB)
 
 
-@pytest.mark.parametrize(("text", "expected"), [(format_cpus(1), "1 CPU"), (format_memory(0.5 * GIB), "512 MiB")])
+@pytest.mark.parametrize(("text", "expected"), [(format_cpus(1), "1 CPU"), (format_bytes(0.5 * GIB), "512 MiB")])
 def test_sizes_as_people_write_them(text: str, expected: str) -> None:
     assert text == expected

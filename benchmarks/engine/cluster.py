@@ -1,9 +1,9 @@
-"""A LocalCluster in a process of its own: scheduler, nannies, and whatever asks for workers and releases them.
+"""Run a LocalCluster in a process of its own, with its scheduler, nannies, and a scaling loop.
 
 As in `skjob run`, and as on Kubernetes, the scheduler shares neither a process nor its lock with the client. Workers
-can be made as late as pods are: their processes start at once, so that eight imports on two cores are over in time,
-and join the scheduler `delay` seconds after they were asked for. Who scales is a setting: nobody, skjob's own loop, or
-distributed's `adapt`, as a user of stock joblib and Dask would have it.
+can be made to come as late as pods do: their processes start at once, so that eight imports on two cores are done in
+time, and join the scheduler `delay` seconds after they were requested. A setting chooses the scaling: none, skjob's own
+loop, or distributed's `adapt`, as a user of stock joblib and Dask would have it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from engine.measure import command_of, environment
+
 JOINS_AT = "SKJOB_BENCHMARK_JOINS_AT"
 START_TIMEOUT, CLOSE_TIMEOUT = 60.0, 30.0
 
 
 @dataclass(frozen=True)
 class ClusterSpec:
-    """What to start: `workers` present from the beginning, one thread each, `maximum` that may come.
+    """What to start: `workers` from the beginning, with one thread each, and `maximum` that may come.
 
     `delay` is in seconds. `scaling` is "none", "skjob" or "adapt"; `ours` sets what skjob sets on its clusters.
     """
@@ -40,12 +42,12 @@ class ClusterSpec:
 
 
 async def dask_setup(worker: Any) -> None:
-    """The preload of a late worker: it is ready, and waits until a pod would be."""
+    """Hold a late worker, which is ready, until a pod would be. Called by distributed as a preload."""
     await asyncio.sleep(float(os.environ[JOINS_AT]) - time.time())
 
 
 class _Shared:
-    """Clusters that stay from one measurement to the next, by what they are; none where each has its own."""
+    """Addresses of clusters that stay from one measurement to the next; None if each measurement has its own."""
 
     addresses: dict[ClusterSpec, str] | None = None
     stack = ExitStack()
@@ -53,7 +55,7 @@ class _Shared:
 
 @contextmanager
 def shared_clusters() -> Iterator[None]:
-    """Within the block, a cluster whose workers are all there stays for whoever asks for the same."""
+    """Let measurements within the block share clusters of the same kind that do not scale."""
     _Shared.addresses = {}
     with _Shared.stack:
         yield
@@ -62,7 +64,7 @@ def shared_clusters() -> Iterator[None]:
 
 @contextmanager
 def cluster_process(spec: ClusterSpec) -> Iterator[str]:
-    """The address of a cluster's scheduler: a cluster of the block's own, which ends with it, or a shared one."""
+    """Return the address of a scheduler: of a shared cluster, or of one that ends with the block."""
     if _Shared.addresses is None or spec.scaling != "none":
         with _started(spec) as address:
             yield address
@@ -74,9 +76,10 @@ def cluster_process(spec: ClusterSpec) -> Iterator[str]:
 
 @contextmanager
 def _started(spec: ClusterSpec) -> Iterator[str]:
-    """Start the process; the address of its scheduler. It ends with everything it started when the block does."""
+    """Start the process and return its scheduler's address. It ends with the block, and all it started with it."""
     process = subprocess.Popen(
-        [sys.executable, __file__, json.dumps(asdict(spec))],
+        command_of("engine.cluster", json.dumps(asdict(spec))),
+        env=environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -104,12 +107,12 @@ def _serve(spec: ClusterSpec) -> None:
     from distributed.deploy.spec import ProcessInterface
 
     class Pod(ProcessInterface):  # type: ignore[misc]
-        """A worker that was asked for: there at once as an object, on the scheduler `delay` seconds later."""
+        """A requested worker: an object at once, and connected to the scheduler `delay` seconds later."""
 
         def __init__(self, scheduler: str, name: Any = None, **options: Any) -> None:
             super().__init__(scheduler, name)
             joins_at = str(time.time() + (spec.delay if _late(name) else 0.0))
-            self._nanny = Nanny(scheduler, name=name, preload=[__file__], env={JOINS_AT: joins_at}, **options)
+            self._nanny = Nanny(scheduler, name=name, preload=["engine.cluster"], env={JOINS_AT: joins_at}, **options)
             self._starting: asyncio.Task[Any] | None = None
 
         async def start(self) -> None:
@@ -151,7 +154,7 @@ def _serve(spec: ClusterSpec) -> None:
 
 
 def _scale(cluster: Any, spec: ClusterSpec) -> Any:
-    """Begin to scale; what is to be stopped at the end."""
+    """Start to scale. Return what to stop at the end."""
     if spec.scaling == "adapt":
         cluster.adapt(minimum=spec.workers, maximum=spec.maximum)
     if spec.scaling != "skjob":
@@ -178,7 +181,7 @@ def _scale(cluster: Any, spec: ClusterSpec) -> Any:
 
 
 class Pods:
-    """Implement `skjob.deploy.base.Cluster`, as far as a scaling loop asks it, over a cluster of late workers."""
+    """Implements the part of `skjob.deploy.base.Cluster` that a scaling loop uses, over a cluster of late workers."""
 
     name = "benchmark"
 

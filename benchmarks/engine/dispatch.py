@@ -1,9 +1,9 @@
-"""a, c and f: what the engine itself costs, by tasks that do nothing or sleep, on workers that are all there.
+"""a, c and f: measure what the engine itself costs, by tasks that do nothing or sleep, on workers that are all ready.
 
 a. 400 tasks of 0.5 s on 8 workers, as calls and as the fits of a search: efficiency is the ideal time over the time.
-c. 10,000 tasks that do nothing: milliseconds a task.
+c. 10,000 tasks that do nothing: milliseconds for each task.
 f. 1,000, 10,000 and 100,000 such tasks: how time and memory grow with their number.
-Workers are warm, and where a peer starts its workers for each Parallel object anew (Ray), calls reuse one object.
+Workers are warm, and if a peer starts new workers for each Parallel object (Ray), calls reuse one object.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ import sys
 from time import sleep
 
 import numpy
-from engine_measure import MB, Case, Numbers, Row, forget_peak, peak_memory, timed
-from engine_peers import engine, warm_up
-from engine_tasks import Sleeper, nothing
 from joblib import Parallel, delayed
+
+from engine.measure import MB, Case, Numbers, Row, forget_peak, peak_memory, timed
+from engine.peers import engine, warm_up
+from engine.tasks import Sleeper, nothing
 
 CALLS = ("skjob", "dask", "loky", "ray")
 SEARCHES = (*CALLS[:3], "dask-ml", "ray")
 
 
 def calls(peer: str, quick: bool) -> Numbers:
-    """a, as calls."""
+    """Measure a as calls."""
     tasks, seconds, workers = (20, 0.1, 2) if quick else (400, 0.5, 8)
     numbers: Numbers = {}
     with engine(peer, workers), Parallel() as parallel:
@@ -33,7 +34,7 @@ def calls(peer: str, quick: bool) -> Numbers:
 
 
 def search(peer: str, quick: bool) -> Numbers:
-    """a, as a search: 80 candidates, 5 folds, no refit."""
+    """Measure a as a search: 80 candidates, 5 folds, no refit."""
     candidates, seconds, workers = (4, 0.1, 2) if quick else (80, 0.5, 8)
     if peer == "dask-ml":
         from dask_ml.model_selection import GridSearchCV
@@ -42,7 +43,7 @@ def search(peer: str, quick: bool) -> Numbers:
     X, y = numpy.random.default_rng(0).normal(size=(500, 10)), numpy.arange(500) % 2
     numbers: Numbers = {}
     with engine(peer, workers):
-        for count in (workers, candidates):  # the first is the warm-up, of five fits a worker
+        for count in (workers, candidates):  # the first is the warm-up, five fits for each worker
             grid = {"number": list(range(count))}
             fits = GridSearchCV(Sleeper(seconds), grid, cv=5, refit=False)
             with timed(numbers, "seconds"):
@@ -52,7 +53,7 @@ def search(peer: str, quick: bool) -> Numbers:
 
 
 def overhead(peer: str, quick: bool) -> Numbers:
-    """c."""
+    """Measure c."""
     tasks = 200 if quick else 10_000
     numbers: Numbers = {}
     with engine(peer, 2), Parallel() as parallel:
@@ -63,7 +64,7 @@ def overhead(peer: str, quick: bool) -> Numbers:
 
 
 def growth(peer: str, quick: bool) -> Numbers:
-    """f: one number of tasks after the other, each tenfold; the memory of the results' list is not counted."""
+    """Measure f: each time ten times as many tasks; the memory of the list of results is not counted."""
     sizes = (100, 300, 1_000) if quick else (1_000, 10_000, 100_000)
     numbers: Numbers = {}
     client_peaks, scheduler_peaks, costs = [], [], []
@@ -96,7 +97,7 @@ CASES = (
 )
 
 GROWS = 50.0
-"""MB by which memory may differ between 1,000 and 100,000 tasks: the allocator's and the garbage collector's play."""
+"""MB by which memory may differ between 1,000 and 100,000 tasks, for the allocator and the garbage collector."""
 
 FEW, MANY, MORE = "10,000 empty calls", "100,000 empty calls", "100,000 empty calls against"
 

@@ -1,9 +1,9 @@
-"""e: a search of 60 fits whose client is killed at half, and is run again; and what keeping each fit costs.
+"""e: rerun a search of 60 fits whose client was killed half-way; and measure what keeping each fit costs.
 
-The client is a process of its own, killed with SIGKILL when half of the fits are finished and those under way are in
-their middle; the cluster goes on. Each fit writes when it begins and ends, so what the second run repeats is counted
-where it happens. Peers forget everything, and show what that means. What keeping costs: the same search with and
-without, turn by turn in one process.
+The client is a process of its own, killed with SIGKILL when half of the fits are finished and the running ones are in
+their middle; the cluster keeps running. Each fit writes a line when it begins and ends, so that the fits repeated by
+the second run are counted where they happen. Peers keep nothing, and show what that means. The cost of keeping is
+measured by the same search with and without, in turns, in one process.
 """
 
 from __future__ import annotations
@@ -22,32 +22,33 @@ from typing import Any
 
 import joblib
 import numpy
-from engine_measure import SKJOB, Case, Numbers, Row, timed
-from engine_peers import OURS, backend, connect, engine
-from engine_tasks import Sleeper
 from sklearn.model_selection import GridSearchCV
+
+from engine.measure import SKJOB, Case, Numbers, Row, command_of, environment, timed
+from engine.peers import OURS, backend, connect, engine
+from engine.tasks import Sleeper
 
 CANDIDATES, FOLDS, WORKERS, QUICK_WORKERS = 20, 3, 4, 2
 LOG = "__pycache__/log"
-"""Where fits note that they run: a fit that writes a file is not kept, and files in such a folder are caches."""
+"""The fits' log, in a folder of caches: a fit that writes any other file is not kept."""
 CHECKPOINT = "checkpoint"
 DEADLINE = 300.0
 
 
 def make_search(seconds: float, log: str = "") -> GridSearchCV:
-    """60 fits, seeded."""
+    """Return a search of 60 seeded fits."""
     return GridSearchCV(
         Sleeper(seconds, log=log, random_state=0), {"number": list(range(CANDIDATES))}, cv=FOLDS, refit=False
     )
 
 
 def data() -> tuple[numpy.ndarray, numpy.ndarray]:
-    """The same in every process."""
+    """Return data that is the same in every process."""
     return numpy.random.default_rng(0).normal(size=(3000, 20)), numpy.arange(3000) % 2
 
 
 def killed(peer: str, quick: bool) -> Numbers:
-    """Run, kill at half, run again: fits that the second run repeated though they were finished."""
+    """Run, kill half-way, run again, and count the finished fits that the second run repeats."""
     seconds, workers = (0.2, QUICK_WORKERS) if quick else (1.0, WORKERS)
     with tempfile.TemporaryDirectory() as folder, _cluster(peer, workers) as client:
         order = {
@@ -63,11 +64,11 @@ def killed(peer: str, quick: bool) -> Numbers:
         try:
             at = _half_finished(log, first, seconds)
             finished = {fit for when, word, fit in _lines(log) if word == "ended" and when < at}
-            if quick and peer == OURS:  # on a busy machine the client has not heard of the last ones yet
+            if quick and peer == OURS:  # on a busy machine the client may not know the last ones yet
                 finished = _all_kept(log, first, Path(folder) / CHECKPOINT)
             first.kill()
             first.wait()
-            time.sleep(2 * seconds)  # those that ran go on to their end, on workers that can't stop them
+            time.sleep(2 * seconds)  # running fits end on their workers, which cannot stop them
         finally:
             _end_all(first)
         log.unlink()
@@ -84,7 +85,7 @@ def killed(peer: str, quick: bool) -> Numbers:
 
 
 def cost(peer: str, quick: bool) -> Numbers:
-    """The same search without and with a checkpoint, turn by turn."""
+    """Time the same search without and with a checkpoint, in turns."""
     seconds, turns, workers = (0.02, 1, QUICK_WORKERS) if quick else (0.5, 5, WORKERS)
     X, y = data()
     plain, kept = [], []
@@ -108,25 +109,26 @@ def _cluster(peer: str, workers: int) -> Any:
 
 
 def _expected() -> numpy.ndarray:
-    """The scores of all candidates, fitted here, one after the other."""
+    """Return the scores of all candidates, fitted here one after the other."""
     X, y = data()
     with joblib.parallel_config(n_jobs=1):
         return make_search(0.0).fit(X, y).cv_results_["mean_test_score"]
 
 
 def _start(order: dict[str, Any]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, __file__, json.dumps(order)], start_new_session=True)
+    command = command_of("engine.checkpoint", json.dumps(order))
+    return subprocess.Popen(command, env=environment(), start_new_session=True)
 
 
 def _end_all(process: subprocess.Popen[bytes]) -> None:
-    """The client and what it started: the workers of loky outlive it for a while."""
+    """Kill the client and what it started: loky's workers outlive it for a while."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def _half_finished(log: Path, process: subprocess.Popen[bytes], seconds: float) -> float:
-    """Wait until half of the fits have ended, and then for a moment at which none has ended lately; that moment."""
+    """Wait until half of the fits have ended and none has ended lately. Return that moment."""
     deadline = time.monotonic() + DEADLINE
     quiet = seconds / 3
     while time.monotonic() < deadline and process.poll() is None:
@@ -134,11 +136,11 @@ def _half_finished(log: Path, process: subprocess.Popen[bytes], seconds: float) 
         if len(ended) >= CANDIDATES * FOLDS // 2 and time.time() - max(ended) > quiet:
             return time.time()
         time.sleep(0.02)
-    raise RuntimeError("the search did not come to its half")
+    raise RuntimeError("the search did not get half-way")
 
 
 def _all_kept(log: Path, process: subprocess.Popen[bytes], checkpoint: Path) -> set[str]:
-    """Wait for a moment at which the checkpoint has every fit that has ended; those fits."""
+    """Wait for a moment at which the checkpoint has every fit that has ended. Return those fits."""
     deadline = time.monotonic() + DEADLINE
     while time.monotonic() < deadline and process.poll() is None:
         kept = len(list(checkpoint.glob("*/*.json")))
@@ -146,7 +148,7 @@ def _all_kept(log: Path, process: subprocess.Popen[bytes], checkpoint: Path) -> 
         if kept == len(ended):
             return ended
         time.sleep(0.02)
-    raise RuntimeError("there was no moment at which all that had ended was kept")
+    raise RuntimeError("there was no moment at which all fits that had ended were kept")
 
 
 def _lines(log: Path) -> list[tuple[float, str, str]]:
@@ -157,7 +159,7 @@ def _lines(log: Path) -> list[tuple[float, str, str]]:
 
 
 def _client(order: dict[str, Any]) -> None:
-    """The process that is killed."""
+    """Run the process that is killed."""
     X, y = data()
     search = make_search(order["seconds"], f"{order['folder']}/{LOG}")
     if order["peer"] == "loky":

@@ -1,8 +1,8 @@
-"""Counts the bytes that a process really sends and receives over Dask's connections.
+"""Count the bytes that a process really sends and receives over Dask's connections.
 
-Counted where distributed hands frames to the socket and takes them from it, after serialization and compression, so
-that no path (scatter, tasks, worker to worker) is left out. `install` is run in the client, on the scheduler and on
-every worker.
+They are counted where distributed passes frames to the socket and takes them from it, after serialization and
+compression, so that no path (scatter, tasks, worker to worker) is left out. `install` runs in the client, on the
+scheduler and on every worker.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _bytes: Counter[str] = Counter()
 
 
 def install() -> None:
-    """Begin to count in this process. Once."""
+    """Start to count in this process, once."""
     from distributed.comm import tcp
 
     if hasattr(tcp, "skjob_benchmark"):
@@ -35,10 +35,10 @@ def install() -> None:
 
 
 def reset() -> None:
-    """Begin at zero."""
+    """Start again at zero."""
     _bytes.clear()
 
 
 def counted() -> dict[str, int]:
-    """Bytes sent and received since."""
+    """Return the bytes sent and received since the last reset."""
     return {"sent": _bytes["sent"], "received": _bytes["received"]}

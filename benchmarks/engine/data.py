@@ -1,10 +1,10 @@
-"""d: what travels where five Parallel calls of 20 tasks need the same data, on 4 workers.
+"""d: measure what is sent if five Parallel calls of 20 tasks need the same data, on 4 workers.
 
-A 200 MB array, a 50 MB list of dicts, all of whose content differs, and a forest fitted five times on 40 MB, which
-makes a new float32 array of them in each fit. Bytes are those on the wire, counted in the client, on the scheduler and
-on every worker, as times the size of the data: of the array's bytes, the pickled list, the array that the forest makes.
-loky and Ray send nothing over Dask's connections; their seconds stand beside. The sums that the tasks make of the array
-are held against the client's own, bit for bit: numpy rounds otherwise where an array lies at an odd address.
+The data are a 200 MB array, a 50 MB list of dicts that all differ, and a forest fitted five times on 40 MB, which makes
+a new float32 array of them in each fit. Bytes are those on the wire, counted in the client, on the scheduler and on
+every worker, in multiples of the data's size: of the array's bytes, the pickled list, the array that the forest makes.
+loky and Ray send nothing over Dask's connections, so only their seconds are shown. The tasks' sums of the array are
+compared with the client's own, bit for bit: numpy rounds differently if an array is at an odd address.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from time import perf_counter, process_time
 from typing import Any
 from unittest import mock
 
-import engine_wire
 import numpy
-from engine_measure import MB, SKJOB, Case, Numbers, Row, forget_peak, memory, peak_memory, timed
-from engine_peers import engine, warm_up
-from engine_tasks import column_sum, text_length
 from joblib import Parallel, delayed
 from sklearn.ensemble import RandomForestClassifier
+
+from engine import wire
+from engine.measure import MB, SKJOB, Case, Numbers, Row, forget_peak, memory, peak_memory, timed
+from engine.peers import engine, warm_up
+from engine.tasks import column_sum, text_length
 
 CALLS, TASKS, WORKERS = 5, 20, 4
 QUICK_CALLS, QUICK_WORKERS, QUICK_MB = 2, 2, 8
 
 Made = tuple[float, Callable[[], float]]
-"""The size in bytes, and a Parallel call that returns how many of its results are not what they would be here."""
+"""The size in bytes, and a Parallel call that returns how many of its results differ from those computed here."""
 
 
 def array(quick: bool) -> Made:
-    """An array, and sums of its columns."""
+    """Make an array, and a call that sums its columns."""
     X = numpy.random.default_rng(0).normal(size=((QUICK_MB if quick else 200) * 2500, 50))
 
     here = [float(X[:20_000, column].sum()) for column in range(TASKS)]
@@ -48,7 +49,7 @@ def array(quick: bool) -> Made:
 
 
 def records(quick: bool) -> Made:
-    """A list of dicts."""
+    """Make a list of dicts, and a call that reads them."""
     draw = numpy.random.default_rng(0)
     count = (QUICK_MB if quick else 50) * 1000
     rows = [{"id": number, "text": draw.bytes(480).hex()} for number in range(count)]
@@ -62,7 +63,7 @@ def records(quick: bool) -> Made:
 
 
 def forest(quick: bool) -> Made:
-    """A forest's fit. Its array is float32, its classes float64."""
+    """Make the data of a forest, and a call that fits it. Its array is float32, its classes float64."""
     X = numpy.random.default_rng(0).normal(size=((QUICK_MB if quick else 40) * 3125, 40))
     y = (X[:, 0] > 0).astype(int)
 
@@ -76,12 +77,12 @@ def forest(quick: bool) -> Made:
 
 
 def _thresholds(forest: RandomForestClassifier) -> numpy.ndarray:
-    """Where the trees split. Probabilities would differ by themselves: threads add them up in the order they end."""
+    """Return the trees' thresholds. Probabilities would differ anyway: threads add them up in the order they end."""
     return numpy.concatenate([tree.tree_.threshold for tree in forest.estimators_])
 
 
 def ship(make: Callable[[bool], Made], peer: str, quick: bool) -> Numbers:
-    """Five calls, and what they sent."""
+    """Measure five calls, and what they send."""
     size, call = make(quick)
     calls, workers = (QUICK_CALLS, QUICK_WORKERS) if quick else (CALLS, WORKERS)
     numbers: Numbers = {}
@@ -102,7 +103,7 @@ def ship(make: Callable[[bool], Made], peer: str, quick: bool) -> Numbers:
 
 @contextmanager
 def _timed_hashing(peer: str) -> Iterator[Counter[str]]:
-    """The seconds that skjob takes in the block to hash arrays. Lists are told by their pickle, made anyway."""
+    """Count the seconds that skjob takes in the block to hash arrays. Lists have their pickle, which is made anyway."""
     spent: Counter[str] = Counter()
     if peer != SKJOB:
         yield spent
@@ -122,19 +123,19 @@ def _timed_hashing(peer: str) -> Iterator[Counter[str]]:
 
 
 def _begin(client: Any) -> int:
-    """Count from here on; the scheduler's memory now."""
-    engine_wire.install()
+    """Start to count. Return the scheduler's memory now."""
+    wire.install()
     for run in (client.run, client.run_on_scheduler):
-        run(engine_wire.install)
-        run(engine_wire.reset)
-    engine_wire.reset()
+        run(wire.install)
+        run(wire.reset)
+    wire.reset()
     client.run_on_scheduler(forget_peak)
     return int(client.run_on_scheduler(memory))
 
 
 def _travelled(client: Any, size: float) -> Numbers:
-    by_client, by_scheduler = engine_wire.counted(), client.run_on_scheduler(engine_wire.counted)
-    by_worker = list(client.run(engine_wire.counted).values())
+    by_client, by_scheduler = wire.counted(), client.run_on_scheduler(wire.counted)
+    by_worker = list(client.run(wire.counted).values())
     everything = [by_client, by_scheduler, *by_worker]
     return {
         "client": by_client["sent"] / size,

@@ -1,4 +1,4 @@
-"""The work that is spread: importable by every peer's workers, and cheap, so that what is measured is the engine."""
+"""Define the work of the benchmarks: importable by every peer's workers, and so cheap that the engine is measured."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 
 def nothing(number: int) -> int:
-    """A task that costs nothing but the engine's own work."""
+    """Do nothing, so that only the engine's own work costs time."""
     return number
 
 
 def column_sum(X: numpy.ndarray, column: int) -> float:
-    """A task that needs a large array, and takes long enough for every worker to get some.
+    """Use a large array, and take long enough for every worker to get some tasks.
 
-    20,000 numbers are more than numpy takes at once where it has to copy them first, and few against the shipping.
+    20,000 numbers are more than numpy buffers at once if it has to copy them, but few compared with the transfer.
     """
     time.sleep(0.05)
     return float(X[:20_000, column].sum())
 
 
 def text_length(records: list[dict[str, Any]], number: int) -> int:
-    """A task that needs a large list of dicts."""
+    """Use a large list of dicts."""
     time.sleep(0.05)
     return len(records[number]["text"])
 
@@ -33,7 +33,7 @@ def text_length(records: list[dict[str, Any]], number: int) -> int:
 class Sleeper(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A classifier whose fit takes `seconds`, and which writes a line to `log` as each fit begins and as it is scored.
 
-    The line has the time, the word, and what tells the fit: `number`, and the sum of the data it was given.
+    The line has the time, the word, and what identifies the fit: `number`, and the sum of its data.
     """
 
     def __init__(self, seconds: float = 0.0, number: int = 0, log: str = "", random_state: int = 0) -> None:
@@ -45,22 +45,22 @@ class Sleeper(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: numpy.ndarray, y: numpy.ndarray) -> Sleeper:
         """Sleep."""
         self.classes_ = numpy.unique(y)
-        self.told_ = f"{self.number} {X.sum():.6f}"
+        self.identity_ = f"{self.number} {X.sum():.6f}"
         self._write("begun")
         time.sleep(self.seconds)
         return self
 
     def predict(self, X: numpy.ndarray) -> numpy.ndarray:
-        """The first class."""
+        """Return the first class."""
         return numpy.full(len(X), self.classes_[0])
 
     def score(self, X: numpy.ndarray, y: numpy.ndarray) -> float:
-        """A number that follows from the parameter and the data alone."""
+        """Return a number that depends on the parameter and the data only."""
         self._write("ended")
         return float(self.number + X[0, 0])
 
     def _write(self, word: str) -> None:
         if self.log:
             file = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            os.write(file, f"{time.time()} {word} {self.told_}\n".encode())
+            os.write(file, f"{time.time()} {word} {self.identity_}\n".encode())
             os.close(file)

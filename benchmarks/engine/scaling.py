@@ -1,8 +1,8 @@
-"""b: a cluster that grows with the work: 48 and 80 tasks of 2 s, from 0 and from 1 worker to 8, pods 10 s to start.
+"""b: measure a cluster that grows with the work: 48 and 80 tasks of 2 s, from 0 and 1 to 8 workers, pods start in 10 s.
 
 skjob is scaled by its own loop, stock joblib and Dask by `cluster.adapt(minimum, maximum)` on the same cluster, whose
-workers join 10 s after they were asked for. The best possible schedule asks for all 7 or 8 at once, at the beginning,
-and starts each task on the worker that is free first. The others have no workers that come and go.
+workers join 10 s after they were requested. The best possible schedule requests all 7 or 8 at once, at the beginning,
+and starts each task on the first free worker. The other peers have no workers that come and go.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ import heapq
 from functools import partial
 from time import sleep
 
-from engine_measure import Case, Numbers, Row, timed
-from engine_peers import engine
 from joblib import Parallel, delayed
+
+from engine.measure import Case, Numbers, Row, timed
+from engine.peers import engine
 
 MAXIMUM, DELAY, SECONDS = 8, 10.0, 2.0
 RUNS = tuple((tasks, workers) for tasks in (48, 80) for workers in (0, 1))
 
 
 def best_possible(tasks: int, workers: int, maximum: int, delay: float, seconds: float) -> float:
-    """Seconds of the best schedule: `workers` free at once, the rest after `delay`."""
+    """Return the seconds of the best schedule: `workers` free at once, the rest after `delay`."""
     free = [0.0] * workers + [delay] * (maximum - workers)
     heapq.heapify(free)
     ends = 0.0
@@ -31,7 +32,7 @@ def best_possible(tasks: int, workers: int, maximum: int, delay: float, seconds:
 
 
 def grow(tasks: int, workers: int, peer: str, quick: bool) -> Numbers:
-    """One run: seconds, and how many times the best possible that is."""
+    """Measure one run: its seconds, and their ratio to the best possible."""
     maximum, delay, seconds = (2, 1.0, 0.2) if quick else (MAXIMUM, DELAY, SECONDS)
     tasks = 8 if quick else tasks
     numbers: Numbers = {}

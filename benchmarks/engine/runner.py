@@ -1,18 +1,18 @@
 """The engine beside what else a user would pick: stock joblib+Dask, loky, dask-ml's searches, Ray's joblib backend.
 
-    make bench-engine                                  # everything, the peers installed in an environment of their own
-    python benchmarks/engine.py a c                    # some of it, with those peers that are installed here
-    python benchmarks/engine.py --quick                # whether it works; the numbers mean nothing
+    make bench-engine                   # everything, with the peers installed in an environment of their own
+    python benchmarks/engine a c        # some of it, with the peers that are installed here
+    python benchmarks/engine --quick    # check that it works; the numbers mean nothing
 
-One run, one table: each measurement in a process of its own, peers turn by turn, medians of the rounds. A quick run has
-one process, and one cluster for all that can share it. Where more
-cores are needed than a machine has, tasks sleep; g and d's forest are real fits. What each letter measures, and how, is
-told at the top of its file:
+One run prints one table: each measurement has a process of its own, peers take turns, and medians of the rounds count.
+A quick run has one process, and one cluster for everything that can share it. Where a measurement needs more cores
+than the machine has, tasks sleep; g and d's forest are real fits. The docstring of each file says what its letters
+measure and how:
 
-    a  400 tasks of 0.5 s              engine_dispatch.py      e  killed at half, run again    engine_checkpoint.py
-    b  workers that come while it runs  engine_scaling.py      f  100,000 tasks                engine_dispatch.py
-    c  10,000 tasks that do nothing    engine_dispatch.py      g  a forest on real cores       engine_forest.py
-    d  200 MB that every task needs    engine_data.py
+    a  400 tasks of 0.5 s               dispatch.py    e  killed at half, run again    checkpoint.py
+    b  workers that come while it runs  scaling.py     f  100,000 tasks                dispatch.py
+    c  10,000 tasks that do nothing     dispatch.py    g  a forest on real cores       forest.py
+    d  200 MB that every task needs     data.py
 
 `ratio` is skjob's number over that of the best peer, named beside it. The table goes to stdout, progress to stderr.
 """
@@ -30,11 +30,10 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
-from engine_cluster import shared_clusters
-from engine_measure import SKJOB, Case, Numbers, Row
-from engine_peers import missing
+from engine.cluster import shared_clusters
+from engine.measure import SKJOB, Case, Numbers, Row, command_of, environment
+from engine.peers import missing
 
 SUBJECTS = ("dispatch", "scaling", "data", "checkpoint", "forest")
 PEERS = (SKJOB, "dask", "loky", "dask-ml", "ray", "threads")
@@ -44,28 +43,32 @@ Measured = dict[str, dict[str, list[Numbers] | str]]
 
 
 def subjects() -> tuple[list[Case], list[Row]]:
-    """All cases and rows, in the order of their letters."""
-    modules = [importlib.import_module(f"engine_{subject}") for subject in SUBJECTS]
+    """Return all cases and rows, in the order of their letters."""
+    modules = [importlib.import_module(f"engine.{subject}") for subject in SUBJECTS]
     cases = [case for module in modules for case in module.CASES]
     rows = [row for module in modules for row in module.ROWS]
     return sorted(cases, key=lambda case: case.name[0]), sorted(rows, key=lambda row: row.letter)
 
 
 def measure_here(name: str, peer: str, quick: bool) -> None:
-    """The process of one measurement: its numbers are the last line it prints."""
+    """Run one measurement in this process, and print its numbers as the last line."""
     cases, _ = subjects()
     case = next(case for case in cases if case.name == name)
     print(json.dumps(case.measure(peer, quick)), flush=True)
 
 
 def measure(case: Case, peer: str, quick: bool = False) -> Numbers | str:
-    """Start that process; its numbers, or why there are none."""
-    command = [sys.executable, __file__, "--measure", case.name, peer, *(["--quick"] if quick else [])]
+    """Run one measurement in a process of its own. Return its numbers, or why there are none."""
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command_of("engine", "--measure", case.name, peer, *(["--quick"] if quick else [])),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     try:
-        told, log = process.communicate(timeout=case.timeout)
+        output, log = process.communicate(timeout=case.timeout)
     except subprocess.TimeoutExpired:
         return f"> {case.timeout:.0f} s"
     finally:
@@ -75,12 +78,12 @@ def measure(case: Case, peer: str, quick: bool = False) -> Numbers | str:
     if process.returncode != 0:
         print(log, file=sys.stderr)
         return "failed"
-    numbers: Numbers = json.loads(told.splitlines()[-1])
+    numbers: Numbers = json.loads(output.splitlines()[-1])
     return numbers
 
 
 def measure_all(cases: Sequence[Case], peers: Sequence[str], rounds: int | None, quick: bool) -> Measured:
-    """Every case, round by round and in each peer by peer. A peer that fails or takes too long is not tried again."""
+    """Measure every case round by round, and in each round peer by peer. Drop a peer that fails or times out."""
     measured: Measured = {case.name: {} for case in cases}
     for case in cases:
         for number in range(1 if quick else rounds or case.rounds):
@@ -102,7 +105,7 @@ def _shown(numbers: Numbers | str) -> str:
 
 
 def table(rows: Sequence[Row], measured: Measured) -> str:
-    """The markdown table of those rows that were measured."""
+    """Return the Markdown table of the measured rows."""
     cells = [
         row.cells(measured[row.case], PEERS) for row in rows if row.case in measured and row.shown(measured[row.case])
     ]
@@ -111,7 +114,7 @@ def table(rows: Sequence[Row], measured: Measured) -> str:
 
 
 def machine() -> str:
-    """What it ran on."""
+    """Describe the machine."""
     cores = len(os.sched_getaffinity(0))
     found = []
     for name in VERSIONS:
@@ -140,8 +143,3 @@ def main() -> int:
         print("**Quick: small sizes, whatever the rows say; the numbers mean nothing.**\n")
     print(f"{machine()}\n\n{table(rows, measured)}")
     return 1 if any(isinstance(by_peer.get(SKJOB), str) for by_peer in measured.values()) else 0
-
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
-    sys.exit(main())

@@ -1,8 +1,8 @@
-"""The engines that are compared: each is a joblib backend under a name, with workers that are there when it is entered.
+"""Enter the engines to compare: each is a joblib backend under a name, with workers that are ready when it is entered.
 
-skjob and stock joblib+Dask use the same cluster (`engine_cluster.py`), each with its own settings and its own way to
-scale. dask-ml uses that of stock Dask. loky and Ray start what they start; `threads` is what scikit-learn does by
-default. Ray counts as many cores as there are workers: tasks that sleep need none.
+skjob and stock joblib+Dask use the same cluster (`cluster.py`), each with its own settings and its own way to scale.
+dask-ml uses that of stock Dask. loky and Ray start their own workers; `threads` is what scikit-learn does by default.
+Ray counts as many cores as there are workers, because tasks that sleep need none.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import joblib
-from engine_cluster import ClusterSpec, cluster_process
+
+from engine.cluster import ClusterSpec, cluster_process
 
 OURS = "skjob"
 ON_DASK = ("skjob", "dask", "dask-ml")
-WAIT = 120.0
-"""Seconds that each is given for its first worker; stock joblib gives up after 10 by default."""
+FIRST_WORKER_TIMEOUT = 120.0
+"""Seconds for a peer's first worker; stock joblib gives up after 10 by default."""
 
 
 def missing(peer: str) -> bool:
-    """Whether this peer is not installed."""
+    """Return whether this peer is not installed."""
     module = {"ray": "ray", "dask-ml": "dask_ml"}.get(peer)
     return module is not None and importlib.util.find_spec(module) is None
 
@@ -33,10 +34,10 @@ def missing(peer: str) -> bool:
 def engine(
     peer: str, workers: int, maximum: int = 0, *, delay: float = 0.0, scaled: bool = False, **settings: Any
 ) -> Iterator[Any]:
-    """Within the block joblib's work goes to this peer; the Dask client, where there is one.
+    """Send joblib's work within the block to this peer. Return the Dask client if there is one.
 
-    `workers` are present as the block is entered, `maximum` may come, `delay` seconds after they were asked for, where
-    it is `scaled`. `settings` are given to skjob's backend.
+    `workers` are ready when the block is entered; if `scaled`, `maximum` may come, `delay` seconds after they were
+    requested. `settings` are passed to skjob's backend.
     """
     maximum = maximum or workers
     if peer in ON_DASK:
@@ -60,31 +61,31 @@ def engine(
 
 
 def warm_up(workers: int, parallel: joblib.Parallel | None = None) -> None:
-    """Have every worker run something, so that what is imported once is imported."""
+    """Let every worker run something, so that imports are done."""
     (parallel or joblib.Parallel())(joblib.delayed(time.sleep)(0.2) for _ in range(4 * workers))
 
 
 def connect(address: str) -> Any:
-    """A client of the cluster at this address."""
+    """Return a client of the cluster at this address."""
     from distributed import Client
 
     return Client(address)
 
 
 def backend(peer: str, client: Any, maximum: int, **settings: Any) -> Any:
-    """The context in which joblib's work goes to this client's cluster."""
+    """Return the context in which joblib's work goes to this client's cluster."""
     if peer == OURS:
         from skjob.engine.backend import SkjobBackend
 
         return joblib.parallel_config(backend=SkjobBackend(client, width=maximum, **settings), n_jobs=-1)
-    return joblib.parallel_config(backend="dask", wait_for_workers_timeout=WAIT, n_jobs=-1)
+    return joblib.parallel_config(backend="dask", wait_for_workers_timeout=FIRST_WORKER_TIMEOUT, n_jobs=-1)
 
 
 @contextmanager
 def _client(address: str, workers: int) -> Iterator[Any]:
     with connect(address) as client:
         if workers:
-            client.wait_for_workers(workers, timeout=WAIT)
+            client.wait_for_workers(workers, timeout=FIRST_WORKER_TIMEOUT)
         yield client
 
 

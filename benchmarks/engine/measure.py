@@ -1,13 +1,15 @@
-"""What a measurement is, and how measurements become rows of the table.
+"""Define measurements, and turn them into rows of the table.
 
-A `Case` is run in a process of its own for each peer and round; its numbers, by name, are what `engine.py` collects. A
-`Row` takes one of them, the median of the rounds, and sets skjob beside the peers and its goal. The memory of this
-process is read here too, because cases ask for it in the client and on the scheduler.
+A `Case` runs in a process of its own for each peer and round; `runner.py` collects its numbers by name. A `Row` takes
+one of them, the median of the rounds, and sets skjob beside the peers and its goal. The memory of this process is read
+here too, because cases need it in the client and on the scheduler.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from pathlib import Path
 from time import perf_counter
 
 SKJOB = "skjob"
+PACKAGE = Path(__file__).parent
 STATUS, FORGET_PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 MB = 1e6
 
@@ -23,7 +26,7 @@ Numbers = dict[str, float]
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to measure: `measure(peer, quick)`, for these peers, this often, each for `timeout` seconds at most."""
+    """A measurement, `measure(peer, quick)`, for these peers, in `rounds` rounds of at most `timeout` seconds each."""
 
     name: str
     measure: Callable[[str, bool], Numbers]
@@ -36,8 +39,8 @@ class Case:
 class Row:
     """One line of the table: a number of a case, in its unit, and the goal for it.
 
-    `limit` is what skjob's number may be at most, or at least where `more_is_better`; where it is a function, of the
-    peers' numbers. None: the row has no goal and is there to be compared.
+    `limit` is the most that skjob's number may be, or the least if `more_is_better`; it may be a function of the peers'
+    numbers. A row without a limit has no goal, and is there for comparison.
     """
 
     letter: str
@@ -50,7 +53,7 @@ class Row:
     more_is_better: bool = False
 
     def met(self, numbers: Mapping[str, float]) -> bool | None:
-        """Whether skjob's number is as good as the goal says; None where there is no goal, or nothing to hold to it."""
+        """Return whether skjob's number meets the goal; None if there is no goal or no number."""
         ours = numbers.get(SKJOB)
         limit = self.limit(numbers) if callable(self.limit) else self.limit
         if ours is None or limit is None:
@@ -58,13 +61,13 @@ class Row:
         return ours >= limit if self.more_is_better else ours <= limit
 
     def shown(self, measured: Mapping[str, Sequence[Numbers] | str]) -> bool:
-        """Whether there is anything to show in this row: a number, or why there is none."""
+        """Return whether the row has anything to show: a number, or why there is none."""
         return any(
             isinstance(rounds, str) or any(self.number in each for each in rounds) for rounds in measured.values()
         )
 
     def cells(self, measured: Mapping[str, Sequence[Numbers] | str], peers: Sequence[str]) -> list[str]:
-        """The cells of this row. `measured` has, by peer, the numbers of each round or why there are none."""
+        """Return the cells of this row. `measured` has the numbers of each round by peer, or why there are none."""
         numbers = {
             peer: statistics.median(each[self.number] for each in rounds)
             for peer, rounds in measured.items()
@@ -92,26 +95,37 @@ def _ratio(ours: float, theirs: float) -> str:
     return f"{ours / theirs:.2f}" if theirs else "–"
 
 
+def command_of(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module of this package in a process of its own."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def environment() -> dict[str, str]:
+    """Return the variables of a process that imports this package, as do all processes that it starts."""
+    before = os.environ.get("PYTHONPATH")
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), *([before] if before else [])])}
+
+
 @contextmanager
 def timed(numbers: Numbers, name: str) -> Iterator[None]:
-    """Put the seconds that the block took into `numbers`."""
+    """Put the seconds that the block takes into `numbers`."""
     began = perf_counter()
     yield
     numbers[name] = perf_counter() - began
 
 
 def memory() -> int:
-    """Bytes of memory that this process has now."""
+    """Return the bytes of memory that this process has now."""
     return _status("VmRSS")
 
 
 def peak_memory() -> int:
-    """The most bytes that this process has had, since it began or since `forget_peak`."""
+    """Return the most bytes that this process has had since it began, or since `forget_peak`."""
     return _status("VmHWM")
 
 
 def forget_peak() -> None:
-    """Begin to look for the peak anew."""
+    """Start to measure the peak again."""
     FORGET_PEAK.write_text("5")
 
 

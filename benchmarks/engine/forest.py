@@ -1,7 +1,7 @@
-"""g: a random forest on real cores: 200 trees, 20,000 × 40.
+"""g: fit a random forest on real cores: 200 trees, 20,000 × 40.
 
-`threads` is what a forest does by default with n_jobs: its trees are built by threads, without copying anything. Every
-peer has as many workers as this machine has cores. The fit is timed on warm workers, its own data still to be shipped.
+`threads` is what a forest does by default with n_jobs: threads build its trees, without copying anything. Every peer
+has as many workers as this machine has cores. The fit is timed on warm workers, but its own data must still be sent.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from engine_measure import SKJOB, Case, Numbers, Row, timed
-from engine_peers import engine, warm_up
 from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
+
+from engine.measure import SKJOB, Case, Numbers, Row, timed
+from engine.peers import engine, warm_up
 
 SLOWER = 1.1
 
 
 def fit(peer: str, quick: bool) -> Numbers:
-    """Seconds of one fit."""
+    """Measure one fit."""
     trees, rows = (10, 500) if quick else (200, 20_000)
     X, y = make_classification(rows, 40, n_informative=10, random_state=0)
     cores = len(os.sched_getaffinity(0))
