@@ -32,6 +32,9 @@ POLL_INTERVAL = 0.05
 ENDED_BY_SKJOB = 0
 """Exit status of a worker that skjob ends: nothing is wrong with it."""
 
+STOPPER = "skjob-stop"
+"""The name of the threads that wait until stopped tasks have ended."""
+
 RESTARTED_VARIABLE = "SKJOB_WORKER_IS_RESTARTED"
 """Set if the worker has no nanny, and whatever runs it restarts it."""
 
@@ -86,7 +89,7 @@ async def stop_tasks(prefix: str, dask_worker: Any = None) -> None:
         _cancelled.append(prefix)
     if _interrupt(prefix):
         restarted = _is_restarted(dask_worker)
-        threading.Thread(target=_wait_for_end, args=(prefix, restarted), daemon=True).start()
+        threading.Thread(target=_wait_for_end, args=(prefix, restarted), name=STOPPER, daemon=True).start()
 
 
 async def stop_key(key: Any, dask_worker: Any = None) -> None:

@@ -67,7 +67,10 @@ def nothing_left() -> Iterator[None]:
     STARTED.update({name: threading.Event() for name in ("one", "two", "notified")})
     yield
     assert cancellation._running == {}
-    cancellation._cancelled.clear()  # the tests' calls have the same names
+    for thread in threading.enumerate():
+        if thread.name == cancellation.STOPPER:  # the tests' calls have the same names: it would stop the next one's
+            thread.join(DEADLINE)
+    cancellation._cancelled.clear()
 
 
 def _endless_task(name: str) -> bytes:
