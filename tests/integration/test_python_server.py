@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import textwrap
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from local_runs import environment_of_a_user
 from support import python_server
-from waiting import DEADLINE
+from waiting import DEADLINE, until
 
 PROCESSES = """
     import atexit, multiprocessing, os, pickle, sys, threading
@@ -58,6 +59,14 @@ def test_a_program_is_run_as_by_a_python_of_its_own(tmp_path: Path, arguments: l
 
 def test_a_program_that_does_not_end_is_ended(tmp_path: Path) -> None:
     (tmp_path / "waits.py").write_text("import signal\nprint('waiting', flush=True)\nsignal.pause()\n")
-    with pytest.raises(subprocess.TimeoutExpired) as late:
-        python_server.run(["waits.py"], tmp_path, environment_of_a_user(tmp_path), timeout=1.0)
-    assert late.value.stdout == "waiting\n"
+    environment = environment_of_a_user(tmp_path)
+    with pytest.raises(subprocess.TimeoutExpired):
+        python_server.run(["waits.py"], tmp_path, environment, timeout=0)
+    with (tmp_path / "written").open("w") as out:
+        process = python_server.ForkedProcess(["waits.py"], str(tmp_path), environment, {1: out.fileno()})
+        until(lambda: (tmp_path / "written").read_text() == "waiting\n", "it does not begin")
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0)
+        assert process.poll() is None
+        process.kill()
+        assert process.wait(DEADLINE) == -signal.SIGKILL

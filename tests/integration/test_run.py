@@ -293,7 +293,7 @@ def test_fits_without_a_seed_are_taken_where_that_is_asked_for(tmp_path: Path, l
             ["--resume", "--checkpoint", "none"],
             "`--resume` reuses kept fits, and `--checkpoint none` keeps none",
         ),
-        (["--checkpoint", "nosuch://here"], "`nosuch://here`"),
+        (["--checkpoint", "nosuch://here"], "fsspec does not know the address `nosuch://here`"),
         (["--checkpoint", "~nosuchuser/fits"], "`~nosuchuser/fits` is not a path: there is no user `nosuchuser`"),
         (["--retries", "many"], "`--retries` must be a number from 0 to 10, not `many`"),
     ],

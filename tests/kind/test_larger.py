@@ -170,7 +170,7 @@ def test_what_fits_in_no_way_starts_nothing(kind_runs: Runs, storage: dict[str, 
     }
     ended = _run_here(kind_runs, storage, job, "--worker-memory", "512Mi")
     assert ended.returncode == 120
-    assert "`SVC` needs it whole" in ended.stderr
+    assert "`SVC` needs all of it" in ended.stderr
     assert "--worker-memory 9Gi" in ended.stderr
     assert kind_runs.record()["steps"] == []
     assert not (kind_runs.folder / "model.joblib").exists()

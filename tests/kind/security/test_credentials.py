@@ -6,8 +6,9 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
+from support import python_server
 from support.command import run_here
-from support.runs import Runs
+from support.runs import DEADLINE, Runs
 from support.victim_run import STORAGE_SECRET
 from support.wait import until
 
@@ -41,9 +42,10 @@ def ended(shared_namespace: str, user: dict[str, str], tmp_path_factory: pytest.
     try:
         return [
             runs.run_here(LOOKING, "--cluster", "warm", AWS_ACCESS_KEY_ID="ann", AWS_SECRET_ACCESS_KEY=FIRST),
-            runs.run(
-                LOOKING, "--cluster", "warm", "--", "stop",
-                AZURE_STORAGE_ACCOUNT_NAME="ann", AZURE_STORAGE_ACCOUNT_KEY=SECOND,
+            # As a process of its own, which the program ends: its parent.
+            python_server.run_new(
+                runs.command(LOOKING, "--cluster", "warm", "--", "stop")[1:], runs.folder,
+                user | {"AZURE_STORAGE_ACCOUNT_NAME": "ann", "AZURE_STORAGE_ACCOUNT_KEY": SECOND}, timeout=DEADLINE,
             ),
             until(lambda: _next(runs), "the cluster is still in use by a run that was killed"),
         ]  # fmt: skip

@@ -18,7 +18,7 @@ HOSTILE = {
         BAGGING % "subprocess.Popen, parameters: {args: [touch, ran]}",
         "a module of Python's own",
     ),
-    "a parameter `pandas.HDFStore`": (BAGGING % "pandas.HDFStore, parameters: {path: ran}", "can't be used here"),
+    "a parameter `pandas.HDFStore`": (BAGGING % "pandas.HDFStore, parameters: {path: ran}", "cannot be used here"),
 }
 
 

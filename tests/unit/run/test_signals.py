@@ -2,6 +2,7 @@
 
 import gc
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -15,8 +16,16 @@ class Interrupted:
         signal.raise_signal(signal.SIGHUP)
 
 
+@pytest.fixture
+def hangup() -> Iterator[None]:
+    """Let SIGHUP have its effect, also in tests that `nohup` has started."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_signal_that_comes_in_a_finalizer_is_raised_at_the_next_check() -> None:
+def test_a_signal_that_comes_in_a_finalizer_is_raised_at_the_next_check(hangup: None) -> None:
     with Signals() as signals:
         Interrupted()
         gc.collect()
