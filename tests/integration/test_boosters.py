@@ -288,7 +288,10 @@ def _die_unnoticed(worker: int, tracker: int) -> None:
 
 
 def _alive(process: int) -> bool:
-    return psutil.pid_exists(process) and psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_a_tracker_that_aborts_takes_no_scheduler_along(

@@ -47,7 +47,7 @@ class Runs:
         return self._ended(self.command(script, *options), self.environment | environment)
 
     def _ended(self, command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        if command[0] == sys.executable:
+        if command[:2] == [sys.executable, "-m"]:
             return python_server.run(command[1:], self.folder, environment, timeout=DEADLINE)
         return subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=DEADLINE

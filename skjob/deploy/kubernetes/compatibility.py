@@ -17,7 +17,7 @@ from skjob.deploy.kubernetes.manifests.labels import MESSAGES_ANNOTATION, SOURCE
 from skjob.environment.skjob_source import skjob_archive
 from skjob.errors import StartError
 
-MESSAGES = 1
+MESSAGES = 2
 """Number of the messages between client, scheduler and workers.
 
 Raise it in a release that moves or changes what they pickle. Releases with the same number understand each other.

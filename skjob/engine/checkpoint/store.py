@@ -282,7 +282,7 @@ class StoreBackend:
         """Remove what killed clients have left unfinished."""
         before = time.time() - UNFINISHED_TTL
         for file in self._files.ls(folder, detail=False):
-            if file.endswith(".tmp"):
+            if file.rpartition("/")[2].startswith(".") and file.endswith(".tmp"):
                 with suppress(OSError):
                     if self._files.modified(file).timestamp() < before:
                         self._files.rm_file(file)

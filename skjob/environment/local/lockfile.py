@@ -48,8 +48,6 @@ def read_lock(
         ConfigError: the file cannot be read or resolved, or requests what no index has, or another version of what
             both ends must share; with all that uv reports.
     """
-    from packaging.pylock import is_valid_pylock_path
-
     hint = _HINT.format(path=path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -59,15 +57,21 @@ def read_lock(
             f"`{path}`, which `--env` names, {why}",
             "name a file of requirements, a pyproject.toml or a lock; or `auto`, or `none`",
         ) from error
-    if not is_valid_pylock_path(path):
+    if not re.fullmatch(r"pylock(\..+)?\.toml", path.name):
         text = _resolve(path, python, engine, index, hint)
+    from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
+
     lock = _parse(text, path, hint)
     pins: dict[str, str] = {}
     problems = _python_problems(lock, path, python)
     variables = _marker_variables(python, lock)
     for package in lock.packages:
         name = package.name
-        if name == "skjob" or name in local or not _applies(package, variables):
+        try:
+            if name == "skjob" or name in local or not _applies(package, variables):
+                continue
+        except (UndefinedComparison, UndefinedEnvironmentName) as error:
+            problems.append(f"`{path}` requests `{name}` under a condition that cannot be evaluated: {error}")
             continue
         if source := package.vcs or package.directory or package.archive:
             problems.append(
@@ -92,9 +96,23 @@ def _parse(text: str, path: Path, hint: str) -> Pylock:
     from packaging.pylock import Pylock, PylockValidationError
 
     try:
-        return Pylock.from_dict(tomllib.loads(text))
+        return Pylock.from_dict(_as_specified(tomllib.loads(text)))
     except (tomllib.TOMLDecodeError, PylockValidationError) as error:
         raise ConfigError(f"`{path}` is not a lock that skjob can read: {error}", hint) from error
+
+
+def _as_specified(lock: dict[str, Any]) -> dict[str, Any]:
+    """Add what uv 0.9 leaves out of a lock although PEP 751 requires it; skjob uses neither.
+
+    These are `packages` of a project without dependencies, and hashes of files whose index has none.
+    """
+    packages = lock.setdefault("packages", [])
+    packages = [package for package in packages if isinstance(package, dict)] if isinstance(packages, list) else []
+    files = [file for package in packages for file in (*package.get("wheels", ()), package.get("sdist"))]
+    for file in files:
+        if isinstance(file, dict) and file.get("hashes") == {}:
+            file["hashes"] = {"sha256": "0" * 64}
+    return lock
 
 
 def _resolve(path: Path, python: str, engine: Mapping[str, str], index: IndexSettings | None, hint: str) -> str:
@@ -166,6 +184,7 @@ def _marker_variables(python: str, lock: Pylock) -> dict[str, Any]:
         "sys_platform": "linux",
         "platform_system": "Linux",
         "os_name": "posix",
+        "extra": "",
         "extras": frozenset[str](),
         "dependency_groups": frozenset(lock.default_groups or ()),
     }
