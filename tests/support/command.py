@@ -15,6 +15,7 @@ from typing import IO
 import pytest
 
 from skjob.cli.app import main
+from support.python_server import content
 
 Result = subprocess.CompletedProcess[str]
 
@@ -53,7 +54,7 @@ def run_here(arguments: list[str], environment: Mapping[str, str], folder: Path)
             main()
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        return Result(arguments, int(ended.value.code or 0), _content(written), _content(told))
+        return Result(arguments, int(ended.value.code or 0), content(written), content(told))
 
 
 @contextmanager
@@ -73,11 +74,6 @@ def _redirected(name: str) -> Iterator[IO[bytes]]:
                 os.dup2(kept, number)
     finally:
         os.close(kept)
-
-
-def _content(file: IO[bytes]) -> str:
-    file.seek(0)
-    return file.read().decode()
 
 
 @contextmanager

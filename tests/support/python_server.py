@@ -7,7 +7,7 @@ the streams and the arguments that it was started with, runs the program as `__m
 
 `ForkedProcess` is the part of `subprocess.Popen` that such a start needs; `run` is `subprocess.run`. Within
 `programs_forked()`, a run of skjob in this process starts its program's process in this way. A start falls back to a
-new Python if its environment sets what Python or a library reads only once (`READ_AT_START`).
+new Python for `python -c`, and if its environment sets what Python or a library reads only once (`READ_AT_START`).
 
 The server is this file, started as a program. It has one thread of Python's, so that a fork of it is whole; pyarrow's
 allocator has one more, and starts it anew in a child.
@@ -136,7 +136,7 @@ def run(
     Raises:
         subprocess.TimeoutExpired: it did not end in time, and was killed.
     """
-    if not _can_fork(environment):
+    if arguments[0] == "-c" or not _can_fork(environment):
         return run_new(arguments, folder, environment, stdin=stdin, timeout=timeout)
     command = [sys.executable, *arguments]
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
@@ -152,18 +152,24 @@ def run(
         finally:
             process.kill()
             status = process.wait(END_TIMEOUT)
-        written, errors = _content(out), _content(err)
+        written, errors = content(out), content(err)
     if late is not None:
         raise subprocess.TimeoutExpired(command, timeout, written, errors)
     return subprocess.CompletedProcess(command, status, written, errors)
 
 
 def run_new(
-    arguments: Sequence[str], folder: Path, environment: Mapping[str, str], *, stdin: str = "", timeout: float
+    arguments: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    *,
+    stdin: str = "",
+    timeout: float,
+    python: str = sys.executable,
 ) -> subprocess.CompletedProcess[str]:
-    """Run it by a new Python."""
+    """Run `PYTHON ARGUMENTS…` by a new Python, as subprocess.run does."""
     return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, input=stdin,
+        [python, *arguments], cwd=folder, env=environment, input=stdin,
         capture_output=True, text=True, timeout=timeout,
     )  # fmt: skip
 
@@ -187,7 +193,8 @@ class _ProgramForked(_NewProcess):  # type: ignore[type-arg]
         return ForkedProcess(args[1:], str(Path.cwd()), os.environ, dict(zip(numbers, numbers, strict=True)))
 
 
-def _content(file: IO[bytes]) -> str:
+def content(file: IO[bytes]) -> str:
+    """Return all that was written to a temporary file."""
     file.seek(0)
     return file.read().decode()
 

@@ -47,11 +47,10 @@ class Runs:
         return self._ended(self.command(script, *options), self.environment | environment)
 
     def _ended(self, command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        if command[:2] == [sys.executable, "-m"]:
-            return python_server.run(command[1:], self.folder, environment, timeout=DEADLINE)
-        return subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=DEADLINE
-        )
+        python, *arguments = command
+        if python == sys.executable:
+            return python_server.run(arguments, self.folder, environment, timeout=DEADLINE)
+        return python_server.run_new(arguments, self.folder, environment, timeout=DEADLINE, python=python)
 
     def run_here(self, script: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """The same with skjob in the tests' own process, where that is not the subject; the program has its own."""

@@ -9,30 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
+import reference_parts
+from doc_blocks import PAGES, ROOT
 
 import skjob
-from skjob.cli.root import app
 from skjob.cli.typed import split
 from skjob.config.sources import is_setting
 
 pytestmark = pytest.mark.unit
 
-ROOT = Path(__file__).parents[3]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-GENERATED = "<!-- generated: commands -->"
-"""Where a page has the help of all commands, from the code."""
-
 OTHER_TOOLS = {"--cascade", "--no-hooks", "--set"}
 """Options of kubectl and helm, which pages name by themselves."""
 
-
-def _commands() -> Iterator[tuple[str, Any]]:
-    root: Any = typer.main.get_command(app)
-    for name, command in root.commands.items():
-        yield name, command
-        for inner, subcommand in getattr(command, "commands", {}).items():
-            yield f"{name} {inner}", subcommand
+COMMANDS = {name.removeprefix("skjob "): command for name, command in reference_parts.all_commands().items()}
 
 
 def _options(command: Any) -> dict[str, bool]:
@@ -42,7 +31,7 @@ def _options(command: Any) -> dict[str, bool]:
     } | {"--help": False, "-h": False}
 
 
-OPTIONS = {name: _options(command) for name, command in _commands()}
+OPTIONS = {name: _options(command) for name, command in COMMANDS.items()}
 
 
 def _code(page: Path) -> Iterator[str]:
@@ -85,18 +74,18 @@ def test_each_option_that_is_named_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("command", ["run", "up"])
 def test_each_option_is_documented(command: str) -> None:
-    text = "\n".join(page.read_text() for page in PAGES)
-    params = [param for param in dict(_commands())[command].params if param.param_type_name == "option"]
+    text = "\n".join(reference_parts.filled_in(page.read_text()) for page in PAGES)
+    params = [param for param in COMMANDS[command].params if param.param_type_name == "option"]
     missing = [
         param.opts
         for param in params
         if not any(re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text) for name in param.opts)
     ]
-    assert GENERATED in text or missing == []
+    assert missing == []
 
 
 def test_each_option_has_a_group_and_a_whole_description() -> None:
-    for name, command in _commands():
+    for name, command in COMMANDS.items():
         for param in command.params:
             if param.param_type_name == "option":
                 assert param.help, f"skjob {name} {param.opts}"
