@@ -39,8 +39,11 @@ def test_a_port_that_is_taken_is_not_the_last(taken: int, monkeypatch: pytest.Mo
     async def reached() -> int:
         opened = await listening(forward)
         try:
-            _, writer = await asyncio.open_connection("127.0.0.1", opened.local_port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", opened.local_port)
+            # Until the other side has closed it, for want of a pod: the loop's end would leave that connection open.
+            assert await reader.read() == b""
             writer.close()
+            await writer.wait_closed()
         finally:
             await opened.__aexit__(None, None, None)
         return int(opened.local_port)
