@@ -1,0 +1,81 @@
+"""The events of a run as a file beside its record: `.skjob/runs/<run id>/fits.jsonl`, one line of JSON each.
+
+The program's process appends each line with one write, so that a reader never sees half of one between two others, and
+what was written is there however the program ends. The first line has the version of the format.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from skjob.engine.events import VERSION, Event, from_line, to_line
+
+FILE = "fits.jsonl"
+
+
+class EventsWriter:
+    """Appends events to the file in a run's folder. Thread-safe; a disk that has filled up ends the file, not the run.
+
+    Forked children of the program are not the run: they write nothing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._owner = os.getpid()
+        self._lock = threading.Lock()
+        self._file = os.open(folder / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._write(json.dumps({"kind": "begin", "version": VERSION}) + "\n")
+
+    def report(self, event: Event) -> None:
+        """Append an event."""
+        self._write(to_line(event))
+
+    def close(self) -> None:
+        """Close the file; what is reported later is not written."""
+        with self._lock:
+            if self._file >= 0:
+                os.close(self._file)
+                self._file = -1
+
+    def _write(self, line: str) -> None:
+        with self._lock:
+            if self._file < 0 or os.getpid() != self._owner:
+                return
+            content = line.encode()
+            try:
+                if os.write(self._file, content) == len(content):
+                    return
+            except OSError:
+                pass
+            os.close(self._file)
+            self._file = -1
+
+
+class EventsReader:
+    """Reads a file of events that may still be growing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / FILE
+        self._read = 0
+
+    def read_new(self) -> Iterator[Event]:
+        """Yield what has come since the last call. A line that is not complete comes next time."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._read)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        return
+                    self._read += len(line)
+                    if (event := from_line(line)) is not None:
+                        yield event
+        except OSError:
+            return
+
+
+def read_events(folder: Path) -> Iterator[Event]:
+    """Yield the events of a run from its folder; none if the run has no such file."""
+    return EventsReader(folder).read_new()

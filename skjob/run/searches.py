@@ -1,0 +1,221 @@
+"""What is known of a run's searches, added up from its events: progress, the best candidates, the time left. Pure.
+
+The terminal, the notebook, `skjob runs` and the report show what stands here; each reads the same events, while they
+come or from a record.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from skjob.engine.events import CallFinished, CallStarted, Event, FitFinished, FitStatus, TasksFinished
+
+
+@dataclass
+class Candidate:
+    """A candidate of a search, with the scores of its splits so far, by the metric that chooses the best."""
+
+    call: int
+    number: int
+    splits: int | None
+    parameters: dict[str, str] = field(default_factory=dict)
+    scores: dict[int, float] = field(default_factory=dict)
+    """Scores by split; NaN if the fit failed."""
+    failed: int = 0
+    seconds: float = 0.0
+    """What its fits took in this run, without those that were reused."""
+    measured: int = 0
+    """How many of its fits took these seconds."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of its splits have a score."""
+        return self.splits is not None and len(self.scores) >= self.splits
+
+    @property
+    def mean(self) -> float:
+        """The mean over the splits that are there."""
+        return math.fsum(self.scores.values()) / len(self.scores) if self.scores else math.nan
+
+    @property
+    def spread(self) -> float:
+        """The standard deviation over the splits that are there, as scikit-learn's `std_test_score` has it."""
+        mean = self.mean
+        squares = [(score - mean) ** 2 for score in self.scores.values()]
+        return math.sqrt(math.fsum(squares) / len(squares)) if squares else math.nan
+
+    @property
+    def rank_key(self) -> tuple[bool, float]:
+        """Sorts by the mean, NaN last."""
+        return (not math.isnan(self.mean), 0.0 if math.isnan(self.mean) else self.mean)
+
+
+@dataclass
+class CallProgress:
+    """How far a Parallel call is."""
+
+    started: CallStarted
+    done: int = 0
+    """Fits or tasks that have finished, the reused and failed ones among them."""
+    reused: int = 0
+    failed: int = 0
+    finished: CallFinished | None = None
+    candidates: dict[int, Candidate] = field(default_factory=dict)
+    seconds: float = 0.0
+    """What its fits took together, without those that were reused."""
+    last: float = 0.0
+    """When its last fit ended."""
+    _known_left: float = 0.0
+    _known_fits_left: int = 0
+
+    @property
+    def total(self) -> int | None:
+        """How many fits or tasks it has, if that is known."""
+        begun = self.started
+        if begun.candidates is not None and begun.splits is not None:
+            return begun.candidates * begun.splits
+        return begun.tasks
+
+    @property
+    def measured(self) -> int:
+        """How many of its fits or tasks ran in this run."""
+        return self.done - self.reused
+
+    def ranked(self, number: int | None = None, *, complete: bool = False) -> list[Candidate]:
+        """Return the best candidates so far, the best first, those whose score is NaN last.
+
+        Of equals the first candidate leads, as in scikit-learn. `complete` leaves out those that lack a split.
+        """
+        if complete:
+            candidates: Iterable[Candidate] = [each for each in self.candidates.values() if each.complete]
+        else:
+            candidates = [each for each in self.candidates.values() if each.scores]
+
+        def order(candidate: Candidate) -> tuple[bool, float, int]:
+            return (*candidate.rank_key, -candidate.number)
+
+        if number is None:
+            return sorted(candidates, key=order, reverse=True)
+        return heapq.nlargest(number, candidates, key=order)
+
+    def seconds_left(self, now: float) -> float | None:
+        """Estimate how long the rest takes at `now`; None before the first fit of this run, or without a total.
+
+        The remaining splits of a candidate take as long as its others did, every other fit the mean; and as many run
+        at a time as have done so far.
+        """
+        total = self.total
+        elapsed = max(self.last, now) - self.started.at
+        if total is None or self.measured == 0 or elapsed <= 0 or self.finished is not None:
+            return None
+        at_a_time = self.seconds / elapsed
+        if at_a_time <= 0:
+            return None
+        left = max(0, total - self.done)
+        known = min(left, self._known_fits_left)
+        known_seconds = self._known_left * known / self._known_fits_left if self._known_fits_left else 0.0
+        return (known_seconds + (left - known) * self.seconds / self.measured) / at_a_time
+
+    def add_fit(self, event: FitFinished) -> None:
+        """Add a fit."""
+        self.done += 1
+        self.reused += event.status is FitStatus.REUSED
+        self.failed += event.status is FitStatus.FAILED
+        self.last = max(self.last, event.started + event.seconds)
+        if event.status is not FitStatus.REUSED:
+            self.seconds += event.seconds
+        if event.candidate is None:
+            return
+        candidate = self.candidates.get(event.candidate)
+        if candidate is None:
+            candidate = Candidate(self.started.call, event.candidate, self.started.splits)
+            self.candidates[event.candidate] = candidate
+        self._forget_left(candidate)
+        if event.parameters is not None:
+            candidate.parameters = dict(event.parameters)
+        if self.started.metric in event.scores:
+            score = event.scores[self.started.metric]
+        else:
+            score = next(iter(event.scores.values())) if len(event.scores) == 1 else math.nan
+        candidate.scores[event.split or 0] = score
+        candidate.failed += event.status is FitStatus.FAILED
+        if event.status is not FitStatus.REUSED:
+            candidate.seconds += event.seconds
+            candidate.measured += 1
+        self._learn_left(candidate)
+
+    def add_tasks(self, event: TasksFinished) -> None:
+        """Add tasks of a call that is no search."""
+        self.done += event.tasks
+        self.seconds += event.seconds
+        self.last = max(self.last, event.started + event.seconds)
+
+    def _left(self, candidate: Candidate) -> int:
+        if candidate.splits is None or not candidate.measured:
+            return 0
+        return max(0, candidate.splits - len(candidate.scores))
+
+    def _forget_left(self, candidate: Candidate) -> None:
+        left = self._left(candidate)
+        if left:
+            self._known_fits_left -= left
+            self._known_left -= left * candidate.seconds / candidate.measured
+
+    def _learn_left(self, candidate: Candidate) -> None:
+        left = self._left(candidate)
+        if left:
+            self._known_fits_left += left
+            self._known_left += left * candidate.seconds / candidate.measured
+
+
+class Searches:
+    """The calls of a run, in the order in which they began. Add events as they come."""
+
+    def __init__(self, events: Iterable[Event] = ()) -> None:
+        self.calls: dict[int, CallProgress] = {}
+        for event in events:
+            self.add(event)
+
+    def add(self, event: Event) -> None:
+        """Add an event. One of a call whose start is missing is ignored."""
+        if isinstance(event, CallStarted):
+            self.calls[event.call] = CallProgress(event)
+            return
+        call = self.calls.get(event.call)
+        if call is None:
+            return
+        if isinstance(event, FitFinished):
+            call.add_fit(event)
+        elif isinstance(event, TasksFinished):
+            call.add_tasks(event)
+        else:
+            call.finished = event
+
+    @property
+    def running(self) -> list[CallProgress]:
+        """Calls that have not ended."""
+        return [call for call in self.calls.values() if call.finished is None]
+
+    @property
+    def searches(self) -> list[list[CallProgress]]:
+        """The calls of each search in order: one, or one for each iteration of a halving search."""
+        grouped: dict[int, list[CallProgress]] = {}
+        for call in self.calls.values():
+            if call.started.search is not None:
+                grouped.setdefault(call.started.search, []).append(call)
+        return list(grouped.values())
+
+    def best(self, search: list[CallProgress]) -> Candidate | None:
+        """Return the best candidate of a search so far: one with all splits, of its last iteration that has one.
+
+        None if there is none yet, if its score is NaN, or if a callable chooses.
+        """
+        for call in reversed(search):
+            if not call.started.metric:
+                return None
+            if (ranked := call.ranked(1, complete=True)) and not math.isnan(ranked[0].mean):
+                return ranked[0]
+        return None
