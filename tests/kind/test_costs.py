@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -172,12 +173,16 @@ def test_what_a_run_costs_whose_client_is_killed(ruled: Ruled) -> None:
     assert "a run may have 2 workers, 28800 s, by ConfigMap " in doctor.stdout
     assert "counted in EUR, and added to the team's totals" in doctor.stdout
 
-    with ruled.runs.searching("--max-cost", "100", "--grace", "5m", "--", "200", script=SLEEPING) as run:
-        [listed] = ruled.of_the_run("DaskCluster")
-        key = listed["metadata"]["labels"]["skjob/run"]
-        until(lambda: key in ruled.entries(), "it has no entry")
-        run.kill()
-        run.wait()
+    command = ruled.runs.command(SLEEPING, "--max-cost", "100", "--grace", "5m", "--", "200")
+    with subprocess.Popen(
+        command, cwd=ruled.runs.folder, env=ruled.runs.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as run:
+        try:
+            until(lambda: ruled.entries() and ruled.of_the_run("Pod"), "it has no entry and no pod")
+        finally:
+            run.kill()
+    [listed] = ruled.of_the_run("DaskCluster")
+    key = listed["metadata"]["labels"]["skjob/run"]
     entry = ruled.entry(key)
     assert entry.rate == pytest.approx(0.25 * CPU_HOUR)
     until(lambda: not ruled.of_the_run("Pod"), "its pods did not go", 300)
