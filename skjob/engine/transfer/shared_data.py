@@ -125,10 +125,12 @@ class SharedData:
         if copy is not None:
             copy.sources.pop(identity, None)
             if not copy.sources:
-                copy.dropped_at = time.monotonic()
-                with suppress(Exception):  # a client that is closing takes the data with it
+                try:
+                    copy.dropped_at = time.monotonic()
                     loop = self._client.loop.asyncio_loop
                     loop.call_soon_threadsafe(loop.call_later, DROPPED_TTL + 1, _free_dropped, weakref.ref(self))
+                except Exception:  # a client that is closing takes the data with it; as Python ends, so do names here
+                    return
 
     def free_dropped(self) -> None:
         """Free what no task uses and no object here contains any more."""
