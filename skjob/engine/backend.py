@@ -31,6 +31,7 @@ from joblib._parallel_backends import (
 from skjob.engine.checkpoint.fit_cache import FitCache
 from skjob.engine.dispatch.batch import BatchFuture, KnownResult, WorkersLost
 from skjob.engine.dispatch.output_relay import OutputRelay
+from skjob.engine.events import Report
 from skjob.engine.fidelity.call_router import CallRouter
 from skjob.engine.fidelity.effects.returned import arguments_of
 from skjob.engine.fidelity.job_counts import (
@@ -47,6 +48,7 @@ from skjob.engine.fidelity.replay import Replay
 from skjob.engine.fidelity.small_calls import Measured
 from skjob.engine.parallel_call import ParallelCall
 from skjob.engine.remote_traceback import RemoteTraceback, load_error
+from skjob.engine.reporting.call_events import CallEvents, RunEvents, as_run_events
 from skjob.engine.task import Outcome
 from skjob.utils.dask_client import call_method
 from skjob.utils.notify import Notify
@@ -97,6 +99,8 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         Reports a line about calls that run in the program's own process. None prints it to stderr.
     notify_at_end : callable, default=None
         Reports a line at the end of the run. None takes `notify`, at once.
+    report : RunEvents or callable, default=None
+        Gets the events of Parallel calls and their fits (`skjob.engine.events`). None reports none.
     """
 
     supports_retrieve_callback = True
@@ -116,6 +120,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         checkpoint: FitCache | str | None = None,
         notify: Notify | None = None,
         notify_at_end: Notify | None = None,
+        report: RunEvents | Report | None = None,
         *,
         nesting_level: int | None = None,
         inner_max_num_threads: int | None = None,
@@ -134,6 +139,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         self.checkpoint = FitCache(str(checkpoint)) if isinstance(checkpoint, str | Path) else checkpoint
         self.notify = notify or print_line
         self.notify_at_end = notify_at_end or self.notify
+        self.events = as_run_events(report)
         self.measured_call: Measured | None = None
         """What the last call took on workers; None if not all of it ran there."""
         self._has_own_parallel = False
@@ -185,6 +191,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
                 self.checkpoint,
                 self.notify,
                 self.notify_at_end,
+                self.events,
             )
             own.nesting_level = self.nesting_level
             own._has_own_parallel = True
@@ -204,6 +211,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
             self.notify,
             self.notify_at_end,
             self.nesting_level or 0,
+            self.events,
         )
 
     def start_call(self) -> None:
@@ -264,7 +272,8 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
             self._relay.show(ran, states)
         else:
             replay.unseen.update(dict.fromkeys(name for result in ran for name in result.unseen))
-            replay.finished(future.start, values, partial(self._relay.show, ran, states))
+            report = partial(_report, replay.events, future, values, results)
+            replay.finished(future.start, values, partial(self._relay.show, ran, states), report)
         return values
 
     def compute_batch_size(self) -> int:
@@ -298,6 +307,11 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         """End the call. joblib calls it as a Parallel object is left."""
         self.stop_call()
         self.reset_batch_stats()
+
+
+def _report(events: CallEvents | None, future: BatchFuture, values: list[Any], results: list[Any]) -> None:
+    if events is not None:
+        events.batch(future.start, future.calls, values, results)
 
 
 def print_line(line: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -40,7 +40,8 @@ class CallStarted:
     at : float
         When it began.
     name : str
-        What made it: a search by its class, otherwise the function that the tasks call.
+        What made it: a search or another estimator by its class, a function of scikit-learn such as `cross_validate`,
+        and for the program's own call the function that its tasks call.
     estimator : str
         The class of the estimator that its tasks fit, if they fit one.
     search : int or None
@@ -48,7 +49,7 @@ class CallStarted:
     iteration : int or None
         The iteration of a halving search.
     candidates, splits : int or None
-        How many there are, if the call is of a search.
+        How many there are, if the call is of a search; `cross_validate` has splits alone.
     tasks : int or None
         How many fits or tasks the call has, if that is known.
     metric : str
@@ -88,13 +89,15 @@ class FitFinished:
     parameters : mapping of str to str, or None
         The candidate's parameters, in the first event of each candidate alone.
     scores, train_scores : mapping of str to float
-        By metric; NaN if the fit failed. A single metric is named `score`.
+        By metric, as scikit-learn has them: of a fit that failed its `error_score`, usually NaN. A single metric is
+        named `score`.
     fit_seconds, score_seconds : float or None
         What scikit-learn measured.
     worker : str
         The name of the worker; empty if the fit ran in the program's process or was reused.
     started : float
-        When it began; for a reused fit, when it was found.
+        When it began, on the client's clock; for a reused fit, when it was found. A fit of joblib's own processes is
+        reported as its batch ends: for it, the time of the report less `seconds`.
     seconds : float
         How long it took altogether; 0 for a reused fit.
     status : FitStatus
@@ -130,6 +133,17 @@ class TasksFinished:
 
 
 @dataclass(frozen=True)
+class ResultsDropped:
+    """A call is taken back from workers: the results of its tasks from number `kept` on do not count.
+
+    These tasks run in the program's process, and are reported again, by the same numbers.
+    """
+
+    call: int
+    kept: int
+
+
+@dataclass(frozen=True)
 class CallFinished:
     """A Parallel call has ended. `ok` is False if it ended in an error or was interrupted."""
 
@@ -138,7 +152,7 @@ class CallFinished:
     ok: bool = True
 
 
-Event = CallStarted | FitFinished | TasksFinished | CallFinished
+Event = CallStarted | FitFinished | TasksFinished | ResultsDropped | CallFinished
 Report = Callable[[Event], None]
 """Takes an event. Called from several threads; never raises."""
 
@@ -146,35 +160,43 @@ KINDS: Mapping[str, type[Event]] = {
     "call": CallStarted,
     "fit": FitFinished,
     "tasks": TasksFinished,
+    "dropped": ResultsDropped,
     "end": CallFinished,
 }
 _NAMES = {kind: name for name, kind in KINDS.items()}
+_DEFAULTS: Mapping[type[Event], Mapping[str, Any]] = {
+    kind: {each.name: {} if each.default_factory is not MISSING else each.default for each in fields(kind)}
+    for kind in KINDS.values()
+}
 
 
-def to_line(event: Event) -> str:
-    """Return an event as one line of JSON, without fields that have their default.
+def as_fields(event: Event) -> dict[str, Any]:
+    """Return an event as JSON has it: its kind, and the fields that do not have their default.
 
     A score of NaN is null, an infinite one text: JSON has no such numbers.
     """
-    fields: dict[str, Any] = {"kind": _NAMES[type(event)]}
-    defaults = type(event).__dataclass_fields__
-    for name, value in asdict(event).items():
-        if name in ("call", "task") or value != defaults[name].default:
-            fields[name] = value
+    shown: dict[str, Any] = {"kind": _NAMES[type(event)]}
+    defaults = _DEFAULTS[type(event)]
+    shown.update((name, value) for name, value in vars(event).items() if value != defaults[name])
     for name in ("scores", "train_scores"):
-        if scores := fields.pop(name, None):
-            fields[name] = {metric: _to_json(score) for metric, score in scores.items()}
-    return json.dumps(fields, allow_nan=False, separators=(",", ":")) + "\n"
+        if name in shown:
+            shown[name] = {metric: _to_json(score) for metric, score in shown[name].items()}
+    return shown
+
+
+def to_line(event: Event) -> str:
+    """Return an event as one line of JSON."""
+    return json.dumps(as_fields(event), allow_nan=False, separators=(",", ":")) + "\n"
 
 
 def from_line(line: str | bytes) -> Event | None:
     """Return the event of a line; None if it is of a kind that this version does not know, or no event."""
     try:
-        fields: dict[str, Any] = json.loads(line)
-        kind = KINDS[fields.pop("kind")]
+        read: dict[str, Any] = json.loads(line)
+        kind = KINDS[read.pop("kind")]
     except (ValueError, KeyError, AttributeError, TypeError):
         return None
-    known = {name: value for name, value in fields.items() if name in kind.__dataclass_fields__}
+    known = {name: value for name, value in read.items() if name in kind.__dataclass_fields__}
     try:
         for name in ("scores", "train_scores"):
             if name in known:

@@ -8,12 +8,12 @@ estimator, its parameters and the fold.
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
 from functools import lru_cache, partial
 from types import CellType, FunctionType, MethodType
 from typing import Any
+
+from skjob.engine.reporting.values import short_text
 
 JoblibCall = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -125,18 +125,13 @@ def describe(call: JoblibCall) -> str:
         parts = [f"`{type(arguments['estimator']).__name__}`"]
         parameters = arguments.get("parameters")
         if parameters:
-            parts.append("with " + ", ".join(f"{name}={_short(parameters[name])}" for name in sorted(parameters)))
+            parts.append(
+                "with "
+                + ", ".join(f"{name}={short_text(parameters[name], MAX_VALUE_LENGTH)}" for name in sorted(parameters))
+            )
         fold = arguments.get("split_progress")
         if fold:
             parts.append(f"on fold {fold[0] + 1} of {fold[1]}")
         return "the fit of " + " ".join(parts)
     except Exception:  # the user's own objects are called
         return "`batch`"
-
-
-def _short(value: Any) -> str:
-    numpy = sys.modules.get("numpy")
-    # A number drawn from a distribution reads like any other, not as `np.float64(606.28)`.
-    with numpy.printoptions(legacy="1.25") if numpy is not None else nullcontext():
-        text = " ".join(repr(value).split())
-    return text if len(text) <= MAX_VALUE_LENGTH else text[: MAX_VALUE_LENGTH - 1] + "…"

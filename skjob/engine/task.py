@@ -19,6 +19,7 @@ from types import FunctionType
 from typing import Any
 
 import joblib
+from distributed import get_worker
 
 from skjob.engine.cancellation import TaskCancelled, interruptible, raise_if_cancelled
 from skjob.engine.fidelity.effects.draws import drawn, positions
@@ -80,6 +81,10 @@ class Outcome:
         Environment variables that the program's code reads and that have another value on the worker.
     unseen : tuple of str
         Descriptions of what it shares with the program and may have changed without being seen.
+    worker : str
+        The name of the worker; empty if the task could not be read.
+    ended : float
+        When it ended, by the worker's clock.
     """
 
     ok: bool
@@ -99,6 +104,8 @@ class Outcome:
     drawn: tuple[str, ...] = ()
     own_variables: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
+    worker: str = ""
+    ended: float = 0.0
 
 
 class TaskUnpickler(pickle.Unpickler):
@@ -160,10 +167,11 @@ def run_batch(
             why = f"it cannot be read on workers: {_error_text(error)}"
             return [replace(_failed(error, started), refused=why)]
         outcomes: list[Outcome] = []
+        worker = _worker_name()
         with joblib.parallel_config(backend=backend, n_jobs=None), all_threads(calls) if whole else nullcontext():
             for call in calls:
                 outcome = _run(call, differs, program, shares_memory=live_arguments is not None)
-                outcomes.append(replace(outcome, own_variables=own))
+                outcomes.append(replace(outcome, own_variables=own, worker=worker))
                 if not outcomes[-1].ok:
                     break
         if live_arguments is not None and (why := _why_refused(outcomes, before, codes, calls, live_arguments)):
@@ -172,6 +180,13 @@ def run_batch(
         if unseen := describe_unknown(before):
             return [replace(outcome, unseen=unseen) for outcome in outcomes]
         return outcomes
+
+
+def _worker_name() -> str:
+    try:
+        return str(get_worker().name)
+    except ValueError:  # not in a task of Dask's
+        return ""
 
 
 def _reads_arguments(codes: list[Any]) -> bool:
@@ -212,6 +227,7 @@ def _run(call: JoblibCall, differs: tuple[str, ...], settings: ProgramSettings, 
             watched.note_error(error)
         else:
             outcome = _finished(result, seconds, call if shares_memory else None)
+    ended = time.time()
     if watched.refused:
         return replace(outcome, ok=False, content=b"", refused=watched.refused)
     return replace(
@@ -225,6 +241,7 @@ def _run(call: JoblibCall, differs: tuple[str, ...], settings: ProgramSettings, 
         inner_threads=inner_threads(),
         logged=log.result,
         drawn=drawn(settings.seeded, before),
+        ended=ended,
     )
 
 

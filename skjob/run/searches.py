@@ -10,8 +10,9 @@ import heapq
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
-from skjob.engine.events import CallFinished, CallStarted, Event, FitFinished, FitStatus, TasksFinished
+from skjob.engine.events import CallFinished, CallStarted, Event, FitFinished, FitStatus, ResultsDropped, TasksFinished
 
 
 @dataclass
@@ -68,6 +69,9 @@ class CallProgress:
     """What its fits took together, without those that were reused."""
     last: float = 0.0
     """When its last fit ended."""
+    _after_gap: dict[int, FitFinished] = field(default_factory=dict)
+    """Fits that finished before one with a smaller number: these may be dropped."""
+    _without_gap: int = 0
     _known_left: float = 0.0
     _known_fits_left: int = 0
 
@@ -77,7 +81,7 @@ class CallProgress:
         begun = self.started
         if begun.candidates is not None and begun.splits is not None:
             return begun.candidates * begun.splits
-        return begun.tasks
+        return begun.tasks if begun.tasks is None or begun.tasks >= self.done else None
 
     @property
     def measured(self) -> int:
@@ -121,6 +125,10 @@ class CallProgress:
 
     def add_fit(self, event: FitFinished) -> None:
         """Add a fit."""
+        self._after_gap[event.task] = event
+        while self._without_gap in self._after_gap:
+            del self._after_gap[self._without_gap]
+            self._without_gap += 1
         self.done += 1
         self.reused += event.status is FitStatus.REUSED
         self.failed += event.status is FitStatus.FAILED
@@ -140,11 +148,36 @@ class CallProgress:
             score = event.scores[self.started.metric]
         else:
             score = next(iter(event.scores.values())) if len(event.scores) == 1 else math.nan
-        candidate.scores[event.split or 0] = score
+        candidate.scores[_split(event)] = score
         candidate.failed += event.status is FitStatus.FAILED
         if event.status is not FitStatus.REUSED:
             candidate.seconds += event.seconds
             candidate.measured += 1
+        self._learn_left(candidate)
+
+    def drop(self, event: ResultsDropped) -> None:
+        """Take out the fits or tasks that do not count."""
+        if not self.candidates and not self._after_gap and not self._without_gap:
+            kept = min(self.done, event.kept)
+            self.seconds *= kept / self.done if self.done else 0.0
+            self.done = kept
+        for task in [task for task in self._after_gap if task >= event.kept]:
+            self._remove_fit(self._after_gap.pop(task))
+
+    def _remove_fit(self, event: FitFinished) -> None:
+        self.done -= 1
+        self.reused -= event.status is FitStatus.REUSED
+        self.failed -= event.status is FitStatus.FAILED
+        ran = event.status is not FitStatus.REUSED
+        self.seconds -= event.seconds if ran else 0.0
+        if event.candidate is None:
+            return
+        candidate = self.candidates[event.candidate]
+        self._forget_left(candidate)
+        candidate.scores.pop(_split(event), None)
+        candidate.failed -= event.status is FitStatus.FAILED
+        candidate.seconds -= event.seconds if ran else 0.0
+        candidate.measured -= ran
         self._learn_left(candidate)
 
     def add_tasks(self, event: TasksFinished) -> None:
@@ -191,6 +224,8 @@ class Searches:
             call.add_fit(event)
         elif isinstance(event, TasksFinished):
             call.add_tasks(event)
+        elif isinstance(event, ResultsDropped):
+            call.drop(event)
         else:
             call.finished = event
 
@@ -201,12 +236,19 @@ class Searches:
 
     @property
     def searches(self) -> list[list[CallProgress]]:
-        """The calls of each search in order: one, or one for each iteration of a halving search."""
+        """The calls of each search in order: one, or one for each iteration of a halving search.
+
+        A search within a fit of another is left out: it belongs to that fit.
+        """
         grouped: dict[int, list[CallProgress]] = {}
         for call in self.calls.values():
-            if call.started.search is not None:
+            if call.started.search is not None and not self._is_within_fit(call):
                 grouped.setdefault(call.started.search, []).append(call)
         return list(grouped.values())
+
+    def _is_within_fit(self, call: CallProgress) -> bool:
+        parent = self.calls.get(call.started.parent or 0)
+        return parent is not None and (parent.started.search is not None or self._is_within_fit(parent))
 
     def best(self, search: list[CallProgress]) -> Candidate | None:
         """Return the best candidate of a search so far: one with all splits, of its last iteration that has one.
@@ -219,3 +261,30 @@ class Searches:
             if (ranked := call.ranked(1, complete=True)) and not math.isnan(ranked[0].mean):
                 return ranked[0]
         return None
+
+    def summary(self) -> list[dict[str, Any]]:
+        """Return each search as plain data, for the record: what it has done, its best candidate, its seconds."""
+        return [self._summary(search) for search in self.searches]
+
+    def _summary(self, search: list[CallProgress]) -> dict[str, Any]:
+        first, last = search[0].started, search[-1].started
+        ended = [call.finished.at if call.finished is not None else call.last for call in search]
+        best = self.best(search)
+        return {
+            "name": first.name,
+            "estimator": first.estimator,
+            "candidates": sum(call.started.candidates or 0 for call in search),
+            "splits": last.splits,
+            "iterations": len(search),
+            "fits": sum(call.done for call in search),
+            "reused": sum(call.reused for call in search),
+            "failed": sum(call.failed for call in search),
+            "finished": all(call.finished is not None and call.finished.ok for call in search),
+            "metric": first.metric,
+            "best": {"score": best.mean, "parameters": best.parameters} if best is not None else None,
+            "seconds": round(max(0.0, max(ended) - first.at), 3),
+        }
+
+
+def _split(event: FitFinished) -> int:
+    return event.split or 0

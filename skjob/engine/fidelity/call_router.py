@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from distributed import Client
@@ -24,6 +25,7 @@ from skjob.engine.fidelity.settings.snapshot import take_settings, why_settings_
 from skjob.engine.fidelity.small_calls import CallKind, Measured, size_class, small_calls_of
 from skjob.engine.fidelity.small_run import SmallRun
 from skjob.engine.joblib_calls import JoblibCall, fit_arguments, inner_function, label, strip_context
+from skjob.engine.reporting.call_events import CallEvents, RunEvents
 from skjob.engine.threads import takes_whole_worker
 from skjob.engine.transfer.shared_data import shared_data
 from skjob.utils.notify import Notify
@@ -43,6 +45,13 @@ class CallRouter:
     notify: Notify
     notify_at_end: Notify
     nesting_level: int
+    events: RunEvents | None = None
+
+    def begin_events(
+        self, parallel: Parallel, first: JoblibCall, tasks: int | None, frame: FrameType
+    ) -> CallEvents | None:
+        """Return what reports the events of a call with this first task; None if nobody listens."""
+        return self.events.begin_call(parallel, first, tasks, frame) if self.events is not None else None
 
     def why_local(self, parallel: Parallel, first: JoblibCall, site: CallSite) -> str | None:
         """Return why the call with this first task runs in the program's own process; None if it goes to workers.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial, wraps
 from typing import Any
 
@@ -23,6 +24,7 @@ from skjob.engine.fidelity.job_counts import NOT_GIVEN, PLAIN_BACKEND
 from skjob.engine.fidelity.placement import CallSite, call_site, is_of_program, prefers_threads, shares_memory
 from skjob.engine.fidelity.replay import CallRefused, Replay
 from skjob.engine.joblib_calls import JoblibCall
+from skjob.engine.reporting.call_events import CallEvents
 
 THREAD_BACKEND = "threading"
 """joblib's own backend for calls that ask for threads (joblib 1.6.0)."""
@@ -59,31 +61,15 @@ def _with_routing(call: Any) -> Any:
         if first is None:
             return call(parallel, replay.tasks())
         site = call_site(sys._getframe(1))
-        if router.why_local(parallel, first, site) is not None:
-            return _call_locally(call, parallel, replay.remaining(), router)
+        replay.events = router.begin_events(parallel, first, replay.length, sys._getframe(1))
+        why = router.why_local(parallel, first, site)
         if parallel.return_generator:
-            return _started(_generate(call, parallel, replay, router, first, site))
-        done: list[Any] = []
-        kind, small = router.small_call(parallel, first, site, replay.length)
-        if small is not None:
-            tasks = replay.remaining()
-            done, ended = small.run(tasks)
-            router.count_local(len(done))
-            if ended:
-                return done
-            replay = Replay(tasks, in_order=shares_memory(parallel), of_program=of_program)
-        try:
-            setattr(parallel, _REPLAY, replay)
-            results = call(parallel, replay.tasks())
-            # The backend that made the call, which may be another than the one that the call began with.
-            router.note_measured(kind, first, parallel._backend.measured_call)
-            router.note_unseen(first, site, replay.unseen)
-            return done + results
-        except CallRefused as refusal:
-            router.note_local(first, site, str(refusal))
-            return done + list(replay.merged(iter(_call_locally(call, parallel, replay.remaining(), router))))
-        finally:
-            _end(parallel, replay)
+            generate = _generate if why is None else _generate_locally
+            return _started(generate(call, parallel, replay, router, first, site))
+        with _reported(replay.events):
+            if why is not None:
+                return _call_locally(call, parallel, replay, router)
+            return _call(call, parallel, replay, router, first, site)
 
     return route
 
@@ -94,20 +80,73 @@ def _end(parallel: Parallel, replay: Replay) -> None:
         delattr(parallel, _REPLAY)
 
 
-def _call_locally(call: Any, parallel: Parallel, tasks: Iterable[JoblibCall], router: CallRouter) -> Any:
-    """Call a Parallel object with the backend that joblib takes without skjob."""
+@contextmanager
+def _reported(events: CallEvents | None) -> Iterator[None]:
+    """Report the end of a call, however it ends."""
+    ok = False
+    try:
+        yield
+        ok = True
+    finally:
+        if events is not None:
+            events.end(ok=ok)
+
+
+def _call(
+    call: Any, parallel: Parallel, replay: Replay, router: CallRouter, first: JoblibCall, site: CallSite
+) -> list[Any]:
+    """Call a Parallel object: on workers, or here if it is too small for them, and its rest here if they refuse it."""
+    done: list[Any] = []
+    events = replay.events
+    kind, small = router.small_call(parallel, first, site, replay.length)
+    if small is not None:
+        tasks = replay.remaining()
+        done, ended = small.run(tasks, events)
+        router.count_local(len(done))
+        if ended:
+            return done
+        replay = Replay(tasks, in_order=shares_memory(parallel), of_program=replay.of_program, events=events)
+    if events is not None:
+        events.begin_on_workers(len(done))
+    try:
+        setattr(parallel, _REPLAY, replay)
+        results: list[Any] = call(parallel, replay.tasks())
+        # The backend that made the call, which may be another than the one that the call began with.
+        router.note_measured(kind, first, parallel._backend.measured_call)
+        router.note_unseen(first, site, replay.unseen)
+        return done + results
+    except CallRefused as refusal:
+        router.note_local(first, site, str(refusal))
+        replay.take_back()
+        return done + list(replay.merged(iter(_call_locally(call, parallel, replay, router))))
+    finally:
+        _end(parallel, replay)
+
+
+def _call_locally(call: Any, parallel: Parallel, replay: Replay, router: CallRouter) -> Any:
+    """Run the tasks of a call that remain with the backend that joblib takes without skjob."""
+    events = replay.events
     before = parallel._backend, parallel.n_jobs, parallel._managed_backend
-    _count_tasks(parallel, router.count_local)
+    _count_tasks(parallel, router.count_local if events is None else partial(_count_and_report, router, events))
     parallel._backend = _plain_backend(parallel)
     parallel.n_jobs = 1 if parallel.n_jobs == NOT_GIVEN else parallel.n_jobs
     parallel._managed_backend = False
     restore = partial(_restore, parallel, *before)
-    if not parallel.return_generator:
-        try:
-            return call(parallel, tasks)
-        finally:
-            restore()
-    return _started(_restoring(call(parallel, tasks), restore))
+    if parallel.return_generator:
+        return _started(_restoring(call(parallel, replay.remaining()), restore))
+    try:
+        if events is None:
+            return call(parallel, replay.remaining())
+        events.watch(parallel._backend)
+        with events.enclosing():
+            return call(parallel, replay.remaining(events.noted))
+    finally:
+        restore()
+
+
+def _count_and_report(router: CallRouter, events: CallEvents, number: int) -> None:
+    router.count_local(number)
+    events.count_here(number)
 
 
 def _plain_backend(parallel: Parallel) -> ParallelBackendBase:
@@ -149,22 +188,38 @@ def _generate(
     """Yield None, then the results of a call on workers, and, if it is taken back, of what is then done here."""
     began = False
     setattr(parallel, _REPLAY, replay)
-    try:
-        results = call(parallel, replay.tasks())
-        began = True
-        yield None
-        for result in results:
-            replay.note_yielded()
-            yield result
-        router.note_unseen(first, site, replay.unseen)
-    except CallRefused as refusal:
-        router.note_local(first, site, str(refusal))
-        results = iter(_call_locally(call, parallel, replay.remaining(), router))
-        if not began:
+    with _reported(replay.events):
+        try:
+            if replay.events is not None:
+                replay.events.begin()
+            results = call(parallel, replay.tasks())
+            began = True
             yield None
-        yield from replay.merged(results)
-    finally:
-        _end(parallel, replay)
+            for result in results:
+                replay.note_yielded()
+                yield result
+            router.note_unseen(first, site, replay.unseen)
+        except CallRefused as refusal:
+            router.note_local(first, site, str(refusal))
+            replay.take_back()
+            results = iter(_call_locally(call, parallel, replay, router))
+            if not began:
+                yield None
+            yield from replay.merged(results)
+        finally:
+            _end(parallel, replay)
+
+
+def _generate_locally(
+    call: Any, parallel: Parallel, replay: Replay, router: CallRouter, *_: Any
+) -> Generator[Any, None, None]:
+    """Yield None, then the results of a call that runs here."""
+    with _reported(replay.events):
+        if replay.events is not None:
+            replay.events.begin()
+        results = _call_locally(call, parallel, replay, router)
+        yield None
+        yield from results
 
 
 def _started(generator: Generator[Any, None, None]) -> Generator[Any, None, None]:

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import Any
+from itertools import chain, count
+from typing import TYPE_CHECKING, Any
 
 from skjob.engine.joblib_calls import JoblibCall
 
+if TYPE_CHECKING:
+    from skjob.engine.reporting.call_events import CallEvents
+
 _END = object()
+
+Noted = Callable[[Iterator[JoblibCall], Iterator[int]], Iterator[JoblibCall]]
 
 
 class CallRefused(Exception):
@@ -33,10 +39,20 @@ class Replay:
         process, each may see what those before it changed. What a task printed is shown when its result counts.
     of_program : bool, default=False
         Whether the program itself makes the call, and no library for it.
+    events : CallEvents, default=None
+        What reports the events of the call.
     """
 
-    def __init__(self, iterable: Iterable[JoblibCall], *, in_order: bool, of_program: bool = False) -> None:
+    def __init__(
+        self,
+        iterable: Iterable[JoblibCall],
+        *,
+        in_order: bool,
+        of_program: bool = False,
+        events: CallEvents | None = None,
+    ) -> None:
         self.of_program = of_program
+        self.events = events
         self._source = iter(iterable)
         self.length = len(iterable) if isinstance(iterable, Sized) else None
         self._in_order = in_order
@@ -79,11 +95,17 @@ class Replay:
             return task
         return next(self._source, _END)
 
-    def finished(self, start: int, values: list[Any], show: Callable[[], None]) -> None:
-        """Note the results of the tasks from `start` on; `show` shows what they printed."""
+    def finished(
+        self, start: int, values: list[Any], show: Callable[[], None], report: Callable[[], None] = lambda: None
+    ) -> None:
+        """Note the results of the tasks from `start` on; `show` shows what they printed.
+
+        `report` reports them at once, even if results of earlier tasks are still to come.
+        """
         with self._lock:
             if self._ended:
                 return
+            report()
             self._values.update(enumerate(values, start))
             if not self._in_order:
                 for index in range(start, start + len(values)):
@@ -119,14 +141,25 @@ class Replay:
         with self._lock:
             self._ended = True
 
-    def remaining(self) -> _Tasks:
-        """Return the tasks that remain to be run elsewhere, in order."""
+    def take_back(self) -> None:
+        """Stop, and report that results do not count that had to wait for those before them."""
+        self.end()
+        if self._in_order and self.events is not None:
+            self.events.taken_back(self._counted)
+
+    def remaining(self, noted: Noted | None = None) -> _Tasks:
+        """Return the tasks that remain to be run elsewhere, in order.
+
+        `noted` gets them with their places in the call, and yields what is to be run.
+        """
         self.end()
         with self._reading, self._lock:  # another thread may be reading a task
-            unfinished = [self._tasks[index] for index in sorted(self._tasks)]
+            places = sorted(self._tasks)
+            unfinished = [self._tasks[index] for index in places]
             self._tasks.clear()
         left = self.length - self._read + len(unfinished) if self.length is not None else None
-        return _Tasks(self._chained(unfinished), left)
+        tasks = self._chained(unfinished)
+        return _Tasks(tasks if noted is None else noted(tasks, chain(places, count(self._read))), left)
 
     def _chained(self, unfinished: list[JoblibCall]) -> Iterator[JoblibCall]:
         unfinished.reverse()

@@ -19,6 +19,7 @@ from skjob.engine.checkpoint.fit_cache import CallFitCache
 from skjob.engine.fidelity.job_counts import as_sent
 from skjob.engine.fidelity.small_calls import MAX_OVERRUN, CallKind, SmallCalls
 from skjob.engine.joblib_calls import JoblibCall, strip_context
+from skjob.engine.reporting.call_events import CallEvents
 
 MIN_EXPECTED = 0.01
 """Seconds. A call that is expected to take less may take `MAX_OVERRUN` times this."""
@@ -62,8 +63,11 @@ class SmallRun:
         self._fits = fits
         self._clock = clock
 
-    def run(self, tasks: Iterable[JoblibCall]) -> tuple[list[Any], bool]:
-        """Run tasks sequentially. Return their results, and whether these are all: if not, the call took too long."""
+    def run(self, tasks: Iterable[JoblibCall], events: CallEvents | None = None) -> tuple[list[Any], bool]:
+        """Run tasks sequentially. Return their results, and whether these are all: if not, the call took too long.
+
+        Each task is reported to `events`.
+        """
         results: list[Any] = []
         try:
             with (
@@ -73,7 +77,7 @@ class SmallRun:
                 began = self._clock()  # finding the thread pools may have taken long, once
                 seconds = 0.0
                 for task in tasks:
-                    results.append(self._result(strip_context(task)))
+                    results.append(self._result(strip_context(task), len(results), events))
                     seconds = self._clock() - began
                     if seconds > self._limit:
                         self._known.note_overrun(self._kind)
@@ -84,13 +88,17 @@ class SmallRun:
         self._known.note_seconds(self._kind, len(results), seconds)
         return results, True
 
-    def _result(self, call: JoblibCall) -> Any:
+    def _result(self, call: JoblibCall, task: int, events: CallEvents | None) -> Any:
         identity = self._fits.identify(call) if self._fits is not None else None
         if self._fits is not None and identity is not None and (found := self._fits.find(identity, call)) is not None:
+            if events is not None:
+                events.ran_here(task, call, found, 0.0, reused=True)
             return found
         function, arguments, keywords = as_sent(call) if self._copies else call
         began = self._clock()
         result = function(*arguments, **keywords)
+        if events is not None:
+            events.ran_here(task, call, result, self._clock() - began)
         if self._fits is not None and identity is not None:
             self._fits.store(identity, result, self._clock() - began, ())
         return result

@@ -13,6 +13,7 @@ from skjob.engine.events import (
     Event,
     FitFinished,
     FitStatus,
+    ResultsDropped,
     TasksFinished,
     from_line,
     to_line,
@@ -24,6 +25,7 @@ EVENTS = [
     FitFinished(1, 0, 0, 0, {"C": "1.0"}, {"score": 0.5}, {"score": 0.75}, 0.1, 0.01, "worker-0", 13.0, 0.11),
     FitFinished(1, 3, 0, 3, scores={"score": -math.inf}, status=FitStatus.REUSED, started=13.1),
     TasksFinished(2, 8, "worker-1", 13.0, 1.5),
+    ResultsDropped(2, 4),
     CallFinished(1, 20.0),
     CallFinished(2, 20.5, ok=False),
 ]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from skjob.engine.events import CallFinished, CallStarted, FitFinished, FitStatus, TasksFinished
+from skjob.engine.events import CallFinished, CallStarted, FitFinished, FitStatus, ResultsDropped, TasksFinished
 from skjob.run.searches import CallProgress, Searches
 
 
@@ -120,3 +120,58 @@ def test_tasks_without_a_search() -> None:
 
 def test_an_event_of_a_call_whose_start_is_missing_is_ignored() -> None:
     assert Searches([fit(0, 0, 1.0), CallFinished(1, 1.0)]).calls == {}
+
+
+def test_results_that_are_dropped_do_not_count_until_they_come_again() -> None:
+    """A call that is taken back from workers: the tasks after the first two are done again."""
+    ahead = fit(2, 0, 0.9, status=FitStatus.FAILED)  # task 4
+    searches = Searches([started(), fit(0, 0, 0.5), fit(0, 1, 0.5), fit(1, 1, 0.7), ahead])
+    searches.add(ResultsDropped(1, 2))
+    call = only(searches)
+    assert (call.done, call.failed, call.seconds) == (2, 0, 2.0)
+    assert [each.number for each in call.ranked()] == [0]
+    for event in (fit(1, 0, 0.7), fit(1, 1, 0.7), fit(2, 0, 0.9), fit(2, 1, 0.9)):
+        searches.add(event)
+    assert (call.done, call.failed, call.seconds) == (6, 0, 6.0)
+    assert [each.number for each in call.ranked(complete=True)] == [2, 1, 0]
+
+
+def test_tasks_that_are_dropped_do_not_count() -> None:
+    plain = started(search=None, candidates=None, splits=None, tasks=10, metric="")
+    searches = Searches([plain, TasksFinished(1, 4, "a", 100.0, 8.0), ResultsDropped(1, 3)])
+    call = only(searches)
+    assert (call.done, call.seconds, call.total) == (3, 6.0, 10)
+
+
+def test_a_total_that_was_wrong_is_none() -> None:
+    """It is read from scikit-learn's own variables."""
+    plain = started(search=None, candidates=None, splits=None, tasks=3, metric="")
+    assert only(Searches([plain, TasksFinished(1, 4)])).total is None
+
+
+def test_a_search_within_a_fit_of_another_belongs_to_that_fit() -> None:
+    inner = started(2, search=2, parent=1)
+    assert [[call.started.call for call in search] for search in Searches([started(), inner]).searches] == [[1]]
+
+
+def test_the_summary_of_a_halving_search() -> None:
+    first = [started(iteration=0), fit(0, 0, 0.9), fit(0, 1, 0.9), CallFinished(1, 110.0)]
+    second = [started(2, iteration=1, candidates=1), fit(0, 0, 0.5, call=2), fit(0, 1, 0.75, call=2)]
+    summary = Searches([*first, *second]).summary()
+    assert summary == [
+        {
+            "name": "GridSearchCV",
+            "estimator": "SVC",
+            "candidates": 4,
+            "splits": 2,
+            "iterations": 2,
+            "fits": 4,
+            "reused": 0,
+            "failed": 0,
+            "finished": False,
+            "metric": "score",
+            "best": {"score": 0.625, "parameters": {"C": "0"}},
+            "seconds": 10.0,
+        }
+    ]
+    assert Searches([*first, *second, CallFinished(2, 112.0)]).summary()[0]["finished"]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
+
+import pytest
 
 from skjob.engine.fidelity.replay import Replay
 
@@ -105,3 +108,49 @@ def test_after_the_end_nothing_counts_any_more() -> None:
     replay.finished(0, ["a"], lambda: shown.append(0))
     assert shown == []
     assert list(replay.tasks()) == []
+
+
+class _Events:
+    def __init__(self) -> None:
+        self.kept: list[int] = []
+
+    def taken_back(self, kept: int) -> None:
+        self.kept.append(kept)
+
+
+@pytest.mark.parametrize(("in_order", "kept"), [(True, [1]), (False, [])])
+def test_a_call_that_is_taken_back_reports_from_where_on_results_are_dropped(in_order: bool, kept: list[int]) -> None:
+    """Results are reported as they come, and in order they may have to be dropped."""
+    events: Any = _Events()
+    reported: list[int] = []
+    replay = Replay(_Source(4), in_order=in_order, events=events)
+    replay.peek()
+    reader = iter(replay.tasks())
+    for _ in range(3):
+        next(reader)
+    for place in (2, 0):
+        replay.finished(place, ["result"], lambda: None, partial(reported.append, place))
+    replay.take_back()
+    replay.finished(1, ["late"], lambda: None, partial(reported.append, 1))
+    assert reported == [2, 0]
+    assert events.kept == kept
+
+
+@pytest.mark.parametrize(("in_order", "places"), [(True, [1, 2, 3, 4]), (False, [1, 3, 4])])
+def test_remaining_tasks_have_their_places_in_the_call(in_order: bool, places: list[int]) -> None:
+    replay = Replay(_Source(5), in_order=in_order)
+    replay.peek()
+    reader = iter(replay.tasks())
+    for _ in range(4):
+        next(reader)
+    replay.finished(2, ["c"], lambda: None)
+    replay.finished(0, ["a"], lambda: None)
+    noted: list[int] = []
+
+    def note(tasks: Iterator[Any], at: Iterator[int]) -> Iterator[Any]:
+        for place, task in zip(at, tasks, strict=False):
+            noted.append(place)
+            yield task
+
+    assert _numbers(replay.remaining(note)) == places
+    assert noted == places

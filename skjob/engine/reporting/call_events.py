@@ -1,0 +1,344 @@
+"""Report one Parallel call: its start, each fit or batch of tasks whose results count, and its end.
+
+Fits are reported wherever they run: on workers, in the program's own process, or not at all because a stored result is
+reused. Of calls without fits that run in the program's process, those of a moment are left out: a program may make
+thousands a second.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import replace
+from functools import wraps
+from itertools import count
+from operator import itemgetter
+from types import FrameType
+from typing import Any, ParamSpec
+from weakref import WeakKeyDictionary
+
+from joblib._parallel_backends import ParallelBackendBase
+from joblib.parallel import Parallel
+
+from skjob.engine.events import (
+    CallFinished,
+    CallStarted,
+    Event,
+    FitFinished,
+    FitStatus,
+    Report,
+    ResultsDropped,
+    TasksFinished,
+)
+from skjob.engine.joblib_calls import JoblibCall
+from skjob.engine.reporting.fits import Fit, describe_parameters, is_scored_fit, last_line, read_fit, read_scores
+from skjob.engine.reporting.origin import CallOrigin, find_origin
+from skjob.engine.reporting.worker_clocks import WorkerClocks
+from skjob.engine.task import Outcome
+
+MIN_SECONDS = 0.1
+"""How long a call without fits lasts at least in the program's process if it is reported, and between two reports."""
+
+_enclosing: ContextVar[CallEvents | None] = ContextVar("skjob_enclosing_call", default=None)
+"""The call whose task runs in this thread of the program's process."""
+
+P = ParamSpec("P")
+
+
+class RunEvents:
+    """Numbers the calls and searches of a run, whose events go to `report`. Thread-safe."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self.clocks = WorkerClocks()
+        self._lock = threading.Lock()
+        self._calls = count(1)
+        self._searches: WeakKeyDictionary[Parallel, int] = WeakKeyDictionary()
+        self._next_search = count(1)
+
+    def begin_call(self, parallel: Parallel, first: JoblibCall, tasks: int | None, frame: FrameType) -> CallEvents:
+        """Return what reports a call with this first task; nothing is reported before its `begin`.
+
+        `tasks` is how many it has, if that is known, and `frame` the one that calls the Parallel object.
+        """
+        return CallEvents(self, parallel, first, tasks, frame)
+
+    def number_of_call(self) -> int:
+        """Return the number of the next call."""
+        with self._lock:
+            return next(self._calls)
+
+    def number_of_search(self, parallel: Parallel) -> int:
+        """Return the number of the search that makes its calls by this Parallel object: each fit has one of its own."""
+        with self._lock:
+            if parallel not in self._searches:
+                self._searches[parallel] = next(self._next_search)
+            return self._searches[parallel]
+
+
+def as_run_events(report: RunEvents | Report | None) -> RunEvents | None:
+    """Return what numbers the calls for `report`, which may do so already."""
+    return report if report is None or isinstance(report, RunEvents) else RunEvents(report)
+
+
+def _harmless(method: Callable[P, None]) -> Callable[P, None]:
+    """Let a method raise nothing: what it reports is left out instead."""
+
+    @wraps(method)
+    def call(*arguments: P.args, **keywords: P.kwargs) -> None:
+        with suppress(Exception):  # the user's own objects are called
+            method(*arguments, **keywords)
+
+    return call
+
+
+class CallEvents:
+    """Reports one call. Thread-safe; no method raises.
+
+    Attributes
+    ----------
+    first_task : int
+        The index in the call of the first task that the engine has sent: before it are those that ran here.
+    """
+
+    def __init__(
+        self, run: RunEvents, parallel: Parallel, first: JoblibCall, tasks: int | None, frame: FrameType
+    ) -> None:
+        self.fits = is_scored_fit(first)
+        self.first_task = 0
+        self._run = run
+        self._lock = threading.RLock()
+        self._at = round(time.time(), 4)
+        self._source: tuple[Parallel, JoblibCall, int | None, FrameType] | None = (parallel, first, tasks, frame)
+        self._parent = _enclosing.get()
+        self._number: int | None = None
+        self._splits_are_tasks = False
+        self._described: set[int] = set()
+        """The candidates whose parameters were reported."""
+        self._tasks_here = 0
+        self._reported_here = self._at
+
+    @_harmless
+    def begin(self) -> None:
+        """Report the start, once."""
+        with self._lock:
+            if self._number is not None or self._source is None:
+                return
+            parallel, first, tasks, frame = self._source
+            self._source = None  # the program's own objects
+            if self._parent is not None:
+                self._parent.begin()
+            self._number = self._run.number_of_call()
+            try:
+                origin = find_origin(first, tasks, frame)
+            except Exception:  # the user's own objects are called
+                origin = CallOrigin("tasks", tasks=tasks)
+            self._splits_are_tasks = not origin.is_search and origin.splits is not None
+            self._report(
+                CallStarted(
+                    self._number,
+                    self._at,
+                    origin.name,
+                    origin.estimator,
+                    self._run.number_of_search(parallel) if origin.is_search else None,
+                    origin.iteration,
+                    origin.candidates,
+                    origin.splits,
+                    origin.tasks,
+                    origin.metric,
+                    origin.metric_is_first,
+                    self._parent._number if self._parent is not None else None,
+                )
+            )
+
+    @_harmless
+    def end(self, *, ok: bool) -> None:
+        """Report the end, if the start was reported."""
+        self._report_here(all_of_them=self._number is not None)
+        with self._lock:
+            self._source = None
+            if self._number is not None:
+                self._report(CallFinished(self._number, round(time.time(), 4), ok))
+
+    # ------------------------------------------------------------------------------------------------ on workers
+
+    @_harmless
+    def batch(self, start: int, calls: Sequence[JoblibCall], values: Sequence[Any], results: Sequence[Any]) -> None:
+        """Report a batch: the values that its calls returned, and what came from workers or was known before."""
+        arrived = time.time()
+        outcomes = [result if isinstance(result, Outcome) else None for result in results]
+        begun = [self._began(outcome, arrived) if outcome is not None else arrived for outcome in outcomes]
+        if self.fits:
+            for index, (call, value, outcome, at) in enumerate(zip(calls, values, outcomes, begun, strict=True)):
+                ran = (outcome.worker, at, outcome.seconds) if outcome is not None else None
+                self._fit(self.first_task + start + index, read_fit(call), value, ran)
+            return
+        ran_on = [outcome for outcome in outcomes if outcome is not None]
+        if self._number is not None:
+            worker, seconds = (ran_on[0].worker if ran_on else ""), sum(each.seconds for each in ran_on)
+            self._report(TasksFinished(self._number, len(calls), worker, round(min(begun), 4), round(seconds, 6)))
+
+    def _began(self, outcome: Outcome, arrived: float) -> float:
+        if not outcome.ended:
+            return arrived - outcome.seconds
+        return self._run.clocks.on_client(outcome.worker, outcome.ended, arrived) - outcome.seconds
+
+    @_harmless
+    def taken_back(self, kept: int) -> None:
+        """Report that results of the tasks from the `kept`-th on, of those that were sent, do not count."""
+        with self._lock:
+            self._described.clear()
+            if self._number is not None:
+                self._report(ResultsDropped(self._number, self.first_task + kept))
+
+    # ------------------------------------------------------------------------------------------------ in this process
+
+    @_harmless
+    def ran_here(self, task: int, call: JoblibCall, value: Any, seconds: float, *, reused: bool = False) -> None:
+        """Report a task that has run in this process, or whose stored result is reused."""
+        if self.fits:
+            self._fit(task, read_fit(call), value, None if reused else ("", time.time() - seconds, seconds))
+        else:
+            self._tasks_here += 1
+
+    @_harmless
+    def begin_on_workers(self, done: int) -> None:
+        """Report the start of a call on workers, after `done` tasks that have run here."""
+        self.begin()
+        self.first_task = done
+        if done:
+            self._report_here(all_of_them=True)
+
+    @_harmless
+    def count_here(self, number: int) -> None:
+        """Report tasks that have run in this process; those of a fit are reported one by one."""
+        if not self.fits:
+            with self._lock:
+                self._tasks_here += number
+            self._report_here()
+
+    def _report_here(self, *, all_of_them: bool = False) -> None:
+        """Report the tasks that have run here, unless the last report has just been made."""
+        with self._lock:
+            now = time.time()
+            if now - self._reported_here < MIN_SECONDS and not all_of_them:
+                return
+            number, self._tasks_here = self._tasks_here, 0
+            if number:
+                self.begin()
+            if number and self._number is not None:
+                self._report(TasksFinished(self._number, number, "", self._reported_here, now - self._reported_here))
+            self._reported_here = now
+
+    def noted(self, tasks: Iterable[JoblibCall], places: Iterable[int]) -> Iterator[JoblibCall]:
+        """Yield tasks for joblib's own backend; fits report themselves. `places` are theirs among those sent."""
+        for place, call in zip(places, tasks, strict=False):
+            function, arguments, keywords = call
+            if self.fits:
+                with suppress(Exception):  # the user's own objects are called
+                    function = _NotedFunction(function, self, self.first_task + place, read_fit(call))
+            yield function, arguments, keywords
+
+    @_harmless
+    def watch(self, backend: ParallelBackendBase) -> None:
+        """Report the fits that joblib's own backend sends to its processes."""
+        if not self.fits:
+            return
+        submit = backend.submit
+
+        def watched(batch: Any, callback: Callable[[Any], None]) -> Any:
+            def done(future: Any) -> None:
+                self._ran_in_processes(batch, future)
+                callback(future)
+
+            return submit(batch, done)
+
+        backend.submit = watched
+
+    @_harmless
+    def _ran_in_processes(self, batch: Any, future: Any) -> None:
+        if not isinstance(future, Future):
+            return  # threads, whose fits have reported themselves
+        for (function, _, _), value in zip(batch.items, future.result(), strict=True):
+            seconds = float(value.get("fit_time", 0.0)) + float(value.get("score_time", 0.0))
+            self.ran_noted(function.task, function.fit, value, seconds)
+
+    @_harmless
+    def ran_noted(self, task: int, fit: Fit, value: Any, seconds: float) -> None:
+        """Report a fit of `noted` that has just ended."""
+        self._fit(task, fit, value, ("", time.time() - seconds, seconds))
+
+    @contextmanager
+    def enclosing(self) -> Iterator[None]:
+        """Within the block, calls that this thread makes are those of a task of this call."""
+        token = _enclosing.set(self)
+        try:
+            yield
+        finally:
+            _enclosing.reset(token)
+
+    # ------------------------------------------------------------------------------------------------ events
+
+    @_harmless
+    def _fit(self, task: int, fit: Fit, result: Any, ran: tuple[str, float, float] | None) -> None:
+        """Report a fit. `ran` is its worker, when it began and how long it took; None if it did not run."""
+        with self._lock:
+            self.begin()
+            if self._number is None:
+                return
+            error = result.get("fit_error")
+            worker, started, seconds = ran or ("", time.time(), 0.0)
+            status = FitStatus.FAILED if error else FitStatus.DONE if ran else FitStatus.REUSED
+            event = FitFinished(
+                self._number,
+                task,
+                fit.candidate,
+                task if self._splits_are_tasks else fit.split,
+                None,
+                read_scores(result["test_scores"]),
+                read_scores(result["train_scores"]) if "train_scores" in result else {},
+                _seconds(result.get("fit_time")),
+                _seconds(result.get("score_time")),
+                worker,
+                round(started, 4),
+                round(seconds, 6),
+                status,
+                last_line(error) if error else "",
+            )
+            if fit.parameters is not None and fit.candidate not in self._described:
+                event = replace(event, parameters=describe_parameters(fit.parameters))
+                if fit.candidate is not None:
+                    self._described.add(fit.candidate)
+            self._report(event)
+
+    def _report(self, event: Event) -> None:
+        with suppress(Exception):
+            self._run.report(event)
+
+
+class _NotedFunction:
+    """The function of a fit, which reports what it returns. Sent to another process it is the function itself."""
+
+    def __init__(self, function: Any, events: CallEvents, task: int, fit: Fit) -> None:
+        self.function = function
+        self.task = task
+        self.fit = fit
+        self._events = events
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        began = time.perf_counter()
+        with self._events.enclosing():
+            result = self.function(*arguments, **keywords)
+        self._events.ran_noted(self.task, self.fit, result, time.perf_counter() - began)
+        return result
+
+    def __reduce__(self) -> Any:
+        return itemgetter(0), ((self.function,),)
+
+
+def _seconds(value: Any) -> float | None:
+    return None if value is None else round(float(value), 6)

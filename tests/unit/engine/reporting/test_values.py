@@ -1,0 +1,49 @@
+"""Values of parameters as short text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+import pytest
+
+from skjob.engine.reporting.fits import describe_parameters, last_line
+from skjob.engine.reporting.values import short_text
+
+
+class Broken:
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (numpy.float64(606.2812345), "606.281"),
+        (numpy.float32(0.1), "0.1"),
+        (1e-05, "1e-05"),
+        (0.1 + 0.2, "0.3"),
+        (numpy.int64(7), "7"),
+        (numpy.bool_(True), "True"),
+        (numpy.str_("rbf"), "'rbf'"),
+        ({0: numpy.float64(0.5)}, "{0: 0.5}"),
+        (["line\n", "other"], "['line\\n', 'other']"),
+        (numpy.zeros((2, 2)), "array([[0., 0.], [0., 0.]])"),
+        ("x" * 50, "'" + "x" * 28 + "…"),
+    ],
+)
+def test_a_value_is_one_short_line(value: Any, text: str) -> None:
+    assert short_text(value, 30) == text
+
+
+def test_a_parameter_that_cannot_be_shown_has_the_name_of_its_class() -> None:
+    shown = describe_parameters({"C": 1.0, "kernel": Broken(), "file": "https://me:secret@host/x"})
+    assert shown == {"C": "1", "kernel": "<Broken>", "file": "'https://me:****@host/x'"}
+
+
+def test_the_last_line_of_a_traceback() -> None:
+    assert (
+        last_line("Traceback (most recent call last):\n  x\nValueError: no such kernel\n")
+        == "ValueError: no such kernel"
+    )
+    assert last_line("\n") == ""
