@@ -6,15 +6,19 @@ import json as json_format
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from skjob.cli.progress_text import LineInterval, describe_progress, progress_numbers
 from skjob.deploy.base import WorkerCounts
+from skjob.engine.events import Event, as_fields
 from skjob.errors import SkjobError, data_without_credentials, without_credentials
 from skjob.run.record import Record, run_file
+from skjob.run.searches import Searches
 
 if TYPE_CHECKING:
     from skjob.deploy.scaling.loop import Progress
@@ -32,6 +36,11 @@ class Reporter:
         self._terminal = sys.stderr.isatty()
         self._colour = self._terminal and not os.environ.get("NO_COLOR")
         self._begun = False
+        self._lock = threading.Lock()
+        self._interval = LineInterval()
+        self._searches = Searches()
+        self._progress: Progress | None = None
+        self._shown = ""
 
     def notify(self, message: str) -> None:
         """Show a note."""
@@ -56,11 +65,29 @@ class Reporter:
 
     def workers(self, counts: WorkerCounts) -> None:
         """Show how many workers are connected."""
-        self._show("workers", f"{counts.connected} of {counts.asked} workers")
+        self._show("workers", f"{counts.connected} of {counts.asked} workers", asdict(counts))
 
     def progress(self, progress: Progress) -> None:
-        """Show how many tasks are done."""
-        self._show("progress", f"tasks done: {progress.done}, under way: {progress.to_go}")
+        """Show how far the program is, if it is time for that."""
+        with self._lock:
+            self._progress = progress
+            self._show_progress()
+
+    def event(self, event: Event) -> None:
+        """Show an event as an object of JSON. People see how far the program is, if it is time for that."""
+        with self._lock:
+            self._searches.add(event)
+            if self._json:
+                self._object(as_fields(event))
+            self._show_progress()
+
+    def _show_progress(self) -> None:
+        if not self._interval.is_due(time.monotonic()):
+            return
+        text = describe_progress(self._searches, self._progress, time.time())
+        if text and text != self._shown:
+            self._shown = text
+            self._show("progress", text, progress_numbers(self._searches, self._progress, time.time()))
 
     def memory(self, peaks: Mapping[str, int]) -> None:
         """Show nothing: the record has it."""
@@ -98,9 +125,9 @@ class Reporter:
             print(f"{self._prefix()}{step} …", end="", file=sys.stderr, flush=True)
             self._begun = True
 
-    def _show(self, kind: str, text: str) -> None:
+    def _show(self, kind: str, text: str, numbers: Mapping[str, object] | None = None) -> None:
         if self._json:
-            self._object({"kind": kind, "text": text})
+            self._object({"kind": kind, "text": text, **(numbers or {})})
         else:
             self._line(text)
 

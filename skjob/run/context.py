@@ -11,6 +11,7 @@ from skjob.config.plan import JobSpec
 from skjob.config.settings import Place
 from skjob.config.sources import ResolvedSettings
 from skjob.deploy.kubernetes.manifests.labels import new_run_id
+from skjob.engine.events import Report
 from skjob.run.budget import RunBudget
 from skjob.run.connect import forget_credentials, start_and_connect
 from skjob.run.monitor import ClusterMonitor, monitored
@@ -21,11 +22,13 @@ from skjob.utils.notify import Notify
 
 
 @contextmanager
-def open_cluster(job: JobSpec, asked: ResolvedSettings, options: RunOptions, write: Notify) -> Iterator[Any]:
+def open_cluster(
+    job: JobSpec, asked: ResolvedSettings, options: RunOptions, write: Notify, report: Report | None = None
+) -> Iterator[Any]:
     """Start a cluster for the length of a `with` block, with joblib's backend on it, and yield its Dask client.
 
-    `job` is the program that is running; `write` takes each line for its user. A cluster that `options` name is used,
-    and stays.
+    `job` is the program that is running; `write` takes each line for its user, and `report` the events of
+    Parallel calls and their fits. A cluster that `options` name is used, and stays.
 
     Raises:
         SkjobError: the cluster cannot be had.
@@ -66,7 +69,7 @@ def open_cluster(job: JobSpec, asked: ResolvedSettings, options: RunOptions, wri
             stack.callback(fits.close)
         last: list[str] = []
         stack.callback(_notify_all, last, notify)
-        backend = SkjobBackend(client, plan.width, job.root, plan.start_timeout, fits, notify, last.append)
+        backend = SkjobBackend(client, plan.width, job.root, plan.start_timeout, fits, notify, last.append, report)
         stack.enter_context(joblib.parallel_config(backend=backend))
         stack.callback(separate_children(plain))
         yield client

@@ -9,6 +9,7 @@ from pathlib import Path
 from skjob.errors import ClusterLost, SkjobError
 from skjob.run.budget import RunBudget
 from skjob.run.connect import Connection
+from skjob.run.events_file import EventsReader
 from skjob.run.program.messages import MessageReader
 from skjob.run.program.process import ProgramProcess
 from skjob.run.record import Recorder
@@ -84,10 +85,11 @@ def monitored(
 
 
 class MessagePump:
-    """Moves the program's messages into the record."""
+    """Moves the program's messages and events into the record."""
 
     def __init__(self, folder: Path, recorder: Recorder) -> None:
         self._reader = MessageReader(folder)
+        self._events = EventsReader(recorder.path.parent)
         self._recorder = recorder
         self.last: list[str] = []
         """Lines to show at the end of the run."""
@@ -105,6 +107,8 @@ class MessagePump:
                 self._recorder.record.fits = message.content
             elif message.kind == "failure":
                 self._recorder.record.outcome.cause = message.content
+        for event in self._events.read_new():
+            self._recorder.event(event)
 
 
 def supervise(

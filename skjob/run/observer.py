@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
 from skjob.deploy.base import WorkerCounts
+from skjob.engine.events import Event
 from skjob.utils.notify import Notify
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ class RunObserver(Protocol):
 
     def memory(self, peaks: Mapping[str, int]) -> None:
         """Report the most memory that each worker has used, in bytes, by its name."""
+
+    def event(self, event: Event) -> None:
+        """Report what a Parallel call of the program or one of its fits does, in the order in which it happens."""
 
 
 class RunReporter(RunObserver, Protocol):
@@ -68,4 +72,7 @@ class NoteObserver:
         """Write nothing."""
 
     def memory(self, peaks: Mapping[str, int]) -> None:
+        """Write nothing."""
+
+    def event(self, event: Event) -> None:
         """Write nothing."""

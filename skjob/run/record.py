@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skjob.deploy.base import WorkerCounts
+from skjob.engine.events import Event
 from skjob.errors import ConfigError, data_without_credentials, without_credentials
 from skjob.run.observer import RunObserver
+from skjob.run.searches import Searches
 
 if TYPE_CHECKING:
     from skjob.deploy.scaling.loop import Progress
@@ -66,7 +68,9 @@ class Record:
     """Everything that is known of a run. It grows while the run goes on; see the module's docstring.
 
     `peak_memory` is that of each worker's process, in bytes, by its name. `data` says where a declared job's data was
-    placed. `cost` is what its pods have cost, if prices are known, and the most that they were allowed to.
+    placed. `searches` has what each search of the program has done, and its best candidate; the fits themselves are in
+    `fits.jsonl` beside the record. `cost` is what its pods have cost, if prices are known, and the most that they were
+    allowed to.
     """
 
     run_id: str
@@ -84,6 +88,7 @@ class Record:
     notes: list[str] = field(default_factory=list)
     numbers: dict[str, Any] = field(default_factory=dict)
     fits: dict[str, int] = field(default_factory=dict)
+    searches: list[dict[str, Any]] = field(default_factory=list)
     cost: dict[str, Any] = field(default_factory=dict)
     logs: dict[str, str] = field(default_factory=dict)
     outcome: Outcome = field(default_factory=Outcome)
@@ -116,6 +121,7 @@ class Recorder:
         self._lock = threading.Lock()
         self._shown = shown
         self._began = time.monotonic()
+        self._searches = Searches()
         self.done_here = 0
         """How many tasks the program has done in its own process."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -162,10 +168,16 @@ class Recorder:
             known.update({name: peak for name, peak in peaks.items() if peak > known.get(name, 0)})
         self._shown.memory(peaks)
 
+    def event(self, event: Event) -> None:
+        """Add an event up, for the summary at the end, and show it."""
+        self._searches.add(event)
+        self._shown.event(event)
+
     def end(self, status: str, exit_code: int, cause: str | None = None) -> None:
         """Record the outcome of the run; clean-up may still add to it. A cause that the program reported stays."""
         outcome = self.record.outcome
         outcome.status, outcome.exit_code, outcome.cause = status, exit_code, cause or outcome.cause
+        self.record.searches = self._searches.summary()
         self.record.seconds = round(time.monotonic() - self._began, 3)
         self.save()
 

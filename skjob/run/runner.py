@@ -112,7 +112,8 @@ def acquire(
     recorder.record.cluster["environment"] = cluster.environment
     monitor = ClusterMonitor(cluster.name)
     stack.enter_context(monitored(connection, monitor, lambda: recorder.done_here))
-    return Acquired(program, _program_spec(run, cluster.address, placement), connection, budget, monitor)
+    spec = _program_spec(run, cluster.address, recorder.path.parent, placement)
+    return Acquired(program, spec, connection, budget, monitor)
 
 
 def run_program(acquired: Acquired, messages: MessagePump, signals: Signals) -> int:
@@ -270,7 +271,7 @@ def _place_data(run: Run, recorder: Recorder) -> dict[str, Any] | None:
     return recorder.record.data
 
 
-def _program_spec(run: Run, address: str, placement: dict[str, Any] | None) -> ProgramSpec:
+def _program_spec(run: Run, address: str, record: Path, placement: dict[str, Any] | None) -> ProgramSpec:
     job, plan = run.job, run.plan
     return ProgramSpec(
         path=str(job.path),
@@ -279,6 +280,7 @@ def _program_spec(run: Run, address: str, placement: dict[str, Any] | None) -> P
         arguments=job.arguments,
         declared=job.declared,
         folder=str(run.private),
+        record=str(record.absolute()),
         address=address,
         width=plan.width,
         workers=plan.workers.first,

@@ -59,22 +59,20 @@ RELEASE_TIMEOUT = 30.0
 NOTICE_DELAY = 3.0
 """Seconds without an answer after which the user is told."""
 
-PROGRESS_INTERVAL = 10.0
-"""Seconds between two lines about progress."""
-
 
 @dataclass(frozen=True)
 class Progress:
-    """Tasks that are done, and those waiting or running."""
+    """Tasks that are done, those that wait or run, and those that run."""
 
     done: int
     to_go: int
+    running: int = 0
 
 
 class ScalingLoop:
     """Keep the number of workers at what the policy wants.
 
-    `observe` is called with the counts each time, `progress` now and then, `notify` with what holds a worker back,
+    `observe` is called with the counts each time, `progress` if it has changed, `notify` with what holds a worker back,
     `memory` with each worker's peak memory, and `lost` with the error that ends the run, once the cluster has been out
     of reach for `reconnect_timeout` seconds. `done_here` returns how many tasks the program has done itself. Until the
     first worker has come, one is expected to take `usual_start` seconds.
@@ -104,7 +102,7 @@ class ScalingLoop:
         self._failing_since: float | None = None
         self._observe = observe
         self._progress = progress
-        self._reported = (0.0, Progress(0, 0))
+        self._reported = Progress(0, 0)
         self._notify = notify
         self._lost = lost
         self._memory = memory
@@ -205,10 +203,11 @@ class ScalingLoop:
         self._memory(snapshot.peaks)
         self._replace_removed()
         done = _done(snapshot)
-        tasks = sum(snapshot.waiting.values()) + sum(map(len, snapshot.running.values()))
+        running = sum(map(len, snapshot.running.values()))
+        tasks = sum(snapshot.waiting.values()) + running
         if done < self._done_when_idle:  # a scheduler that was started again counts anew
             self._done_before = 0
-        self._report_progress(Progress(done - self._done_before + self._done_here(), tasks))
+        self._report_progress(Progress(done - self._done_before + self._done_here(), tasks, running))
         if not tasks or done < self._done_when_idle:
             self._done_when_idle = done
         now, requested, connected = time.monotonic(), self._cluster.requested(), len(snapshot.processing)
@@ -293,9 +292,8 @@ class ScalingLoop:
             self._replace_removed()
 
     def _report_progress(self, progress: Progress) -> None:
-        at, last = self._reported
-        if progress != last and time.monotonic() - at > PROGRESS_INTERVAL:
-            self._reported = (time.monotonic(), progress)
+        if progress != self._reported:
+            self._reported = progress
             self._progress(progress)
 
     def _workers(self, now: float, snapshot: SchedulerSnapshot) -> tuple[Worker, ...]:

@@ -89,6 +89,8 @@ def _connect(spec: ProgramSpec) -> None:
     from skjob.engine.checkpoint.fit_cache import FitCache
     from skjob.engine.fidelity.forks import JoblibDefaults, run_in_children, separate_children
     from skjob.engine.fidelity.local_tasks import COUNTER, LocalTaskCounter
+    from skjob.engine.reporting.call_events import RunEvents
+    from skjob.run.events_file import EventsWriter
     from skjob.run.program.dask_programs import (
         RunClient,
         RunCluster,
@@ -135,6 +137,7 @@ def _connect(spec: ProgramSpec) -> None:
         "checkpoint": fits,
         "notify": notify,
         "notify_at_end": partial(messages.send, "last"),
+        "report": RunEvents(EventsWriter(Path(spec.record)).report),
     }
     # The first is for this thread, whose choice also overrules an estimator's wish for threads; the second is for
     # threads that the script starts.

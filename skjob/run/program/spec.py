@@ -11,7 +11,8 @@ INTERRUPT_GRACE = 10.0
 
 @dataclass(frozen=True)
 class ProgramSpec:
-    """What the parent sends to the program's process once the cluster is there. `folder` has the certificates.
+    """What the parent sends to the program's process once the cluster is there. `folder` has the certificates, and
+    `record` is where the events of the run go, beside its record.
 
     `module` is the name of a program that runs as a module, and `root` the folder whose modules belong to it. `width`
     is how many tasks can run at once when all workers are there, `workers` how many there always are.
@@ -26,6 +27,7 @@ class ProgramSpec:
     arguments: tuple[str, ...]
     declared: bool
     folder: str
+    record: str
     address: str
     width: int
     workers: int

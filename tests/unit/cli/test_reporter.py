@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from skjob.cli.reporter import Reporter
 from skjob.deploy.base import WorkerCounts
 from skjob.deploy.scaling.loop import Progress
+from skjob.engine.events import CallStarted, FitFinished, FitStatus, from_line
 from skjob.errors import StartError
 from skjob.run.record import Outcome, Record
 
@@ -46,35 +48,75 @@ def test_a_line_of_json_stays_one_where_an_address_has_a_password_in_it(capsys: 
     assert json.loads(capsys.readouterr().err) == {"kind": "note", "text": '"https://h/x?sig=****"\n"quoted"'}
 
 
-def _go_on(reporter: Reporter) -> None:
+SEARCH = [
+    CallStarted(1, 100.0, "GridSearchCV", "SVC", search=1, candidates=4, splits=2, tasks=8, metric="score"),
+    FitFinished(1, 0, 0, 0, {"C": "1"}, {"score": 0.5}, worker="a", started=100.0, seconds=10.0),
+    FitFinished(1, 1, 0, 1, scores={"score": 0.75}, worker="b", started=100.0, seconds=10.0),
+    FitFinished(1, 2, 1, 0, {"C": "-1"}, {"score": math.nan}, status=FitStatus.FAILED, error="ValueError: no"),
+]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("skjob.cli.reporter.time", clock)
+    return clock
+
+
+class Clock:
+    """Stands for `time`; the run begins at 100."""
+
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now
+
+
+def _go_on(reporter: Reporter, clock: Clock) -> None:
     reporter.notify("running on this machine")
     with reporter.step("connect"):
         reporter.workers(WorkerCounts(2, 2, 1))
-    reporter.progress(Progress(3, 4))
+    for event in SEARCH:
+        reporter.event(event)
+    clock.now = 110.0
+    reporter.progress(Progress(3, 4, 2))
+    reporter.progress(Progress(3, 5, 2))
     reporter.memory({"a": 1})
     with pytest.raises(KeyError), reporter.step("wait"):
         raise KeyError
 
 
-def test_a_run_that_goes_on_as_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    _go_on(Reporter(json=False, verbose=False))
+def test_a_run_that_goes_on_as_lines(capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
+    _go_on(Reporter(json=False, verbose=False), clock)
     assert capsys.readouterr().err.splitlines() == [
         "skjob: running on this machine",
         "skjob: 1 of 2 workers",
         "skjob: connect: 0.0 s",
-        "skjob: tasks done: 3, under way: 4",
+        "skjob: 3 of 8 fits done (1 failed), 2 running, about 13 s left, best 0.625",
     ]
 
 
-def test_a_run_that_goes_on_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    _go_on(Reporter(json=True, verbose=False))
-    shown = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert [(each["kind"], each["text"]) for each in shown] == [
+def test_a_run_that_goes_on_as_json(capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
+    _go_on(Reporter(json=True, verbose=False), clock)
+    lines = capsys.readouterr().err.splitlines()
+    shown = [json.loads(line) for line in lines]
+    assert [(each["kind"], each["text"]) for each in shown if "text" in each] == [
         ("note", "running on this machine"),
         ("step", "connect"),
         ("workers", "1 of 2 workers"),
         ("done", "connect"),
-        ("progress", "tasks done: 3, under way: 4"),
+        ("progress", "3 of 8 fits done (1 failed), 2 running, about 13 s left, best 0.625"),
         ("step", "wait"),
     ]
-    assert [0 <= each["seconds"] < 1 for each in shown if "seconds" in each] == [True]
+    assert [from_line(line) for line in lines if "text" not in json.loads(line)] == SEARCH
+    [workers] = [each for each in shown if each["kind"] == "workers"]
+    assert (workers["asked"], workers["running"], workers["connected"]) == (2, 2, 1)
+    [progress] = [each for each in shown if each["kind"] == "progress"]
+    assert {key: progress[key] for key in ("done", "running", "waiting")} == {"done": 3, "running": 2, "waiting": 2}
+    [call] = progress["calls"]
+    assert (call["name"], call["done"], call["total"], call["failed"]) == ("GridSearchCV", 3, 8, 1)
+    assert (call["seconds_left"], call["best"]) == (13.3, 0.625)
+    assert [0 <= each["seconds"] < 1 for each in shown if each["kind"] == "done"] == [True]

@@ -93,6 +93,7 @@ def test_a_record_that_has_just_begun(recorder: Recorder, tmp_path: Path) -> Non
         "notes": [],
         "numbers": {},
         "fits": {},
+        "searches": [],
         "cost": {},
         "logs": {},
         "outcome": {"status": "running", "exit_code": None, "cause": None, "cleanup": None},

@@ -167,7 +167,6 @@ def test_what_an_earlier_run_has_done_is_not_told(monkeypatch: pytest.MonkeyPatc
     sights = chain([before], repeat(now))
     monkeypatch.setattr(loop, "_snapshot", lambda: next(sights))
     monkeypatch.setattr("skjob.deploy.scaling.loop.INTERVAL", 0.01)
-    monkeypatch.setattr("skjob.deploy.scaling.loop.PROGRESS_INTERVAL", -1.0)
     loop.start()
     wait_for(lambda: told)
     loop.stop()
