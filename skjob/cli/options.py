@@ -245,7 +245,7 @@ def connect(command: str, context: str | None, namespace: str | None) -> Api:
 
 @contextmanager
 def looking(everywhere: bool) -> Iterator[None]:
-    """Give a hint to a user who may not look into all namespaces, but may look into one."""
+    """Add a hint for a user who is not allowed to list all namespaces, but may be allowed one."""
     from skjob.errors import ForbiddenError
 
     try:

@@ -206,7 +206,7 @@ def _table(path: Path) -> dict[str, Any] | None:
 
 
 def _is_a_strangers(path: Path) -> bool:
-    """Return whether anybody may have put this file here, for whoever works below: in `/tmp`, say."""
+    """Return whether another user can have put this file here, as in `/tmp`."""
     return bool(path.parent.stat().st_mode & stat.S_IWOTH) and path.lstat().st_uid not in (0, os.getuid())
 
 

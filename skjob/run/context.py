@@ -28,7 +28,7 @@ def open_cluster(job: JobSpec, asked: ResolvedSettings, options: RunOptions, wri
     and stays.
 
     Raises:
-        SkjobError: the cluster cannot be had.
+        SkjobError: there is no cluster to use.
     """
     import joblib
 
@@ -57,7 +57,7 @@ def open_cluster(job: JobSpec, asked: ResolvedSettings, options: RunOptions, wri
         if chosen.reused is not None:
             stack.callback(forget_credentials, client)
         if remaining := RunBudget(began, plan, cluster.cost).describe_remaining(cluster.requested()):
-            # A program in the same process can't be ended: its cluster is, by its deadline.
+            # A program in the same process cannot be ended: its cluster is, by its deadline.
             then = "then the cluster ends" if chosen.reused is None else "the cluster keeps running after that"
             notify(f"{remaining}; {then}")
         prepare_client(client, job.root, environment.packages if environment else None, plan.width, notify)

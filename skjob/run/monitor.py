@@ -118,13 +118,13 @@ def supervise(
 
     Raises:
         DeadlineError: `--max-time` is over, or `--max-cost` nearly spent.
-        ClusterLost: the scheduler is gone, or the cluster can't be seen any more.
+        ClusterLost: the scheduler is gone, or the cluster cannot be seen any more.
     """
     while True:
         code = program.wait(POLL)
         read_messages()
         if code is not None:
-            # A program that ends because its cluster is gone may notice that sooner than we do.
+            # A program that ends because its cluster is gone can notice that sooner than this process.
             if code != 0 and (monitor.lost is not None or monitor.unseen_for() > UNSEEN_TIMEOUT):
                 raise monitor.lost or monitor.as_lost()
             return code

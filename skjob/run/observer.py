@@ -1,4 +1,4 @@
-"""Who is told what happens in a run: the recorder, which passes it on, and whoever shows it to a person."""
+"""Interface for those that observe a run: the recorder, which passes everything on, and the reporter for the user."""
 
 from __future__ import annotations
 

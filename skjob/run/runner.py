@@ -248,7 +248,7 @@ def _make_plan(target: RunTarget, options: RunOptions, recorder: Recorder) -> Pl
     if plan.checkpoint is not None and target.settings.checkpoint is not None:
         from skjob.engine.checkpoint.store import FitStore
 
-        FitStore(plan.checkpoint, recorder.record.run_id)  # fails before anything starts if no fit can be kept there
+        FitStore(plan.checkpoint, recorder.record.run_id)  # fails before anything starts if no fit can be stored there
     return plan
 
 

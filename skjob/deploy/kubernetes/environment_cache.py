@@ -118,7 +118,7 @@ def ensure_environment(
     `check` is called while pods are waited for, and ends that by raising.
 
     Raises:
-        ConfigError: some distribution can't be had for the pods' platform; nothing was created.
+        ConfigError: some distribution is not available for the pods' platform; nothing was created.
         StartError: it can't be made in the cluster, or not within `timeout` seconds; with the pod's own words.
     """
     has = known_contents(image)

@@ -37,7 +37,7 @@ def check_script(path: Path, module: str | None = None) -> None:
     """Check all that can be known of a script before anything starts. `module` is its name if it runs as a module.
 
     Raises:
-        ConfigError: it does not exist, can't be read, is not valid Python, or begins with what only a module can do;
+        ConfigError: it does not exist, cannot be read, is not valid Python, or begins with what only a module can do;
             with the place.
     """
     if module is not None and path.suffix != ".py":
