@@ -47,7 +47,7 @@ WATCH_INTERVAL = 1.0
 CANCEL_TIMEOUT = 3.0
 """Seconds that the end of a call waits until scheduler and workers have received it."""
 
-JOIN_TIMEOUT = 5.0
+_JOIN_TIMEOUT = 5.0
 """Seconds that the end of a call waits for its thread."""
 
 
@@ -155,7 +155,7 @@ class ParallelCall:
         self.cancel()
         thread, self._thread = self._thread, None
         if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout=JOIN_TIMEOUT)
+            thread.join(timeout=_JOIN_TIMEOUT)
         if self._fits is not None:
             self._fits.end()
 

@@ -26,8 +26,8 @@ from skjob.utils.reconnect import set_reconnect_timeout
 if TYPE_CHECKING:
     from skjob.environment.spec import EnvironmentSpec
 
-POLL = 0.1
-CONNECT_TIMEOUT = 30
+_POLL_INTERVAL = 0.1
+_CONNECT_TIMEOUT = 30
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def connect(cluster: Cluster, *, default: bool = False) -> Iterator[Any]:
     security = cluster.tls.security()
     try:
         with _quiet_about_versions():
-            client = Client(cluster.address, security=security, timeout=CONNECT_TIMEOUT, set_as_default=default)
+            client = Client(cluster.address, security=security, timeout=_CONNECT_TIMEOUT, set_as_default=default)
     except (OSError, TimeoutError) as error:
         raise StartError(
             f"the scheduler of `{cluster.name}` does not answer: {error}", "`skjob run -v` shows its log"
@@ -196,7 +196,7 @@ def _wait_for_workers(run: Run, cluster: Cluster, client: Any, budget: RunBudget
                 f"no worker within `--start-timeout`, {timeout:.0f} s ({counts}){cause}",
                 (causes[0].hint if causes else "") or hint,
             )
-        time.sleep(POLL)
+        time.sleep(_POLL_INTERVAL)
 
 
 def _count_workers(cluster: Cluster, connected: int) -> WorkerCounts:

@@ -231,7 +231,7 @@ def test_a_question_of_the_clients_own_loses_no_worker(client: Client, monkeypat
     assert client.scheduler_info(n_workers=-1)["workers"] == {}, "distributed has mended it"
     assert (connected_workers(client), len(there)) == (there, 3)
     assert lost_worker(there, client) is None
-    monkeypatch.setattr("skjob.boosters.partitioning.POLL_INTERVAL", 0.1)
+    monkeypatch.setattr("skjob.boosters.partitioning.PLACEMENT_POLL_INTERVAL", 0.1)
     lay_out(client, [X.map_blocks(_slowly)], there)
 
 

@@ -47,7 +47,7 @@ from skjob.utils.tls import make_certificates
 from skjob.utils.units import format_size
 from skjob.utils.versions import PYTHON
 
-PACKAGES = (*MUST_AGREE, *MAY_CHANGE_NUMBERS)
+_COMPARED_PACKAGES = (*MUST_AGREE, *MAY_CHANGE_NUMBERS)
 """What the client, the scheduler and the workers must have in common, beside Python."""
 
 _OPERATOR_TIMEOUT = 30.0
@@ -155,7 +155,7 @@ def _checks(asked: ResolvedSettings, check_image: bool, timeout: float) -> Itera
 def local_versions() -> Versions:
     """Return the versions on this machine."""
     found: dict[str, str | None] = {}
-    for package in PACKAGES:
+    for package in _COMPARED_PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -336,7 +336,7 @@ def _image(
     except SkjobError as error:
         return _failed("image", error)
     found = contents.distributions
-    inside = Versions(contents.python, {package: found.get(package) for package in PACKAGES})
+    inside = Versions(contents.python, {package: found.get(package) for package in _COMPARED_PACKAGES})
     failures, warnings = compare_versions(local, inside, packages=not filled)
     remedy = "choose an image made for this machine's versions: `--image`"
     if failures:

@@ -51,12 +51,12 @@ before it restarts a container that a fit has ended four times."""
 STUCK_TIMEOUT = 12.0
 """Seconds without any worker after which those that cannot start are replaced by new ones."""
 
-JOIN_TIMEOUT = 10.0
+_JOIN_TIMEOUT = 10.0
 LOOK_TIMEOUT = 20.0
 RELEASE_TIMEOUT = 30.0
 """Seconds for the scheduler to answer, and for workers to hand over their data."""
 
-NOTICE_DELAY = 3.0
+_NOTICE_DELAY = 3.0
 """Seconds without an answer after which the user is told."""
 
 PROGRESS_INTERVAL = 10.0
@@ -134,7 +134,7 @@ class ScalingLoop:
     def stop(self) -> None:
         """End the loop, and wait until nothing is under way any more."""
         self._thread.stop()
-        self._thread.join(JOIN_TIMEOUT)
+        self._thread.join(_JOIN_TIMEOUT)
 
     def unseen_for(self) -> float:
         """Return the seconds since the scheduler or the API stopped answering; 0 while they answer."""
@@ -174,7 +174,7 @@ class ScalingLoop:
         self._api_error = error
         self._api_failing_since = self._api_failing_since or time.monotonic()
         # What only the user can fix is reported at once.
-        delay = NOTICE_DELAY if isinstance(error, Unanswered) else 0.0
+        delay = _NOTICE_DELAY if isinstance(error, Unanswered) else 0.0
         if time.monotonic() - self._api_failing_since >= delay:
             self._notify(f"{Problem(error.message, error.hint)}: the run goes on while its connection holds")
 
@@ -186,7 +186,7 @@ class ScalingLoop:
         if self.unseen_for() > self._reconnect_timeout:
             self._lost(self._api_error or error)
             return True
-        if self.unseen_for() >= NOTICE_DELAY:
+        if self.unseen_for() >= _NOTICE_DELAY:
             self._notify(f"the scheduler does not answer: trying again for {self._reconnect_timeout:.0f} s")
             self._report_credentials()
         return False

@@ -25,7 +25,7 @@ from skjob.errors import ForbiddenError, SkjobError
 from skjob.utils.notify import Notify
 from skjob.utils.periodic import PeriodicThread
 
-LOOK_INTERVAL = 5.0
+_LOOK_INTERVAL = 5.0
 WRITE_INTERVAL = 30.0
 JOIN_TIMEOUT = 2.0
 
@@ -108,7 +108,7 @@ class CostMeter:
 
     def start(self) -> None:
         """Begin to measure."""
-        self._thread.start(LOOK_INTERVAL)
+        self._thread.start(_LOOK_INTERVAL)
 
     def cost(self) -> Cost:
         """Return what this run has cost by now, and what an hour costs with all requested workers."""
