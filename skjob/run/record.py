@@ -33,7 +33,7 @@ DISTRIBUTIONS = (
 
 
 @dataclass
-class Step:
+class RunStep:
     """One thing that the run waited for. `seconds` is None until it ends."""
 
     name: str
@@ -52,7 +52,7 @@ class WorkersAt:
 
 
 @dataclass
-class Outcome:
+class RunOutcome:
     """How a run ended. `exit_code` is that of skjob; `cause` is the error's message, if there was an error."""
 
     status: str = "running"
@@ -77,7 +77,7 @@ class Record:
     place: str | None = None
     why: str | None = None
     cluster: dict[str, Any] = field(default_factory=dict)
-    steps: list[Step] = field(default_factory=list)
+    steps: list[RunStep] = field(default_factory=list)
     workers: list[WorkersAt] = field(default_factory=list)
     peak_memory: dict[str, int] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class Record:
     fits: dict[str, int] = field(default_factory=dict)
     cost: dict[str, Any] = field(default_factory=dict)
     logs: dict[str, str] = field(default_factory=dict)
-    outcome: Outcome = field(default_factory=Outcome)
+    outcome: RunOutcome = field(default_factory=RunOutcome)
     seconds: float | None = None
 
 
@@ -131,7 +131,7 @@ class Recorder:
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Time a step. One that raises is recorded with the time it took until then."""
-        step = Step(name, datetime.now(UTC).isoformat(timespec="milliseconds"))
+        step = RunStep(name, datetime.now(UTC).isoformat(timespec="milliseconds"))
         began = time.monotonic()
         self.record.steps.append(step)
         with self._shown.step(name):

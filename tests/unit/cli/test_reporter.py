@@ -11,28 +11,28 @@ from skjob.cli.reporter import Reporter
 from skjob.deploy.base import WorkerCounts
 from skjob.deploy.scaling.loop import Progress
 from skjob.errors import StartError
-from skjob.run.record import Outcome, Record
+from skjob.run.record import Record, RunOutcome
 
 
 @pytest.mark.parametrize(
     ("outcome", "told"),
     [
-        (Outcome("failed", 3), "the program failed, with status 3"),
-        (Outcome("failed", 128 + signal.SIGKILL), "the program failed, with status 137 (SIGKILL)"),
-        (Outcome("failed", 255), "the program failed, with status 255"),
-        (Outcome("failed", 1, "its output can't be written"), "the program failed, its output can't be written"),
+        (RunOutcome("failed", 3), "the program failed, with status 3"),
+        (RunOutcome("failed", 128 + signal.SIGKILL), "the program failed, with status 137 (SIGKILL)"),
+        (RunOutcome("failed", 255), "the program failed, with status 255"),
+        (RunOutcome("failed", 1, "its output can't be written"), "the program failed, its output can't be written"),
         (
-            Outcome("failed", 1, "ValueError: All 4 fits failed.\nBelow are"),
+            RunOutcome("failed", 1, "ValueError: All 4 fits failed.\nBelow are"),
             "the program failed, ValueError: All 4 fits failed.",
         ),
         (
-            Outcome("failed", 1, "ValueError: " + "long " * 50),
+            RunOutcome("failed", 1, "ValueError: " + "long " * 50),
             "the program failed, ValueError: " + "long " * 17 + "lo…",
         ),
-        (Outcome("succeeded", 0), "succeeded"),
+        (RunOutcome("succeeded", 0), "succeeded"),
     ],
 )
-def test_how_a_run_ended(capsys: pytest.CaptureFixture[str], outcome: Outcome, told: str) -> None:
+def test_how_a_run_ended(capsys: pytest.CaptureFixture[str], outcome: RunOutcome, told: str) -> None:
     record = Record("20261126-000000-abcdef", "train.py", [], "2026-11-26T00:00:00+00:00", {}, outcome=outcome)
     Reporter(json=False, verbose=False).ended(record)
     assert capsys.readouterr().err.splitlines()[:-1] == [f"skjob: {told}"]
