@@ -19,9 +19,9 @@ def main() -> NoReturn:
     """Run the command line, and exit with a status of `skjob.errors`."""
     try:
         _ready_streams()
-        from skjob.cli.root import run_typed
+        from skjob.cli.root import run_command_line
 
-        code = run_typed()
+        code = run_command_line()
     except SkjobError as error:
         code = report(error)
     except KeyboardInterrupt:

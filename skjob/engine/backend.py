@@ -32,7 +32,7 @@ from skjob.engine.checkpoint.fit_cache import FitCache
 from skjob.engine.dispatch.batch import BatchFuture, KnownResult, WorkersLost
 from skjob.engine.dispatch.output_relay import OutputRelay
 from skjob.engine.fidelity.call_router import CallRouter
-from skjob.engine.fidelity.effects.returned import arguments_of
+from skjob.engine.fidelity.effects.returned_arguments import arguments_of
 from skjob.engine.fidelity.job_counts import (
     NOT_GIVEN,
     asked_by_parallel,

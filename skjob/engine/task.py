@@ -21,11 +21,11 @@ from typing import Any
 import joblib
 
 from skjob.engine.cancellation import TaskCancelled, interruptible, raise_if_cancelled
-from skjob.engine.fidelity.effects.draws import drawn, positions
+from skjob.engine.fidelity.effects.code_identity import collected_code
 from skjob.engine.fidelity.effects.guard import guarded
-from skjob.engine.fidelity.effects.marks import collected_code
-from skjob.engine.fidelity.effects.returned import ArgumentKey, dumps_result
-from skjob.engine.fidelity.effects.state import (
+from skjob.engine.fidelity.effects.random_draws import drawn, positions
+from skjob.engine.fidelity.effects.returned_arguments import ArgumentKey, dumps_result
+from skjob.engine.fidelity.effects.shared_state import (
     LiveArguments,
     State,
     changed,

@@ -304,6 +304,6 @@ def _packages_file(run: Run) -> str | None:
 def _describe_fits(fits: dict[str, int], *, finished: bool) -> list[str]:
     if not fits:
         return []
-    from skjob.engine.checkpoint.counts import FitCounts
+    from skjob.engine.checkpoint.fit_counts import FitCounts
 
     return FitCounts(**fits).lines(finished=finished)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def install(
-    typed: typer.Context,
+    ctx: typer.Context,
     context: ContextOption = None,
     namespace: Annotated[
         str | None, typer.Option("--namespace", help="Whose defaults are set. [default: the context's]")
@@ -40,7 +40,7 @@ def install(
     from skjob.deploy.kubernetes.operator import install as installation
 
     given = {"image": image, "worker_cpu": worker_cpu, "worker_memory": worker_memory}
-    asked, seconds = resolved("install", layers("install", typed.params), timeout)
+    asked, seconds = resolved("install", layers("install", ctx.params), timeout)
 
     def defaults(where: str) -> Defaults:
         return Defaults(where, **given)

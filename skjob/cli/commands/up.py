@@ -22,7 +22,7 @@ from skjob.cli.options import (
 
 
 def up(
-    typed: typer.Context,
+    ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="The cluster's name.", show_default=False)],
     context: ContextOption = None,
     namespace: NamespaceOption = None,
@@ -40,7 +40,7 @@ def up(
     """
     from skjob.run.warm_cluster import up as start
 
-    raise typer.Exit(start(name, layers("up", typed.params), Path.cwd(), _write))
+    raise typer.Exit(start(name, layers("up", ctx.params), Path.cwd(), _write))
 
 
 def _write(line: str) -> None:

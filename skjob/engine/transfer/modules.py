@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-from skjob.engine.fidelity.effects.marks import collect
+from skjob.engine.fidelity.effects.code_identity import collect
 from skjob.engine.transfer.local_code import NOT_SOURCE
 
 MAX_FOLDERS = 2000

@@ -407,7 +407,7 @@ def _dispatched(call: CallData, held: dict[str, Any], value: Any) -> str:
 
 
 def _batch(call: CallData, *values: Any) -> set[str]:
-    """A batch that uses these, from dispatch to settlement."""
+    """A batch that uses these, from dispatch to its results."""
     held: dict[str, Any] = {}
     call.dump([(len, values, {})], NESTED, held, None)
     keys = set(held)

@@ -20,9 +20,9 @@ import pytest
 from scipy import sparse
 from sklearn.linear_model import Ridge
 
-from skjob.engine.fidelity.effects import state
-from skjob.engine.fidelity.effects.marks import collected_code
-from skjob.engine.fidelity.effects.state import (
+from skjob.engine.fidelity.effects import shared_state
+from skjob.engine.fidelity.effects.code_identity import collected_code
+from skjob.engine.fidelity.effects.shared_state import (
     MAX_DIGEST_BYTES,
     changed,
     describe_unknown,
@@ -241,7 +241,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Module
     (tmp_path / "own_store.py").write_text("KEPT = {}\nclass Kinds:\n    seen = 0\n")
     (tmp_path / "own_registry.py").write_text(REGISTRY)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(state, "unpacked_folders", lambda: {str(tmp_path)})
+    monkeypatch.setattr(shared_state, "unpacked_folders", lambda: {str(tmp_path)})
     yield importlib.import_module("own_registry")
     for name in ("own_registry", "own_store"):
         sys.modules.pop(name)
