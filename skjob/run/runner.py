@@ -223,7 +223,9 @@ def _close_cluster(cluster: Cluster, options: RunOptions, recorder: Recorder, si
             cluster.close(hurried=lambda: signals.hurried)
     finally:
         if (cost := cluster.cost()) is not None:
-            recorder.record.cost |= {"amount": round(cost.amount, 6), "currency": cost.currency}
+            from skjob.deploy.kubernetes.costs.prices import rounded
+
+            recorder.record.cost |= {"amount": rounded(cost.amount), "currency": cost.currency}
 
 
 # ---- what a run begins with

@@ -24,7 +24,7 @@ from skjob.deploy.kubernetes.api.errors import Conflict, NotFound, Rejected
 from skjob.deploy.kubernetes.api.wait import wait_for_pod
 from skjob.deploy.kubernetes.costs import ledger
 from skjob.deploy.kubernetes.costs.ledger import Entry
-from skjob.deploy.kubernetes.costs.prices import Cost, hourly, possible_prices, read_cost
+from skjob.deploy.kubernetes.costs.prices import Cost, hourly, possible_prices, read_cost, rounded
 from skjob.deploy.kubernetes.diagnosis.capacity import requests
 from skjob.deploy.kubernetes.diagnosis.causes import Cause, diagnose
 from skjob.deploy.kubernetes.image_probe import image_contents
@@ -227,9 +227,9 @@ def _record_cost(api: Api, job: Manifest, now: datetime, limit: float) -> None:
         user=annotations.get(USER_ANNOTATION, ""),
         program=annotations.get(PROGRAM_ANNOTATION, ""),
         began=spending.at.isoformat(timespec="seconds"),
-        amount=round(spending.by(now), 6),
+        amount=rounded(spending.by(now)),
         currency=spending.currency,
-        rate=round(spending.rate, 6),
+        rate=rounded(spending.rate),
         at=now.isoformat(timespec="seconds"),
         until=until.isoformat(timespec="seconds"),
     )

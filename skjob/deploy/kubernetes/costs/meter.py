@@ -18,7 +18,7 @@ from skjob.config.plan import WorkerSize
 from skjob.deploy.kubernetes.api.client import Api, Manifest
 from skjob.deploy.kubernetes.costs import ledger
 from skjob.deploy.kubernetes.costs.ledger import Entry
-from skjob.deploy.kubernetes.costs.prices import Cost, Meter, hourly, possible_prices, rates
+from skjob.deploy.kubernetes.costs.prices import Cost, Meter, hourly, possible_prices, rates, rounded
 from skjob.deploy.kubernetes.diagnosis.nodes import labels_of
 from skjob.deploy.kubernetes.manifests.labels import COST_ANNOTATION, RUN_LABEL
 from skjob.errors import ForbiddenError, SkjobError
@@ -173,9 +173,9 @@ class CostMeter:
             user=self._billing_key.user,
             program=self._billing_key.program,
             began=self._began.isoformat(timespec="seconds"),
-            amount=round(cost.amount, 6),
+            amount=rounded(cost.amount),
             currency=cost.currency,
-            rate=round(cost.rate, 6),
+            rate=rounded(cost.rate),
             at=cost.at.isoformat(timespec="seconds"),
             until=until.isoformat(timespec="seconds") if cost.rate else "",
         )

@@ -59,6 +59,11 @@ def read_cost(text: str | None) -> Cost | None:
         return None
 
 
+def rounded(amount: float) -> float:
+    """Return an amount of money, or a rate, as records, the ledger and `skjob ps --json` have it: to a millionth."""
+    return round(amount, 6)
+
+
 def money(amount: float, currency: str) -> str:
     """Return `12.30 USD`; for a small amount its first two digits, `0.0042 USD`."""
     return f"{amount:.2f} {currency}" if amount >= 0.1 or amount <= 0 else f"{amount:.2g} {currency}"

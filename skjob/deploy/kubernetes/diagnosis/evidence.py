@@ -76,6 +76,10 @@ class Finding:
     topic: str = ""
 
 
+Symptom = tuple[CauseKind, str, str, bool]
+"""What a finding says without its object: kind, text, hint, and whether it is fatal."""
+
+
 def lost(nodes: Sequence[Manifest]) -> set[str]:
     """Return the names of nodes that do not answer."""
     unready = [node for node in nodes if (condition_of(node, "Ready") or {}).get("status") in ("Unknown", "False")]

@@ -84,7 +84,15 @@ def test_whoever_is_put_off_for_longer_than_there_is_time_is_told() -> None:
     api = Api(Client([BUSY], pause="5"), CONTEXT)
     with pytest.raises(Throttled, match=r"`ours` is overloaded, .*: too many requests") as raised:
         api.patch("Job", "a", "team", {}, timeout=4)
-    assert raised.value.pause == 5.0
+    assert raised.value.retry_after == "5"
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "pause"),
+    [("5", 5.0), ("0", 0.1), ("3600", 10.0), ("", 1.0), ("Mon, 30 Nov 2026 08:00:00 GMT", 1.0)],
+)
+def test_the_pause_after_a_throttled_request_is_what_the_api_says_within_limits(retry_after: str, pause: float) -> None:
+    assert transport._pause(retry_after) == pause
 
 
 def test_a_patch_has_the_time_that_it_is_given() -> None:

@@ -84,7 +84,7 @@ def test_an_api_that_stays_away(soon: float, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_an_api_that_has_put_off_the_watch_for_long(soon: float) -> None:
     """It has been asked again until that made no more sense."""
-    busy = Throttled("the API has too much to do", "try again later", 1.0)
+    busy = Throttled("the API has too much to do", "try again later", "1")
     with pytest.raises(Throttled):
         wait_for_pod(Watched(busy, [READY]), "a=b", name_of_ready, nothing, soon)
 
