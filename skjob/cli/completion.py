@@ -58,9 +58,9 @@ def complete_cluster(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def _connect(ctx: typer.Context) -> Any:
     """Return the API that the options before the incomplete word name."""
-    from skjob.cli.options import connect
+    from skjob.cli.options import connect_as_asked
 
-    return connect("", ctx.params.get("context"), ctx.params.get("namespace"))
+    return connect_as_asked("", ctx.params.get("context"), ctx.params.get("namespace"))
 
 
 def _found(incomplete: str, find: Callable[[], Iterable[str]]) -> list[str]:

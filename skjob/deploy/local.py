@@ -85,7 +85,7 @@ class LocalCluster:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env=fork_server.environment(os.environ),
+            env=fork_server.process_environment(os.environ),
         )
         self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read_answers, self._read_log)]
         for reader in self._readers:

@@ -92,7 +92,7 @@ def resolve_target(asked: ResolvedSettings, notify: Notify) -> RunTarget:
     settings = asked.settings
     if settings.on is Place.LOCAL:
         return RunTarget(Place.LOCAL, f"{asked.called('on')} is `local`", asked)
-    from skjob.deploy.kubernetes.api.client import connect as connect_api
+    from skjob.deploy.kubernetes.api.client import connect_api
     from skjob.deploy.kubernetes.namespace_config import read_defaults
     from skjob.deploy.kubernetes.operator.state import has_operator, why_no_operator
 

@@ -44,7 +44,7 @@ from skjob.boosters.scheduler_plugin import as_training_part
 from skjob.boosters.tracker import TrackerProcess
 from skjob.boosters.training import lost_worker
 from skjob.boosters.xgboost import train_xgboost
-from skjob.deploy.scaling.scheduler import MIN_KEPT_BYTES, abandon_workers, release, take_snapshot
+from skjob.deploy.scaling.scheduler import MIN_KEPT_BYTES, abandon_workers, release_workers, take_snapshot
 from skjob.errors import ConfigError
 from skjob.jobfile.data.placement import Workers
 from skjob.jobfile.loader import read_job
@@ -485,7 +485,7 @@ def test_no_worker_goes_while_a_training_runs_or_data_is_kept(client: Client, tm
     def watch() -> None:
         until(lambda: len(client.run_on_scheduler(_parts)) == 3, "no training began")
         seen["together"] = client.run_on_scheduler(take_snapshot).together
-        seen["released"] = client.run_on_scheduler(release, names)
+        seen["released"] = client.run_on_scheduler(release_workers, names)
         come.touch()
 
     thread = threading.Thread(target=watch, daemon=True)

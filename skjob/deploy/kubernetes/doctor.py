@@ -20,13 +20,14 @@ from importlib.metadata import PackageNotFoundError, version
 from skjob.config.namespace_policy import NamespacePolicy
 from skjob.config.plan import DEFAULT_CPU, DEFAULT_MEMORY, default_image
 from skjob.config.sources import ResolvedSettings
-from skjob.deploy.kubernetes.api.client import Api, Manifest, connect
+from skjob.deploy.kubernetes.api.client import Api, connect_api
 from skjob.deploy.kubernetes.api.errors import NotFound
 from skjob.deploy.kubernetes.api.rbac import RUN_PERMISSIONS, missing
 from skjob.deploy.kubernetes.costs import ledger
 from skjob.deploy.kubernetes.diagnosis.capacity import best_node
 from skjob.deploy.kubernetes.diagnosis.nodes import find_nodes
 from skjob.deploy.kubernetes.image_probe import anchored, image_contents
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import LEDGER_CONFIGMAP, RunNames, new_run_id
 from skjob.deploy.kubernetes.manifests.pods import anchor_job, owned_by
 from skjob.deploy.kubernetes.namespace_config import read_defaults
@@ -111,7 +112,7 @@ def _checks(asked: ResolvedSettings, check_image: bool, timeout: float) -> Itera
     yield _tls()
 
     try:
-        api = connect(asked.settings.context, asked.settings.namespace)
+        api = connect_api(asked.settings.context, asked.settings.namespace)
     except AccessError as error:
         yield _failed("kubeconfig", error)
         return

@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 
 from skjob.config.namespace_policy import NamespacePolicy
 from skjob.config.plan import NO_RULES, Plan
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.errors import Conflict, NotFound, Rejected
 from skjob.deploy.kubernetes.api.wait import wait_for_pod
 from skjob.deploy.kubernetes.costs import ledger
@@ -29,6 +29,7 @@ from skjob.deploy.kubernetes.diagnosis.capacity import requests
 from skjob.deploy.kubernetes.diagnosis.causes import Cause, diagnose
 from skjob.deploy.kubernetes.image_probe import image_contents
 from skjob.deploy.kubernetes.inventory import cleanup, runs
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests import run as manifest
 from skjob.deploy.kubernetes.manifests.environment import (
     PACKAGE_SERVER_MEMORY,

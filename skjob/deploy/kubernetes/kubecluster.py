@@ -18,7 +18,8 @@ from contextlib import suppress
 from typing import Any
 
 from skjob.deploy.kubernetes.api.context import Context
-from skjob.deploy.kubernetes.manifests.pods import PAGES_PORT, SCHEDULER_PORT, Manifest
+from skjob.deploy.kubernetes.manifests import Manifest
+from skjob.deploy.kubernetes.manifests.pods import PAGES_PORT, SCHEDULER_PORT
 from skjob.errors import OperatorError, StartError, Unanswered, in_a_line
 
 LISTEN_TIMEOUT = 60.0

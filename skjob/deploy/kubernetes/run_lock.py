@@ -42,7 +42,7 @@ def new_lock(program: str) -> RunLock:
     return RunLock(f"{getpass.getuser()}@{socket.gethostname()}", program, f"{now:%Y-%m-%d %H:%M} UTC")
 
 
-def acquire(client: Any, lock: RunLock, cluster: str) -> None:
+def lock_cluster(client: Any, lock: RunLock, cluster: str) -> None:
     """Lock the cluster of this Dask client. `cluster` is its name.
 
     Raises:

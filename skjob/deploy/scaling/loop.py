@@ -31,7 +31,7 @@ from skjob.deploy.scaling.policy import (
     kept_seconds,
     useful_workers,
 )
-from skjob.deploy.scaling.scheduler import SchedulerSnapshot, abandon_workers, release, take_snapshot
+from skjob.deploy.scaling.scheduler import SchedulerSnapshot, abandon_workers, release_workers, take_snapshot
 from skjob.deploy.scaling.task_durations import DurationTracker, mean_length
 from skjob.deploy.scaling.worker_startup import StartupEstimate
 from skjob.errors import AccessError, ClusterLost, ForbiddenError, SkjobError, StartError, Unanswered, Unauthorized
@@ -308,7 +308,9 @@ class ScalingLoop:
             self._cluster.add_workers(decision.total)
             self._startup.see(time.monotonic(), self._cluster.requested(), snapshot.processing)
         if decision.release:
-            gone = self._client.run_on_scheduler(release, list(decision.release), callback_timeout=RELEASE_TIMEOUT)
+            gone = self._client.run_on_scheduler(
+                release_workers, list(decision.release), callback_timeout=RELEASE_TIMEOUT
+            )
             if gone:
                 self._cluster.remove_workers(gone)
         if decision.cancel:

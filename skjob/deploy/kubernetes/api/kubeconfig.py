@@ -25,7 +25,7 @@ class FoundContext:
     in_cluster: bool = False
 
 
-def find(context: str | None) -> FoundContext:
+def find_context(context: str | None) -> FoundContext:
     """Return the named context, else the current one, else the pod that this runs in.
 
     Raises:

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.errors import Throttled
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.errors import Unanswered
 
 _LOOK_INTERVAL = 1

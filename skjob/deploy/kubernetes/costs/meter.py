@@ -15,11 +15,12 @@ from datetime import UTC, datetime, timedelta
 
 from skjob.config.namespace_policy import NamespacePolicy, Price
 from skjob.config.plan import WorkerSize
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.costs import ledger
 from skjob.deploy.kubernetes.costs.ledger import Entry
 from skjob.deploy.kubernetes.costs.prices import Cost, Meter, hourly, possible_prices, rates, rounded
 from skjob.deploy.kubernetes.diagnosis.nodes import labels_of
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import COST_ANNOTATION, RUN_LABEL
 from skjob.errors import ForbiddenError, SkjobError
 from skjob.utils.notify import Notify

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from math import isfinite
 
 from skjob.config.namespace_policy import NamespacePolicy, Price
-from skjob.deploy.kubernetes.api.client import Manifest
 from skjob.deploy.kubernetes.diagnosis.capacity import requests
+from skjob.deploy.kubernetes.manifests import Manifest
 
 HOUR = 3600.0
 _GIB = 2**30

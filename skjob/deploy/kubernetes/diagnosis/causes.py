@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from skjob.deploy.kubernetes.diagnosis.capacity import Manifest
 from skjob.deploy.kubernetes.diagnosis.containers import last_lines, of_container
 from skjob.deploy.kubernetes.diagnosis.evictions import eviction_of, evictions_in_events
 from skjob.deploy.kubernetes.diagnosis.evidence import (
@@ -34,6 +33,7 @@ from skjob.deploy.kubernetes.diagnosis.evidence import (
 )
 from skjob.deploy.kubernetes.diagnosis.rejections import rejections
 from skjob.deploy.kubernetes.diagnosis.unschedulable import unschedulable
+from skjob.deploy.kubernetes.manifests import Manifest
 
 _GONE_WITH_NODE = ("DeletionByTaintManager", "DeletionByPodGC")
 

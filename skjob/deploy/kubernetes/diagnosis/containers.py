@@ -7,7 +7,6 @@ import signal
 from collections.abc import Iterator
 from datetime import datetime
 
-from skjob.deploy.kubernetes.diagnosis.capacity import Manifest
 from skjob.deploy.kubernetes.diagnosis.evidence import (
     WORKER,
     CauseKind,
@@ -19,6 +18,7 @@ from skjob.deploy.kubernetes.diagnosis.evidence import (
     spec_of,
     waiting_state,
 )
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.environment.pod.entrypoint import EX_CONFIG
 from skjob.utils.units import format_bytes, quantity
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from skjob.deploy.kubernetes.diagnosis.capacity import Manifest
 from skjob.deploy.kubernetes.diagnosis.evidence import (
     SCHEDULER,
     CauseKind,
@@ -18,6 +17,7 @@ from skjob.deploy.kubernetes.diagnosis.evidence import (
     role_of_name,
     role_of_pod,
 )
+from skjob.deploy.kubernetes.manifests import Manifest
 
 _ELSEWHERE = "the node filled up at the same moment; Kubernetes starts the pod elsewhere"
 _HINTS = {

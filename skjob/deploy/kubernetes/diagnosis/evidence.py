@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
-from skjob.deploy.kubernetes.diagnosis.capacity import Manifest
+from skjob.deploy.kubernetes.manifests import Manifest
 
 SCHEDULER, WORKER = "scheduler", "worker"
 """The roles of pods."""

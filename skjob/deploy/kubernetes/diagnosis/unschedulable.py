@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from skjob.deploy.kubernetes.diagnosis.capacity import Manifest, best_node, most_free, requests
+from skjob.deploy.kubernetes.diagnosis.capacity import best_node, most_free, requests
 from skjob.deploy.kubernetes.diagnosis.evidence import CauseKind, Evidence, Finding, in_words, role_of_pod
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.utils.units import format_size
 
 

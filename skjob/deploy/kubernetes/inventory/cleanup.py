@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.errors import Conflict, NotFound, Rejected
 from skjob.deploy.kubernetes.costs import ledger
 from skjob.deploy.kubernetes.inventory.runs import (
@@ -31,7 +31,7 @@ from skjob.deploy.kubernetes.inventory.runs import (
     run_of,
     selector_of,
 )
-from skjob.deploy.kubernetes.manifests import labels
+from skjob.deploy.kubernetes.manifests import Manifest, labels
 from skjob.errors import AccessError, CleanupFailed, ForbiddenError, SkjobError, Unauthorized
 
 KOPF_FINALIZER = "kopf.zalando.org/KopfFinalizerMarker"

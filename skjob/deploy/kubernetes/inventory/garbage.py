@@ -45,7 +45,7 @@ class FoundGarbage:
     going: list[Terminating]
 
 
-def find(api: Api, namespace: str | None) -> FoundGarbage:
+def find_garbage(api: Api, namespace: str | None) -> FoundGarbage:
     """Return what is in a namespace; in all namespaces if it is None."""
     # A run creates its anchor first. If it began between the two looks, only the second has seen the anchor.
     first, second = inventory.runs(api, namespace), inventory.runs(api, namespace)
@@ -80,6 +80,6 @@ def _ended(run: RunningCluster, why: str, seconds_ago: float) -> Garbage | Termi
     return Terminating(run, why, OVERDUE - seconds_ago)
 
 
-def collect(api: Api, garbage: Sequence[Garbage]) -> None:
+def remove_garbage(api: Api, garbage: Sequence[Garbage]) -> None:
     """Remove it. Raises CleanupFailed where something stays."""
     cleanup.remove_runs(api, [each.run for each in garbage])

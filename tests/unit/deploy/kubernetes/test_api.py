@@ -16,7 +16,7 @@ import pytest
 from clocks import DEADLINE
 
 from skjob.deploy.kubernetes.api import transport
-from skjob.deploy.kubernetes.api.client import Api, connect
+from skjob.deploy.kubernetes.api.client import Api, connect_api
 from skjob.deploy.kubernetes.api.context import Context
 from skjob.deploy.kubernetes.api.errors import Conflict, Rejected, Throttled
 from skjob.errors import ForbiddenError, SkjobError, Unanswered, Unauthorized
@@ -261,7 +261,7 @@ def server(serve: Callable[[int], bool], monkeypatch: pytest.MonkeyPatch, tmp_pa
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         try:
-            yield connect("c")
+            yield connect_api("c")
         finally:
             listening.shutdown()
             thread.join()

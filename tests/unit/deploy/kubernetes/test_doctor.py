@@ -7,7 +7,7 @@ import pytest
 from skjob.config.namespace_policy import parse_rules
 from skjob.config.sources import resolve
 from skjob.deploy.kubernetes import doctor
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.context import Context
 from skjob.deploy.kubernetes.doctor import (
     Check,
@@ -18,6 +18,7 @@ from skjob.deploy.kubernetes.doctor import (
     examine,
     local_versions,
 )
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.errors import ConfigError
 
 pytestmark = pytest.mark.unit
@@ -85,7 +86,7 @@ class _Misled(Api):
 
 
 def test_defaults_that_can_not_be_read_are_settings_and_not_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "connect", lambda *_: _Misled())
+    monkeypatch.setattr(doctor, "connect_api", lambda *_: _Misled())
     report = examine(resolve([]), check_image=True, timeout=1, on_check=lambda _: None)
     assert [check.name for check in report.checks] == ["packages", "tls", "kubeconfig", "api", "settings", "settings"]
     assert {check.outcome for check in report.checks[:4]} == {CheckOutcome.OK}

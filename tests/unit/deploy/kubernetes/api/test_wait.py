@@ -9,10 +9,11 @@ import pytest
 from clocks import Clock
 
 from skjob.deploy.kubernetes.api import wait
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.context import Context
 from skjob.deploy.kubernetes.api.errors import Throttled
 from skjob.deploy.kubernetes.api.wait import wait_for_pod
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.errors import Unanswered
 
 AWAY = Unanswered("the API does not answer")
