@@ -69,7 +69,7 @@ def _unforeseen(error: Exception) -> int:
     if isinstance(error, OSError) and error.filename is None and _stdout_refuses():
         # Python would try once more as it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return report(ConfigError(f"stdout can't be written: {error.strerror}"))
+        return report(ConfigError(f"stdout cannot be written: {error.strerror}"))
     import traceback
 
     traceback.print_exception(error)

@@ -196,7 +196,7 @@ def _table(path: Path) -> dict[str, Any] | None:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"`{path}` is not valid TOML: {error}", "fix the file") from error
     except OSError as error:
-        raise ConfigError(f"`{path}` can't be read: {error.strerror}", "fix its permissions") from error
+        raise ConfigError(f"`{path}` cannot be read: {error.strerror}", "fix its permissions") from error
     if path.name == "pyproject.toml":
         tool = table.get("tool", {})
         table = tool.get("skjob") if isinstance(tool, dict) else tool

@@ -179,7 +179,7 @@ class Recorder:
             self._write()
         except OSError as error:
             raise ConfigError(
-                f"the run's record `{self.path}` can't be written: {error.strerror}",
+                f"the run's record `{self.path}` cannot be written: {error.strerror}",
                 "run it in a folder that you may write to",
             ) from error
 
@@ -188,7 +188,7 @@ class Recorder:
         try:
             self._write()
         except OSError as error:
-            self.notify(f"the run's record can't be written any more: {error.strerror}")
+            self.notify(f"the run's record cannot be written any more: {error.strerror}")
 
     def _write(self) -> None:
         with self._lock:

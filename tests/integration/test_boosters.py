@@ -309,7 +309,7 @@ def test_a_tracker_that_aborts_takes_no_scheduler_along(
 
     def abort() -> None:
         until(lambda: len(client.run_on_scheduler(_parts)) == 3, "no training began")
-        until(lambda: len(_waiting(client, [victim, other])) == 2, "the two others don't wait for the last")
+        until(lambda: len(_waiting(client, [victim, other])) == 2, "the two others do not wait for the last")
         [meeting] = _meetings(client)
         tracker = cluster.scheduler.plugins["skjob-trackers"].running[meeting].process
         client.run_on_scheduler(_die_unnoticed, worker, tracker.pid)
@@ -405,7 +405,7 @@ def test_a_tracker_has_a_process_while_its_training_runs(
             coll_cfg=xgboost.collective.Config(**settings),
         )  # fmt: skip
         watching.join(DEADLINE)
-        until(lambda: has_printed(f"[{rounds - 1}]\there-logloss"), "the scores don't come")
+        until(lambda: has_printed(f"[{rounds - 1}]\there-logloss"), "the scores do not come")
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

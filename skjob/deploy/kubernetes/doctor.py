@@ -251,7 +251,7 @@ def _operator(api: Api, *, may_try: bool) -> Iterator[Check]:
         yield _operator_seen(state)
         return
     if not may_try:
-        yield Check("operator", CheckOutcome.SKIPPED, "can't be tried without the permissions above")
+        yield Check("operator", CheckOutcome.SKIPPED, "cannot be tried without the permissions above")
         return
     if _operator_answers(api):
         yield _ok("operator", "answers")

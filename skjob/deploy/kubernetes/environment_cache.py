@@ -120,7 +120,7 @@ def ensure_environment(
 
     Raises:
         ConfigError: some distribution is not available for the pods' platform; nothing was created.
-        StartError: it can't be made in the cluster, or not within `timeout` seconds; with the pod's own words.
+        StartError: it cannot be made in the cluster, or not within `timeout` seconds; with the pod's own words.
     """
     has = known_contents(image)
     if has is None:

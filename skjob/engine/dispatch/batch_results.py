@@ -159,7 +159,7 @@ class BatchResults:
         if isinstance(error, CallRefused):
             return error
         if type(error) is WorkersLost and not str(error).startswith(task.name):
-            return WorkersLost(f"{task.name} can't be finished: {error}")
+            return WorkersLost(f"{task.name} cannot be finished: {error}")
         with suppress(Exception):
             error.add_note(f"while {task.name} was sent to a worker")
         return error

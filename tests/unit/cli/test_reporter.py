@@ -20,7 +20,7 @@ from skjob.run.record import Record, RunOutcome
         (RunOutcome("failed", 3), "the program failed, with status 3"),
         (RunOutcome("failed", 128 + signal.SIGKILL), "the program failed, with status 137 (SIGKILL)"),
         (RunOutcome("failed", 255), "the program failed, with status 255"),
-        (RunOutcome("failed", 1, "its output can't be written"), "the program failed, its output can't be written"),
+        (RunOutcome("failed", 1, "its output cannot be written"), "the program failed, its output cannot be written"),
         (
             RunOutcome("failed", 1, "ValueError: All 4 fits failed.\nBelow are"),
             "the program failed, ValueError: All 4 fits failed.",

@@ -390,7 +390,7 @@ def test_a_project_file_that_can_not_be_read(tmp_path: Path) -> None:
     except PermissionError:
         with pytest.raises(ConfigError) as caught:
             project(tmp_path)
-        assert caught.value.message == f"`{file}` can't be read: Permission denied"
+        assert caught.value.message == f"`{file}` cannot be read: Permission denied"
     else:  # root reads everything
         assert resolve([project(tmp_path)]).settings == Settings()
 

@@ -145,7 +145,7 @@ def test_a_reader_never_sees_half_a_file(recorder: Recorder, monkeypatch: pytest
         recorder.save()
     assert recorder.path.read_bytes() == before
     recorder.save()
-    lost = "the run's record can't be written any more: No space left on device"
+    lost = "the run's record cannot be written any more: No space left on device"
     assert _on_disk(recorder)["notes"] == ["before", "after", lost]
     assert [path.name for path in recorder.path.parent.iterdir()] == ["run.json"]
 
@@ -159,7 +159,7 @@ def test_a_folder_that_can_not_be_written_to_is_told_before_anything_starts(
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(ConfigError) as caught:
         recorder.begin()
-    assert caught.value.message == f"the run's record `{recorder.path}` can't be written: Permission denied"
+    assert caught.value.message == f"the run's record `{recorder.path}` cannot be written: Permission denied"
 
 
 def test_notes_are_told_once(recorder: Recorder, shown: Shown) -> None:

@@ -47,7 +47,7 @@ def find_context(context: str | None) -> FoundContext:
 
 
 def context_names() -> list[str]:
-    """Return the names of the kubeconfig's contexts. Raise AccessError if it can't be used."""
+    """Return the names of the kubeconfig's contexts. Raise AccessError if it cannot be used."""
     contexts, _ = _read()
     return [str(each["name"]) for each in contexts]
 

@@ -156,7 +156,7 @@ def change(api: Api, namespace: str, key: str, now: datetime, *, rate: float = 0
 
 
 def compact(api: Api, namespace: str, now: datetime) -> None:
-    """Add up the oldest where there are many entries. Whoever can't, leaves it to the next."""
+    """Add up the oldest where there are many entries. Whoever cannot, leaves it to the next."""
     with suppress(SkjobError):
         for _ in range(_TRIES):
             ledger = _ledger(api, namespace)

@@ -73,7 +73,7 @@ def test_the_exit_status_is_that_of_the_first_thing_that_is_missing() -> None:
 
 
 class _Misled(Api):
-    """A cluster whose platform team has written what can't be read."""
+    """A cluster whose platform team has written what cannot be read."""
 
     def __init__(self) -> None:
         super().__init__(None, Context("c", "team", "https://api"))

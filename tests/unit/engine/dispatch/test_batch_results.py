@@ -134,7 +134,7 @@ def test_an_error_settles_a_batch_once() -> None:
     number, task = call.submit()
     call.results.fail(number, WorkersLost("no worker came"))
     call.results.fail(number, ValueError())
-    with pytest.raises(WorkersLost, match=r"^`int` can't be finished: no worker came$"):
+    with pytest.raises(WorkersLost, match=r"^`int` cannot be finished: no worker came$"):
         task.batch.future.result()
     assert len(call.released) == 1
 

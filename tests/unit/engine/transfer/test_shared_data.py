@@ -982,7 +982,7 @@ def test_a_look_is_taken_when_the_time_is_over(clock: Clock) -> None:
 
 
 def test_an_object_whose_end_nobody_sees_stays_as_long_as_calls_use_it(shared: SharedData, clock: Clock) -> None:
-    """A list can't be watched: it may be used for hours."""
+    """A list cannot be watched: it may be used for hours."""
     rows = _rows()
     for _ in range(3):
         call = shared.begin_call()
