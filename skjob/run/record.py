@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from skjob.deploy.base import WorkerCounts
 from skjob.errors import ConfigError, data_without_credentials, without_credentials
-from skjob.run.observer import RunObserver
+from skjob.run.observer import RunReporter
 
 if TYPE_CHECKING:
     from skjob.deploy.scaling.loop import Progress
@@ -109,9 +109,9 @@ def installed_versions() -> dict[str, str]:
 
 
 class Recorder:
-    """A `RunObserver` that keeps a record and its file up to date, and passes everything on to another."""
+    """A `RunObserver` that keeps a record and its file up to date, and passes everything on to a reporter."""
 
-    def __init__(self, run_id: str, program: str, arguments: tuple[str, ...], folder: Path, shown: RunObserver) -> None:
+    def __init__(self, run_id: str, program: str, arguments: tuple[str, ...], folder: Path, shown: RunReporter) -> None:
         self.path = folder / run_file(run_id)
         self._lock = threading.Lock()
         self._shown = shown
@@ -134,12 +134,13 @@ class Recorder:
         step = RunStep(name, datetime.now(UTC).isoformat(timespec="milliseconds"))
         began = time.monotonic()
         self.record.steps.append(step)
-        with self._shown.step(name):
-            try:
-                yield
-            finally:
-                step.seconds = round(time.monotonic() - began, 3)
-                self.save()
+        self._shown.step_started(name)
+        try:
+            yield
+        finally:
+            step.seconds = round(time.monotonic() - began, 3)
+            self.save()
+        self._shown.step_done(name, step.seconds)
 
     def workers(self, counts: WorkerCounts) -> None:
         """Record the number of workers if it has changed."""

@@ -48,12 +48,12 @@ def test_a_line_of_json_stays_one_where_an_address_has_a_password_in_it(capsys: 
 
 def _go_on(reporter: Reporter) -> None:
     reporter.notify("running on this machine")
-    with reporter.step("connect"):
-        reporter.workers(WorkerCounts(2, 2, 1))
+    reporter.step_started("connect")
+    reporter.workers(WorkerCounts(2, 2, 1))
+    reporter.step_done("connect", 1.234)
     reporter.progress(Progress(3, 4))
     reporter.memory({"a": 1})
-    with pytest.raises(KeyError), reporter.step("wait"):
-        raise KeyError
+    reporter.step_started("wait")
 
 
 def test_a_run_that_goes_on_as_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,7 +61,7 @@ def test_a_run_that_goes_on_as_lines(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().err.splitlines() == [
         "skjob: running on this machine",
         "skjob: 1 of 2 workers",
-        "skjob: connect: 0.0 s",
+        "skjob: connect: 1.2 s",
         "skjob: tasks done: 3, under way: 4",
     ]
 
@@ -77,4 +77,4 @@ def test_a_run_that_goes_on_as_json(capsys: pytest.CaptureFixture[str]) -> None:
         ("progress", "tasks done: 3, under way: 4"),
         ("step", "wait"),
     ]
-    assert [0 <= each["seconds"] < 1 for each in shown if "seconds" in each] == [True]
+    assert [each["seconds"] for each in shown if "seconds" in each] == [1.234]
