@@ -149,7 +149,7 @@ $(BENCH)/.installed: $(READY) benchmarks/requirements.txt
 	@$(call install,$(BENCH),--requirement requirements.lock --requirement benchmarks/requirements.txt --editable .)
 	@touch $@
 
-# uv takes seconds where pip takes minutes. pip brings it where there is none, and does all itself where uv can't.
+# uv takes seconds where pip takes minutes. pip brings it where there is none, and does all itself where uv cannot.
 define install
 uv=uv; $$uv --version >/dev/null 2>&1 || { \
   uv=$(VENV)/bin/uv; [ -x $$uv ] || $(VENV)/bin/python -m $(PIP_INSTALL) --constraint requirements.lock uv; }; \
@@ -177,7 +177,7 @@ $(VENV):
 	    echo "==> Installing $$package" >&2; \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$$package" >/dev/null; \
 	  else \
-	    echo "error: $(PYTHON) can't make virtual environments" >&2; \
+	    echo "error: $(PYTHON) cannot make virtual environments" >&2; \
 	    echo "hint: sudo apt-get install $$package" >&2; exit 1; \
 	  fi; }
 	@$(PYTHON) -m venv $(VENV)

@@ -25,7 +25,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from skjob.deploy.kubernetes.api.client import Api, connect
+from skjob.deploy.kubernetes.api.client import Api, connect_api
 from skjob.deploy.kubernetes.image_probe import anchored
 from skjob.deploy.kubernetes.manifests import run as manifest
 from skjob.deploy.kubernetes.manifests.environment import package_server_job
@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("--context", default="kind-skjob")
     parser.add_argument("--namespace", default="default")
     options = parser.parse_args()
-    api = connect(options.context, options.namespace)
+    api = connect_api(options.context, options.namespace)
     chosen = pins()
     rows: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as scratch:

@@ -104,7 +104,7 @@ def cluster(
     if isinstance(workers, tuple):
         given["workers"] = f"{workers[0]}:{workers[1]}"
     flags = sources.arguments({key: str(value) for key, value in given.items() if value is not None})
-    asked = sources.resolve([flags, sources.environment(os.environ), sources.project(Path.cwd())])
+    asked = sources.resolve([flags, sources.variables(os.environ), sources.project(Path.cwd())])
     with open_cluster(JobSpec(_program()), asked, options, _write) as client:
         yield client
 

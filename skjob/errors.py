@@ -2,16 +2,16 @@
 
     SkjobError
     ├── ConfigError        120  the request is wrong: an option, a setting, a namespace, a script, a job file
-    │   └── EnvironmentFault 120  what the program needs can't be had for the workers
-    ├── AccessError        121  no way to a Kubernetes API: kubeconfig, context, network, credentials
-    │   ├── Unanswered     121  it was not reached, or is overloaded: asking again may help
-    │   └── Unauthorized   121  the credentials can't be had, or are not accepted
+    │   └── EnvironmentFault 120  what the program needs cannot be installed on the workers
+    ├── AccessError        121  no Kubernetes API can be used: kubeconfig, context, network, credentials
+    │   ├── Unanswered     121  it cannot be reached, or is overloaded: a retry can help
+    │   └── Unauthorized   121  there are no credentials, or they are not accepted
     ├── ForbiddenError     122  the API answers, and forbids what a run needs
     ├── OperatorError      123  the Dask operator is absent or does not act
-    ├── StartError         124  the cluster was accepted and can't run: image, capacity, deadline
+    ├── StartError         124  the cluster was accepted and cannot run: image, capacity, deadline
     ├── DeadlineError      125  `--max-time` is over, or `--max-cost` nearly spent
     ├── ClusterLost        126  the scheduler went away while the program ran
-    └── CleanupFailed      127  something of the run is left behind (also: a fault of skjob's own)
+    └── CleanupFailed      127  part of the run is left behind (also: an internal error of skjob)
 
 A script's own exit status passes through unchanged; these eight are the only ones skjob adds, beside 129, 130 and 143
 for SIGHUP, SIGINT and SIGTERM. A message is one lower-case line that names the object in backticks; `hint` is what to
@@ -29,12 +29,12 @@ INTERRUPTED = 130
 
 
 def in_a_line(error: BaseException) -> str:
-    """An error's words in one line, or its name where it has none."""
+    """Return an error's message in one line, or the name of its class if it has none."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def first_line(error: object) -> str:
-    """The first line of what an error says, or its name where it says nothing."""
+    """Return the first line of an error's message, or the name of its class if it has none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
@@ -47,14 +47,14 @@ _SIGNATURE = re.compile(
 
 
 def without_credentials(text: str) -> str:
-    """The text with `****` in the place of what opens an address: a password, a token, the signature of a link."""
+    """Return the text with `****` instead of the secrets in addresses: passwords, tokens, signatures of links."""
     if "://" not in text:
         return text
     return _SIGNATURE.sub(r"\1****", _TOKEN.sub("****@", _PASSWORD.sub(r"\1:****@", text)))
 
 
 def data_without_credentials(data: Any) -> Any:
-    """Plain data with the same in each of its texts, to be encoded after: in JSON the mask would take quotes along."""
+    """Return plain data with the secrets in each string masked. Encode it afterwards: a mask in JSON eats quotes."""
     if isinstance(data, str):
         return without_credentials(data)
     if isinstance(data, Mapping):
@@ -65,9 +65,9 @@ def data_without_credentials(data: Any) -> Any:
 
 
 class SkjobError(Exception):
-    """Something that a user can mend. `message` says what and where, `hint` what to do; no address's password in them.
+    """An error that a user can fix. `message` says what and where, `hint` what to do; neither contains credentials.
 
-    `log` is the last lines that what has failed wrote.
+    `log` has the last lines of output of what failed.
     """
 
     exit_code: ClassVar[int] = INTERNAL_FAULT
@@ -78,7 +78,7 @@ class SkjobError(Exception):
 
     @property
     def quoted_log(self) -> str:
-        """Its lines, set off from what is ours."""
+        """The lines of the log, set off from the message."""
         return "".join(f"\n  | {line}" for line in self.log.splitlines())
 
     def __str__(self) -> str:
@@ -96,7 +96,7 @@ class ConfigError(SkjobError):
 
     @classmethod
     def collect(cls, problems: list[str], hint: str = "") -> ConfigError:
-        """One error for all problems at once, in the order they were found."""
+        """Return one error for all problems, in the order in which they were found."""
         if len(problems) == 1:
             return cls(problems[0], hint)
         lines = "".join(f"\n  - {problem}" for problem in problems)
@@ -106,21 +106,21 @@ class ConfigError(SkjobError):
 
 
 class EnvironmentFault(ConfigError):
-    """What the program needs can't be had for the workers. Nothing was started."""
+    """What the program needs cannot be installed on the workers. Nothing was started."""
 
 
 class AccessError(SkjobError):
-    """There is no way to a Kubernetes API."""
+    """No Kubernetes API can be used."""
 
     exit_code = 121
 
 
 class Unanswered(AccessError):
-    """The API was not reached, or is overloaded: asking again may help."""
+    """The API cannot be reached, or is overloaded: a retry can help."""
 
 
 class Unauthorized(AccessError):
-    """The credentials can't be had, or the API does not accept them, or not any more."""
+    """There are no credentials, or the API does not accept them, or no longer does."""
 
 
 class ForbiddenError(SkjobError):
@@ -136,7 +136,7 @@ class OperatorError(SkjobError):
 
 
 class StartError(SkjobError):
-    """The cluster was accepted by the API and can't run."""
+    """The API accepted the cluster, but it cannot run."""
 
     exit_code = 124
 
@@ -154,6 +154,6 @@ class ClusterLost(SkjobError):
 
 
 class CleanupFailed(SkjobError):
-    """Something of the run is left behind; the hint is the command that removes it."""
+    """Part of the run is left behind; the hint is the command that removes it."""
 
     exit_code = 127

@@ -236,7 +236,7 @@ def look(team: str, namespace: str, limited: str, *labels: str) -> int:
 
 
 def over(*namespaces: str) -> int:
-    """Whether no run is under way; 1 if there is one, or if that can't be known."""
+    """Whether no run is under way; 1 if there is one, or if that cannot be known."""
     found = 0
     for namespace in namespaces:
         api = Api(namespace)

@@ -54,7 +54,7 @@ NO_EFFECT_ON_MODEL = ("n_jobs", "nthread", "verbosity", "verbose", "client", "co
 
 
 class CheckpointStore(Protocol):
-    """Keeps the latest checkpoint of one training. Both methods may raise what the storage raises."""
+    """Keeps the latest checkpoint of one training. Both methods can raise what the storage raises."""
 
     def load(self) -> Checkpoint | None:
         """Return the latest checkpoint; None if there is none, or it is damaged."""

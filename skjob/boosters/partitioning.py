@@ -18,7 +18,7 @@ from skjob.boosters.errors import TrainingLost
 from skjob.errors import ConfigError
 from skjob.utils.dask_client import workers_of
 
-POLL_INTERVAL = 1.0
+PLACEMENT_POLL_INTERVAL = 1.0
 """Seconds between two checks that the workers reading their parts are still connected."""
 
 
@@ -85,7 +85,7 @@ def _wait_in_place(client: Any, pieces: list[Any], workers: Sequence[WorkerRef])
 
     while True:
         try:
-            wait(pieces, POLL_INTERVAL)
+            wait(pieces, PLACEMENT_POLL_INTERVAL)
             break
         except TimeoutError:
             try:

@@ -19,22 +19,22 @@ def main() -> NoReturn:
     """Run the command line, and exit with a status of `skjob.errors`."""
     try:
         _ready_streams()
-        from skjob.cli.root import run_typed
+        from skjob.cli.root import run_command_line
 
-        code = run_typed()
+        code = run_command_line()
     except SkjobError as error:
         code = report(error)
     except KeyboardInterrupt:
         code = INTERRUPTED
     except Exception as error:
         code = _unforeseen(error)
-    # All of it goes with the process. Python would look through it for cycles first, for half a second.
+    # The process ends now; without this, Python would search its objects for cycles for half a second first.
     freeze()
     sys.exit(code)
 
 
 class _LossyStderr(FileIO):
-    """A stderr whose reader may go away: what can't be written is dropped.
+    """A stderr whose reader can go away: what cannot be written is dropped.
 
     A terminal that closes, a reader that ends or a full disk must neither end a run nor keep its cluster from removal.
     """
@@ -65,11 +65,11 @@ def _ready_streams() -> None:
 
 
 def _unforeseen(error: Exception) -> int:
-    """Report a fault of skjob itself, or a stdout that can't be written, and return the exit status."""
+    """Report a fault of skjob itself, or a stdout that cannot be written, and return the exit status."""
     if isinstance(error, OSError) and error.filename is None and _stdout_refuses():
         # Python would try once more as it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return report(ConfigError(f"stdout can't be written: {error.strerror}"))
+        return report(ConfigError(f"stdout cannot be written: {error.strerror}"))
     import traceback
 
     traceback.print_exception(error)

@@ -35,32 +35,32 @@ def complete_context(incomplete: str) -> list[str]:
     return _found(incomplete, context_names)
 
 
-def complete_namespace(typed: typer.Context, incomplete: str) -> list[str]:
+def complete_namespace(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete the name of a namespace, if the user may list them."""
 
     def names() -> list[str]:
-        return [each["metadata"]["name"] for each in _connect(typed).list("Namespace")]
+        return [each["metadata"]["name"] for each in _connect(ctx).list("Namespace")]
 
     return _found(incomplete, names)
 
 
-def complete_cluster(typed: typer.Context, incomplete: str) -> list[str]:
+def complete_cluster(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete the name of a cluster in the namespace that is meant."""
 
     def names() -> list[str]:
         from skjob.deploy.kubernetes.inventory import runs
 
-        api = _connect(typed)
+        api = _connect(ctx)
         return [run.name for run in runs.runs(api, api.context.namespace)]
 
     return _found(incomplete, names)
 
 
-def _connect(typed: typer.Context) -> Any:
+def _connect(ctx: typer.Context) -> Any:
     """Return the API that the options before the incomplete word name."""
-    from skjob.cli.options import connect
+    from skjob.cli.options import connect_as_asked
 
-    return connect("", typed.params.get("context"), typed.params.get("namespace"))
+    return connect_as_asked("", ctx.params.get("context"), ctx.params.get("namespace"))
 
 
 def _found(incomplete: str, find: Callable[[], Iterable[str]]) -> list[str]:

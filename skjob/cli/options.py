@@ -194,7 +194,7 @@ def layers(command: str, given: Mapping[str, Any]) -> list[Layer]:
     from skjob.config import sources
 
     options = {name: value for name, value in given.items() if sources.is_setting(name)}
-    return [sources.flags(options, command), sources.environment(os.environ), sources.project(Path.cwd())]
+    return [sources.flags(options, command), sources.variables(os.environ), sources.project(Path.cwd())]
 
 
 def resolved(command: str, layers: list[Layer], timeout: str) -> tuple[ResolvedSettings, float]:
@@ -227,25 +227,25 @@ def namespace_of(settings: Settings) -> str:
     if settings.namespace is not None:
         return settings.namespace
     try:
-        return api.connect(settings.context).context.namespace
+        return api.connect_api(settings.context).context.namespace
     except AccessError as error:
         if settings.context is not None or isinstance(error, Unauthorized):
             raise
         return "default"
 
 
-def connect(command: str, context: str | None, namespace: str | None) -> Api:
+def connect_as_asked(command: str, context: str | None, namespace: str | None) -> Api:
     """Connect to the API of the context and the namespace that are meant. Raise AccessError if there is none."""
     from skjob.config import sources
     from skjob.deploy.kubernetes.api import client as api
 
     settings = sources.resolve(layers(command, {"context": context, "namespace": namespace})).settings
-    return api.connect(settings.context, settings.namespace)
+    return api.connect_api(settings.context, settings.namespace)
 
 
 @contextmanager
 def looking(everywhere: bool) -> Iterator[None]:
-    """Give a hint to a user who may not look into all namespaces, but may look into one."""
+    """Add a hint for a user who is not allowed to list all namespaces, but may be allowed one."""
     from skjob.errors import ForbiddenError
 
     try:

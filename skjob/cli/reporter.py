@@ -8,8 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -46,18 +45,17 @@ class Reporter:
         """Show a note."""
         self._show("note", message)
 
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Show a step as it begins, where nothing hides it, and how long it took, if it succeeds."""
-        began = time.monotonic()
+    def step_started(self, name: str) -> None:
+        """Show a step as it begins, if nothing hides it."""
         if self._json:
             self._object({"kind": "step", "text": name})
         elif self._verbose:
             self._line(f"{name} …")
         elif self._terminal:
             self._begin_line(name)
-        yield
-        seconds = round(time.monotonic() - began, 3)
+
+    def step_done(self, name: str, seconds: float) -> None:
+        """Show how long a step took."""
         if self._json:
             self._object({"kind": "done", "text": name, "seconds": seconds})
         else:

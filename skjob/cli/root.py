@@ -21,7 +21,7 @@ from skjob.cli.commands.run import run
 from skjob.cli.commands.schema import schema
 from skjob.cli.commands.up import up
 from skjob.cli.help import Command
-from skjob.cli.typed import RunCommand
+from skjob.cli.run_arguments import RunCommand
 from skjob.errors import INTERRUPTED, ConfigError
 
 # Without typer's rich formatting: importing it would double the time that `skjob --help` takes.
@@ -59,7 +59,7 @@ def skjob(
         typer.echo(context.get_help())
 
 
-def run_typed() -> int:
+def run_command_line() -> int:
     """Run what was typed, and return its exit status.
 
     Raises:

@@ -22,8 +22,8 @@ from skjob.utils.units import parse_quantity
 class Limits:
     """The maxima of one run; None where there is no limit.
 
-    `cpu` in cores and `memory` in bytes are of all its workers together. `time` in seconds is how long its cluster may
-    live, also while it is kept. `origin` says whose limits they are, for messages.
+    `cpu` in cores and `memory` in bytes are of all its workers together. `time` in seconds is how long its cluster can
+    live, also after the run. `origin` says whose limits they are, for messages.
     """
 
     workers: int | None = None
@@ -47,7 +47,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Scheduling:
-    """Where pods may run, as in a pod's spec; `queue` is Kueue's."""
+    """Where pods can run, as in a pod's spec; `queue` is Kueue's."""
 
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Mapping[str, Any], ...] = ()
@@ -78,7 +78,7 @@ class Prices:
 
 @dataclass(frozen=True)
 class NodeKind:
-    """`count` nodes of `cpu` cores and `memory` bytes each, for users who may not list nodes."""
+    """`count` nodes of `cpu` cores and `memory` bytes each, for users who are not allowed to list nodes."""
 
     name: str
     cpu: float

@@ -79,7 +79,7 @@ class Plan:
 
     `env` is the environment of the pods: the one here, `auto`, the image's own, `none`, or that of a file.
 
-    `checkpoint` is the address of the store of finished fits, None if none are kept; `retries` is how often to retry a
+    `checkpoint` is the address of the store of finished fits, None if there is none; `retries` is how often to retry a
     fit whose worker died. `rules` are the platform team's, and `max_cost` is in their currency. `limited` has a line
     for each of `workers` and `time` that these rules have reduced, and for a `cost` that is not counted.
     """
@@ -107,7 +107,7 @@ class Plan:
 
     @property
     def reconnect_timeout(self) -> float:
-        """Seconds for which scheduler and API may be away."""
+        """Seconds for which scheduler and API can be unreachable."""
         return max(MIN_RECONNECT_TIMEOUT, self.grace / 2)
 
 

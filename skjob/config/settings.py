@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Place(StrEnum):
-    """Where a run may take place."""
+    """Where a run can take place."""
 
     AUTO = "auto"
     KUBERNETES = "kubernetes"
@@ -23,12 +23,12 @@ class WorkerRange:
 
     @property
     def adaptive(self) -> bool:
-        """Whether the number may change while the program runs."""
+        """Whether the number can change while the program runs."""
         return self.minimum != self.maximum
 
     @property
     def first(self) -> int:
-        """How many to start with: a program has one worker to begin on, also where it may later have none."""
+        """How many to start with: a program has one worker to begin on, even if it can have none later."""
         return max(self.minimum, 1)
 
     def __str__(self) -> str:

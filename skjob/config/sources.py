@@ -149,7 +149,7 @@ def arguments(values: Mapping[str, str]) -> Layer:
     return Layer(values, lambda name: f"{name}=", hint="`help(skjob.cluster)` lists the arguments and their defaults")
 
 
-def environment(environ: Mapping[str, str]) -> Layer:
+def variables(environ: Mapping[str, str]) -> Layer:
     """Return `SKJOB_WORKERS`, `SKJOB_IMAGE`, …, and those with the prefix that look like a misspelled setting."""
     set_ = {name[6:].lower(): value for name, value in environ.items() if name.startswith("SKJOB_") and value}
     values = {
@@ -196,7 +196,7 @@ def _table(path: Path) -> dict[str, Any] | None:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"`{path}` is not valid TOML: {error}", "fix the file") from error
     except OSError as error:
-        raise ConfigError(f"`{path}` can't be read: {error.strerror}", "fix its permissions") from error
+        raise ConfigError(f"`{path}` cannot be read: {error.strerror}", "fix its permissions") from error
     if path.name == "pyproject.toml":
         tool = table.get("tool", {})
         table = tool.get("skjob") if isinstance(tool, dict) else tool
@@ -206,7 +206,7 @@ def _table(path: Path) -> dict[str, Any] | None:
 
 
 def _is_a_strangers(path: Path) -> bool:
-    """Return whether anybody may have put this file here, for whoever works below: in `/tmp`, say."""
+    """Return whether another user can have put this file here, as in `/tmp`."""
     return bool(path.parent.stat().st_mode & stat.S_IWOTH) and path.lstat().st_uid not in (0, os.getuid())
 
 

@@ -5,9 +5,9 @@ scikit-learn, each worker again. multiprocessing's fork server, which Dask can u
 Python itself. Here it is a fork of the cluster's own process, which has Dask already, made before that has a thread.
 
 What is inherited must be right for every worker. Thread counts and malloc's settings are read when a library is loaded
-or a process starts: `environment` has them from the start. NumPy's global random state would be the same in all of
-them: each fork seeds it anew. A process that has threads cannot be forked safely: if an import starts one, the server
-becomes a new Python after all.
+or a process starts: `process_environment` has them from the start. NumPy's global random state would be the same in all
+of them: each fork seeds it anew. A process that has threads cannot be forked safely: if an import starts one, the
+server becomes a new Python after all.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SHARES_FILES = {"SKJOB_WORKER_SHARES_FILES": "1"}
 """`skjob.engine.fidelity.effects.guard.FILES_VARIABLE`, whose import would slow each start down by joblib's."""
 
 SET_BY_SKJOB = "SKJOB_WORKER_ENVIRONMENT"
-"""Names the variables that `environment` has added, not the user."""
+"""Names the variables that `process_environment` has added, not the user."""
 
 MAX_FOLDER_LENGTH = 70
 """Characters: of the 107 that the path of a socket may have, multiprocessing's own names take 33."""
@@ -47,7 +47,7 @@ HARMLESS_THREADS = frozenset({"jemalloc_bg_thd"})
 """Threads of libraries that survive a fork: jemalloc (in pyarrow) stops its own around it and starts it again."""
 
 
-def environment(own: Mapping[str, str]) -> dict[str, str]:
+def process_environment(own: Mapping[str, str]) -> dict[str, str]:
     """Return the environment to start the cluster's process in: `own`, with what Dask would set for workers."""
     added = {name: value for name, value in ENVIRONMENT.items() if name not in own}
     return {**own, **added, **HASH_SEED, **SHARES_FILES, SET_BY_SKJOB: " ".join(added)}

@@ -35,7 +35,7 @@ from skjob.errors import StartError
 from skjob.utils.tls import TlsFiles, make_certificates
 
 START_TIMEOUT = 60.0
-ANSWER_TIMEOUT = 30.0
+_ANSWER_TIMEOUT = 30.0
 CLOSE_TIMEOUT = 15.0
 LINES_KEPT = 200
 
@@ -85,7 +85,7 @@ class LocalCluster:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env=fork_server.environment(os.environ),
+            env=fork_server.process_environment(os.environ),
         )
         self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read_answers, self._read_log)]
         for reader in self._readers:
@@ -105,16 +105,16 @@ class LocalCluster:
     def add_workers(self, total: int) -> None:
         """Request workers until there are `total`."""
         self._requested = max(self._requested, total)
-        self._ask({"total": self._requested}, ANSWER_TIMEOUT)
+        self._ask({"total": self._requested}, _ANSWER_TIMEOUT)
 
     def remove_workers(self, names: list[str]) -> None:
         """End these workers and no others."""
-        self._ask({"remove": names}, ANSWER_TIMEOUT)
+        self._ask({"remove": names}, _ANSWER_TIMEOUT)
         self._requested -= len(names)
 
     def cancel_pending(self, maximum: int, connected: list[str]) -> None:
         """End up to `maximum` workers that have not connected."""
-        self._requested -= int(self._ask({"cancel": maximum, "connected": connected}, ANSWER_TIMEOUT)["ended"])
+        self._requested -= int(self._ask({"cancel": maximum, "connected": connected}, _ANSWER_TIMEOUT)["ended"])
 
     def workers_on_lost_nodes(self, names: list[str]) -> list[str]:
         """Return none: this is the machine."""
@@ -130,7 +130,7 @@ class LocalCluster:
 
     def running(self) -> int:
         """Return how many worker processes run."""
-        return int(self._ask({"count": True}, ANSWER_TIMEOUT)["running"])
+        return int(self._ask({"count": True}, _ANSWER_TIMEOUT)["running"])
 
     def verify_lock(self, client: Any) -> None:
         """Do nothing: no other run knows of it."""

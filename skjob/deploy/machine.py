@@ -1,6 +1,15 @@
 """What this machine has to offer: cores and memory, as far as its cgroups let this process use them.
 
-In a container these are less than the node's: a pod with 2 cores on a node with 64 gets 2 workers.
+In a container these are less than the node's: a pod with 2 cores on a node with 64 gets 2 workers. Dask reads the
+limits, so that skjob and a `LocalCluster` of the program's own agree:
+
+- cores, `dask.system.cpu_count`: the fewest of the machine's, those that this process may be scheduled on
+  (`sched_getaffinity`), and the CPU quota, rounded up: `cpu.max` of this process's own group (cgroup v2; the group is
+  in `/proc/self/cgroup`), or `cpu.cfs_quota_us / cpu.cfs_period_us` (v1).
+- memory, `distributed.system.memory_limit`: the least of the machine's, `memory.max`, `memory.high` and `memory.low`
+  (v2) or `memory.limit_in_bytes` and `memory.soft_limit_in_bytes` (v1), and the limit `RLIMIT_RSS`. These files are
+  those of the root of `/sys/fs/cgroup`. In a container that is the container's own group; outside of one, a memory
+  limit that only this process's group has, as `systemd-run -p MemoryMax=` sets it, is not found.
 """
 
 from __future__ import annotations
@@ -24,14 +33,14 @@ class ThisMachine(Machine):
     @cached_property
     def cores(self) -> int:
         """Cores that this process may use."""
-        from dask.system import CPU_COUNT
+        from dask.system import cpu_count
 
-        return int(CPU_COUNT)
+        return int(cpu_count())
 
     @cached_property
     def memory(self) -> int:
         """Bytes of memory that this process may use."""
-        return int(_distributed_system().MEMORY_LIMIT)
+        return int(_distributed_system().memory_limit())
 
 
 def _distributed_system() -> ModuleType:

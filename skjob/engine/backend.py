@@ -33,7 +33,7 @@ from skjob.engine.dispatch.batch import BatchFuture, KnownResult, WorkersLost
 from skjob.engine.dispatch.output_relay import OutputRelay
 from skjob.engine.events import Report
 from skjob.engine.fidelity.call_router import CallRouter
-from skjob.engine.fidelity.effects.returned import arguments_of
+from skjob.engine.fidelity.effects.returned_arguments import arguments_of
 from skjob.engine.fidelity.job_counts import (
     NOT_GIVEN,
     asked_by_parallel,
@@ -41,8 +41,7 @@ from skjob.engine.fidelity.job_counts import (
     inner_backend,
     plain_number,
 )
-from skjob.engine.fidelity.local_calls import install as install_routing
-from skjob.engine.fidelity.local_calls import replay_of
+from skjob.engine.fidelity.local_calls import patch_parallel, replay_of
 from skjob.engine.fidelity.placement import shares_memory
 from skjob.engine.fidelity.replay import Replay
 from skjob.engine.fidelity.small_calls import Measured
@@ -147,7 +146,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         self._pre_dispatch: Any = None
         self._last_batch = threading.local()
         self._relay = OutputRelay(self.client, self.notify)
-        install_routing()
+        patch_parallel()
 
     def __reduce__(self) -> Any:
         return SequentialBackend, (1,)

@@ -26,7 +26,7 @@ INTERRUPT_TIMEOUT = 5.0
 IMPORT_TIMEOUT = 300.0
 """Additional seconds for a task that is importing: the modules may have to be fetched first."""
 
-POLL_INTERVAL = 0.05
+_POLL_INTERVAL = 0.05
 """Seconds between two checks of a task that is being stopped."""
 
 ENDED_BY_SKJOB = 0
@@ -153,7 +153,7 @@ def _wait_for_end(prefix: str, restarted: bool) -> None:
             _end_process(prefix)
         if now > limit + IMPORT_TIMEOUT or (now > limit and _all_notified(prefix)):
             return
-        time.sleep(POLL_INTERVAL)
+        time.sleep(_POLL_INTERVAL)
 
 
 def _all_notified(prefix: str) -> bool:

@@ -26,12 +26,12 @@ from distributed import Future as RemoteFuture
 from skjob.engine.cancellation import stop_tasks
 from skjob.engine.checkpoint.fit_cache import FitCache
 from skjob.engine.dispatch.batch import Batch, BatchFuture, BatchTask, KnownResult
+from skjob.engine.dispatch.batch_results import BatchResults
 from skjob.engine.dispatch.cluster_watch import MAX_TRIES, ClusterWatch
 from skjob.engine.dispatch.measurements import CallMeasurements
 from skjob.engine.dispatch.outstanding import OutstandingTasks
 from skjob.engine.dispatch.quarantine import Quarantine
 from skjob.engine.dispatch.sender import Arrival, CallContext, TaskSender
-from skjob.engine.dispatch.settlement import Settlement
 from skjob.engine.fidelity.job_counts import InnerBackend
 from skjob.engine.fidelity.settings.packing import CallSettings
 from skjob.engine.fidelity.small_calls import Measured, small_calls_of
@@ -47,7 +47,7 @@ WATCH_INTERVAL = 1.0
 CANCEL_TIMEOUT = 3.0
 """Seconds that the end of a call waits until scheduler and workers have received it."""
 
-JOIN_TIMEOUT = 5.0
+_JOIN_TIMEOUT = 5.0
 """Seconds that the end of a call waits for its thread."""
 
 
@@ -96,10 +96,10 @@ class ParallelCall:
         jobs = nested.in_key if isinstance(nested, InnerBackend) else ()
         self._fits = fits.begin_call(root, self._data.key, settings.taken.in_key(), jobs) if fits is not None else None
         self._measurements = CallMeasurements(small_calls_of(client))
-        self._settlement = Settlement(
+        self._results = BatchResults(
             client, self._outstanding, self._data, self._measurements, self._fits, in_order=shares_memory
         )
-        self._quarantine = Quarantine(client, self._outstanding, self._settlement)
+        self._quarantine = Quarantine(client, self._outstanding, self._results)
         self._arrivals: queue.SimpleQueue[Arrival | None] = queue.SimpleQueue()
         self._id = uuid4().hex[:12]
         context = CallContext(self._id, nested, root, settings, shares_memory, of_program)
@@ -120,7 +120,7 @@ class ParallelCall:
         )
         batch.future.start, batch.future.calls = batch.start, calls
         self._submitted += len(calls)
-        self._settlement.expect(batch)
+        self._results.expect(batch)
         if callback is not None:
             batch.future.add_done_callback(callback)
         self._look_up(batch)
@@ -155,7 +155,7 @@ class ParallelCall:
         self.cancel()
         thread, self._thread = self._thread, None
         if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout=JOIN_TIMEOUT)
+            thread.join(timeout=_JOIN_TIMEOUT)
         if self._fits is not None:
             self._fits.end()
 
@@ -185,7 +185,7 @@ class ParallelCall:
         try:
             self._sender.send(number, task)
         except Exception as error:
-            self._settlement.fail(number, error)
+            self._results.fail(number, error)
         if number not in self._outstanding:  # cancelled meanwhile, when it did not hold all of its data yet
             self._data.release(task.data)
 
@@ -197,7 +197,7 @@ class ParallelCall:
                 self._settle_next()
             except BaseException as error:  # whatever it is, joblib must not wait forever
                 error.__cause__ = RemoteTraceback(traceback.format_exc())  # joblib strips it of its own
-                self._settlement.fail_all(error)
+                self._results.fail_all(error)
 
     def _settle_next(self) -> None:
         try:
@@ -211,12 +211,12 @@ class ParallelCall:
         number, outcome = arrival
         if isinstance(outcome, list):
             self._cluster.note_outcome()
-            if self._settlement.take(number):
-                self._settlement.complete(task, [*outcome])
+            if self._results.take(number):
+                self._results.complete(task, [*outcome])
         elif isinstance(outcome, KilledWorker):
             self._quarantine.add(number, task, outcome)
         elif task.remote.status == "error" or (task.remote.status == "finished" and task.tries >= MAX_TRIES):
-            self._settlement.fail(number, outcome)
+            self._results.fail(number, outcome)
         else:
             self._send_again(number, task)
         if started := self._outstanding.start_quarantined():
@@ -224,13 +224,13 @@ class ParallelCall:
 
     def _watch(self) -> None:
         if lost := self._cluster.find_loss():
-            self._settlement.fail_all(lost)
+            self._results.fail_all(lost)
 
     def _send_again(self, number: int, task: BatchTask) -> None:
         try:
             self._sender.send_again(number, task)
         except Exception as error:
-            self._settlement.fail(number, error)
+            self._results.fail(number, error)
 
 
 def _estimate(call: JoblibCall) -> WorkEstimate | None:

@@ -22,11 +22,11 @@ import joblib
 from distributed import get_worker
 
 from skjob.engine.cancellation import TaskCancelled, interruptible, raise_if_cancelled
-from skjob.engine.fidelity.effects.draws import drawn, positions
+from skjob.engine.fidelity.effects.code_identity import received_code
 from skjob.engine.fidelity.effects.guard import guarded
-from skjob.engine.fidelity.effects.marks import collected_code
-from skjob.engine.fidelity.effects.returned import ArgumentKey, dumps_result
-from skjob.engine.fidelity.effects.state import (
+from skjob.engine.fidelity.effects.random_draws import drawn, positions
+from skjob.engine.fidelity.effects.returned_arguments import ArgumentKey, dumps_result
+from skjob.engine.fidelity.effects.shared_state import (
     LiveArguments,
     State,
     changed,
@@ -147,7 +147,7 @@ def run_batch(
             raise_if_cancelled(key)
             program = unpack(settings)
             stack.enter_context(applied(program))
-            with collected_code() as codes:
+            with received_code() as codes:
                 calls, backend, expected = TaskUnpickler(payload, data).load()
             if _reads_arguments(codes):
                 return [Outcome(False, b"", 0.0, refused="its tasks read the arguments of the program, `sys.argv`")]

@@ -1,1 +1,1 @@
-"""Declared jobs: a YAML file that names data, estimator and search, read, checked and run."""
+"""Read, check and run declared jobs: YAML files that name data, an estimator and a search."""

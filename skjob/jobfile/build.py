@@ -25,10 +25,12 @@ class ImportProblem(Exception):
 
 
 def import_named(path: str) -> Any:
-    """Import what a path names. The standard library is refused, as nothing in it can be fitted."""
+    """Import the object at a path. Reject the standard library: nothing in it can be fitted."""
     module_path, _, attribute = path.rpartition(".")
     if module_path.partition(".")[0] in sys.stdlib_module_names:
-        raise ImportProblem(f"`{module_path}` is a module of Python's own, and has nothing that a job is made of")
+        raise ImportProblem(
+            f"`{module_path}` is part of Python's standard library, which has no estimators, splitters or distributions"
+        )
     try:
         module = importlib.import_module(module_path)
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""The kinds of values in a job file, with their checks and descriptions."""
+"""Define the types of values in a job file, with their checks and descriptions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class JobModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True)
 
     tag: ClassVar[str] = ""
-    """How a union of several forms marks this one in the location of a problem; never a key of a file."""
+    """The name of this form in pydantic's error locations, if a union has several forms; never a key of a file."""
 
 
 def form_of(*forms: tuple[type, str]) -> Any:
@@ -49,7 +49,7 @@ def form_of(*forms: tuple[type, str]) -> Any:
 
 @dataclass(frozen=True)
 class Expected:
-    """Describes a value in a user's words; whatever validation fails inside becomes this one problem."""
+    """Describe the expected value to the user: any validation error inside it becomes this one problem."""
 
     what: str
 
@@ -84,7 +84,7 @@ def _listed(suffixes: tuple[str, ...]) -> str:
 
 DataPath: TypeAlias = Annotated[
     StrictStr,
-    # A folder's name has no suffix, or is marked as one.
+    # A folder's name has no suffix or ends with `/`.
     Field(pattern=rf"({_pattern_of(DATA_SUFFIXES)}|/$|(^|/)[^/.]+$)"),
     Expected(f"a path or an address that ends with {_listed(DATA_SUFFIXES)}, or that of a folder"),
 ]
@@ -97,7 +97,7 @@ DataPaths: TypeAlias = Annotated[
 
 
 HeldOut: TypeAlias = Annotated[
-    Annotated[StrictFloat, Field(ge=0, lt=1)], Expected("a part of the rows such as `0.25`, or `0` for none")
+    Annotated[StrictFloat, Field(ge=0, lt=1)], Expected("a fraction of the rows such as `0.25`, or `0` for none")
 ]
 
 

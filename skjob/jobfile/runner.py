@@ -1,9 +1,8 @@
-"""Run a declared job like the script that its user did not have to write: load, search or fit, report, save.
+"""Run a declared job as a script would do it: load the data, search or fit, report, save.
 
-This is called in the child process instead of a script, with skjob's joblib backend active; so the search is built
-without `n_jobs` and runs where a script's would. Data that cannot be read or a missing folder is a ConfigError; what
-the estimator raises while it is fitted is passed on unchanged. scikit-learn and pandas are imported when a job runs,
-not before.
+This runs in the child process instead of a script, with skjob's joblib backend active, so the search is built without
+`n_jobs` and runs where a script's would. Data that cannot be read or a missing folder raises ConfigError; errors of the
+estimator while it is fitted are passed on unchanged. scikit-learn and pandas are imported only when a job runs.
 """
 
 from __future__ import annotations
@@ -117,7 +116,7 @@ def _fit_request(job: DeclaredJob, data: TableFile, table: Table, estimator: Any
 
 
 def _columns(features: Sequence[str], data: TableFile) -> list[str]:
-    """Return the columns that a fit needs of a table, each once."""
+    """Return the columns of a table that a fit needs, each once."""
     return list(dict.fromkeys([*features, data.target, *([data.groups] if data.groups else [])]))
 
 
@@ -166,7 +165,7 @@ def _read_table(files: Sequence[File], data: TableFile) -> Any:
 
 
 def _fit_in_memory(job: DeclaredJob, estimator: Any, samples: Samples) -> FitResult:
-    """Fit in this process on the rows that are not held out; what is parallel in it runs where a script's would."""
+    """Fit in this process on the rows that are not held out; its parallel calls run where a script's would."""
     from sklearn.metrics import get_scorer
     from sklearn.model_selection import train_test_split
 
@@ -216,7 +215,10 @@ def _train(
         from skjob.boosters.xgboost import train_xgboost
 
         if rounds is not None and content is None:
-            notify("xgboost: the training is not kept for another run: the data's storage does not show file changes")
+            notify(
+                "xgboost: another run cannot resume this training: the data's storage does not show whether files "
+                "have changed"
+            )
             rounds = None
         return train_xgboost(
             estimator, X, y, client=client, folder=rounds, identity=content, eval_set=eval_set, notify=notify
@@ -352,7 +354,7 @@ def _with_one_type(cells: list[Any], suffix: str) -> list[Any]:
 
 
 def _write_atomically(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
-    """Write a file that appears complete or not at all."""
+    """Write a file atomically: it appears complete or not at all."""
     try:
         with _replacing(path) as file:
             fill(file)

@@ -1,9 +1,8 @@
-"""Define the job file's format as values: estimator, data, scoring, folds and outputs.
+"""Define the job file's format as pydantic models: estimator, data, scoring, folds and outputs.
 
-These models, with those of `schema_search`, are the one definition of the format: `skjob.jobfile.loader` reads a file
-into them, and `skjob schema` prints them as JSON Schema, whose descriptions are the format's documentation. They are
-frozen, reject unknown keys, and convert nothing: `"5"` is not a number. `skjob.jobfile.build` turns them into the
-objects they name.
+These models and those of `schema_search` are the only definition of the format: `skjob.jobfile.loader` reads a file
+into them, and `skjob schema` prints them as JSON Schema, whose descriptions document the format. They are frozen,
+reject unknown keys, and convert nothing: `"5"` is not a number. `skjob.jobfile.build` builds the objects they name.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ class Step(Component):
         default=None,
         description=(
             "What the parameter space calls the step. By default the class's name in lower case, followed by `-1`, "
-            "`-2`, ... where several steps have the same one."
+            "`-2`, ... if several steps have the same one."
         ),
     )
 
@@ -85,7 +84,7 @@ def step_names(steps: Iterable[Step]) -> list[str]:
 
 
 class TableFile(JobModel):
-    """A table in a file: one row a sample."""
+    """A table in one or more files: each row is a sample."""
 
     tag: ClassVar[str] = "<file>"
 
@@ -129,23 +128,23 @@ class Dataset(JobModel):
 
 
 class Outputs(JobModel):
-    """Where the results go. Each file appears complete or not at all, and replaces an older one."""
+    """Where to write the results. Each file is written atomically and replaces an older one."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
     model: ModelPath | None = Field(
         default=None,
         description=(
-            "The best candidate, fitted on all data, or without a search the model that was scored; as `joblib.load` "
-            "reads it. Relative to the job file's folder; the folder must exist."
+            "The best candidate, fitted on all data; without a search, the model that was scored. Written for "
+            "`joblib.load`. Relative to the job file's folder; the folder must exist."
         ),
         examples=["best.joblib"],
     )
     table: TablePath | None = Field(
         default=None,
         description=(
-            "The search's `cv_results_`, one row a candidate, as CSV, Parquet or JSON by its suffix. Relative to the "
-            "job file's folder; the folder must exist."
+            "The search's `cv_results_`, one row per candidate, as CSV, Parquet or JSON depending on its suffix. "
+            "Relative to the job file's folder; the folder must exist."
         ),
         examples=["results.csv"],
     )
@@ -190,7 +189,7 @@ FoldsForm: TypeAlias = Annotated[
 
 
 class DeclaredJob(JobModel):
-    """A search, or a single fit, that skjob runs on a cluster, without a script."""
+    """A search or a single fit that skjob runs on a cluster without a script."""
 
     estimator: EstimatorForm = Field(
         description=(
@@ -200,8 +199,8 @@ class DeclaredJob(JobModel):
     search: SearchForm | None = Field(
         default=None,
         description=(
-            "How the parameter space is searched. Without it the estimator is fitted once, as it is, and scored on "
-            "the rows that `holdout` leaves out."
+            "How the parameter space is searched. Without it, the estimator is fitted once with its own parameters, "
+            "and scored on the rows held out (`holdout`)."
         ),
     )
     space: SpaceForm | None = Field(
@@ -225,11 +224,11 @@ class DeclaredJob(JobModel):
     holdout: HeldOut = Field(
         default=0.25,
         description=(
-            "Without a search: the part of the rows, drawn at random and the same each time, that the model is scored "
-            "on and does not learn from."
+            "Without a search: the fraction of the rows to score the model on instead of fitting it to them. They are "
+            "drawn at random, the same rows each time."
         ),
     )
-    outputs: Outputs = Field(description="Where the fitted model and a search's table of results go.")
+    outputs: Outputs = Field(description="Where to write the fitted model and a search's table of results.")
 
     @property
     def scorers(self) -> tuple[str, ...]:

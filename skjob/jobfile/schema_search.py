@@ -1,4 +1,4 @@
-"""Define a job file's sections `search` and `space`: the kinds of search, and the values that a search tries."""
+"""Define a job file's sections `search` and `space` as pydantic models: kinds of search, and the values they try."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class _Search(JobModel):
     refit: Annotated[StrictBool | StrictStr, Expected("`true`, `false`, or the name of one of the scorers")] = Field(
         default=True,
         description=(
-            "Fit the best candidate again on all data. With several scorers: the name of the one that chooses it."
+            "Refit the best candidate on all data. With several scorers: the name of the one that chooses it."
         ),
     )
     error_score: Annotated[Literal["raise", "nan"] | StrictFloat, Expected("`raise`, `nan` or a number")] = Field(
         default="nan", description="The score of a fit that fails; `raise` ends the search with its error."
     )
     return_train_score: Flag = Field(
-        default=False, description="Score the training part of each fold too, for the table."
+        default=False, description="Also score the training rows of each fold, for the table."
     )
 
     @property
@@ -61,7 +61,7 @@ class RandomSearch(_Search):
     kind: Literal["random"] = Field(description="Try combinations drawn at random from the parameter space.")
     n_iter: Positive = Field(default=10, description="How many combinations to try.")
     random_state: Seed = Field(
-        default=0, description="Seed of the draw. The same each time by default; `null` draws anew each time."
+        default=0, description="Seed of the draw. By default the same each time; with `null`, every run draws others."
     )
 
     @property
@@ -71,7 +71,8 @@ class RandomSearch(_Search):
 
 class _Halving(_Search):
     factor: Annotated[StrictFloat, Field(gt=1), Expected("a number above 1")] = Field(
-        default=3, description="Each round keeps one candidate of so many, with so many times the resources."
+        default=3,
+        description="Each round keeps one in `factor` candidates, and gives each `factor` times the resources.",
     )
     resource: Name = Field(
         default="n_samples",
@@ -87,7 +88,7 @@ class _Halving(_Search):
         default=False, description="Repeat the first round until few enough candidates are left for the last."
     )
     random_state: Seed = Field(
-        default=0, description="Seed of the draws. The same each time by default; `null` draws anew each time."
+        default=0, description="Seed of the draws. By default the same each time; with `null`, every run draws others."
     )
 
     @property
@@ -112,7 +113,7 @@ class HalvingRandomSearch(_Halving):
         description="Start with combinations drawn at random; each round keeps the best."
     )
     n_candidates: Annotated[Literal["exhaust"] | Positive, Expected("`exhaust` or a whole number of at least 1")] = (
-        Field(default="exhaust", description="How many combinations the first round has.")
+        Field(default="exhaust", description="How many combinations to start the first round with.")
     )
 
     @property
@@ -121,7 +122,7 @@ class HalvingRandomSearch(_Halving):
 
 
 class Uniform(JobModel):
-    """Real numbers, evenly between two bounds."""
+    """Real numbers, uniformly between two bounds."""
 
     tag: ClassVar[str] = "<uniform>"
 
@@ -131,7 +132,7 @@ class Uniform(JobModel):
 
 
 class LogUniform(JobModel):
-    """Real numbers, evenly between two bounds on a logarithmic scale."""
+    """Real numbers, log-uniformly between two bounds."""
 
     tag: ClassVar[str] = "<loguniform>"
 
@@ -151,11 +152,11 @@ class RandomInteger(JobModel):
         tuple[StrictInt, StrictInt],
         AfterValidator(ascending),
         Expected("two whole numbers, the smaller one first"),
-    ] = Field(description="The first number, and the one after the last, as in `scipy.stats.randint`.")
+    ] = Field(description="The first number, and one past the last, as in `scipy.stats.randint`.")
 
 
 class Choice(JobModel):
-    """One of several values, each as likely as the other."""
+    """One of several values, all equally likely."""
 
     tag: ClassVar[str] = "<choice>"
 

@@ -1,7 +1,7 @@
 """Check the meaning of a job file against classes, data and folders: the third of three passes over it.
 
-The estimator is really built, and the data's columns and the output folders are looked up; nothing is fitted or
-written. This imports the estimator's module, which runs its top-level code, as `import` does.
+The estimator is built, and the data's columns and the output folders are looked up; nothing is fitted or written.
+Building imports the estimator's module, which runs its top-level code, as `import` does.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Validator(DataValidator):
     """Checks all sections of a job."""
 
     def check(self) -> None:
-        """Report every problem of the sections that hold."""
+        """Report every problem of the sections that are valid on their own."""
         estimator = self._estimator()
         self._space(estimator)
         self._search(estimator)
@@ -114,7 +114,7 @@ class Validator(DataValidator):
             self.diagnostics.at_value(location, message)
 
     def _single_fit(self) -> None:
-        """Report keys of a search in a single fit, and the other way round."""
+        """Report keys of a search in a single fit, and keys of a single fit in a search."""
         given = self.diagnostics.document.content
         if not isinstance(given, dict):
             return

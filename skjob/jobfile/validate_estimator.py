@@ -28,7 +28,7 @@ from skjob.jobfile.validate_schema import Sections, report_errors
 from skjob.utils.suggestions import did_you_mean
 
 RejectionReason: TypeAlias = Callable[[type], str]
-"""Returns why a class cannot be used somewhere; an empty text if it can."""
+"""Return why a class cannot be used somewhere; an empty text if it can."""
 
 
 @dataclass
@@ -98,7 +98,9 @@ class EstimatorValidator:
         return factory
 
     def _why_no_part(self, factory: type) -> str:
-        """Return why a class must not be built as a part: that runs its code, so it must be made for the purpose."""
+        """Return why a class must not be built as a parameter's value; empty if it may.
+
+        Building runs the class's code, so only classes that are meant as parameters are allowed."""
         known = factory.__module__.partition(".")[0] == "sklearn"
         for names in (("get_params", "set_params"), ("split", "get_n_splits")):
             known = known or all(hasattr(factory, name) for name in names)
@@ -107,7 +109,7 @@ class EstimatorValidator:
         return "it is not an estimator, kernel or splitter, nor part of scikit-learn, nor a class beside the job file"
 
     def _arguments(self, function: Any, given: dict[str, Any], location: Location) -> list[str]:
-        """Report given names that a function does not take, and required ones that are missing. Return the former."""
+        """Report names that a function does not accept, and required ones that are missing. Return the former."""
         try:
             parameters = inspect.signature(function).parameters
         except (TypeError, ValueError):

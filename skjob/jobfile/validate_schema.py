@@ -1,6 +1,6 @@
 """Check a job file against the models of `skjob.jobfile.schema`: the second of three passes over it.
 
-Pydantic's errors are reported in a user's words. A wrong part is left out, so that the third pass can check the rest.
+Pydantic's errors are reworded for users. A wrong part is left out, so that the third pass can check the rest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SECTIONS = {
     for name, hint in get_type_hints(DeclaredJob, include_extras=True).items()
     if name in DeclaredJob.model_fields
 }
-# An absent section is left out on purpose; an empty one was forgotten.
+# An absent section is intended; an empty one was forgotten.
 SECTIONS |= {"search": TypeAdapter(SearchForm), "space": TypeAdapter(SpaceForm)}
 FORMS = {form.tag: form for form in forms()}
 _TAGS = {*FORMS, "<list>", "<subspace>", "<subspaces>", "<folds>"}
@@ -30,7 +30,7 @@ _TAGS = {*FORMS, "<list>", "<subspace>", "<subspaces>", "<folds>"}
 
 @dataclass
 class Sections:
-    """The sections of a job that are valid; None for one that is absent or wrong."""
+    """The valid sections of a job; None for a section that is absent or wrong."""
 
     estimator: Component | tuple[Step, ...] | None = None
     search: Search | None = None
@@ -115,7 +115,7 @@ def _without(value: Any, errors: list[ErrorDetails]) -> Any:
 
 
 def report_errors(prefix: Location, section: Any, errors: list[ErrorDetails], diagnostics: Diagnostics) -> None:
-    """Report pydantic's errors in a user's words, each at its place in the file."""
+    """Report pydantic's errors, reworded for users, each at its place in the file."""
     for error in errors:
         location = (*prefix, *_in_file(error["loc"]))
         value, kind = error["input"], error["type"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from skjob.config.plan import JobSpec
 from skjob.config.settings import Place
 from skjob.deploy.base import Cluster, Problem, WorkerCounts
-from skjob.deploy.kubernetes.run_lock import acquire, new_lock
+from skjob.deploy.kubernetes.run_lock import lock_cluster, new_lock
 from skjob.environment.pod.requirements import installed
 from skjob.environment.version_check import check_installed, check_pins, check_versions
 from skjob.errors import StartError, Unanswered, in_a_line
@@ -26,8 +26,8 @@ from skjob.utils.reconnect import set_reconnect_timeout
 if TYPE_CHECKING:
     from skjob.environment.spec import EnvironmentSpec
 
-POLL = 0.1
-CONNECT_TIMEOUT = 30
+_POLL_INTERVAL = 0.1
+_CONNECT_TIMEOUT = 30
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ def start_and_connect(
 ) -> Iterator[Connection]:
     """Start the cluster and connect to it: for this run alone, with a worker that has the run's environment.
 
-    Each of the three waits is a step of the run, and ends when `budget` does. For `default` see `connect`.
+    Each of the three waits is a step of the run, and ends when `budget` does. For `default` see `connect_client`.
 
     Raises:
-        SkjobError: see `Cluster.start`, `connect`, `acquire_lock` and `first_worker`.
+        SkjobError: see `Cluster.start`, `connect_client`, `acquire_lock` and `first_worker`.
     """
     run, cluster, reused = chosen.run, chosen.cluster, chosen.reused
     step, plan = run.observer.step, run.plan
@@ -62,7 +62,7 @@ def start_and_connect(
         cluster.start(budget.check if budget is not None else lambda: None)
     with ExitStack() as stack:
         with step("connect"):
-            client = stack.enter_context(connect(cluster, default=default))
+            client = stack.enter_context(connect_client(cluster, default=default))
             set_reconnect_timeout(client, plan.reconnect_timeout)
             acquire_lock(client, run.job, chosen)
             if reused is not None:
@@ -78,7 +78,7 @@ def start_and_connect(
 
 
 @contextmanager
-def connect(cluster: Cluster, *, default: bool = False) -> Iterator[Any]:
+def connect_client(cluster: Cluster, *, default: bool = False) -> Iterator[Any]:
     """Connect a client to the cluster's scheduler; with `default`, it is the one that this process's programs find.
 
     Raises:
@@ -89,7 +89,7 @@ def connect(cluster: Cluster, *, default: bool = False) -> Iterator[Any]:
     security = cluster.tls.security()
     try:
         with _quiet_about_versions():
-            client = Client(cluster.address, security=security, timeout=CONNECT_TIMEOUT, set_as_default=default)
+            client = Client(cluster.address, security=security, timeout=_CONNECT_TIMEOUT, set_as_default=default)
     except (OSError, TimeoutError) as error:
         raise StartError(
             f"the scheduler of `{cluster.name}` does not answer: {error}", "`skjob run -v` shows its log"
@@ -118,7 +118,7 @@ def acquire_lock(client: Any, job: JobSpec, chosen: ChosenCluster) -> None:
         ClusterLocked: another run uses it.
     """
     ours = new_lock(job.path.name if job.module is None else job.name)
-    acquire(client, ours, chosen.cluster.name)
+    lock_cluster(client, ours, chosen.cluster.name)
     if (reused := chosen.reused) is not None:
         reused.use(ours)
         if chosen.run.plan.workers.first > reused.requested():
@@ -196,7 +196,7 @@ def _wait_for_workers(run: Run, cluster: Cluster, client: Any, budget: RunBudget
                 f"no worker within `--start-timeout`, {timeout:.0f} s ({counts}){cause}",
                 (causes[0].hint if causes else "") or hint,
             )
-        time.sleep(POLL)
+        time.sleep(_POLL_INTERVAL)
 
 
 def _count_workers(cluster: Cluster, connected: int) -> WorkerCounts:

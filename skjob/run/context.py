@@ -31,7 +31,7 @@ def open_cluster(
     Parallel calls and their fits. A cluster that `options` name is used, and stays.
 
     Raises:
-        SkjobError: the cluster cannot be had.
+        SkjobError: there is no cluster to use.
     """
     import joblib
 
@@ -60,7 +60,7 @@ def open_cluster(
         if chosen.reused is not None:
             stack.callback(forget_credentials, client)
         if remaining := RunBudget(began, plan, cluster.cost).describe_remaining(cluster.requested()):
-            # A program in the same process can't be ended: its cluster is, by its deadline.
+            # A program in the same process cannot be ended: its cluster is, by its deadline.
             then = "then the cluster ends" if chosen.reused is None else "the cluster keeps running after that"
             notify(f"{remaining}; {then}")
         prepare_client(client, job.root, environment.packages if environment else None, plan.width, notify)

@@ -16,7 +16,7 @@ from skjob.run.record import Recorder
 from skjob.utils.notify import Notify
 from skjob.utils.reconnect import abandon
 
-POLL = 0.1
+_POLL_INTERVAL = 0.1
 UNSEEN_TIMEOUT = 5.0
 """Seconds without an answer of the scheduler after which a program that fails has failed for that."""
 
@@ -122,13 +122,13 @@ def supervise(
 
     Raises:
         DeadlineError: `--max-time` is over, or `--max-cost` nearly spent.
-        ClusterLost: the scheduler is gone, or the cluster can't be seen any more.
+        ClusterLost: the scheduler is gone, or the cluster cannot be seen any more.
     """
     while True:
-        code = program.wait(POLL)
+        code = program.wait(_POLL_INTERVAL)
         read_messages()
         if code is not None:
-            # A program that ends because its cluster is gone may notice that sooner than we do.
+            # A program that ends because its cluster is gone can notice that sooner than this process.
             if code != 0 and (monitor.lost is not None or monitor.unseen_for() > UNSEEN_TIMEOUT):
                 raise monitor.lost or monitor.as_lost()
             return code

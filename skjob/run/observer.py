@@ -1,4 +1,4 @@
-"""Who is told what happens in a run: the recorder, which passes it on, and whoever shows it to a person."""
+"""Interfaces for those that observe a run: the recorder, which passes everything on, and the reporter for the user."""
 
 from __future__ import annotations
 
@@ -15,15 +15,11 @@ if TYPE_CHECKING:
     from skjob.run.record import Record
 
 
-class RunObserver(Protocol):
+class RunListener(Protocol):
     """Hears what happens while a run goes on. Called from the run's thread and from those that watch its cluster."""
 
     def notify(self, message: str) -> None:
         """Report a line that the user should read."""
-
-    def step(self, name: str) -> AbstractContextManager[None]:
-        """Enclose one step that the run waits for."""
-        ...
 
     def workers(self, counts: WorkerCounts) -> None:
         """Report how many workers there are now."""
@@ -38,8 +34,22 @@ class RunObserver(Protocol):
         """Report what a Parallel call of the program or one of its fits does, in the order in which it happens."""
 
 
-class RunReporter(RunObserver, Protocol):
-    """Shows a run to a person, and its record at the end."""
+class RunObserver(RunListener, Protocol):
+    """Follows a run's steps too."""
+
+    def step(self, name: str) -> AbstractContextManager[None]:
+        """Enclose one step that the run waits for."""
+        ...
+
+
+class RunReporter(RunListener, Protocol):
+    """Shows a run to a person, and its record at the end. It measures nothing: the recorder does."""
+
+    def step_started(self, name: str) -> None:
+        """Show a step that the run now waits for."""
+
+    def step_done(self, name: str, seconds: float) -> None:
+        """Show how long a step took that has succeeded."""
 
     def ended(self, record: Record) -> None:
         """Show how the run ended."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from skjob.deploy.base import WorkerCounts
 from skjob.engine.events import Event
 from skjob.errors import ConfigError, data_without_credentials, without_credentials
-from skjob.run.observer import RunObserver
+from skjob.run.observer import RunReporter
 from skjob.run.searches import Searches
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ DISTRIBUTIONS = (
 
 
 @dataclass
-class Step:
+class RunStep:
     """One thing that the run waited for. `seconds` is None until it ends."""
 
     name: str
@@ -54,7 +54,7 @@ class WorkersAt:
 
 
 @dataclass
-class Outcome:
+class RunOutcome:
     """How a run ended. `exit_code` is that of skjob; `cause` is the error's message, if there was an error."""
 
     status: str = "running"
@@ -81,7 +81,7 @@ class Record:
     place: str | None = None
     why: str | None = None
     cluster: dict[str, Any] = field(default_factory=dict)
-    steps: list[Step] = field(default_factory=list)
+    steps: list[RunStep] = field(default_factory=list)
     workers: list[WorkersAt] = field(default_factory=list)
     peak_memory: dict[str, int] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
@@ -91,7 +91,7 @@ class Record:
     searches: list[dict[str, Any]] = field(default_factory=list)
     cost: dict[str, Any] = field(default_factory=dict)
     logs: dict[str, str] = field(default_factory=dict)
-    outcome: Outcome = field(default_factory=Outcome)
+    outcome: RunOutcome = field(default_factory=RunOutcome)
     seconds: float | None = None
 
 
@@ -114,9 +114,9 @@ def installed_versions() -> dict[str, str]:
 
 
 class Recorder:
-    """A `RunObserver` that keeps a record and its file up to date, and passes everything on to another."""
+    """A `RunObserver` that keeps a record and its file up to date, and passes everything on to a reporter."""
 
-    def __init__(self, run_id: str, program: str, arguments: tuple[str, ...], folder: Path, shown: RunObserver) -> None:
+    def __init__(self, run_id: str, program: str, arguments: tuple[str, ...], folder: Path, shown: RunReporter) -> None:
         self.path = folder / run_file(run_id)
         self._lock = threading.Lock()
         self._shown = shown
@@ -137,15 +137,16 @@ class Recorder:
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Time a step. One that raises is recorded with the time it took until then."""
-        step = Step(name, datetime.now(UTC).isoformat(timespec="milliseconds"))
+        step = RunStep(name, datetime.now(UTC).isoformat(timespec="milliseconds"))
         began = time.monotonic()
         self.record.steps.append(step)
-        with self._shown.step(name):
-            try:
-                yield
-            finally:
-                step.seconds = round(time.monotonic() - began, 3)
-                self.save()
+        self._shown.step_started(name)
+        try:
+            yield
+        finally:
+            step.seconds = round(time.monotonic() - began, 3)
+            self.save()
+        self._shown.step_done(name, step.seconds)
 
     def workers(self, counts: WorkerCounts) -> None:
         """Record the number of workers if it has changed."""
@@ -191,7 +192,7 @@ class Recorder:
             self._write()
         except OSError as error:
             raise ConfigError(
-                f"the run's record `{self.path}` can't be written: {error.strerror}",
+                f"the run's record `{self.path}` cannot be written: {error.strerror}",
                 "run it in a folder that you may write to",
             ) from error
 
@@ -200,7 +201,7 @@ class Recorder:
         try:
             self._write()
         except OSError as error:
-            self.notify(f"the run's record can't be written any more: {error.strerror}")
+            self.notify(f"the run's record cannot be written any more: {error.strerror}")
 
     def _write(self) -> None:
         with self._lock:

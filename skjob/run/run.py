@@ -1,4 +1,4 @@
-"""One run as a value: what is run, where, by which plan, and who is told about it."""
+"""One run as a value: what is run, where, by which plan, and who observes it."""
 
 from __future__ import annotations
 

@@ -224,7 +224,9 @@ def _close_cluster(cluster: Cluster, options: RunOptions, recorder: Recorder, si
             cluster.close(hurried=lambda: signals.hurried)
     finally:
         if (cost := cluster.cost()) is not None:
-            recorder.record.cost |= {"amount": round(cost.amount, 6), "currency": cost.currency}
+            from skjob.deploy.kubernetes.costs.prices import rounded
+
+            recorder.record.cost |= {"amount": rounded(cost.amount), "currency": cost.currency}
 
 
 # ---- what a run begins with
@@ -249,7 +251,7 @@ def _make_plan(target: RunTarget, options: RunOptions, recorder: Recorder) -> Pl
     if plan.checkpoint is not None and target.settings.checkpoint is not None:
         from skjob.engine.checkpoint.store import FitStore
 
-        FitStore(plan.checkpoint, recorder.record.run_id)  # fails before anything starts if no fit can be kept there
+        FitStore(plan.checkpoint, recorder.record.run_id)  # fails before anything starts if no fit can be stored there
     return plan
 
 
@@ -306,6 +308,6 @@ def _packages_file(run: Run) -> str | None:
 def _describe_fits(fits: dict[str, int], *, finished: bool) -> list[str]:
     if not fits:
         return []
-    from skjob.engine.checkpoint.counts import FitCounts
+    from skjob.engine.checkpoint.fit_counts import FitCounts
 
     return FitCounts(**fits).lines(finished=finished)

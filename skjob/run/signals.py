@@ -1,6 +1,6 @@
 """Signals that end a run: the first raises `Stopped`, a second one skips waiting, and neither cuts clean-up short.
 
-A probe tells whether the program has had a signal already: one signal to a run is one signal to its program.
+A probe detects whether the program has received a signal already: one signal to a run is one signal to its program.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Signals:
     """SIGINT, SIGTERM and SIGHUP end the run; a second one skips waiting, never the request to delete.
 
     The first raises `Stopped` in the main thread. From `note_only` on they are counted and nothing is raised, so that
-    clean-up can't be cut short half-way. Python drops an exception that is raised in a finalizer or by a callback of
+    clean-up cannot be cut short. Python drops an exception that is raised in a finalizer or by a callback of
     the garbage collector: `check` raises it again, wherever a run waits for long.
     """
 

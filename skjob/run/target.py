@@ -92,7 +92,7 @@ def resolve_target(asked: ResolvedSettings, notify: Notify) -> RunTarget:
     settings = asked.settings
     if settings.on is Place.LOCAL:
         return RunTarget(Place.LOCAL, f"{asked.called('on')} is `local`", asked)
-    from skjob.deploy.kubernetes.api.client import connect as connect_api
+    from skjob.deploy.kubernetes.api.client import connect_api
     from skjob.deploy.kubernetes.namespace_config import read_defaults
     from skjob.deploy.kubernetes.operator.state import has_operator, why_no_operator
 
@@ -117,7 +117,7 @@ def resolve_target(asked: ResolvedSettings, notify: Notify) -> RunTarget:
 
 
 def _useless(given: Layer) -> str:
-    """Return, for a message, what the command itself says about Kubernetes in vain."""
+    """Return, for a message, the options of the command that have no effect without Kubernetes."""
     names = [given.called(name) for name in ("namespace", "image") if name in given.values]
     return f" (ignoring {_listed(names)}, for Kubernetes only)" if names else ""
 
@@ -150,7 +150,7 @@ def create_cluster(run: Run) -> ChosenCluster:
     cluster which stands already ignores.
 
     Raises:
-        SkjobError: there is no cluster of this name, or it can't be used.
+        SkjobError: there is no cluster of this name, or it cannot be used.
     """
     if (name := run.options.cluster) is None:
         chosen = ChosenCluster(run, _own_cluster(run))
@@ -165,7 +165,7 @@ def create_cluster(run: Run) -> ChosenCluster:
 
 
 def _ignored(run: Run) -> list[str]:
-    """Return what the command itself says that a cluster which stands already ignores."""
+    """Return the options of the command that an existing cluster ignores."""
     given = run.target.given
     names = [given.called(each) for each in FIXED_AT_START if each in given.values]
     return [*names, "`--keep`"] if run.options.keep else names

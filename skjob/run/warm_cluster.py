@@ -22,7 +22,7 @@ from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.inventory import name_conflicts, runs
 from skjob.deploy.kubernetes.manifests.labels import RunNames, new_run_id
 from skjob.errors import ConfigError
-from skjob.run.connect import connect, first_worker
+from skjob.run.connect import connect_client, first_worker
 from skjob.run.observer import NoteObserver
 from skjob.run.run import Run
 from skjob.run.signals import Signals, Stopped
@@ -30,7 +30,7 @@ from skjob.run.target import check_name, environment_for, private_folder, resolv
 from skjob.utils.notify import Notify
 
 
-def up(name: str, layers: Sequence[Layer], folder: Path, write: Notify) -> int:
+def start_warm_cluster(name: str, layers: Sequence[Layer], folder: Path, write: Notify) -> int:
     """Start a cluster of this name, leave it once it has a worker, and return the exit status.
 
     `folder` is where programs will run: what they import there is part of what workers need. `write` takes each line
@@ -86,7 +86,7 @@ def _start_and_leave(
     stack.callback(lambda: cluster.close(hurried=lambda: signals.hurried))
     stack.callback(signals.note_only)  # the first to be called: nothing cuts the removal short
     cluster.start()
-    with connect(cluster) as client:
+    with connect_client(cluster) as client:
         first_worker(run, cluster, client)
     notify(f"`{name}` is ready after {time.monotonic() - began:.1f} s, with {plan.workers} workers")
     signals.note_only()  # what is left half-way would be neither there nor gone

@@ -20,7 +20,7 @@ def ask_a_worker(client: Any, question: Callable[[], Any]) -> Any:
     One speaks for all: they share an image, and each has compared its environment with what is needed.
 
     Raises:
-        OSError, TimeoutError: the worker goes away just now.
+        OSError, TimeoutError: the worker is just disconnecting.
     """
     worker = next(iter(call_method(client, client.nthreads, ASK_TIMEOUT)), None)
     if worker is None:

@@ -44,7 +44,7 @@ from skjob.boosters.scheduler_plugin import as_training_part
 from skjob.boosters.tracker import TrackerProcess
 from skjob.boosters.training import lost_worker
 from skjob.boosters.xgboost import train_xgboost
-from skjob.deploy.scaling.scheduler import MIN_KEPT_BYTES, abandon_workers, release, take_snapshot
+from skjob.deploy.scaling.scheduler import MIN_KEPT_BYTES, abandon_workers, release_workers, take_snapshot
 from skjob.errors import ConfigError
 from skjob.jobfile.data.placement import Workers
 from skjob.jobfile.loader import read_job
@@ -231,7 +231,7 @@ def test_a_question_of_the_clients_own_loses_no_worker(client: Client, monkeypat
     assert client.scheduler_info(n_workers=-1)["workers"] == {}, "distributed has mended it"
     assert (connected_workers(client), len(there)) == (there, 3)
     assert lost_worker(there, client) is None
-    monkeypatch.setattr("skjob.boosters.partitioning.POLL_INTERVAL", 0.1)
+    monkeypatch.setattr("skjob.boosters.partitioning.PLACEMENT_POLL_INTERVAL", 0.1)
     lay_out(client, [X.map_blocks(_slowly)], there)
 
 
@@ -309,7 +309,7 @@ def test_a_tracker_that_aborts_takes_no_scheduler_along(
 
     def abort() -> None:
         until(lambda: len(client.run_on_scheduler(_parts)) == 3, "no training began")
-        until(lambda: len(_waiting(client, [victim, other])) == 2, "the two others don't wait for the last")
+        until(lambda: len(_waiting(client, [victim, other])) == 2, "the two others do not wait for the last")
         [meeting] = _meetings(client)
         tracker = cluster.scheduler.plugins["skjob-trackers"].running[meeting].process
         client.run_on_scheduler(_die_unnoticed, worker, tracker.pid)
@@ -405,7 +405,7 @@ def test_a_tracker_has_a_process_while_its_training_runs(
             coll_cfg=xgboost.collective.Config(**settings),
         )  # fmt: skip
         watching.join(DEADLINE)
-        until(lambda: has_printed(f"[{rounds - 1}]\there-logloss"), "the scores don't come")
+        until(lambda: has_printed(f"[{rounds - 1}]\there-logloss"), "the scores do not come")
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -485,7 +485,7 @@ def test_no_worker_goes_while_a_training_runs_or_data_is_kept(client: Client, tm
     def watch() -> None:
         until(lambda: len(client.run_on_scheduler(_parts)) == 3, "no training began")
         seen["together"] = client.run_on_scheduler(take_snapshot).together
-        seen["released"] = client.run_on_scheduler(release, names)
+        seen["released"] = client.run_on_scheduler(release_workers, names)
         come.touch()
 
     thread = threading.Thread(target=watch, daemon=True)

@@ -14,7 +14,7 @@ import pytest
 from distributed import Client, LocalCluster
 from waiting import DEADLINE
 
-from skjob.deploy.kubernetes.run_lock import ClusterLocked, RunLock, acquire, new_lock
+from skjob.deploy.kubernetes.run_lock import ClusterLocked, RunLock, lock_cluster, new_lock
 from skjob.errors import StartError
 
 
@@ -40,26 +40,26 @@ def test_a_second_run_is_told_by_whom_a_cluster_is_used(cluster: LocalCluster) -
     first_claim = RunLock("ada@mill", "train.py", "2026-11-24 10:00 UTC")
     with _client(cluster) as second:
         with _client(cluster) as first:
-            acquire(first, first_claim, "mine")
-            acquire(first, first_claim, "mine")  # its own is in nobody's way
+            lock_cluster(first, first_claim, "mine")
+            lock_cluster(first, first_claim, "mine")  # its own is in nobody's way
             with pytest.raises(ClusterLocked) as refused:
-                acquire(second, new_lock("other.py"), "mine")
+                lock_cluster(second, new_lock("other.py"), "mine")
             assert refused.value.message == ("`mine` is in use, by ada@mill for `train.py`, since 2026-11-24 10:00 UTC")
             assert refused.value.hint
             with pytest.raises(StartError, match="ada@mill"):  # to have asked is no claim
-                acquire(second, new_lock("other.py"), "mine")
-        acquire(second, new_lock("other.py"), "mine")
+                lock_cluster(second, new_lock("other.py"), "mine")
+        lock_cluster(second, new_lock("other.py"), "mine")
         with _client(cluster) as third, pytest.raises(StartError, match=re.escape("`other.py`")):
-            acquire(third, new_lock("third.py"), "mine")
+            lock_cluster(third, new_lock("third.py"), "mine")
 
 
 HOLDER = """
 import sys
 from distributed import Client
-from skjob.deploy.kubernetes.run_lock import acquire, new_lock
+from skjob.deploy.kubernetes.run_lock import lock_cluster, new_lock
 
 client = Client(sys.argv[1])
-acquire(client, new_lock("holder.py"), "mine")
+lock_cluster(client, new_lock("holder.py"), "mine")
 print("taken", flush=True)
 sys.stdin.read()
 """
@@ -75,13 +75,13 @@ def test_a_run_that_is_killed_frees_the_cluster(cluster: LocalCluster) -> None:
         assert holder.stdout.readline() == "taken\n"
         with _client(cluster) as client:
             with pytest.raises(StartError, match=re.escape("`holder.py`")):
-                acquire(client, new_lock("next.py"), "mine")
+                lock_cluster(client, new_lock("next.py"), "mine")
             holder.send_signal(signal.SIGKILL)
             holder.wait(DEADLINE)
             deadline = time.monotonic() + DEADLINE
             while True:
                 try:
-                    acquire(client, new_lock("next.py"), "mine")
+                    lock_cluster(client, new_lock("next.py"), "mine")
                     break
                 except StartError:
                     assert time.monotonic() < deadline, "the claim of a run that is dead still holds"
@@ -97,7 +97,7 @@ def test_a_run_that_is_killed_frees_the_cluster(cluster: LocalCluster) -> None:
 def test_of_many_runs_at_once_one_is_first(cluster: LocalCluster) -> None:
     def refused(client: Client) -> bool:
         try:
-            acquire(client, new_lock("one-of-many.py"), "mine")
+            lock_cluster(client, new_lock("one-of-many.py"), "mine")
         except StartError:
             return True
         return False

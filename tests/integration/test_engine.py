@@ -241,7 +241,7 @@ class Locked:
 
 
 class Odd(Exception):
-    """Pickles well and can't be read back."""
+    """Pickles well and cannot be read back."""
 
     def __init__(self, one: str, two: str) -> None:
         super().__init__(f"{one} and {two}")
@@ -264,7 +264,7 @@ def _key_error() -> NoReturn:
 
 
 class OnlyKeywords(Exception):
-    """Pickles well and can't be called with its `args`."""
+    """Pickles well and cannot be called with its `args`."""
 
     def __init__(self, *, text: str, places: list[int]) -> None:
         super().__init__(text)

@@ -30,8 +30,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from skjob.engine.backend import SkjobBackend
-from skjob.engine.checkpoint.counts import FitCounts
 from skjob.engine.checkpoint.fit_cache import FitCache
+from skjob.engine.checkpoint.fit_counts import FitCounts
 
 X, Y = load_iris(return_X_y=True)
 FITS = Path("__pycache__") / "fits"

@@ -243,7 +243,7 @@ def test_a_kept_training_is_found_by_the_same_job_alone(
     monkeypatch.setattr("skjob.jobfile.data.files._state", lambda _: "")
     for _ in range(2):
         score()
-        assert "the training is not kept for another run" in told.pop()
+        assert "another run cannot resume this training" in told.pop()
         assert told == []
 
 

@@ -125,7 +125,7 @@ def test_a_cluster_that_is_lost_for_good_ends_calls_with_its_cause(tmp_path: Pat
             Client(cluster.address, security=cluster.tls.security(), set_as_default=False) as client,
             opened(client, cluster) as monitor,
         ):
-            lost = r"can't be finished: .*the cluster on this machine has ended: "
+            lost = r"cannot be finished: .*the cluster on this machine has ended: "
             with (
                 when_begun(tmp_path / "begun", lambda: os.killpg(process.pid, signal.SIGKILL)),
                 pytest.raises(WorkersLost, match=lost),

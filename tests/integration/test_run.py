@@ -451,7 +451,7 @@ def test_a_stderr_that_nobody_reads_any_more_ends_no_run(
 
 
 def test_a_terminal_that_goes_away_ends_a_run_in_order(tmp_path: Path, environment: dict[str, str]) -> None:
-    """SIGHUP, and a stderr that can't be written any more."""
+    """SIGHUP, and a stderr that cannot be written any more."""
     script = """
         import time
         print("begun", flush=True)

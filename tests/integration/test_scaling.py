@@ -22,7 +22,7 @@ from skjob.config.settings import WorkerRange
 from skjob.deploy.base import WorkerCounts
 from skjob.deploy.local import LocalCluster
 from skjob.deploy.scaling.loop import ScalingLoop
-from skjob.deploy.scaling.scheduler import release, take_snapshot
+from skjob.deploy.scaling.scheduler import release_workers, take_snapshot
 from skjob.engine.backend import SkjobBackend
 
 KEPT = 1.0
@@ -79,7 +79,7 @@ def _one_is_there(cluster: LocalCluster, client: Client) -> bool:
     names = _names(client)
     if not names:
         _add(cluster, client, 1)
-    elif gone := client.run_on_scheduler(release, names[1:]):
+    elif gone := client.run_on_scheduler(release_workers, names[1:]):
         cluster.remove_workers(gone)
     return len(_names(client)) == cluster.requested() == cluster.running() == 1
 
@@ -168,11 +168,11 @@ def test_the_last_stays_where_somebody_wants_its_results(cluster: LocalCluster, 
         client.submit(nap, 0, number, workers=[int(name)], pure=False) for number, name in enumerate((first, second))
     ]
     until(lambda: all(result.done() for result in results), "the tasks are not done")
-    gone = client.run_on_scheduler(release, [first, second])
+    gone = client.run_on_scheduler(release_workers, [first, second])
     assert len(gone) == 1
     cluster.remove_workers(gone)
     assert client.gather(results) == [0, 1]
-    assert client.run_on_scheduler(release, _names(client)) == []
+    assert client.run_on_scheduler(release_workers, _names(client)) == []
     results.clear()
 
 
@@ -182,7 +182,7 @@ def test_who_has_got_a_task_meanwhile_stays(cluster: LocalCluster, client: Clien
     first, second = _names(client)
     task = client.submit(nap, 0, 5, over, workers=[int(first)], pure=False)
     until(lambda: client.run_on_scheduler(take_snapshot).processing[first], "the task did not begin")
-    assert client.run_on_scheduler(release, [first, second]) == [second]
+    assert client.run_on_scheduler(release_workers, [first, second]) == [second]
     cluster.remove_workers([second])
     over.touch()
     assert task.result(DEADLINE) == 5
@@ -216,7 +216,7 @@ def test_no_task_is_lost_or_done_twice_when_it_comes_as_workers_go(
         until(lambda: futures, "no task comes")
         deadline = time.monotonic() + DEADLINE
         while len(_names(client)) > 1 and time.monotonic() < deadline:
-            gone = client.run_on_scheduler(release, _names(client)[1:])
+            gone = client.run_on_scheduler(release_workers, _names(client)[1:])
             if gone:
                 cluster.remove_workers(gone)
     finally:

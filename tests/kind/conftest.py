@@ -25,7 +25,7 @@ from support.side_by_side import PLAYED_SECONDS, Played, part_of, was_played
 from support.user_env import user_environment, user_namespace, user_runs, user_runs_in  # noqa: F401 - fixtures
 from support.xdist_lanes import turn
 
-from skjob.deploy.kubernetes.api.client import Api, connect
+from skjob.deploy.kubernetes.api.client import Api, connect_api
 
 ROOT = Path(__file__).parents[2]
 CONTEXT = "kind-skjob"
@@ -137,4 +137,4 @@ def kind_runs(tmp_path: Path, kind_env: dict[str, str], namespace: str) -> Runs:
 @pytest.fixture
 def api(kind_env: dict[str, str], namespace: str, monkeypatch: pytest.MonkeyPatch) -> Api:
     monkeypatch.setenv("KUBECONFIG", kind_env["KUBECONFIG"])
-    return connect("kind-skjob", namespace)
+    return connect_api("kind-skjob", namespace)

@@ -1,4 +1,4 @@
-"""Why a run can't go on: each cause provoked on a real Kubernetes, and what the user is told, how soon.
+"""Why a run cannot go on: each cause provoked on a real Kubernetes, and what the user is told, how soon.
 
 Each test is a row of the table of causes. Known is what the API has sent to a watch, or what it answers; told is a line
 on the run's stderr. What acts on a whole cluster is bound to the test's namespace or user. Most runs wait for the API

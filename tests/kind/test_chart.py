@@ -360,7 +360,7 @@ class Seen:
 def seen(
     shared_env: dict[str, str], kind_api: client.ApiClient, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Seen]:
-    """One run, under a release that is upgraded, can't be uninstalled while it is on, and is uninstalled after it."""
+    """One run, under a release that is upgraded, cannot be uninstalled while it is on, and is uninstalled after it."""
     core, batch = client.CoreV1Api(kind_api), client.BatchV1Api(kind_api)
     with installed(shared_env, kind_api, placement=PLACEMENT, limits=LONG) as release:
         space = release.namespace
@@ -437,7 +437,7 @@ def test_an_uninstallation_removes_all_but_what_was_spent(seen: Seen) -> None:
 def test_an_uninstallation_that_does_not_ask_removes_nothing_of_a_run(
     kind_env: dict[str, str], kind_api: client.ApiClient, tmp_path: Path
 ) -> None:
-    """The user can't prolong its life any more: it ends when its deadline has come, and all of it."""
+    """The user cannot prolong its life any more: it ends when its deadline has come, and all of it."""
     with installed(kind_env, kind_api) as release:
         space = release.namespace
         with runs_of(release, kind_env, kind_api, tmp_path).searching(script=ONGOING):

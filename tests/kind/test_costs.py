@@ -18,7 +18,7 @@ from support.side_by_side import Stage, side_by_side
 from support.users import user_environment
 from support.wait import until
 
-from skjob.deploy.kubernetes.costs.ledger import Entry, read
+from skjob.deploy.kubernetes.costs.ledger import Entry, read_ledger
 from skjob.deploy.kubernetes.inventory.runs import runs
 from skjob.deploy.kubernetes.manifests.labels import LEDGER_CONFIGMAP
 
@@ -97,7 +97,7 @@ class Ruled:
 
     def entries(self) -> Mapping[str, Entry]:
         """The ledger."""
-        return read(self.api, self.stage.namespace)
+        return read_ledger(self.api, self.stage.namespace)
 
 
 within_rules = partial(side_by_side, stage=ruled)

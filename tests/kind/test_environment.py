@@ -146,7 +146,7 @@ def test_pythons_own_image(user_runs: Runs, user_namespace: str, kind_api: clien
     assert user_runs.record()["cluster"]["image"].endswith("-slim")
 
 
-# ------------------------------------------------------------------------------------------------- what can't be had
+# ------------------------------------------------------------------------------------------------- what cannot be had
 
 
 def _nothing_was_started(api: client.ApiClient, namespace: str) -> bool:

@@ -32,7 +32,7 @@ def skjob(kind_env: dict[str, str], tmp_path: Path) -> Skjob:
 @pytest.fixture
 def api(kind_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> kube.Api:
     monkeypatch.setenv("KUBECONFIG", kind_env["KUBECONFIG"])
-    return kube.connect(None)
+    return kube.connect_api(None)
 
 
 def test_the_operator_is_seen(api: kube.Api, kind_cluster: Any) -> None:

@@ -140,7 +140,7 @@ def test_a_dead_node(stage: Stage) -> None:
     api, soon = stage.api, {"skjob.deploy.kubernetes.inventory.runs.OVERDUE": 1.0}
 
     def going() -> bool:
-        found = garbage.find(api, stage.namespace).going
+        found = garbage.find_garbage(api, stage.namespace).going
         return any("its removal was asked for" in each.why for each in found)
 
     with stage.runs.searching() as process:

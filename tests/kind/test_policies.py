@@ -226,15 +226,15 @@ ATTACKS = {
         f"{GROUPS}/{GROUP}/scale", {"spec": {"replicas": 2}}, "spec.worker.replicas", user=False
     ),
     "other workers": change(
-        f"{CLUSTERS}/{RUN}", {"spec": {"worker": {"spec": {"containers": [container("1")]}}}}, "can't be changed"
+        f"{CLUSTERS}/{RUN}", {"spec": {"worker": {"spec": {"containers": [container("1")]}}}}, "cannot be changed"
     ),
     "another scheduler": change(
-        f"{CLUSTERS}/{RUN}", {"spec": {"scheduler": {"spec": {"containers": [container("1")]}}}}, "can't be changed"
+        f"{CLUSTERS}/{RUN}", {"spec": {"scheduler": {"spec": {"containers": [container("1")]}}}}, "cannot be changed"
     ),
     "other workers in the group": change(
-        f"{GROUPS}/{GROUP}", {"spec": {"worker": {"spec": {"containers": [container("1")]}}}}, "can't be changed"
+        f"{GROUPS}/{GROUP}", {"spec": {"worker": {"spec": {"containers": [container("1")]}}}}, "cannot be changed"
     ),
-    "the group for another cluster": change(f"{GROUPS}/{GROUP}", {"spec": {"cluster": "other"}}, "can't be changed"),
+    "the group for another cluster": change(f"{GROUPS}/{GROUP}", {"spec": {"cluster": "other"}}, "cannot be changed"),
     "a second group": create(GROUPS, group(f"{RUN}-more"), "a cluster has one group of workers", user=False),
     "a group with an owner of its own": create(
         GROUPS, group(owners=[owner()]), "owned by its DaskCluster and by nothing else", user=False
@@ -370,8 +370,8 @@ ATTACKS = {
     "an environment's Job as the owner": create(
         CLUSTERS, cluster(KEEPER, owners=[owner(KEEPER)]), "may live longer than a run"
     ),
-    "no owner any more": change(f"{CLUSTERS}/{RUN}", {"metadata": {"ownerReferences": None}}, "can't be changed"),
-    "another owner": change(f"{CLUSTERS}/{RUN}", {"metadata": {"ownerReferences": [owner()]}}, "can't be changed"),
+    "no owner any more": change(f"{CLUSTERS}/{RUN}", {"metadata": {"ownerReferences": None}}, "cannot be changed"),
+    "another owner": change(f"{CLUSTERS}/{RUN}", {"metadata": {"ownerReferences": [owner()]}}, "cannot be changed"),
     "a group without its owner": change(
         f"{GROUPS}/{GROUP}", {"metadata": {"ownerReferences": None}}, "owned by its DaskCluster and by nothing else"
     ),
@@ -392,7 +392,7 @@ ATTACKS = {
         job("other", template={**job()["spec"]["template"], "metadata": {"finalizers": MINE}}),
         "keep the Job's pod",
     ),
-    # Neither it nor its workers go, as long as the operator can't read what it wrote down.
+    # Neither it nor its workers go, as long as the operator cannot read what it wrote down.
     "what the operator wrote down": change(
         f"{CLUSTERS}/{RUN}", {"metadata": {"annotations": {NOTE: "{"}}}, "are the operator's own"
     ),
@@ -422,21 +422,21 @@ ATTACKS = {
     "a group with notes, from the operator itself": create(
         GROUPS, group(annotations=NOTED), "are the operator's own", user=False
     ),
-    "what the operator can't write down": change(
+    "what the operator cannot write down": change(
         f"{CLUSTERS}/{RUN}", {"metadata": {"annotations": {"mine": "x" * 32768}}}, "more than 32 KiB"
     ),
-    "labels that the operator can't write down": change(
+    "labels that the operator cannot write down": change(
         f"{CLUSTERS}/{RUN}",
         {"metadata": {"labels": {f"{n}-{'x' * 59}": "x" * 63 for n in range(300)}}},
         "more than 32 KiB",
     ),
-    "a phase that the operator can't write down": change(
+    "a phase that the operator cannot write down": change(
         f"{CLUSTERS}/{RUN}", {"status": {"phase": "x" * 32768}}, "more than 32 KiB"
     ),
-    "workers that the operator can't write down": create(
+    "workers that the operator cannot write down": create(
         CLUSTERS, worker(cluster(), containers=[{**container(), "args": ["x" * 32768]}]), "more than 32 KiB"
     ),
-    "a group that the operator can't write down": change(
+    "a group that the operator cannot write down": change(
         f"{GROUPS}/{GROUP}", {"metadata": {"annotations": {"mine": "x" * 32768}}}, "more than 32 KiB"
     ),
     "the operator's finalizer from the start": create(CLUSTERS, cluster(finalizers=[KOPF]), "a finalizer would keep"),
@@ -457,8 +457,8 @@ ATTACKS = {
     "an environment for ever": create(JOBS, job(KEEPER, activeDeadlineSeconds=2592001), "live for 2592001 s"),
     "a Job that stays": create(JOBS, job("other", ttlSecondsAfterFinished=None), "must go at most 60 s after its end"),
     "a Job that stays long": change(f"{JOBS}/{RUN}", {"spec": {"ttlSecondsAfterFinished": 3600}}, "at most 60 s after"),
-    "a suspended Job": create(JOBS, job("other", suspend=True), "can't be suspended"),
-    "a Job that is suspended": change(f"{JOBS}/{RUN}", {"spec": {"suspend": True}}, "can't be suspended"),
+    "a suspended Job": create(JOBS, job("other", suspend=True), "cannot be suspended"),
+    "a Job that is suspended": change(f"{JOBS}/{RUN}", {"spec": {"suspend": True}}, "cannot be suspended"),
     "a Job that nobody minds": create(JOBS, job("other", managedBy="example.org/me"), "Kubernetes' own controller"),
     "many pods": create(JOBS, job("other", parallelism=2), "a Job may have one pod"),
     "more pods": change(f"{JOBS}/{RUN}", {"spec": {"parallelism": 2}}, "a Job may have one pod"),
@@ -489,13 +489,13 @@ ATTACKS = {
     "no limits": delete(f"{CONFIGMAPS}/skjob-defaults", {}, "the platform team's"),
     "no costs": delete(f"{CONFIGMAPS}/skjob-costs", {}, "the platform team's to delete"),
     "costs that go": change(f"{CONFIGMAPS}/skjob-costs", {"metadata": {"ownerReferences": [owner()]}}, "must stay"),
-    "costs that can't go": change(
+    "costs that cannot go": change(
         f"{CONFIGMAPS}/skjob-costs", {"metadata": {"finalizers": MINE}}, "skjob-costs must stay"
     ),
     "costs that end here": change(f"{CONFIGMAPS}/skjob-costs", {"immutable": True}, "stay open"),
     # Further than the namespace.
     "an account's token": create(
-        SECRETS, {**SECRET_OF_ACCOUNT, "type": "kubernetes.io/service-account-token"}, "can't be made here"
+        SECRETS, {**SECRET_OF_ACCOUNT, "type": "kubernetes.io/service-account-token"}, "cannot be made here"
     ),
     "other people's addresses": create(
         SERVICES, {**SERVICE, "spec": {**SERVICE["spec"], "externalIPs": ["192.0.2.1"]}}, "externalIPs"
@@ -537,12 +537,12 @@ ATTACKS = {
         "owned by a Job and by nothing else",
     ),
     # The namespace could not be deleted.
-    "a NetworkPolicy that can't go": create(NETWORKS, network(finalizers=MINE), "keep this for ever"),
-    "a Secret that can't go": create(SECRETS, {"metadata": {"name": "own", "finalizers": MINE}}, "keep this for ever"),
-    "a ConfigMap that can't go": create(
+    "a NetworkPolicy that cannot go": create(NETWORKS, network(finalizers=MINE), "keep this for ever"),
+    "a Secret that cannot go": create(SECRETS, {"metadata": {"name": "own", "finalizers": MINE}}, "keep this for ever"),
+    "a ConfigMap that cannot go": create(
         CONFIGMAPS, {"metadata": {"name": "own", "finalizers": MINE}}, "keep this for ever"
     ),
-    "a Service that can't go": create(
+    "a Service that cannot go": create(
         SERVICES, {**SERVICE, "metadata": {"name": "door", "finalizers": MINE}}, "keep this for ever"
     ),
     "a volume": create(VOLUMES, {"metadata": {"name": "disk"}, "spec": CLAIM}, "exceeded quota", user=False),

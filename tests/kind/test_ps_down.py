@@ -29,7 +29,7 @@ Skjob = Callable[..., Result]
 def api(kind_env: dict[str, str], namespace: str, monkeypatch: pytest.MonkeyPatch) -> kube.Api:
     """skjob's own way to the API, in the test's namespace."""
     monkeypatch.setenv("KUBECONFIG", kind_env["KUBECONFIG"])
-    return kube.connect(None, namespace)
+    return kube.connect_api(None, namespace)
 
 
 @pytest.fixture

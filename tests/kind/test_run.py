@@ -141,7 +141,7 @@ def test_a_fit_on_a_cluster_that_was_removed_ends_with_the_cause(stage: Stage) -
         told, errors = process.communicate(timeout=DEADLINE)
     finally:
         process.kill()
-    lost = r"WorkersLost: `sleep` can't be finished: `skjob-\S+` was removed from the cluster, by somebody or .*\n"
+    lost = r"WorkersLost: `sleep` cannot be finished: `skjob-\S+` was removed from the cluster, by somebody or .*\n"
     assert re.fullmatch(lost * 2, told), (told, errors)
     assert "Traceback" not in errors
 

@@ -22,11 +22,11 @@ def on_node(node: str, *command: str, text: str = "") -> str:
 @contextmanager
 def paused(node: str) -> Iterator[None]:
     """All that is on the node stands still for this block."""
-    _engine(["pause", node], f"the node `{node}` can't be stopped")
+    _engine(["pause", node], f"the node `{node}` cannot be stopped")
     try:
         yield
     finally:
-        _engine(["unpause", node], f"the node `{node}` can't be let go on")
+        _engine(["unpause", node], f"the node `{node}` cannot be let go on")
 
 
 def wait_ready(api: client.ApiClient, node: str) -> None:

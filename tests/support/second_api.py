@@ -1,6 +1,6 @@
 """A second API server in the cluster's control plane: a Kubernetes of its own, empty, with no controllers and no nodes.
 
-What can't be tried on the tests' cluster without taking it from all its users, no operator or another version of its
+What cannot be tried on the tests' cluster without taking it from all its users, no operator or another version of its
 custom resources, is tried there. It is a static pod beside the first, with the same certificates, and keeps its
 objects under another prefix in the same etcd.
 """

@@ -31,7 +31,7 @@ from typing import Any
 import pytest
 from kubernetes import client
 
-from skjob.deploy.kubernetes.api.client import Api, connect
+from skjob.deploy.kubernetes.api.client import Api, connect_api
 from support.namespaces import are_left, unchecked_namespace, wait_until_nothing_is_left
 from support.runs import Runs
 from support.xdist_lanes import lane
@@ -189,7 +189,7 @@ class Played:
         for each in row:
             try:
                 runs = Runs(self.folders.mktemp(each.item.originalname), dict(self.environment), each.namespace)
-                api = connect("kind-skjob", each.namespace)
+                api = connect_api("kind-skjob", each.namespace)
                 stage = Stage(each.item.name, runs, api, self.kind_api, meeting)
                 each.play(stage, shared)
                 each.ended.set_result(stage)

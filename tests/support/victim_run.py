@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from skjob.deploy.kubernetes.api.client import Api, connect
+from skjob.deploy.kubernetes.api.client import Api, connect_api
 from skjob.environment.index.settings import with_credentials
 from support.forged_certificates import forge
 from support.runs import DEADLINE, Runs
@@ -183,7 +183,7 @@ def attacked_run(
     with ExitStack() as stack:
         environment = stack.enter_context(pytest.MonkeyPatch.context())
         environment.setenv("KUBECONFIG", kubeconfig)
-        api = connect("kind-skjob", namespace)
+        api = connect_api("kind-skjob", namespace)
         process = stack.enter_context(
             subprocess.Popen(
                 command, cwd=folder, env=runs.environment, stdin=subprocess.DEVNULL,

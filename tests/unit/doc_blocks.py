@@ -32,7 +32,7 @@ from typer.main import get_command
 
 from skjob.cli.commands.costs import _moment
 from skjob.cli.root import app
-from skjob.cli.typed import NOTES
+from skjob.cli.run_arguments import NOTES
 from skjob.config import sources
 from skjob.config.namespace_policy import parse_rules
 from skjob.config.parsers import parse_seconds

@@ -118,7 +118,7 @@ spec:
 {{- end }}
 
 {{/*
-What the operator notes down for itself, in annotations of 256 KiB at most: if it can't read it, or can't write it, its
+What the operator notes down for itself, in annotations of 256 KiB at most: if it cannot read it, or cannot write it, its
 finalizer stays, and the workers with it. It writes down all that is measured here, each byte as six at most. Who may
 make Deployments is the operator, or could do what it does.
 */}}
@@ -160,7 +160,7 @@ make Deployments is the operator, or could do what it does.
 {{- end }}
 
 {{/*
-What pods that users write may not have. They are looked at once: later they can't be changed. Where they go is looked
+What pods that users write may not have. They are looked at once: later they cannot be changed. Where they go is looked
 at when there may be pods of them, `isPlaced`: the Job that ends a run has none.
 */}}
 {{- define "skjob.podRules" -}}

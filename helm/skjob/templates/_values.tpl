@@ -87,7 +87,7 @@ stricter.
 
 {{/*
 No two teams of a name or in a namespace, none where the operator does not look, and no defaults with which every run of
-a team would be refused, as far as the schema can't say it.
+a team would be refused, as far as the schema cannot say it.
 */}}
 {{- define "skjob.check" -}}
 {{- $seen := dict -}}

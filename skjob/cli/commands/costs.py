@@ -49,15 +49,15 @@ def costs(
     """
     from datetime import UTC, datetime
 
-    from skjob.cli.options import connect, looking
+    from skjob.cli.options import connect_as_asked, looking
     from skjob.deploy.kubernetes.costs import ledger
 
     now = datetime.now(UTC)
     first = _moment(since, now) if since is not None else None
-    api = connect("costs", context, namespace)
+    api = connect_as_asked("costs", context, namespace)
     own = api.context.namespace
     with looking(everywhere=all_namespaces):
-        ledgers = ledger.read_everywhere(api) if all_namespaces else {own: ledger.read(api, own)}
+        ledgers = ledger.read_everywhere(api) if all_namespaces else {own: ledger.read_ledger(api, own)}
     if first is not None:
         ledgers = {namespace: ledger.since(entries, first) for namespace, entries in ledgers.items()}
     by = by or (By.NAMESPACE if all_namespaces else By.USER)

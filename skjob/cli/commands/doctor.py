@@ -17,7 +17,7 @@ _COLOURS = {"ok": "32", "warn": "33", "fail": "1;31", "skip": "2"}
 
 
 def doctor(
-    typed: typer.Context,
+    ctx: typer.Context,
     context: ContextOption = None,
     namespace: NamespaceOption = None,
     image: Annotated[str | None, typer.Option(help="The image to check. [default: what a run would take]")] = None,
@@ -35,7 +35,7 @@ def doctor(
     """Check everything that a run needs. The exit status is 0, or that of the first thing that is missing."""
     from skjob.cli.options import layers, namespace_of, resolved
 
-    asked, seconds = resolved("doctor", layers("doctor", typed.params), timeout)
+    asked, seconds = resolved("doctor", layers("doctor", ctx.params), timeout)
     if role:
         _print_role(namespace_of(asked.settings))
         return

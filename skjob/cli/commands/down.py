@@ -31,13 +31,13 @@ def down(
     """Remove clusters and everything that belongs to them. A run that is still going loses its cluster."""
     import getpass
 
-    from skjob.cli.options import connect
+    from skjob.cli.options import connect_as_asked
     from skjob.deploy.kubernetes.inventory import cleanup, runs
     from skjob.errors import ConfigError
 
     if bool(names) == every or (everyone and not every):
         raise ConfigError("`skjob down` takes names or `--all`", "`skjob ps` lists the names")
-    api = connect("down", context, namespace)
+    api = connect_as_asked("down", context, namespace)
     found = runs.runs(api, api.context.namespace)
     user = None if everyone else getpass.getuser()
     chosen = runs.choose(found, names or None, user)

@@ -86,7 +86,7 @@ def build(
         try:
             write_context(output, text, sent.pins, archive)
         except OSError as error:
-            raise ConfigError(f"`{output}` can't be written: {error.strerror}", "choose another folder") from error
+            raise ConfigError(f"`{output}` cannot be written: {error.strerror}", "choose another folder") from error
         typer.echo(f"skjob: `{output}` has what an image is built from: {summary(sent)}", err=True)
     if tag is not None:
         with tempfile.TemporaryDirectory(prefix="skjob-build-") as folder:

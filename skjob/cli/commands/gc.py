@@ -26,12 +26,12 @@ def gc(
     A run that is going, or a cluster that was kept and is not due yet, is left alone. So is one that Kubernetes has
     just begun to remove.
     """
-    from skjob.cli.options import connect, looking
+    from skjob.cli.options import connect_as_asked, looking
     from skjob.deploy.kubernetes.inventory import garbage
 
-    api = connect("gc", context, namespace)
+    api = connect_as_asked("gc", context, namespace)
     with looking(everywhere=all_namespaces):
-        found = garbage.find(api, None if all_namespaces else api.context.namespace)
+        found = garbage.find_garbage(api, None if all_namespaces else api.context.namespace)
     if json:
         typer.echo(_as_json(found.garbage))
     else:
@@ -44,7 +44,7 @@ def gc(
     for going in found.going:
         typer.echo(_in_a_line(going), err=True)
     if found.garbage and not dry_run:
-        garbage.collect(api, found.garbage)
+        garbage.remove_garbage(api, found.garbage)
 
 
 def _in_a_line(going: Terminating) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def install(
-    typed: typer.Context,
+    ctx: typer.Context,
     context: ContextOption = None,
     namespace: Annotated[
         str | None, typer.Option("--namespace", help="Whose defaults are set. [default: the context's]")
@@ -36,11 +36,11 @@ def install(
     Safe to repeat. If any default is given, those that are not become skjob's own again; if none is given, they stay.
     An operator with an image of your own needs its `--image` each time; one that somebody else installed is left alone.
     """
-    from skjob.cli.options import connect, layers, namespace_of, resolved
+    from skjob.cli.options import connect_as_asked, layers, namespace_of, resolved
     from skjob.deploy.kubernetes.operator import install as installation
 
     given = {"image": image, "worker_cpu": worker_cpu, "worker_memory": worker_memory}
-    asked, seconds = resolved("install", layers("install", typed.params), timeout)
+    asked, seconds = resolved("install", layers("install", ctx.params), timeout)
 
     def defaults(where: str) -> Defaults:
         return Defaults(where, **given)
@@ -48,8 +48,8 @@ def install(
     if dry_run:
         _print_yaml(install_manifests(image, defaults(namespace_of(asked.settings))))
         return
-    api = connect("install", context, namespace)
-    done = installation.install(
+    api = connect_as_asked("install", context, namespace)
+    done = installation.install_operator(
         api, image, defaults(api.context.namespace), timeout=seconds, notify=lambda text: typer.echo(text, err=True)
     )
     state = done.operator

@@ -35,7 +35,7 @@ from skjob.errors import ConfigError, SkjobError
 
 
 def run(
-    typed: typer.Context,
+    ctx: typer.Context,
     program: Annotated[
         str,
         typer.Argument(help="A Python script, or a job file (.yaml); with -m, a module's name.", show_default=False),
@@ -72,7 +72,7 @@ def run(
     Options stand before the program; what stands after it is its own: skjob run --workers 20 train.py --depth 3
     """
     from skjob.cli.reporter import Reporter
-    from skjob.cli.typed import NOTES
+    from skjob.cli.run_arguments import NOTES
     from skjob.config import sources
     from skjob.config.plan import JobSpec
     from skjob.config.settings import Place
@@ -83,7 +83,7 @@ def run(
 
     reporter = Reporter(json=json, verbose=verbose)
     try:
-        for line in typed.meta.get(NOTES, ()):
+        for line in ctx.meta.get(NOTES, ()):
             reporter.notify(line)
         problems = sources.Problems()
         job: JobSpec | None = None
@@ -92,7 +92,7 @@ def run(
             path = find_module(program, Path.cwd(), sys.path) if module else Path(program)
             job = JobSpec(path, tuple(arguments or ()), program if module else None)
         with problems:
-            asked = sources.resolve(layers("run", typed.params))
+            asked = sources.resolve(layers("run", ctx.params))
             if (keep or cluster) and asked.settings.on is Place.LOCAL:
                 option = "--keep" if keep else "--cluster"
                 raise ConfigError(f"`{option}` needs a cluster that outlives skjob", f"leave out {asked.called('on')}")

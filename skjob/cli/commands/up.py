@@ -22,7 +22,7 @@ from skjob.cli.options import (
 
 
 def up(
-    typed: typer.Context,
+    ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="The cluster's name.", show_default=False)],
     context: ContextOption = None,
     namespace: NamespaceOption = None,
@@ -38,9 +38,9 @@ def up(
 
     It is removed when nobody has used it for its idle timeout, or by `skjob down NAME`.
     """
-    from skjob.run.warm_cluster import up as start
+    from skjob.run.warm_cluster import start_warm_cluster
 
-    raise typer.Exit(start(name, layers("up", typed.params), Path.cwd(), _write))
+    raise typer.Exit(start_warm_cluster(name, layers("up", ctx.params), Path.cwd(), _write))
 
 
 def _write(line: str) -> None:

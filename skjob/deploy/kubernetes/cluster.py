@@ -32,6 +32,7 @@ from skjob.deploy.kubernetes.environment_cache import PodEnvironment
 from skjob.deploy.kubernetes.heartbeat import Heartbeat
 from skjob.deploy.kubernetes.inventory import cleanup, name_conflicts
 from skjob.deploy.kubernetes.kubecluster import DaskCluster
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests import run as manifest
 from skjob.deploy.kubernetes.manifests.labels import (
     IDLE_ANNOTATION,
@@ -40,7 +41,7 @@ from skjob.deploy.kubernetes.manifests.labels import (
     RunNames,
     kept_annotation,
 )
-from skjob.deploy.kubernetes.manifests.pods import Manifest, anchor_job, owned_by
+from skjob.deploy.kubernetes.manifests.pods import anchor_job, owned_by
 from skjob.deploy.kubernetes.scheduler_start import SchedulerStart
 from skjob.deploy.kubernetes.worker_group import WorkerGroup
 from skjob.environment.image_cache import forget_image

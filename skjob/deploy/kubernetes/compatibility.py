@@ -56,7 +56,7 @@ def this_skjob() -> Skjob:
     return Skjob(version("skjob"), hashlib.sha256(skjob_archive()).hexdigest()[:16], MESSAGES)
 
 
-def read(annotations: Mapping[str, str]) -> Skjob | None:
+def starter_of(annotations: Mapping[str, str]) -> Skjob | None:
     """Return the skjob that an anchor names; None if it names none that can be read."""
     try:
         return Skjob(
@@ -68,7 +68,7 @@ def read(annotations: Mapping[str, str]) -> Skjob | None:
 
 def check(cluster: str, annotations: Mapping[str, str], here: Skjob) -> None:
     """Raise StartError if the skjob that has started a cluster and this one do not understand each other."""
-    there = read(annotations)
+    there = starter_of(annotations)
     if there is not None and here.understands(there):
         return
     if there is None:

@@ -20,13 +20,14 @@ from importlib.metadata import PackageNotFoundError, version
 from skjob.config.namespace_policy import NamespacePolicy
 from skjob.config.plan import DEFAULT_CPU, DEFAULT_MEMORY, default_image
 from skjob.config.sources import ResolvedSettings
-from skjob.deploy.kubernetes.api.client import Api, Manifest, connect
+from skjob.deploy.kubernetes.api.client import Api, connect_api
 from skjob.deploy.kubernetes.api.errors import NotFound
 from skjob.deploy.kubernetes.api.rbac import RUN_PERMISSIONS, missing
 from skjob.deploy.kubernetes.costs import ledger
 from skjob.deploy.kubernetes.diagnosis.capacity import best_node
 from skjob.deploy.kubernetes.diagnosis.nodes import find_nodes
 from skjob.deploy.kubernetes.image_probe import anchored, image_contents
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import LEDGER_CONFIGMAP, RunNames, new_run_id
 from skjob.deploy.kubernetes.manifests.pods import anchor_job, owned_by
 from skjob.deploy.kubernetes.namespace_config import read_defaults
@@ -47,7 +48,7 @@ from skjob.utils.tls import make_certificates
 from skjob.utils.units import format_size
 from skjob.utils.versions import PYTHON
 
-PACKAGES = (*MUST_AGREE, *MAY_CHANGE_NUMBERS)
+_COMPARED_PACKAGES = (*MUST_AGREE, *MAY_CHANGE_NUMBERS)
 """What the client, the scheduler and the workers must have in common, beside Python."""
 
 _OPERATOR_TIMEOUT = 30.0
@@ -56,7 +57,7 @@ _OPERATOR_TIMEOUT = 30.0
 _POLL = 0.2
 
 
-class Outcome(StrEnum):
+class CheckOutcome(StrEnum):
     """The result of a check. A run works with warnings."""
 
     OK = "ok"
@@ -70,7 +71,7 @@ class Check:
     """One thing that a run needs. `exit_code` is that of the error with which a run would end."""
 
     name: str
-    outcome: Outcome
+    outcome: CheckOutcome
     detail: str
     remedy: str = ""
     exit_code: int = 0
@@ -85,7 +86,7 @@ class Report:
     @property
     def exit_code(self) -> int:
         """0 if a run would work, else the exit status of the first thing that is missing."""
-        return next((check.exit_code for check in self.checks if check.outcome is Outcome.FAILED), 0)
+        return next((check.exit_code for check in self.checks if check.outcome is CheckOutcome.FAILED), 0)
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def _checks(asked: ResolvedSettings, check_image: bool, timeout: float) -> Itera
     yield _tls()
 
     try:
-        api = connect(asked.settings.context, asked.settings.namespace)
+        api = connect_api(asked.settings.context, asked.settings.namespace)
     except AccessError as error:
         yield _failed("kubeconfig", error)
         return
@@ -133,13 +134,13 @@ def _checks(asked: ResolvedSettings, check_image: bool, timeout: float) -> Itera
             resolved, rules = read_defaults(api, asked)
         except ConfigError as error:
             for problem in error.problems:
-                yield Check("settings", Outcome.FAILED, problem, error.hint, error.exit_code)
+                yield Check("settings", CheckOutcome.FAILED, problem, error.hint, error.exit_code)
             return
         yield from _rules(rules)
         yield from _costs(api, rules)
         lacking = list(_permissions(api))
         yield from lacking
-        refused = any(check.outcome is Outcome.FAILED for check in lacking)
+        refused = any(check.outcome is CheckOutcome.FAILED for check in lacking)
         yield from _operator(api, may_try=not refused)
         settings = resolved.settings
         yield _nodes(api, rules, settings.worker_cpu or DEFAULT_CPU, settings.worker_memory or DEFAULT_MEMORY)
@@ -155,7 +156,7 @@ def _checks(asked: ResolvedSettings, check_image: bool, timeout: float) -> Itera
 def local_versions() -> Versions:
     """Return the versions on this machine."""
     found: dict[str, str | None] = {}
-    for package in PACKAGES:
+    for package in _COMPARED_PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -168,7 +169,7 @@ def _local_packages(local: Versions) -> Check:
     if absent:
         names = ", ".join(f"`{package}`" for package in absent)
         remedy = f"`pip install {' '.join(absent)}`"
-        return Check("packages", Outcome.FAILED, f"{names} is not installed here", remedy, INTERNAL_FAULT)
+        return Check("packages", CheckOutcome.FAILED, f"{names} is not installed here", remedy, INTERNAL_FAULT)
     listed = ", ".join(f"{package} {found}" for package, found in local.packages.items())
     return _ok("packages", f"Python {local.python}, {listed}, dask-kubernetes {operator_version()}")
 
@@ -178,7 +179,7 @@ def _tls() -> Check:
         make_certificates("doctor")
     except Exception as error:  # a broken OpenSSL may raise anything
         remedy = "`pip install --force-reinstall cryptography`"
-        return Check("tls", Outcome.FAILED, f"certificates cannot be made: {error}", remedy, INTERNAL_FAULT)
+        return Check("tls", CheckOutcome.FAILED, f"certificates cannot be made: {error}", remedy, INTERNAL_FAULT)
     return _ok("tls", "certificates can be made")
 
 
@@ -191,7 +192,7 @@ def _namespace(api: Api) -> Check | None:
         api.get("Namespace", name)
     except NotFound:
         remedy = f"`kubectl create namespace {name}`, or `--namespace`"
-        return Check("namespace", Outcome.FAILED, f"there is no namespace `{name}`", remedy, ConfigError.exit_code)
+        return Check("namespace", CheckOutcome.FAILED, f"there is no namespace `{name}`", remedy, ConfigError.exit_code)
     except ForbiddenError:
         return None  # an ordinary user may not look; the permissions show what is refused in it
     return None
@@ -202,7 +203,7 @@ def _rules(rules: NamespacePolicy) -> Iterator[Check]:
     if limits := str(rules.limits):
         yield _ok("limits", f"a run may have {limits}, by {rules.limits.origin}")
     for notice in rules.notices:
-        yield Check("limits", Outcome.WARNING, notice, "ask the platform team to rename them")
+        yield Check("limits", CheckOutcome.WARNING, notice, "ask the platform team to rename them")
 
 
 def _costs(api: Api, rules: NamespacePolicy) -> Iterator[Check]:
@@ -214,11 +215,11 @@ def _costs(api: Api, rules: NamespacePolicy) -> Iterator[Check]:
         api.get("ConfigMap", LEDGER_CONFIGMAP, namespace)
     except NotFound:
         detail = f"there is no ConfigMap `{LEDGER_CONFIGMAP}`: the costs of runs are not added up"
-        yield Check("costs", Outcome.WARNING, detail, ledger.remedy(namespace))
+        yield Check("costs", CheckOutcome.WARNING, detail, ledger.remedy(namespace))
         return
     if not api.allowed("patch", "configmaps", namespace, name=LEDGER_CONFIGMAP):
         detail = f"may not patch ConfigMap `{LEDGER_CONFIGMAP}`: the costs of runs are not added up"
-        yield Check("costs", Outcome.WARNING, detail, "ask for the Role that `skjob doctor --role` prints")
+        yield Check("costs", CheckOutcome.WARNING, detail, "ask for the Role that `skjob doctor --role` prints")
         return
     yield _ok("costs", f"counted in {rules.prices.currency}, and added to the team's totals: `skjob costs`")
 
@@ -233,7 +234,7 @@ def _permissions(api: Api) -> Iterator[Check]:
         group = f"{permission.resource}.{permission.group}" if permission.group else permission.resource
         yield Check(
             "permissions",
-            Outcome.WARNING if permission.optional else Outcome.FAILED,
+            CheckOutcome.WARNING if permission.optional else CheckOutcome.FAILED,
             f"may not {', '.join(permission.verbs)} `{group}` in `{namespace}`: {permission.purpose}",
             "ask for the Role that `skjob doctor --role` prints",
             ForbiddenError.exit_code,
@@ -244,20 +245,20 @@ def _operator(api: Api, *, may_try: bool) -> Iterator[Check]:
     state = operator_state(api)
     if not state.custom_resources:
         detail = "the API does not know DaskClusters: there is no Dask operator"
-        yield Check("operator", Outcome.FAILED, detail, "`skjob install`", OperatorError.exit_code)
+        yield Check("operator", CheckOutcome.FAILED, detail, "`skjob install`", OperatorError.exit_code)
         return
     if state.deployment is Presence.PRESENT:
         yield _operator_seen(state)
         return
     if not may_try:
-        yield Check("operator", Outcome.SKIPPED, "can't be tried without the permissions above")
+        yield Check("operator", CheckOutcome.SKIPPED, "cannot be tried without the permissions above")
         return
     if _operator_answers(api):
         yield _ok("operator", "answers")
         return
     yield Check(
         "operator",
-        Outcome.FAILED,
+        CheckOutcome.FAILED,
         f"the API knows DaskClusters, but nothing acts on them within {_OPERATOR_TIMEOUT:.0f} s",
         "`skjob install`, or whoever installed it looks at its Deployment",
         OperatorError.exit_code,
@@ -270,10 +271,12 @@ def _operator_seen(state: OperatorState) -> Check:
         remedy = (
             f"`kubectl -n {state.namespace} describe deployment {state.name}` shows why; `skjob install` fixes its own"
         )
-        return Check("operator", Outcome.FAILED, f"{where} does not run", remedy, OperatorError.exit_code)
+        return Check("operator", CheckOutcome.FAILED, f"{where} does not run", remedy, OperatorError.exit_code)
     if state.version and _release(state.version) != _release(operator_version()):
         detail = f"{where} runs version {state.version}; this machine has dask-kubernetes {operator_version()}"
-        return Check("operator", Outcome.WARNING, detail, "`skjob install` brings its own operator to this version")
+        return Check(
+            "operator", CheckOutcome.WARNING, detail, "`skjob install` brings its own operator to this version"
+        )
     return _ok("operator", f"{where} runs, {state.version or 'of a version it does not tell'}")
 
 
@@ -309,14 +312,14 @@ def _operator_answers(api: Api) -> bool:
 def _nodes(api: Api, rules: NamespacePolicy, cpu: float, memory: int) -> Check:
     nodes = find_nodes(api, rules)
     if nodes is None:
-        return Check("nodes", Outcome.SKIPPED, "may not be listed, or there is none yet; a run does without")
+        return Check("nodes", CheckOutcome.SKIPPED, "may not be listed, or there is none yet; a run does without")
     pods: list[Manifest] = []
     with suppress(SkjobError):  # in a large cluster it may also take too long
         pods = api.list("Pod", fields="status.phase=Running")
     fit = best_node(nodes, cpu, memory, pods=pods)
     if not fit.fits:
         remedy = f"ask for less than {format_size(cpu, memory)} with `--worker-cpu` and `--worker-memory`"
-        return Check("nodes", Outcome.WARNING, f"{fit.message}, unless the cluster grows", remedy)
+        return Check("nodes", CheckOutcome.WARNING, f"{fit.message}, unless the cluster grows", remedy)
     return _ok("nodes", fit.message)
 
 
@@ -328,7 +331,7 @@ def _image(
 ) -> Check:
     """Check the image. `filled` says that a run's pods install what the image lacks."""
     if not may_try:
-        return Check("image", Outcome.SKIPPED, "not tried")
+        return Check("image", CheckOutcome.SKIPPED, "not tried")
     # Python's own image has none of the packages: the pods of a run install them.
     chosen = image or default_image(".".join(local.python.split(".")[:2]))
     try:
@@ -336,14 +339,14 @@ def _image(
     except SkjobError as error:
         return _failed("image", error)
     found = contents.distributions
-    inside = Versions(contents.python, {package: found.get(package) for package in PACKAGES})
+    inside = Versions(contents.python, {package: found.get(package) for package in _COMPARED_PACKAGES})
     failures, warnings = compare_versions(local, inside, packages=not filled)
     remedy = "choose an image made for this machine's versions: `--image`"
     if failures:
         detail = f"`{chosen}`: {'; '.join(failures + warnings)}"
-        return Check("image", Outcome.FAILED, detail, remedy, StartError.exit_code)
+        return Check("image", CheckOutcome.FAILED, detail, remedy, StartError.exit_code)
     if warnings:
-        return Check("image", Outcome.WARNING, f"`{chosen}`: {'; '.join(warnings)}", remedy)
+        return Check("image", CheckOutcome.WARNING, f"`{chosen}`: {'; '.join(warnings)}", remedy)
     matches = "what else is needed is installed for a run" if filled else "the same versions as here"
     return _ok("image", f"`{chosen}` has Python {inside.python}; {matches}")
 
@@ -383,8 +386,8 @@ def _names() -> RunNames:
 
 
 def _ok(name: str, detail: str) -> Check:
-    return Check(name, Outcome.OK, detail)
+    return Check(name, CheckOutcome.OK, detail)
 
 
 def _failed(name: str, error: SkjobError) -> Check:
-    return Check(name, Outcome.FAILED, error.message, error.hint, error.exit_code)
+    return Check(name, CheckOutcome.FAILED, error.message, error.hint, error.exit_code)

@@ -19,16 +19,17 @@ from datetime import UTC, datetime, timedelta
 
 from skjob.config.namespace_policy import NamespacePolicy
 from skjob.config.plan import NO_RULES, Plan
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.errors import Conflict, NotFound, Rejected
 from skjob.deploy.kubernetes.api.wait import wait_for_pod
 from skjob.deploy.kubernetes.costs import ledger
 from skjob.deploy.kubernetes.costs.ledger import Entry
-from skjob.deploy.kubernetes.costs.prices import Cost, hourly, possible_prices, read_cost
+from skjob.deploy.kubernetes.costs.prices import Cost, hourly, possible_prices, read_cost, rounded
 from skjob.deploy.kubernetes.diagnosis.capacity import requests
 from skjob.deploy.kubernetes.diagnosis.causes import Cause, diagnose
 from skjob.deploy.kubernetes.image_probe import image_contents
 from skjob.deploy.kubernetes.inventory import cleanup, runs
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests import run as manifest
 from skjob.deploy.kubernetes.manifests.environment import (
     PACKAGE_SERVER_MEMORY,
@@ -118,8 +119,8 @@ def ensure_environment(
     `check` is called while pods are waited for, and ends that by raising.
 
     Raises:
-        ConfigError: some distribution can't be had for the pods' platform; nothing was created.
-        StartError: it can't be made in the cluster, or not within `timeout` seconds; with the pod's own words.
+        ConfigError: some distribution is not available for the pods' platform; nothing was created.
+        StartError: it cannot be made in the cluster, or not within `timeout` seconds; with the pod's own words.
     """
     has = known_contents(image)
     if has is None:
@@ -227,9 +228,9 @@ def _record_cost(api: Api, job: Manifest, now: datetime, limit: float) -> None:
         user=annotations.get(USER_ANNOTATION, ""),
         program=annotations.get(PROGRAM_ANNOTATION, ""),
         began=spending.at.isoformat(timespec="seconds"),
-        amount=round(spending.by(now), 6),
+        amount=rounded(spending.by(now)),
         currency=spending.currency,
-        rate=round(spending.rate, 6),
+        rate=rounded(spending.rate),
         at=now.isoformat(timespec="seconds"),
         until=until.isoformat(timespec="seconds"),
     )

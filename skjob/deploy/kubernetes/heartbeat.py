@@ -21,7 +21,7 @@ MAX_REQUEST_TIMEOUT = 15.0
 """Seconds that the API gets to answer at most. One that is away must not hold up the end of a run, however long its
 grace is."""
 
-JOIN_TIMEOUT = 60.0
+_JOIN_TIMEOUT = 60.0
 
 
 class Heartbeat:
@@ -73,7 +73,7 @@ class Heartbeat:
 
     def join(self) -> None:
         """Wait for the last beat."""
-        self._thread.join(min(self._grace, JOIN_TIMEOUT))
+        self._thread.join(min(self._grace, _JOIN_TIMEOUT))
 
     def extend(self, seconds: float) -> None:
         """Let the anchor live for so many seconds from now, or until it is as old as it may become."""

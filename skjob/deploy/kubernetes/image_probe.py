@@ -12,10 +12,11 @@ from functools import partial
 
 from skjob.config.namespace_policy import NamespacePolicy, Scheduling
 from skjob.config.plan import NO_RULES
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.wait import wait_for_pod
 from skjob.deploy.kubernetes.diagnosis.causes import Cause, diagnose
 from skjob.deploy.kubernetes.inventory import cleanup
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import RUN_LABEL, RunNames, new_run_id
 from skjob.deploy.kubernetes.manifests.pods import anchor_job, placed
 from skjob.environment.pod.requirements import normalized

@@ -18,15 +18,16 @@ from contextlib import suppress
 from typing import Any
 
 from skjob.deploy.kubernetes.api.context import Context
-from skjob.deploy.kubernetes.manifests.pods import PAGES_PORT, SCHEDULER_PORT, Manifest
+from skjob.deploy.kubernetes.manifests import Manifest
+from skjob.deploy.kubernetes.manifests.pods import PAGES_PORT, SCHEDULER_PORT
 from skjob.errors import OperatorError, StartError, Unanswered, in_a_line
 
 LISTEN_TIMEOUT = 60.0
 """Seconds within which a scheduler whose container runs answers."""
 
-POLL = 0.1
+CONNECT_POLL_INTERVAL = 0.1
 
-CONNECT_TIMEOUT, MAX_CONNECT_TIMEOUT = 2.0, 16.0
+_CONNECT_TIMEOUT, _MAX_CONNECT_TIMEOUT = 2.0, 16.0
 """Seconds for the first try to connect to a scheduler, and for one after many: a scheduler that begins to listen just
 now is tried again soon, and a busy machine needs seconds for TLS."""
 
@@ -98,7 +99,7 @@ async def listening(forward: Callable[[], Any]) -> Any:
 async def first_answer(open_rpc: Callable[[float], Any], check: Callable[[], None], name: str) -> Any:
     """Return an RPC to a scheduler that has answered. `open_rpc` makes one that connects within so many seconds."""
     deadline = time.monotonic() + LISTEN_TIMEOUT
-    seconds = CONNECT_TIMEOUT
+    seconds = _CONNECT_TIMEOUT
     while True:
         comm = open_rpc(seconds)
         try:
@@ -111,8 +112,8 @@ async def first_answer(open_rpc: Callable[[float], Any], check: Callable[[], Non
                     f"the scheduler of `{name}` runs and did not answer within {LISTEN_TIMEOUT:.0f} s: {error}",
                     "`skjob run -v` shows its log",
                 ) from error
-            seconds = min(seconds * 1.5, MAX_CONNECT_TIMEOUT)
-            await asyncio.sleep(POLL)
+            seconds = min(seconds * 1.5, _MAX_CONNECT_TIMEOUT)
+            await asyncio.sleep(CONNECT_POLL_INTERVAL)
         else:
             comm.timeout = LISTEN_TIMEOUT  # from now on a failed connection is not retried in another way
             return comm

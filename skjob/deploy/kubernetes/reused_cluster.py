@@ -34,7 +34,7 @@ from skjob.deploy.kubernetes.manifests.labels import (
     RunNames,
     shown,
 )
-from skjob.deploy.kubernetes.run_lock import ClusterLocked, RunLock, acquire
+from skjob.deploy.kubernetes.run_lock import ClusterLocked, RunLock, lock_cluster
 from skjob.errors import ClusterLost, ConfigError, SkjobError, StartError
 from skjob.utils.notify import Notify
 from skjob.utils.tls import CA_FILE, CERTIFICATE_FILE, KEY_FILE, VALID_FOR, Certificates
@@ -171,7 +171,7 @@ class ReusedCluster(KubernetesCluster):
         if self._used_by is None:
             return
         try:
-            acquire(client, self._used_by, self.name)
+            lock_cluster(client, self._used_by, self.name)
         except ClusterLocked as error:
             self._used_by = None
             raise ClusterLost(

@@ -17,7 +17,7 @@ from skjob.deploy.kubernetes.manifests.labels import shown
 from skjob.errors import StartError, in_a_line
 
 KEY = "skjob-claim"
-ANSWER_TIMEOUT = 30.0
+_ANSWER_TIMEOUT = 30.0
 
 
 class ClusterLocked(StartError):
@@ -42,7 +42,7 @@ def new_lock(program: str) -> RunLock:
     return RunLock(f"{getpass.getuser()}@{socket.gethostname()}", program, f"{now:%Y-%m-%d %H:%M} UTC")
 
 
-def acquire(client: Any, lock: RunLock, cluster: str) -> None:
+def lock_cluster(client: Any, lock: RunLock, cluster: str) -> None:
     """Lock the cluster of this Dask client. `cluster` is its name.
 
     Raises:
@@ -50,7 +50,7 @@ def acquire(client: Any, lock: RunLock, cluster: str) -> None:
         StartError: its scheduler does not answer.
     """
     try:
-        held = client.run_on_scheduler(_try_lock, client.id, asdict(lock), callback_timeout=ANSWER_TIMEOUT)
+        held = client.run_on_scheduler(_try_lock, client.id, asdict(lock), callback_timeout=_ANSWER_TIMEOUT)
     except (OSError, TimeoutError) as error:
         raise StartError(
             f"the scheduler of `{cluster}` does not answer: {in_a_line(error)}",

@@ -31,7 +31,7 @@ from skjob.deploy.scaling.policy import (
     kept_seconds,
     useful_workers,
 )
-from skjob.deploy.scaling.scheduler import SchedulerSnapshot, abandon_workers, release, take_snapshot
+from skjob.deploy.scaling.scheduler import SchedulerSnapshot, abandon_workers, release_workers, take_snapshot
 from skjob.deploy.scaling.task_durations import DurationTracker, mean_length
 from skjob.deploy.scaling.worker_startup import StartupEstimate
 from skjob.errors import AccessError, ClusterLost, ForbiddenError, SkjobError, StartError, Unanswered, Unauthorized
@@ -51,12 +51,12 @@ before it restarts a container that a fit has ended four times."""
 STUCK_TIMEOUT = 12.0
 """Seconds without any worker after which those that cannot start are replaced by new ones."""
 
-JOIN_TIMEOUT = 10.0
+_JOIN_TIMEOUT = 10.0
 LOOK_TIMEOUT = 20.0
 RELEASE_TIMEOUT = 30.0
 """Seconds for the scheduler to answer, and for workers to hand over their data."""
 
-NOTICE_DELAY = 3.0
+_NOTICE_DELAY = 3.0
 """Seconds without an answer after which the user is told."""
 
 
@@ -132,7 +132,7 @@ class ScalingLoop:
     def stop(self) -> None:
         """End the loop, and wait until nothing is under way any more."""
         self._thread.stop()
-        self._thread.join(JOIN_TIMEOUT)
+        self._thread.join(_JOIN_TIMEOUT)
 
     def unseen_for(self) -> float:
         """Return the seconds since the scheduler or the API stopped answering; 0 while they answer."""
@@ -172,7 +172,7 @@ class ScalingLoop:
         self._api_error = error
         self._api_failing_since = self._api_failing_since or time.monotonic()
         # What only the user can fix is reported at once.
-        delay = NOTICE_DELAY if isinstance(error, Unanswered) else 0.0
+        delay = _NOTICE_DELAY if isinstance(error, Unanswered) else 0.0
         if time.monotonic() - self._api_failing_since >= delay:
             self._notify(f"{Problem(error.message, error.hint)}: the run goes on while its connection holds")
 
@@ -184,7 +184,7 @@ class ScalingLoop:
         if self.unseen_for() > self._reconnect_timeout:
             self._lost(self._api_error or error)
             return True
-        if self.unseen_for() >= NOTICE_DELAY:
+        if self.unseen_for() >= _NOTICE_DELAY:
             self._notify(f"the scheduler does not answer: trying again for {self._reconnect_timeout:.0f} s")
             self._report_credentials()
         return False
@@ -306,7 +306,9 @@ class ScalingLoop:
             self._cluster.add_workers(decision.total)
             self._startup.see(time.monotonic(), self._cluster.requested(), snapshot.processing)
         if decision.release:
-            gone = self._client.run_on_scheduler(release, list(decision.release), callback_timeout=RELEASE_TIMEOUT)
+            gone = self._client.run_on_scheduler(
+                release_workers, list(decision.release), callback_timeout=RELEASE_TIMEOUT
+            )
             if gone:
                 self._cluster.remove_workers(gone)
         if decision.cancel:

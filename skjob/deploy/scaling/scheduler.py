@@ -118,7 +118,7 @@ def _at_once(worker: Any, task: Any) -> int:
     return int(max(1, min([worker.nthreads, *fitting])))
 
 
-async def release(names: list[str], dask_scheduler: Any = None) -> list[str]:
+async def release_workers(names: list[str], dask_scheduler: Any = None) -> list[str]:
     """Release these workers and return which have gone. Runs on the scheduler.
 
     A task may have come since they were chosen: a worker that has one stays, and all stay if a task waits for a worker,

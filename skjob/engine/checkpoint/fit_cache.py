@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from skjob.engine.checkpoint.counts import FitCounts
+from skjob.engine.checkpoint.fit_counts import FitCounts
 from skjob.engine.checkpoint.fit_key import FitIdentity, FitKeyBuilder, Unidentifiable
 from skjob.engine.checkpoint.store import FitStore
 from skjob.engine.joblib_calls import JoblibCall, fit_arguments

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skjob.engine.checkpoint.fit_key import FitIdentity
-from skjob.engine.fidelity.effects.returned import ArgumentKey
+from skjob.engine.fidelity.effects.returned_arguments import ArgumentKey
 from skjob.engine.fidelity.settings.packing import PackedSettings
 from skjob.engine.joblib_calls import JoblibCall, describe
 from skjob.engine.priorities import WorkEstimate

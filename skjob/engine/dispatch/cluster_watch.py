@@ -18,7 +18,7 @@ from skjob.utils.dask_client import CONNECTION_LOST
 MAX_TRIES = 3
 """How often something is sent again when the connection breaks, or the workers that held its data are lost."""
 
-POLL_INTERVAL = 0.1
+_POLL_INTERVAL = 0.1
 """Seconds between two checks while waiting for a worker or for the connection."""
 
 RECONNECT_TIMEOUT = 30.0
@@ -62,7 +62,7 @@ class ClusterWatch:
         """Wait a while if the client is reconnecting. Raises WorkersLost if it is not connected then."""
         deadline = time.monotonic() + RECONNECT_TIMEOUT
         while self._client.status == "connecting" and time.monotonic() < deadline and not self._outstanding.closed:
-            time.sleep(POLL_INTERVAL)
+            time.sleep(_POLL_INTERVAL)
         if self._client.status != "running":
             raise WorkersLost(CONNECTION_LOST)
 
@@ -82,7 +82,7 @@ class ClusterWatch:
             self.wait_for_connection()
             if self._outstanding.closed or time.monotonic() > deadline:
                 raise WorkersLost(f"no worker came within {self._wait_for_workers:.0f} s")
-            time.sleep(POLL_INTERVAL)
+            time.sleep(_POLL_INTERVAL)
         probe.release()
 
     def retry(self, send: Callable[[], Sent]) -> Sent:

@@ -9,8 +9,8 @@ from typing import Any
 
 from distributed import Client
 
-from skjob.engine.fidelity.effects.draws import describe_draw as describe_draw
-from skjob.engine.fidelity.effects.returned import ArgumentStates
+from skjob.engine.fidelity.effects.random_draws import describe_draw as describe_draw
+from skjob.engine.fidelity.effects.returned_arguments import ArgumentStates
 from skjob.engine.fidelity.settings.logs import log_again, write_again
 from skjob.engine.fidelity.settings.own_variables import describe_difference
 from skjob.engine.remote_traceback import with_source

@@ -12,8 +12,8 @@ from contextlib import suppress
 from distributed import Client, KilledWorker
 
 from skjob.engine.dispatch.batch import BatchTask, WorkersLost
+from skjob.engine.dispatch.batch_results import BatchResults
 from skjob.engine.dispatch.outstanding import OutstandingTasks
-from skjob.engine.dispatch.settlement import Settlement
 
 MEMORY_EVENTS = "worker-restart-memory"
 """The topic under which Dask's nannies report workers that they ended for their memory."""
@@ -22,17 +22,17 @@ MEMORY_EVENTS = "worker-restart-memory"
 class Quarantine:
     """Decides what becomes of tasks whose workers died."""
 
-    def __init__(self, client: Client, outstanding: OutstandingTasks, settlement: Settlement) -> None:
+    def __init__(self, client: Client, outstanding: OutstandingTasks, results: BatchResults) -> None:
         self._client = client
         self._outstanding = outstanding
-        self._settlement = settlement
+        self._results = results
 
     def add(self, number: int, task: BatchTask, error: KilledWorker) -> None:
         """Quarantine the calls of a task that Dask gave up; give up the call of one that was quarantined."""
-        if not self._settlement.take(number):
+        if not self._results.take(number):
             return
         if task.quarantined:
-            self._settlement.give_up(task, self._describe(task, error))
+            self._results.give_up(task, self._describe(task, error))
         else:
             self._outstanding.quarantine(BatchTask(task.batch, [index], quarantined=True) for index in task.indices)
 

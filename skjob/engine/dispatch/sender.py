@@ -18,7 +18,7 @@ from skjob.engine.checkpoint.fit_cache import CallFitCache
 from skjob.engine.dispatch.batch import BatchTask, WorkersLost
 from skjob.engine.dispatch.cluster_watch import MAX_TRIES, ClusterWatch
 from skjob.engine.dispatch.outstanding import OutstandingTasks
-from skjob.engine.fidelity.effects.returned import live_arguments
+from skjob.engine.fidelity.effects.returned_arguments import live_arguments
 from skjob.engine.fidelity.effects.unpicklable import why_unpicklable
 from skjob.engine.fidelity.replay import CallRefused
 from skjob.engine.fidelity.settings.packing import CallSettings

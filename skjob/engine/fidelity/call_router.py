@@ -16,10 +16,10 @@ from distributed import Client
 from joblib.parallel import Parallel
 
 from skjob.engine.checkpoint.fit_cache import FitCache
-from skjob.engine.fidelity.effects.state import describe_unseen
+from skjob.engine.fidelity.effects.shared_state import describe_unseen
 from skjob.engine.fidelity.job_counts import inner_backend
 from skjob.engine.fidelity.local_tasks import COUNTER, LocalTaskCounter
-from skjob.engine.fidelity.patched import patched_by_program
+from skjob.engine.fidelity.monkeypatches import patched_by_program
 from skjob.engine.fidelity.placement import CallSite, CallSiteNotes, prefers_threads, shares_memory, why_local
 from skjob.engine.fidelity.settings.snapshot import take_settings, why_settings_stay
 from skjob.engine.fidelity.small_calls import CallKind, Measured, size_class, small_calls_of

@@ -42,7 +42,7 @@ def replay_of(parallel: Parallel) -> Replay | None:
     return replay
 
 
-def install() -> None:
+def patch_parallel() -> None:
     """Replace `Parallel.__call__`, once a process."""
     if not hasattr(Parallel.__call__, "__wrapped__"):
         Parallel.__call__ = _with_routing(Parallel.__call__)

@@ -2,7 +2,7 @@
 
 Workers can give the results of plain Python if the call can be sent, asks for nothing that workers lack, and has no
 effect in the program's own process. What the first task shows is decided here, before anything is sent; what only a
-later task shows comes back from workers as a refusal (`guard.py`, `state.py`).
+later task shows comes back from workers as a refusal (`guard.py`, `shared_state.py`).
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-from skjob.engine.fidelity.effects.marks import collect
+from skjob.engine.fidelity.effects.code_identity import note_received
 from skjob.engine.transfer.local_code import NOT_SOURCE
 
 MAX_FOLDERS = 2000
@@ -233,7 +233,7 @@ def restore_module(name: str, state: dict[str, bytes]) -> ModuleType:
     module = importlib.import_module(name)
     for key, value in state.items():
         setattr(module, key, cloudpickle.loads(value))
-    collect(module)
+    note_received(module)
     return module
 
 
@@ -255,5 +255,5 @@ def rebuild_module(name: str, file: str, source: bytes, state: dict[str, bytes])
         _rebuilt[key] = module
     for each, value in state.items():
         setattr(module, each, cloudpickle.loads(value))
-    collect(module)
+    note_received(module)
     return module

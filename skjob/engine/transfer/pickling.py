@@ -11,7 +11,7 @@ from typing import Any
 
 import cloudpickle
 
-from skjob.engine.fidelity.effects import marks
+from skjob.engine.fidelity.effects import code_identity
 
 NO_FILE = "<dynamic-code>"
 """What cloudpickle may write instead of a file's name."""
@@ -53,7 +53,7 @@ class MarkingPickler(CodePickler):
             return reduced_dispatch(obj)
         reduced = super().reducer_override(obj)
         if isinstance(obj, FunctionType | type) and type(reduced) is tuple and len(reduced) == STATE_SETTER_LENGTH:
-            return marks.with_mark(obj, reduced)
+            return code_identity.with_mark(obj, reduced)
         return reduced
 
 
@@ -87,10 +87,10 @@ def reduced_cache(cache: Any) -> Any:
     return (
         _new_cache,
         (cache.cache_parameters(),),
-        (marks.mark_of_original(cache), _fill_cache, cache.__wrapped__),
+        (code_identity.mark_of_original(cache), _fill_cache, cache.__wrapped__),
         None,
         None,
-        marks.restore,
+        code_identity.restore,
     )
 
 
@@ -109,10 +109,10 @@ def reduced_dispatch(dispatch: Any) -> Any:
     return (
         _new_dispatch,
         (dispatch.__name__,),
-        (marks.mark_of_original(dispatch), _fill_dispatch, (dict(dispatch.registry), own)),
+        (code_identity.mark_of_original(dispatch), _fill_dispatch, (dict(dispatch.registry), own)),
         None,
         None,
-        marks.restore,
+        code_identity.restore,
     )
 
 
@@ -138,8 +138,8 @@ class ReturningPickler(CodePickler):
 
     def reducer_override(self, obj: Any) -> Any:
         """Return how an object is reduced."""
-        if isinstance(obj, FunctionType | type | CACHE_TYPE) and (mark := marks.mark_of(obj)) is not None:
-            return marks.marked_object, (mark,)
+        if isinstance(obj, FunctionType | type | CACHE_TYPE) and (mark := code_identity.mark_of(obj)) is not None:
+            return code_identity.marked_object, (mark,)
         return super().reducer_override(obj)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import cloudpickle
 
-from skjob.engine.fidelity.effects.state import SCIPY_CACHES
+from skjob.engine.fidelity.effects.shared_state import SCIPY_CACHES
 from skjob.engine.task_warnings import restore_category
 from skjob.engine.transfer.local_code import is_local, local_modules
 from skjob.engine.transfer.modules import reduce_module

@@ -39,7 +39,7 @@ REGISTERED = "skjob-plugins"
 PACKAGES_PART, SCRIPT_PART = "packages", "script"
 """The parts of the user's code: local distributions, and the modules of the script."""
 
-CHECK_TIMEOUT = 10.0
+_CHECK_TIMEOUT = 10.0
 REGISTER_TIMEOUT = 300.0
 """Seconds that registering may take: local packages may be large, and the connection to the cluster slow."""
 
@@ -306,7 +306,7 @@ def check_workers(client: Any) -> None:
     # Nothing of skjob itself can be sent for that: a worker that cannot read its message ends.
     check = client.run(eval, HAS_SKJOB, workers=workers, on_error="return", asynchronous=True)
     try:
-        [found] = wait_result(client, check, CHECK_TIMEOUT).values()
+        [found] = wait_result(client, check, _CHECK_TIMEOUT).values()
     except (TimeoutError, OSError, ValueError):
         return  # it may be busy, or shutting down
     if found is False or isinstance(found, ModuleNotFoundError):

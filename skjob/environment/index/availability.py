@@ -27,7 +27,7 @@ from skjob.environment.index.settings import IndexSettings, public_address, unco
 from skjob.errors import EnvironmentFault
 
 ANSWER_TTL = 30 * 86_400.0
-CHECK_TIMEOUT = 120.0
+_CHECK_TIMEOUT = 120.0
 """Seconds for all resolutions together."""
 
 _CONCURRENCY = 4
@@ -96,7 +96,7 @@ def check_pins_available(
     platform: str,
     settings: IndexSettings,
     cache: Path | None,
-    deadline: float = CHECK_TIMEOUT,
+    deadline: float = _CHECK_TIMEOUT,
 ) -> None:
     """Check that each pin, a version by name, has a wheel that pods can install.
 

@@ -1,8 +1,8 @@
 """Make sure that a scheduler's or worker's pod has the user's environment, then become Dask.
 
 `python -m skjob.environment.pod.entrypoint MODULE ARGUMENT...` compares what the image has with what is required, gets
-what is missing from the pod that keeps it (`skjob.environment.pod.package_server`), compares again, and runs the module
-in the same process: if the image has everything, that costs one listing of a folder. A pod that cannot get what it
+what is missing from its server (`skjob.environment.pod.package_server`), compares again, and runs the module in the
+same process: if the image has everything, that costs one listing of a folder. A pod that cannot get what it
 needs says so in its termination message, where `skjob.deploy.kubernetes.diagnosis.causes` finds it, and takes no task.
 """
 
@@ -41,7 +41,7 @@ class RequirementsError(Exception):
 def ensure_requirements(requirements: PodRequirements, site: Path, tls: Path, timeout: float = SERVER_TIMEOUT) -> float:
     """Make sure that all requirements are there. Return the seconds that took, 0 if nothing was missing.
 
-    `timeout` is how many seconds the pod that keeps the environment may be unreachable, now and later.
+    `timeout` is how many seconds the pod that serves the environment can be unreachable, now and later.
 
     Raises:
         RequirementsError: the image has another Python, or what it lacks cannot be installed.
@@ -66,7 +66,7 @@ def ensure_requirements(requirements: PodRequirements, site: Path, tls: Path, ti
 def main() -> None:
     """Complete the environment, then run the module that the arguments name."""
     module, *arguments = sys.argv[1:]
-    # A scheduler that waits in an import does not answer, and the client would take it for lost.
+    # A scheduler that waits in an import does not answer, and the client would consider it lost.
     timeout = SCHEDULER_SERVER_TIMEOUT if module.endswith("scheduler") else SERVER_TIMEOUT
     try:
         seconds = ensure_requirements(
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def exit_with_error(error: RequirementsError) -> None:
-    """End this process with an error whose message Kubernetes keeps."""
+    """End this process with an error, and leave its message where Kubernetes reports it."""
     print(f"error: {error}", file=sys.stderr)
     if _TERMINATION_LOG.exists():
         _TERMINATION_LOG.write_text(str(error), encoding="utf-8")

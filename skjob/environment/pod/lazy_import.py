@@ -1,4 +1,4 @@
-"""Unpack distributions when they are first imported, from the pod that keeps them.
+"""Unpack distributions when they are first imported, from the pod that serves them.
 
 An environment of 86 distributions is half a gigabyte, of which one program imports a tenth; a worker that unpacked all
 of it would start many seconds later than one whose image contains it. So a pod starts with the metadata of all
@@ -41,7 +41,7 @@ LOCK_FILE = ".skjob-lock"
 SITECUSTOMIZE_FILE = "sitecustomize.py"
 
 SERVER_TIMEOUT = 120.0
-"""Seconds for which the server may be unreachable."""
+"""Seconds for which the server can be unreachable."""
 
 RETRY_AFTER = 30.0
 """Seconds after a failure in which imports fail at once: otherwise each import of a program would wait again."""
@@ -52,7 +52,7 @@ _LOCK_POLL_INTERVAL = 0.02
 
 
 class ServerUnreachable(Exception):
-    """The server does not deliver; the message says where and why, and `transient` whether it may do so later."""
+    """The server does not deliver; the message says where and why, and `transient` whether a retry can help."""
 
     def __init__(self, message: str, transient: bool = True) -> None:
         super().__init__(message)
@@ -63,7 +63,7 @@ class ServerUnreachable(Exception):
 class PackageServer:
     """The server of an environment: `address` is host and port, `tls` the folder of the certificates to present.
 
-    `timeout` is how many seconds it may be unreachable: Kubernetes starts another one.
+    `timeout` is how many seconds it can be unreachable: Kubernetes starts another one.
     """
 
     address: str
@@ -192,7 +192,7 @@ def _locked(site: Path, deadline: float) -> Iterator[None]:
         try:
             yield
         finally:
-            # Not only closed: a process forked meanwhile has a copy, which would keep it locked.
+            # Closing is not enough: a process forked meanwhile has a copy, which would keep it locked.
             fcntl.flock(lock, fcntl.LOCK_UN)
 
 

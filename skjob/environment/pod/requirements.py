@@ -55,7 +55,7 @@ def installed(path: Iterable[str] | None = None) -> dict[str, str]:
         try:
             names = sorted(item.name for item in os.scandir(folder or "."))
         except OSError:
-            continue  # a zip file, or not there
+            continue  # a zip file, or no such folder
         for name in names:
             match = _METADATA.fullmatch(name)
             if match:

@@ -1,1 +1,1 @@
-"""Tables of declared jobs: addresses, sizes, and training on data larger than memory."""
+"""Find, measure and place the tables of declared jobs, and train on data larger than memory."""

@@ -1,4 +1,4 @@
-"""Find out from its class whether an estimator can learn from data in memory, from pieces, or from both."""
+"""Tell from an estimator's class whether it can learn from data in memory, from pieces, or from both."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def library_of(path: str) -> str | None:
 
 
 def booster_library(estimator: Any) -> str | None:
-    """Return the library with which a declared job trains an estimator on Dask's collections; None for rankers."""
+    """Return the library that trains an estimator of a declared job on Dask's collections; None for rankers."""
     kind = type(estimator)
     return library_of(f"{kind.__module__}.{kind.__name__}") if kind.__name__ in BOOSTERS else None
 
 
 def steps_of(estimator: Any) -> list[Any]:
-    """Return the steps of a pipeline; any other estimator is its own only step."""
+    """Return the steps of a pipeline; for any other estimator, the estimator itself."""
     return [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
 
 

@@ -1,7 +1,7 @@
 """Find data files on this machine or at any fsspec address, by name, by pattern or by folder.
 
-An address is listed, never opened for its content here. If it cannot be found or listed, the ConfigError names it, and
-what is missing if that is known: a package, a permission, credentials.
+Addresses are listed here, never opened. If one cannot be found or listed, the ConfigError names it and, if known, what
+is missing: a package, a permission, credentials.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class File:
 
     @property
     def parquet(self) -> bool:
-        """Whether the file is Parquet; else it is CSV."""
+        """Whether the file is Parquet; otherwise it is CSV."""
         return self.url.endswith(PARQUET)
 
     @property
@@ -63,7 +63,7 @@ def protocol(address: str) -> str:
 
 
 def files_of(addresses: Iterable[str], folder: Path) -> tuple[File, ...]:
-    """Return the files of the addresses, in the given order and by name within each; of a folder, its Parquet files.
+    """Return the files at the addresses, in the given order, sorted by name within each; a folder's Parquet files.
 
     Paths of this machine are relative to `folder`.
 
@@ -81,7 +81,9 @@ def files_of(addresses: Iterable[str], folder: Path) -> tuple[File, ...]:
         raise ConfigError.collect(problems)
     kinds = {file.parquet for file in files}
     if len(kinds) > 1:
-        raise ConfigError(f"`{files[0].url}` and the others are partly CSV and partly Parquet: a table has one format")
+        raise ConfigError(
+            f"`{files[0].url}` and the others are a mix of CSV and Parquet: a table's files must have the same format"
+        )
     return tuple({file.url: file for file in files}.values())
 
 
@@ -119,7 +121,7 @@ def _files(address: str, folder: Path) -> list[File]:
 
 
 def _is_hidden(below: str) -> bool:
-    """Return whether a file is a writer's own: `_SUCCESS`, `_temporary/…`, `.part`."""
+    """Return whether a file is a by-product of the program that wrote the data: `_SUCCESS`, `_temporary/…`, `.part`."""
     return any(part.startswith(("_", ".")) for part in below.split("/"))
 
 

@@ -1,6 +1,6 @@
 """Fit an estimator on data that stays in pieces on the workers, and score it on the rows held out.
 
-Nothing here gathers rows: the client gets a model, a few sums, and the distinct values of the target.
+Rows never leave the workers: the client gets a model, a few sums, and the distinct values of the target.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def _fit_step(step: Any, X: Any, y: Any, classes: Any) -> Any:
 
 
 def _by_partial_fit(step: Any, X: Any, y: Any, classes: Any) -> Any:
-    """Fit piece by piece, in an order drawn once: files are often sorted by time or by class."""
+    """Fit piece by piece in a random order, drawn once: files are often sorted by time or by class."""
     import dask
     import numpy
 
@@ -242,7 +242,7 @@ def _one_row(X: Any) -> Any:
 
 
 def _scores(model: Any, held_out: Pieces, request: FitRequest) -> dict[str, float]:
-    """Predict each piece where it is, and merge the sums."""
+    """Score each piece on the worker that holds it, and merge the sums."""
     import dask
 
     delayed_model = dask.delayed(model)

@@ -1,8 +1,8 @@
 """Parquet tables as Dask's collections: each part is one task, which reads it on a worker.
 
-Not with `dask.dataframe.read_parquet`: the footers give the length of each part, for which dask-ml's estimators would
-otherwise read all data; a part is as large as the plan says; and rows held out are dropped as they are read, the same
-ones each time.
+`dask.dataframe.read_parquet` is not used, for three reasons. The footers give the length of each part, for which
+dask-ml's estimators would otherwise read all data. The plan decides how large a part is. And rows held out are dropped
+as they are read, the same ones each time.
 """
 
 from __future__ import annotations

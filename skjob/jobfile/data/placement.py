@@ -1,8 +1,8 @@
 """Decide whether a job's data is loaded whole or stays in pieces on the workers, and say why. Pure.
 
-Every estimator takes whole data, so it is loaded whole if it fits: a worker holds the data once, a fit makes a copy for
-the rows of its fold, and another one to convert a frame into numbers. In pieces, no worker ever has more than a few row
-groups of the files, and only some estimators can learn from them.
+Data is loaded whole if it fits, because every estimator accepts whole data: a worker holds the data once, and each fit
+makes one copy for the rows of its fold and another to convert a frame to numbers. In pieces, no worker holds more than
+a few row groups of the files at a time, and only some estimators can learn from them.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ USABLE_SHARE = 0.7
 """Share of a worker's memory: Dask stops giving it tasks at 80 %, and interpreter and libraries take some of that."""
 
 PIECES_AT_ONCE = 48
-"""A piece takes at most one part in so many of a worker's memory for each thread: it is held as a file, a frame, an
-array and a transformed array, while the next ones are read."""
+"""A piece takes at most this fraction (1/n) of a worker's memory for each thread: it is held as a file, a frame, an
+array and a transformed array while the next pieces are read."""
 
 PERSISTED_SHARE = 0.3
 """Pieces stay in memory between two passes if they take at most this share of all workers' memory."""
@@ -35,7 +35,7 @@ class InputMode(StrEnum):
     """A frame or an array in memory."""
 
     BOTH = "either"
-    """Either of them: it has a `partial_fit`, or a sister class for Dask's collections."""
+    """Either: it has a `partial_fit`, or its library has a class for Dask's collections."""
 
     OUT_OF_CORE = "pieces"
     """Dask's collections."""
@@ -52,7 +52,7 @@ class Workers:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the data will be. `why` explains it to the user in one line.
+    """Where the data goes. `why` explains the choice to the user in one line.
 
     `memory` is the estimate for the requested columns, in bytes. No piece has more rows than `piece_rows`, which is at
     least the largest row group. Pieces are `kept` in the workers' memory, or read again for each pass.

@@ -2,8 +2,7 @@
 
 The estimate is for a pandas frame with the requested columns. Parquet's footer has the number of rows and their types;
 numbers and times take the size of their type in pandas (a whole number with gaps becomes a float of 8 bytes). Text is
-measured in the first row group, and taken to be the same in all rows. A CSV file is taken to be like its first mebibyte
-throughout.
+measured in the first row group and extrapolated to all rows. A CSV file is extrapolated from its first mebibyte.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from skjob.jobfile.data.files import File
 MAX_CONCURRENT_FOOTERS = 16
 MAX_CACHED_TABLES = 8
 SAMPLE_BYTES = 2**20
-"""Bytes of a CSV file that are read."""
+"""Bytes of a CSV file that are read to estimate its size."""
 
 OBJECT_BYTES = 64
-"""Approximate bytes of a Python object, in a column that pandas has no type for."""
+"""Approximate bytes of a value in a column of Python objects."""
 
 
 @dataclass(frozen=True)

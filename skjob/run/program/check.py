@@ -37,7 +37,7 @@ def check_script(path: Path, module: str | None = None) -> None:
     """Check all that can be known of a script before anything starts. `module` is its name if it runs as a module.
 
     Raises:
-        ConfigError: it does not exist, can't be read, is not valid Python, or begins with what only a module can do;
+        ConfigError: it does not exist, cannot be read, is not valid Python, or begins with what only a module can do;
             with the place.
     """
     if module is not None and path.suffix != ".py":
@@ -65,7 +65,9 @@ def check_script(path: Path, module: str | None = None) -> None:
             f"`{place}` is not valid Python: {error.msg}", "fix the script; nothing was started"
         ) from error
     except (ValueError, OSError) as error:
-        raise ConfigError(f"`{path}` can't be read as Python: {error}", "name a Python script or a job file") from error
+        raise ConfigError(
+            f"`{path}` cannot be read as Python: {error}", "name a Python script or a job file"
+        ) from error
     if found is not None:
         command = module_command(path, found.level, Path.cwd())
         hint = f"run it as a module of its package: {command}" if command else "import by the full name of the module"

@@ -29,7 +29,7 @@ from skjob.errors import SkjobError, StartError
 from skjob.run.program.messages import MessageWriter
 from skjob.run.program.spec import INTERRUPT_GRACE, ProgramSpec
 
-CONNECT_TIMEOUT = 30
+_CONNECT_TIMEOUT = 30
 
 
 def main() -> None:
@@ -109,7 +109,7 @@ def _connect(spec: ProgramSpec) -> None:
     # The parent has judged the versions; distributed would warn of every difference at every connection.
     warnings.simplefilter("ignore", VersionMismatchWarning)
     try:
-        client = RunClient(spec.address, security=security, timeout=CONNECT_TIMEOUT, set_as_default=True)
+        client = RunClient(spec.address, security=security, timeout=_CONNECT_TIMEOUT, set_as_default=True)
     except (OSError, TimeoutError) as error:
         raise StartError(f"the scheduler does not answer the program: {error}", "run it again") from error
     set_reconnect_timeout(client, spec.reconnect_timeout)

@@ -50,7 +50,7 @@ BY_CLIENT = frozenset({"loop", "asynchronous"})
 
 @dataclass(frozen=True)
 class RunCluster:
-    """The run's cluster, as its program may use it.
+    """The run's cluster, as its program can use it.
 
     `workers` is how many there always are, `start_timeout` for how many seconds they are waited for. `notify` takes a
     line for the user.
@@ -224,7 +224,7 @@ class _StandIn(LocalCluster):  # type: ignore[misc]
         self._cluster_info.update(named)
 
     async def _sync_cluster_info(self) -> None:
-        """Leave at the scheduler what whoever started it has said of it."""
+        """Do nothing: the scheduler has the description that its starter gave it."""
 
     def __await__(self) -> Any:
         async def started() -> _StandIn:

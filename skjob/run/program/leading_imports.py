@@ -21,7 +21,7 @@ the script's. The rest of what a script imports may run code of the user's."""
 def leading_imports(path: Path, module: str | None = None) -> tuple[str, ...]:
     """Return the modules of `PACKAGES` that the script at `path` imports first, in its order; none if it has no such.
 
-    A script that cannot be read or parsed has none: whoever runs it says so. One that runs as the `module` of this
+    A script that cannot be read or parsed has none: running it reports the error. One that runs as the `module` of this
     name has none if the packages that it is in run code of their own before it.
     """
     folder = path.resolve().parent if module is None else Path.cwd()

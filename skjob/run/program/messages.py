@@ -2,7 +2,7 @@
 
 A file is still there after its writer has crashed, and neither side waits for the other. There are five kinds of lines:
 `failure`, what the program ended with; `note`, something for the user to read, and `last`, the same at the end of the
-run; `fits`, how many fits were reused and how many were kept; `tasks`, how many tasks the program has done itself.
+run; `fits`, how many fits were reused and how many were stored; `tasks`, how many tasks the program has done itself.
 """
 
 from __future__ import annotations

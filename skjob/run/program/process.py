@@ -1,8 +1,8 @@
 """The parent's hold on the process that runs the program.
 
 The cluster's client side lives in the parent: whatever the program does to its own process (a crash, `os._exit`, the
-out-of-memory killer) can't stop the teardown. The child (`python -m skjob.run.program.child`) starts while the
-cluster starts, imports what it needs, and waits for one line on a pipe that tells it where the scheduler is. The same
+out-of-memory killer) cannot stop the teardown. The child (`python -m skjob.run.program.child`) starts while the
+cluster starts, imports what it needs, and waits for one line on a pipe with the scheduler's address. The same
 pipe is its life line: when it closes, the parent is gone, and so is the cluster, and the child ends.
 """
 

@@ -13,10 +13,10 @@ Row = Callable[..., None]
 BAGGING = "estimator: {class: sklearn.ensemble.BaggingClassifier, parameters: {estimator: {class: %s}}}"
 HOSTILE = {
     "a tag that makes a Python object": ("cv: !!python/object/apply:os.system ['touch ran']", "is not allowed"),
-    "an estimator `os.system`": ("estimator: {class: os.system}", "a module of Python's own"),
+    "an estimator `os.system`": ("estimator: {class: os.system}", "is part of Python's standard library"),
     "a parameter `subprocess.Popen`": (
         BAGGING % "subprocess.Popen, parameters: {args: [touch, ran]}",
-        "a module of Python's own",
+        "is part of Python's standard library",
     ),
     "a parameter `pandas.HDFStore`": (BAGGING % "pandas.HDFStore, parameters: {path: ran}", "cannot be used here"),
 }

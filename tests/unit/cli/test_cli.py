@@ -327,7 +327,7 @@ def test_a_stdout_that_is_full_is_told_as_such(folder: Path, arguments: str, unb
             command, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
             cwd=folder, env=environ, timeout=DEADLINE,
         )  # fmt: skip
-    assert (ended.stderr, ended.returncode) == ("error: stdout can't be written: No space left on device\n", 120)
+    assert (ended.stderr, ended.returncode) == ("error: stdout cannot be written: No space left on device\n", 120)
 
 
 def test_an_interrupt_while_the_command_is_imported(folder: Path) -> None:

@@ -13,7 +13,7 @@ import reference_parts
 from doc_blocks import PAGES, ROOT
 
 import skjob
-from skjob.cli.typed import split
+from skjob.cli.run_arguments import split_words
 from skjob.config.sources import is_setting
 
 pytestmark = pytest.mark.unit
@@ -48,7 +48,7 @@ def _skjob_options(code: str) -> Iterator[tuple[str, str]]:
         if f"{command} {words[0] if words else ''}" in OPTIONS:
             command = f"{command} {words.pop(0)}"
         if command in OPTIONS:
-            own = split(words, OPTIONS["run"]).options if command == "run" else words
+            own = split_words(words, OPTIONS["run"]).options if command == "run" else words
             yield from ((command, word.partition("=")[0]) for word in own if word.startswith("-") and word != "-")
 
 

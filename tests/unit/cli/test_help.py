@@ -111,7 +111,7 @@ def test_namespaces_are_those_of_the_context_that_was_typed(
         asked.append(given)
         return _Api()
 
-    monkeypatch.setattr("skjob.cli.options.connect", connect)
+    monkeypatch.setattr("skjob.cli.options.connect_as_asked", connect)
     assert complete("run", "--context", "lab", "--namespace", "team") == ["team-a", "team-b"]
     assert asked == [("", "lab", None)]
 
@@ -128,5 +128,5 @@ def test_an_api_that_does_not_answer_is_not_waited_for(
     complete: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(completion, "TIMEOUT", 0.01)
-    monkeypatch.setattr("skjob.cli.options.connect", lambda *_: threading.Event().wait())
+    monkeypatch.setattr("skjob.cli.options.connect_as_asked", lambda *_: threading.Event().wait())
     assert complete("run", "--cluster", "") == []

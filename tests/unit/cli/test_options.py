@@ -159,7 +159,7 @@ def test_what_is_printed_is_for_the_namespace_of_the_context(
 
 def test_each_option_of_a_run_is_a_setting_or_known_to_be_none() -> None:
     options = {
-        option for option in run.__annotations__ if option not in ("typed", "program", "arguments", "module", "return")
+        option for option in run.__annotations__ if option not in ("ctx", "program", "arguments", "module", "return")
     }
     assert options == {*Settings.__dataclass_fields__, *sources.OPTIONS_ALONE}
 

@@ -2,7 +2,7 @@
 
 from dask import config
 
-from skjob.deploy.fork_server import ENVIRONMENT, HASH_SEED, SET_BY_SKJOB, SHARES_FILES, environment
+from skjob.deploy.fork_server import ENVIRONMENT, HASH_SEED, SET_BY_SKJOB, SHARES_FILES, process_environment
 from skjob.engine.fidelity.effects.guard import FILES_VARIABLE
 
 
@@ -12,7 +12,7 @@ def test_it_sets_what_dask_sets_before_it_starts_a_worker() -> None:
 
 
 def test_variables_of_the_users_stay_as_they_are() -> None:
-    assert environment({"OMP_NUM_THREADS": "4", "HOME": "/home/me"}) == {
+    assert process_environment({"OMP_NUM_THREADS": "4", "HOME": "/home/me"}) == {
         **ENVIRONMENT,
         **HASH_SEED,
         **SHARES_FILES,

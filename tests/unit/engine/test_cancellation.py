@@ -53,7 +53,7 @@ class Worker:
 
 
 STARTED: dict[str, threading.Event] = {}
-"""Set by a task as it begins, and `notified` by a test. Tasks reach them as a global: an event can't be pickled."""
+"""Set by a task as it begins, and `notified` by a test. Tasks reach them as a global: an event cannot be pickled."""
 
 
 def _endless(name: str) -> None:
@@ -136,7 +136,7 @@ wait_for(STARTED["notified"].is_set)
 
 
 def test_an_import_is_not_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package whose import was broken off has lost its parts for good: sys.modules has them, the package hasn't."""
+    """A package whose import was broken off has lost its parts for good: sys.modules has them, the package has not."""
     package = tmp_path / "slow_package"
     package.mkdir()
     for name, text in SLOW_PACKAGE.items():

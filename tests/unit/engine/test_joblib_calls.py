@@ -197,7 +197,7 @@ def test_a_fit_of_another_signature_is_no_fit(recorded: Recorded) -> None:
 
 
 class OddValue:
-    """A parameter that can't be shown."""
+    """A parameter that cannot be shown."""
 
     def __repr__(self) -> str:
         raise RuntimeError("no words")

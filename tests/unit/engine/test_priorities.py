@@ -140,7 +140,7 @@ class Mute(Own):
 
 
 class NoWords:
-    """A parameter that can't be shown."""
+    """A parameter that cannot be shown."""
 
     def __repr__(self) -> str:
         raise RuntimeError("no words")

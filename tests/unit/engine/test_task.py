@@ -61,7 +61,7 @@ def test_seconds_are_those_on_the_worker() -> None:
 
 
 class Odd(Exception):
-    """Pickles well and can't be read back: its arguments are not those of its constructor."""
+    """Pickles well and cannot be read back: its arguments are not those of its constructor."""
 
     def __init__(self, one: str, two: str) -> None:
         super().__init__(f"{one} and {two}")
@@ -80,7 +80,7 @@ class Named(Exception):
 
 
 class Unpicklable(Exception):
-    """Holds what can't be pickled."""
+    """Holds what cannot be pickled."""
 
     def __init__(self) -> None:
         super().__init__("with a lock")

@@ -78,7 +78,7 @@ def test_space_of_one_and_of_several_mappings() -> None:
         ("sklearn.smv.SVC", "package `sklearn` has no module `smv`; did you mean `svm`?"),
         ("sklearn.svm.SCV", "module `sklearn.svm` has no `SCV`; did you mean `SVC`?"),
         ("sklearn.svm.deep.Thing", "package `sklearn.svm` has no module `deep`"),
-        ("json.decoder.JSONDecoder", "`json.decoder` is a module of Python's own"),
+        ("json.decoder.JSONDecoder", "`json.decoder` is part of Python's standard library"),
     ],
 )
 def test_why_an_import_path_leads_nowhere(path: str, said: str) -> None:

@@ -150,7 +150,7 @@ def test_every_missing_section_is_named(folder: Path) -> None:
             "7:1: holdout: belongs to a single fit: a `search` scores on its folds"
         ]),
         ({"search": "", "space": "", "cv": "holdout: 1", "outputs": "outputs: {model: m.joblib}"}, [
-            "4:10: holdout: `1` is not a part of the rows such as `0.25`, or `0` for none"
+            "4:10: holdout: `1` is not a fraction of the rows such as `0.25`, or `0` for none"
         ]),
         ({"cv": "csv: 3"}, ["6:1: csv: unknown key; did you mean `cv`?"]),
         ({"cv": "cv: 3\ncv: 4"}, ["7:1: cv: `cv` is given twice, first in line 6"]),
@@ -437,7 +437,7 @@ def test_no_module_of_pythons_own_is_imported(folder: Path, monkeypatch: pytest.
     monkeypatch.delitem(sys.modules, "this", raising=False)
     for path in ("os.system", "this.Poem"):
         (problem,) = _problems(_with(estimator=f"estimator: {{class: {path}}}"))
-        assert "is a module of Python's own, and has nothing that a job is made of" in problem
+        assert "is part of Python's standard library, which has no estimators, splitters or distributions" in problem
     assert "this" not in sys.modules
 
 

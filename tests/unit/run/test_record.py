@@ -5,8 +5,7 @@ import json
 import re
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from skjob.deploy.base import WorkerCounts
 from skjob.deploy.scaling.loop import Progress
 from skjob.errors import ConfigError
 from skjob.run import record as module
-from skjob.run.record import Recorder, installed_versions, run_file
+from skjob.run.record import Record, Recorder, installed_versions, run_file
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00"
 
@@ -30,11 +29,11 @@ class Shown:
     def notify(self, message: str) -> None:
         self.events.append(("note", message))
 
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
+    def step_started(self, name: str) -> None:
         self.events.append(("step", name))
-        yield
-        self.events.append(("done", name))
+
+    def step_done(self, name: str, seconds: float) -> None:
+        self.events.append(("done", (name, seconds)))
 
     def workers(self, counts: WorkerCounts) -> None:
         self.events.append(("workers", (counts.connected, counts.asked)))
@@ -44,6 +43,9 @@ class Shown:
 
     def memory(self, peaks: Mapping[str, int]) -> None:
         self.events.append(("memory", dict(peaks)))
+
+    def ended(self, record: Record) -> None:
+        self.events.append(("ended", record.run_id))
 
 
 class Clock:
@@ -121,7 +123,7 @@ def test_each_step_is_on_disk_as_it_ends(recorder: Recorder, shown: Shown) -> No
     steps = _on_disk(recorder)["steps"]
     assert [(step["name"], step["seconds"]) for step in steps] == [("one", 1.0), ("two", 1.0)]
     assert all(re.fullmatch(TIME, step["started"]) for step in steps)
-    assert shown.events == [("step", "one"), ("done", "one"), ("step", "two"), ("done", "two")]
+    assert shown.events == [("step", "one"), ("done", ("one", 1.0)), ("step", "two"), ("done", ("two", 1.0))]
 
 
 def test_a_step_that_fails_is_recorded_with_its_time_and_not_told_as_done(recorder: Recorder, shown: Shown) -> None:
@@ -146,7 +148,7 @@ def test_a_reader_never_sees_half_a_file(recorder: Recorder, monkeypatch: pytest
         recorder.save()
     assert recorder.path.read_bytes() == before
     recorder.save()
-    lost = "the run's record can't be written any more: No space left on device"
+    lost = "the run's record cannot be written any more: No space left on device"
     assert _on_disk(recorder)["notes"] == ["before", "after", lost]
     assert [path.name for path in recorder.path.parent.iterdir()] == ["run.json"]
 
@@ -160,7 +162,7 @@ def test_a_folder_that_can_not_be_written_to_is_told_before_anything_starts(
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(ConfigError) as caught:
         recorder.begin()
-    assert caught.value.message == f"the run's record `{recorder.path}` can't be written: Permission denied"
+    assert caught.value.message == f"the run's record `{recorder.path}` cannot be written: Permission denied"
 
 
 def test_notes_are_told_once(recorder: Recorder, shown: Shown) -> None:

@@ -14,11 +14,12 @@ from skjob.config.plan import Machine, make_plan
 from skjob.config.settings import Place, Settings
 from skjob.deploy.kubernetes import scheduler_start
 from skjob.deploy.kubernetes.api import wait
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.context import Context
 from skjob.deploy.kubernetes.api.errors import NotFound
 from skjob.deploy.kubernetes.cluster import KubernetesCluster
 from skjob.deploy.kubernetes.kubecluster import DaskCluster
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import RunNames
 from skjob.environment.index.settings import IndexSettings
 from skjob.environment.spec import EnvironmentSpec

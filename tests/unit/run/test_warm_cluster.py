@@ -13,13 +13,14 @@ from clocks import Clock
 from skjob.config.namespace_policy import Limits, NamespacePolicy, Price, Prices
 from skjob.config.plan import Machine, make_plan
 from skjob.config.settings import Place, Settings, WorkerRange
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.context import Context
 from skjob.deploy.kubernetes.api.errors import Conflict, NotFound, Raced
 from skjob.deploy.kubernetes.cluster import KubernetesCluster
 from skjob.deploy.kubernetes.costs.meter import BillingKey
 from skjob.deploy.kubernetes.heartbeat import Heartbeat
 from skjob.deploy.kubernetes.inventory import cleanup
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import RunNames
 from skjob.errors import ConfigError, ForbiddenError, SkjobError
 from skjob.run.warm_cluster import _check_absent

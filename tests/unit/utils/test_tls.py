@@ -77,7 +77,7 @@ def test_a_client_without_a_certificate_is_refused(ours: TlsFiles) -> None:
 
 
 def test_the_cluster_certificate_signs_nobody_else(ours: TlsFiles) -> None:
-    """Who has a worker's key can't let others in."""
+    """Who has a worker's key cannot let others in."""
     certificate = x509.load_pem_x509_certificate(ours.certificate.read_bytes())
     authority = x509.load_pem_x509_certificate(ours.ca.read_bytes())
     assert certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca is False

@@ -15,6 +15,7 @@ from skjob.deploy.kubernetes.api import kubeconfig
 from skjob.deploy.kubernetes.api.context import Context
 from skjob.deploy.kubernetes.api.errors import NotFound, Raced
 from skjob.deploy.kubernetes.api.transport import Transport
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.errors import ForbiddenError, SkjobError
 from skjob.utils.notify import Notify
 
@@ -26,7 +27,6 @@ MAX_RACES = 5
 _NO_LOG = "unable to retrieve container logs for "
 """What the kubelet answers, with 200, if it has removed a container's log (Kubernetes 1.34)."""
 
-Manifest = dict[str, Any]
 
 _PATHS = {
     "ConfigMap": "/api/v1/namespaces/{namespace}/configmaps",
@@ -229,7 +229,7 @@ def _path(kind: str, namespace: str) -> str:
     return path.format(namespace=namespace) if namespace else path.replace("/namespaces/{namespace}", "")
 
 
-def connect(context_name: str | None, namespace: str | None = None, *, notify: Notify = lambda _: None) -> Api:
+def connect_api(context_name: str | None, namespace: str | None = None, *, notify: Notify = lambda _: None) -> Api:
     """Return the API of a context: the named one, else the current one, else that of the pod this runs in.
 
     `notify` gets a line if the API throttles requests for long.
@@ -248,7 +248,7 @@ def connect(context_name: str | None, namespace: str | None = None, *, notify: N
 
 
 def _connected(context_name: str | None, namespace: str | None) -> tuple[Any, Context]:
-    found = kubeconfig.find(context_name)
+    found = kubeconfig.find_context(context_name)
     context = Context(found.context, namespace or found.namespace, found.configuration.host, found.in_cluster)
     return _client(found.configuration), context
 

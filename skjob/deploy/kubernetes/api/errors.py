@@ -1,24 +1,25 @@
-"""Errors of the Kubernetes API as errors of skjob, and how long to wait before asking again."""
+"""Errors of the Kubernetes API as errors of skjob."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from skjob.deploy.kubernetes.api.context import Context
 from skjob.errors import ForbiddenError, SkjobError, StartError, Unanswered, Unauthorized, first_line
 
-MIN_PAUSE, MAX_PAUSE = 0.1, 10.0
-
 
 class Throttled(Unanswered):
-    """The API is overloaded and has not looked at the request: it may be sent again after `pause` seconds."""
+    """The API is overloaded and has not looked at the request: it may be sent again.
 
-    def __init__(self, message: str, hint: str, pause: float) -> None:
+    `retry_after` is the header of that name, empty if the API sent none.
+    """
+
+    def __init__(self, message: str, hint: str, retry_after: str) -> None:
         super().__init__(message, hint)
-        self.pause = pause
+        self.retry_after = retry_after
 
 
 class NotFound(SkjobError):
@@ -91,7 +92,7 @@ def _refusal(context: Context, action: str, error: Any) -> SkjobError:
             f"the Kubernetes API of context `{context.name}` is overloaded, and has throttled `{action}` for long:"
             f" {message}",
             "try again later, or ask your platform team what keeps it busy",
-            _pause(error.headers or {}),
+            str((error.headers or {}).get("Retry-After", "")),
         )
     if error.status == 409 and action.startswith("post ") and reason == "Conflict":
         return Raced(message)
@@ -99,11 +100,3 @@ def _refusal(context: Context, action: str, error: Any) -> SkjobError:
     if error.status in kinds:
         return kinds[error.status](message)
     return Unanswered(f"the Kubernetes API answers `{action}` with {error.status}: {message}", "try again later")
-
-
-def _pause(headers: Mapping[str, str]) -> float:
-    """Return the seconds after which the API wants to be asked again."""
-    try:
-        return min(max(float(headers.get("Retry-After", 1)), MIN_PAUSE), MAX_PAUSE)
-    except ValueError:
-        return 1.0

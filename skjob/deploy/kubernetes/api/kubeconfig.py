@@ -16,7 +16,7 @@ _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundContext:
     """The client library's configuration, and the context's name and own namespace."""
 
     configuration: Any
@@ -25,7 +25,7 @@ class Found:
     in_cluster: bool = False
 
 
-def find(context: str | None) -> Found:
+def find_context(context: str | None) -> FoundContext:
     """Return the named context, else the current one, else the pod that this runs in.
 
     Raises:
@@ -43,11 +43,11 @@ def find(context: str | None) -> Found:
         what = f"its current context, `{current}`, is not in it" if current else "it has no current context"
         raise AccessError(f"there is no usable kubeconfig: {what}", f"name a context, with `--context`: {hint}")
     own = chosen["context"].get("namespace") or "default"
-    return Found(_load(chosen["name"]), chosen["name"], own)
+    return FoundContext(_load(chosen["name"]), chosen["name"], own)
 
 
 def context_names() -> list[str]:
-    """Return the names of the kubeconfig's contexts. Raise AccessError if it can't be used."""
+    """Return the names of the kubeconfig's contexts. Raise AccessError if it cannot be used."""
     contexts, _ = _read()
     return [str(each["name"]) for each in contexts]
 
@@ -58,7 +58,7 @@ def _in_cluster() -> bool:
     return not there and _SERVICE_ACCOUNT.joinpath("token").exists()
 
 
-def _of_this_pod() -> Found:
+def _of_this_pod() -> FoundContext:
     from kubernetes import client, config
     from kubernetes.config.config_exception import ConfigException
 
@@ -71,7 +71,7 @@ def _of_this_pod() -> Found:
             f"the service account of this pod cannot be used: {first_line(error)}",
             f"there is no kubeconfig, `{_file()}`, either; `skjob run --on local` runs on this machine",
         ) from error
-    return Found(configuration, "in-cluster", own, in_cluster=True)
+    return FoundContext(configuration, "in-cluster", own, in_cluster=True)
 
 
 def _file() -> str:

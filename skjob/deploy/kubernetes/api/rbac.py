@@ -10,7 +10,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from skjob.deploy.kubernetes.api.client import DASK_GROUP, Api, Manifest
+from skjob.deploy.kubernetes.api.client import DASK_GROUP, Api
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import LEDGER_CONFIGMAP, MANAGED_BY_LABEL, NAME_LABEL
 
 _PARALLEL = 8

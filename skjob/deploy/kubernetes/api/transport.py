@@ -28,6 +28,12 @@ THROTTLE_TIMEOUT = 60.0
 NOTICE_DELAY = 2.0
 """Seconds of throttling after which the user is told."""
 
+MIN_PAUSE, MAX_PAUSE = 0.1, 10.0
+"""Seconds between a throttled request and the next, whatever the API wants."""
+
+DEFAULT_PAUSE = 1.0
+"""Seconds until the next request if the API does not say when to retry."""
+
 JSON = "application/json"
 
 Answer = TypeVar("Answer")
@@ -103,14 +109,14 @@ class Transport:
             try:
                 return ask()
             except Throttled as throttled:
-                waited = time.monotonic() - began
-                if waited + throttled.pause > timeout:
+                waited, pause = time.monotonic() - began, _pause(throttled.retry_after)
+                if waited + pause > timeout:
                     raise
-                if waited + throttled.pause > NOTICE_DELAY:
+                if waited + pause > NOTICE_DELAY:
                     self._notify(
                         f"the Kubernetes API of context `{self._context.name}` is throttling requests (429); retrying"
                     )
-                time.sleep(throttled.pause)
+                time.sleep(pause)
             except Unauthorized:
                 if self._renew is None or renewed:
                     raise
@@ -167,6 +173,14 @@ class Transport:
             ),
             _request_timeout=timeout,
         )
+
+
+def _pause(retry_after: str) -> float:
+    """Return the seconds after which to send a throttled request again, from the header `Retry-After`."""
+    try:
+        return min(max(float(retry_after or DEFAULT_PAUSE), MIN_PAUSE), MAX_PAUSE)
+    except ValueError:  # a date
+        return DEFAULT_PAUSE
 
 
 def _ahead(headers: Mapping[str, str]) -> timedelta:

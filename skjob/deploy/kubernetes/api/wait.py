@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.errors import Throttled
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.errors import Unanswered
 
-LOOK_INTERVAL = 1
+_LOOK_INTERVAL = 1
 """Whole seconds between two looks."""
 
 API_TIMEOUT = 15.0
@@ -18,18 +19,18 @@ API_TIMEOUT = 15.0
 
 _PAUSE = 0.1
 
-Found = TypeVar("Found")
+_Found = TypeVar("_Found")
 
 
 def wait_for_pod(
     api: Api,
     selector: str,
-    find: Callable[[Manifest], Found | None],
+    find: Callable[[Manifest], _Found | None],
     look: Callable[[], None],
     deadline: float,
     *,
     check: Callable[[], None] = lambda: None,
-) -> Found | None:
+) -> _Found | None:
     """Return what `find` makes of a pod that the selector chooses, as soon as that is not None; None at the deadline.
 
     `look` may ask the API; `check` is called even if the API does not answer. Both end the wait by raising. `deadline`
@@ -41,7 +42,7 @@ def wait_for_pod(
     away: float | None = None
     while True:
         try:
-            for pod in api.watch("Pod", api.context.namespace, selector=selector, seconds=LOOK_INTERVAL):
+            for pod in api.watch("Pod", api.context.namespace, selector=selector, seconds=_LOOK_INTERVAL):
                 if (found := find(pod)) is not None:
                     return found
             look()

@@ -19,9 +19,10 @@ from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Any
 
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.errors import Conflict, NotFound, Rejected
 from skjob.deploy.kubernetes.costs.prices import HOUR
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import LEDGER_CONFIGMAP
 from skjob.errors import ForbiddenError, SkjobError, StartError
 
@@ -155,7 +156,7 @@ def change(api: Api, namespace: str, key: str, now: datetime, *, rate: float = 0
 
 
 def compact(api: Api, namespace: str, now: datetime) -> None:
-    """Add up the oldest where there are many entries. Whoever can't, leaves it to the next."""
+    """Add up the oldest where there are many entries. Whoever cannot, leaves it to the next."""
     with suppress(SkjobError):
         for _ in range(_TRIES):
             ledger = _ledger(api, namespace)
@@ -175,7 +176,7 @@ def compact(api: Api, namespace: str, now: datetime) -> None:
                 return
 
 
-def read(api: Api, namespace: str) -> dict[str, Entry]:
+def read_ledger(api: Api, namespace: str) -> dict[str, Entry]:
     """Return all entries of a namespace's ledger.
 
     Raises:

@@ -15,17 +15,18 @@ from datetime import UTC, datetime, timedelta
 
 from skjob.config.namespace_policy import NamespacePolicy, Price
 from skjob.config.plan import WorkerSize
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.costs import ledger
 from skjob.deploy.kubernetes.costs.ledger import Entry
-from skjob.deploy.kubernetes.costs.prices import Cost, Meter, hourly, possible_prices, rates
+from skjob.deploy.kubernetes.costs.prices import Cost, Meter, hourly, possible_prices, rates, rounded
 from skjob.deploy.kubernetes.diagnosis.nodes import labels_of
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import COST_ANNOTATION, RUN_LABEL
 from skjob.errors import ForbiddenError, SkjobError
 from skjob.utils.notify import Notify
 from skjob.utils.periodic import PeriodicThread
 
-LOOK_INTERVAL = 5.0
+_LOOK_INTERVAL = 5.0
 WRITE_INTERVAL = 30.0
 JOIN_TIMEOUT = 2.0
 
@@ -108,7 +109,7 @@ class CostMeter:
 
     def start(self) -> None:
         """Begin to measure."""
-        self._thread.start(LOOK_INTERVAL)
+        self._thread.start(_LOOK_INTERVAL)
 
     def cost(self) -> Cost:
         """Return what this run has cost by now, and what an hour costs with all requested workers."""
@@ -173,9 +174,9 @@ class CostMeter:
             user=self._billing_key.user,
             program=self._billing_key.program,
             began=self._began.isoformat(timespec="seconds"),
-            amount=round(cost.amount, 6),
+            amount=rounded(cost.amount),
             currency=cost.currency,
-            rate=round(cost.rate, 6),
+            rate=rounded(cost.rate),
             at=cost.at.isoformat(timespec="seconds"),
             until=until.isoformat(timespec="seconds") if cost.rate else "",
         )

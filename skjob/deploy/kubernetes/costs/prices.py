@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from math import isfinite
 
 from skjob.config.namespace_policy import NamespacePolicy, Price
-from skjob.deploy.kubernetes.api.client import Manifest
 from skjob.deploy.kubernetes.diagnosis.capacity import requests
+from skjob.deploy.kubernetes.manifests import Manifest
 
 HOUR = 3600.0
 _GIB = 2**30
@@ -57,6 +57,11 @@ def read_cost(text: str | None) -> Cost | None:
         return Cost(amount, rate, at, str(read["currency"])) if isfinite(amount) and isfinite(rate) else None
     except (ValueError, KeyError, TypeError, OverflowError):
         return None
+
+
+def rounded(amount: float) -> float:
+    """Return an amount of money, or a rate, as records, the ledger and `skjob ps --json` have it: to a millionth."""
+    return round(amount, 6)
 
 
 def money(amount: float, currency: str) -> str:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.utils.units import format_bytes, format_cpus, format_size, quantity
-
-Manifest = dict[str, Any]
 
 
 @dataclass(frozen=True)

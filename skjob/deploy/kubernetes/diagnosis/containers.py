@@ -7,17 +7,18 @@ import signal
 from collections.abc import Iterator
 from datetime import datetime
 
-from skjob.deploy.kubernetes.diagnosis.capacity import Manifest
 from skjob.deploy.kubernetes.diagnosis.evidence import (
     WORKER,
     CauseKind,
     Evidence,
+    Symptom,
     count_of,
     in_words,
     role_of_pod,
     spec_of,
     waiting_state,
 )
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.environment.pod.entrypoint import EX_CONFIG
 from skjob.utils.units import format_bytes, quantity
 
@@ -64,10 +65,7 @@ _HOPELESS_LOG = re.compile(
 _LOG_CAUSE = re.compile(r"^\s*(\S*(Error|Exception)\b.*|ERROR: .*|.*No module named .*)$")
 
 
-_Symptom = tuple[CauseKind, str, str, bool]
-
-
-def of_container(pod: Manifest, container: Manifest, evidence: Evidence) -> Iterator[_Symptom]:
+def of_container(pod: Manifest, container: Manifest, evidence: Evidence) -> Iterator[Symptom]:
     """Yield why a container, by its status, does not run."""
     waiting = waiting_state(container)
     ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated") or {}
@@ -99,7 +97,7 @@ def of_container(pod: Manifest, container: Manifest, evidence: Evidence) -> Iter
         yield _crash(pod, container, ended, evidence)
 
 
-def _image(pod: Manifest, waiting: Manifest, image: str, evidence: Evidence) -> _Symptom:
+def _image(pod: Manifest, waiting: Manifest, image: str, evidence: Evidence) -> Symptom:
     failures = [
         event
         for event in evidence.of(pod["metadata"]["name"], "Failed")
@@ -159,7 +157,7 @@ def _pull_words(message: str) -> str:
     return in_words(_PULL_LAYERS.sub("", message))
 
 
-def _configuration(image: str, waiting: Manifest) -> _Symptom:
+def _configuration(image: str, waiting: Manifest) -> Symptom:
     words = in_words(waiting.get("message", ""))
     hint = "`kubectl describe pod` shows more"
     if "runAsNonRoot" in words or "non-root" in words:
@@ -167,7 +165,7 @@ def _configuration(image: str, waiting: Manifest) -> _Symptom:
     return CauseKind.CONFIGURATION, f"the container cannot be created: {words}", hint, True
 
 
-def _crash(pod: Manifest, container: Manifest, ended: Manifest, evidence: Evidence) -> _Symptom:
+def _crash(pod: Manifest, container: Manifest, ended: Manifest, evidence: Evidence) -> Symptom:
     log = evidence.logs.get(pod["metadata"]["name"], "")
     lines = [match[1] for line in log.splitlines() if (match := _LOG_CAUSE.match(line))]
     hopeless = bool(lines) and bool(_HOPELESS_LOG.search(lines[-1]))

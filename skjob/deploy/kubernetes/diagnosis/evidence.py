@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
-from skjob.deploy.kubernetes.diagnosis.capacity import Manifest
+from skjob.deploy.kubernetes.manifests import Manifest
 
 SCHEDULER, WORKER = "scheduler", "worker"
 """The roles of pods."""
@@ -74,6 +74,10 @@ class Finding:
     role: str
     log: str = ""
     topic: str = ""
+
+
+Symptom = tuple[CauseKind, str, str, bool]
+"""What a finding says without its object: kind, text, hint, and whether it is fatal."""
 
 
 def lost(nodes: Sequence[Manifest]) -> set[str]:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skjob.config.namespace_policy import NamespacePolicy, NodeKind, Scheduling
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.errors import ForbiddenError
 
 ARCHITECTURE_LABEL = "kubernetes.io/arch"

@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 
 from skjob.config.namespace_policy import NamespacePolicy
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.wait import wait_for_pod
 from skjob.deploy.kubernetes.diagnosis.causes import Cause, diagnose
 from skjob.deploy.kubernetes.diagnosis.evidence import lost
 from skjob.deploy.kubernetes.diagnosis.nodes import find_nodes
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.errors import SkjobError
 
 LOG_LINES = 40

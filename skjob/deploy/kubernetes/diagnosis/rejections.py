@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from skjob.deploy.kubernetes.diagnosis.capacity import Manifest, requests
+from skjob.deploy.kubernetes.diagnosis.capacity import requests
 from skjob.deploy.kubernetes.diagnosis.evidence import (
     SCHEDULER,
     WORKER,
@@ -19,6 +19,7 @@ from skjob.deploy.kubernetes.diagnosis.evidence import (
     role_of_name,
     role_of_pod,
 )
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.utils.units import quantity
 
 _REJECTION_HINTS = (

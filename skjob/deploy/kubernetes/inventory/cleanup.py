@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.errors import Conflict, NotFound, Rejected
 from skjob.deploy.kubernetes.costs import ledger
 from skjob.deploy.kubernetes.inventory.runs import (
@@ -31,14 +31,14 @@ from skjob.deploy.kubernetes.inventory.runs import (
     run_of,
     selector_of,
 )
-from skjob.deploy.kubernetes.manifests import labels
+from skjob.deploy.kubernetes.manifests import Manifest, labels
 from skjob.errors import AccessError, CleanupFailed, ForbiddenError, SkjobError, Unauthorized
 
 KOPF_FINALIZER = "kopf.zalando.org/KopfFinalizerMarker"
 """The operator's. It serves the timer that checks whether a DaskCluster is idle (dask-kubernetes 2026.3.0); nothing is
 done before it is removed: a dead operator would keep a deleted DaskCluster for ever."""
 
-POLL = 0.2
+_POLL_INTERVAL = 0.2
 """Seconds between two looks at what is left: removal usually takes one or two seconds."""
 
 FINALIZER_DELAY = 2.0
@@ -154,7 +154,7 @@ class _Removal:
                     raise CleanupFailed(
                         f"`{self.name}` could not be removed: {error.message}", self._command([ANCHOR_KIND])
                     ) from error
-                time.sleep(POLL)
+                time.sleep(_POLL_INTERVAL)
             else:
                 return
 
@@ -203,7 +203,7 @@ class _Removal:
                 self._give_up_pods(found.get("Pod", []))
             if passed > deadline:
                 break
-            time.sleep(POLL)
+            time.sleep(_POLL_INTERVAL)
         else:
             return
         kinds_left = [kind for kind, manifests in found.items() if manifests]

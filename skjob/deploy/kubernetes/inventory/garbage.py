@@ -38,14 +38,14 @@ class Terminating:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundGarbage:
     """What should not be there, and what will not be there for long."""
 
     garbage: list[Garbage]
     going: list[Terminating]
 
 
-def find(api: Api, namespace: str | None) -> Found:
+def find_garbage(api: Api, namespace: str | None) -> FoundGarbage:
     """Return what is in a namespace; in all namespaces if it is None."""
     # A run creates its anchor first. If it began between the two looks, only the second has seen the anchor.
     first, second = inventory.runs(api, namespace), inventory.runs(api, namespace)
@@ -53,10 +53,10 @@ def find(api: Api, namespace: str | None) -> Found:
     return classify([run for run in second if run.run_id in there])
 
 
-def classify(runs: Sequence[RunningCluster]) -> Found:
+def classify(runs: Sequence[RunningCluster]) -> FoundGarbage:
     """Return those of these runs that should not be there, and those that are being removed."""
     judged = [verdict for run in runs if (verdict := _judge(run)) is not None]
-    return Found(
+    return FoundGarbage(
         [verdict for verdict in judged if isinstance(verdict, Garbage)],
         [verdict for verdict in judged if isinstance(verdict, Terminating)],
     )
@@ -80,6 +80,6 @@ def _ended(run: RunningCluster, why: str, seconds_ago: float) -> Garbage | Termi
     return Terminating(run, why, OVERDUE - seconds_ago)
 
 
-def collect(api: Api, garbage: Sequence[Garbage]) -> None:
+def remove_garbage(api: Api, garbage: Sequence[Garbage]) -> None:
     """Remove it. Raises CleanupFailed where something stays."""
     cleanup.remove_runs(api, [each.run for each in garbage])

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.errors import Conflict, NotFound, Raced
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import MANAGED_BY_LABEL, RUN_LABEL, USER_ANNOTATION, shown
 from skjob.errors import ConfigError, ForbiddenError
 

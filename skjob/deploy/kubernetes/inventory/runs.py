@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.errors import NotFound
-from skjob.deploy.kubernetes.costs.prices import read_cost
+from skjob.deploy.kubernetes.costs.prices import read_cost, rounded
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests import labels as names
 from skjob.errors import ConfigError, ForbiddenError
 
@@ -143,7 +144,7 @@ def _summary(namespace: str, run_id: str, items: list[tuple[str, Manifest]], now
         if state is RunState.REMOVING
         else None,
         overdue=max(0.0, -remaining),
-        cost=None if spending is None else round(spending.by(now), 6),
+        cost=None if spending is None else rounded(spending.by(now)),
         currency="" if spending is None else spending.currency,
     )
 

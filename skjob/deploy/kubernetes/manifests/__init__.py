@@ -1,1 +1,8 @@
 """The objects of a run, as Kubernetes takes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Manifest = dict[str, Any]
+"""An object of the Kubernetes API, in the API's own spelling."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from skjob.config.namespace_policy import Scheduling
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import (
     INSTANCE_LABEL,
     NAME_LABEL,
@@ -15,7 +16,6 @@ from skjob.deploy.kubernetes.manifests.pods import (
     ARCHIVE_FILE,
     NO_PRIVILEGES,
     SCRATCH_FOLDER,
-    Manifest,
     anchor_job,
     object_metadata,
     placed,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from skjob.config.namespace_policy import Scheduling
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import (
     ENVIRONMENT_ANNOTATION,
     RUN_LABEL,
@@ -13,8 +13,6 @@ from skjob.deploy.kubernetes.manifests.labels import (
 )
 from skjob.environment.pod.entrypoint import RUN_FOLDER
 from skjob.utils.tls import CA_FILE, CERTIFICATE_FILE, KEY_FILE
-
-Manifest = dict[str, Any]
 
 SCHEDULER_PORT = 8786
 

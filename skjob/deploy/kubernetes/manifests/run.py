@@ -15,6 +15,7 @@ import base64
 from collections.abc import Mapping
 
 from skjob.config.plan import Plan, WorkerSize
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import (
     COMPONENT_LABEL,
     QUEUE_LABEL,
@@ -28,7 +29,6 @@ from skjob.deploy.kubernetes.manifests.pods import (
     SCHEDULER_PORT,
     SCRATCH_FOLDER,
     TLS_FOLDER,
-    Manifest,
     format_cores,
     object_metadata,
     placed,

@@ -11,9 +11,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.errors import NotFound
 from skjob.deploy.kubernetes.diagnosis.causes import diagnose
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import DEFAULTS_CONFIGMAP, INSTANCE_LABEL
 from skjob.deploy.kubernetes.operator.manifests import (
     OPERATOR_NAMESPACE,
@@ -39,14 +40,14 @@ _POLL = 0.5
 
 @dataclass(frozen=True)
 class Installed:
-    """What `install` did. `foreign` says that somebody else's operator was there already and was left alone."""
+    """What `install_operator` did. `foreign`: somebody else's operator was there already, and was left alone."""
 
     operator: OperatorState
     applied: tuple[str, ...]
     foreign: bool
 
 
-def install(
+def install_operator(
     api: Api, operator_image: str | None, defaults: Defaults | None, *, timeout: float, notify: Notify
 ) -> Installed:
     """Bring the operator, and the defaults of a namespace, to the requested state; return when the operator acts.

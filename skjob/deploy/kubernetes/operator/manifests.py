@@ -7,7 +7,8 @@ from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import Any
 
-from skjob.deploy.kubernetes.api.client import DASK_GROUP, Manifest
+from skjob.deploy.kubernetes.api.client import DASK_GROUP
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import DEFAULTS_CONFIGMAP, INSTANCE_LABEL, MANAGED_BY_LABEL, NAME_LABEL
 from skjob.deploy.kubernetes.operator.state import (
     OPERATOR_NAME,

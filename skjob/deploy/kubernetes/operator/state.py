@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from skjob.deploy.kubernetes.api.client import DASK_GROUP, Api, Manifest
+from skjob.deploy.kubernetes.api.client import DASK_GROUP, Api
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import MANAGED_BY_LABEL, NAME_LABEL
 from skjob.errors import ForbiddenError
 

@@ -25,7 +25,7 @@ from typing import Any
 from skjob.engine.cancellation import TaskCancelled
 from skjob.engine.task_warnings import restore_category
 
-POLL_INTERVAL = 0.2
+_POLL_INTERVAL = 0.2
 """Seconds between two checks of a waiting task. A task that is cancelled is interrupted there."""
 
 Undo = Callable[[], object]
@@ -162,7 +162,7 @@ class Gate:
         with self._condition:
             self._waiting.append(ticket)
             while not self._may_enter(ticket, settings, joins):
-                self._condition.wait(POLL_INTERVAL)
+                self._condition.wait(_POLL_INTERVAL)
             self._waiting.remove(ticket)
             self._inside.add(ticket)
             if len(self._inside) == 1:

@@ -16,7 +16,7 @@ import pytest
 from clocks import DEADLINE
 
 from skjob.deploy.kubernetes.api import transport
-from skjob.deploy.kubernetes.api.client import Api, connect
+from skjob.deploy.kubernetes.api.client import Api, connect_api
 from skjob.deploy.kubernetes.api.context import Context
 from skjob.deploy.kubernetes.api.errors import Conflict, Rejected, Throttled
 from skjob.errors import ForbiddenError, SkjobError, Unanswered, Unauthorized
@@ -84,7 +84,15 @@ def test_whoever_is_put_off_for_longer_than_there_is_time_is_told() -> None:
     api = Api(Client([BUSY], pause="5"), CONTEXT)
     with pytest.raises(Throttled, match=r"`ours` is overloaded, .*: too many requests") as raised:
         api.patch("Job", "a", "team", {}, timeout=4)
-    assert raised.value.pause == 5.0
+    assert raised.value.retry_after == "5"
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "pause"),
+    [("5", 5.0), ("0", 0.1), ("3600", 10.0), ("", 1.0), ("Mon, 30 Nov 2026 08:00:00 GMT", 1.0)],
+)
+def test_the_pause_after_a_throttled_request_is_what_the_api_says_within_limits(retry_after: str, pause: float) -> None:
+    assert transport._pause(retry_after) == pause
 
 
 def test_a_patch_has_the_time_that_it_is_given() -> None:
@@ -253,7 +261,7 @@ def server(serve: Callable[[int], bool], monkeypatch: pytest.MonkeyPatch, tmp_pa
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         try:
-            yield connect("c")
+            yield connect_api("c")
         finally:
             listening.shutdown()
             thread.join()

@@ -8,10 +8,11 @@ import pytest
 
 from skjob.config.plan import Machine, make_plan
 from skjob.config.settings import Place, Settings, WorkerRange
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.context import Context
 from skjob.deploy.kubernetes.api.errors import Rejected
 from skjob.deploy.kubernetes.cluster import KubernetesCluster
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import RunNames
 from skjob.errors import SkjobError, Unanswered
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from skjob.deploy.kubernetes.compatibility import Skjob, check, read, this_skjob
+from skjob.deploy.kubernetes.compatibility import Skjob, check, starter_of, this_skjob
 from skjob.errors import StartError
 
 HERE = Skjob("0.2.0", "aaaa", 3)
@@ -27,8 +27,8 @@ def test_who_understands_whom(there: Skjob, understood: bool) -> None:
 
 
 def test_an_anchor_says_who_has_made_it() -> None:
-    assert read(HERE.annotations()) == HERE
-    assert read(this_skjob().annotations()) == this_skjob()
+    assert starter_of(HERE.annotations()) == HERE
+    assert starter_of(this_skjob().annotations()) == this_skjob()
     check("dev", HERE.annotations(), HERE)
 
 

@@ -7,9 +7,18 @@ import pytest
 from skjob.config.namespace_policy import parse_rules
 from skjob.config.sources import resolve
 from skjob.deploy.kubernetes import doctor
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.context import Context
-from skjob.deploy.kubernetes.doctor import Check, Outcome, Report, Versions, compare_versions, examine, local_versions
+from skjob.deploy.kubernetes.doctor import (
+    Check,
+    CheckOutcome,
+    Report,
+    Versions,
+    compare_versions,
+    examine,
+    local_versions,
+)
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.errors import ConfigError
 
 pytestmark = pytest.mark.unit
@@ -55,16 +64,16 @@ def test_the_local_versions_are_found() -> None:
 
 
 def test_the_exit_status_is_that_of_the_first_thing_that_is_missing() -> None:
-    fine = Check("api", Outcome.OK, "answers")
-    doubtful = Check("nodes", Outcome.WARNING, "too small", "ask for less")
-    forbidden = Check("permissions", Outcome.FAILED, "may not", "ask", 122)
-    broken = Check("image", Outcome.FAILED, "not found", "choose", 124)
+    fine = Check("api", CheckOutcome.OK, "answers")
+    doubtful = Check("nodes", CheckOutcome.WARNING, "too small", "ask for less")
+    forbidden = Check("permissions", CheckOutcome.FAILED, "may not", "ask", 122)
+    broken = Check("image", CheckOutcome.FAILED, "not found", "choose", 124)
     assert Report((fine, doubtful)).exit_code == 0
     assert Report((fine, forbidden, broken)).exit_code == 122
 
 
 class _Misled(Api):
-    """A cluster whose platform team has written what can't be read."""
+    """A cluster whose platform team has written what cannot be read."""
 
     def __init__(self) -> None:
         super().__init__(None, Context("c", "team", "https://api"))
@@ -77,12 +86,12 @@ class _Misled(Api):
 
 
 def test_defaults_that_can_not_be_read_are_settings_and_not_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "connect", lambda *_: _Misled())
+    monkeypatch.setattr(doctor, "connect_api", lambda *_: _Misled())
     report = examine(resolve([]), check_image=True, timeout=1, on_check=lambda _: None)
     assert [check.name for check in report.checks] == ["packages", "tls", "kubeconfig", "api", "settings", "settings"]
-    assert {check.outcome for check in report.checks[:4]} == {Outcome.OK}
+    assert {check.outcome for check in report.checks[:4]} == {CheckOutcome.OK}
     wrong = report.checks[4:]
-    assert {check.outcome for check in wrong} == {Outcome.FAILED}
+    assert {check.outcome for check in wrong} == {CheckOutcome.FAILED}
     assert "`workers` in `ConfigMap team/skjob-defaults` must be a number of workers" in wrong[0].detail
     assert "`most-time` in `ConfigMap team/skjob-defaults` must be a duration" in wrong[1].detail
     assert "ask the platform team to fix the ConfigMap" in wrong[1].remedy
@@ -91,6 +100,9 @@ def test_defaults_that_can_not_be_read_are_settings_and_not_the_api(monkeypatch:
 
 def test_old_names_of_limits_are_a_warning() -> None:
     limits, renamed = doctor._rules(parse_rules({"most-workers": "3"}, "ConfigMap team/skjob-defaults"))
-    assert (limits.outcome, limits.detail) == (Outcome.OK, "a run may have 3 workers, by ConfigMap team/skjob-defaults")
-    assert (renamed.outcome, renamed.remedy) == (Outcome.WARNING, "ask the platform team to rename them")
+    assert (limits.outcome, limits.detail) == (
+        CheckOutcome.OK,
+        "a run may have 3 workers, by ConfigMap team/skjob-defaults",
+    )
+    assert (renamed.outcome, renamed.remedy) == (CheckOutcome.WARNING, "ask the platform team to rename them")
     assert renamed.detail.endswith("`most-workers` is now `limits.max-workers`")

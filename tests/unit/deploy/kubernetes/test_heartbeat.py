@@ -7,10 +7,11 @@ import pytest
 from clocks import Clock, wait_for
 
 from skjob.deploy.kubernetes import heartbeat as module
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.context import Context
 from skjob.deploy.kubernetes.api.errors import NotFound
 from skjob.deploy.kubernetes.heartbeat import Heartbeat
+from skjob.deploy.kubernetes.manifests import Manifest
 
 
 @pytest.fixture(autouse=True)

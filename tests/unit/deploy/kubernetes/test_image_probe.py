@@ -14,11 +14,12 @@ from clocks import DEADLINE, Clock
 
 from skjob.deploy.kubernetes import image_probe
 from skjob.deploy.kubernetes.api import wait
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.context import Context
 from skjob.deploy.kubernetes.api.errors import NotFound
 from skjob.deploy.kubernetes.image_probe import Contents, image_contents
 from skjob.deploy.kubernetes.inventory import cleanup
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.errors import ForbiddenError, SkjobError, StartError, Unanswered
 
 pytestmark = pytest.mark.unit

@@ -87,7 +87,7 @@ class Rpc:
 
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kubecluster, "POLL", 0.0)
+    monkeypatch.setattr(kubecluster, "CONNECT_POLL_INTERVAL", 0.0)
 
 
 @pytest.mark.usefixtures("no_pauses")

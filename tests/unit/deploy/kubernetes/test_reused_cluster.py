@@ -16,12 +16,13 @@ from skjob.config.namespace_policy import NamespacePolicy, Price, Prices
 from skjob.config.plan import NO_RULES, Machine, Plan, make_plan
 from skjob.config.settings import Place, Settings, WorkerRange
 from skjob.config.sources import Layer, arguments, flags, resolve
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.context import Context
 from skjob.deploy.kubernetes.api.errors import NotFound
 from skjob.deploy.kubernetes.compatibility import this_skjob
 from skjob.deploy.kubernetes.costs.ledger import Entry, read_entries
 from skjob.deploy.kubernetes.costs.meter import BillingKey
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests import run as manifest
 from skjob.deploy.kubernetes.manifests.labels import IDLE_ANNOTATION, USE_ANNOTATION, WORKERS_ANNOTATION, RunNames
 from skjob.deploy.kubernetes.manifests.pods import anchor_job

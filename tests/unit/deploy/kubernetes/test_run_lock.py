@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from skjob.deploy.kubernetes.run_lock import acquire, new_lock
+from skjob.deploy.kubernetes.run_lock import lock_cluster, new_lock
 from skjob.errors import StartError
 
 pytestmark = pytest.mark.unit
@@ -27,4 +27,4 @@ class _Lost:
 @pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError("reset")])
 def test_a_scheduler_that_does_not_answer_is_told(error: Exception) -> None:
     with pytest.raises(StartError, match="the scheduler of `dev` does not answer: "):
-        acquire(_Lost(error), new_lock("train.py"), "dev")
+        lock_cluster(_Lost(error), new_lock("train.py"), "dev")

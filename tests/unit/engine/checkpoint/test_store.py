@@ -379,7 +379,7 @@ def test_a_folder_of_a_user_who_is_not_there_is_an_error_at_once() -> None:
 def test_a_folder_without_permission_is_an_error_at_once(tmp_path: Path) -> None:
     folder = tmp_path / "fits"
     folder.mkdir(mode=0o500)
-    nobody = 65534 if os.geteuid() == 0 else None  # permissions don't hold root back
+    nobody = 65534 if os.geteuid() == 0 else None  # permissions do not hold root back
     if nobody is not None:
         for above in (folder, *folder.parents):
             if above.owner() == folder.owner() and above.stat().st_mode & 0o055 != 0o055:

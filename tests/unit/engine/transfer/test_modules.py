@@ -108,7 +108,7 @@ def test_what_is_sent_has_a_total_size(
 
 
 def _opened(monkeypatch: pytest.MonkeyPatch, refuse: str | None = None) -> list[str]:
-    """Collects the names of the folders that are looked into. The one to refuse can't be read."""
+    """Collects the names of the folders that are looked into. The one to refuse cannot be read."""
     opened: list[str] = []
     scandir = os.scandir
 

@@ -407,7 +407,7 @@ def _dispatched(call: CallData, held: dict[str, Any], value: Any) -> str:
 
 
 def _batch(call: CallData, *values: Any) -> set[str]:
-    """A batch that uses these, from dispatch to settlement."""
+    """A batch that uses these, from dispatch to its results."""
     held: dict[str, Any] = {}
     call.dump([(len, values, {})], NESTED, held, None)
     keys = set(held)
@@ -982,7 +982,7 @@ def test_a_look_is_taken_when_the_time_is_over(clock: Clock) -> None:
 
 
 def test_an_object_whose_end_nobody_sees_stays_as_long_as_calls_use_it(shared: SharedData, clock: Clock) -> None:
-    """A list can't be watched: it may be used for hours."""
+    """A list cannot be watched: it may be used for hours."""
     rows = _rows()
     for _ in range(3):
         call = shared.begin_call()

@@ -117,7 +117,7 @@ def test_data_of_other_kinds_is_no_reason(worker: Worker) -> None:
 
 
 def test_a_worker_with_compiled_code_of_the_user_is_started_again(worker: Worker) -> None:
-    """Python can't load another version of a compiled module into the same process."""
+    """Python cannot load another version of a compiled module into the same process."""
     import numpy._core._multiarray_umath as compiled
 
     name = Path(compiled.__file__ or "").name.replace("_multiarray_umath", "unit_compiled")

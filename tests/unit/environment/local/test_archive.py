@@ -214,7 +214,7 @@ def test_two_that_share_a_namespace(info: Path, tmp_path: Path) -> None:
     assert run_unpacked(packed.content, tmp_path / "there", "import acme.one, acme.two; print('both')") == "both"
 
 
-# ------------------------------------------------------------------------------------------------- what can't be sent
+# ------------------------------------------------------------------------------------------------- what cannot be sent
 
 
 def test_every_problem_is_told_at_once(info: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

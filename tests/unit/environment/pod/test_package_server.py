@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from skjob.deploy.kubernetes import environment_cache
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.context import Context
 from skjob.deploy.kubernetes.api.errors import NotFound
 from skjob.deploy.kubernetes.costs.ledger import read_entries
 from skjob.deploy.kubernetes.costs.prices import Cost
 from skjob.deploy.kubernetes.environment_cache import _name, _wait_until_ready, ensure_environment, keep, platform_of
 from skjob.deploy.kubernetes.image_probe import Contents
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.environment import package_server_job
 from skjob.deploy.kubernetes.manifests.labels import CLUSTER_NAME_MAX, COST_ANNOTATION, RunNames
 from skjob.environment.image_cache import known_contents

@@ -76,7 +76,7 @@ def test_all_that_is_not_there_is_told_at_once(folder: Path) -> None:
     assert [problem.partition(" ")[0] for problem in caught.value.problems] == [
         "`nope.csv`", "`empty`", "`table/*.csv`", "`nosuch://x/y.csv`",
     ]  # fmt: skip
-    with pytest.raises(ConfigError, match="partly CSV and partly Parquet: a table has one format"):
+    with pytest.raises(ConfigError, match="a mix of CSV and Parquet: a table's files must have the same format"):
         files_of(["table.csv", "table"], folder)
 
 

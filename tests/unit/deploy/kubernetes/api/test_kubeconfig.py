@@ -60,23 +60,23 @@ def test_a_file_that_is_no_kubeconfig(content: bytes | None, tmp_path: Path, mon
     file.mkdir() if content is None else file.write_bytes(content)
     monkeypatch.setenv("KUBECONFIG", str(file))
     with pytest.raises(AccessError, match="there is no usable kubeconfig: "):
-        kubeconfig.find("kind")
+        kubeconfig.find_context("kind")
 
 
 def test_one_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     with pytest.raises(AccessError, match=f"there is no usable kubeconfig: `{tmp_path}/none` is not there"):
-        kubeconfig.find(None)
+        kubeconfig.find_context(None)
 
 
 @pytest.mark.parametrize("current", [None, "", "gone"])
 def test_a_context_that_is_named_needs_no_current_one(write: Any, current: str | None) -> None:
     """Some leave it out on purpose."""
     write(**{} if current is None else {"current-context": current})
-    found = kubeconfig.find("lab")
+    found = kubeconfig.find_context("lab")
     assert (found.context, found.namespace, found.configuration.host) == ("lab", "team", "https://lab.example.org")
     with pytest.raises(AccessError) as told:
-        kubeconfig.find(None)
+        kubeconfig.find_context(None)
     what = "its current context, `gone`, is not in it" if current else "it has no current context"
     assert told.value.message == f"there is no usable kubeconfig: {what}"
     assert told.value.hint == "name a context, with `--context`: it has `lab`"
@@ -84,16 +84,16 @@ def test_a_context_that_is_named_needs_no_current_one(write: Any, current: str |
 
 def test_the_current_context(write: Any) -> None:
     write(**{"current-context": "lab"})
-    assert kubeconfig.find(None).context == "lab"
+    assert kubeconfig.find_context(None).context == "lab"
     with pytest.raises(AccessError, match="the kubeconfig has no context `mars`") as told:
-        kubeconfig.find("mars")
+        kubeconfig.find_context("mars")
     assert told.value.hint == "it has `lab`"
 
 
 def test_one_without_contexts(write: Any) -> None:
     write(contexts=[])
     with pytest.raises(AccessError, match="it has no current context") as told:
-        kubeconfig.find(None)
+        kubeconfig.find_context(None)
     assert told.value.hint == "name a context, with `--context`: it has none at all"
 
 
@@ -105,7 +105,7 @@ def test_a_login_plugin_that_is_missing_or_fails(write: Any, command: str, why: 
     write({"exec": {"apiVersion": version, "command": command, "interactiveMode": "Never"}})
     handlers = list(logging.getLogger().handlers)
     with pytest.raises(AccessError, match=f"the credentials of the context `lab` cannot be obtained: .*{why}") as told:
-        kubeconfig.find("lab")
+        kubeconfig.find_context("lab")
     assert told.value.hint == "log in again: `kubectl --context lab get pods` should work first"
     assert logging.getLogger().handlers == handlers
 
@@ -116,11 +116,11 @@ def test_a_pod_with_a_kubeconfig_means_that(write: Any, in_a_pod: Path, monkeypa
     monkeypatch.delenv("KUBECONFIG")
     (in_a_pod / ".kube").mkdir()
     (in_a_pod.parent / "config").rename(in_a_pod / ".kube" / "config")
-    found = kubeconfig.find(None)
+    found = kubeconfig.find_context(None)
     assert (found.context, found.in_cluster) == ("lab", False)
 
 
 def test_a_pod_without_one_has_its_service_account(in_a_pod: Path) -> None:
     with pytest.raises(AccessError, match="the service account of this pod cannot be used: ") as told:
-        kubeconfig.find(None)
+        kubeconfig.find_context(None)
     assert f"`{in_a_pod}/.kube/config`" in told.value.hint

@@ -9,10 +9,11 @@ import pytest
 from clocks import Clock
 
 from skjob.deploy.kubernetes.api import wait
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.context import Context
 from skjob.deploy.kubernetes.api.errors import Throttled
 from skjob.deploy.kubernetes.api.wait import wait_for_pod
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.errors import Unanswered
 
 AWAY = Unanswered("the API does not answer")
@@ -84,7 +85,7 @@ def test_an_api_that_stays_away(soon: float, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_an_api_that_has_put_off_the_watch_for_long(soon: float) -> None:
     """It has been asked again until that made no more sense."""
-    busy = Throttled("the API has too much to do", "try again later", 1.0)
+    busy = Throttled("the API has too much to do", "try again later", "1")
     with pytest.raises(Throttled):
         wait_for_pod(Watched(busy, [READY]), "a=b", name_of_ready, nothing, soon)
 

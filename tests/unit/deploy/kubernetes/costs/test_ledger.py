@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.context import Context
 from skjob.deploy.kubernetes.api.errors import Conflict, NotFound
 from skjob.deploy.kubernetes.costs import ledger
 from skjob.deploy.kubernetes.costs.ledger import Entry, Total, aggregate, read_entries, since, totals
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.errors import ForbiddenError, StartError
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -179,7 +180,7 @@ def test_without_a_ledger() -> None:
     ledger.change(api, "team", "a", NOON)
     ledger.compact(api, "team", NOON)
     with pytest.raises(StartError) as caught:
-        ledger.read(api, "team")
+        ledger.read_ledger(api, "team")
     assert caught.value.message == "there is no ledger of costs in namespace `team`"
     assert "kubectl -n team create configmap skjob-costs" in caught.value.hint
 

@@ -16,13 +16,14 @@ from clocks import DEADLINE, wait_for
 from skjob.config.namespace_policy import NamespacePolicy, NodeKind, Price, Prices, Scheduling
 from skjob.config.plan import Machine, Plan, WorkerSize, make_plan
 from skjob.config.settings import Place, Settings
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.context import Context
 from skjob.deploy.kubernetes.api.errors import NotFound
 from skjob.deploy.kubernetes.costs import meter
 from skjob.deploy.kubernetes.costs.ledger import read_entries
 from skjob.deploy.kubernetes.costs.meter import BillingKey, CostMeter, NodePrices
 from skjob.deploy.kubernetes.costs.prices import Cost, read_cost
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.errors import ForbiddenError, Unanswered
 from skjob.run.budget import RunBudget
 

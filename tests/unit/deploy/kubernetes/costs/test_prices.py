@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from skjob.config.namespace_policy import NamespacePolicy, NodeKind, Price, Prices, Scheduling
-from skjob.deploy.kubernetes.costs.prices import Cost, Meter, hourly, money, possible_prices, rates, read_cost
+from skjob.deploy.kubernetes.costs.prices import Cost, Meter, hourly, money, possible_prices, rates, read_cost, rounded
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 CHEAP, DEAR = Price(1.0, 0.5, {"pool": "batch"}), Price(2.0, 1.0)
@@ -22,6 +22,10 @@ def test_an_hour_of_a_pod_at_its_nodes_price() -> None:
     assert hourly(2.0, 4 * 2**30, [CHEAP]) == 2 * 1.0 + 4 * 0.5
     assert hourly(2.0, 4 * 2**30, [CHEAP, DEAR]) == 2 * 2.0 + 4 * 1.0
     assert hourly(2.0, 4 * 2**30, []) == 0.0
+
+
+def test_amounts_are_rounded_to_a_millionth() -> None:
+    assert [rounded(amount) for amount in (1 / 3, 0.00000049, 2.0)] == [0.333333, 0.0, 2.0]
 
 
 def test_pods_that_hold_a_node_cost_something() -> None:

@@ -14,12 +14,13 @@ from typer.testing import CliRunner
 
 from skjob.cli import options
 from skjob.cli.root import app
-from skjob.deploy.kubernetes.api.client import Api, Manifest
+from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.context import Context
 from skjob.deploy.kubernetes.api.errors import NotFound
 from skjob.deploy.kubernetes.inventory import cleanup
 from skjob.deploy.kubernetes.inventory.garbage import Garbage, Terminating, classify
 from skjob.deploy.kubernetes.inventory.runs import OVERDUE, RunningCluster, RunState
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import RunNames
 
 pytestmark = pytest.mark.unit
@@ -100,7 +101,7 @@ def _pod(name: str, removed_ago: float) -> Manifest:
 
 def _gc(monkeypatch: pytest.MonkeyPatch, api: _DeadNode, *arguments: str) -> tuple[str, str]:
     """What it writes to stdout and to stderr."""
-    monkeypatch.setattr(options, "connect", lambda *_: api)
+    monkeypatch.setattr(options, "connect_as_asked", lambda *_: api)
     done = CliRunner().invoke(app, ["gc", *arguments])
     assert done.exit_code == 0, done.output
     return done.stdout, done.stderr

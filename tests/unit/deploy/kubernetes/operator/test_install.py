@@ -11,7 +11,7 @@ import pytest
 
 from skjob.deploy.kubernetes.api.context import Context
 from skjob.deploy.kubernetes.api.errors import NotFound
-from skjob.deploy.kubernetes.operator.install import check_published, install
+from skjob.deploy.kubernetes.operator.install import check_published, install_operator
 from skjob.deploy.kubernetes.operator.manifests import (
     Defaults,
     custom_resource_definitions,
@@ -216,7 +216,7 @@ def ignore(_: str) -> None: ...
 def test_an_operator_that_somebody_else_installed_is_left_alone() -> None:
     api: Any = FakeApi(deployments=[deployment(available=1)])
     said: list[str] = []
-    done = install(api, None, Defaults("team", worker_cpu="2"), timeout=1, notify=said.append)
+    done = install_operator(api, None, Defaults("team", worker_cpu="2"), timeout=1, notify=said.append)
     assert done.foreign
     assert done.applied == ("ConfigMap `skjob-defaults` in `team`",)
     assert [manifest["kind"] for manifest in api.applied] == ["ConfigMap"]
@@ -227,7 +227,7 @@ def test_an_operator_that_somebody_else_installed_is_left_alone() -> None:
 def test_somebody_elses_operator_that_does_not_run_is_an_error() -> None:
     api: Any = FakeApi(deployments=[deployment(available=0)])
     with pytest.raises(OperatorError, match="which skjob did not install, does not run"):
-        install(api, None, None, timeout=1, notify=ignore)
+        install_operator(api, None, None, timeout=1, notify=ignore)
 
 
 def test_an_operator_that_can_not_run_is_told_with_its_cause() -> None:
@@ -239,7 +239,7 @@ def test_an_operator_that_can_not_run_is_told_with_its_cause() -> None:
     }
     api: Any = FakeApi(deployments=[], pods=[pod])
     with pytest.raises(OperatorError) as caught:
-        install(api, "No:good:name", None, timeout=60, notify=ignore)
+        install_operator(api, "No:good:name", None, timeout=60, notify=ignore)
     assert caught.value.message == (
         "the Dask operator cannot run: `No:good:name` is not the name of an image (`Pod/operator-1`)"
     )
@@ -248,7 +248,7 @@ def test_an_operator_that_can_not_run_is_told_with_its_cause() -> None:
 def test_an_operator_that_never_comes_has_a_deadline() -> None:
     api: Any = FakeApi(deployments=[])
     with pytest.raises(OperatorError, match="does not run after 0 s"):
-        install(api, None, None, timeout=0, notify=ignore)
+        install_operator(api, None, None, timeout=0, notify=ignore)
 
 
 def refused(at: str) -> dict[str, Any]:
@@ -271,7 +271,7 @@ def test_a_refusal_of_an_earlier_installation_does_not_end_this_one(
     monkeypatch.setattr(time, "sleep", lambda seconds: clock.append(clock.pop() + seconds))
     api: Any = FakeApi(deployments=[], events=[refused(at)])
     with pytest.raises(OperatorError, match="cannot run: the API refuses the pod: violates PodSecurity"):
-        install(api, None, None, timeout=60, notify=ignore)
+        install_operator(api, None, None, timeout=60, notify=ignore)
     assert (clock[0] == 0) is ends
     assert (clock[0] > 60) is not ends
 
@@ -279,7 +279,7 @@ def test_a_refusal_of_an_earlier_installation_does_not_end_this_one(
 def test_defaults_of_a_namespace_that_is_not_there_end_it_before_anything_is_applied() -> None:
     api: Any = FakeApi(deployments=[], namespaces=())
     with pytest.raises(ConfigError, match="there is no namespace `team`"):
-        install(api, None, Defaults("team", image="x"), timeout=1, notify=ignore)
+        install_operator(api, None, Defaults("team", image="x"), timeout=1, notify=ignore)
     assert api.applied == []
 
 

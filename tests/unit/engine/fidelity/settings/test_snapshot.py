@@ -23,7 +23,7 @@ import sklearn
 from gates import wait_for_waiting
 from joblib._parallel_backends import SequentialBackend
 
-from skjob.engine.fidelity.effects.draws import describe_draw, drawn, positions
+from skjob.engine.fidelity.effects.random_draws import describe_draw, drawn, positions
 from skjob.engine.fidelity.settings import program_reads
 from skjob.engine.fidelity.settings import snapshot as module
 from skjob.engine.fidelity.settings.applying import applied

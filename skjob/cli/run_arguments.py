@@ -23,7 +23,7 @@ NEW = frozenset({"-m"})
 
 
 @dataclass(frozen=True)
-class Typed:
+class RunArguments:
     """The words of a command line: options of skjob's, then the program, then its own arguments; and notes to show."""
 
     options: tuple[str, ...]
@@ -40,7 +40,7 @@ class _After:
     arguments: tuple[str, ...] | None
 
 
-def split(words: Sequence[str], known: Mapping[str, bool]) -> Typed:
+def split_words(words: Sequence[str], known: Mapping[str, bool]) -> RunArguments:
     """Split the words after `skjob run`. `known` are the names of options, and whether each takes a value."""
     before, number = [], 0
     while number < len(words) and _is_option(words[number]):
@@ -51,14 +51,14 @@ def split(words: Sequence[str], known: Mapping[str, bool]) -> Typed:
     if words[number : number + 1] == ["--"]:
         number += 1
     if number >= len(words):
-        return Typed(options)
+        return RunArguments(options)
     program, rest = words[number], tuple(words[number + 1 :])
     after = _read_after(rest, known)
     named = {_name(option) for option in before}
     is_old = after.arguments is not None and not (named & NEW) and named.isdisjoint(map(_name, after.options))
     if not is_old:
         arguments = rest[1:] if rest[:1] == ("--",) else rest
-        return Typed(options, (program,), arguments, _note_on_scripts_own(before, program, rest, after, known))
+        return RunArguments(options, (program,), arguments, _note_on_scripts_own(before, program, rest, after, known))
     moved = tuple(word for option in after.options for word in option)
     arguments = after.arguments or ()
     notes: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ def split(words: Sequence[str], known: Mapping[str, bool]) -> Typed:
         line = _line([*options, *moved], program, arguments)
         names = ", ".join(f"`{_name(option)}`" for option in after.options)
         notes = (f"write options before the script: `{line}`; after it {names} will be the script's own from 0.2 on",)
-    return Typed((*options, *moved), (program,), arguments, notes)
+    return RunArguments((*options, *moved), (program,), arguments, notes)
 
 
 def _read_after(rest: tuple[str, ...], known: Mapping[str, bool]) -> _After:
@@ -156,12 +156,12 @@ class RunCommand(Command):
             for name in (*option.opts, *option.secondary_opts)
             if name != "-h"  # no release has taken it after the script, where it is the script's own
         }
-        typed = split(args, known)
-        ctx.meta[NOTES] = typed.notes
-        words = [*typed.options, *(["--"] if typed.program else []), *typed.program, *typed.arguments]
+        split_up = split_words(args, known)
+        ctx.meta[NOTES] = split_up.notes
+        words = [*split_up.options, *(["--"] if split_up.program else []), *split_up.program, *split_up.arguments]
         try:
             return super().parse_args(ctx, words)
         except typer.Exit:  # `--help` has been printed
-            for line in typed.notes:
+            for line in split_up.notes:
                 typer.echo(f"skjob: {line}", err=True)
             raise

@@ -20,7 +20,7 @@ from skjob.engine.dispatch.batch import Batch, BatchTask, CallResult, KnownResul
 from skjob.engine.dispatch.measurements import CallMeasurements
 from skjob.engine.dispatch.outstanding import OutstandingTasks
 from skjob.engine.failed_fits import failed_fit
-from skjob.engine.fidelity.effects.returned import arguments_of
+from skjob.engine.fidelity.effects.returned_arguments import arguments_of
 from skjob.engine.fidelity.replay import CallRefused
 from skjob.engine.joblib_calls import JoblibCall
 from skjob.engine.task import Outcome
@@ -28,7 +28,7 @@ from skjob.engine.transfer.shared_data import CallData
 from skjob.utils.reconnect import abandon_reason
 
 
-class Settlement:
+class BatchResults:
     """Settles the batches of one call.
 
     Parameters
@@ -159,7 +159,7 @@ class Settlement:
         if isinstance(error, CallRefused):
             return error
         if type(error) is WorkersLost and not str(error).startswith(task.name):
-            return WorkersLost(f"{task.name} can't be finished: {error}")
+            return WorkersLost(f"{task.name} cannot be finished: {error}")
         with suppress(Exception):
             error.add_note(f"while {task.name} was sent to a worker")
         return error

@@ -20,9 +20,9 @@ import pytest
 from scipy import sparse
 from sklearn.linear_model import Ridge
 
-from skjob.engine.fidelity.effects import state
-from skjob.engine.fidelity.effects.marks import collected_code
-from skjob.engine.fidelity.effects.state import (
+from skjob.engine.fidelity.effects import shared_state
+from skjob.engine.fidelity.effects.code_identity import received_code
+from skjob.engine.fidelity.effects.shared_state import (
     MAX_DIGEST_BYTES,
     changed,
     describe_unknown,
@@ -37,7 +37,7 @@ from skjob.engine.transfer.pickling import MarkingPickler, dumps
 def _travelled(make: Callable[[], Any]) -> tuple[Any, list[Any]]:
     """A function of a program as a worker has it, and all code that came with it."""
     content = dumps(make(), MarkingPickler)
-    with collected_code() as codes:
+    with received_code() as codes:
         return cloudpickle.loads(content), codes
 
 
@@ -241,7 +241,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Module
     (tmp_path / "own_store.py").write_text("KEPT = {}\nclass Kinds:\n    seen = 0\n")
     (tmp_path / "own_registry.py").write_text(REGISTRY)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(state, "unpacked_folders", lambda: {str(tmp_path)})
+    monkeypatch.setattr(shared_state, "unpacked_folders", lambda: {str(tmp_path)})
     yield importlib.import_module("own_registry")
     for name in ("own_registry", "own_store"):
         sys.modules.pop(name)
@@ -278,7 +278,7 @@ def read():
 def test_what_functions_of_a_module_change_there(
     registry: ModuleType, act: Callable[[Any], object], names: tuple[str, ...]
 ) -> None:
-    with collected_code() as codes:
+    with received_code() as codes:
         restore_module("own_registry", {})
     assert codes == [registry]
     before = state_of(codes, [])
@@ -345,7 +345,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_a_module_that_travels_is_collected(settings: ModuleType) -> None:
-    with collected_code() as codes:
+    with received_code() as codes:
         assert restore_module("steps_settings", module_state(settings)) is settings
     assert settings in codes
 

@@ -14,8 +14,8 @@ import pytest
 from sklearn import metrics
 from sklearn.naive_bayes import GaussianNB
 
-from skjob.engine.fidelity import patched
-from skjob.engine.fidelity.patched import patched_by_program
+from skjob.engine.fidelity import monkeypatches
+from skjob.engine.fidelity.monkeypatches import patched_by_program
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def program(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The namespace of a program that has replaced nothing; the tests' own modules are none of it."""
     main = ModuleType("__main__")
     monkeypatch.setitem(sys.modules, "__main__", main)
-    monkeypatch.setattr(patched, "local_modules", lambda root: [])
+    monkeypatch.setattr(monkeypatches, "local_modules", lambda root: [])
     return vars(main)
 
 

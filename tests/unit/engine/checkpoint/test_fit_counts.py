@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from skjob.engine.checkpoint.counts import FitCounts
+from skjob.engine.checkpoint.fit_counts import FitCounts
 
 DONE_BEFORE = "reused 3 of 9 fits from an earlier run"
 

@@ -58,11 +58,11 @@ def restore(code: Any, marked: tuple[str, Callable[[Any, Any], Any], Any]) -> No
     set_state(code, state)
     with _lock:
         _register(code, mark, _copies)
-    collect(code)
+    note_received(code)
 
 
-def collect(code: Any) -> None:
-    """Collect code of the program that this thread has just unpickled, within `collected_code`."""
+def note_received(code: Any) -> None:
+    """Collect code of the program that this thread has just unpickled, within `received_code`."""
     collected: list[Any] | None = getattr(_collecting, "codes", None)
     if collected is not None:
         collected.append(code)
@@ -85,7 +85,7 @@ def marked_object(mark: str) -> Any:
 
 
 @contextmanager
-def collected_code() -> Iterator[list[Any]]:
+def received_code() -> Iterator[list[Any]]:
     """Collect the functions, classes and modules of the program that this thread unpickles in the block."""
     codes: list[Any] = []
     _collecting.codes = codes

@@ -22,8 +22,8 @@ from functools import partial
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from skjob.engine.fidelity.effects.marks import mark_of
-from skjob.engine.fidelity.effects.returned import ArgumentKey, objects_of
+from skjob.engine.fidelity.effects.code_identity import mark_of
+from skjob.engine.fidelity.effects.returned_arguments import ArgumentKey, objects_of
 from skjob.engine.joblib_calls import EMPTY_CELL, JoblibCall, inner_function, iter_nested
 from skjob.engine.transfer.pickling import CACHE_TYPE
 from skjob.engine.transfer.worker_plugins import is_from, unpacked_folders

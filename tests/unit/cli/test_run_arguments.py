@@ -2,14 +2,14 @@
 
 import pytest
 
-from skjob.cli.typed import Typed, split
+from skjob.cli.run_arguments import RunArguments, split_words
 
 WORKERS = "`--workers` stands"
 KNOWN = {"--workers": True, "--on": True, "--json": False, "--verbose": False, "-v": False, "-m": False}
 
 
-def typed(line: str) -> Typed:
-    return split(line.split(), KNOWN)
+def split_line(line: str) -> RunArguments:
+    return split_words(line.split(), KNOWN)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def typed(line: str) -> Typed:
 def test_what_stands_before_the_script_is_ours_and_what_stands_after_it_is_its_own(
     line: str, options: str, arguments: str
 ) -> None:
-    assert typed(line) == Typed(tuple(options.split()), ("train.py",), tuple(arguments.split()))
+    assert split_line(line) == RunArguments(tuple(options.split()), ("train.py",), tuple(arguments.split()))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_an_option_after_the_script_still_works_and_the_order_to_write_is_told(
     note = (
         f"write options before the script: `skjob run {order}`; after it {names} will be the script's own from 0.2 on"
     )
-    assert typed(line) == Typed(tuple(options.split()), ("train.py",), tuple(arguments.split()), (note,))
+    assert split_line(line) == RunArguments(tuple(options.split()), ("train.py",), tuple(arguments.split()), (note,))
 
 
 @pytest.mark.parametrize(
@@ -72,9 +72,9 @@ def test_a_word_that_may_mean_two_things_goes_to_the_script_and_is_told(
 ) -> None:
     it = "goes to it" if names.endswith("stands") else "go to it"
     note = f"{names} after the script and {it}; for skjob, write options before the script: `skjob run {order}`"
-    assert typed(line) == Typed(tuple(options.split()), ("train.py",), tuple(arguments.split()), (note,))
+    assert split_line(line) == RunArguments(tuple(options.split()), ("train.py",), tuple(arguments.split()), (note,))
 
 
 @pytest.mark.parametrize(("line", "options"), [("", ""), ("--workers", "--workers"), ("-v --fly", "-v --fly")])
 def test_without_a_program_typer_says_what_is_missing(line: str, options: str) -> None:
-    assert typed(line) == Typed(tuple(options.split()))
+    assert split_line(line) == RunArguments(tuple(options.split()))

@@ -13,7 +13,7 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from skjob.engine.fidelity.effects import marks
+from skjob.engine.fidelity.effects import code_identity
 from skjob.engine.transfer.pickling import CACHE_TYPE, MarkingPickler, ReturningPickler, dumps
 
 
@@ -110,15 +110,15 @@ def test_a_cache_of_a_library_is_left_to_its_name() -> None:
 
 def test_a_mark_does_not_keep_code_alive() -> None:
     code = _function()
-    mark = marks.mark_of_original(code)
-    assert marks.mark_of_original(code) == mark
-    assert marks.marked_object(mark) is code
+    mark = code_identity.mark_of_original(code)
+    assert code_identity.mark_of_original(code) == mark
+    assert code_identity.marked_object(mark) is code
     gone = weakref.ref(code)
     del code
     gc.collect()
     assert gone() is None
     with pytest.raises(LookupError, match="does not have any more"):
-        marks.marked_object(mark)
+        code_identity.marked_object(mark)
 
 
 def test_a_process_that_has_no_skjob_needs_none_for_code_that_comes_home() -> None:

@@ -1,0 +1,39 @@
+"""Why no node takes a pod: no node has room for it now, none ever will, or a queue holds it back."""
+
+from __future__ import annotations
+
+import re
+
+from skjob.deploy.kubernetes.diagnosis.capacity import best_node, most_free, requests
+from skjob.deploy.kubernetes.diagnosis.evidence import CauseKind, Evidence, Finding, in_words, role_of_pod
+from skjob.deploy.kubernetes.manifests import Manifest
+from skjob.utils.units import format_size
+
+
+def unschedulable(pod: Manifest, condition: Manifest, evidence: Evidence) -> Finding:
+    """Return why no node takes a pod, by its condition `PodScheduled`."""
+    name, role = pod["metadata"]["name"], role_of_pod(pod)
+    cpu, memory = requests(pod)
+    fit = best_node(evidence.nodes, cpu, memory, what=role or "pod") if evidence.nodes else None
+    words = in_words(re.split(r"\.? (?:no new claims|preemption:)", condition.get("message", ""))[0])
+    hint = "ask for fewer or smaller workers (`--workers`, `--worker-cpu`, `--worker-memory`), or free some room"
+    if condition.get("reason") == "SchedulingGated":
+        text = "the pod waits until a queue of this cluster lets it in"
+        hint = "`kubectl describe pod` shows its scheduling gates"
+    elif fit is not None and not fit.fits:
+        text = fit.message
+        hint = "ask for less with `--worker-cpu` and `--worker-memory`, or add a larger node"
+    else:
+        text = f"no node has room for a {role or 'pod'} of {format_size(cpu, memory)}: {words}"
+        if evidence.nodes and evidence.others and (free := most_free(evidence.nodes, evidence.others, cpu, memory)):
+            text += f"; the most that is free now is {free}"
+    topic = f"{role} {condition.get('reason')}"
+    if evidence.of(name, "TriggeredScaleUp"):
+        text += "; the cluster's autoscaler adds a node"
+        topic += " scale-up"
+    elif refusals := evidence.of(name, "NotTriggerScaleUp"):
+        topic += " no scale-up"
+        text += f"; the autoscaler adds no node: {in_words(refusals[-1].get('message', ''))}"
+    else:
+        text += "; waiting for room"
+    return Finding(CauseKind.UNSCHEDULABLE, text, hint, False, f"Pod/{name}", role, topic=topic)
