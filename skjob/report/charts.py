@@ -59,7 +59,7 @@ class Scored:
         if len(scores) >= 20:
             usual = scores[len(scores) // 20]
             if scores[-1] - usual < 0.25 * (scores[-1] - low):
-                low = usual
+                low = next(score for score in scores if score >= usual - (scores[-1] - usual))
         below = sum(score < low for score in scores)
         return cls(search, scored, NumericScale.of([low, *scores[-1:]], log=False), below)
 

@@ -41,7 +41,7 @@ def summary(details: RunDetails) -> str:
         lines += [escaped(shortened(first, 500)), ""]
     totals = [("run", escaped(record.run_id)), ("where", escaped(record.place or "-"))]
     if known.fits is not None:
-        totals.append(("fits and tasks", str(known.fits)))
+        totals.append(("fits" if details.searches else "fits and tasks", str(known.fits)))
         totals.append(("reused", str(known.reused or 0)))
         totals.append(("failed", "-" if known.failed is None else str(known.failed)))
     if record.workers:

@@ -56,7 +56,12 @@ def _facts(details: RunDetails) -> list[tuple[str, str]]:
         parts = [
             f"{number} {what}" for number, what in ((summary.reused, "reused"), (summary.failed, "failed")) if number
         ]
-        facts.append(("fits and tasks", f"{summary.fits}" + (f" ({', '.join(parts)})" if parts else "")))
+        facts.append(
+            (
+                "fits" if details.searches else "fits and tasks",
+                f"{summary.fits}" + (f" ({', '.join(parts)})" if parts else ""),
+            )
+        )
     if summary.seconds is not None:
         facts.append(("time", format_duration(summary.seconds)))
     if record.workers:

@@ -100,7 +100,7 @@ def as_number(text: str) -> float | None:
 class ParameterAxis:
     """An axis for the texts of a parameter: numbers on a scale, whatever is none in slots after it.
 
-    A parameter of which half of the values are no numbers has slots alone; the rarest of too many share one.
+    A parameter of whose values half are no numbers has slots alone; the rarest of too many share one.
     """
 
     name: str
@@ -114,7 +114,7 @@ class ParameterAxis:
         counts = Counter(MISSING if value is None else value for value in values)
         numbers = {text: found for text in counts if (found := as_number(text)) is not None}
         texts = [text for text in counts if text not in numbers]
-        if not numbers or len(texts) > max(2, len(numbers)):
+        if len(texts) >= len(numbers) or len(texts) > MAX_CATEGORIES // 2:
             kept = [text for text, _ in counts.most_common(MAX_CATEGORIES)]
             if len(counts) > MAX_CATEGORIES:
                 kept = [*kept[: MAX_CATEGORIES - 1], OTHERS]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from skjob.engine.events import CallFinished, CallStarted, Event, FitFinished, FitStatus, TasksFinished
+from skjob.engine.events import CallFinished, CallStarted, Event, FitFinished, FitStatus, ResultsDropped, TasksFinished
 from skjob.run.events_file import read_events
 from skjob.run.history.details import (
     CallGroup,
@@ -63,6 +63,10 @@ class _Collector:
             return
         if isinstance(event, CallStarted | CallFinished):
             self._see(event.at, event.at)
+        elif isinstance(event, ResultsDropped):
+            fits = self._fits.get(event.call, {})
+            for task in [task for task in fits if task >= event.kept]:
+                del fits[task]
         else:
             self._see(event.started, event.started + event.seconds)
         if isinstance(event, TasksFinished):
@@ -117,8 +121,9 @@ class _Collector:
                 found[call.started.call][candidate.number]
                 for call in reversed(calls)
                 for candidate in (*call.ranked(complete=True), *_incomplete(call))
+                if candidate.number in found[call.started.call]
             ],
-            None if best is None else found[best.call][best.number],
+            None if best is None else found[best.call].get(best.number),
             calls[0].started.metric,
             by_callable,
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from skjob.engine.events import CallStarted
 from skjob.run.record import Record
@@ -81,7 +82,7 @@ class SearchDetails:
         """How many of its fits failed."""
         return sum(call.failed for call in self.calls)
 
-    @property
+    @cached_property
     def varying(self) -> list[str]:
         """Parameters that differ between candidates, in the order in which the search has them."""
         values: dict[str, set[str | None]] = {}

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from skjob.run.history.collect import read_details
-from skjob.run.history.details import RunDetails, SearchDetails
 from skjob.run.history.records import PastRun
+from skjob.run.record import Record
+
+if TYPE_CHECKING:
+    from skjob.run.history.details import RunDetails
 
 
 @dataclass(frozen=True)
 class RunSummary:
     """What there is to say of a run in a line. What its record does not tell is None.
 
-    `fits` counts those of searches and cross-validations, and tasks of whatever else ran in parallel. `best` is the
-    best mean score of the run's last search, by `metric`.
+    `fits` counts those of its searches; without a search those of its other calls, and their tasks. `best` is the best
+    mean score of the run's last search that has one, by `metric`.
     """
 
     run_id: str
@@ -25,31 +29,54 @@ class RunSummary:
     place: str | None
     status: str
     exit_code: int | None
-    fits: int | None
-    reused: int | None
-    failed: int | None
-    best: float | None
-    metric: str
-    parameters: dict[str, str] = field(default_factory=dict)
+    fits: int | None = None
+    reused: int | None = None
+    failed: int | None = None
     searches: int = 0
+    best: float | None = None
+    metric: str = ""
+    parameters: dict[str, str] = field(default_factory=dict)
     seconds: float | None = None
     cost: float | None = None
     currency: str = ""
 
 
 def summarize(run: PastRun) -> RunSummary:
-    """Return the summary of a run."""
+    """Return the summary of a run, from its record alone if that has its searches: reading each fit takes longer."""
+    if run.record.searches and run.record.outcome.status != "running":
+        return _summary(run.record, run.record.searches, None)
+    from skjob.run.history.collect import read_details
+
     return summary_of(read_details(run))
 
 
 def summary_of(details: RunDetails) -> RunSummary:
     """Return the summary of a run whose details are known."""
-    record = details.record
-    search = last_search(details)
-    best = search.best if search is not None else None
+    searches = [
+        {
+            "fits": each.done,
+            "reused": each.reused,
+            "failed": each.failed,
+            "metric": each.metric,
+            "best": each.best and {"score": each.best.candidate.mean, "parameters": each.best.candidate.parameters},
+        }
+        for each in details.searches
+    ]
+    others = (details.done, details.reused, details.failed) if details.has_events else None
+    return _summary(details.record, searches, others)
+
+
+def _summary(record: Record, searches: Sequence[Mapping[str, Any]], others: tuple[int, int, int] | None) -> RunSummary:
+    """Return the summary of a record, of searches as `Searches.summary` has them, and of a run that has none."""
     counts: tuple[int | None, int | None, int | None] = record.fits.get("fits"), record.fits.get("found"), None
-    if details.has_events:
-        counts = details.done, details.reused, details.failed
+    if searches:
+        counts = _sum(searches, "fits"), _sum(searches, "reused"), _sum(searches, "failed")
+    elif others is not None:
+        counts = others
+    with_best = [each for each in searches if isinstance(each.get("best"), Mapping)]
+    last = (with_best or [{}])[-1]
+    best = last.get("best", {})
+    score, parameters = best.get("score"), best.get("parameters")
     return RunSummary(
         record.run_id,
         record.program,
@@ -59,23 +86,22 @@ def summary_of(details: RunDetails) -> RunSummary:
         record.outcome.status,
         record.outcome.exit_code,
         *counts,
-        None if best is None else best.candidate.mean,
-        "" if search is None else search.metric,
-        {} if best is None else best.candidate.parameters,
-        len(details.searches),
+        len(searches),
+        float(score) if isinstance(score, int | float) else None,
+        str(last.get("metric", "")),
+        {str(name): str(value) for name, value in parameters.items()} if isinstance(parameters, Mapping) else {},
         record.seconds,
         *cost_of(record.cost),
     )
 
 
-def last_search(details: RunDetails) -> SearchDetails | None:
-    """Return the last search that has a best candidate, else the last one."""
-    with_best = [each for each in details.searches if each.best is not None] or details.searches
-    return with_best[-1] if with_best else None
+def _sum(searches: Sequence[Mapping[str, Any]], name: str) -> int:
+    return sum(each[name] for each in searches if isinstance(each.get(name), int))
 
 
-def cost_of(cost: dict[str, object]) -> tuple[float | None, str]:
+def cost_of(cost: Mapping[str, Any]) -> tuple[float | None, str]:
     """Return the amount and the currency of a record's cost, None and nothing if it is not known."""
     amount = cost.get("amount")
-    known = isinstance(amount, int | float) and math.isfinite(amount)
-    return (float(amount), str(cost.get("currency", ""))) if known else (None, "")  # type: ignore[arg-type]
+    if not isinstance(amount, int | float) or not math.isfinite(amount):
+        return None, ""
+    return float(amount), str(cost.get("currency", ""))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from past_runs import a_forest, a_record, a_search
+from past_runs import a_forest, a_record, a_search, write_run
 
 from skjob.run.history.collect import add_up
 from skjob.run.history.compare import compare
-from skjob.run.history.summary import cost_of, summary_of
+from skjob.run.history.records import read_run
+from skjob.run.history.summary import cost_of, summarize, summary_of
 from skjob.run.record import Outcome
+from skjob.run.searches import Searches
 
 pytestmark = pytest.mark.unit
 
@@ -18,10 +21,35 @@ pytestmark = pytest.mark.unit
 def test_a_run_in_a_line() -> None:
     summary = summary_of(add_up(a_record(), [*a_search(), *a_forest()]))
     assert (summary.program, summary.place, summary.status) == ("train.py", "local", "succeeded")
-    assert (summary.fits, summary.reused, summary.failed, summary.searches) == (260, 15, 5, 1)
+    assert (summary.fits, summary.reused, summary.failed, summary.searches) == (160, 15, 5, 1)
     assert summary.best == pytest.approx(0.93021, abs=1e-5)
     assert summary.parameters["kernel"] == "rbf"
     assert (summary.cost, summary.currency, summary.seconds) == (0.12, "EUR", 43.5)
+
+
+def test_the_record_alone_gives_the_same_summary(tmp_path: Path) -> None:
+    events = [*a_search(), *a_forest()]
+    record = a_record(searches=Searches(events).summary())
+    write_run(tmp_path, record, None)
+    assert summarize(read_run(tmp_path, record.run_id)) == summary_of(add_up(record, events))
+
+
+def test_a_run_that_goes_on_is_summed_up_from_its_events(tmp_path: Path) -> None:
+    record = a_record(searches=[{"fits": 3}], outcome=Outcome("running"))
+    write_run(tmp_path, record, list(a_search())[:-20])
+    assert summarize(read_run(tmp_path, record.run_id)).fits == 141
+
+
+@pytest.mark.parametrize("searches", [[{}], [{"fits": "x", "best": 5}], [{"best": {"score": "x", "parameters": []}}]])
+def test_searches_that_are_otherwise_than_written_are_left_out(tmp_path: Path, searches: list[Any]) -> None:
+    record = a_record(searches=searches)
+    write_run(tmp_path, record, None)
+    summary = summarize(read_run(tmp_path, record.run_id))
+    assert (summary.fits, summary.best, summary.parameters) == (0, None, {})
+
+
+def test_a_run_without_a_search_counts_its_other_calls() -> None:
+    assert summary_of(add_up(a_record(), a_forest())).fits == 100
 
 
 def test_the_record_of_an_earlier_version_tells_what_it_has() -> None:
