@@ -88,9 +88,14 @@ def _stdout_refuses() -> bool:
 
 def report(error: SkjobError) -> int:
     """Print an error with its log, a blank line and its hint, in colour on a terminal, and return its exit status."""
+    from skjob.cli.github import annotation, in_actions
+    from skjob.cli.terminal import shown
+
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     label = "\x1b[1;31merror\x1b[0m" if colour else "error"
-    print(f"{label}: {error.message}{error.quoted_log}", file=sys.stderr)
+    print(f"{label}: {shown(error.message + error.quoted_log)}", file=sys.stderr)
     if error.hint:
-        print(f"\nhint: {error.hint}", file=sys.stderr)
+        print(f"\nhint: {shown(error.hint)}", file=sys.stderr)
+    if in_actions():
+        print(annotation(error), file=sys.stderr)
     return error.exit_code

@@ -1,4 +1,4 @@
-"""Values that a shell completes: contexts from the kubeconfig, namespaces and clusters from the API.
+"""Values that a shell completes: contexts from the kubeconfig, namespaces and clusters from the API, runs from records.
 
 Whatever goes wrong, a shell that completes shows nothing: there is nobody to read an error.
 """
@@ -54,6 +54,15 @@ def complete_cluster(ctx: typer.Context, incomplete: str) -> list[str]:
         return [run.name for run in runs.runs(api, api.context.namespace)]
 
     return _found(incomplete, names)
+
+
+def complete_run(incomplete: str) -> list[str]:
+    """Complete the id of a run that was started in this folder."""
+    from pathlib import Path
+
+    from skjob.run.history.records import run_ids
+
+    return _found(incomplete, lambda: run_ids(Path.cwd()))
 
 
 def _connect(ctx: typer.Context) -> Any:

@@ -10,9 +10,12 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skjob.cli.github import append_summary
 from skjob.cli.progress_text import LineInterval, describe_progress, progress_numbers
+from skjob.cli.terminal import shown, shown_json
 from skjob.deploy.base import WorkerCounts
 from skjob.engine.events import Event, as_fields
 from skjob.errors import SkjobError, data_without_credentials, without_credentials
@@ -92,18 +95,19 @@ class Reporter:
 
     def failed(self, error: SkjobError) -> None:
         """Show an error as a line of JSON; people see it at the command's end."""
-        shown = {"kind": "error", "text": error.message, "hint": error.hint, "log": error.log}
-        self._object({name: value for name, value in shown.items() if value or name != "log"})
+        told = {"kind": "error", "text": error.message, "hint": error.hint, "log": error.log}
+        self._object({name: value for name, value in told.items() if value or name != "log"})
 
     def ended(self, record: Record) -> None:
-        """Show how the run ended, and where its record is."""
+        """Show how the run ended, where its record is, and how to see it; to GitHub Actions, its summary."""
+        append_summary(record, Path.cwd(), self.notify)
         if self._json:
             self._object({"kind": "record", "record": asdict(record)})
             return
         outcome = record.outcome
         if self._verbose:
             for source, text in record.logs.items():
-                self._write(f"--- {source}\n{text}")
+                self._write(shown(f"--- {source}\n{text}"))
         # The cause of an error is shown at the command's end, with what to do.
         if outcome.status == "failed":
             # All of it stands above, where the program has ended, and in the record.
@@ -116,6 +120,7 @@ class Reporter:
 
             self._line(f"cost: {money(record.cost['amount'], record.cost['currency'])}")
         self._line(f"the record of the run: {run_file(record.run_id)}")
+        self._line(f"`skjob report {record.run_id}` makes its report")
 
     def _begin_line(self, step: str) -> None:
         """Show on a terminal what the run waits for; the next line replaces it. Not below a program's own output."""
@@ -130,13 +135,13 @@ class Reporter:
             self._line(text)
 
     def _line(self, text: str) -> None:
-        self._write(f"{self._prefix()}{text}")
+        self._write(f"{self._prefix()}{shown(text)}")
 
     def _prefix(self) -> str:
         return "\x1b[2mskjob:\x1b[0m " if self._colour else "skjob: "
 
     def _object(self, data: Mapping[str, object]) -> None:
-        print(json_format.dumps(data_without_credentials(data)), file=sys.stderr, flush=True)
+        print(shown_json(json_format.dumps(data_without_credentials(data))), file=sys.stderr, flush=True)
 
     def _write(self, text: str) -> None:
         start = "\r\x1b[K" if self._begun else ""

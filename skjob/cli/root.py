@@ -17,8 +17,11 @@ from skjob.cli.commands.env import env
 from skjob.cli.commands.gc import gc
 from skjob.cli.commands.install import install
 from skjob.cli.commands.ps import ps
+from skjob.cli.commands.report import report
 from skjob.cli.commands.run import run
+from skjob.cli.commands.runs import runs
 from skjob.cli.commands.schema import schema
+from skjob.cli.commands.show import show
 from skjob.cli.commands.up import up
 from skjob.cli.help import Command
 from skjob.cli.run_arguments import RunCommand
@@ -34,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(cls=RunCommand)(run)
-for command in (up, ps, down, gc, costs, install, doctor, schema):
+for command in (runs, show, report, up, ps, down, gc, costs, install, doctor, schema):
     app.command(cls=Command)(command)
 app.add_typer(env, name="env")
 

@@ -50,3 +50,16 @@ def format_size(cpu: float, memory: float) -> str:
 def whole_gibibytes(size: int) -> str:
     """Format a number of bytes, rounded up to whole gibibytes, as a setting takes it."""
     return f"{-(-size // _GIB)} GiB"
+
+
+def format_duration(seconds: float) -> str:
+    """Format a duration: `0.25 s`, `41.5 s`, `2 min 05 s`, `3 h 20 min`."""
+    if seconds < 59.95:
+        if seconds >= 1 or seconds < 0.0005:
+            return f"{seconds:.1f} s" if seconds >= 1 else "0 s"
+        return f"{seconds:.2f} s" if seconds >= 0.01 else f"{seconds:.3f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = whole // 60
+    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -82,6 +82,9 @@ def test_help(skjob: Callable[..., Ended], arguments: list[str]) -> None:
     commands = ended.stdout.split("Commands:\n")[1].splitlines()
     assert [line.split()[0] for line in commands if line[2:3].strip()] == [
         "run",
+        "runs",
+        "show",
+        "report",
         "up",
         "ps",
         "down",

@@ -37,7 +37,7 @@ from skjob.run.record import Record, RunOutcome
 def test_how_a_run_ended(capsys: pytest.CaptureFixture[str], outcome: RunOutcome, told: str) -> None:
     record = Record("20261126-000000-abcdef", "train.py", [], "2026-11-26T00:00:00+00:00", {}, outcome=outcome)
     Reporter(json=False, verbose=False).ended(record)
-    assert capsys.readouterr().err.splitlines()[:-1] == [f"skjob: {told}"]
+    assert capsys.readouterr().err.splitlines()[:-2] == [f"skjob: {told}"]
 
 
 def test_a_line_of_json_stays_one_where_an_address_has_a_password_in_it(capsys: pytest.CaptureFixture[str]) -> None:

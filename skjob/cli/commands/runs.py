@@ -1,0 +1,81 @@
+"""`skjob runs`: list the runs that were started in this folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from skjob.cli.tables import aligned
+from skjob.cli.terminal import shown, write
+
+if TYPE_CHECKING:
+    from skjob.run.history.summary import RunSummary
+
+LATEST = 20
+"""How many runs are listed unless all are asked for."""
+
+
+def runs(
+    every: Annotated[bool, typer.Option("--all", help=f"All of them. [default: the latest {LATEST}]")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
+) -> None:
+    """List the runs that were started in this folder, the last one first: what came of them and what they took.
+
+    It needs no cluster: each run has left a record below `.skjob/runs`.
+    """
+    from skjob.cli.values import as_json
+    from skjob.errors import ConfigError
+    from skjob.run.history.records import read_run, run_ids
+    from skjob.run.history.summary import summarize
+
+    folder = Path.cwd()
+    known = run_ids(folder)
+    found = []
+    for run_id in known if every else known[:LATEST]:
+        try:
+            found.append(summarize(read_run(folder, run_id)))
+        except ConfigError as error:
+            typer.echo(f"skjob: {shown(error.message)}", err=True)
+    if json:
+        typer.echo(as_json(found))
+        return
+    if not known:
+        typer.echo("skjob: no run was started in this folder", err=True)
+        return
+    write(table(found))
+    if len(known) > LATEST and not every:
+        typer.echo(f"skjob: {len(known) - LATEST} older ones; `skjob runs --all` lists them too", err=True)
+
+
+def table(found: list[RunSummary]) -> list[str]:
+    """Return the lines of the table, its heading first."""
+    from skjob.cli.values import cost, outcome, score, when
+    from skjob.utils.text import shortened
+    from skjob.utils.units import format_duration
+
+    heading = ["RUN", "STARTED", "PROGRAM", "WHERE", "OUTCOME", "FITS", "BEST", "TIME", "COST"]
+    rows = [
+        [
+            run.run_id,
+            when(run.started),
+            shortened(run.program, 40) or "-",
+            run.place or "-",
+            outcome(run.status, run.exit_code),
+            fits(run),
+            "-" if run.best is None else score(run.best),
+            "-" if run.seconds is None else format_duration(run.seconds),
+            cost(run.cost, run.currency),
+        ]
+        for run in found
+    ]
+    return aligned([heading, *rows])
+
+
+def fits(run: RunSummary) -> str:
+    """Return how many fits a run has had: `160`, `160 (40 reused, 2 failed)`."""
+    if run.fits is None:
+        return "-"
+    parts = [f"{number} {what}" for number, what in ((run.reused, "reused"), (run.failed, "failed")) if number]
+    return f"{run.fits} ({', '.join(parts)})" if parts else str(run.fits)

@@ -1,0 +1,287 @@
+"""The charts of a search: the best so far, scores against parameters, parallel coordinates, spread over the splits.
+
+Each is static: where there are too many candidates to draw, it draws the best ones and an even sample of the others,
+says so, and the table beside it still counts all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from skjob.report.html import Html, table
+from skjob.report.scales import NumericScale, ParameterAxis, Tick, label, sampled, time_unit
+from skjob.report.svg import SHADES, Frame, Point, dots, line, mark, shade, steps
+from skjob.report.svg import label as text
+from skjob.run.history.details import CandidateDetails, RunDetails, SearchDetails
+from skjob.utils.text import shortened
+from skjob.utils.units import format_duration
+
+MAX_POINTS = 1500
+MAX_LINES = 300
+MARKED = 10
+"""How many of the best candidates are set apart, and say what they are when pointed at."""
+
+SPREAD_OF = 15
+MAX_AXES = 12
+BINS = 10
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart, what it shows in words, and the same as a table."""
+
+    title: str
+    text: str
+    svg: Html
+    table: Html | None = None
+    width: float | None = None
+    """Its width in pixels if it must not be narrower than that: it scrolls."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The candidates of a search that have a score, the best first, and the scale of their scores."""
+
+    search: SearchDetails
+    candidates: Sequence[CandidateDetails]
+    scale: NumericScale
+    below: int
+    """How many scores are so far below the others that they are drawn at the edge."""
+
+    @classmethod
+    def of(cls, search: SearchDetails) -> Scored:
+        """Return those of a search."""
+        scored = [each for each in search.candidates if math.isfinite(each.candidate.mean)]
+        scores = sorted(each.candidate.mean for each in scored)
+        low = scores[0] if scores else 0.0
+        if len(scores) >= 20:
+            usual = scores[len(scores) // 20]
+            if scores[-1] - usual < 0.25 * (scores[-1] - low):
+                low = next(score for score in scores if score >= usual - (scores[-1] - usual))
+        below = sum(score < low for score in scores)
+        return cls(search, scored, NumericScale.of([low, *scores[-1:]], log=False), below)
+
+    @property
+    def name(self) -> str:
+        """What the scores are."""
+        return "mean score" if self.search.metric in ("", "score") else f"mean {self.search.metric}"
+
+    @property
+    def at_the_edge(self) -> str:
+        """What to say of the scores that are drawn at the edge."""
+        return f" {self.below} far lower scores are drawn at the edge." if self.below else ""
+
+    def drawn(self, most: int) -> list[int]:
+        """Return the ranks of the candidates to draw, at most so many, the worst first."""
+        best = min(len(self.candidates), most // 4)
+        others = sampled(range(best, len(self.candidates)), most - best)
+        return [*reversed(others), *reversed(range(best))]
+
+    def sample(self, drawn: Sequence[int]) -> str:
+        """Return what to say if not all candidates are drawn."""
+        if len(drawn) == len(self.candidates):
+            return ""
+        return (
+            f" {len(drawn)} of {len(self.candidates)} candidates are drawn: the best {len(drawn) // 4} and an even"
+            " sample of the others; the table counts all of them."
+        )
+
+    def dots(self, ranks: Sequence[int], points: Sequence[Point], titles: bool = True) -> list[Html | None]:
+        """Return these candidates as dots, darker the better they are, and the best of them as diamonds on top."""
+        by_shade: dict[int, list[Point]] = {each: [] for each in range(SHADES)}
+        marks: list[Html | None] = []
+        for rank, point in zip(ranks, points, strict=True):
+            if titles and rank < MARKED:
+                marks.append(mark(*point, self.describe(rank)))
+            else:
+                by_shade[shade(rank, len(self.candidates))].append(point)
+        return [*(dots(found, f"s{each}") for each, found in by_shade.items()), *marks]
+
+    def describe(self, rank: int) -> str:
+        """Return what a candidate is, in a line."""
+        each = self.candidates[rank]
+        values = ", ".join(f"{name}={shortened(value, 60)}" for name, value in each.candidate.parameters.items())
+        return f"#{rank + 1}: {self.name} {label(each.candidate.mean)}; {values}"
+
+
+def best_so_far(scored: Scored, details: RunDetails) -> Chart:
+    """Return how the best score grew with time; that of each iteration by itself in a halving search."""
+    first = min((call.started.at for call in scored.search.calls), default=details.began)
+    last = max((each.ended for each in scored.candidates), default=first)
+    unit, name = time_unit(last - details.began)
+    times = NumericScale.of([(first - details.began) / unit, (last - details.began) / unit], log=False)
+    frame = Frame()
+
+    def point(moment: float, score: float) -> Point:
+        return frame.x(times.place((moment - details.began) / unit)), frame.y(scored.scale.place(score))
+
+    lines: list[Html | None] = []
+    rows = []
+    for iteration in dict.fromkeys(each.iteration for each in reversed(scored.candidates)):
+        of_it = [each for each in scored.candidates if each.iteration == iteration]
+        best, rises = -math.inf, list[CandidateDetails]()
+        for each in sorted((each for each in of_it if each.candidate.complete), key=lambda each: each.ended):
+            if each.candidate.mean > best:
+                best = each.candidate.mean
+                rises.append(each)
+        end = max(each.ended for each in of_it)
+        lines.append(steps([point(each.ended, each.candidate.mean) for each in rises], point(end, 0.0)[0], "line-best"))
+        rows += [_rise(each, details, iteration) for each in rises]
+    ranks = scored.drawn(MAX_POINTS)
+    points = [point(scored.candidates[rank].ended, scored.candidates[rank].candidate.mean) for rank in ranks]
+    heading = ["after", "best so far", "candidate"]
+    title = "Best so far"
+    shown = f"The line is the best {scored.name} so far, each dot a candidate when its last split was done."
+    if scored.search.halving:
+        heading.insert(1, "iteration")
+        shown += " Each iteration starts a line of its own: it scores on more data."
+    svg = frame.svg(
+        f"{title}: {scored.name} over time; {len(rows)} improvements",
+        frame.y_axis(scored.scale.ticks()),
+        frame.x_axis(times.ticks(), f"{name} since the run began"),
+        *scored.dots(ranks, points, titles=False),
+        *lines,
+    )
+    return Chart(title, shown + scored.at_the_edge + scored.sample(ranks), svg, table(heading, rows[-50:], title))
+
+
+def _rise(each: CandidateDetails, details: RunDetails, iteration: int | None) -> list[str]:
+    after = format_duration(max(0.0, each.ended - details.began))
+    row = [after, label(each.candidate.mean), str(each.candidate.number)]
+    return row if iteration is None else [after, str(iteration), *row[1:]]
+
+
+def against(scored: Scored, name: str) -> Chart:
+    """Return the scores against one parameter: numbers below, names at the side."""
+    values = [each.candidate.parameters.get(name) for each in scored.candidates]
+    axis = ParameterAxis.of(name, values)
+    ranks = scored.drawn(MAX_POINTS)
+    if axis.numeric is not None:
+        frame, shown = Frame(), "The axis below is logarithmic." if axis.numeric.log else ""
+        points = [
+            (frame.x(axis.place(values[rank])), frame.y(scored.scale.place(scored.candidates[rank].candidate.mean)))
+            for rank in ranks
+        ]
+        axes = [frame.y_axis(scored.scale.ticks()), frame.x_axis(axis.ticks(), name)]
+    else:
+        frame, shown = Frame(height=54 + 24 * len(axis.slots), left=112), ""
+        points = [
+            (
+                frame.x(scored.scale.place(scored.candidates[rank].candidate.mean)),
+                frame.y(axis.place(values[rank])) + (rank * 0.618 % 1 - 0.5) * 10,
+            )
+            for rank in ranks
+        ]
+        axes = [frame.y_axis(axis.ticks(), length=16), frame.x_axis(scored.scale.ticks(4), scored.name)]
+    svg = frame.svg(f"{scored.name} against {name}", *axes, *scored.dots(ranks, points))
+    rows = _groups(scored, axis, values)
+    heading = [name, "candidates", "best", "median"]
+    return Chart(
+        name,
+        (shown + scored.at_the_edge + scored.sample(ranks)).strip(),
+        svg,
+        table(heading, rows, f"{scored.name} by {name}"),
+    )
+
+
+def _groups(scored: Scored, axis: ParameterAxis, values: Sequence[str | None]) -> list[list[str]]:
+    """Return the rows of a table: candidates by ranges of a number, or by name."""
+    groups: dict[str, list[float]] = {}
+    ranges: dict[int, list[tuple[float, float]]] = {}
+    for each, value in zip(scored.candidates, values, strict=True):
+        slot = axis.slot(value)
+        if slot is not None:
+            groups.setdefault(slot, []).append(each.candidate.mean)
+        elif axis.numeric is not None and value is not None:
+            at = min(BINS - 1, int(axis.numeric.place(float(value)) * BINS))
+            ranges.setdefault(at, []).append((float(value), each.candidate.mean))
+    rows = []
+    for _, found in sorted(ranges.items()):
+        low, high = min(found)[0], max(found)[0]
+        named = label(low) if low == high else f"{label(low)} to {label(high)}"
+        rows.append([named, *_best_and_median([score for _, score in found])])
+    return rows + [[slot, *_best_and_median(groups[slot])] for slot in axis.slots if slot in groups]
+
+
+def _best_and_median(scores: Sequence[float]) -> list[str]:
+    ordered = sorted(scores)
+    return [str(len(ordered)), label(ordered[-1]), label(ordered[len(ordered) // 2])]
+
+
+def parallel_coordinates(scored: Scored) -> Chart | None:
+    """Return each candidate as a line through an axis for each parameter, the score last."""
+    names = scored.search.varying[: MAX_AXES - 1]
+    if len(names) < 2 or len(scored.candidates) < 3:
+        return None
+    axes = {
+        name: ParameterAxis.of(name, [each.candidate.parameters.get(name) for each in scored.candidates])
+        for name in names
+    }
+    width = max(760.0, 120.0 * (len(names) + 1))
+    frame = Frame(width=width, height=320, left=70, right=40, top=36, bottom=14)
+    places = [frame.x(index / len(names)) for index in range(len(names) + 1)]
+    parts: list[Html | None] = []
+    ranks = scored.drawn(MAX_LINES)
+    for rank in ranks:
+        each = scored.candidates[rank]
+        points = [
+            (x, frame.y(axis.place(each.candidate.parameters.get(name))))
+            for x, (name, axis) in zip(places, axes.items(), strict=False)
+        ]
+        points.append((places[-1], frame.y(scored.scale.place(each.candidate.mean))))
+        best = rank < MARKED
+        class_ = "line-mark" if best else f"line s{shade(rank, len(scored.candidates))}"
+        parts.append(line(points, class_, scored.describe(rank) if best else ""))
+    ticks = [axis.ticks() for axis in axes.values()] + [scored.scale.ticks()]
+    for x, title, marks in zip(places, [*names, scored.name], ticks, strict=True):
+        parts.append(_vertical_axis(frame, x, title, marks))
+    shown = (
+        f"Each line is a candidate; the {MARKED} best are thick, and say what they are when pointed at. The last axis"
+        f" is the {scored.name}."
+    )
+    left = len(scored.search.varying) - len(names)
+    shown += f" {left} more parameters are left out." if left else ""
+    svg = frame.svg(f"Parallel coordinates of {len(names)} parameters and the {scored.name}", *parts)
+    return Chart("Parallel coordinates", shown + scored.at_the_edge + scored.sample(ranks), svg, width=width)
+
+
+def _vertical_axis(frame: Frame, x: float, title: str, ticks: Sequence[Tick]) -> Html:
+    parts = [
+        line([(x, frame.y(0)), (x, frame.y(1))], "axis"),
+        text(x, 18, shortened(title, 17), anchor="middle", class_="title"),
+    ]
+    parts += [
+        text(x - 5, frame.y(tick.place) + 4, shortened(tick.label, 10), anchor="end", class_="halo") for tick in ticks
+    ]
+    return Html("".join(parts))
+
+
+def spread(scored: Scored) -> Chart | None:
+    """Return the scores of the single splits of the best candidates."""
+    best = [each for each in scored.candidates if len(each.candidate.scores) > 1][:SPREAD_OF]
+    if not best:
+        return None
+    frame = Frame(height=58 + 20 * len(best), left=44)
+    finite = [score for each in best for score in each.candidate.scores.values() if math.isfinite(score)]
+    scale = NumericScale.of(finite, log=False)
+    parts: list[Html | None] = [frame.x_axis(scale.ticks(4), scored.name.removeprefix("mean ") + " of a split")]
+    rows = []
+    for rank, each in enumerate(best):
+        y = frame.y(1 - (rank + 0.5) / len(best))
+        scores = [score for score in each.candidate.scores.values() if math.isfinite(score)]
+        low, high = frame.x(scale.place(min(scores))), frame.x(scale.place(max(scores)))
+        mean = frame.x(scale.place(each.candidate.mean))
+        parts += [
+            text(frame.left - 6, y + 4, f"#{rank + 1}", anchor="end"),
+            line([(low, y), (high, y)], "range"),
+            dots([(frame.x(scale.place(score)), y) for score in scores], "s3"),
+            line([(mean, y - 7), (mean, y + 7)], "line-best", f"#{rank + 1}: mean {label(each.candidate.mean)}"),
+        ]
+        row = [f"#{rank + 1}", label(each.candidate.mean), label(min(scores)), label(max(scores))]
+        rows.append([*row, f"{each.candidate.spread:.2g}", str(each.candidate.number)])
+    title = f"Spread over the splits of the best {len(best)}"
+    shown = "Dots are splits, the upright line is their mean: ranges that overlap are no clear order."
+    svg = frame.svg(title, *parts)
+    return Chart(title, shown, svg, table(["rank", "mean", "lowest", "highest", "±", "candidate"], rows, title))

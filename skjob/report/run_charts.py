@@ -1,0 +1,240 @@
+"""The charts of a run as a whole: how long fits took, what each worker did and when, how many workers there were."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from skjob.report.charts import Chart
+from skjob.report.html import Html, number, table, tag
+from skjob.report.scales import NumericScale, Tick, time_unit
+from skjob.report.svg import Frame, bar, mark, steps
+from skjob.report.svg import label as text
+from skjob.run.history.details import RunDetails, Span, WorkerDetails
+from skjob.run.record import WorkersAt
+from skjob.utils.text import shortened
+from skjob.utils.units import format_bytes, format_duration
+
+BARS = 24
+MAX_SPANS = 600
+"""With more fits than these, the timeline shows how busy a worker was instead of each fit."""
+
+MAX_LANES = 40
+LANE = 20
+COLUMNS = 560
+"""How many moments of a worker's time are told apart where fits are not drawn one by one."""
+
+BUSY = 4
+"""Levels of how busy a worker was at a moment."""
+
+PROGRAM = "(program)"
+
+
+def fit_times(details: RunDetails) -> Chart | None:
+    """Return a histogram of how long fits took, without those that were reused."""
+    times = sorted(details.fit_seconds)
+    if len(times) < 2:
+        return None
+    shown = [max(each, 1e-4) for each in times]
+    scale = NumericScale.of(shown)
+    counts = [0] * BARS
+    for each in shown:
+        counts[min(BARS - 1, int(scale.place(each) * BARS))] += 1
+    frame = Frame()
+    heights = NumericScale(0.0, max(counts) * 1.05)
+    bars = [
+        bar(
+            frame.x(index / BARS) + 0.5,
+            frame.y(heights.place(count)),
+            frame.x(1 / BARS) - frame.x(0) - 1,
+            frame.y(0) - frame.y(heights.place(count)),
+            "bar",
+            f"{count} fits",
+        )
+        for index, count in enumerate(counts)
+        if count
+    ]
+    quantiles = {"shortest": 0.0, "median": 0.5, "nine in ten within": 0.9, "longest": 1.0}
+    rows = [[name, format_duration(times[int(each * (len(times) - 1))])] for name, each in quantiles.items()]
+    rows.append(["all together", format_duration(math.fsum(times))])
+    title = "Fit times"
+    svg = frame.svg(
+        f"Histogram of {len(times)} fit times",
+        frame.y_axis(whole(heights.ticks(4))),
+        frame.x_axis(scale.ticks(), "seconds of a fit" + (", logarithmic" if scale.log else "")),
+        *bars,
+    )
+    what = f"How long each of {len(times)} fits took on its worker. Reused fits are left out."
+    return Chart(title, what, svg, table(["", "a fit took"], rows, title))
+
+
+def timeline(details: RunDetails) -> Chart | None:
+    """Return a lane for each worker with what it did when: gaps are idle time, and a lane that ends early was lost."""
+    if not details.workers:
+        return None
+    shown = details.workers[:MAX_LANES]
+    span = details.ended - details.began
+    unit, name = time_unit(span)
+    times = NumericScale(0.0, max(span, 0.001) / unit)
+    frame = Frame(width=760, height=50 + LANE * len(shown), left=100, right=14, top=6)
+
+    def x(moment: float) -> float:
+        return frame.x(times.place((moment - details.began) / unit))
+
+    parts: list[Html | None] = [
+        bar(x(start), frame.y(1), x(end) - x(start), frame.y(0) - frame.y(1), "calls")
+        for start, end in details.busy_times[:200]
+    ]
+    parts.append(frame.x_axis(times.ticks(8), f"{name} since the run began"))
+    each_fit = sum(len(worker.spans) for worker in shown) <= MAX_SPANS
+    rows = []
+    for index, worker in enumerate(shown):
+        top = frame.y(1) + LANE * index
+        parts.append(text(frame.left - 6, top + 14, shortened(worker.name or PROGRAM, 14), anchor="end"))
+        if each_fit:
+            parts += [_span(each, x(each.started), x(each.ended), top, details.began) for each in worker.spans]
+        else:
+            parts += _lane(worker, details, top, frame)
+        rows.append(_worker_row(worker, details))
+    title = "What each worker did"
+    words = (
+        "Each bar is a fit, or tasks that were sent together; a cross marks one that failed."
+        if each_fit
+        else "The darker, the busier a worker was at that moment; a cross marks fits that failed."
+    )
+    words += " Behind them, the times are shaded in which there was parallel work: gaps there are idle workers."
+    words += " The last column has when a worker finished its last fit: one that was lost stops before the others."
+    left = len(details.workers) - len(shown)
+    words += f" {left} more workers are not drawn." if left else ""
+    heading = ["worker", "fits", "failed", "busy", "idle", "peak memory", "last fit ended after"]
+    rows += [_worker_row(worker, details) for worker in details.workers[MAX_LANES:200]]
+    svg = frame.svg(f"Timeline of {len(shown)} workers", *parts)
+    return Chart(title, words, svg, table(heading, rows, title), width=frame.width)
+
+
+def _span(span: Span, left: float, right: float, top: float, began: float) -> Html:
+    title = f"{format_duration(span.seconds)}, from {format_duration(max(0.0, span.started - began))} on"
+    width = max(0.5, right - left - 0.5)
+    if not span.failed:
+        return bar(left, top + 3, width, LANE - 6, "fit", title)
+    drawn = bar(left, top + 3, width, LANE - 6, "fit-failed", f"{title}, failed")
+    return Html(drawn + _cross((left + right) / 2, top + LANE / 2))
+
+
+def _worker_row(worker: WorkerDetails, details: RunDetails) -> list[str]:
+    peak = details.record.peak_memory.get(worker.name)
+    return [
+        worker.name or PROGRAM,
+        str(worker.done),
+        str(worker.failed),
+        format_duration(worker.busy),
+        format_duration(details.idle(worker)),
+        "-" if peak is None else format_bytes(peak),
+        format_duration(max(0.0, worker.last - details.began)),
+    ]
+
+
+def _lane(worker: WorkerDetails, details: RunDetails, top: float, frame: Frame) -> list[Html | None]:
+    """Return how busy a worker was: a path for each level, so that a hundred thousand fits stay small."""
+    span = details.ended - details.began
+    width = span / COLUMNS or 1.0
+    busy, failed = [0.0] * COLUMNS, set[int]()
+    for each in worker.spans:
+        start, end = (each.started - details.began) / width, (each.ended - details.began) / width
+        first, last = max(0, min(COLUMNS - 1, int(start))), max(0, min(COLUMNS - 1, int(end)))
+        for column in range(first, last + 1):
+            busy[column] += max(0.0, min(end, column + 1) - max(start, column))
+        if each.failed:
+            failed.add(last)
+    levels = [min(BUSY, math.ceil(each / details.threads * BUSY - 0.02)) for each in busy]
+    paths: dict[int, list[str]] = {}
+    start = 0
+    for column in range(1, COLUMNS + 1):
+        if column == COLUMNS or levels[column] != levels[start]:
+            if levels[start]:
+                place = f"M{number(frame.x(start / COLUMNS))} {number(top + LANE / 2)}"
+                paths.setdefault(levels[start], []).append(f"{place}H{number(frame.x(column / COLUMNS))}")
+            start = column
+    parts: list[Html | None] = [
+        tag("path", class_=f"lane b{level}", d="".join(found)) for level, found in paths.items()
+    ]
+    crosses = sorted(failed)[:100]
+    parts += [_cross(frame.x((column + 0.5) / COLUMNS), top + LANE / 2) for column in crosses]
+    return parts
+
+
+def _cross(x: float, y: float) -> Html:
+    path = f"M{number(x - 4)} {number(y - 4)}l8 8m0-8l-8 8"
+    return Html(tag("path", class_="cross-back", d=path) + tag("path", class_="cross", d=path))
+
+
+def workers_over_time(details: RunDetails) -> Chart | None:
+    """Return how many workers were asked for and connected; where some were lost is marked."""
+    counts = details.record.workers
+    if not counts:
+        return None
+    span = max(details.ended - details.began, counts[-1].seconds)
+    unit, name = time_unit(span)
+    times = NumericScale(0.0, max(span, 0.001) / unit)
+    heights = NumericScale(0.0, max(1, *(max(each.asked, each.connected) for each in counts)) * 1.15)
+    frame = Frame(width=760, height=180, left=100, right=14)
+
+    def at(each: WorkersAt, value: int) -> tuple[float, float]:
+        return frame.x(times.place(each.seconds / unit)), frame.y(heights.place(value))
+
+    lost = losses(counts)
+    svg = frame.svg(
+        "Workers over time",
+        frame.y_axis(whole(heights.ticks(4))),
+        frame.x_axis(times.ticks(8), f"{name} since the run began"),
+        steps([at(each, each.asked) for each in counts], frame.x(1), "line-asked"),
+        steps([at(each, each.connected) for each in counts], frame.x(1), "line-best"),
+        *(
+            mark(*at(each, each.connected), f"{gone} lost after {format_duration(each.seconds)}")
+            for gone, each in lost[:50]
+        ),
+    )
+    rows = [[format_duration(each.seconds), str(each.asked), str(each.connected)] for each in counts[:200]]
+    words = "The whole line is the workers that are connected, the dashed one those that were asked for."
+    if lost:
+        where = ", ".join(f"{gone} after {format_duration(each.seconds)}" for gone, each in lost[:10])
+        words += f" Lost, or let go before they were no longer asked for (diamonds): {where}."
+    return Chart(
+        "Workers over time", words, svg, table(["after", "asked for", "connected"], rows, "Workers"), width=frame.width
+    )
+
+
+def whole(ticks: Sequence[Tick]) -> list[Tick]:
+    """Return the ticks that are whole numbers: there is no half a fit."""
+    return [tick for tick in ticks if "." not in tick.label]
+
+
+def losses(counts: Sequence[WorkersAt]) -> list[tuple[int, WorkersAt]]:
+    """Return where fewer workers were connected than before, and than were asked for, and how many fewer."""
+    pairs = pairwise(counts)
+    return [
+        (before.connected - each.connected, each)
+        for before, each in pairs
+        if each.connected < before.connected and each.connected < each.asked
+    ]
+
+
+def cost_words(details: RunDetails) -> list[list[str]]:
+    """Return the rows of what a run cost."""
+    from skjob.deploy.kubernetes.costs.prices import money
+    from skjob.run.history.summary import cost_of
+
+    amount, currency = cost_of(details.record.cost)
+    if amount is None:
+        return []
+    rows = [["the run", money(amount, currency)]]
+    ran = len(details.fit_seconds)
+    if ran:
+        rows.append(["for each fit that ran", money(amount / ran, currency)])
+    if details.reused and ran:
+        rows.append([f"saved by {details.reused} reused fits, about", money(amount / ran * details.reused, currency)])
+    most = details.record.cost.get("most")
+    if isinstance(most, int | float):
+        rows.append(["limit of the run", money(float(most), currency)])
+    return rows

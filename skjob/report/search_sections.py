@@ -1,0 +1,166 @@
+"""The sections of the report on searches and other parallel calls: best candidates, tables and charts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from skjob.report.charts import MARKED, MAX_AXES, Chart, Scored, against, best_so_far, parallel_coordinates, spread
+from skjob.report.html import Html, folded, joined, scrollable, table, tag
+from skjob.report.scales import label
+from skjob.run.history.details import CallGroup, CandidateDetails, RunDetails, SearchDetails
+from skjob.utils.units import format_duration
+
+MAX_SEARCHES = 6
+"""How many searches have charts; a program with more has the largest of them drawn, and all of them in a table."""
+
+HOW_TO_READ = (
+    f"In the charts each dot or line is a candidate, darker (on a dark page, lighter) the better it ranks. Diamonds and"
+    f" thick lines are the best {MARKED}; point at one to see what it is."
+)
+
+MAX_CALLS = 100
+TOP = 15
+
+
+def figure(chart: Chart | None) -> Html | None:
+    """Return a chart with its words and its table."""
+    if chart is None:
+        return None
+    drawn: Html = chart.svg
+    if chart.width is not None:
+        drawn = scrollable(tag("div", drawn, style=f"min-width:{chart.width:.0f}px"), chart.title)
+    inner = [tag("figcaption", tag("h3", chart.title), tag("p", chart.text) if chart.text else None), drawn]
+    if chart.table is not None:
+        inner.append(folded("The same as a table", chart.table))
+    return tag("figure", *inner, class_="wide" if chart.width is not None else None)
+
+
+def searches(details: RunDetails) -> Iterator[tuple[str, str, Html]]:
+    """Yield a section for each search, and an overview first where there are several."""
+    found = details.searches
+    if len(found) > 1:
+        yield "searches", "Searches", _overview(found)
+    largest = sorted(range(len(found)), key=lambda index: -found[index].done)[:MAX_SEARCHES]
+    for index in sorted(largest):
+        search = found[index]
+        number = f"Search {index + 1}: " if len(found) > 1 else ""
+        yield f"search-{index + 1}", f"{number}{search.title}", _search(search, details)
+
+
+def _overview(found: list[SearchDetails]) -> Html:
+    rows = []
+    for index, search in enumerate(found[:MAX_CALLS], 1):
+        best = "-" if search.best is None else label(search.best.candidate.mean)
+        counts = [str(search.done), str(search.total), str(search.reused), str(search.failed)]
+        rows.append([str(index), search.title, *counts, best, search.metric or "-"])
+    heading = ["search", "what", "fits done", "of", "reused", "failed", "best", "metric"]
+    words = "" if len(found) <= MAX_SEARCHES else f"The {MAX_SEARCHES} with the most fits are shown in full below."
+    left = len(found) - len(rows)
+    words += f" {left} more searches are not listed." if left else ""
+    return joined([tag("p", words) if words else None, table(heading, rows, "All searches of the run")])
+
+
+def _search(search: SearchDetails, details: RunDetails) -> Html:
+    scored = Scored.of(search)
+    if not scored.candidates:
+        return joined([tag("p", _words(search)), tag("p", "No candidate has a score.")])
+    charts = [
+        best_so_far(scored, details),
+        spread(scored),
+        *(against(scored, name) for name in search.varying[:MAX_AXES]),
+        parallel_coordinates(scored),
+    ]
+    left = search.varying[MAX_AXES:]
+    fixed = search.fixed
+    return joined([
+        tag("p", _words(search)),
+        _best(search),
+        _top(search),
+        tag("p", f"Alike in all candidates: {_assigned(fixed)}", class_="soft") if fixed else None,
+        tag("p", f"Not drawn, as there are too many parameters: {', '.join(left)}", class_="soft") if left else None,
+        tag("p", HOW_TO_READ, class_="soft"),
+        tag("div", *(figure(chart) for chart in charts), class_="charts"),
+    ])  # fmt: skip
+
+
+def _words(search: SearchDetails) -> str:
+    parts = [f"{search.done} of {search.total} fits done"]
+    parts += [f"{number} {what}" for number, what in ((search.reused, "reused"), (search.failed, "failed")) if number]
+    if search.halving:
+        sizes = ", ".join(str(call.started.candidates or len(call.candidates)) for call in search.calls)
+        parts.append(f"{len(search.calls)} iterations with {sizes} candidates; those of the last one lead")
+    else:
+        parts.append(f"{len(search.candidates)} candidates")
+    if search.chosen_by_callable:
+        parts.append(f"ordered by {search.metric}, while a function of the program chooses the best")
+    elif search.started.metric_is_first:
+        parts.append(f"ordered by {search.metric}, the first of its metrics, as the program names none")
+    elif search.metric not in ("", "score"):
+        parts.append(f"ordered by {search.metric}")
+    return "; ".join(parts) + "."
+
+
+def _best(search: SearchDetails) -> Html | None:
+    if search.best is None:
+        return None
+    candidate = search.best.candidate
+    score = f"{label(candidate.mean)} ± {candidate.spread:.2g}"
+    return tag("p", tag("strong", f"Best: {score}"), f" with {_assigned(candidate.parameters)}")
+
+
+def _assigned(values: dict[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in values.items()) or "no parameters"
+
+
+def _top(search: SearchDetails) -> Html:
+    names = search.varying
+    best = search.candidates[:TOP]
+    others = [metric for metric in dict.fromkeys(m for each in best for m in each.scores) if metric != search.metric]
+    trained = any(each.train_scores for each in best)
+    heading = ["rank", "score", "±", "splits", "a fit took", *(["train score"] if trained else [])]
+    heading += [*others, *names]
+    rows = [_row(rank, each, search, others, trained, names) for rank, each in enumerate(best, 1)]
+    if search.halving:
+        heading.insert(1, "iteration")
+        for row, each in zip(rows, best, strict=True):
+            row.insert(1, str(each.iteration))
+    return table(heading, rows, f"The best {len(rows)} of {len(search.candidates)} candidates")
+
+
+def _row(
+    rank: int, each: CandidateDetails, search: SearchDetails, others: list[str], trained: bool, names: list[str]
+) -> list[str]:
+    candidate = each.candidate
+    splits = str(len(candidate.scores)) + (f" ({candidate.failed} failed)" if candidate.failed else "")
+    seconds = "reused" if each.mean_seconds is None else format_duration(each.mean_seconds)
+    row = [f"#{rank}", _score(candidate.mean), _score(candidate.spread, 2), splits, seconds]
+    row += [_score(each.mean(search.metric, train=True))] if trained else []
+    row += [_score(each.mean(metric)) for metric in others]
+    return row + [candidate.parameters.get(name, "-") for name in names]
+
+
+def _score(value: float, digits: int = 5) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}g}"
+
+
+def others(details: RunDetails) -> Html | None:
+    """Return the parallel calls that belong to no search."""
+    if not details.others:
+        return None
+    rows = [
+        [group.title, str(group.calls), str(group.done), format_duration(group.seconds), _means(group)]
+        for group in details.others
+    ]
+    heading = ["call", "calls", "fits or tasks", "time in all", "scores"]
+    return table(heading, rows[:MAX_CALLS], "Calls that belong to no search, alike ones together")
+
+
+def _means(group: CallGroup) -> str:
+    parts = []
+    for metric, scores in group.scores.items():
+        known = [score for score in scores if math.isfinite(score)]
+        if known:
+            mean = math.fsum(known) / len(known)
+            parts.append(f"{metric} {label(mean)} (from {label(min(known))} to {label(max(known))})")
+    return "; ".join(parts) or "-"
