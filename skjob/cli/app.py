@@ -1,6 +1,6 @@
-"""The way into the `skjob` command, and the one place where an error becomes output and an exit status.
+"""Run the `skjob` command, and turn every error into output and an exit status.
 
-Next to nothing is imported before `main`: Ctrl-C could end that with a traceback only.
+Almost nothing is imported before `main`: during those imports, Ctrl-C would print a traceback.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class _LossyStderr(FileIO):
 
 
 def _ready_streams() -> None:
-    """Make every write succeed: show what the encoding lacks as `?`, and drop what goes to a closed stream.
+    """Make every write succeed: show characters that the encoding lacks as `?`, and drop writes to a closed stream.
 
-    Else the first pipe to be opened would take the closed one's number, and the program would write into it.
+    Otherwise the first pipe to be opened would get the closed one's number, and the program would write into it.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -65,7 +65,7 @@ def _ready_streams() -> None:
 
 
 def _unforeseen(error: Exception) -> int:
-    """Report a fault of skjob itself, or a stdout that cannot be written, and return the exit status."""
+    """Report a bug in skjob, or a stdout that cannot be written, and return the exit status."""
     if isinstance(error, OSError) and error.filename is None and _stdout_refuses():
         # Python would try once more as it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -73,7 +73,7 @@ def _unforeseen(error: Exception) -> int:
     import traceback
 
     traceback.print_exception(error)
-    print("\nthis is a fault of skjob itself; please report it with the lines above", file=sys.stderr)
+    print("\nthis is a bug in skjob; please report it with the lines above", file=sys.stderr)
     return INTERNAL_FAULT
 
 

@@ -1,4 +1,4 @@
-"""The options that commands share, declared once, and the settings and the API that they mean."""
+"""Declare the options that commands share, once, and resolve them to settings and an API."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ WorkersOption = Annotated[
         "Workers",
         "--workers",
         metavar="N|MIN:MAX",
-        help="Workers: a number, or a range to scale in. [default: 1:4; on this machine one for each core]",
+        help="How many workers: a number, or a range to scale in. [default: 1:4; on this machine one for each core]",
     ),
 ]
 WorkerCpuOption = Annotated[
@@ -118,7 +118,7 @@ EnvOption = Annotated[
         "Environment",
         "--env",
         metavar="auto|none|FILE",
-        help="What pods must have: the environment here, only what the image has, or a file of requirements."
+        help="What pods must have: this environment, only what the image has, or a file of requirements."
         " [default: auto]",
         autocompletion=complete_env,
     ),
@@ -148,7 +148,7 @@ MaxCostOption = Annotated[
 GraceOption = Annotated[
     Text,
     _option(
-        "Limits", "--grace", metavar="TIME", help="How long the cluster survives a skjob that was killed. [default: 5m]"
+        "Limits", "--grace", metavar="TIME", help="How long the cluster outlives a skjob that was killed. [default: 5m]"
     ),
 ]
 KeepTimeOption = Annotated[

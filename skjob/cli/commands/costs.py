@@ -1,4 +1,4 @@
-"""`skjob costs`: add up what the runs of a namespace, which is a team's, have cost, from its ledger."""
+"""`skjob costs`: add up the costs of a namespace's runs, from its ledger."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class By(StrEnum):
-    """What costs are added up by."""
+    """How costs are grouped."""
 
     USER = "user"
     MONTH = "month"
@@ -31,21 +31,22 @@ class By(StrEnum):
 def costs(
     by: Annotated[
         By | None,
-        typer.Option("--by", help="What to add up by. [default: user; with --all-namespaces, namespace]"),
+        typer.Option("--by", help="How to group costs. [default: user; with --all-namespaces, namespace]"),
     ] = None,
     since: Annotated[
-        str | None, typer.Option(metavar="DATE|TIME", help="Runs that began since: 2026-11-01, or 48h. [default: all]")
+        str | None,
+        typer.Option(metavar="DATE|TIME", help="Only runs that began since then: 2026-11-01, or 48h. [default: all]"),
     ] = None,
     context: ContextOption = None,
     namespace: NamespaceOption = None,
     all_namespaces: Annotated[
-        bool, typer.Option("--all-namespaces", "-A", help="Of every namespace; needs the permission to list them.")
+        bool, typer.Option("--all-namespaces", "-A", help="Include every namespace; requires permission to list them.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object, with each entry of the ledger.")] = False,
 ) -> None:
-    """Add up what the runs of a namespace, which is a team's, have cost. A run counts when it began.
+    """Add up the costs of a namespace's runs. A run counts for the time when it began.
 
-    Runs that are going count with what they have cost so far. The platform team sets the prices.
+    Runs under way count with their costs so far. The platform team sets the prices.
     """
     from datetime import UTC, datetime
 
@@ -106,7 +107,7 @@ def _moment(text: str, now: datetime) -> datetime:
         except ValueError as error:
             raise ConfigError(
                 f"`--since` must be a day, `{now:%Y-%m}-01`, or how long ago, `48h`, not `{text}`",
-                "`skjob costs --help` says more",
+                "see `skjob costs --help`",
             ) from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 

@@ -20,9 +20,15 @@ def doctor(
     ctx: typer.Context,
     context: ContextOption = None,
     namespace: NamespaceOption = None,
-    image: Annotated[str | None, typer.Option(help="The image to check. [default: what a run would take]")] = None,
-    worker_cpu: Annotated[str | None, typer.Option(metavar="CORES", help="A worker's size, for the nodes.")] = None,
-    worker_memory: Annotated[str | None, typer.Option(metavar="BYTES", help="A worker's size, for the nodes.")] = None,
+    image: Annotated[
+        str | None, typer.Option(help="The image to check. [default: the one that a run would use]")
+    ] = None,
+    worker_cpu: Annotated[
+        str | None, typer.Option(metavar="CORES", help="Check that a node has this much for a worker.")
+    ] = None,
+    worker_memory: Annotated[
+        str | None, typer.Option(metavar="BYTES", help="Check that a node has this much for a worker.")
+    ] = None,
     skip_image: Annotated[
         bool, typer.Option("--skip-image", help="Do not start the short-lived pod that reports the image's versions.")
     ] = False,
@@ -32,7 +38,7 @@ def doctor(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
-    """Check everything that a run needs. The exit status is 0, or that of the first thing that is missing."""
+    """Check everything that a run needs. The exit status is 0, or that of the first check that fails."""
     from skjob.cli.options import layers, namespace_of, resolved
 
     asked, seconds = resolved("doctor", layers("doctor", ctx.params), timeout)

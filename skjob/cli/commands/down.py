@@ -1,4 +1,4 @@
-"""`skjob down`: remove clusters that were kept, or whose run does not remove them any more."""
+"""`skjob down`: remove clusters that were kept, or whose run no longer removes them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def down(
             autocompletion=complete_cluster,
         ),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="All of your own in the namespace.")] = False,
-    everyone: Annotated[bool, typer.Option("--everyone", help="With --all: other people's too.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Remove all of your own clusters in the namespace.")] = False,
+    everyone: Annotated[bool, typer.Option("--everyone", help="With --all: other users' clusters too.")] = False,
     context: ContextOption = None,
     namespace: NamespaceOption = None,
     no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Ask for the removal, and do not wait for its end.")
+        bool, typer.Option("--no-wait", help="Return without waiting until everything is removed.")
     ] = False,
 ) -> None:
     """Remove clusters and everything that belongs to them. A run that is still going loses its cluster."""

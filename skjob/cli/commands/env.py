@@ -35,7 +35,7 @@ def show(
     program: ProgramOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
-    """Show what would be sent to workers of the environment here, and why."""
+    """Show what a run would send to workers from this environment, and why."""
     if context.invoked_subcommand is not None:
         context.obj = {"env": env, "program": program}
         return
@@ -64,10 +64,10 @@ def build(
         Path | None, typer.Option(metavar="FOLDER", help="Write all files an image is built from into this folder.")
     ] = None,
     print_: Annotated[
-        bool, typer.Option("--print", help="Print the Dockerfile. [default: where nothing else is asked for]")
+        bool, typer.Option("--print", help="Print the Dockerfile. [default: if neither of the others is given]")
     ] = False,
 ) -> None:
-    """Build an image that has the environment here, for `skjob run --image`."""
+    """Build an image with this environment, for `skjob run --image`."""
     from skjob.environment.image_build import dockerfile, write_context
     from skjob.errors import ConfigError
 
@@ -182,7 +182,7 @@ def _build(tag: str, folder: Path) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise ConfigError(f"`{builder} build` was not done within {BUILD_TIMEOUT} s") from error
+        raise ConfigError(f"`{builder} build` did not finish within {BUILD_TIMEOUT} s") from error
     if ended.returncode:
         raise ConfigError(
             f"`{builder} build` ended with status {ended.returncode}; what it said is above",

@@ -13,18 +13,20 @@ if TYPE_CHECKING:
 
 
 def gc(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be removed, and remove nothing.")
+    ] = False,
     context: ContextOption = None,
     namespace: NamespaceOption = None,
     all_namespaces: Annotated[
-        bool, typer.Option("--all-namespaces", "-A", help="In every namespace; needs the permissions for that.")
+        bool, typer.Option("--all-namespaces", "-A", help="In every namespace; requires the permissions for that.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON array of what is found.")] = False,
 ) -> None:
     """Remove what is left of runs that are over, regardless of owner: what nothing owns, or should be gone by now.
 
-    A run that is going, or a cluster that was kept and is not due yet, is left alone. So is one that Kubernetes has
-    just begun to remove.
+    Runs under way, and kept clusters that are not due yet, are left alone. So is what
+    Kubernetes has just begun to remove.
     """
     from skjob.cli.options import connect_as_asked, looking
     from skjob.deploy.kubernetes.inventory import garbage
@@ -51,7 +53,7 @@ def _in_a_line(going: Terminating) -> str:
     from math import ceil
 
     run = going.run
-    due = "" if going.due_in is None else f"; `skjob gc` takes it in {ceil(going.due_in)} s, if it is still there"
+    due = "" if going.due_in is None else f"; `skjob gc` removes it in {ceil(going.due_in)} s, if it is still there"
     return f"skjob: `{run.name}` of `{run.user}` in `{run.namespace}` is being removed: {going.why}{due}"
 
 

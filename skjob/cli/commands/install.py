@@ -17,23 +17,23 @@ def install(
     ctx: typer.Context,
     context: ContextOption = None,
     namespace: Annotated[
-        str | None, typer.Option("--namespace", help="Whose defaults are set. [default: the context's]")
+        str | None, typer.Option("--namespace", help="The namespace to set defaults in. [default: the context's]")
     ] = None,
     image: Annotated[
         str | None, typer.Option("--image", help="The image of the operator, and of runs in the namespace.")
     ] = None,
-    worker_cpu: Annotated[str | None, typer.Option(metavar="CORES", help="Default of runs in the namespace.")] = None,
+    worker_cpu: Annotated[str | None, typer.Option(metavar="CORES", help="Default for runs in the namespace.")] = None,
     worker_memory: Annotated[
-        str | None, typer.Option(metavar="BYTES", help="Default of runs in the namespace.")
+        str | None, typer.Option(metavar="BYTES", help="Default for runs in the namespace.")
     ] = None,
     timeout: Annotated[str, typer.Option(metavar="TIME", help="How long to wait until the operator acts.")] = "3m",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be applied, as YAML; needs no cluster.")
     ] = False,
 ) -> None:
-    """Install the Dask operator, once per cluster; a platform team does this, with the permissions that it takes.
+    """Install the Dask operator, once per cluster. This requires the permissions of a platform team.
 
-    Safe to repeat. If any default is given, those that are not become skjob's own again; if none is given, they stay.
+    Safe to repeat. Giving any default resets those that are not given; giving none keeps them all.
     An operator with an image of your own needs its `--image` each time; one that somebody else installed is left alone.
     """
     from skjob.cli.options import connect_as_asked, layers, namespace_of, resolved

@@ -17,7 +17,7 @@ def ps(
     context: ContextOption = None,
     namespace: NamespaceOption = None,
     all_namespaces: Annotated[
-        bool, typer.Option("--all-namespaces", "-A", help="In every namespace; needs the permission to list them.")
+        bool, typer.Option("--all-namespaces", "-A", help="In every namespace; requires permission to list them.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
 ) -> None:

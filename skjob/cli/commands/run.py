@@ -69,7 +69,7 @@ def run(
 ) -> None:
     """Run a script, a module or a job file, unchanged, on a cluster.
 
-    Options stand before the program; what stands after it is its own: skjob run --workers 20 train.py --depth 3
+    Options stand before the program; what follows it is passed to it: skjob run --workers 20 train.py --depth 3
     """
     from skjob.cli.reporter import Reporter
     from skjob.cli.run_arguments import NOTES

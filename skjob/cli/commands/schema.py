@@ -1,6 +1,6 @@
 """`skjob schema`: the JSON Schema of a job file, on stdout, for an editor or for a reader.
 
-It is made from the models that read a job file, so that the two cannot disagree.
+It is generated from the models that read a job file, so the two cannot disagree.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ def _gc(monkeypatch: pytest.MonkeyPatch, api: _DeadNode, *arguments: str) -> tup
 CLEAN = "skjob: nothing to clean up\n"
 BEING_REMOVED = (
     "skjob: `dev` of `ann` in `team` is being removed: its removal was asked for 3 s ago;"
-    " `skjob gc` takes it in 12 s, if it is still there\n"
+    " `skjob gc` removes it in 12 s, if it is still there\n"
 )
 
 
