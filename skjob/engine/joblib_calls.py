@@ -26,7 +26,7 @@ MAX_DEPTH = 3
 MAX_ITEMS = 16
 """Items of a tuple or list whose parts are looked for."""
 
-MAX_VALUE_LENGTH = 60
+MAX_SHOWN_LENGTH = 60
 """Characters of a parameter's value in a message."""
 
 
@@ -127,7 +127,7 @@ def describe(call: JoblibCall) -> str:
         if parameters:
             parts.append(
                 "with "
-                + ", ".join(f"{name}={short_text(parameters[name], MAX_VALUE_LENGTH)}" for name in sorted(parameters))
+                + ", ".join(f"{name}={short_text(parameters[name], MAX_SHOWN_LENGTH)}" for name in sorted(parameters))
             )
         fold = arguments.get("split_progress")
         if fold:

@@ -11,7 +11,7 @@ import typer
 from skjob.cli.options import ContextOption, NamespaceOption
 
 if TYPE_CHECKING:
-    from skjob.deploy.kubernetes.doctor import Check, Report
+    from skjob.deploy.kubernetes.doctor import Check, DoctorReport
 
 _COLOURS = {"ok": "32", "warn": "33", "fail": "1;31", "skip": "2"}
 
@@ -67,7 +67,7 @@ def _ignore(_: Check) -> None:
     """Show nothing: all checks are printed at the end."""
 
 
-def _as_json(report: Report) -> str:
+def _as_json(report: DoctorReport) -> str:
     import json
     from dataclasses import asdict
 

@@ -78,7 +78,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Report:
+class DoctorReport:
     """All checks, in the order they were made."""
 
     checks: tuple[Check, ...]
@@ -97,13 +97,15 @@ class Versions:
     packages: Mapping[str, str | None]
 
 
-def examine(asked: ResolvedSettings, *, check_image: bool, timeout: float, on_check: Callable[[Check], None]) -> Report:
+def examine(
+    asked: ResolvedSettings, *, check_image: bool, timeout: float, on_check: Callable[[Check], None]
+) -> DoctorReport:
     """Check everything that a run with these settings needs. `on_check` gets each check as soon as it is made."""
     checks = []
     for check in _checks(asked, check_image, timeout):
         checks.append(check)
         on_check(check)
-    return Report(tuple(checks))
+    return DoctorReport(tuple(checks))
 
 
 def _checks(asked: ResolvedSettings, check_image: bool, timeout: float) -> Iterator[Check]:

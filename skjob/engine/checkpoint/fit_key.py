@@ -24,7 +24,7 @@ from skjob.utils.versions import versions_here
 
 __all__ = ["FitIdentity", "FitKeyBuilder", "Unidentifiable"]
 
-VERSION = 2
+KEY_VERSION = 2
 """Key format version; bump it to invalidate every stored fit.
 
 Version 1 did not include environment variables and settings, so fits stored with it may be wrong.
@@ -85,7 +85,7 @@ class FitKeyBuilder:
         self._origins = origins
         self._contents = Hasher(origins, array_key)
         self._base = (
-            ["skjob", VERSION, sys.version_info[:2]]
+            ["skjob", KEY_VERSION, sys.version_info[:2]]
             + [origins.version(package) for package in ("sklearn", "numpy", "scipy")]
             + [settings]
         )

@@ -17,7 +17,7 @@ NUMBERS = frozenset({"n_test_samples", "fit_time", "score_time"})
 FROM_THE_CALL = "parameters"
 """Not part of an entry: a caller that looks up a fit has them."""
 
-KINDS = "biuf"
+NUMBER_KINDS = "biuf"
 MAX_FLOAT_BYTES = 8
 """Longer floats do not fit into JSON."""
 
@@ -84,7 +84,7 @@ def _number_to_plain(name: str, value: Any) -> list[Any]:
         return [kind.__name__, value]
     if kind is float:
         return ["float", _float_to_plain(value)]
-    if isinstance(value, np.generic) and value.dtype.kind in KINDS and value.dtype.itemsize <= MAX_FLOAT_BYTES:
+    if isinstance(value, np.generic) and value.dtype.kind in NUMBER_KINDS and value.dtype.itemsize <= MAX_FLOAT_BYTES:
         item = value.item()
         return [f"numpy.{value.dtype.name}", _float_to_plain(item) if type(item) is float else item]
     raise NotSerializable(f"a value of type `{kind.__name__}` in `{name}`")
@@ -105,7 +105,7 @@ def _number_from_plain(plain: Any) -> Any:
         dtype = np.dtype(name)
     except TypeError as error:
         raise NotSerializable("a number in it is of an unknown kind") from error
-    if package != "numpy" or dtype.kind not in KINDS or dtype.itemsize > MAX_FLOAT_BYTES:
+    if package != "numpy" or dtype.kind not in NUMBER_KINDS or dtype.itemsize > MAX_FLOAT_BYTES:
         raise NotSerializable("a number in it is of an unknown kind")
     expected = {"f": float, "b": bool}.get(dtype.kind, int)
     item = _float_from_plain(value) if expected is float else value
@@ -132,7 +132,7 @@ def _float_from_plain(value: Any) -> float:
 
 def _array_to_plain(value: Any) -> dict[str, Any]:
     """Convert scores and times by training size: what learning_curve gets with `exploit_incremental_learning`."""
-    if type(value) is not np.ndarray or value.dtype.kind not in KINDS or value.dtype.itemsize > MAX_FLOAT_BYTES:
+    if type(value) is not np.ndarray or value.dtype.kind not in NUMBER_KINDS or value.dtype.itemsize > MAX_FLOAT_BYTES:
         raise NotSerializable(f"an array of `{value.dtype}`")
     order: Literal["C", "F"] = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
     content = base64.b64encode(value.tobytes(order=order)).decode()
@@ -143,7 +143,7 @@ def _array_from_plain(plain: Any) -> Any:
     try:
         dtype = np.dtype(str(plain["dtype"]))
         content = base64.b64decode(plain["base64"], validate=True)
-        if dtype.kind in KINDS and dtype.itemsize <= MAX_FLOAT_BYTES:
+        if dtype.kind in NUMBER_KINDS and dtype.itemsize <= MAX_FLOAT_BYTES:
             return np.frombuffer(content, dtype).copy().reshape(plain["shape"], order=plain["order"])
     except (TypeError, ValueError, KeyError) as error:
         raise NotSerializable("an array in it is not of the expected form") from error

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from skjob.engine.checkpoint.fit_key import VERSION, FitIdentity
+from skjob.engine.checkpoint.fit_key import KEY_VERSION, FitIdentity
 from skjob.engine.checkpoint.serialization import NotSerializable, from_plain, to_plain
 from skjob.errors import ConfigError
 from skjob.utils.paths import expand_user
@@ -129,7 +129,7 @@ class FitStore:
     def has_older(self) -> bool:
         """Return whether it holds fits that an earlier release stored under other keys. True only the first time."""
         try:
-            return self._backend.mark(f".keys-{VERSION}")
+            return self._backend.mark(f".keys-{KEY_VERSION}")
         except Exception:  # it only decides whether a line is reported
             return False
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FILE = "mailbox.jsonl"
+MESSAGES_FILE = "mailbox.jsonl"
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class MessageWriter:
     """The program's end. Thread-safe."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / FILE
+        self._path = folder / MESSAGES_FILE
         self._lock = threading.Lock()
 
     def send(self, kind: str, content: Any) -> None:
@@ -45,7 +45,7 @@ class MessageReader:
     """The parent's end."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / FILE
+        self._path = folder / MESSAGES_FILE
         self._read = 0
 
     def read_new(self) -> list[Message]:

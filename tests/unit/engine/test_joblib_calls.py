@@ -29,7 +29,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
-from skjob.engine.joblib_calls import MAX_VALUE_LENGTH, calls_of, describe, fit_arguments, iter_nested, label
+from skjob.engine.joblib_calls import MAX_SHOWN_LENGTH, calls_of, describe, fit_arguments, iter_nested, label
 
 X = numpy.random.default_rng(0).normal(size=(60, 4))
 y = (X[:, 0] > 0).astype(int)
@@ -248,10 +248,10 @@ def test_a_long_or_many_lined_parameter_is_cut(recorded: Recorded) -> None:
     with recorded() as calls:
         GridSearchCV(OddEstimator(), {"value": values}, cv=2, refit=False).fit(X, y)
     text, array = describe(calls[0]), describe(calls[2])
-    assert text == f"the fit of `OddEstimator` with value='{'x' * (MAX_VALUE_LENGTH - 2)}… on fold 1 of 2"
+    assert text == f"the fit of `OddEstimator` with value='{'x' * (MAX_SHOWN_LENGTH - 2)}… on fold 1 of 2"
     assert array.startswith("the fit of `OddEstimator` with value=array([[ 0, 1, 2,")
     assert "\n" not in array
-    assert len(array) < MAX_VALUE_LENGTH + 70
+    assert len(array) < MAX_SHOWN_LENGTH + 70
 
 
 @pytest.mark.parametrize("call", [(OddCallable(), (), {}), (abs, (OddCallable(),), {}), (None, (), {})])

@@ -12,7 +12,7 @@ from skjob.deploy.kubernetes.api.context import Context
 from skjob.deploy.kubernetes.doctor import (
     Check,
     CheckOutcome,
-    Report,
+    DoctorReport,
     Versions,
     compare_versions,
     examine,
@@ -68,8 +68,8 @@ def test_the_exit_status_is_that_of_the_first_thing_that_is_missing() -> None:
     doubtful = Check("nodes", CheckOutcome.WARNING, "too small", "ask for less")
     forbidden = Check("permissions", CheckOutcome.FAILED, "may not", "ask", 122)
     broken = Check("image", CheckOutcome.FAILED, "not found", "choose", 124)
-    assert Report((fine, doubtful)).exit_code == 0
-    assert Report((fine, forbidden, broken)).exit_code == 122
+    assert DoctorReport((fine, doubtful)).exit_code == 0
+    assert DoctorReport((fine, forbidden, broken)).exit_code == 122
 
 
 class _Misled(Api):

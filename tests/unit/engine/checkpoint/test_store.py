@@ -21,7 +21,7 @@ import pytest
 from clocks import DEADLINE
 
 from skjob.engine.checkpoint import store as checkpoint
-from skjob.engine.checkpoint.fit_key import VERSION, FitIdentity
+from skjob.engine.checkpoint.fit_key import KEY_VERSION, FitIdentity
 from skjob.engine.checkpoint.store import FitStore
 from skjob.errors import ConfigError
 
@@ -166,7 +166,7 @@ def test_fits_of_an_earlier_release_are_told_of_once(address: str, monkeypatch: 
     assert not FitStore(address, "run").has_older()
     assert FitStore(address, "run").save(identity(), RESULT, 0.1, VERSIONS)
     assert not FitStore(address, "run").has_older()
-    monkeypatch.setattr(checkpoint, "VERSION", VERSION + 1)
+    monkeypatch.setattr(checkpoint, "KEY_VERSION", KEY_VERSION + 1)
     assert FitStore(address, "run").has_older()
     assert not FitStore(address, "run").has_older()
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from threading import Thread
 
-from skjob.run.program.messages import FILE, Message, MessageReader, MessageWriter
+from skjob.run.program.messages import MESSAGES_FILE, Message, MessageReader, MessageWriter
 
 
 def test_each_letter_is_read_once_and_in_order(tmp_path: Path) -> None:
@@ -19,11 +19,11 @@ def test_each_letter_is_read_once_and_in_order(tmp_path: Path) -> None:
 
 def test_a_line_that_is_not_finished_comes_next_time(tmp_path: Path) -> None:
     MessageWriter(tmp_path).send("note", "whole")
-    with (tmp_path / FILE).open("a") as file:
+    with (tmp_path / MESSAGES_FILE).open("a") as file:
         file.write('{"kind": "note", "con')
     reader = MessageReader(tmp_path)
     assert reader.read_new() == [Message("note", "whole")]
-    with (tmp_path / FILE).open("a") as file:
+    with (tmp_path / MESSAGES_FILE).open("a") as file:
         file.write('tent": "half"}\n')
     assert reader.read_new() == [Message("note", "half")]
 
