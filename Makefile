@@ -27,7 +27,7 @@ export BASE ?= python:$(shell $(VENV)/bin/python -c 'import sys; print("%d.%d" %
 # what tells that other versions of the dependencies serve: no Kubernetes, and of the integration tests those of the engine
 ENGINE_TESTS := tests/unit $(addprefix tests/integration/test_,engine.py engine_joblib.py finished.py)
 
-.PHONY: help demo test test-all test-upstream test-gallery test-latest test-oldest check format docs kind kind-down image manifests lock clean bench-startup bench-local bench-fidelity bench-environment bench-story bench-engine
+.PHONY: help demo test test-all test-upstream test-gallery test-latest test-oldest check format docs kind kind-down image manifests lock clean bench-startup bench-local bench-fidelity bench-stream bench-environment bench-story bench-engine
 
 help: ## list what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -87,6 +87,9 @@ bench-local: $(READY) ## time an empty script and the digits example on this mac
 
 bench-fidelity: $(COMPLETE) ## time what it costs that a task behaves as in plain Python, and calls of a moment
 	@$(VENV)/bin/python benchmarks/fidelity.py $(ARGS)
+
+bench-stream: $(READY) ## time what it costs to report each fit as it finishes (ARGS="--fits 1000")
+	@$(VENV)/bin/python benchmarks/stream.py $(ARGS)
 
 bench-environment: $(COMPLETE) ## time the ways to an environment of 86 distributions, on the cluster of `make kind`
 	@$(VENV)/bin/python benchmarks/environment.py

@@ -12,7 +12,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
-from typing import Any
+from itertools import chain
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 VERSION = 1
 """Version of the format. A reader ignores kinds of lines and fields that it does not know."""
@@ -156,6 +158,18 @@ Event = CallStarted | FitFinished | TasksFinished | ResultsDropped | CallFinishe
 Report = Callable[[Event], None]
 """Takes an event. Called from several threads; never raises."""
 
+
+def _json_types(hint: Any) -> tuple[type, ...]:
+    """Return what JSON may have for a value of this type."""
+    if get_origin(hint) is UnionType:
+        return tuple(chain.from_iterable(map(_json_types, get_args(hint))))
+    if hint is float:
+        return float, int
+    if get_origin(hint) is Mapping:
+        return (dict,)
+    return (str,) if hint is FitStatus else (hint,)
+
+
 KINDS: Mapping[str, type[Event]] = {
     "call": CallStarted,
     "fit": FitFinished,
@@ -164,6 +178,10 @@ KINDS: Mapping[str, type[Event]] = {
     "end": CallFinished,
 }
 _NAMES = {kind: name for name, kind in KINDS.items()}
+_TYPES: Mapping[type[Event], Mapping[str, tuple[type, ...]]] = {
+    kind: {name: _json_types(hint) for name, hint in get_type_hints(kind).items()} for kind in KINDS.values()
+}
+"""What JSON has for each field: the program may have written to the file itself."""
 _DEFAULTS: Mapping[type[Event], Mapping[str, Any]] = {
     kind: {each.name: {} if each.default_factory is not MISSING else each.default for each in fields(kind)}
     for kind in KINDS.values()
@@ -196,11 +214,16 @@ def from_line(line: str | bytes) -> Event | None:
         kind = KINDS[read.pop("kind")]
     except (ValueError, KeyError, AttributeError, TypeError):
         return None
-    known = {name: value for name, value in read.items() if name in kind.__dataclass_fields__}
+    types = _TYPES[kind]
+    known = {name: value for name, value in read.items() if name in types}
+    if not all(isinstance(value, types[name]) for name, value in known.items()):
+        return None
     try:
         for name in ("scores", "train_scores"):
             if name in known:
                 known[name] = {metric: _from_json(score) for metric, score in known[name].items()}
+        if not all(isinstance(text, str) for text in (known.get("parameters") or {}).values()):
+            return None
         if "status" in known:
             known["status"] = FitStatus(known["status"])
         return kind(**known)

@@ -10,6 +10,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from skjob.engine.events import VERSION, Event, from_line, to_line
@@ -20,13 +21,17 @@ FILE = "fits.jsonl"
 class EventsWriter:
     """Appends events to the file in a run's folder. Thread-safe; a disk that has filled up ends the file, not the run.
 
+    A file that cannot be made does not end it either.
+
     Forked children of the program are not the run: they write nothing.
     """
 
     def __init__(self, folder: Path) -> None:
         self._owner = os.getpid()
         self._lock = threading.Lock()
-        self._file = os.open(folder / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._file = -1
+        with suppress(OSError):
+            self._file = os.open(folder / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._write(json.dumps({"kind": "begin", "version": VERSION}) + "\n")
 
     def report(self, event: Event) -> None:
@@ -41,8 +46,10 @@ class EventsWriter:
                 self._file = -1
 
     def _write(self, line: str) -> None:
+        if os.getpid() != self._owner:  # a fork may have been made while another thread held the lock
+            return
         with self._lock:
-            if self._file < 0 or os.getpid() != self._owner:
+            if self._file < 0:
                 return
             content = line.encode()
             try:

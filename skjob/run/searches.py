@@ -209,13 +209,14 @@ class Searches:
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self.calls: dict[int, CallProgress] = {}
+        self._running: dict[int, CallProgress] = {}
         for event in events:
             self.add(event)
 
     def add(self, event: Event) -> None:
         """Add an event. One of a call whose start is missing is ignored."""
         if isinstance(event, CallStarted):
-            self.calls[event.call] = CallProgress(event)
+            self.calls[event.call] = self._running[event.call] = CallProgress(event)
             return
         call = self.calls.get(event.call)
         if call is None:
@@ -228,11 +229,12 @@ class Searches:
             call.drop(event)
         else:
             call.finished = event
+            self._running.pop(event.call, None)
 
     @property
     def running(self) -> list[CallProgress]:
         """Calls that have not ended."""
-        return [call for call in self.calls.values() if call.finished is None]
+        return [*self._running.values()]
 
     @property
     def searches(self) -> list[list[CallProgress]]:

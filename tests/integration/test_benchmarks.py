@@ -1,6 +1,7 @@
 """The benchmarks work, and what they count is as it should be. What they time is not looked at here."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,13 @@ def test_each_row_of_what_is_timed_has_a_number(quick: Table, letter: str, rows:
     table = _of(quick, letter)
     assert len(table) == rows
     assert all(float(row["skjob"]) >= 0 for row in table.values())
+
+
+def test_the_cost_of_events_has_three_numbers() -> None:
+    command = [sys.executable, str(BENCHMARKS / "stream.py"), "--fits", "50", "--rounds", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=ENGINE_SECONDS, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len([number for number in re.findall(r"[0-9.]+", done.stdout) if float(number) > 0]) == 3
 
 
 def test_a_measurement_has_a_process_of_its_own() -> None:

@@ -267,6 +267,21 @@ def test_small_calls_run_here(events: list[Event], monkeypatch: pytest.MonkeyPat
     assert len(of(events, CallStarted)) <= begun + 1
 
 
+def test_a_search_with_one_job_runs_here(events: list[Event]) -> None:
+    inner = GridSearchCV(TREE, {"max_depth": [1, 3]}, cv=2, n_jobs=1)
+    search = GridSearchCV(inner, {"refit": [True]}, cv=3, n_jobs=1).fit(X, Y)
+    fits = of(events, FitFinished)
+    assert [(fit.call, fit.task, fit.worker) for fit in fits] == [(1, 0, ""), (1, 1, ""), (1, 2, "")] + [
+        (2, task, "")
+        for task in range(4)  # the best candidate again, on all of the data: of no fit
+    ]
+    assert sum(fit.scores["score"] for fit in fits[:3]) / 3 == pytest.approx(search.best_score_)
+    assert [type(event) for event in events[:5]] == [CallStarted, *[FitFinished] * 3, CallFinished]
+    # The program's other calls are left out, as nothing is gained from workers.
+    assert Parallel(1)(delayed(abs)(number) for number in range(3)) == [0, 1, 2]
+    assert len(of(events, CallStarted)) == 2
+
+
 TAKEN_BACK = """
     from sklearn.datasets import load_iris
     from sklearn.model_selection import GridSearchCV

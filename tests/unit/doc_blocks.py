@@ -37,9 +37,11 @@ from skjob.config import sources
 from skjob.config.namespace_policy import parse_rules
 from skjob.config.parsers import parse_seconds
 from skjob.deploy.kubernetes.api.rbac import ROLE_NAME
+from skjob.engine.events import CallStarted
 from skjob.environment.index.pip_config import from_pip, pip_settings
 from skjob.environment.index.uv_config import from_uv
 from skjob.jobfile.loader import read_job
+from skjob.run.searches import Searches
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "skjob"
@@ -320,6 +322,12 @@ def check_toml(block: Block, folder: Path) -> None:
     layer = sources.project(folder)
     assert layer.values
     sources.resolve([layer])
+
+
+def check_json(block: Block) -> None:
+    """Check the summary of a search in a run's record."""
+    search = CallStarted(1, 0.0, "GridSearchCV", search=1)
+    assert json.loads(block.text).keys() == Searches([search]).summary()[0].keys()
 
 
 def check_ini(block: Block, folder: Path) -> None:

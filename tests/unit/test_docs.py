@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from doc_blocks import (
     blocks,
     check_command,
     check_ini,
+    check_json,
     check_python,
     check_toml,
     check_yaml,
@@ -27,6 +29,7 @@ from doc_blocks import (
 )
 
 from skjob.config.settings import Settings
+from skjob.engine.events import KINDS
 from skjob.errors import ConfigError
 
 pytestmark = pytest.mark.unit
@@ -54,6 +57,8 @@ def _check(block: Block, folder: Path) -> None:
         check_yaml(block, folder)
     elif block.language == "toml":
         check_toml(block, folder)
+    elif block.language == "json":
+        check_json(block)
     else:
         assert block.language == "ini", f"nothing checks `{block.language}`"
         check_ini(block, folder)
@@ -97,6 +102,7 @@ def test_few_blocks_are_not_checked_and_each_says_why() -> None:
         ("yaml", "team: a\nnonesuch: 1\n"),
         ("yaml", "nonesuch: 1\n"),
         ("toml", "nonesuch = 1\n"),
+        ("json", '{"nonesuch": 1}\n'),
         ("ini", "[global]\nnonesuch = 1\n"),
         ("ruby", "puts 1\n"),
     ],
@@ -105,6 +111,16 @@ def test_a_block_that_is_wrong_is_found(language: str, text: str, tmp_path: Path
     wrong = Block(ROOT / "README.md", 1, language, text)
     with pytest.raises((AssertionError, AttributeError, ImportError, TypeError, ConfigError, typer.TyperException)):
         _check(wrong, tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_reference_has_each_field_of_an_event(kind: str) -> None:
+    text = (ROOT / "docs" / "reference" / "run-events.md").read_text()
+    entry = re.search(rf"^`{kind}`\n: (.+?)\n\n", text, re.M | re.S)
+    assert entry is not None
+    common = {"call", "at", *(("worker", "started", "seconds") if kind == "tasks" else ())}
+    missing = {field.name for field in fields(KINDS[kind])} - common - set(re.findall(r"`(\w+)`", entry[1]))
+    assert not missing
 
 
 def _headings(page: Path) -> set[str]:

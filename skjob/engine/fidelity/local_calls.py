@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial, wraps
+from types import FrameType
 from typing import Any
 
 from joblib._parallel_backends import ParallelBackendBase
@@ -24,7 +25,8 @@ from skjob.engine.fidelity.job_counts import NOT_GIVEN, PLAIN_BACKEND
 from skjob.engine.fidelity.placement import CallSite, call_site, is_of_program, prefers_threads, shares_memory
 from skjob.engine.fidelity.replay import CallRefused, Replay
 from skjob.engine.joblib_calls import JoblibCall
-from skjob.engine.reporting.call_events import CallEvents
+from skjob.engine.reporting.call_events import CallEvents, is_within_task
+from skjob.engine.reporting.origin import calls_scored_fits
 
 THREAD_BACKEND = "threading"
 """joblib's own backend for calls that ask for threads (joblib 1.6.0)."""
@@ -52,9 +54,11 @@ def _with_routing(call: Any) -> Any:
     @wraps(call)
     def route(parallel: Parallel, iterable: Iterable[JoblibCall]) -> Any:
         # With one job, or a backend that sends nothing, there is nothing to choose.
-        if parallel.n_jobs == 1 or not getattr(parallel._backend, "sends_calls", False):
+        if not getattr(parallel._backend, "sends_calls", False):
             return call(parallel, iterable)
         router: CallRouter = parallel._backend.router
+        if parallel.n_jobs == 1:
+            return _call_sequentially(call, parallel, iterable, router, sys._getframe(1))
         of_program = is_of_program(sys._getframe(1))
         replay = Replay(iterable, in_order=shares_memory(parallel), of_program=of_program)
         first = replay.peek()
@@ -121,6 +125,21 @@ def _call(
         return done + list(replay.merged(iter(_call_locally(call, parallel, replay, router))))
     finally:
         _end(parallel, replay)
+
+
+def _call_sequentially(
+    call: Any, parallel: Parallel, iterable: Iterable[JoblibCall], router: CallRouter, frame: FrameType
+) -> Any:
+    """Call a Parallel object that has one job. Fits are reported, unless they belong to a fit that runs here."""
+    if router.events is None or is_within_task() or not calls_scored_fits(frame):
+        return call(parallel, iterable)
+    replay = Replay(iterable, in_order=True)
+    first = replay.peek()
+    if first is None:
+        return call(parallel, replay.tasks())
+    events = router.events.begin_call(parallel, first, replay.length, frame)
+    with _reported(events), events.enclosing():
+        return call(parallel, replay.remaining(events.noted))
 
 
 def _call_locally(call: Any, parallel: Parallel, replay: Replay, router: CallRouter) -> Any:

@@ -80,6 +80,11 @@ class RunEvents:
             return self._searches[parallel]
 
 
+def is_within_task() -> bool:
+    """Return whether this thread runs a task of a call that is reported."""
+    return _enclosing.get() is not None
+
+
 def as_run_events(report: RunEvents | Report | None) -> RunEvents | None:
     """Return what numbers the calls for `report`, which may do so already."""
     return report if report is None or isinstance(report, RunEvents) else RunEvents(report)

@@ -43,8 +43,7 @@ def find_origin(first: JoblibCall, tasks: int | None, frame: FrameType | None) -
     values = [*arguments, *keywords.values()]
     estimator = next((type(value).__name__ for value in values if _is_estimator(value)), "")
     origin = CallOrigin(name, estimator, tasks=tasks)
-    while frame is not None and _module(frame).startswith(PARALLEL_MODULES):
-        frame = frame.f_back
+    frame = _caller(frame)
     if frame is None or _module(frame).partition(".")[0] not in LIBRARIES:
         return origin
     known = frame.f_locals
@@ -59,6 +58,19 @@ def find_origin(first: JoblibCall, tasks: int | None, frame: FrameType | None) -
         if maker == "cross_validate":
             origin = replace(origin, splits=origin.tasks)
     return origin
+
+
+def calls_scored_fits(frame: FrameType | None) -> bool:
+    """Return whether the frame that calls a Parallel object is one of scikit-learn's whose tasks are scored fits."""
+    frame = _caller(frame)
+    return frame is not None and frame.f_code.co_name in _FITTING and _module(frame).startswith("sklearn.")
+
+
+def _caller(frame: FrameType | None) -> FrameType | None:
+    """Return the frame that wants a call, behind those of Parallel classes."""
+    while frame is not None and _module(frame).startswith(PARALLEL_MODULES):
+        frame = frame.f_back
+    return frame
 
 
 def _of_search(origin: CallOrigin, known: Mapping[str, Any], first: JoblibCall) -> CallOrigin:
@@ -121,6 +133,10 @@ _TOTALS: Mapping[str, Callable[[Mapping[str, Any]], int]] = {
     "_fit": lambda known: known["n_jobs"],  # bagging
 }
 """How many tasks a function or method of scikit-learn submits, by its local variables."""
+
+
+_FITTING = frozenset({"evaluate_candidates", "cross_validate", "learning_curve", "validation_curve"})
+"""Functions of scikit-learn whose tasks are fits that return their scores."""
 
 
 def _module(frame: FrameType) -> str:

@@ -63,3 +63,21 @@ def test_what_is_no_event_is_none(line: str) -> None:
 
 def test_fields_of_a_later_version_are_ignored() -> None:
     assert from_line('{"kind": "end", "call": 1, "at": 2.0, "mood": "good"}') == CallFinished(1, 2.0)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"kind":"call","call":[],"at":1.0,"name":"x"}',
+        '{"kind":"call","call":1,"at":"1","name":"x"}',
+        '{"kind":"call","call":1,"at":1.0,"name":"x","splits":"2"}',
+        '{"kind":"fit","call":1,"task":0,"parameters":{"C":1}}',
+        '{"kind":"fit","call":1,"task":0,"parameters":[]}',
+        '{"kind":"fit","call":1,"task":0,"scores":{"score":[]}}',
+        '{"kind":"fit","call":1,"task":0,"status":"lost"}',
+        '{"kind":"tasks","call":1,"tasks":null}',
+        '{"kind":"end","call":1,"at":1.0,"ok":"no"}',
+    ],
+)
+def test_a_line_that_the_program_has_written_itself_is_no_event(line: str) -> None:
+    assert from_line(line) is None
