@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -22,6 +23,11 @@ OUTCOMES = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As in a job of a script's, `.ci/run &`: all that the tests start would ignore it too, skjob among them.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+    # In a job of GitHub's, runs that tests start would add to the job's own summary and annotations.
+    os.environ.pop(name, None)
 
 
 def kind_of(path: str) -> str | None:

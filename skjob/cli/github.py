@@ -62,4 +62,4 @@ def append_summary(record: Record, folder: Path, notify: Notify, environment: Ma
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        notify(f"the summary for GitHub Actions can't be written: {error.strerror}")
+        notify(f"the summary for GitHub Actions cannot be written: {error.strerror}")

@@ -125,7 +125,7 @@ class Reporter:
     def _begin_line(self, step: str) -> None:
         """Show on a terminal what the run waits for; the next line replaces it. Not below a program's own output."""
         if step != "run the program":
-            print(f"{self._prefix()}{step} …", end="", file=sys.stderr, flush=True)
+            print(f"{self._prefix()}{shown(step)} …", end="", file=sys.stderr, flush=True)
             self._begun = True
 
     def _show(self, kind: str, text: str, numbers: Mapping[str, object] | None = None) -> None:

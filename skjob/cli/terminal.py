@@ -7,12 +7,16 @@ from collections.abc import Iterable
 import typer
 
 from skjob.cli.github import in_actions, json_without_commands, without_commands
+from skjob.errors import without_credentials
 from skjob.utils.text import visible
 
 
 def shown(text: str) -> str:
-    """Return text of one or more lines as it may be written to a terminal, a file or the log of a job."""
-    text = visible(text, lines=True)
+    """Return text of one or more lines as it may be written to a terminal, a file or the log of a job.
+
+    Passwords of addresses are left out.
+    """
+    text = visible(without_credentials(text), lines=True)
     return without_commands(text) if in_actions() else text
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from skjob.cli.terminal import shown_json
+from skjob.errors import data_without_credentials
 
 
 def when(moment: str) -> str:
@@ -41,7 +42,7 @@ def cost(amount: float | None, currency: str) -> str:
 
 def as_json(value: Any) -> str:
     """Return plain data and dataclasses as JSON. What is no number is null, an infinite one text."""
-    return shown_json(json.dumps(_plain(value), indent=2, allow_nan=False))
+    return shown_json(json.dumps(data_without_credentials(_plain(value)), indent=2, allow_nan=False))
 
 
 def _plain(value: Any) -> Any:

@@ -21,7 +21,7 @@ from skjob.utils.units import format_duration
 MAX_POINTS = 1500
 MAX_LINES = 300
 MARKED = 10
-"""How many of the best candidates are set apart, and say what they are when pointed at."""
+"""How many of the best candidates are set apart at most, and say what they are when pointed at."""
 
 SPREAD_OF = 15
 MAX_AXES = 12
@@ -79,21 +79,24 @@ class Scored:
         others = sampled(range(best, len(self.candidates)), most - best)
         return [*reversed(others), *reversed(range(best))]
 
+    @property
+    def marked(self) -> int:
+        """How many of the best are set apart."""
+        return min(MARKED, math.ceil(len(self.candidates) / 4))
+
     def sample(self, drawn: Sequence[int]) -> str:
         """Return what to say if not all candidates are drawn."""
         if len(drawn) == len(self.candidates):
             return ""
-        return (
-            f" {len(drawn)} of {len(self.candidates)} candidates are drawn: the best {len(drawn) // 4} and an even"
-            " sample of the others; the table counts all of them."
-        )
+        best = f"the best {len(drawn) // 4} and an even sample of the others"
+        return f" {len(drawn)} of {len(self.candidates)} candidates are drawn: {best}."
 
     def dots(self, ranks: Sequence[int], points: Sequence[Point], titles: bool = True) -> list[Html | None]:
         """Return these candidates as dots, darker the better they are, and the best of them as diamonds on top."""
         by_shade: dict[int, list[Point]] = {each: [] for each in range(SHADES)}
         marks: list[Html | None] = []
         for rank, point in zip(ranks, points, strict=True):
-            if titles and rank < MARKED:
+            if titles and rank < self.marked:
                 marks.append(mark(*point, self.describe(rank)))
             else:
                 by_shade[shade(rank, len(self.candidates))].append(point)
@@ -231,15 +234,15 @@ def parallel_coordinates(scored: Scored) -> Chart | None:
             for x, (name, axis) in zip(places, axes.items(), strict=False)
         ]
         points.append((places[-1], frame.y(scored.scale.place(each.candidate.mean))))
-        best = rank < MARKED
+        best = rank < scored.marked
         class_ = "line-mark" if best else f"line s{shade(rank, len(scored.candidates))}"
         parts.append(line(points, class_, scored.describe(rank) if best else ""))
     ticks = [axis.ticks() for axis in axes.values()] + [scored.scale.ticks()]
     for x, title, marks in zip(places, [*names, scored.name], ticks, strict=True):
         parts.append(_vertical_axis(frame, x, title, marks))
     shown = (
-        f"Each line is a candidate; the {MARKED} best are thick, and say what they are when pointed at. The last axis"
-        f" is the {scored.name}."
+        f"Each line is a candidate; the {scored.marked} best are thick, and say what they are when pointed at."
+        f" The last axis is the {scored.name}."
     )
     left = len(scored.search.varying) - len(names)
     shown += f" {left} more parameters are left out." if left else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 
+from skjob.errors import without_credentials
 from skjob.utils.text import visible
 
 
@@ -19,8 +20,8 @@ Child = str | None
 
 
 def escaped(text: str) -> Html:
-    """Return a text as HTML shows it, with control characters and changes of direction made visible."""
-    return text if isinstance(text, Html) else Html(html.escape(visible(text, lines=True)))
+    """Return a text as HTML shows it: control characters made visible, no passwords of addresses."""
+    return text if isinstance(text, Html) else Html(html.escape(visible(without_credentials(text), lines=True)))
 
 
 def tag(name: str, /, *children: Child, **attributes: str | float | None) -> Html:
@@ -63,7 +64,11 @@ def folded(summary: str, content: Html) -> Html:
 
 
 def _value(value: str | float) -> str:
-    return number(value) if isinstance(value, int | float) else html.escape(visible(str(value)), quote=True)
+    return (
+        number(value)
+        if isinstance(value, int | float)
+        else html.escape(visible(without_credentials(str(value))), quote=True)
+    )
 
 
 def number(value: float) -> str:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
+from skjob.errors import without_credentials
 from skjob.run.history.details import RunDetails, SearchDetails
 from skjob.run.history.summary import summary_of
 from skjob.utils.text import shortened, visible
@@ -25,7 +26,7 @@ def escaped(text: str) -> str:
 
     Each sign that Markdown or HTML could act on is written by its number, which stands for the sign as text alone.
     """
-    return _PUNCTUATION.sub(lambda sign: f"&#{ord(sign[0])};", visible(text))
+    return _PUNCTUATION.sub(lambda sign: f"&#{ord(sign[0])};", visible(without_credentials(text)))
 
 
 def summary(details: RunDetails) -> str:

@@ -101,7 +101,7 @@ def timeline(details: RunDetails) -> Chart | None:
     words = (
         "Each bar is a fit, or tasks that were sent together; a cross marks one that failed."
         if each_fit
-        else "The darker, the busier a worker was at that moment; a cross marks fits that failed."
+        else "The stronger its colour, the busier a worker was at that moment; a cross marks fits that failed."
     )
     words += " Behind them, the times are shaded in which there was parallel work: gaps there are idle workers."
     words += " The last column has when a worker finished its last fit: one that was lost stops before the others."

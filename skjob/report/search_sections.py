@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from skjob.report.charts import MARKED, MAX_AXES, Chart, Scored, against, best_so_far, parallel_coordinates, spread
+from skjob.report.charts import MAX_AXES, Chart, Scored, against, best_so_far, parallel_coordinates, spread
 from skjob.report.html import Html, folded, joined, scrollable, table, tag
 from skjob.report.scales import label
 from skjob.run.history.details import CallGroup, CandidateDetails, RunDetails, SearchDetails
@@ -13,11 +13,6 @@ from skjob.utils.units import format_duration
 
 MAX_SEARCHES = 6
 """How many searches have charts; a program with more has the largest of them drawn, and all of them in a table."""
-
-HOW_TO_READ = (
-    f"In the charts each dot or line is a candidate, darker (on a dark page, lighter) the better it ranks. Diamonds and"
-    f" thick lines are the best {MARKED}; point at one to see what it is."
-)
 
 MAX_CALLS = 100
 TOP = 15
@@ -79,7 +74,7 @@ def _search(search: SearchDetails, details: RunDetails) -> Html:
         _top(search),
         tag("p", f"Alike in all candidates: {_assigned(fixed)}", class_="soft") if fixed else None,
         tag("p", f"Not drawn, as there are too many parameters: {', '.join(left)}", class_="soft") if left else None,
-        tag("p", HOW_TO_READ, class_="soft"),
+        tag("p", _how_to_read(scored), class_="soft"),
         tag("div", *(figure(chart) for chart in charts), class_="charts"),
     ])  # fmt: skip
 
@@ -99,6 +94,13 @@ def _words(search: SearchDetails) -> str:
     elif search.metric not in ("", "score"):
         parts.append(f"ordered by {search.metric}")
     return "; ".join(parts) + "."
+
+
+def _how_to_read(scored: Scored) -> str:
+    return (
+        "In the charts each dot or line is a candidate, darker (on a dark page, lighter) the better it ranks. Diamonds"
+        f" and thick lines are the best {scored.marked}; point at one to see what it is. Tables count all candidates."
+    )
 
 
 def _best(search: SearchDetails) -> Html | None:

@@ -41,7 +41,7 @@ pre { background: var(--card); border: 1px solid var(--edge); border-radius: 6px
 ul.notes { padding-left: 1.25rem; } ul.notes li { white-space: pre-wrap; }
 .step { position: relative; height: .9rem; min-width: 8rem; background: var(--grid); border-radius: 3px; }
 .step span { position: absolute; height: 100%; background: var(--s3); border-radius: 3px; min-width: 2px; }
-svg { display: block; width: 100%; height: auto; max-height: 480px; }
+svg { display: block; width: 100%; height: auto; } figure:not(.wide) svg { max-height: 480px; }
 svg text { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; fill: var(--ink); }
 svg text.title { fill: var(--soft); } svg text.halo { paint-order: stroke; stroke: var(--card); stroke-width: 3px; }
 svg path { fill: none; } .axis { stroke: var(--soft); stroke-width: 1; } .grid { stroke: var(--grid); stroke-width: 1; }

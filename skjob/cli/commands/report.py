@@ -35,7 +35,7 @@ def report(
         write_report(past, path)
     except OSError as error:
         raise ConfigError(
-            f"the report `{path}` can't be written: {error.strerror}", "`--output FILE` writes it elsewhere"
+            f"the report `{path}` cannot be written: {error.strerror}", "`--output FILE` writes it elsewhere"
         ) from error
     typer.echo(path if output else path.relative_to(Path.cwd()))
     if opened:

@@ -34,7 +34,7 @@ def run_ids(folder: Path) -> list[str]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise ConfigError(f"the folder `{folder / FOLDER}` can't be read: {error.strerror}") from error
+        raise ConfigError(f"the folder `{folder / FOLDER}` cannot be read: {error.strerror}") from error
     return sorted(found, reverse=True)
 
 
@@ -78,9 +78,9 @@ def read_run(folder: Path, run_id: str) -> PastRun:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else first_line(error)
-        raise ConfigError(f"the record `{path}` can't be read: {reason}", LISTS_RUNS) from error
+        raise ConfigError(f"the record `{path}` cannot be read: {reason}", LISTS_RUNS) from error
     if not isinstance(content, dict):
-        raise ConfigError(f"the record `{path}` can't be read: it is no JSON object", LISTS_RUNS)
+        raise ConfigError(f"the record `{path}` cannot be read: it is no JSON object", LISTS_RUNS)
     return PastRun(_record(run_id, content), path.parent)
 
 

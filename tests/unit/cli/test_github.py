@@ -67,7 +67,7 @@ def test_a_run_appends_its_summary(
 def test_a_summary_that_can_not_be_written_is_a_note(tmp_path: Path) -> None:
     notes: list[str] = []
     append_summary(a_record(), tmp_path, notes.append, {"GITHUB_STEP_SUMMARY": str(tmp_path)})
-    assert notes == ["the summary for GitHub Actions can't be written: Is a directory"]
+    assert notes == ["the summary for GitHub Actions cannot be written: Is a directory"]
 
 
 def test_without_github_actions_there_is_no_summary(tmp_path: Path) -> None:

@@ -212,3 +212,25 @@ def test_what_a_program_reports_is_read_back_as_it_was(value: str, tmp_path: Pat
     details = read_details(read_run(tmp_path, RUN_ID))
     assert details.record.program == value
     assert details.searches[0].candidates[0].candidate.parameters["b"] == value
+
+
+def test_passwords_of_addresses_are_shown_nowhere(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The engine leaves them out of events, a record's file has none, and outlets do not rely on either."""
+    value = "s3://ann:secret@host/a?sig=secret"
+    outcome, why = RunOutcome("failed", 3, value, value), f"running at {value}"
+    record = a_record(program=value, arguments=[value], why=why, notes=[value], logs={"a": value}, outcome=outcome)
+    details = add_up(record, _events("plain"))
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path, a_record(), _events("plain"))
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    Reporter(json=False, verbose=True).ended(record)
+    write(table([summary_of(details)]))
+    write(described(details, 10))
+    write(side_by_side(details, details, compare(details, add_up(a_record(), []))))
+    written = capsys.readouterr()
+    summary = (tmp_path / "summary.md").read_text()
+    for shown in (page(details), as_json(as_data(details, 10)), written.out, written.err, summary):
+        assert "secret" not in shown
+        assert "****@host" in html.unescape(shown)

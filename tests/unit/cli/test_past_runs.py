@@ -111,7 +111,7 @@ def test_a_record_that_can_not_be_read_does_not_hide_the_others(skjob: Callable[
     path.write_text("{")
     ended = skjob("runs")
     assert [line.split()[0] for line in ended.out.splitlines()[1:]] == [RUN_ID, EARLIER]
-    assert ended.err.startswith(f"skjob: the record `{path}` can't be read: ")
+    assert ended.err.startswith(f"skjob: the record `{path}` cannot be read: ")
 
 
 @pytest.mark.usefixtures("folder")
@@ -216,7 +216,7 @@ def test_a_report_is_written_where_it_is_asked_for(skjob: Callable[..., Ended], 
     ended = skjob("report", "--output", "nonesuch/a.html")
     assert ended.code == 120
     assert ended.err == (
-        "error: the report `nonesuch/a.html` can't be written: No such file or directory\n\n"
+        "error: the report `nonesuch/a.html` cannot be written: No such file or directory\n\n"
         "hint: `--output FILE` writes it elsewhere\n"
     )
 

@@ -71,7 +71,7 @@ def test_a_run_that_is_not_there_is_one_error(folder: Path, wanted: str, message
 @pytest.mark.parametrize("content", ["", "{", "[]", '"text"', "\xff\xfe"])
 def test_a_record_that_is_no_record_is_an_error(folder: Path, content: str) -> None:
     (folder / run_file(RUN_ID)).write_bytes(content.encode("latin-1"))
-    with pytest.raises(ConfigError, match="can't be read: ") as raised:
+    with pytest.raises(ConfigError, match="cannot be read: ") as raised:
         read_run(folder, RUN_ID)
     assert str(run_file(RUN_ID)) in raised.value.message
 
