@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from live_states import BEGAN, NOW, begun, fits, search, with_cluster
@@ -173,3 +174,11 @@ def test_no_line_is_wider_than_the_terminal_and_no_more_are_drawn_than_it_has() 
             lines = to_lines(view(state, NOW, width, height), width, height, colour=False)
             assert len(lines) <= height
             assert max(map(cell_len, lines)) <= width
+
+
+def test_colours_are_the_16_of_the_users_theme_and_can_be_left_out() -> None:
+    content = view(begun(search(), *fits(97)), NOW, 80, 12)
+    coloured, plain = ("\n".join(to_lines(content, 80, 12, colour=colour)) for colour in (True, False))
+    assert set(re.findall(r"\x1b\[([\d;]*)m", coloured)) == {"0", "1", "2", "36", "90"}
+    assert "\x1b" not in plain
+    assert re.sub(r"\x1b\[[\d;]*m", "", coloured).splitlines()[2:] == plain.splitlines()[2:]
