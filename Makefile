@@ -27,7 +27,7 @@ export BASE ?= python:$(shell $(VENV)/bin/python -c 'import sys; print("%d.%d" %
 # what tells that other versions of the dependencies serve: no Kubernetes, and of the integration tests those of the engine
 ENGINE_TESTS := tests/unit $(addprefix tests/integration/test_,engine.py engine_joblib.py finished.py)
 
-.PHONY: help demo test test-all test-upstream test-gallery test-latest test-oldest check format docs kind kind-down image manifests lock clean bench-startup bench-local bench-fidelity bench-stream bench-environment bench-story bench-engine
+.PHONY: help demo test test-all test-upstream test-gallery test-latest test-oldest check format docs screenshot kind kind-down image manifests lock clean bench-startup bench-local bench-fidelity bench-stream bench-environment bench-story bench-engine
 
 help: ## list what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -62,6 +62,9 @@ check: $(COMPLETE) ## lint, type-check and build the documentation
 
 docs: $(COMPLETE) $(DOCS)/.installed ## build the documentation into build/docs; a warning is an error
 	PYTHONPATH=$(DOCS)/packages $(VENV)/bin/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going --builder html docs build/docs
+
+screenshot: $(READY) ## draw the README's picture of the live view
+	@$(VENV)/bin/python docs/screenshot.py
 
 format: $(COMPLETE) ## format the code and repair what the linter can
 	@$(VENV)/bin/ruff check --fix-only --quiet .

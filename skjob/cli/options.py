@@ -184,6 +184,7 @@ JsonOption = Annotated[
 VerboseOption = Annotated[
     bool, _option("Output", "--verbose", "-v", help="Show each step, and the cluster's logs if the run fails.")
 ]
+QuietOption = Annotated[bool, _option("Output", "--quiet", "-q", help="Show only errors, and how the run ended.")]
 
 
 def layers(command: str, given: Mapping[str, Any]) -> list[Layer]:

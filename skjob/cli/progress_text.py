@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from skjob.run.searches import CallProgress, Searches
+from skjob.utils.text import visible
 
 if TYPE_CHECKING:
     from skjob.deploy.scaling.loop import Progress
@@ -46,7 +47,9 @@ def describe_progress(searches: Searches, progress: Progress | None, now: float)
         return ", ".join(filter(None, [f"{_number(progress.done, None, 'task')} done" if progress else "", running]))
     if len(calls) == 1:
         return ", ".join(filter(None, [_done(calls[0]), running, *_prospects(searches, calls[0], now)]))
-    lines = [f"{call.started.name}: {', '.join([_done(call), *_prospects(searches, call, now)])}" for call in calls]
+    lines = [
+        f"{visible(call.started.name)}: {', '.join([_done(call), *_prospects(searches, call, now)])}" for call in calls
+    ]
     return "; ".join(filter(None, [*lines, running]))
 
 
@@ -102,7 +105,7 @@ def _prospects(searches: Searches, call: CallProgress, now: float) -> list[str]:
         parts.append(f"about {format_seconds(left)} left")
     if (best := searches.best(_search_of(searches, call))) is not None:
         # Which of several metrics it is, if the program has not named one.
-        metric = f" by {call.started.metric}" if call.started.metric_is_first else ""
+        metric = f" by {visible(call.started.metric)}" if call.started.metric_is_first else ""
         parts.append(f"best {best.mean:.4g}{metric}")
     return parts
 

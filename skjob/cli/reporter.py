@@ -6,24 +6,29 @@ import json as json_format
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skjob.cli.github import append_summary
+from skjob.cli.live.state import CostSoFar, RunState
 from skjob.cli.progress_text import LineInterval, describe_progress, progress_numbers
 from skjob.cli.terminal import shown, shown_json
 from skjob.deploy.base import WorkerCounts
 from skjob.engine.events import Event, as_fields
 from skjob.errors import SkjobError, data_without_credentials, without_credentials
 from skjob.run.record import Record, run_file
-from skjob.run.searches import Searches
 
 if TYPE_CHECKING:
+    from skjob.cli.live.view import LiveView
+    from skjob.deploy.kubernetes.costs.prices import Cost
     from skjob.deploy.scaling.loop import Progress
+
+PROGRAM_STEP = "run the program"
+"""The step in which the program has the terminal."""
 
 LONGEST_CAUSE = 100
 """Characters of the closing line's cause, which stands above it in full."""
@@ -32,15 +37,16 @@ LONGEST_CAUSE = 100
 class Reporter:
     """Shows a run as it goes on (`RunReporter`): lines for people, or one JSON object a line."""
 
-    def __init__(self, *, json: bool, verbose: bool) -> None:
+    def __init__(self, *, json: bool, verbose: bool, quiet: bool = False) -> None:
         self._json = json
         self._verbose = verbose
+        self._quiet = quiet
+        self._state = RunState()
+        self._view: LiveView | None = None
         self._terminal = sys.stderr.isatty()
         self._colour = self._terminal and not os.environ.get("NO_COLOR")
         self._begun = False
-        self._lock = threading.Lock()
         self._interval = LineInterval()
-        self._searches = Searches()
         self._progress: Progress | None = None
         self._shown = ""
 
@@ -49,46 +55,64 @@ class Reporter:
         self._show("note", message)
 
     def step_started(self, name: str) -> None:
-        """Show a step as it begins, if nothing hides it."""
+        """Show a step as it begins, if nothing hides it; below what the program writes, the live view."""
+        if self._quiet:
+            return
         if self._json:
             self._object({"kind": "step", "text": name})
         elif self._verbose:
             self._line(f"{name} …")
         elif self._terminal:
             self._begin_line(name)
+        if name == PROGRAM_STEP and not self._json:
+            self._start_view()
 
     def step_done(self, name: str, seconds: float) -> None:
         """Show how long a step took."""
+        self._close_view()
+        if self._quiet:
+            return
         if self._json:
             self._object({"kind": "done", "text": name, "seconds": seconds})
         else:
             self._line(f"{name}: {seconds:.1f} s")
 
+    def step_failed(self, name: str) -> None:
+        """Show nothing any more of what the program did."""
+        self._close_view()
+
     def workers(self, counts: WorkerCounts) -> None:
         """Show how many workers are connected."""
-        self._show("workers", f"{counts.connected} of {counts.asked} workers", asdict(counts))
+        self._state.set_workers(counts)
+        if self._view is None:
+            self._show("workers", f"{counts.connected} of {counts.asked} workers", asdict(counts))
+
+    def cost(self, cost: Cost, limit: float | None) -> None:
+        """Show what the run has cost so far; lines leave it to the end."""
+        self._state.set_cost(CostSoFar(cost.amount, cost.currency, limit))
 
     def progress(self, progress: Progress) -> None:
         """Show how far the program is, if it is time for that."""
-        with self._lock:
+        with self._state.lock:
             self._progress = progress
             self._show_progress()
 
     def event(self, event: Event) -> None:
         """Show an event as an object of JSON. People see how far the program is, if it is time for that."""
-        with self._lock:
-            self._searches.add(event)
-            if self._json:
+        with self._state.lock:
+            self._state.add(event)
+            if self._json and not self._quiet:
                 self._object(as_fields(event))
             self._show_progress()
 
     def _show_progress(self) -> None:
-        if not self._interval.is_due(time.monotonic()):
+        if self._view is not None or not self._interval.is_due(time.monotonic()):
             return
-        text = describe_progress(self._searches, self._progress, time.time())
+        searches = self._state.searches
+        text = describe_progress(searches, self._progress, time.time())
         if text and text != self._shown:
             self._shown = text
-            self._show("progress", text, progress_numbers(self._searches, self._progress, time.time()))
+            self._show("progress", text, progress_numbers(searches, self._progress, time.time()))
 
     def memory(self, peaks: Mapping[str, int]) -> None:
         """Show nothing: the record has it."""
@@ -104,6 +128,8 @@ class Reporter:
         if self._json:
             self._object({"kind": "record", "record": asdict(record)})
             return
+        from skjob.cli.live.summary import summary
+
         outcome = record.outcome
         if self._verbose:
             for source, text in record.logs.items():
@@ -115,20 +141,38 @@ class Reporter:
             self._line(f"the program failed, {_shortened(lines[0])}")
         elif outcome.status != "error":
             self._line(outcome.cause or outcome.status)
-        if "amount" in record.cost:
-            from skjob.deploy.kubernetes.costs.prices import money
-
-            self._line(f"cost: {money(record.cost['amount'], record.cost['currency'])}")
+        for line in summary(self._state, record):
+            self._line(line)
         self._line(f"the record of the run: {run_file(record.run_id)}")
         self._line(f"`skjob report {record.run_id}` makes its report")
 
+    def _start_view(self) -> None:
+        """Show the live view at the bottom of the terminal, if there is one that it fits on."""
+        from skjob.cli.live.terminal import find_terminal
+
+        name = find_terminal(sys.stderr, os.environ)
+        if name is None:
+            return
+        from skjob.cli.live.view import LiveView
+
+        with suppress(OSError):  # no more files or processes: lines do
+            self._view = LiveView(name, self._state, colour=self._colour)
+            self._view.start()
+
+    def _close_view(self) -> None:
+        if self._view is not None:
+            self._view.close()
+            self._view = None
+
     def _begin_line(self, step: str) -> None:
         """Show on a terminal what the run waits for; the next line replaces it. Not below a program's own output."""
-        if step != "run the program":
+        if step != PROGRAM_STEP:
             print(f"{self._prefix()}{shown(step)} …", end="", file=sys.stderr, flush=True)
             self._begun = True
 
     def _show(self, kind: str, text: str, numbers: Mapping[str, object] | None = None) -> None:
+        if self._quiet:
+            return
         if self._json:
             self._object({"kind": kind, "text": text, **(numbers or {})})
         else:

@@ -14,9 +14,11 @@ from skjob.run.program.messages import MessageReader
 from skjob.run.program.process import ProgramProcess
 from skjob.run.record import Recorder
 from skjob.utils.notify import Notify
+from skjob.utils.periodic import PeriodicThread
 from skjob.utils.reconnect import abandon
 
 _POLL_INTERVAL = 0.1
+_COST_REPORT_INTERVAL = 2.0
 UNSEEN_TIMEOUT = 5.0
 """Seconds without an answer of the scheduler after which a program that fails has failed for that."""
 
@@ -77,11 +79,19 @@ def monitored(
         done_here=done_here,
     )
     monitor.unseen_for = loop.unseen_for
+    costs = PeriodicThread("skjob-cost-reports", lambda: _report_cost(connection))
     loop.start()
+    costs.start(_COST_REPORT_INTERVAL)
     try:
         yield
     finally:
+        costs.stop()
         loop.stop()
+
+
+def _report_cost(connection: Connection) -> None:
+    if (cost := connection.cluster.cost()) is not None:
+        connection.run.observer.cost(cost, connection.run.plan.max_cost)
 
 
 class MessagePump:

@@ -11,6 +11,7 @@ from skjob.engine.events import Event
 from skjob.utils.notify import Notify
 
 if TYPE_CHECKING:
+    from skjob.deploy.kubernetes.costs.prices import Cost
     from skjob.deploy.scaling.loop import Progress
     from skjob.run.record import Record
 
@@ -26,6 +27,9 @@ class RunListener(Protocol):
 
     def progress(self, progress: Progress) -> None:
         """Report how many tasks are done and how many are left."""
+
+    def cost(self, cost: Cost, limit: float | None) -> None:
+        """Report what the run has cost so far, and `--max-cost`, if it is set. Not called where no prices are known."""
 
     def memory(self, peaks: Mapping[str, int]) -> None:
         """Report the most memory that each worker has used, in bytes, by its name."""
@@ -50,6 +54,9 @@ class RunReporter(RunListener, Protocol):
 
     def step_done(self, name: str, seconds: float) -> None:
         """Show how long a step took that has succeeded."""
+
+    def step_failed(self, name: str) -> None:
+        """Take note that an error or a signal has ended a step."""
 
     def ended(self, record: Record) -> None:
         """Show how the run ended."""
@@ -79,6 +86,9 @@ class NoteObserver:
         """Write nothing."""
 
     def progress(self, progress: Progress) -> None:
+        """Write nothing."""
+
+    def cost(self, cost: Cost, limit: float | None) -> None:
         """Write nothing."""
 
     def memory(self, peaks: Mapping[str, int]) -> None:

@@ -24,6 +24,7 @@ from skjob.run.observer import RunReporter
 from skjob.run.searches import Searches
 
 if TYPE_CHECKING:
+    from skjob.deploy.kubernetes.costs.prices import Cost
     from skjob.deploy.scaling.loop import Progress
 
 FOLDER = Path(".skjob") / "runs"
@@ -140,9 +141,12 @@ class Recorder:
         step = RunStep(name, datetime.now(UTC).isoformat(timespec="milliseconds"))
         began = time.monotonic()
         self.record.steps.append(step)
-        self._shown.step_started(name)
         try:
+            self._shown.step_started(name)
             yield
+        except BaseException:
+            self._shown.step_failed(name)
+            raise
         finally:
             step.seconds = round(time.monotonic() - began, 3)
             self.save()
@@ -161,6 +165,10 @@ class Recorder:
     def progress(self, progress: Progress) -> None:
         """Show how far the program is. It is not recorded: the workers and the steps are what stays of it."""
         self._shown.progress(progress)
+
+    def cost(self, cost: Cost, limit: float | None) -> None:
+        """Show what the run has cost so far. The record gets the total, at the end."""
+        self._shown.cost(cost, limit)
 
     def memory(self, peaks: Mapping[str, int]) -> None:
         """Record the most memory that each worker has used, in bytes. Written with whatever happens next."""

@@ -91,4 +91,4 @@ def test_what_nobody_sees_change_is_told_once_at_the_end(local_runs: LocalRuns) 
     line = f"skjob: the tasks of `work` (train.py:10) {words}"
     lines = ended.stderr.splitlines()
     assert [each for each in lines if "is not seen" in each] == [line]
-    assert lines.index(line) > max(place for place, each in enumerate(lines) if "workers" in each)
+    assert lines.index(line) > max(place for place, each in enumerate(lines) if each.endswith(" workers"))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import reference_parts
+import screenshot
 import typer
 import yaml
 from doc_blocks import (
@@ -140,6 +141,8 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         ours = re.fullmatch(rf"{re.escape(repository())}/(?:blob|tree)/main/([^#]+)(#.+)?", link)
         if ours is None and link.startswith("http"):
             assert not link.startswith(repository()), link
+            raw = link.removeprefix("https://raw.githubusercontent.com/skjob/skjob/main/")
+            assert raw == link or (ROOT / raw).exists(), link
             continue
         path, _, anchor = (ours[1] + (ours[2] or "") if ours else link).partition("#")
         target = ((ROOT if ours else page.parent) / path).resolve() if path else page
@@ -274,3 +277,15 @@ def test_the_project_names_each_python_that_is_tested() -> None:
     named = [each.rpartition(" :: ")[2] for each in project["classifiers"] if "Python :: 3." in each]
     jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
     assert named == jobs["test"]["strategy"]["matrix"]["python"]
+
+
+def test_the_readmes_picture_is_what_make_screenshot_draws() -> None:
+    """Its text: how it is drawn may differ from one version of rich to another."""
+    drawn, kept = (
+        re.sub(r"<[^>]*>|\s+", " ", each).split() for each in (screenshot.picture(), screenshot.PICTURE.read_text())
+    )
+    assert "GridSearchCV" in " ".join(kept)
+    assert drawn == kept
+    assert "http" not in screenshot.PICTURE.read_text().replace("http://www.w3.org/2000/svg", "").replace(
+        "https://www.textualize.io", ""
+    )

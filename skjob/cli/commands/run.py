@@ -22,6 +22,7 @@ from skjob.cli.options import (
     MaxTimeOption,
     NamespaceOption,
     OnOption,
+    QuietOption,
     ResumeOption,
     RetriesOption,
     StartTimeoutOption,
@@ -66,6 +67,7 @@ def run(
     resume: ResumeOption = False,
     json: JsonOption = False,
     verbose: VerboseOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Run a script, a module or a job file, unchanged, on a cluster.
 
@@ -81,7 +83,7 @@ def run(
     from skjob.run.runner import run as run_job
     from skjob.utils.run_module import find_module
 
-    reporter = Reporter(json=json, verbose=verbose)
+    reporter = Reporter(json=json, verbose=verbose, quiet=quiet)
     try:
         for line in ctx.meta.get(NOTES, ()):
             reporter.notify(line)

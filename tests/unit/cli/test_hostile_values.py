@@ -16,6 +16,9 @@ from skjob.cli.app import report
 from skjob.cli.commands.runs import table
 from skjob.cli.commands.show import as_data, described, side_by_side
 from skjob.cli.github import annotation, append_summary
+from skjob.cli.live.content import view
+from skjob.cli.live.render import to_lines
+from skjob.cli.live.state import RunState
 from skjob.cli.reporter import Reporter
 from skjob.cli.terminal import write
 from skjob.cli.values import as_json
@@ -234,3 +237,13 @@ def test_passwords_of_addresses_are_shown_nowhere(
     for shown in (page(details), as_json(as_data(details, 10)), written.out, written.err, summary):
         assert "secret" not in shown
         assert "****@host" in html.unescape(shown)
+
+
+def test_in_the_live_view(value: str) -> None:
+    state = RunState(began=EPOCH)
+    for event in _events(value):
+        state.add(event)
+        for width in (30, 100):
+            assert (
+                ESCAPES.search("\n".join(to_lines(view(state, EPOCH + 9, width, 12), width, 12, colour=False))) is None
+            )

@@ -120,3 +120,21 @@ def test_a_run_that_goes_on_as_json(capsys: pytest.CaptureFixture[str], clock: C
     assert (call["name"], call["done"], call["total"], call["failed"]) == ("GridSearchCV", 3, 8, 1)
     assert (call["seconds_left"], call["best"]) == (13.3, 0.625)
     assert [each["seconds"] for each in shown if each["kind"] == "done"] == [1.234]
+
+
+def test_a_quiet_run_shows_how_it_ended_and_nothing_else(capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
+    reporter = Reporter(json=False, verbose=False, quiet=True)
+    _go_on(reporter, clock)
+    assert capsys.readouterr().err == ""
+    record = Record("20261126-000000-abcdef", "train.py", [], "", {}, outcome=RunOutcome("succeeded", 0), seconds=9.0)
+    reporter.ended(record)
+    assert capsys.readouterr().err.splitlines() == [
+        "skjob: succeeded",
+        "skjob: time: 9.0 s",
+        "skjob: done: 3 fits, 1 failed",
+        "skjob: workers: 1",
+        "skjob: best of GridSearchCV(SVC): score 0.62500 ± 0.12",
+        "skjob:   with C=1",
+        "skjob: the record of the run: .skjob/runs/20261126-000000-abcdef/run.json",
+        "skjob: `skjob report 20261126-000000-abcdef` makes its report",
+    ]

@@ -6,12 +6,14 @@ import re
 import sys
 import threading
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from skjob.deploy.base import WorkerCounts
+from skjob.deploy.kubernetes.costs.prices import Cost
 from skjob.deploy.scaling.loop import Progress
 from skjob.errors import ConfigError
 from skjob.run import record as module
@@ -35,11 +37,17 @@ class Shown:
     def step_done(self, name: str, seconds: float) -> None:
         self.events.append(("done", (name, seconds)))
 
+    def step_failed(self, name: str) -> None:
+        self.events.append(("failed", name))
+
     def workers(self, counts: WorkerCounts) -> None:
         self.events.append(("workers", (counts.connected, counts.asked)))
 
     def progress(self, progress: Progress) -> None:
         self.events.append(("progress", progress))
+
+    def cost(self, cost: Cost, limit: float | None) -> None:
+        self.events.append(("cost", (cost.amount, limit)))
 
     def memory(self, peaks: Mapping[str, int]) -> None:
         self.events.append(("memory", dict(peaks)))
@@ -130,7 +138,7 @@ def test_a_step_that_fails_is_recorded_with_its_time_and_not_told_as_done(record
     with pytest.raises(KeyError), recorder.step("one"):
         raise KeyError
     assert [(step["name"], step["seconds"]) for step in _on_disk(recorder)["steps"]] == [("one", 1.0)]
-    assert shown.events == [("step", "one")]
+    assert shown.events == [("step", "one"), ("failed", "one")]
 
 
 def test_a_reader_never_sees_half_a_file(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,3 +248,8 @@ def test_what_opens_an_address_is_not_in_it(recorder: Recorder, shown: Shown) ->
     assert "secret" not in recorder.path.read_text()
     assert _on_disk(recorder)["logs"] == {"pod": 'GET "https://h/x?X-Amz-Signature=****" failed\nand again'}
     assert shown.events == [("note", "`https://ann:****@host/x.csv` takes 3 GiB")]
+
+
+def test_the_cost_so_far_is_passed_on(recorder: Recorder, shown: Shown) -> None:
+    recorder.cost(Cost(0.5, 1.0, datetime.now(UTC), "EUR"), 2.0)
+    assert shown.events == [("cost", (0.5, 2.0))]

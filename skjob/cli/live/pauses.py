@@ -1,0 +1,69 @@
+"""Moments in which the program writes nothing, so that a redraw does not split what it writes.
+
+The kernel does not mix two writes to a terminal. But a program with much output may write half of an escape sequence,
+or of a character, and the other half microseconds later.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+PAUSE_SECONDS = 0.001
+"""A process that has written nothing for so long is not within an escape sequence or a character."""
+MAX_LOOKS = 50
+CHILDREN_TTL = 5.0
+"""Seconds after which the processes are looked for again."""
+
+
+class ChildrenOutput:
+    """Counts what the children of this process have written; the program is one of them."""
+
+    def __init__(self) -> None:
+        self._children: list[Path] = []
+        self._found = -CHILDREN_TTL
+
+    def __call__(self) -> int:
+        """Return the number of bytes so far. Linux counts them; elsewhere it is always 0."""
+        if time.monotonic() - self._found > CHILDREN_TTL:
+            self._children, self._found = _children(), time.monotonic()
+        return sum(map(_written, self._children))
+
+
+class OutputPauses:
+    """Waits for pauses of a count of bytes. Where nothing counts them, every moment is one."""
+
+    def __init__(self, written: Callable[[], int], sleep: Callable[[float], None] = time.sleep) -> None:
+        self._written = written
+        self._sleep = sleep
+
+    def wait(self) -> bool:
+        """Wait for a pause, and return whether there was one."""
+        before = self._written()
+        for _ in range(MAX_LOOKS):
+            self._sleep(PAUSE_SECONDS)
+            now = self._written()
+            if now == before:
+                return True
+            before = now
+        return False
+
+
+def _children() -> list[Path]:
+    """Return the folders of the children in /proc."""
+    own = str(os.getpid())
+    children = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, IndexError):  # it has ended
+            if stat.read_text(errors="replace").rpartition(")")[2].split()[1] == own:
+                children.append(stat.parent)
+    return children
+
+
+def _written(process: Path) -> int:
+    with suppress(OSError, IndexError, ValueError):  # it has ended, or belongs to somebody else
+        return int((process / "io").read_text().partition("wchar:")[2].split()[0])
+    return 0

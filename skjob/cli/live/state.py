@@ -1,0 +1,49 @@
+"""What a run has reported so far, for whoever shows it. Thread-safe: several threads report, another one draws."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+from skjob.deploy.base import WorkerCounts
+from skjob.engine.events import Event
+from skjob.run.searches import Searches
+
+
+@dataclass(frozen=True)
+class CostSoFar:
+    """What a run has cost, and the most that it may cost, if there is a limit."""
+
+    amount: float
+    currency: str
+    limit: float | None = None
+
+
+@dataclass
+class RunState:
+    """The searches of a run, its workers and its cost. Hold `lock` while reading more than one of them."""
+
+    began: float = field(default_factory=time.time)
+    searches: Searches = field(default_factory=Searches)
+    workers: WorkerCounts | None = None
+    most_workers: int = 0
+    """The most workers that were connected at a time."""
+    cost: CostSoFar | None = None
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def add(self, event: Event) -> None:
+        """Add an event of the engine."""
+        with self.lock:
+            self.searches.add(event)
+
+    def set_workers(self, counts: WorkerCounts) -> None:
+        """Take note of how many workers there are."""
+        with self.lock:
+            self.workers = counts
+            self.most_workers = max(self.most_workers, counts.connected)
+
+    def set_cost(self, cost: CostSoFar) -> None:
+        """Take note of what the run has cost."""
+        with self.lock:
+            self.cost = cost

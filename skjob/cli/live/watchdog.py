@@ -1,0 +1,30 @@
+"""Gives the terminal back when skjob is killed and cannot do it itself.
+
+A shell waits for the end of a pipe that skjob alone holds open. If skjob ends without having said so, the shell writes
+the control sequences that reset the scroll region. It is in a session of its own, where no key reaches it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import suppress
+
+from skjob.cli.live.screen import leave
+
+ENDING_TIMEOUT = 5.0
+_SCRIPT = 'trap "" INT HUP TERM QUIT TSTP TTOU; read -r done || printf "%s" "$1"'
+
+
+class Watchdog:
+    """The shell, for the terminal that is open as `descriptor`. `close` ends it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", _SCRIPT, "skjob-terminal", leave()],
+            stdin=subprocess.PIPE, stdout=descriptor, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Tell it that the terminal has been given back."""
+        with suppress(OSError, subprocess.TimeoutExpired):
+            self._process.communicate(b"done\n", ENDING_TIMEOUT)

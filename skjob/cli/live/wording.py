@@ -1,0 +1,70 @@
+"""Words and numbers that the live view and the closing lines have in common. Pure."""
+
+from __future__ import annotations
+
+import math
+
+from skjob.cli.live.state import CostSoFar
+from skjob.deploy.base import WorkerCounts
+from skjob.deploy.kubernetes.costs.prices import money
+from skjob.run.searches import CallProgress, Candidate
+from skjob.utils.text import shortened, visible
+
+MAX_NAME_LENGTH = 40
+
+
+def number(score: float) -> str:
+    """Return a score with five significant digits, so that those of a column are aligned; `nan` if there is none."""
+    return f"{score:#.5g}".rstrip(".")
+
+
+def spread_of(candidate: Candidate) -> str:
+    """Return the spread of a candidate's scores; `0` where only rounding makes one, empty if there is none."""
+    spread = candidate.spread
+    if math.isnan(spread):
+        return ""
+    return f"{spread:.2g}" if spread > abs(candidate.mean) * 1e-12 else "0"
+
+
+def rate(call: CallProgress, now: float) -> str:
+    """Return how many fits or tasks of a call end in a second, or in a minute; empty before the first."""
+    elapsed = now - call.started.at
+    if call.measured <= 0 or elapsed <= 0:
+        return ""
+    each_second = call.measured / elapsed
+    return f"{each_second:.{1 if each_second < 100 else 0}f}/s" if each_second >= 1 else f"{each_second * 60:.2g}/min"
+
+
+def unit(call: CallProgress) -> str:
+    """Return what a call consists of: `fits` of a search or a cross-validation, else `tasks`."""
+    return "tasks" if call.started.splits is None else "fits"
+
+
+def name_of(call: CallProgress) -> str:
+    """Return `GridSearchCV(SVC)`, with the iteration of a halving search."""
+    begun = call.started
+    name = visible(begun.name)
+    if begun.estimator and begun.estimator != begun.name:
+        name += f"({visible(begun.estimator)})"
+    name = shortened(name, MAX_NAME_LENGTH)
+    return name if begun.iteration is None else f"{name}, iteration {begun.iteration + 1}"
+
+
+def parameters_of(candidate: Candidate) -> str:
+    """Return `C=10, kernel=rbf`."""
+    return ", ".join(f"{visible(name)}={visible(value)}" for name, value in candidate.parameters.items())
+
+
+def workers_in_words(counts: WorkerCounts, *, short: bool = False) -> str:
+    """Return `2 of 4 workers`, with those that start, if any; where it must be short, `2/4 workers`."""
+    if short:
+        return f"{counts.connected}/{counts.asked} workers"
+    words = f"{counts.connected} of {counts.asked} workers"
+    starting = counts.running - counts.connected
+    return f"{words}, {starting} starting" if starting > 0 else words
+
+
+def cost_in_words(cost: CostSoFar) -> str:
+    """Return `0.04 EUR of 2.00 EUR`."""
+    words = money(cost.amount, cost.currency)
+    return words if cost.limit is None else f"{words} of {money(cost.limit, cost.currency)}"

@@ -1,0 +1,320 @@
+"""The live view of a run on a terminal, as the text that a person sees: pyte is the terminal.
+
+Most runs here have no cluster (live_run.py): their program is a real process on the real terminal, and the engine's
+events come from a file.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from live_states import fits, search
+from support.terminal import Terminal
+
+from skjob.engine.events import Event, to_line
+
+LIVE_RUN = Path(__file__).with_name("live_run.py")
+HEADING = "skjob  2 of 4 workers "
+RUN = "skjob: run the program:"
+
+Start = Callable[..., Terminal]
+
+
+class Scene:
+    """A folder with a program and a file of events, and terminals that are closed at the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.events = folder / "events.jsonl"
+        self.events.touch()
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if name not in ("CI", "NO_COLOR", "PYTHONBREAKPOINT")},
+            "TERM": "xterm-256color", "PS1": "$ ", "LC_ALL": "C.UTF-8",
+            "INPUTRC": os.devnull,  # a user's own could ask for another prompt
+        }  # fmt: skip
+        self.terminals: list[Terminal] = []
+
+    def report(self, *events: Event) -> None:
+        """Let the engine report these events."""
+        with self.events.open("a") as file:
+            file.writelines(map(to_line, events))
+
+    def write(self, program: str) -> str:
+        """Write the program, and return its name."""
+        (self.folder / "train.py").write_text(textwrap.dedent(program))
+        return "train.py"
+
+    def start(self, *command: str, **options: object) -> Terminal:
+        """Start a process on a terminal of its own."""
+        terminal = Terminal(command, folder=self.folder, environment=self.environment, **options)  # type: ignore[arg-type]
+        self.terminals.append(terminal)
+        return terminal
+
+    def run(self, program: str, **options: object) -> Terminal:
+        """Start a run of this program."""
+        return self.start(sys.executable, str(LIVE_RUN), str(self.events), self.write(program), **options)
+
+    def shell(self, **options: object) -> Terminal:
+        """Start a shell with job control, in which `run` runs the program."""
+        (self.folder / "run").write_text(f'exec {sys.executable} {LIVE_RUN} {self.events} "$@"\n')
+        terminal = self.start("bash", "--norc", "--noprofile", "-i", **options)
+        terminal.wait_until(lambda text: "$" in text)
+        return terminal
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    scene = Scene(tmp_path)
+    yield scene
+    for terminal in scene.terminals:
+        terminal.close()
+
+
+def lines_of(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line]
+
+
+NOISE = r"""
+    import os, sys, time
+    def write(text, *, pause=0.01):
+        os.write(1, text)
+        time.sleep(pause)
+    for step in range(60):
+        write(b"\x1b[3%dmhalf a line %d" % (step % 8, step))
+        write(b" and the rest\x1b[0m\n")
+        for done in range(0, 40, 9):
+            write(b"\rbar %3d %-40s|" % (step, b"#" * done), pause=0.003)
+        write(b"\x1b[", pause=0)
+        write(b"35m", pause=0)
+        write("grün".encode()[:3], pause=0)
+        write("grün".encode()[3:])
+        write(b"\x1b[0m\n")
+"""
+
+
+def test_a_program_that_writes_half_lines_bars_and_colours_is_not_damaged(scene: Scene) -> None:
+    """A hundred times a second, while the view is drawn below. Every cell is as plain Python leaves it."""
+    scene.report(search(), *fits(100))
+    plain = scene.start(sys.executable, scene.write(NOISE))
+    shown = scene.run(NOISE)
+    shown.wait_until(lambda text: HEADING in text and "100 of 160 fits" in text)
+    assert plain.wait() == 0
+    assert shown.wait() == 0
+    assert shown.written.count(b"\x1b7") >= 4
+    expected = [line for line in plain.coloured_history if any(sign != " " for sign, _ in line)]
+    first = shown.history.index("half a line 0 and the rest")
+    assert shown.coloured_history[first : first + len(expected)] == expected
+    assert len(expected) == 120
+    assert shown.history[first + 120].startswith(RUN)
+
+
+def test_questions_and_a_debugger(scene: Scene) -> None:
+    """`input()` asks above the view; for a password and a debugger's prompt it steps aside."""
+    scene.report(search(), *fits(97))
+    shown = scene.run("""
+        import getpass, sys
+        print([stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)])
+        print("hello", input("your name? "))
+        print(len(getpass.getpass("your password? ")))
+        secret = 42
+        import pdb; pdb.set_trace()
+        print("the end?")
+        sys.stdin.readline()
+    """)
+    text = shown.wait_until(lambda text: "97 of 160" in text and "name?" in text)
+    assert lines_of(text)[2:4] == ["[True, True, True]", "your name?"]
+    assert lines_of(text)[-8].startswith(HEADING)
+    assert lines_of(text)[-6:-4] == ["#  score    ±      fits  C   kernel", "1  0.91800  0.014  5/5   18  rbf"]
+    shown.type("Ada\n")
+    text = shown.wait_until(lambda text: "password?" in text and HEADING not in text)
+    assert lines_of(text)[-3:] == ["your name? Ada", "hello Ada", "your password?"]
+    shown.type("secret\n")
+    text = shown.wait_until(lambda text: "(Pdb)" in text and HEADING not in text)
+    assert "secret" not in text.split("password?")[1].split("->")[0]
+    shown.type("p secret\n")
+    text = shown.wait_until(lambda text: "\n42\n(Pdb)" in text and HEADING not in text)
+    shown.type("c\n")
+    text = shown.wait_until(lambda text: "the end?" in text and HEADING in text)
+    assert "(Pdb) p secret\n42\n(Pdb) c\nthe end?" in text
+    shown.type("\n")
+    assert shown.wait() == 0
+    assert HEADING not in shown.text
+
+
+def test_ctrl_z_ctrl_c_and_kill(scene: Scene) -> None:
+    """In a shell with job control: the terminal is given back each time, and the view returns with `fg`."""
+    scene.report(search(), *fits(97))
+    scene.write("""
+        import sys, time
+        print("begun")
+        try:
+            time.sleep(600)
+        except KeyboardInterrupt:
+            print("interrupted")
+            sys.exit(3)
+    """)
+    shell = scene.shell()
+    shell.type("sh run train.py\n")
+    shell.wait_until(lambda text: "97 of 160 fits" in text and "begun" in text)
+    shell.type("\x1a")
+    text = shell.wait_until(lambda text: "Stopped" in text and lines_of(text)[-1] == "$")
+    assert HEADING not in text
+    shell.type("seq 30\n")
+    text = shell.wait_until(lambda text: lines_of(text)[-2:] == ["30", "$"])
+    assert lines_of(text)[-24:-1] == [str(number) for number in range(8, 31)]  # all rows are the shell's
+    shell.type("fg\n")
+    text = shell.wait_until(lambda text: "97 of 160 fits" in text)
+    assert "sh run train.py" in text
+    shell.type("\x03")
+    text = shell.wait_until(lambda text: "run.json" in text and lines_of(text)[-1] == "$")
+    assert HEADING not in text
+    assert "interrupted" in text
+
+    shell.type("clear; sh run train.py\n")
+    shell.wait_until(lambda text: "97 of 160 fits" in text and "begun" in text)
+    [run] = [int(line) for line in (scene.folder / "pid").read_text().splitlines()]
+    os.kill(run, signal.SIGKILL)
+    shell.wait_until(lambda text: "Killed" in text and HEADING not in text)
+    shell.type("seq 30\n")
+    text = shell.wait_until(lambda text: "30\n" in text)
+    assert lines_of(text)[-2:-1] == ["30"]
+
+
+def test_it_follows_the_size_of_the_terminal(scene: Scene) -> None:
+    scene.report(search(), *fits(97))
+    shown = scene.run("for line in range(40): print('line', line)\ninput('next? ')", rows=30, columns=100)
+    shown.wait_until(lambda text: "97 of 160 fits" in text)
+    shown.resize(20, 50)
+    text = shown.wait_until(lambda text: "97/160" in text)
+    next_, heading, call, header, *_ = lines_of(text)[-9:]
+    assert (next_, header) == ("next?", "#  score    ±      fits  C   kernel")
+    assert heading.startswith("skjob  2/4 workers  ")
+    assert "0.04 EUR of 2.00 EUR ──" in heading
+    assert call.startswith("GridSearchCV(SVC)  ━━")
+    assert text.count("skjob ") == 1
+    shown.resize(24, 80)
+    text = shown.wait_until(lambda text: "97 of 160 fits" in text)
+    assert text.count("next?") == 1
+
+
+def test_what_is_redirected_gets_the_same_bytes(scene: Scene) -> None:
+    """The view goes to the terminal alone; with stderr in a file there is none."""
+    program = scene.write("import sys; print('ö', sys.stdout.isatty(), sys.stderr.isatty()); input()")
+    scene.report(search(), *fits(97))
+    plain = scene.start("bash", "-c", f"{sys.executable} {program} > expected")
+    plain.type("\n")
+    assert plain.wait() == 0
+    shell = scene.shell()
+    shell.type("sh run train.py > shown\n")
+    shell.wait_until(lambda text: "97 of 160 fits" in text)
+    shell.type("\n")
+    shell.wait_until(lambda text: "run.json" in text)
+    assert (
+        (scene.folder / "shown").read_bytes() == (scene.folder / "expected").read_bytes() == "ö False True\n".encode()
+    )
+    shell.type("clear; sh run train.py 2> errors\n")
+    shell.wait_until(lambda text: "ö True False" in text)
+    shell.type("\n")
+    shell.wait_until(lambda text: lines_of(text)[-1] == "$")
+    assert "\x1b" not in (scene.folder / "errors").read_text()
+
+
+# ---- real runs
+
+SEARCHES = """
+    import sys
+    import numpy as np
+    from sklearn.datasets import load_iris
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.experimental import enable_halving_search_cv
+    from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_validate
+    from sklearn.svm import SVC
+
+    def wait(phase):
+        print(phase)
+        sys.stdin.readline()
+
+    X, y = load_iris(return_X_y=True)
+    GridSearchCV(SVC(), {"C": [*range(1, 33)]}, cv=5, n_jobs=-1).fit(X, y)
+    wait("searched")
+"""
+MORE = """
+    RandomForestClassifier(60, n_jobs=-1, random_state=0).fit(X, y)
+    wait("grown")
+    halving = HalvingGridSearchCV(SVC(), {"C": [1, 2, 3, 4, 5, 6]}, cv=2, n_jobs=-1, random_state=0).fit(X, y)
+    wait(f"best: C={halving.best_params_['C']}")
+    cross_validate(GridSearchCV(SVC(), {"C": [1, 2]}, cv=2), X, y, cv=4, n_jobs=-1)
+    wait("nested")
+"""
+
+
+def skjob(scene: Scene, *options: str, **streams: object) -> Terminal:
+    """`skjob run` on two workers of this machine."""
+    scene.environment |= {"KUBECONFIG": str(scene.folder / "none")}
+    command = [sys.executable, "-m", "skjob", "run", "--on", "local", "--workers", "2", *options, "train.py"]
+    return scene.start(*command, **streams)
+
+
+def test_searches_a_forest_and_what_is_nested(scene: Scene) -> None:
+    """A real run, of which each phase waits for a key."""
+    scene.write(textwrap.dedent(SEARCHES) + textwrap.dedent(MORE))
+    shown = skjob(scene, rows=30, columns=100)
+
+    text = shown.wait_until(lambda text: "160 of 160 fits" in text and " ended" in text)
+    heading, call, header, best, *others = lines_of(text)[-8:]
+    assert heading.startswith("skjob  2 of 2 workers  ")
+    assert call.startswith("GridSearchCV(SVC)  ━━")
+    assert header == "#  score    ±      fits  C"
+    assert best.startswith("1  0.98667  ")
+    assert [line.split()[3] for line in (best, *others)] == ["5/5"] * 5
+    assert lines_of(text)[-9] == "searched"
+    shown.type("\n")
+
+    text = shown.wait_until(lambda text: "60 of 60 tasks" in text and " ended" in text)
+    assert lines_of(text)[-1].startswith("RandomForestClassifier(DecisionTree")
+    shown.type("\n")
+
+    text = shown.wait_until(lambda text: "4 of 4 fits" in text and " ended" in text)
+    assert "\nHalvingGridSearchCV(SVC), iteration 2  ━━" in text
+    assert [line.split()[0] for line in lines_of(text)[-3:]] == ["#", "1", "2"]
+    shown.type("\n")
+
+    text = shown.wait_until(lambda text: "cross_validate(GridSearchCV)" in text and " ended" in text)
+    assert "  4 of 4 fits  " in text
+    shown.type("\n")
+
+    assert shown.wait() == 0
+    ended = lines_of(shown.text)
+    ended = ended[ended.index("skjob: succeeded") : -1]
+    [best] = [line.removeprefix("best: ") for line in lines_of(shown.text) if line.startswith("best: ")]
+    assert [line.removeprefix("skjob: ").partition(":")[0] for line in ended] == [
+        "succeeded", "time", "done", "workers",
+        "best of GridSearchCV(SVC)", "  with C=5", "best of HalvingGridSearchCV(SVC)", f"  with {best}",
+        "the record of the run",
+    ]  # fmt: skip
+    assert ended[2].endswith(" fits, 60 tasks")
+
+
+@pytest.mark.slow
+def test_a_resumed_run_on_50_columns_and_ctrl_c(scene: Scene) -> None:
+    scene.write(SEARCHES)
+    first = skjob(scene)
+    first.wait_until(lambda text: "searched" in text)
+    first.type("\n")
+    assert first.wait() == 0
+    assert "160 fits\n" in first.text
+    again = skjob(scene, columns=50)
+    text = again.wait_until(lambda text: "160/160" in text and " ended" in text)
+    assert [line.split()[0] for line in lines_of(text)[-8:]] == ["skjob", "GridSearchCV(SVC)", "#", *"12345"]
+    assert "  160 reused " in text
+    again.type("\x03")
+    assert again.wait() == 128 + signal.SIGINT
+    assert "KeyboardInterrupt" in again.text
+    assert "skjob: done: 160 fits, 160 of them reused" in again.text
+    assert "skjob  2/2 workers" not in again.text
