@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from skjob.engine.events import VERSION, Event, from_line, to_line
+from skjob.errors import without_secrets
 
 FILE = "fits.jsonl"
 
@@ -31,7 +32,7 @@ class EventsWriter:
 
     def report(self, event: Event) -> None:
         """Append an event."""
-        self._write(to_line(event))
+        self._write(without_secrets(to_line(event)))
 
     def close(self) -> None:
         """Close the file; what is reported later is not written."""
