@@ -11,7 +11,7 @@ The command line, `skjob run --workers 4 train.py`, needs no change in the progr
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,8 @@ def cluster(
     namespace: str | None = None,
     image: str | None = None,
     env: str | None = None,
+    set_env: Mapping[str, str | None] | Sequence[str] | None = None,
+    secret_env: Sequence[str] | None = None,
     worker_cpu: float | str | None = None,
     worker_memory: int | str | None = None,
     start_timeout: float | str | None = None,
@@ -62,6 +64,11 @@ def cluster(
     env : {"auto", "none"} or path, default="auto"
         What pods must have: the distributions that are installed here, only what the image has, or those of a file of
         requirements.
+    set_env : mapping, or sequence of "NAME=VALUE" and "NAME", default=None
+        Environment variables to set, within the block in this process, and in all workers. One without a value, or with
+        None, has the value that it has here.
+    secret_env : sequence of str, default=None
+        Names of variables that workers get from here, and whose values are shown nowhere.
     worker_cpu : float or str, default=0.5
         Cores that each worker requests; "500m" is 0.5.
     worker_memory : int (bytes) or str, default="2Gi"
@@ -91,6 +98,7 @@ def cluster(
     import os
 
     from skjob.config import sources
+    from skjob.config.environment_variables import SETTINGS as VARIABLES
     from skjob.config.plan import JobSpec
     from skjob.run.context import open_cluster
     from skjob.run.run import RunOptions
@@ -103,7 +111,9 @@ def cluster(
     options = RunOptions(cluster=given.pop("name"))
     if isinstance(workers, tuple):
         given["workers"] = f"{workers[0]}:{workers[1]}"
-    flags = sources.arguments({key: str(value) for key, value in given.items() if value is not None})
+    flags = sources.arguments(
+        {key: value if key in VARIABLES else str(value) for key, value in given.items() if value is not None}
+    )
     asked = sources.resolve([flags, sources.variables(os.environ), sources.project(Path.cwd())])
     with open_cluster(JobSpec(_program()), asked, options, _write) as client:
         yield client

@@ -21,7 +21,7 @@ do.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 INTERNAL_FAULT = 127
@@ -46,8 +46,40 @@ _SIGNATURE = re.compile(
 )
 
 
+_hidden: list[str] = []
+"""Secret values in each form in which they may appear, the longest first."""
+
+_MIN_HIDDEN_LINE = 8
+"""Characters of a line of a secret that is hidden by itself, as in a log: shorter ones are in other texts too."""
+
+
+def hide(secrets: Iterable[str]) -> None:
+    """From now on, put `****` in the place of these values in what this process shows and keeps."""
+    import base64
+    import json
+    from urllib.parse import quote, quote_plus
+
+    forms = set(_hidden)
+    for secret in secrets:
+        lines = [line.strip() for line in secret.splitlines()]
+        for text in (secret, secret.strip(), *(line for line in lines if len(line) >= _MIN_HIDDEN_LINE)):
+            escaped = (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], repr(text)[1:-1])
+            encoded = (quote(text, safe=""), quote_plus(text), base64.b64encode(text.encode()).decode())
+            forms |= {text, *escaped, *encoded}
+    _hidden[:] = sorted(filter(None, forms), key=len, reverse=True)
+
+
+def without_secrets(text: str) -> str:
+    """Return the text with `****` instead of each value that is hidden."""
+    for form in _hidden:
+        text = text.replace(form, "****")
+    return text
+
+
 def without_credentials(text: str) -> str:
-    """Return the text with `****` instead of the secrets in addresses: passwords, tokens, signatures of links."""
+    """Return the text with `****` instead of hidden values, and of the secrets in addresses: passwords, tokens,
+    signatures of links."""
+    text = without_secrets(text)
     if "://" not in text:
         return text
     return _SIGNATURE.sub(r"\1****", _TOKEN.sub("****@", _PASSWORD.sub(r"\1:****@", text)))

@@ -123,6 +123,26 @@ EnvOption = Annotated[
         autocompletion=complete_env,
     ),
 ]
+SetEnvOption = Annotated[
+    list[str] | None,
+    _option(
+        "Environment",
+        "--set-env",
+        metavar="NAME[=VALUE]",
+        help="Set a variable for the program and its workers; without a value, to what it is here. May be repeated.",
+        show_default=False,
+    ),
+]
+SecretEnvOption = Annotated[
+    list[str] | None,
+    _option(
+        "Environment",
+        "--secret-env",
+        metavar="NAME",
+        help="Set a variable to what it is here, and show its value nowhere. May be repeated.",
+        show_default=False,
+    ),
+]
 
 # ---- limits
 

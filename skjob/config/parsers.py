@@ -86,6 +86,13 @@ def parse_name(text: str) -> str:
     return text.strip()
 
 
+def parse_env(text: str) -> str:
+    """Parse what pods must have: `auto`, `none`, or a file of requirements."""
+    if re.match(r"[A-Za-z_][A-Za-z0-9_]*=", text.strip()):
+        raise ValueError("is what pods must have installed; a variable is set with `--set-env NAME=VALUE`")
+    return parse_name(text)
+
+
 def parse_namespace(text: str) -> str:
     """Parse a name that a namespace can have: a DNS-1123 label."""
     if not re.fullmatch(r"(?=.{1,63}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?", text.strip()):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -40,7 +41,8 @@ class Settings:
     """What a user, a project and a platform team asked for.
 
     Units: `worker_cpu` in cores, `worker_memory` in bytes, times in seconds, `max_cost` in the currency of prices. None
-    means: the plan decides.
+    means: the plan decides. A variable of `set_env` whose value is None has the value that it has in the user's
+    environment, and so has each of `secret_env`.
     """
 
     on: Place = Place.AUTO
@@ -48,6 +50,8 @@ class Settings:
     namespace: str | None = None
     image: str | None = None
     env: str = "auto"
+    set_env: Mapping[str, str | None] = field(default_factory=dict)
+    secret_env: tuple[str, ...] = ()
     workers: WorkerRange | None = None
     worker_cpu: float | None = None
     worker_memory: int | None = None

@@ -17,10 +17,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from skjob.config import environment_variables
+from skjob.config.environment_variables import Variables, parse_secret_env, parse_set_env
 from skjob.config.parsers import (
     parse_address,
     parse_cost,
     parse_cpu,
+    parse_env,
     parse_grace,
     parse_memory,
     parse_name,
@@ -109,7 +112,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "context": parse_name,
     "namespace": parse_namespace,
     "image": parse_name,
-    "env": parse_name,
+    "env": parse_env,
     "workers": parse_workers,
     "worker_cpu": parse_cpu,
     "worker_memory": parse_memory,
@@ -121,17 +124,24 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "checkpoint": parse_address,
     "retries": parse_retries,
 }
-assert set(_PARSERS) == {field.name for field in fields(Settings)}  # noqa: S101 - a setting without a parser
+_VARIABLES: dict[str, Callable[[Any], tuple[Any, list[str]]]] = {
+    "set_env": parse_set_env,
+    "secret_env": parse_secret_env,
+}
+"""Settings with several values, which all layers add to. What is wrong with them shows no value."""
+
+_NAMES = (*_PARSERS, *_VARIABLES)
+assert set(_NAMES) == {field.name for field in fields(Settings)}  # noqa: S101 - a setting without a parser
 
 
 def is_setting(name: str) -> bool:
     """Return whether an option of this name, of whichever command, is a setting."""
-    return name in _PARSERS or name in _ELSEWHERE_CALLED
+    return name in _NAMES or name in _ELSEWHERE_CALLED
 
 
-def flags(values: Mapping[str, str | None], command: str = "") -> Layer:
+def flags(values: Mapping[str, Any], command: str = "") -> Layer:
     """Return the options that were given to a command, each as the setting that it is."""
-    option = {_ELSEWHERE_CALLED.get(name, name): name for name, value in values.items() if value is not None}
+    option = {_ELSEWHERE_CALLED.get(name, name): name for name, value in values.items() if value not in (None, [])}
     return Layer(
         {name: values[option[name]] for name in option},
         lambda name: f"--{_hyphened(option.get(name, name))}",
@@ -144,7 +154,7 @@ def help_of(command: str) -> str:
     return f"`skjob {command} --help` lists the options and their defaults"
 
 
-def arguments(values: Mapping[str, str]) -> Layer:
+def arguments(values: Mapping[str, Any]) -> Layer:
     """Return the arguments that were given to `skjob.cluster`."""
     return Layer(values, lambda name: f"{name}=", hint="`help(skjob.cluster)` lists the arguments and their defaults")
 
@@ -155,9 +165,9 @@ def variables(environ: Mapping[str, str]) -> Layer:
     values = {
         name: value
         for name, value in set_.items()
-        if name in (*_PARSERS, *OPTIONS_ALONE, *_ELSEWHERE_CALLED)
+        if name in (*_NAMES, *OPTIONS_ALONE, *_ELSEWHERE_CALLED)
         or _is_the_teams(name)
-        or get_close_matches(name, _PARSERS, n=1, cutoff=0.8)
+        or get_close_matches(name, _NAMES, n=1, cutoff=0.8)
     }
     return Layer(values, lambda name: f"SKJOB_{name.upper()}")
 
@@ -232,6 +242,16 @@ class ResolvedSettings:
         """Return how a setting is called where it was last set, for messages: by option, argument, variable or file."""
         return next((layer.called(name) for layer in self.layers if name in layer.values), f"`{_hyphened(name)}`")
 
+    def variables(self, environ: Mapping[str, str]) -> Variables:
+        """Return the variables that are set for a program, those without a value from the user's environment.
+
+        Raises:
+            ConfigError: with every variable that is not there, or cannot be passed on.
+        """
+        called = {setting: self.called(setting) for setting in environment_variables.SETTINGS}
+        settings = self.settings
+        return environment_variables.resolve_variables(settings.set_env, settings.secret_env, environ, called)
+
     def over(self, layer: Layer) -> ResolvedSettings:
         """Return these settings with one more layer below the others.
 
@@ -255,12 +275,20 @@ def resolve(layers: Iterable[Layer]) -> ResolvedSettings:
     problems, hints, wrong = list[str](), list[str](), list[Layer]()
     for layer in reversed(layers):
         parsed, found, names = _parse(layer)
+        if "set_env" in parsed:
+            parsed["set_env"] = {**values.get("set_env", {}), **parsed["set_env"]}
+        if "secret_env" in parsed:
+            parsed["secret_env"] = tuple(dict.fromkeys((*values.get("secret_env", ()), *parsed["secret_env"])))
         values |= parsed
         problems += found
         hints = hints or names
         wrong += [layer] * bool(found)
+    resolved = ResolvedSettings(Settings(**values), layers)
+    if both := [f"`{name}`" for name in resolved.settings.set_env if name in resolved.settings.secret_env]:
+        where = " and ".join(resolved.called(setting) for setting in environment_variables.SETTINGS)
+        problems.append(f"{where} both have {', '.join(both)}: a variable is either secret or not")
     _raise_any(problems, hints, [layer for layer in layers if layer.strict or layer in wrong])
-    return ResolvedSettings(Settings(**values), layers)
+    return resolved
 
 
 def _parse(layer: Layer) -> tuple[dict[str, Any], list[str], list[str]]:
@@ -273,15 +301,21 @@ def _parse(layer: Layer) -> tuple[dict[str, Any], list[str], list[str]]:
             try:
                 values[name] = _PARSERS[name](str(raw))
             except ValueError as error:
-                problems.append(f"{called} {error}, not `{raw}`")
+                shown = f", not `{raw}`" if name != "env" or "=" not in str(raw) else ""  # which may be a secret
+                problems.append(f"{called} {error}{shown}")
+        elif name in _VARIABLES and not layer.strict:
+            problems.append(f"{called} is no default for others: each user sets variables for themselves")
+        elif name in _VARIABLES:
+            values[name], wrong = _VARIABLES[name](raw)
+            problems += [f"{called} {each}" for each in wrong]
         elif layer.strict and _is_the_teams(name):
             problems.append(f"{called} can only be set by the platform team, in the namespace's ConfigMap")
         elif layer.strict and name in OPTIONS_ALONE:
             problems.append(f"{called} is not a setting: it can only be given as `--{name}`")
         elif layer.strict:
-            meant = did_you_mean(_ELSEWHERE_CALLED.get(name, name), _PARSERS, layer.name_of)
+            meant = did_you_mean(_ELSEWHERE_CALLED.get(name, name), _NAMES, layer.name_of)
             problems.append(f"{called} is not a setting{meant}")
-            hints = [f"the settings are {', '.join(f'`{layer.name_of(each)}`' for each in _PARSERS)}"]
+            hints = [f"the settings are {', '.join(f'`{layer.name_of(each)}`' for each in _NAMES)}"]
     return values, problems, hints
 
 

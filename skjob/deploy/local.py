@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -54,8 +54,9 @@ class LocalCluster:
         size: WorkerSize,
         retries: int,
         preload: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
     ) -> None:
-        """Start with so many `workers`, which have imported `preload`."""
+        """Start with so many `workers`, which have imported `preload`, and `variables` of their own."""
         self.name = name
         self.address = ""
         self.tls = make_certificates(name).write(folder)
@@ -64,6 +65,7 @@ class LocalCluster:
         self._size = size
         self._retries = retries
         self._preload = list(preload)
+        self._variables = dict(variables or {})
         self._requested = workers
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
@@ -85,7 +87,7 @@ class LocalCluster:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env=fork_server.process_environment(os.environ),
+            env=fork_server.process_environment({**os.environ, **self._variables}),
         )
         self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read_answers, self._read_log)]
         for reader in self._readers:

@@ -208,20 +208,20 @@ def _count_workers(cluster: Cluster, connected: int) -> WorkerCounts:
 
 
 def _forget_others_credentials(client: Any, name: str) -> None:
-    """Remove the storage credentials of a run that died on this cluster: they are not for this run's tasks."""
+    """Remove the variables and credentials of a run that died on this cluster: they are not for this run's tasks."""
     from skjob.run.program.storage_credentials import forget
 
     try:
         forget(client)
     except (OSError, TimeoutError) as error:
         raise StartError(
-            f"the workers of `{name}` cannot remove an earlier run's storage credentials: {error}",
+            f"the workers of `{name}` cannot remove an earlier run's variables and credentials: {error}",
             "try again, or run on a cluster of its own: leave out its name",
         ) from error
 
 
 def forget_credentials(client: Any) -> None:
-    """Remove this run's storage credentials from a cluster that it leaves; if that fails, the next run does so."""
+    """Remove this run's variables and credentials from a cluster that it leaves; if that fails, the next run does."""
     from skjob.run.program.storage_credentials import forget
 
     with suppress(Exception):

@@ -38,10 +38,13 @@ def open_cluster(
     from skjob.engine.backend import SkjobBackend
     from skjob.engine.checkpoint.fit_cache import FitCache
     from skjob.engine.fidelity.forks import JoblibDefaults, closed_by_owner_only, separate_children
+    from skjob.engine.fidelity.settings.variables import SECRET_NAMES
     from skjob.run.program.prepare import prepare_client
+    from skjob.run.program.variables import applied, variables_of
 
     observer = NoteObserver(write)
     notify = observer.notify
+    variables = variables_of(asked)
     plain = JoblibDefaults.now()
     target = resolve_target(asked, notify)
     plan = target.plan()
@@ -51,8 +54,11 @@ def open_cluster(
     fits = FitCache(plan.checkpoint, notify=notify) if plan.checkpoint else None
     with ExitStack() as stack, closed_by_owner_only(stack):
         private = stack.enter_context(private_folder())
-        chosen = create_cluster(Run(job, new_run_id(), target, plan, private, observer, environment, options))
+        run = Run(job, new_run_id(), target, plan, private, observer, environment, options, variables)
+        chosen = create_cluster(run)
+        stack.callback(SECRET_NAMES.difference_update, chosen.variables.secret)
         plan, cluster = chosen.run.plan, chosen.cluster
+        stack.enter_context(applied({**chosen.variables.inherited, **variables.values}))
         stack.callback(cluster.close)
         began = time.monotonic()
         connection = stack.enter_context(start_and_connect(chosen, default=True))
@@ -63,7 +69,8 @@ def open_cluster(
             # A program in the same process cannot be ended: its cluster is, by its deadline.
             then = "then the cluster ends" if chosen.reused is None else "the cluster keeps running after that"
             notify(f"{remaining}; {then}")
-        prepare_client(client, job.root, environment.packages if environment else None, plan.width, notify)
+        packages = environment.packages if environment else None
+        prepare_client(client, job.root, packages, plan.width, notify, chosen.variables)
         stack.enter_context(monitored(connection, ClusterMonitor(cluster.name, notify)))
         if fits is not None:
             stack.callback(fits.close)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from skjob.engine.events import VERSION, Event, from_line, to_line
+from skjob.errors import without_secrets
 
 FILE = "fits.jsonl"
 
@@ -36,7 +37,7 @@ class EventsWriter:
 
     def report(self, event: Event) -> None:
         """Append an event."""
-        self._write(to_line(event))
+        self._write(without_secrets(to_line(event)))
 
     def close(self) -> None:
         """Close the file; what is reported later is not written."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from skjob.errors import ClusterLost, SkjobError
+from skjob.errors import ClusterLost, SkjobError, without_credentials
 from skjob.run.budget import RunBudget
 from skjob.run.connect import Connection
 from skjob.run.events_file import EventsReader
@@ -116,7 +116,7 @@ class MessagePump:
             elif message.kind == "fits":
                 self._recorder.record.fits = message.content
             elif message.kind == "failure":
-                self._recorder.record.outcome.cause = message.content
+                self._recorder.record.outcome.cause = without_credentials(message.content)
         for event in self._events.read_new():
             self._recorder.event(event)
 

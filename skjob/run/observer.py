@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from skjob.deploy.base import WorkerCounts
 from skjob.engine.events import Event
+from skjob.errors import without_credentials
 from skjob.utils.notify import Notify
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class NoteObserver:
 
     def notify(self, message: str) -> None:
         """Write a line, unless it was written before."""
+        message = without_credentials(message)
         if message not in self._written:
             self._written.add(message)
             self._write(message)

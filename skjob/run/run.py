@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from skjob.config.environment_variables import NO_VARIABLES, Variables
 from skjob.config.plan import JobSpec, Plan
 from skjob.run.observer import RunObserver
 
@@ -37,7 +38,8 @@ class Run:
     """A run, from its plan to its end.
 
     `private` is a folder for certificates and sockets, which nobody else can read. `environment` is what pods must
-    have; None on this machine, whose workers have the environment that they are started in.
+    have; None on this machine, whose workers have the environment that they are started in. `variables` are those that
+    the user sets for program and workers.
     """
 
     job: JobSpec
@@ -48,6 +50,7 @@ class Run:
     observer: RunObserver
     environment: EnvironmentSpec | None = None
     options: RunOptions = RunOptions()
+    variables: Variables = NO_VARIABLES
 
     def describe_cluster(self, name: str) -> dict[str, Any]:
         """Return the cluster of this name as the record has it: sizes in cores and bytes."""

@@ -20,7 +20,7 @@ from skjob.config.settings import Place
 from skjob.config.sources import ResolvedSettings
 from skjob.deploy.base import Cluster, Problem
 from skjob.deploy.kubernetes.manifests.labels import new_run_id
-from skjob.errors import INTERNAL_FAULT, CleanupFailed, ConfigError, SkjobError
+from skjob.errors import INTERNAL_FAULT, CleanupFailed, ConfigError, SkjobError, data_without_credentials
 from skjob.run.budget import RunBudget, enforce
 from skjob.run.connect import Connection, as_start_error, forget_credentials, start_and_connect
 from skjob.run.monitor import ClusterMonitor, MessagePump, monitored, supervise
@@ -29,10 +29,18 @@ from skjob.run.program.check import check_program
 from skjob.run.program.leading_imports import leading_imports
 from skjob.run.program.process import ProgramProcess
 from skjob.run.program.spec import ProgramSpec
+from skjob.run.program.variables import variables_of
 from skjob.run.record import FITS_FOLDER, Recorder
 from skjob.run.run import Run, RunOptions
 from skjob.run.signals import Signals, Stopped
-from skjob.run.target import RunTarget, create_cluster, environment_for, private_folder, resolve_target
+from skjob.run.target import (
+    ChosenCluster,
+    RunTarget,
+    create_cluster,
+    environment_for,
+    private_folder,
+    resolve_target,
+)
 from skjob.run.worker_queries import compare_numbers, count_peak_memory, count_transitions, peak_memory
 
 NO_TASKS = "the workers of this run did nothing: the program had no task for them"
@@ -91,10 +99,12 @@ def acquire(
     plan = _make_plan(target, options, recorder)
     private = stack.enter_context(private_folder())
     # The program's process imports while the cluster starts.
-    program = ProgramProcess(() if job.declared else leading_imports(job.path, job.module))
+    variables = variables_of(asked)
+    program = ProgramProcess(() if job.declared else leading_imports(job.path, job.module), variables.values)
     stack.callback(program.close)
     environment = environment_for(plan, job)
-    chosen = create_cluster(Run(job, recorder.record.run_id, target, plan, private, recorder, environment, options))
+    run_id = recorder.record.run_id
+    chosen = create_cluster(Run(job, run_id, target, plan, private, recorder, environment, options, variables))
     run, cluster = chosen.run, chosen.cluster
     budget = RunBudget(began, run.plan, cluster.cost)
     placement = _place_data(run, recorder)
@@ -112,8 +122,7 @@ def acquire(
     recorder.record.cluster["environment"] = cluster.environment
     monitor = ClusterMonitor(cluster.name)
     stack.enter_context(monitored(connection, monitor, lambda: recorder.done_here))
-    spec = _program_spec(run, cluster.address, recorder.path.parent, placement)
-    return Acquired(program, spec, connection, budget, monitor)
+    return Acquired(program, _program_spec(chosen, recorder.path.parent, placement), connection, budget, monitor)
 
 
 def run_program(acquired: Acquired, messages: MessagePump, signals: Signals) -> int:
@@ -218,7 +227,7 @@ def _close_cluster(cluster: Cluster, options: RunOptions, recorder: Recorder, si
     """Ask for the cluster's removal in any case, and wait for it unless the user is in a hurry."""
     if recorder.record.outcome.status in ("error", "failed") and not signals.hurried:
         with suppress(Exception):  # the API may be the very thing that failed
-            recorder.record.logs = cluster.logs()
+            recorder.record.logs = data_without_credentials(cluster.logs())
     try:
         with recorder.step("leave the cluster" if options.leaves_cluster else "remove the cluster"):
             cluster.close(hurried=lambda: signals.hurried)
@@ -273,7 +282,8 @@ def _place_data(run: Run, recorder: Recorder) -> dict[str, Any] | None:
     return recorder.record.data
 
 
-def _program_spec(run: Run, address: str, record: Path, placement: dict[str, Any] | None) -> ProgramSpec:
+def _program_spec(chosen: ChosenCluster, record: Path, placement: dict[str, Any] | None) -> ProgramSpec:
+    run = chosen.run
     job, plan = run.job, run.plan
     return ProgramSpec(
         path=str(job.path),
@@ -283,7 +293,7 @@ def _program_spec(run: Run, address: str, record: Path, placement: dict[str, Any
         declared=job.declared,
         folder=str(run.private),
         record=str(record.absolute()),
-        address=address,
+        address=chosen.cluster.address,
         width=plan.width,
         workers=plan.workers.first,
         wait_for_workers=plan.start_timeout,
@@ -293,6 +303,7 @@ def _program_spec(run: Run, address: str, record: Path, placement: dict[str, Any
         resume=run.options.resume,
         packages=_packages_file(run),
         placement=placement,
+        variables=chosen.variables,
     )
 
 

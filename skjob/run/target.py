@@ -19,8 +19,9 @@ from skjob.config.sources import Layer, ResolvedSettings
 from skjob.deploy.base import Cluster
 from skjob.deploy.kubernetes.manifests.labels import RunNames, check_cluster_name
 from skjob.deploy.machine import ThisMachine
-from skjob.errors import AccessError, ConfigError, OperatorError, Unauthorized
+from skjob.errors import AccessError, ConfigError, OperatorError, Unauthorized, hide
 from skjob.run.program.leading_imports import leading_imports
+from skjob.run.program.variables import ProgramVariables
 from skjob.run.run import Run
 from skjob.utils.notify import Notify
 
@@ -77,6 +78,11 @@ class ChosenCluster:
     run: Run
     cluster: Cluster
     reused: ReusedCluster | None = None
+
+    @property
+    def variables(self) -> ProgramVariables:
+        """What the program has to know of the variables that are set for it."""
+        return ProgramVariables.of(self.run.variables, self.reused.variables if self.reused is not None else None)
 
 
 def resolve_target(asked: ResolvedSettings, notify: Notify) -> RunTarget:
@@ -156,6 +162,9 @@ def create_cluster(run: Run) -> ChosenCluster:
         chosen = ChosenCluster(run, _own_cluster(run))
     else:
         reused = _reused_cluster(name, run)
+        hide(reused.variables.secret.values())
+        if names := [f"`{each}`" for each in reused.variables.values if each not in run.variables.values]:
+            run.observer.notify(f"cluster `{name}` sets {_listed(names)} for every run on it")
         chosen = ChosenCluster(replace(run, plan=reused.planned(run.target.workers)), reused, reused)
         if ignored := _ignored(run):
             run.observer.notify(f"ignoring {_listed(ignored)}: cluster `{name}` keeps what it was started with")
@@ -178,7 +187,9 @@ def _own_cluster(run: Run) -> Cluster:
         from skjob.deploy.local import LocalCluster
 
         preload = leading_imports(job.path, job.module)
-        return LocalCluster(names.cluster, run.private, plan.workers.first, plan.size, plan.retries, preload)
+        return LocalCluster(
+            names.cluster, run.private, plan.workers.first, plan.size, plan.retries, preload, run.variables.values
+        )
     from skjob.deploy.kubernetes.cluster import KubernetesCluster
 
     assert run.target.api is not None  # noqa: S101 - a target on Kubernetes has one
@@ -190,6 +201,7 @@ def _own_cluster(run: Run) -> Cluster:
         run.observer.notify,
         wanted=run.environment,
         keep=run.options.keep,
+        variables=run.variables,
     )
 
 

@@ -24,6 +24,7 @@ from skjob.deploy.kubernetes.manifests.labels import RunNames, new_run_id
 from skjob.errors import ConfigError
 from skjob.run.connect import connect_client, first_worker
 from skjob.run.observer import NoteObserver
+from skjob.run.program.variables import variables_of
 from skjob.run.run import Run
 from skjob.run.signals import Signals, Stopped
 from skjob.run.target import check_name, environment_for, private_folder, resolve_target
@@ -44,6 +45,8 @@ def start_warm_cluster(name: str, layers: Sequence[Layer], folder: Path, write: 
         check_name(name)
     with problems:
         asked = sources.resolve(layers)
+        with problems:
+            variables_of(asked)
         if asked.settings.on is Place.LOCAL:
             raise ConfigError(
                 "`skjob up` needs Kubernetes: on this machine nothing outlives skjob",
@@ -80,9 +83,10 @@ def _start_and_leave(
     _check_absent(target.api, name)
     job = JobSpec(folder / name)
     private = stack.enter_context(private_folder())
-    run = Run(job, new_run_id(), target, plan, private, observer, environment_for(plan, job))
+    environment = environment_for(plan, job)
+    run = Run(job, new_run_id(), target, plan, private, observer, environment, variables=variables_of(asked))
     names = RunNames(run.run_id, "skjob up", getpass.getuser(), existing=name, team=target.rules.team)
-    cluster = KubernetesCluster(target.api, names, plan, private, notify, wanted=run.environment)
+    cluster = KubernetesCluster(target.api, names, plan, private, notify, wanted=environment, variables=run.variables)
     stack.callback(lambda: cluster.close(hurried=lambda: signals.hurried))
     stack.callback(signals.note_only)  # the first to be called: nothing cuts the removal short
     cluster.start()

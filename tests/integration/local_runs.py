@@ -15,7 +15,7 @@ as a process.
 run, as on a cluster of `skjob up`: modules are replaced, credentials are taken away, data goes with its client; and the
 workers are as many as before, in the working directory of their run. What they keep are their libraries, imported, and
 the environment of the tests: one of `LocalRuns.environment` is its program's. A run that asks for other workers than
-`WORKERS`, for larger ones, or for another number of `--retries`, has a cluster of its own.
+`WORKERS`, for larger ones, for another number of `--retries`, or that sets variables, has a cluster of its own.
 """
 
 from __future__ import annotations
@@ -181,10 +181,17 @@ class WarmClusters:
             cluster.close()
 
     def _for_a_run(
-        self, name: str, folder: Path, workers: int, size: WorkerSize, retries: int, preload: Sequence[str] = ()
+        self,
+        name: str,
+        folder: Path,
+        workers: int,
+        size: WorkerSize,
+        retries: int,
+        preload: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
     ) -> Any:
-        if (workers, size, retries) != (WORKERS, self._plan.size, self._plan.retries):
-            return OwnCluster(name, folder, workers, size, retries, preload)
+        if variables or (workers, size, retries) != (WORKERS, self._plan.size, self._plan.retries):
+            return OwnCluster(name, folder, workers, size, retries, preload, variables)
         return _Lent(self._started(), name, folder)
 
     def _started(self) -> _Warm:

@@ -157,6 +157,13 @@ def pod_of(manifest: Manifest, **fields: Any) -> Manifest:
     return manifest
 
 
+def reading(key: str | None, name: str = "else", kind: str = "secretKeyRef") -> list[Manifest]:
+    """A container with a variable that comes from a key of an object; with None, with all that the object has."""
+    if key is None:
+        return [{**container(), "envFrom": [{"secretRef": {"name": name}}]}]
+    return [{**container(), "env": [{"name": "TOKEN", "valueFrom": {kind: {"name": name, "key": key}}}]}]
+
+
 def container(cpu: str = "1m", memory: str = "32Mi", name: str = "sleeper", **limits: str) -> Manifest:
     resources = {"requests": {"cpu": cpu}, "limits": {"memory": memory, **limits}}
     return {**copy.deepcopy(CONTAINER), "name": name, "resources": resources}
@@ -290,6 +297,28 @@ ATTACKS = {
     ),
     "another service account by its old name": create(
         CLUSTERS, worker(cluster(), serviceAccount="somebody"), "another service account"
+    ),
+    # Variables with what is somebody else's.
+    "a variable from another Secret": create(
+        CLUSTERS, worker(cluster(), containers=reading("token")), "may come from the run's own Secret"
+    ),
+    "a scheduler's variable from another Secret": create(
+        CLUSTERS, scheduler_pod(cluster(), containers=reading("token")), "may come from the run's own Secret"
+    ),
+    "an init container's variable from another Secret": create(
+        CLUSTERS, worker(cluster(), initContainers=reading("token")), "may come from the run's own Secret"
+    ),
+    "all of a Secret as variables": create(
+        CLUSTERS, worker(cluster(), containers=reading(None, RUN)), "and from no other object"
+    ),
+    "a variable from a ConfigMap": create(
+        CLUSTERS, worker(cluster(), containers=reading("token", RUN, "configMapKeyRef")), "and from no other object"
+    ),
+    "a Job's variable from another Secret": create(
+        JOBS, pod_of(job("other"), containers=reading("token")), "may come from the run's own Secret"
+    ),
+    "a group's variable from another Secret": create(
+        GROUPS, worker(group(), containers=reading("token")), "may come from the run's own Secret", user=False
     ),
     # Pods on nodes of another price.
     "any node": create(CLUSTERS, worker(cluster(), nodeSelector={}), "nodeSelector kubernetes.io/os=linux,pool=batch"),
@@ -605,6 +634,12 @@ TAKEN = {
     ),
     "a finalizer of the platform team": create(
         CONFIGMAPS, {"metadata": {"name": "own", "finalizers": MINE}}, "", user=False
+    ),
+    "a variable from the run's own Secret": create(
+        CLUSTERS, worker(cluster("other", owners=[owner("other")]), containers=reading("TOKEN", "other")), ""
+    ),
+    "a group's variable from the run's own Secret": create(
+        GROUPS, worker(group(), containers=reading("TOKEN", "other")), "", user=False
     ),
     "a secret": create(SECRETS, {"metadata": {"name": "own"}, "type": "Opaque"}, ""),
     "a service": create(SERVICES, SERVICE, ""),

@@ -186,11 +186,11 @@ class _ProgramForked(_NewProcess):  # type: ignore[type-arg]
 
     def __new__(cls, args: Any, *_: Any, **options: Any) -> Any:
         """Return a ForkedProcess for the process of a program."""
-        if list(args)[1:4] != PROGRAM or not _can_fork(os.environ):
+        if list(args)[1:4] != PROGRAM or not _can_fork(options["env"]):
             return super().__new__(cls)
-        assert set(options) == {"pass_fds"}
+        assert set(options) == {"pass_fds", "env"}
         numbers = [0, 1, 2, *options["pass_fds"]]
-        return ForkedProcess(args[1:], str(Path.cwd()), os.environ, dict(zip(numbers, numbers, strict=True)))
+        return ForkedProcess(args[1:], str(Path.cwd()), options["env"], dict(zip(numbers, numbers, strict=True)))
 
 
 def content(file: IO[bytes]) -> str:

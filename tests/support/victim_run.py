@@ -28,7 +28,8 @@ from support.runs import DEADLINE, Runs
 
 STORAGE_SECRET = "storage-secret-3f9a1c-not-to-be-seen"
 INDEX_PASSWORD = "index-password-3f9a1c-not-to-be-seen"
-RUN_OPTIONS = ("--env", "packages.txt", "--workers", "2")
+SECRET_VARIABLE = "secret-variable-3f9a1c-not-to-be-seen"
+RUN_OPTIONS = ("--env", "packages.txt", "--workers", "2", "--secret-env", "MY_SECRET_VARIABLE")
 
 PROGRAM = """
     import json, time
@@ -61,6 +62,7 @@ PROGRAM = """
         except OSError as error:
             root = error.strerror
         secret = os.environ.get("AWS_SECRET_ACCESS_KEY", "")
+        variable = os.environ.get("MY_SECRET_VARIABLE", "")
         return {
             "writes": {folder: write(folder) for folder in
                        ("/", "/etc", sysconfig.get_paths()["purelib"], "/skjob/run", "/skjob/tls", "/tmp")},
@@ -69,6 +71,7 @@ PROGRAM = """
             "user": os.getuid(),
             "root": root,
             "storage": hashlib.sha256(secret.encode()).hexdigest(),
+            "variable": hashlib.sha256(variable.encode()).hexdigest(),
         }
 
     client = Client.current()
@@ -150,6 +153,7 @@ class Attacked:
         return {
             "the private key": [key.decode().splitlines()[1], base64.b64encode(key).decode()[40:100]],
             "the storage credentials": [STORAGE_SECRET, base64.b64encode(STORAGE_SECRET.encode()).decode()[:40]],
+            "a secret variable": [SECRET_VARIABLE, base64.b64encode(SECRET_VARIABLE.encode()).decode()[:40]],
             "the index's password": [INDEX_PASSWORD, base64.b64encode(INDEX_PASSWORD.encode()).decode()[:40]],
         }
 
@@ -173,6 +177,7 @@ def attacked_run(
     secrets = {
         "AWS_ACCESS_KEY_ID": "ann",
         "AWS_SECRET_ACCESS_KEY": STORAGE_SECRET,
+        "MY_SECRET_VARIABLE": SECRET_VARIABLE,
         "UV_DEFAULT_INDEX": with_credentials(own_index(), "ann", INDEX_PASSWORD),
         "XDG_CACHE_HOME": str(temporary.getbasetemp() / "cache"),
         "KEYS": str(keys),

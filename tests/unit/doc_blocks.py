@@ -164,7 +164,7 @@ def check_skjob(words: list[str]) -> None:
         assert str(program) in READERS_OWN or (ROOT / program).is_file(), words
 
 
-_SETTINGS = {*sources._PARSERS, *sources._ELSEWHERE_CALLED}
+_SETTINGS = {*sources._NAMES, *sources._ELSEWHERE_CALLED}
 
 
 def _read(command: Any, name: str, words: list[str], parent: Any = None) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -1,11 +1,22 @@
 """The errors a user can meet: one exit status each, all documented, none of them a script's or a signal's."""
 
+import base64
+import json
 import re
+from urllib.parse import quote
 
 import pytest
 
 from skjob import errors
-from skjob.errors import INTERNAL_FAULT, INTERRUPTED, ConfigError, SkjobError, without_credentials
+from skjob.errors import (
+    INTERNAL_FAULT,
+    INTERRUPTED,
+    ConfigError,
+    SkjobError,
+    data_without_credentials,
+    without_credentials,
+    without_secrets,
+)
 
 KINDS = sorted(
     (
@@ -75,6 +86,34 @@ def test_problems_are_collected_in_the_order_found(problems: list[str], message:
 )
 def test_what_opens_an_address_is_not_shown(text: str, shown: str | None) -> None:
     assert without_credentials(text) == (text if shown is None else shown)
+
+
+SECRET = 'pa"ss wörd\nthe second line of it\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"<{SECRET}>", "<****>"),
+        (f"<{SECRET.strip()}>", "<****>"),
+        (repr([SECRET]), "['****']"),
+        (json.dumps({"a": SECRET}), '{"a": "****"}'),
+        (json.dumps({"a": SECRET}, ensure_ascii=False), '{"a": "****"}'),
+        (f"https://host/?password={quote(SECRET)}", "https://host/?password=****"),
+        (f"Basic {base64.b64encode(SECRET.encode()).decode()}", "Basic ****"),
+        ("the second line of it", "****"),
+        ("the second line of something else", "the second line of something else"),
+    ],
+)
+def test_a_hidden_value_is_not_shown_in_any_of_its_forms(
+    text: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(errors, "_hidden", [])
+    assert without_secrets(text) == text
+    errors.hide(["the secret of another run", SECRET])
+    assert without_secrets(text) == shown
+    assert data_without_credentials({"logs": [text, "other"]}) == {"logs": [shown, "other"]}
+    assert f"{SkjobError(text, text, text)!r}" == f"{SkjobError(shown)!r}"
 
 
 def test_no_error_shows_what_opens_an_address() -> None:

@@ -209,4 +209,11 @@ at when there may be pods of them, `isPlaced`: the Job that ends a run has none.
     (!has(p.serviceAccountName) || p.serviceAccountName in ['', 'default']) &&
     (!has(p.serviceAccount) || p.serviceAccount in ['', 'default']))
   message: a run's pods must not act as another service account
+# Through a variable, a pod could read what is somebody else's.
+- expression: >-
+    !variables.isNew || variables.allContainers.all(cs, cs.all(c,
+    (!has(c.envFrom) || size(c.envFrom) == 0) && (!has(c.env) || c.env.all(e, !has(e.valueFrom) ||
+    !has(e.valueFrom.configMapKeyRef) && (!has(e.valueFrom.secretKeyRef) ||
+    has(e.valueFrom.secretKeyRef.name) && e.valueFrom.secretKeyRef.name == variables.runName)))))
+  message: a variable may come from the run's own Secret, which has the run's name, and from no other object
 {{- end }}

@@ -25,6 +25,8 @@ from skjob.cli.options import (
     QuietOption,
     ResumeOption,
     RetriesOption,
+    SecretEnvOption,
+    SetEnvOption,
     StartTimeoutOption,
     VerboseOption,
     WorkerCpuOption,
@@ -58,6 +60,8 @@ def run(
     retries: RetriesOption = None,
     image: ImageOption = None,
     env: EnvOption = None,
+    set_env: SetEnvOption = None,
+    secret_env: SecretEnvOption = None,
     start_timeout: StartTimeoutOption = None,
     max_time: MaxTimeOption = None,
     max_cost: MaxCostOption = None,
@@ -79,6 +83,7 @@ def run(
     from skjob.config.plan import JobSpec
     from skjob.config.settings import Place
     from skjob.run.program.check import check_program
+    from skjob.run.program.variables import variables_of
     from skjob.run.run import RunOptions
     from skjob.run.runner import run as run_job
     from skjob.utils.run_module import find_module
@@ -98,6 +103,9 @@ def run(
             if (keep or cluster) and asked.settings.on is Place.LOCAL:
                 option = "--keep" if keep else "--cluster"
                 raise ConfigError(f"`{option}` needs a cluster that outlives skjob", f"leave out {asked.called('on')}")
+        if asked is not None:
+            with problems:
+                variables_of(asked)
         if problems.found and job is not None:
             with problems:
                 check_program(job)  # which a run begins with

@@ -13,6 +13,8 @@ from skjob.cli.options import (
     IdleTimeoutOption,
     ImageOption,
     NamespaceOption,
+    SecretEnvOption,
+    SetEnvOption,
     StartTimeoutOption,
     WorkerCpuOption,
     WorkerMemoryOption,
@@ -31,6 +33,8 @@ def up(
     worker_memory: WorkerMemoryOption = None,
     image: ImageOption = None,
     env: EnvOption = None,
+    set_env: SetEnvOption = None,
+    secret_env: SecretEnvOption = None,
     start_timeout: StartTimeoutOption = None,
     idle_timeout: IdleTimeoutOption = None,
 ) -> None:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from skjob.config.environment_variables import NO_VARIABLES, Variables
 from skjob.config.plan import Plan
 from skjob.deploy.base import Problem
 from skjob.deploy.kubernetes.api.client import Api
@@ -66,6 +67,7 @@ class KubernetesCluster:
         *,
         wanted: EnvironmentSpec | None = None,
         keep: bool = False,
+        variables: Variables = NO_VARIABLES,
     ) -> None:
         self.name = names.cluster
         self.address = ""
@@ -79,6 +81,7 @@ class KubernetesCluster:
         self._wanted = wanted
         self._environment = PodEnvironment(api, notify)
         self._keep = keep
+        self.variables = variables.in_pods()
         self.workers = plan.workers
         self._idle_timeout = plan.keep_time
         self._check: Callable[[], None] = lambda: None
@@ -113,7 +116,9 @@ class KubernetesCluster:
         self._costs.start(key, self._plan.size, lambda: heartbeat.allowed(grace))
         if self._plan.max_cost:
             heartbeat.extend(grace)  # what is affordable is known only now
-        cluster = manifest.dask_cluster(self._names, self._namespace, self._plan, requirements, self._environment.name)
+        cluster = manifest.dask_cluster(
+            self._names, self._namespace, self._plan, requirements, self._environment.name, self.variables
+        )
         with explain_rejections(self._api):
             self._create_what_pods_need(anchor, requirements)
             name_conflicts.create(self._api, owned_by(anchor, cluster), strict=True)
@@ -140,7 +145,8 @@ class KubernetesCluster:
 
     def _create_what_pods_need(self, anchor: Manifest, requirements: PodRequirements | None) -> None:
         """Create what pods mount and what protects them, all at the same time, before there are any pods."""
-        tls = manifest.secret(self._names, self._namespace, self._certificates.files())
+        secrets = {name: value.encode() for name, value in self.variables.secret.items()}
+        tls = manifest.secret(self._names, self._namespace, self._certificates.files() | secrets)
         files = manifest.files(self._names, self._namespace, skjob_archive(), requirements)
         policy = manifest.network_policy(self._names, self._namespace)
         with ThreadPoolExecutor(3, thread_name_prefix="skjob-create") as pool:

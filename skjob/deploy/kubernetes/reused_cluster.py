@@ -76,8 +76,9 @@ def _read_options(annotations: Mapping[str, str], otherwise: _StoredOptions, whe
 class ReusedCluster(KubernetesCluster):
     """A cluster that `skjob up` or `--keep` has left: connected to, and left again with the fewest of its workers.
 
-    `workers` is the range it was started with. Its certificates come from its Secret: whoever may read Secrets in the
-    namespace may use it. What it costs meanwhile is recorded under the `billing_key` of whoever uses it.
+    `workers` is the range it was started with, `variables` are those that its workers start with. Its certificates come
+    from its Secret: whoever may read Secrets in the namespace may use it. What it costs meanwhile is recorded under the
+    `billing_key` of whoever uses it.
     """
 
     def __init__(self, api: Api, name: str, plan: Plan, private: Path, notify: Notify, billing_key: BillingKey) -> None:
@@ -108,6 +109,7 @@ class ReusedCluster(KubernetesCluster):
         # Not the number that the cluster started with: a run that was killed leaves the workers it had.
         self._group.requested = int(group["spec"]["worker"]["replicas"])
         self._existing = cluster
+        self.variables = manifest.variables_of(cluster, secret)
         self._plan = replace(plan, size=manifest.size_of(cluster), image=manifest.image_of(cluster))
         self._used_by: RunLock | None = None
         self._billing_key = billing_key

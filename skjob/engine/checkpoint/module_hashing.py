@@ -13,7 +13,7 @@ from typing import Any
 
 from skjob.engine.checkpoint.bytecode import Import, uses
 from skjob.engine.checkpoint.walk import Unidentifiable, Walk, Writer, encode_text, naming_holder
-from skjob.engine.fidelity.settings.variables import aliases_in, is_workers_own, reads
+from skjob.engine.fidelity.settings.variables import SECRET_NAMES, aliases_in, is_workers_own, reads
 from skjob.engine.transfer.code_origin import Origins, locate
 
 DYNAMIC = frozenset({"exec", "eval", "__import__", "globals", "compile"})
@@ -196,5 +196,7 @@ class ModuleHasher(Writer):
         for name in sorted(found.names):
             if is_workers_own(name):
                 raise Unidentifiable(f"a use of the variable `{name}`, of which workers have their own,")
+            if name in SECRET_NAMES:
+                raise Unidentifiable(f"a use of the secret variable `{name}`, of which no trace is kept,")
             walk.out.append(encode_text(b"v", name))
             self._write(walk, os.environ.get(name))

@@ -6,6 +6,8 @@ import sys
 from contextlib import nullcontext
 from typing import Any
 
+from skjob.errors import without_secrets
+
 
 def short_text(value: Any, length: int) -> str:
     """Return a value as one line of at most `length` characters; raises what the value's own `repr` raises.
@@ -18,5 +20,5 @@ def short_text(value: Any, length: int) -> str:
     if type(value) is float:
         return f"{value:.6g}"
     with numpy.printoptions(legacy="1.25") if numpy is not None else nullcontext():
-        text = " ".join(repr(value).split())
+        text = without_secrets(" ".join(repr(value).split()))  # of one that is cut, the start would stay
     return text if len(text) <= length else text[: length - 1] + "…"

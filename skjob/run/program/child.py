@@ -25,9 +25,10 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
-from skjob.errors import SkjobError, StartError
+from skjob.errors import SkjobError, StartError, hide
 from skjob.run.program.messages import MessageWriter
 from skjob.run.program.spec import INTERRUPT_GRACE, ProgramSpec
+from skjob.run.program.variables import ProgramVariables
 
 _CONNECT_TIMEOUT = 30
 
@@ -45,7 +46,10 @@ def main() -> None:
     if not line:
         os._exit(0)  # the cluster did not come; the parent has said why
     fields = json.loads(line)
-    spec = ProgramSpec(**{**fields, "arguments": tuple(fields["arguments"])})
+    variables = ProgramVariables(**fields["variables"])
+    spec = ProgramSpec(**{**fields, "arguments": tuple(fields["arguments"]), "variables": variables})
+    os.environ.update(variables.inherited)
+    hide(os.environ[name] for name in variables.secret)
     _end_with_parent(life_line, Path(spec.folder))
     with _as_python_ends(spec):
         _connect(spec)
@@ -121,7 +125,7 @@ def _connect(spec: ProgramSpec) -> None:
     use_run_cluster(RunCluster(spec.address, security, spec.workers, spec.wait_for_workers, notify))
     client.extensions[COUNTER] = LocalTaskCounter(partial(messages.send, "tasks"))
     packages = Path(spec.packages).read_bytes() if spec.packages is not None else None
-    prepare_client(client, root, packages, spec.width, notify)
+    prepare_client(client, root, packages, spec.width, notify, spec.variables)
     fits = spec.checkpoint and FitCache(
         spec.checkpoint,
         spec.run,

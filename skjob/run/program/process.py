@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 from skjob.errors import StartError
@@ -25,12 +25,14 @@ from skjob.run.signals import GroupSignalProbe
 class ProgramProcess:
     """The parent's hold on the child process."""
 
-    def __init__(self, preload: Sequence[str] = ()) -> None:
-        """Start the child; it imports `preload` and waits to learn what to run."""
+    def __init__(self, preload: Sequence[str] = (), variables: Mapping[str, str] | None = None) -> None:
+        """Start the child, with these variables too; it imports `preload` and waits to learn what to run."""
         self._probe = GroupSignalProbe()
         read_end, self._life_line = os.pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "skjob.run.program.child", str(read_end), *preload], pass_fds=[read_end]
+            [sys.executable, "-P", "-m", "skjob.run.program.child", str(read_end), *preload],
+            pass_fds=[read_end],
+            env={**os.environ, **(variables or {})},
         )
         os.close(read_end)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from skjob.run.program.variables import ProgramVariables
 
 INTERRUPT_GRACE = 10.0
 """Seconds a program has to end after a signal before it is killed."""
@@ -18,7 +20,7 @@ class ProgramSpec:
     is how many tasks can run at once when all workers are there, `workers` how many there always are.
     `packages` is a file with the distributions that only this machine has; `placement` says where the data of a
     declared job goes. `reconnect_timeout` is the number of seconds that the scheduler
-    may be away.
+    may be away. `variables` are those that the user has set.
     """
 
     path: str
@@ -38,3 +40,4 @@ class ProgramSpec:
     resume: bool
     packages: str | None
     placement: dict[str, Any] | None = None
+    variables: ProgramVariables = field(default_factory=ProgramVariables)

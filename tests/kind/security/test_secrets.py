@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
-from support.victim_run import STORAGE_SECRET, Attacked
+from support.victim_run import SECRET_VARIABLE, STORAGE_SECRET, Attacked
 
 Row = Callable[..., None]
 
@@ -27,6 +27,9 @@ def test_no_secret_is_to_be_seen(
                 assert form not in text, f"{what} in {place}"
     digest = hashlib.sha256(STORAGE_SECRET.encode()).hexdigest()
     assert {seen["storage"] for seen in attacked.report["in workers"]} == {digest}
+    digest = hashlib.sha256(SECRET_VARIABLE.encode()).hexdigest()
+    assert {seen["variable"] for seen in attacked.report["in workers"]} == {digest}
+    assert attacked.report["in the scheduler"]["variable"] == hashlib.sha256(b"").hexdigest()
     for what in attacked.private:
         security_row(
             "nothing secret where others may look",

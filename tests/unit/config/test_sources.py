@@ -37,7 +37,7 @@ OPTIONS = "`skjob run --help` lists the options and their defaults"
 NAMES = (
     "the settings are "
     "`on`, `context`, `namespace`, `image`, `env`, `workers`, `worker-cpu`, `worker-memory`, `start-timeout`, "
-    "`max-time`, `max-cost`, `grace`, `keep-time`, `checkpoint`, `retries`"
+    "`max-time`, `max-cost`, `grace`, `keep-time`, `checkpoint`, `retries`, `set-env`, `secret-env`"
 )
 QUANTITY = "must be a quantity such as `500m`, `2` or `2Gi`"
 DURATION = "must be a duration such as `90s`, `5m` or `1h30m`"
@@ -432,3 +432,56 @@ def test_one_wrong_check_raises_as_it_is_and_none_raises_nothing() -> None:
 def test_problems_take_no_other_error() -> None:
     with pytest.raises(KeyError), Problems():
         raise KeyError
+
+
+def test_every_source_adds_variables_and_the_stronger_value_counts() -> None:
+    file = Layer({"set_env": {"A": "file", "B": 1}, "secret_env": ["S"]}, lambda name: name, place="skjob.toml")
+    exported = variables({"SKJOB_SET_ENV": "A=variable 'C=two words'", "SKJOB_SECRET_ENV": "T S"})
+    asked = resolve([flags({"set_env": ["D=1", "A"], "secret_env": []}), exported, file])
+    assert asked.settings.set_env == {"A": None, "B": "1", "C": "two words", "D": "1"}
+    assert set(asked.settings.secret_env) == {"S", "T"}
+    found = asked.variables({"A": "mine", "S": "sesame", "T": "cucumber"})
+    assert found.ordinary == {"A": "mine", "B": "1", "C": "two words", "D": "1"}
+    assert found.secret == {"S": "sesame", "T": "cucumber"}
+
+
+def test_a_variable_is_secret_or_not_wherever_it_is_set() -> None:
+    file = Layer({"secret_env": ["A", "B"]}, lambda name: name.replace("_", "-"), place="skjob.toml")
+    with pytest.raises(ConfigError) as caught:
+        resolve([flags({"set_env": ["A=very secret"]}), file])
+    assert caught.value.message == (
+        "`--set-env` and `secret-env` in `skjob.toml` both have `A`: a variable is either secret or not"
+    )
+
+
+def test_all_variables_that_are_refused_are_told_at_once_by_where_they_are_set() -> None:
+    file = Layer({"set_env": {"HOME": "/x"}}, lambda name: name.replace("_", "-"), place="skjob.toml")
+    with pytest.raises(ConfigError) as caught:
+        resolve([flags({"set_env": ["PATH=/x", "OMP_NUM_THREADS=2"], "secret_env": ["9"]}, "run"), file])
+    problems = caught.value.problems
+    assert [problem.partition(":")[0] for problem in problems] == [
+        "`set-env` in `skjob.toml` cannot set `HOME`",
+        "`--set-env` cannot set `PATH`",
+        "`--set-env` cannot set `OMP_NUM_THREADS`",
+        "`--secret-env` needs names of letters, digits and `_`, no digit first, not `****`",
+    ]
+    assert caught.value.hint == OPTIONS
+
+
+def test_variables_are_no_default_of_a_platform_team() -> None:
+    """Whoever may write to the ConfigMap would get what is in a user's environment."""
+    asked = resolve([flags({})])
+    with pytest.raises(ConfigError) as caught:
+        asked.over(cluster_defaults({"secret-env": "GITHUB_TOKEN"}, "skjob-defaults"))
+    assert caught.value.message == (
+        "`secret-env` in `skjob-defaults` is no default for others: each user sets variables for themselves"
+    )
+
+
+@pytest.mark.parametrize("value", ["TOKEN=very-secret", "A="])
+def test_who_gives_a_variable_as_the_environment_of_pods_is_told_which_option_is_meant(value: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve([flags({"env": value}, "run")])
+    assert caught.value.message == (
+        "`--env` is what pods must have installed; a variable is set with `--set-env NAME=VALUE`"
+    )

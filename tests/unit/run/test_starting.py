@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from clocks import Clock
 from run_values import a_run
 
+from skjob.config.environment_variables import Variables
 from skjob.config.plan import Machine, make_plan
 from skjob.config.settings import Place, Settings
 from skjob.deploy.kubernetes import scheduler_start
@@ -84,6 +87,38 @@ def test_a_start_ends_when_the_time_of_the_whole_run_is_over(
             pass
     finally:
         cluster.close(hurried=lambda: True)
+
+
+class _Remembering(_WithoutPods):
+    """Knows what was made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: dict[str, Manifest] = {}
+
+    def create(self, manifest: Manifest, *, strict: bool = False, dry_run: bool = False) -> Manifest:
+        self.made[manifest["kind"]] = manifest
+        return super().create(manifest)
+
+
+def test_secret_variables_are_in_the_runs_own_secret_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DaskCluster, "begin", lambda _: None)
+    monkeypatch.setattr(DaskCluster, "scheduler_address", "tls://127.0.0.1:1")
+    api = _Remembering()
+    plan = make_plan(Settings(image="ours:1"), Place.KUBERNETES, "", Machine(2, 2**33), "3.11")
+    names = RunNames("20261126-120000-aaaaaa", "train", "ann")
+    variables = Variables({"LEVEL": "1", "GOOGLE_APPLICATION_CREDENTIALS": "key.json"}, {"TOKEN": "sesame"})
+    cluster = KubernetesCluster(api, names, plan, tmp_path, lambda _: None, variables=variables)
+    cluster.start()
+    cluster.close(hurried=lambda: True)
+    secret = api.made.pop("Secret")
+    assert base64.b64decode(secret["data"]["TOKEN"]) == b"sesame"
+    assert secret["metadata"]["ownerReferences"][0]["name"] == cluster.name
+    assert secret["metadata"]["labels"]["skjob/run"] == names.run_id
+    assert {"Job", "DaskCluster", "ConfigMap"} <= set(api.made)
+    assert "sesame" not in json.dumps(api.made)
+    assert secret["data"]["TOKEN"] not in json.dumps(api.made)
+    assert "GOOGLE_APPLICATION_CREDENTIALS" not in json.dumps(api.made)  # the file is not there when a pod starts
 
 
 class _WithOperator(_WithoutPods):

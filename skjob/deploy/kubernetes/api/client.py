@@ -16,7 +16,7 @@ from skjob.deploy.kubernetes.api.context import Context
 from skjob.deploy.kubernetes.api.errors import NotFound, Raced
 from skjob.deploy.kubernetes.api.transport import Transport
 from skjob.deploy.kubernetes.manifests import Manifest
-from skjob.errors import ForbiddenError, SkjobError
+from skjob.errors import ForbiddenError, SkjobError, without_secrets
 from skjob.utils.notify import Notify
 
 DASK_GROUP = "kubernetes.dask.org"
@@ -175,7 +175,7 @@ class Api:
             if strict:
                 raise
             return ""
-        return "" if text.startswith(_NO_LOG) else text
+        return "" if text.startswith(_NO_LOG) else without_secrets(text)  # before anybody cuts it
 
     def watch(self, kind: str, namespace: str, *, selector: str, seconds: int) -> Iterator[Manifest]:
         """Yield the objects of a kind that are there, then each that is made or changes, for so many seconds."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 
+from skjob.config.environment_variables import NO_VARIABLES, Variables, can_be_set
 from skjob.config.plan import Plan, WorkerSize
 from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import (
@@ -48,7 +49,7 @@ SCHEDULER_CPU, SCHEDULER_MEMORY = "50m", 2**30
 
 
 def secret(names: RunNames, namespace: str, content: Mapping[str, bytes]) -> Manifest:
-    """Return a Secret with certificates, and whatever else nobody else may read."""
+    """Return a Secret with certificates, secret variables, and whatever else nobody else may read."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -81,14 +82,19 @@ def network_policy(names: RunNames, namespace: str) -> Manifest:
 
 
 def dask_cluster(
-    names: RunNames, namespace: str, plan: Plan, needs: PodRequirements | None, environment: str = ""
+    names: RunNames,
+    namespace: str,
+    plan: Plan,
+    needs: PodRequirements | None,
+    environment: str = "",
+    variables: Variables = NO_VARIABLES,
 ) -> Manifest:
     """Return the DaskCluster, from which the operator makes the scheduler, its Service and the workers.
 
     The operator gives all of them the DaskCluster's labels, and the two kinds of pods their own.
 
     With `needs`, each pod provides for them before it becomes Dask; `environment` names the objects that keep what the
-    image lacks, if it lacks anything.
+    image lacks, if it lacks anything. The workers have `variables`, the secret ones from the run's own Secret.
     """
     service = f"{names.cluster}-scheduler"
     # Kueue counts pods. The anchor has none, and would be suspended, which stops its clock.
@@ -131,9 +137,10 @@ def dask_cluster(
         ports=[],
     )  # fmt: skip
     # The operator adds an address of its own, tcp://…, only where there is none.
-    worker["containers"][0]["env"].append(
-        {"name": "DASK_SCHEDULER_ADDRESS", "value": f"tls://{service}.{namespace}:{SCHEDULER_PORT}"}
-    )
+    worker["containers"][0]["env"] += [
+        {"name": "DASK_SCHEDULER_ADDRESS", "value": f"tls://{service}.{namespace}:{SCHEDULER_PORT}"},
+        *_set_by_user(names, variables),
+    ]
     return {
         "apiVersion": "kubernetes.dask.org/v1",
         "kind": "DaskCluster",
@@ -157,6 +164,27 @@ def dask_cluster(
             },
         },
     }
+
+
+def _set_by_user(names: RunNames, variables: Variables) -> list[Manifest]:
+    """Return variables of a container. Kubernetes would put the value of `A` in the place of `$(A)`: `$$` stays `$`."""
+    secret_keys = [{"name": names.cluster, "key": name} for name in variables.secret]
+    return [
+        *({"name": name, "value": value.replace("$", "$$")} for name, value in variables.ordinary.items()),
+        *({"name": key["key"], "valueFrom": {"secretKeyRef": key}} for key in secret_keys),
+    ]
+
+
+def variables_of(cluster: Manifest, secret: Mapping[str, str]) -> Variables:
+    """Return the variables that users have set, of a DaskCluster that `dask_cluster` has made and its Secret's data."""
+    [container] = cluster["spec"]["worker"]["spec"]["containers"]
+    ours = [entry for entry in container["env"] if can_be_set(entry["name"])]
+    ordinary = {entry["name"]: entry.get("value", "") for entry in ours if "valueFrom" not in entry}
+    hidden = [entry["name"] for entry in ours if "valueFrom" in entry and entry["name"] in secret]
+    return Variables(
+        {name: value.replace("$$", "$") for name, value in ordinary.items()},
+        {name: base64.b64decode(secret[name]).decode(errors="replace") for name in hidden},
+    )
 
 
 def scheduler_memory(worker: WorkerSize) -> int:

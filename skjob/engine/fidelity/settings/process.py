@@ -115,6 +115,9 @@ class ProcessSettings:
 
 NO_SETTINGS = ProcessSettings()
 
+COPIED_FILES: dict[tuple[str, str], str] = {}
+"""For a variable and the path of a file in the program's process, the path of the copy that this worker has."""
+
 
 class Gate:
     """Lets tasks with the same settings run in a process together, and makes those with others wait.
@@ -224,11 +227,12 @@ def apply_here(settings: ProcessSettings, undo: list[Undo]) -> None:
 
 def _set_variables(variables: tuple[tuple[str, str | None], ...], undo: list[Undo]) -> None:
     before = {name: os.environ.get(name) for name, _ in variables}
-    undo.append(partial(_write_variables, before))
-    _write_variables(dict(variables))
+    undo.append(partial(write_variables, before))
+    write_variables({name: COPIED_FILES.get((name, value or ""), value) for name, value in variables})
 
 
-def _write_variables(values: dict[str, str | None]) -> None:
+def write_variables(values: Mapping[str, str | None]) -> None:
+    """Set these variables of the process, and remove those whose value is None."""
     for name, value in values.items():
         if value is None:
             os.environ.pop(name, None)
@@ -241,7 +245,7 @@ def _write_variables(values: dict[str, str | None]) -> None:
 def restore_variables(before: Mapping[str, str]) -> None:
     """Undo what has been set, changed and removed in the environment since it was `before`."""
     now = dict(os.environ)
-    _write_variables({name: before.get(name) for name in {*now, *before} if now.get(name) != before.get(name)})
+    write_variables({name: before.get(name) for name in {*now, *before} if now.get(name) != before.get(name)})
 
 
 def _enter_folder(folder: WorkingDirectory, undo: list[Undo]) -> None:

@@ -39,6 +39,9 @@ OWN_BEGINNINGS = (
 """Libraries read those of the last line when they are loaded, which has happened on a worker before."""
 OWN_ENDS = ("_NUM_THREADS",)
 
+SECRET_NAMES: set[str] = set()
+"""Variables of this process whose values must not be seen. Not even a digest of one is kept: it could be guessed."""
+
 
 @dataclass(frozen=True)
 class Reads:

@@ -115,8 +115,8 @@ def test_every_setting_of_the_chart_is_one_of_skjobs() -> None:
     with pytest.raises(ConfigError, match="is not a setting") as caught:
         resolve([Layer({"nonesuch": "1"}, lambda name: name.replace("_", "-"))])
     settings = set(re.findall(r"`([a-z-]+)`", str(caught.value))) - {"nonesuch"}
-    # Where a run takes place is the user's to say; that ConfigMap is read when it has been said.
-    assert settings - defaults == {"on", "context", "namespace"}
+    # Where a run takes place is the user's to say; that ConfigMap is read when it has been said. Variables are, too.
+    assert settings - defaults == {"on", "context", "namespace", "set-env", "secret-env"}
     assert defaults <= settings
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from run_values import a_run
 
+from skjob import errors
+from skjob.config.environment_variables import Variables
 from skjob.config.namespace_policy import NamespacePolicy, Price, Prices
 from skjob.config.plan import NO_RULES, Machine, Plan, make_plan
 from skjob.config.settings import Place, Settings, WorkerRange
@@ -128,6 +130,35 @@ def test_what_is_asked_in_vain_of_a_cluster_that_is_there_is_told(tmp_path: Path
     assert told(arguments({"worker_cpu": "2"})) == [
         "ignoring `worker_cpu=`: cluster `dev` keeps what it was started with"
     ]
+
+
+def test_a_run_has_the_variables_of_its_cluster_and_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own are sent to the workers, which start with the cluster's."""
+    monkeypatch.setattr(errors, "_hidden", [])
+    api, notes = _Left(1), list[str]()
+    theirs = Variables({"LEVEL": "1", "GREETING": "$5"}, {"TOKEN": "sesame", "OTHER": "cucumber"})
+    api.objects["DaskCluster"] = manifest.dask_cluster(NAMES, "team", _plan(WorkerRange(1, 1)), None, variables=theirs)
+    api.objects["Secret"]["data"] |= {"TOKEN": _encoded("sesame"), "OTHER": _encoded("cucumber")}
+    own = Variables({"LEVEL": "2", "GOOGLE_APPLICATION_CREDENTIALS": "key.json"}, {"OTHER": "open it"})
+    run = a_run(
+        notes.append,
+        folder=tmp_path,
+        target=RunTarget(Place.KUBERNETES, "", resolve([flags({})]), api=api),
+        options=RunOptions(cluster="dev"),
+        variables=own,
+    )
+    found = create_cluster(run).variables
+    assert found.inherited == {"GREETING": "$5", "TOKEN": "sesame"}
+    assert found.sent == ("LEVEL", "OTHER")
+    assert set(found.given) == {"LEVEL", "GREETING", "GOOGLE_APPLICATION_CREDENTIALS", "TOKEN", "OTHER"}
+    assert set(found.secret) == {"TOKEN", "OTHER"}
+    assert "sesame" not in f"{found} {run}"
+    assert notes == ["cluster `dev` sets `GREETING` and `TOKEN` for every run on it"]
+    assert errors.without_secrets("it is sesame") == "it is ****"
+
+
+def _encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 def test_a_cluster_of_another_skjob_is_refused_before_it_is_used(

@@ -53,6 +53,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
+from skjob.engine.checkpoint import module_hashing
 from skjob.engine.checkpoint.fit_key import FitIdentity, FitKeyBuilder
 from skjob.engine.checkpoint.hashing import Hasher
 from skjob.engine.checkpoint.randomness import NO_EFFECT, unseeded
@@ -270,6 +271,14 @@ def test_variables_that_cannot_be_known_make_a_fit_unidentifiable(function: Any,
     with pytest.raises(Unidentifiable) as raised:
         digest(function)
     assert str(raised.value) == f"{reason} in function `{function.__name__}`"
+
+
+def test_not_even_a_digest_is_made_of_a_secret_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MYPROJECT_SCALE", "1")
+    digest(scaled_by_a_variable)
+    monkeypatch.setattr(module_hashing, "SECRET_NAMES", {"MYPROJECT_SCALE"})
+    with pytest.raises(Unidentifiable, match="the secret variable `MYPROJECT_SCALE`, of which no trace is kept, in"):
+        digest(scaled_by_a_variable)
 
 
 def test_sample_weights_are_a_part() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy
 import pytest
 
+from skjob import errors
 from skjob.engine.reporting.fits import describe_parameters, last_line
 from skjob.engine.reporting.values import short_text
 
@@ -34,6 +35,12 @@ class Broken:
 )
 def test_a_value_is_one_short_line(value: Any, text: str) -> None:
     assert short_text(value, 30) == text
+
+
+def test_nothing_of_a_secret_stays_where_a_value_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errors, "_hidden", [])
+    errors.hide(["sesame" * 20])
+    assert short_text("it is " + "sesame" * 20, 30) == "'it is ****'"
 
 
 def test_a_parameter_that_cannot_be_shown_has_the_name_of_its_class() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from skjob.config.environment_variables import MAX_ORDINARY_BYTES, NO_VARIABLES, Variables
 from skjob.config.namespace_policy import NamespacePolicy, Scheduling
 from skjob.config.plan import Plan, WorkerSize
 from skjob.config.settings import Place, WorkerRange
@@ -18,7 +19,7 @@ from skjob.deploy.kubernetes.manifests.environment import (
 )
 from skjob.deploy.kubernetes.manifests.labels import RunNames
 from skjob.deploy.kubernetes.manifests.pods import anchor_job, owned_by
-from skjob.deploy.kubernetes.manifests.run import dask_cluster, files, network_policy, secret
+from skjob.deploy.kubernetes.manifests.run import dask_cluster, files, network_policy, secret, variables_of
 from skjob.engine.cancellation import RESTARTED_VARIABLE
 from skjob.engine.fidelity.effects.guard import FOLDER_VARIABLE
 from skjob.environment.pod.requirements import PodRequirements
@@ -294,6 +295,37 @@ def test_a_cluster_whose_pods_see_to_their_environment(environment: str) -> None
         {**POD, "containers": [changed(SCHEDULER)], "volumes": volumes},
         {**POD, "containers": [changed(WORKER)], "volumes": volumes},
     )
+
+
+VARIABLES = Variables({"GREETING": "a $(PATH) costs 5$$"}, {"TOKEN": "sesame"})
+
+
+def test_workers_alone_have_the_variables_of_a_user() -> None:
+    more = [
+        {"name": "GREETING", "value": "a $$(PATH) costs 5$$$$"},
+        {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "skjob-train-3f9a1c", "key": "TOKEN"}}},
+    ]
+    made = dask_cluster(NAMES, "team", _plan(), None, variables=VARIABLES)
+    assert made == _dask_cluster(
+        {**POD, "containers": [SCHEDULER], "volumes": VOLUMES},
+        {**POD, "containers": [{**WORKER, "env": [*WORKER["env"], *more]}], "volumes": VOLUMES},
+    )
+    assert "sesame" not in json.dumps(made)
+
+
+@pytest.mark.parametrize("environment", ["", "skjob-environment-1"])
+def test_a_cluster_says_which_variables_users_have_set(environment: str) -> None:
+    data = secret(NAMES, "team", {"tls.key": b"key", "TOKEN": b"sesame"})["data"]
+    made = dask_cluster(NAMES, "team", _plan(), NEEDS, environment, VARIABLES)
+    assert variables_of(made, data) == VARIABLES
+    assert variables_of(dask_cluster(NAMES, "team", _plan(), NEEDS, environment), data) == NO_VARIABLES
+
+
+def test_the_operator_can_write_down_the_most_variables_that_there_may_be() -> None:
+    """It has 32 KiB for a cluster, as the policies do (helm/skjob/templates/_policies.tpl)."""
+    most = Variables({"A": "x" * (MAX_ORDINARY_BYTES - 1)}, {f"SECRET_{number}": "x" for number in range(20)})
+    made = dask_cluster(NAMES, "team", _plan(), NEEDS, "skjob-environment-1", most)
+    assert len(json.dumps([made["spec"], made["metadata"]])) < 24 * 1024
 
 
 @pytest.mark.parametrize("index_files", [[], [*INDEX_FILES]])
