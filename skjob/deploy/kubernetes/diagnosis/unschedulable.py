@@ -9,7 +9,6 @@ from skjob.deploy.kubernetes.diagnosis.evidence import CauseKind, Evidence, Find
 from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.utils.units import format_size
 
-
 _NO_CLAIM = re.compile(r'persistentvolumeclaim "[^"]+" not found|unbound immediate PersistentVolumeClaims')
 
 
