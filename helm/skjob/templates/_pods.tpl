@@ -54,7 +54,7 @@ skjob/pods.{{ $name }}: {{ $text | quote }}
 {{- end -}}
 {{- end }}
 
-{{/* What one mistake of these would be, that the schema can't see. Takes (list team-name pods). */}}
+{{/* Mistakes that the schema cannot see. Takes (list team-name pods). */}}
 {{- define "skjob.checkPods" -}}
 {{- $team := index . 0 -}}
 {{- $pods := index . 1 -}}
