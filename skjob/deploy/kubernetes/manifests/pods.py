@@ -164,6 +164,10 @@ def _with_mounts(pod: Manifest, settings: PodSettings) -> Manifest:
             volume["persistentVolumeClaim"] = {**source["persistentVolumeClaim"], "readOnly": True}
         volumes.append(volume)
     variables = [each.as_env() for each in settings.variables]
+    if writable:
+        # `skjob.engine.fidelity.effects.guard.SHARED_VARIABLE`: tasks may write there, and nowhere else.
+        folders = ":".join(each.path for each in settings.mounts if not each.read_only)
+        variables.append({"name": "SKJOB_WORKER_SHARED_FOLDERS", "value": folders})
     containers = [
         container | {"env": container["env"] + variables, "volumeMounts": container["volumeMounts"] + mounts}
         for container in pod["containers"]

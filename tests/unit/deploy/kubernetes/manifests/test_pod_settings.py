@@ -15,6 +15,7 @@ from skjob.deploy.kubernetes import image_probe
 from skjob.deploy.kubernetes.manifests.environment import package_server_job
 from skjob.deploy.kubernetes.manifests.labels import RunNames
 from skjob.deploy.kubernetes.manifests.run import dask_cluster
+from skjob.engine.fidelity.effects.guard import SHARED_VARIABLE
 from skjob.environment.pod.requirements import PodRequirements
 
 pytestmark = pytest.mark.unit
@@ -61,10 +62,10 @@ def test_workers_have_all_of_it_after_what_they_have_anyway() -> None:
     before, after = cluster(NamespacePolicy())["spec"]["worker"], cluster()["spec"]["worker"]
     [plain], [worker] = before["spec"]["containers"], after["spec"]["containers"]
     assert worker["env"] == [
-        *plain["env"][:-1],
-        plain["env"][-1],
+        *plain["env"],
         {"name": "HTTPS_PROXY", "value": "http://proxy:3128"},
         {"name": "HUB_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}},
+        {"name": SHARED_VARIABLE, "value": "/mnt/scratch"},
     ]
     assert worker["volumeMounts"] == [
         *plain["volumeMounts"],
