@@ -114,6 +114,7 @@ def team_keys() -> str:
 
     schema = _chart_schema()
     described = {"team": schema["properties"]["teams"]["items"]["properties"]["name"]["description"]}
+    described["pods"] = f"{schema['definitions']['pods']['description']} YAML, as the chart's `pods`."
     for part, prefix in (("placement", ""), ("limits", "limits."), ("costs", "")):
         properties = schema["definitions"][part]["properties"]
         described |= {f"{prefix}{name}": each["description"] for name, each in properties.items()}
@@ -183,7 +184,7 @@ def _type(said: Mapping[str, Any]) -> str:
     if "allOf" in said:
         return next((kind for kind in map(_type, said["allOf"]) if kind != ANY), ANY)
     for several in ("anyOf", "oneOf"):
-        if several in said:
+        if several in said and "type" not in said:
             return " or ".join(dict.fromkeys(_type(each) for each in said[several]))
     if "$ref" in said and "type" not in said:
         name = _last(said["$ref"])

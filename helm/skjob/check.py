@@ -9,6 +9,7 @@ Nothing but Python's own library is needed, so that any image with Python will d
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import ssl
@@ -89,7 +90,12 @@ class Api:
 
 def pod(containers: list[Manifest]) -> Manifest:
     security = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
-    return {"restartPolicy": "Never", "securityContext": security, "containers": containers}
+    return {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "securityContext": security,
+        "containers": containers,
+    }
 
 
 CONTAINER = {
@@ -109,9 +115,17 @@ def job(name: str, seconds: int | None) -> Manifest:
 
 
 def cluster(
-    name: str, owner: Manifest | None, workers: int, containers: list[Manifest], selector: Manifest | None = None
+    name: str,
+    owner: Manifest | None,
+    workers: int,
+    containers: list[Manifest],
+    selector: Manifest | None = None,
+    pods: Manifest | None = None,
+    **fields: Any,
 ) -> Manifest:
-    metadata: Manifest = {"name": name}
+    """`pods` has the team's labels and annotations, and `fields` are more of the pods'."""
+    pods = pods or {"labels": {}, "annotations": {}}
+    metadata: Manifest = {"name": name, "annotations": pods["annotations"]}
     if owner is not None:
         metadata["ownerReferences"] = [
             {
@@ -121,19 +135,29 @@ def cluster(
                 "uid": owner["metadata"]["uid"],
             }
         ]
-    spec = {"containers": containers, "nodeSelector": selector or {}}
+    spec = {
+        "containers": containers,
+        "nodeSelector": selector or {},
+        "automountServiceAccountToken": False,
+        **fields,
+    }
+    labels = {"labels": pods["labels"]}
     return {
         "apiVersion": "kubernetes.dask.org/v1",
         "kind": "DaskCluster",
         "metadata": metadata,
         "spec": {
-            "worker": {"replicas": workers, "spec": spec},
-            "scheduler": {"spec": spec, "service": {"type": "ClusterIP", "selector": {}, "ports": []}},
+            "worker": {"replicas": workers, "metadata": labels, "spec": spec},
+            "scheduler": {
+                "metadata": labels,
+                "spec": spec,
+                "service": {"type": "ClusterIP", "selector": {}, "ports": []},
+            },
         },
     }
 
 
-def checks(api: Api, team: str, *, limited: bool, selector: Manifest) -> Iterator[tuple[str, str]]:
+def checks(api: Api, team: str, *, limited: bool, selector: Manifest, pods: Manifest) -> Iterator[tuple[str, str]]:
     """What was looked at, and what is wrong with it; nothing if all is well."""
     status, found = api.ask("GET", api.of("/api/v1", "configmaps", "skjob-defaults"))
     data = found.get("data", {})
@@ -143,12 +167,21 @@ def checks(api: Api, team: str, *, limited: bool, selector: Manifest) -> Iterato
     for rights, wanted in ((MAY, True), (MAY_NOT, False)):
         wrong = [right for right in rights if api.allowed(*right) is not wanted]
         yield f"users {'have' if wanted else 'lack'} the rights they should", f"not so: {wrong}" if wrong else ""
+    if pods["audiences"]:
+        taken = sorted(set(pods["audiences"]) & {*own_audiences(api.token)})
+        yield "no pod has a token for the Kubernetes API", f"it takes the audience {taken}" if taken else ""
     status, found = api.ask("GET", DASK)
     yield "the API knows DaskClusters", "" if status == 200 else f"{status} {found}"
     if status == 200:
         yield "the operator acts", operator_acts(api)
     if limited and status == 200:
-        yield from limits(api, data, selector)
+        yield from limits(api, data, selector, pods)
+
+
+def own_audiences(token: str) -> list[str]:
+    """Whom this pod's own token is for: the Kubernetes API."""
+    payload = token.split(".")[1]
+    return list(json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["aud"])
 
 
 def operator_acts(api: Api) -> str:
@@ -170,7 +203,7 @@ def operator_acts(api: Api) -> str:
         api.ask("DELETE", api.of("/apis/batch/v1", "jobs", "skjob-test", "?propagationPolicy=Background"))
 
 
-def limits(api: Api, data: dict[str, str], selector: Manifest) -> Iterator[tuple[str, str]]:
+def limits(api: Api, data: dict[str, str], selector: Manifest, pods: Manifest) -> Iterator[tuple[str, str]]:
     """Dry runs of what has to be taken and of what has to be refused, with the words of the refusal."""
     owner = {"metadata": {"name": "skjob-test", "uid": "00000000-0000-0000-0000-000000000000"}}
     jobs, clusters = api.of("/apis/batch/v1", "jobs"), api.of(DASK, "daskclusters")
@@ -194,23 +227,28 @@ def limits(api: Api, data: dict[str, str], selector: Manifest) -> Iterator[tuple
     )
     yield (
         "a DaskCluster that nothing ends is refused",
-        refused(clusters, cluster("skjob-test", None, 1, [CONTAINER], selector), "must be owned by a Job"),
+        refused(clusters, cluster("skjob-test", None, 1, [CONTAINER], selector, pods), "must be owned by a Job"),
     )
     if workers := [int(data[name]) for name in MAX_WORKERS if name in data]:
         many = min(workers) + 1
         yield (
             f"{many} workers are refused",
-            refused(clusters, cluster("skjob-test", owner, many, [CONTAINER], selector), "max-workers"),
+            refused(clusters, cluster("skjob-test", owner, many, [CONTAINER], selector, pods), "max-workers"),
         )
     if any(name in data for name in MAX_TIME):
         yield "three years are refused", refused(jobs, job("skjob-test", 10**8), "max-time")
     if selector:
         yield (
             "pods on any node are refused",
-            refused(clusters, cluster("skjob-test", owner, 1, [CONTAINER]), "node-selector"),
+            refused(clusters, cluster("skjob-test", owner, 1, [CONTAINER], pods=pods), "node-selector"),
         )
+    secret = {"volumes": [{"name": "other", "secret": {"secretName": "not-a-runs-own"}}]}
+    yield (
+        "pods with another Secret are refused",
+        refused(clusters, cluster("skjob-test", owner, 1, [CONTAINER], selector, pods, **secret), "pods.mounts"),
+    )
     yield "a run is not refused", outcome(jobs, job("skjob-test", 1), "")
-    whole = cluster("skjob-test", owner, 1, [CONTAINER], selector)
+    whole = cluster("skjob-test", owner, 1, [CONTAINER], selector, pods)
     yield "a DaskCluster is not refused", outcome(clusters, whole, "")
 
 
@@ -224,12 +262,16 @@ def within(seconds: float, condition: Callable[[], bool]) -> bool:
     return True
 
 
-def look(team: str, namespace: str, limited: str, *labels: str) -> int:
-    """Whether a user of the team finds all as it should be; 1 if something is wrong. `labels` are its nodes'."""
+def look(team: str, namespace: str, limited: str, pods: str, *labels: str) -> int:
+    """Whether a user of the team finds all as it should be; 1 if something is wrong.
+
+    `pods` is what pods have of the team's, as JSON, and `labels` are its nodes'.
+    """
     selector = dict(label.split("=", 1) for label in labels)
     wrong = 0
     print(f"team {team} in namespace {namespace}", flush=True)
-    for what, problem in checks(Api(namespace), team, limited=limited == "limited", selector=selector):
+    found = checks(Api(namespace), team, limited=limited == "limited", selector=selector, pods=json.loads(pods))
+    for what, problem in found:
         print(f"not so: {what}: {problem}" if problem else f"ok: {what}", flush=True)
         wrong += bool(problem)
     return 1 if wrong else 0
@@ -256,7 +298,7 @@ def over(*namespaces: str) -> int:
 
 
 def main() -> int:
-    """`check.py look TEAM NAMESPACE limited|free LABEL...`, or `check.py over NAMESPACE...`."""
+    """`check.py look TEAM NAMESPACE limited|free PODS LABEL...`, or `check.py over NAMESPACE...`."""
     what, *arguments = sys.argv[1:]
     return look(*arguments) if what == "look" else over(*arguments)
 

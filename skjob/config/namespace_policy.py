@@ -1,4 +1,4 @@
-"""A platform team's rules for runs in a namespace: limits, prices, facts about nodes, where pods go, whose they are.
+"""A platform team's rules for runs in a namespace: limits, prices, facts about nodes, what pods have, where they go.
 
 They are in the same ConfigMap as a team's defaults (`skjob.config.sources`), but they are not settings: no flag,
 variable or project file can set one of them. The client respects them, so that users learn of them early and in words;
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from skjob.config.parsers import parse_cpu, parse_name, parse_seconds
+from skjob.config.pod_settings import PodSettings, PodSettingsError, parse_pods
 from skjob.config.sources import CONFIGMAP_HINT, LIMITS, TEAM_KEYS
 from skjob.errors import ConfigError
 from skjob.utils.units import parse_quantity
@@ -99,6 +100,7 @@ class NamespacePolicy:
     scheduling: Scheduling = Scheduling()
     prices: Prices = Prices()
     nodes: tuple[NodeKind, ...] = ()
+    pods: PodSettings = field(default_factory=PodSettings)
     notices: tuple[str, ...] = ()
 
 
@@ -117,6 +119,8 @@ def parse_rules(data: Mapping[str, str], origin: str) -> NamespacePolicy:
             continue
         try:
             found[key] = _PARSERS[key](str(data[key]))
+        except PodSettingsError as error:
+            problems += [f"`{key}{place}` in `{origin}` {words}" for place, words in error.problems]
         except ValueError as error:
             problems.append(f"`{key}` in `{origin}` {error}")
     if problems:
@@ -130,6 +134,7 @@ def parse_rules(data: Mapping[str, str], origin: str) -> NamespacePolicy:
         scheduling=Scheduling(**scheduling),
         prices=replace(prices, currency=found.get("currency", prices.currency)),
         nodes=found.get("nodes", ()),
+        pods=found.get("pods", PodSettings()),
         notices=_notices(found, origin),
     )
 
@@ -295,6 +300,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "prices": _parse_prices,
     "currency": parse_name,
     "nodes": _parse_nodes,
+    "pods": parse_pods,
 }
 _LIMIT_PARSERS: dict[str, Callable[[str], Any]] = {
     "limits.max-workers": _parse_count,

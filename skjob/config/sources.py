@@ -51,7 +51,7 @@ A ConfigMap may have a default `max-time` beside the limit, which users can exce
 """
 
 TEAM_KEYS = (
-    "team", "node-selector", "tolerations", "priority-class", "queue", "prices", "currency", "nodes",
+    "team", "node-selector", "tolerations", "priority-class", "queue", "prices", "currency", "nodes", "pods",
     *LIMITS, *(name for names in LIMITS.values() for name in names),
 )  # fmt: skip
 """What the ConfigMap alone can say (`skjob.config.namespace_policy`)."""

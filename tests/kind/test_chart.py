@@ -25,6 +25,9 @@ from support.runs import DEADLINE, Runs
 from support.users import may, user_environment
 from support.wait import until
 
+from skjob.config.namespace_policy import parse_rules
+from skjob.config.pod_settings import parse_pods
+
 Manifest = dict[str, Any]
 
 # Until it is told that it is enough.
@@ -102,6 +105,40 @@ def test_the_chart_is_well_formed(kind_env: dict[str, str]) -> None:
         ({"teams": [{"name": "Data Science", "namespace": "a"}]}, "/teams/0/name"),
         ({"teams": [{"name": "a", "namespace": "x"}, {"name": "b", "namespace": "x"}]}, "a team has one of its own"),
         ({"teams": [{"name": "a", "namespace": "x"}, {"name": "a", "namespace": "y"}]}, "two teams are called `a`"),
+        ({"pods": {"labels": {"skjob/run": "a"}}}, "invalid propertyName 'skjob/run'"),
+        ({"pods": {"env": [{"name": "DASK_LOGGING", "value": "x"}]}}, "/pods/env/0/name"),
+        ({"pods": {"mounts": [{"mountPath": "/tmp/x", "secret": {"secretName": "a"}}]}}, "/pods/mounts/0/mountPath"),
+        ({"pods": {"mounts": [{"mountPath": "/x", "hostPath": {"path": "/"}}]}}, "'hostPath' not allowed"),
+        (
+            {"pods": {"mounts": [{"mountPath": "/x", "secret": {"secretName": "a"}, "readOnly": False}]}},
+            "/pods/mounts/0/readOnly",
+        ),
+        (
+            {
+                "pods": {
+                    "mounts": [{"mountPath": "/x", "serviceAccountToken": {"audience": "https://kubernetes.default"}}]
+                }
+            },
+            "/pods/mounts/0/serviceAccountToken/audience",
+        ),
+        (
+            {
+                "pods": {"mounts": [{"mountPath": "/x", "secret": {"secretName": name}} for name in "ab"]},
+                "teams": [{"name": "a", "namespace": "x"}],
+            },
+            "two mounts at `/x`",
+        ),
+        (
+            {
+                "pods": {"env": [{"name": "A", "value": value} for value in "ab"]},
+                "teams": [{"name": "a", "namespace": "x"}],
+            },
+            "the variable `A` twice",
+        ),
+        (
+            {"pods": {"annotations": {"a": "x" * 8192}}, "teams": [{"name": "a", "namespace": "x"}]},
+            "must have less than 8192",
+        ),
         # What is not there would be off, and nobody told.
         ({"policies": None}, "missing property 'policies'"),
         ({"policies": {"enabled": None}}, "missing property 'enabled'"),
@@ -120,7 +157,7 @@ def test_a_wrong_value_is_told(kind_env: dict[str, str], values: Manifest, compl
 
 def test_values_that_are_taken_away_let_nobody_in(kind_env: dict[str, str]) -> None:
     """Helm leaves out what is null."""
-    optional = ("defaults", "placement", "limits", "costs", "quota", "limitRange", "networkPolicy")
+    optional = ("defaults", "placement", "pods", "limits", "costs", "quota", "limitRange", "networkPolicy")
     values = {"teams": [{"name": "a", "namespace": "x"}], **dict.fromkeys(optional)}
     command = ["helm", "template", "skjob", str(CHART), "--kube-version", "1.30.0", "--values", "-"]
     done = call(kind_env, *command, text=json.dumps(values))
@@ -162,6 +199,57 @@ def test_a_team_has_each_setting_of_its_own_whole(kind_env: dict[str, str]) -> N
     assert {"node-selector", "tolerations"} & set(defaults) == set()
     assert {"skjob/node-selector", "skjob/tolerations"} & set(quota) == set()
     assert defaults["queue"] == "batch"
+
+
+def test_what_pods_have_is_the_same_for_skjob_and_the_policies(kind_env: dict[str, str]) -> None:
+    token = {"audience": "sts.example.org", "expirationSeconds": 7200}
+    pods = {
+        "labels": {"cost-centre": "42"},
+        "annotations": {"example.org/a": "x, y=z", "example.org/b": "1"},
+        "imagePullSecrets": ["registry", "other"],
+        "env": [
+            {"name": "PLAIN", "value": "x"},
+            {"name": "HUB", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}},
+            {"name": "REGION", "valueFrom": {"configMapKeyRef": {"name": "site", "key": "region"}}},
+        ],
+        "mounts": [
+            {"mountPath": "/a", "persistentVolumeClaim": {"claimName": "data"}},
+            {"mountPath": "/b", "persistentVolumeClaim": {"claimName": "data"}, "readOnly": False, "subPath": "b/c"},
+            {"mountPath": "/c", "configMap": {"name": "site"}, "readOnly": True},
+            {"mountPath": "/d", "secret": {"secretName": "hub"}},
+            {"mountPath": "/e", "serviceAccountToken": token},
+        ],
+        "serviceAccountName": "trainer",
+    }
+    own: dict[str, Manifest] = {"same": {}, "other": {"pods": {"labels": {"a": "b"}, "env": []}}}
+    teams = [{"name": name, "namespace": name, **settings} for name, settings in own.items()]
+    command = ["helm", "template", "skjob", str(CHART), "--kube-version", "1.30.0", "--values", "-"]
+    made = loaded(call(kind_env, *command, text=json.dumps({"pods": pods, "teams": teams})).stdout)
+    expected = {
+        "skjob/pods.labels": "cost-centre=42",
+        "skjob/pods.annotations": "example.org/a=x, y=z\nexample.org/b=1",
+        "skjob/pods.imagePullSecrets": "registry\nother",
+        "skjob/pods.env": "HUB secretKeyRef hub token\nREGION configMapKeyRef site region",
+        "skjob/pods.mounts": (
+            "persistentVolumeClaim data . /a ro\npersistentVolumeClaim data b/c /b rw\nconfigMap site . /c ro\n"
+            "secret hub . /d ro\nserviceAccountToken sts.example.org 7200 . /e ro"
+        ),
+        "skjob/pods.serviceAccountName": "trainer",
+    }
+    for namespace in own:
+        its = [each for each in made if each["metadata"].get("namespace") == namespace]
+        [defaults] = [each["data"] for each in its if each["metadata"]["name"] == "skjob-defaults"]
+        [quota] = [each["metadata"]["annotations"] for each in its if each["kind"] == "ResourceQuota"]
+        # A setting of a team's own replaces that of all, whole.
+        settings = pods | own[namespace].get("pods", {})
+        assert yaml.safe_load(defaults["pods"]) == settings
+        assert parse_rules(defaults, "x").pods == parse_pods(json.dumps(settings))
+        if namespace == "same":
+            assert quota == expected
+        else:
+            assert quota == {name: text for name, text in expected.items() if name != "skjob/pods.env"} | {
+                "skjob/pods.labels": "a=b"
+            }
 
 
 def test_old_names_of_limits_are_taken_and_reported(kind_env: dict[str, str]) -> None:
@@ -208,6 +296,7 @@ def test_the_api_takes_every_manifest(kind_env: dict[str, str], namespace: str, 
             "priority-class": "batch",
             "queue": "batch",
         },
+        "pods": {"labels": {"cost-centre": "42"}, "annotations": {"note": "a, b=c"}, "serviceAccountName": "trainer"},
         "limitRange": [{"type": "Container", "max": {"memory": "32Gi"}}],
         "networkPolicy": {"denyIngress": True},
     }

@@ -12,13 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from kubernetes import client, config
 from support.releases import Release, installed
 from support.users import user_environment
 from support.wait import until
 
-from skjob.config.namespace_policy import Scheduling
-from skjob.deploy.kubernetes.manifests.pods import placed
+from skjob.config.namespace_policy import NamespacePolicy, Scheduling
+from skjob.config.plan import Machine, make_plan
+from skjob.config.pod_settings import NO_SIDECAR, parse_pods
+from skjob.config.settings import Place, Settings, WorkerRange
+from skjob.deploy.kubernetes.manifests.environment import package_server_job
+from skjob.deploy.kubernetes.manifests.labels import RunNames
+from skjob.deploy.kubernetes.manifests.pods import anchor_job, owned_by, placed
+from skjob.deploy.kubernetes.manifests.run import dask_cluster
 
 Manifest = dict[str, Any]
 
@@ -59,7 +66,35 @@ LIMITS = {
 
 PLACEMENT = {"priority-class": "batch", "node-selector": SELECTOR, "tolerations": TOLERATIONS}
 SCHEDULING = Scheduling(SELECTOR, tuple(TOLERATIONS), "batch")
+TOKEN: Manifest = {"audience": "sts.amazonaws.com", "expirationSeconds": 3600}
+PODS: Manifest = {
+    "labels": {"cost-centre": "42"},
+    "annotations": {"example.org/note": "a, b=c"},
+    "imagePullSecrets": ["registry"],
+    "env": [
+        {"name": "HTTPS_PROXY", "value": "http://proxy:3128"},
+        {"name": "HUB_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}},
+        {"name": "REGION", "valueFrom": {"configMapKeyRef": {"name": "site", "key": "region"}}},
+    ],
+    "mounts": [
+        {"mountPath": "/mnt/data", "persistentVolumeClaim": {"claimName": "data"}},
+        {
+            "mountPath": "/mnt/scratch",
+            "persistentVolumeClaim": {"claimName": "data"},
+            "readOnly": False,
+            "subPath": "scratch",
+        },
+        {"mountPath": "/etc/site", "configMap": {"name": "site"}},
+        {"mountPath": "/etc/hub", "secret": {"secretName": "hub"}},
+        {"mountPath": "/var/run/secrets/cloud", "serviceAccountToken": TOKEN},
+    ],
+    "serviceAccountName": "trainer",
+}
+LABELS: dict[str, str] = PODS["labels"]
+ANNOTATIONS: dict[str, str] = PODS["annotations"]
+RULES = NamespacePolicy(scheduling=SCHEDULING, pods=parse_pods(yaml.safe_dump(PODS)))
 POD: Manifest = {
+    "automountServiceAccountToken": False,
     "terminationGracePeriodSeconds": 1,
     "nodeSelector": SELECTOR,
     "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
@@ -73,7 +108,10 @@ def job(name: str = RUN, **spec: Any) -> Manifest:
         "parallelism": 0,
         "activeDeadlineSeconds": 300,
         "ttlSecondsAfterFinished": 0,
-        "template": {"spec": {**copy.deepcopy(POD), "restartPolicy": "Never"}},
+        "template": {
+            "metadata": {"labels": {**LABELS}, "annotations": {**ANNOTATIONS}},
+            "spec": {**copy.deepcopy(POD), "restartPolicy": "Never"},
+        },
     }
     spec = {key: value for key, value in (whole | spec).items() if value is not None}
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": spec}
@@ -87,13 +125,15 @@ def cluster(name: str = RUN, workers: int = 1, owners: list[Manifest] | None = N
     """A run's cluster."""
     port = {"name": "tcp-comm", "port": 8786, "targetPort": "tcp-comm"}
     selector = {"dask.org/cluster-name": name, "dask.org/component": "scheduler"}
+    own = {"name": name, "ownerReferences": [owner()] if owners is None else owners, "annotations": {**ANNOTATIONS}}
     return {
         "apiVersion": "kubernetes.dask.org/v1",
         "kind": "DaskCluster",
-        "metadata": {"name": name, "ownerReferences": [owner()] if owners is None else owners, **metadata},
+        "metadata": own | metadata,
         "spec": {
-            "worker": {"replicas": workers, "spec": copy.deepcopy(POD)},
+            "worker": {"replicas": workers, "metadata": {"labels": {**LABELS}}, "spec": copy.deepcopy(POD)},
             "scheduler": {
+                "metadata": {"labels": {**LABELS}},
                 "spec": copy.deepcopy(POD),
                 "service": {"type": "ClusterIP", "selector": selector, "ports": [port]},
             },
@@ -105,11 +145,15 @@ def group(
     name: str = "other-default", workers: int = 1, owners: list[Manifest] | None = None, **metadata: Any
 ) -> Manifest:
     """The workers of a cluster, as the operator makes them."""
+    own = {"name": name, "ownerReferences": owners or [], "annotations": {**ANNOTATIONS}}
     return {
         "apiVersion": "kubernetes.dask.org/v1",
         "kind": "DaskWorkerGroup",
-        "metadata": {"name": name, "ownerReferences": owners or [], **metadata},
-        "spec": {"cluster": "other", "worker": {"replicas": workers, "spec": copy.deepcopy(POD)}},
+        "metadata": own | metadata,
+        "spec": {
+            "cluster": "other",
+            "worker": {"replicas": workers, "metadata": {"labels": {**LABELS}}, "spec": copy.deepcopy(POD)},
+        },
     }
 
 
@@ -169,6 +213,54 @@ def container(cpu: str = "1m", memory: str = "32Mi", name: str = "sleeper", **li
     return {**copy.deepcopy(CONTAINER), "name": name, "resources": resources}
 
 
+def mounting(volume: Manifest, path: str = "/mnt/x", **mount: Any) -> Manifest:
+    """The fields of a pod with this volume at a path, read-only unless `mount` says otherwise."""
+    mounts = [{"name": "volume", "mountPath": path, "readOnly": True, **mount}]
+    return {"volumes": [{"name": "volume", **volume}], "containers": [{**container(), "volumeMounts": mounts}]}
+
+
+def told(*variables: Manifest, **fields: Any) -> Manifest:
+    """The fields of a pod with these environment variables."""
+    return {"containers": [{**container(), "env": [*variables], **fields}]}
+
+
+def projected(*sources: Manifest) -> Manifest:
+    return {"projected": {"sources": [*sources]}}
+
+
+def token(**fields: Any) -> Manifest:
+    """A projected token, the team's but for these fields; None takes one away."""
+    whole = {"path": "token", **TOKEN, **fields}
+    return {"serviceAccountToken": {name: value for name, value in whole.items() if value is not None}}
+
+
+def of_secret(variable: str, name: str, key: str) -> Manifest:
+    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": name, "key": key}}}
+
+
+def labelled(manifest: Manifest, **metadata: Any) -> Manifest:
+    """A Job whose pod has this metadata."""
+    manifest["spec"]["template"]["metadata"] = metadata
+    return manifest
+
+
+def own_objects() -> tuple[Manifest, Manifest]:
+    """What skjob makes of the team's rules: a cluster, and a Job that keeps an environment."""
+    settings = Settings(workers=WorkerRange(2, 2), worker_cpu=0.2, worker_memory=2**29)
+    plan = make_plan(settings, Place.KUBERNETES, "", Machine(2, 2**33), "3.11", RULES)
+    names = RunNames("20261123-155901-3f9a1c", "train", "ann", existing="other", team="somebodys")
+    made = anchor_job(names, "none", 60)
+    made["metadata"]["uid"] = UID
+    keeper = RunNames("20261123-155901-3f9a1d", "environment", "ann", existing=KEEPER)
+    cluster, job = (
+        dask_cluster(names, "none", plan, None, KEEPER),
+        package_server_job(keeper, "none", "i", ["a"], 60, RULES),
+    )
+    for each in (cluster, job):
+        del each["metadata"]["namespace"]
+    return owned_by(made, cluster), job
+
+
 @dataclass(frozen=True)
 class Attack:
     """A request, and the words that refuse it. `user` is False for one that the Role refuses to users already."""
@@ -202,7 +294,11 @@ AWAY_FROM_OTHERS = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringEx
 CLOSE_TO_OTHERS = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": NEAR}}
 MINE = ["example.org/mine"]
 NOTE = "kopf.zalando.org/last-handled-configuration"
-NOTED, LABELS = {NOTE: "{}"}, {"app.kubernetes.io/component": "worker"}
+NOTED, OWN_LABELS = {NOTE: "{}"}, {"app.kubernetes.io/component": "worker", **LABELS}
+CLAIM_OF_TEAM: Manifest = {"persistentVolumeClaim": {"claimName": "data"}}
+THEIRS: Manifest = {"secret": {"secretName": "theirs"}}
+OWN_OBJECTS = own_objects()
+FOREIGN = {"iam.amazonaws.com/role": "admin"}
 CLAIM = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
 
 ATTACKS = {
@@ -300,25 +396,25 @@ ATTACKS = {
     ),
     # Variables with what is somebody else's.
     "a variable from another Secret": create(
-        CLUSTERS, worker(cluster(), containers=reading("token")), "may come from the run's own Secret"
+        CLUSTERS, worker(cluster(), containers=reading("token")), "a variable's value is from"
     ),
     "a scheduler's variable from another Secret": create(
-        CLUSTERS, scheduler_pod(cluster(), containers=reading("token")), "may come from the run's own Secret"
+        CLUSTERS, scheduler_pod(cluster(), containers=reading("token")), "a variable's value is from"
     ),
     "an init container's variable from another Secret": create(
-        CLUSTERS, worker(cluster(), initContainers=reading("token")), "may come from the run's own Secret"
+        CLUSTERS, worker(cluster(), initContainers=reading("token")), "a variable's value is from"
     ),
-    "all of a Secret as variables": create(
-        CLUSTERS, worker(cluster(), containers=reading(None, RUN)), "and from no other object"
+    "all of the run's own Secret as variables": create(
+        CLUSTERS, worker(cluster(), containers=reading(None, RUN)), "a variable's value is from"
     ),
     "a variable from a ConfigMap": create(
-        CLUSTERS, worker(cluster(), containers=reading("token", RUN, "configMapKeyRef")), "and from no other object"
+        CLUSTERS, worker(cluster(), containers=reading("token", RUN, "configMapKeyRef")), "a variable's value is from"
     ),
     "a Job's variable from another Secret": create(
-        JOBS, pod_of(job("other"), containers=reading("token")), "may come from the run's own Secret"
+        JOBS, pod_of(job("other"), containers=reading("token")), "a variable's value is from"
     ),
     "a group's variable from another Secret": create(
-        GROUPS, worker(group(), containers=reading("token")), "may come from the run's own Secret", user=False
+        GROUPS, worker(group(), containers=reading("token")), "a variable's value is from", user=False
     ),
     # Pods on nodes of another price.
     "any node": create(CLUSTERS, worker(cluster(), nodeSelector={}), "nodeSelector kubernetes.io/os=linux,pool=batch"),
@@ -513,6 +609,197 @@ ATTACKS = {
     "a Job as another account": create(
         JOBS, pod_of(job("other"), serviceAccountName="somebody"), "another service account"
     ),
+    # What pods have: skjob's and the platform team's, and nothing else.
+    "a token for the API": create(CLUSTERS, worker(cluster(), automountServiceAccountToken=True), "no token for the"),
+    "a token for the API that nobody declined": create(
+        CLUSTERS, worker(cluster(), automountServiceAccountToken=None), "automountServiceAccountToken must be false"
+    ),
+    "a token of the team's account for the API": create(
+        CLUSTERS,
+        scheduler_pod(cluster(), serviceAccountName="trainer", automountServiceAccountToken=True),
+        "no token for the Kubernetes API",
+    ),
+    "a Job with a token for the API": create(
+        JOBS, pod_of(job("other"), automountServiceAccountToken=True), "no token for the Kubernetes API"
+    ),
+    "a projected token for the API": create(
+        CLUSTERS, worker(cluster(), **mounting(projected(token(audience=None)))), "skjob's volumes and the platform"
+    ),
+    "a projected token for the API by its name": create(
+        CLUSTERS,
+        worker(
+            cluster(),
+            **mounting(
+                projected(token(audience="https://kubernetes.default.svc.cluster.local")), "/var/run/secrets/cloud"
+            ),
+        ),
+        "`pods.mounts`, annotation `skjob/pods.mounts` of ResourceQuota skjob",
+    ),
+    "a projected token for a year": create(
+        CLUSTERS,
+        worker(cluster(), **mounting(projected(token(expirationSeconds=31536000)), "/var/run/secrets/cloud")),
+        "skjob's volumes and the platform team's",
+    ),
+    "a projected token beside the team's": create(
+        CLUSTERS,
+        worker(cluster(), **mounting(projected(token(), token(path="api", audience=None)), "/var/run/secrets/cloud")),
+        "skjob's volumes and the platform team's",
+    ),
+    "a projected token elsewhere": create(
+        CLUSTERS, worker(cluster(), **mounting(projected(token()), "/var/run/secrets/x")), "is the team's to choose"
+    ),
+    "another Secret": create(CLUSTERS, worker(cluster(), **mounting(THEIRS)), "skjob's volumes and the platform"),
+    "another Secret for the scheduler": create(
+        CLUSTERS, scheduler_pod(cluster(), **mounting(THEIRS)), "skjob's volumes and the platform team's"
+    ),
+    "another Secret for a Job": create(JOBS, pod_of(job("other"), **mounting(THEIRS)), "skjob's volumes and the"),
+    "another Secret in a projected volume": create(
+        CLUSTERS, worker(cluster(), **mounting(projected({"secret": {"name": "theirs"}}))), "skjob's volumes and"
+    ),
+    "another ConfigMap": create(
+        CLUSTERS, worker(cluster(), **mounting({"configMap": {"name": "theirs"}})), "skjob's volumes and the platform"
+    ),
+    "another claim": create(
+        CLUSTERS,
+        worker(cluster(), **mounting({"persistentVolumeClaim": {"claimName": "data-2"}}, "/mnt/data")),
+        "skjob's volumes and the platform team's",
+    ),
+    "another claim that nothing mounts": create(
+        CLUSTERS,
+        worker(cluster(), volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "theirs"}}]),
+        "skjob's volumes and the platform team's",
+    ),
+    "a folder of the node": create(
+        CLUSTERS, worker(cluster(), **mounting({"hostPath": {"path": "/etc"}})), "skjob's volumes and the platform"
+    ),
+    "a volume of one's own": create(
+        CLUSTERS,
+        worker(cluster(), **mounting({"ephemeral": {"volumeClaimTemplate": {"spec": CLAIM}}})),
+        "skjob's volumes and the platform team's",
+    ),
+    "the team's claim to write to": create(
+        CLUSTERS, worker(cluster(), **mounting(CLAIM_OF_TEAM, "/mnt/data", readOnly=False)), "whether it can be written"
+    ),
+    "the team's claim to write to from an init container": create(
+        CLUSTERS,
+        worker(
+            cluster(),
+            **{
+                **mounting(CLAIM_OF_TEAM, "/mnt/data"),
+                "initContainers": [
+                    {**container(name="first"), "volumeMounts": [{"name": "volume", "mountPath": "/mnt/data"}]}
+                ],
+            },
+        ),
+        "whether it can be written to",
+    ),
+    "all of the team's claim to write to": create(
+        CLUSTERS,
+        worker(cluster(), **mounting(CLAIM_OF_TEAM, "/mnt/scratch", readOnly=False)),
+        "whether it can be written to",
+    ),
+    "another part of the team's claim": create(
+        CLUSTERS,
+        worker(cluster(), **mounting(CLAIM_OF_TEAM, "/mnt/scratch", readOnly=False, subPathExpr="$(HOME)")),
+        "where a volume of the platform team is mounted",
+    ),
+    "the team's claim elsewhere": create(
+        CLUSTERS,
+        worker(cluster(), **mounting(CLAIM_OF_TEAM, "/home")),
+        "where a volume of the platform team is mounted",
+    ),
+    "the team's claim as a device": create(
+        CLUSTERS,
+        worker(
+            cluster(),
+            volumes=[{"name": "v", **CLAIM_OF_TEAM}],
+            containers=[{**container(), "volumeDevices": [{"name": "v", "devicePath": "/dev/x"}]}],
+        ),
+        "no volume as a device",
+    ),
+    "a variable of another Secret": create(
+        CLUSTERS, worker(cluster(), **told(of_secret("HUB_TOKEN", "theirs", "token"))), "a variable's value is from"
+    ),
+    "a variable of another key": create(
+        CLUSTERS, worker(cluster(), **told(of_secret("HUB_TOKEN", "hub", "admin"))), "a variable's value is from"
+    ),
+    "a variable of another ConfigMap, for the scheduler": create(
+        CLUSTERS,
+        scheduler_pod(
+            cluster(), **told({"name": "REGION", "valueFrom": {"configMapKeyRef": {"name": "theirs", "key": "region"}}})
+        ),
+        "`pods.env`, annotation `skjob/pods.env` of ResourceQuota skjob",
+    ),
+    "all of a Secret as variables": create(
+        CLUSTERS,
+        worker(cluster(), **told(envFrom=[{"secretRef": {"name": "theirs"}}])),
+        "a variable's value is from the run's own Secret",
+    ),
+    "a Job with a variable of another Secret": create(
+        JOBS, pod_of(job("other"), **told(of_secret("A", "theirs", "token"))), "a variable's value is from"
+    ),
+    "another Secret for pulling images": create(
+        CLUSTERS, worker(cluster(), imagePullSecrets=[{"name": "theirs"}]), "for pulling images are the platform"
+    ),
+    "another label": create(
+        CLUSTERS,
+        described(cluster(), "worker", labels={**LABELS, "mine": "x"}),
+        "labels and the platform team's, and no",
+    ),
+    "another label for all pods": create(CLUSTERS, cluster(labels={"mine": "x"}), "and no others"),
+    "another label, a moment later": change(
+        f"{CLUSTERS}/{RUN}", {"metadata": {"labels": {"mine": "x"}}}, "and no others (`pods.labels`"
+    ),
+    "another label for the workers of the group": change(
+        f"{GROUPS}/{GROUP}", {"spec": {"worker": {"metadata": {"labels": {"mine": "x"}}}}}, "and no others"
+    ),
+    "another value of a label": create(
+        CLUSTERS, described(cluster(), "worker", labels={"cost-centre": "43"}), "and no others (`pods.labels`"
+    ),
+    "a label less on a pod": create(
+        CLUSTERS, described(cluster(), "scheduler", labels={}), "must have the platform team's labels"
+    ),
+    "a label less for the workers of the group": change(
+        f"{GROUPS}/{GROUP}",
+        {"spec": {"worker": {"metadata": {"labels": {"cost-centre": None}}}}},
+        "must have the platform team's labels",
+    ),
+    "a Job with another label": create(
+        JOBS, labelled(job("other"), labels={**LABELS, "mine": "x"}, annotations=ANNOTATIONS), "and no others"
+    ),
+    "a Job with a label less": create(
+        JOBS, labelled(job("other", parallelism=1), annotations=ANNOTATIONS), "must have the platform team's labels"
+    ),
+    "another annotation": create(
+        CLUSTERS, cluster(annotations={**ANNOTATIONS, **FOREIGN}), "annotations and the platform team's, and no others"
+    ),
+    "another annotation, a moment later": change(
+        f"{CLUSTERS}/{RUN}", {"metadata": {"annotations": FOREIGN}}, "and no others (`pods.annotations`"
+    ),
+    "another annotation for the group": change(
+        f"{GROUPS}/{GROUP}", {"metadata": {"annotations": FOREIGN}}, "and no others (`pods.annotations`"
+    ),
+    "an annotation less": create(CLUSTERS, cluster(annotations={}), "must have the platform team's annotations"),
+    "an annotation less, a moment later": change(
+        f"{CLUSTERS}/{RUN}",
+        {"metadata": {"annotations": dict.fromkeys(ANNOTATIONS)}},
+        "must have the platform team's annotations",
+    ),
+    "a Job with another annotation": create(
+        JOBS, labelled(job("other"), labels=LABELS, annotations={**ANNOTATIONS, **FOREIGN}), "and no others"
+    ),
+    "a group with another Secret": create(
+        GROUPS, worker(group(), **mounting(THEIRS)), "skjob's volumes and the platform team's", user=False
+    ),
+    "a group with a token for the API": create(
+        GROUPS, worker(group(), automountServiceAccountToken=True), "no token for the Kubernetes API", user=False
+    ),
+    "a group with a variable of another Secret": create(
+        GROUPS, worker(group(), **told(of_secret("A", "theirs", "b"))), "a variable's value is from", user=False
+    ),
+    "a group with another label": create(
+        GROUPS, described(group(), "worker", labels={**LABELS, "mine": "x"}), "and no others", user=False
+    ),
     # What is the platform team's.
     "other limits": change(f"{CONFIGMAPS}/skjob-defaults", {"data": {"limits.max-workers": "99"}}, "is forbidden"),
     "no limits": delete(f"{CONFIGMAPS}/skjob-defaults", {}, "the platform team's"),
@@ -618,12 +905,53 @@ TAKEN = {
     "labels of workers and scheduler": create(
         CLUSTERS,
         described(
-            described(cluster("other", owners=[owner("other")]), "worker", labels=LABELS), "scheduler", labels=LABELS
+            described(cluster("other", owners=[owner("other")]), "worker", labels=OWN_LABELS),
+            "scheduler",
+            labels=OWN_LABELS,
         ),
         "",
     ),
-    "a group": create(GROUPS, described(group(annotations={"mine": "x"}), "worker", labels=LABELS), "", user=False),
-    "notes of one's own": change(f"{CLUSTERS}/{RUN}", {"metadata": {"annotations": {"example.org/note": "mine"}}}, ""),
+    "a group": create(GROUPS, described(group(), "worker", labels=OWN_LABELS), "", user=False),
+    "notes of skjob's own": change(f"{CLUSTERS}/{RUN}", {"metadata": {"annotations": {"skjob/program": "mine"}}}, ""),
+    "what skjob makes of the team's rules": create(CLUSTERS, OWN_OBJECTS[0], ""),
+    "an environment under the team's rules": create(JOBS, OWN_OBJECTS[1], ""),
+    "no sidecar": create(
+        CLUSTERS,
+        described(
+            cluster("other", owners=[owner("other")], annotations={**ANNOTATIONS, **NO_SIDECAR}),
+            "worker",
+            labels={**LABELS, **NO_SIDECAR},
+        ),
+        "",
+    ),
+    "the team's claim where it belongs": create(
+        CLUSTERS,
+        worker(
+            cluster("other", owners=[owner("other")]),
+            **mounting(CLAIM_OF_TEAM, "/mnt/scratch", readOnly=False, subPath="scratch"),
+        ),
+        "",
+    ),
+    "the team's token": create(
+        CLUSTERS,
+        worker(
+            cluster("other", owners=[owner("other")]),
+            **mounting(projected(token()), "/var/run/secrets/cloud"),
+            serviceAccountName="trainer",
+        ),
+        "",
+    ),
+    "a user's own variables": create(
+        CLUSTERS,
+        worker(
+            cluster("other", owners=[owner("other")]),
+            **told({"name": "MINE", "value": "x"}, of_secret("SECRET", "other", "SECRET")),
+        ),
+        "",
+    ),
+    "folders of one's own": create(
+        CLUSTERS, worker(cluster("other", owners=[owner("other")]), **mounting({"emptyDir": {}}, readOnly=False)), ""
+    ),
     "a pod that chooses among the team's nodes": create(
         CLUSTERS,
         worker(
@@ -688,7 +1016,7 @@ def ask(api: client.ApiClient, namespace: str, attack: Attack, *, dry_run: bool 
 @pytest.fixture(scope="module")
 def release(kind_cluster: Any, kind_api: client.ApiClient) -> Iterator[Release]:
     environment = {"KUBECONFIG": str(kind_cluster.kubeconfig)}
-    with installed(environment, kind_api, placement=PLACEMENT, limits=LIMITS) as found:
+    with installed(environment, kind_api, placement=PLACEMENT, limits=LIMITS, pods=PODS) as found:
         yield found
 
 

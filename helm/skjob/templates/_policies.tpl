@@ -61,6 +61,13 @@ spec:
 
 {{- define "skjob.workerVariables" -}}
 {{ include "skjob.podVariables" . }}
+- name: workerLabels
+  expression: >-
+    has(object.spec.worker.metadata) && has(object.spec.worker.metadata.labels) ? object.spec.worker.metadata.labels : {}
+- name: oldWorkerLabels
+  expression: >-
+    !variables.isNew && has(oldObject.spec.worker.metadata) && has(oldObject.spec.worker.metadata.labels) ?
+    oldObject.spec.worker.metadata.labels : {}
 - name: workers
   expression: object.spec.worker.replicas
 - name: oldWorkers
@@ -204,16 +211,5 @@ at when there may be pods of them, `isPlaced`: the Job that ends a run has none.
 # It would pass by the taints.
 - expression: "!variables.isPlaced || variables.pods.all(p, !has(p.nodeName) || p.nodeName == '')"
   message: a pod's node is Kubernetes' to choose (nodeName)
-- expression: >-
-    !variables.isNew || variables.pods.all(p,
-    (!has(p.serviceAccountName) || p.serviceAccountName in ['', 'default']) &&
-    (!has(p.serviceAccount) || p.serviceAccount in ['', 'default']))
-  message: a run's pods must not act as another service account
-# Through a variable, a pod could read what is somebody else's.
-- expression: >-
-    !variables.isNew || variables.allContainers.all(cs, cs.all(c,
-    (!has(c.envFrom) || size(c.envFrom) == 0) && (!has(c.env) || c.env.all(e, !has(e.valueFrom) ||
-    !has(e.valueFrom.configMapKeyRef) && (!has(e.valueFrom.secretKeyRef) ||
-    has(e.valueFrom.secretKeyRef.name) && e.valueFrom.secretKeyRef.name == variables.runName)))))
-  message: a variable may come from the run's own Secret, which has the run's name, and from no other object
+{{ include "skjob.teamRules" . }}
 {{- end }}

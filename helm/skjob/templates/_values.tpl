@@ -22,7 +22,7 @@ a setting that is a map would be a mixture, one that neither of them has written
 {{- define "skjob.team" -}}
 {{- $values := (index . 0).Values -}}
 {{- $team := deepCopy (index . 1) -}}
-{{- range $key := list "defaults" "placement" "limits" "costs" "quota" "networkPolicy" -}}
+{{- range $key := list "defaults" "placement" "pods" "limits" "costs" "quota" "networkPolicy" -}}
 {{- $merged := deepCopy (get $values $key | default dict) -}}
 {{- $own := get $team $key | default dict -}}
 {{- if eq $key "limits" -}}
@@ -108,6 +108,7 @@ a team would be refused, as far as the schema cannot say it.
 {{- if and (get $team.defaults "max-cost") (not $team.costs.prices) -}}
 {{- fail (printf "the team `%s` has a default `max-cost` and no `costs.prices`: every run of it would be refused" .name) -}}
 {{- end -}}
+{{- include "skjob.checkPods" (list .name $team.pods) -}}
 {{- $workers := splitList ":" (get $team.defaults "workers" | toString) -}}
 {{- if gt (first $workers | int) (last $workers | int) -}}
 {{- fail (printf "the team `%s` has the default `workers` %s: the fewest are more than the most" .name $team.defaults.workers) -}}

@@ -22,7 +22,7 @@ from skjob.config.plan import DEFAULT_CPU, DEFAULT_MEMORY, default_image
 from skjob.config.sources import ResolvedSettings
 from skjob.deploy.kubernetes.api.client import Api, connect_api
 from skjob.deploy.kubernetes.api.errors import NotFound
-from skjob.deploy.kubernetes.api.rbac import RUN_PERMISSIONS, missing
+from skjob.deploy.kubernetes.api.rbac import RUN_PERMISSIONS, bindings_of, missing
 from skjob.deploy.kubernetes.costs import ledger
 from skjob.deploy.kubernetes.diagnosis.capacity import best_node
 from skjob.deploy.kubernetes.diagnosis.nodes import find_nodes
@@ -140,6 +140,7 @@ def _checks(asked: ResolvedSettings, check_image: bool, timeout: float) -> Itera
             return
         yield from _rules(rules)
         yield from _costs(api, rules)
+        yield from _account(api, rules)
         lacking = list(_permissions(api))
         yield from lacking
         refused = any(check.outcome is CheckOutcome.FAILED for check in lacking)
@@ -224,6 +225,28 @@ def _costs(api: Api, rules: NamespacePolicy) -> Iterator[Check]:
         yield Check("costs", CheckOutcome.WARNING, detail, "ask for the Role that `skjob doctor --role` prints")
         return
     yield _ok("costs", f"counted in {rules.prices.currency}, and added to the team's totals: `skjob costs`")
+
+
+def _account(api: Api, rules: NamespacePolicy) -> Iterator[Check]:
+    """If workers have a service account of the platform team, check that it may do nothing in Kubernetes.
+
+    Workers have no token of it for the API, but an account without rights is safe whoever gets one.
+    """
+    namespace, account = api.context.namespace, rules.pods.service_account
+    if not account:
+        return
+    try:
+        bindings = bindings_of(api, account, namespace)
+    except ForbiddenError:
+        detail = f"may not list RoleBindings: whether `{account}`, the service account of workers, has one is not known"
+        yield Check("account", CheckOutcome.SKIPPED, detail)
+        return
+    if bindings:
+        detail = f"`{account}`, the service account of workers, has rights in Kubernetes: {', '.join(bindings)}"
+        remedy = "ask the platform team to take it out of them, or to name another account in `pods`"
+        yield Check("account", CheckOutcome.WARNING, detail, remedy)
+        return
+    yield _ok("account", f"workers act as `{account}`, which has no rights in Kubernetes")
 
 
 def _permissions(api: Api) -> Iterator[Check]:

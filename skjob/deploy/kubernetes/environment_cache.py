@@ -283,7 +283,7 @@ def _create(
     namespace = api.context.namespace
     names = RunNames(new_run_id(), "environment", getpass.getuser(), existing=name, team=rules.team)
     try:
-        job = package_server_job(names, namespace, image, [*index.files()], LIFETIME, rules.scheduling)
+        job = package_server_job(names, namespace, image, [*index.files()], LIFETIME, rules)
         if rules.prices.entries:
             rate = hourly(*requests(job["spec"]["template"]), possible_prices(rules))
             spending = Cost(0.0, rate, datetime.now(UTC), rules.prices.currency)

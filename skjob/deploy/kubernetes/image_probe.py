@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
-from skjob.config.namespace_policy import NamespacePolicy, Scheduling
+from skjob.config.namespace_policy import NamespacePolicy
 from skjob.config.plan import NO_RULES
 from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.wait import wait_for_pod
@@ -18,7 +18,7 @@ from skjob.deploy.kubernetes.diagnosis.causes import Cause, diagnose
 from skjob.deploy.kubernetes.inventory import cleanup
 from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import RUN_LABEL, RunNames, new_run_id
-from skjob.deploy.kubernetes.manifests.pods import anchor_job, placed
+from skjob.deploy.kubernetes.manifests.pods import anchor_job, with_team_settings
 from skjob.environment.pod.requirements import normalized
 from skjob.errors import SkjobError, StartError, Unanswered
 
@@ -66,7 +66,7 @@ def image_contents(
         if causes and causes[0].fatal:
             raise _failed(causes[0])
 
-    with anchored(api, _job(names, namespace, image, timeout, rules.scheduling)):
+    with anchored(api, _job(names, namespace, image, timeout, rules)):
         deadline = time.monotonic() + timeout
         contents = wait_for_pod(api, selector, partial(_contents_of, api, image), look, deadline, check=check)
     if contents is None and causes:
@@ -76,7 +76,7 @@ def image_contents(
     return contents
 
 
-def _job(names: RunNames, namespace: str, image: str, timeout: float, scheduling: Scheduling) -> Manifest:
+def _job(names: RunNames, namespace: str, image: str, timeout: float, rules: NamespacePolicy) -> Manifest:
     """Return an anchor with one pod: a Job, because it ends by itself and every user of skjob may create one."""
     job = anchor_job(names, namespace, timeout + 10)
     job["spec"] |= {"parallelism": 1, "backoffLimit": 0, "ttlSecondsAfterFinished": 60}
@@ -89,7 +89,7 @@ def _job(names: RunNames, namespace: str, image: str, timeout: float, scheduling
         "command": ["python", "-c", _SCRIPT],
         "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
     }
-    job["spec"]["template"]["spec"] = placed(pod, scheduling)
+    job["spec"]["template"] = with_team_settings(job["spec"]["template"], rules)
     return job
 
 

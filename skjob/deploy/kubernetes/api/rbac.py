@@ -77,6 +77,28 @@ def missing(api: Api, namespace: str) -> list[Permission]:
     return [permission for permission in lacking if permission.verbs]
 
 
+def bindings_of(api: Api, account: str, namespace: str) -> list[str]:
+    """Return the RoleBindings of a namespace and the ClusterRoleBindings that give a service account of it rights.
+
+    Raises:
+        ForbiddenError: the context's user may not list them.
+    """
+    return [
+        f"{kind} `{each['metadata']['name']}`"
+        for kind in ("RoleBinding", "ClusterRoleBinding")
+        for each in api.list(kind, namespace if kind == "RoleBinding" else "")
+        if any(_includes(subject, account, namespace) for subject in each.get("subjects") or [])
+    ]
+
+
+def _includes(subject: Manifest, account: str, namespace: str) -> bool:
+    """Return whether a subject is a service account, or the group of all those of its namespace."""
+    kind, name = subject.get("kind"), subject.get("name")
+    if kind == "Group":
+        return bool(name == f"system:serviceaccounts:{namespace}")
+    return (kind, name, subject.get("namespace")) == ("ServiceAccount", account, namespace)
+
+
 def role(namespace: str, name: str = ROLE_NAME) -> Manifest:
     """Return the Role that grants the table and writing to the ledger, and no more."""
     return {

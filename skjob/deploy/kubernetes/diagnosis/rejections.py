@@ -37,6 +37,10 @@ _REJECTION_HINTS = (
         r"violates PodSecurity",
         "ask whoever sets the namespace's pod security level, or choose another `--namespace`",
     ),
+    (
+        r"serviceaccount \S+ not found",
+        "ask your platform team to create it; a new namespace has its `default` after a moment",
+    ),
     (r"admission webhook|ValidatingAdmissionPolicy", "a policy of this cluster says no: ask your platform team"),
 )
 

@@ -9,6 +9,8 @@ from skjob.deploy.kubernetes.diagnosis.evidence import CauseKind, Evidence, Find
 from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.utils.units import format_size
 
+_NO_CLAIM = re.compile(r'persistentvolumeclaim "[^"]+" not found|unbound immediate PersistentVolumeClaims')
+
 
 def unschedulable(pod: Manifest, condition: Manifest, evidence: Evidence) -> Finding:
     """Return why no node takes a pod, by its condition `PodScheduled`."""
@@ -20,6 +22,10 @@ def unschedulable(pod: Manifest, condition: Manifest, evidence: Evidence) -> Fin
     if condition.get("reason") == "SchedulingGated":
         text = "the pod waits until a queue of this cluster lets it in"
         hint = "`kubectl describe pod` shows its scheduling gates"
+    elif _NO_CLAIM.search(words):
+        text = f"a volume of the pod is not there: {words}"
+        hint = "`pods` in the namespace's ConfigMap names its claim: ask your platform team to create it"
+        return Finding(CauseKind.CONFIGURATION, text, hint, False, f"Pod/{name}", role, topic="claim")
     elif fit is not None and not fit.fits:
         text = fit.message
         hint = "ask for less with `--worker-cpu` and `--worker-memory`, or add a larger node"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from skjob.config.namespace_policy import Scheduling
+from skjob.config.namespace_policy import NamespacePolicy
+from skjob.config.plan import NO_RULES
 from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import (
     INSTANCE_LABEL,
@@ -12,17 +13,16 @@ from skjob.deploy.kubernetes.manifests.labels import (
     RunNames,
 )
 from skjob.deploy.kubernetes.manifests.pods import (
-    ANYWHERE,
     ARCHIVE_FILE,
     NO_PRIVILEGES,
     SCRATCH_FOLDER,
     anchor_job,
     object_metadata,
-    placed,
     pod_mounts,
     pods_with,
     policy_for,
     resource_requests,
+    with_team_settings,
 )
 from skjob.environment.pod.entrypoint import RUN_FOLDER, SERVER_TLS_FOLDER, SITE_FOLDER
 from skjob.environment.pod.package_server import INDEX_FOLDER, PORT
@@ -42,7 +42,7 @@ def package_server_job(
     image: str,
     index_files: Sequence[str],
     lifetime: float,
-    scheduling: Scheduling = ANYWHERE,
+    rules: NamespacePolicy = NO_RULES,
 ) -> Manifest:
     """Return an environment's anchor, whose one pod makes and keeps it (`skjob.environment.pod.package_server`)."""
     mounts, volumes = pod_mounts(names, SERVER_TLS_FOLDER)
@@ -76,7 +76,7 @@ def package_server_job(
             "volumeMounts": mounts,
         }
     ]
-    job["spec"]["template"]["spec"] = placed(pod, scheduling)
+    job["spec"]["template"] = with_team_settings(job["spec"]["template"], rules)
     return job
 
 

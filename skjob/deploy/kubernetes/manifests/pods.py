@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from skjob.config.namespace_policy import Scheduling
+from skjob.config.namespace_policy import NamespacePolicy, Scheduling
+from skjob.config.pod_settings import PodSettings
 from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import (
     ENVIRONMENT_ANNOTATION,
@@ -31,8 +33,6 @@ TLS_FOLDER = "/skjob/tls"
 SCRATCH_FOLDER = "/tmp"  # noqa: S108 - the pod's own
 
 ARCHIVE_FILE = "skjob.zip"
-
-ANYWHERE = Scheduling()
 
 NO_PRIVILEGES = {
     "allowPrivilegeEscalation": False,
@@ -118,6 +118,61 @@ def placed(pod: Manifest, scheduling: Scheduling) -> Manifest:
     if scheduling.priority_class:
         where["priorityClassName"] = scheduling.priority_class
     return pod | where
+
+
+def with_team_settings(template: Manifest, rules: NamespacePolicy, *, runs_tasks: bool = False) -> Manifest:
+    """Return a template of pods with what the platform team gives pods, and where it wants them.
+
+    Variables, mounts and the service account are for the pods that run tasks alone. The operator gives pods the
+    annotations of their DaskCluster: whoever makes one moves those of the template there.
+    """
+    settings = rules.pods
+    metadata = template.get("metadata", {})
+    pod = placed(template["spec"], rules.scheduling)
+    if settings.pull_secrets:
+        pod["imagePullSecrets"] = [{"name": name} for name in settings.pull_secrets]
+    if runs_tasks:
+        pod = _with_mounts(pod, settings)
+        if settings.service_account:
+            pod["serviceAccountName"] = settings.service_account
+    metadata = metadata | {
+        "labels": {**settings.labels, **metadata.get("labels", {})},
+        "annotations": {**settings.annotations, **metadata.get("annotations", {})},
+    }
+    return template | {"metadata": metadata, "spec": pod}
+
+
+def _with_mounts(pod: Manifest, settings: PodSettings) -> Manifest:
+    """Return the spec of a pod whose containers have the team's variables and mounts besides their own.
+
+    What is mounted at several paths is one volume: a kubelet may wait for ever for a claim's second one.
+    """
+    sources: list[Mapping[str, Any]] = []
+    mounts: list[Manifest] = []
+    for each in settings.mounts:
+        if each.volume not in sources:
+            sources.append(each.volume)
+        sub_path = {"subPath": each.sub_path} if each.sub_path else {}
+        name = f"team-{sources.index(each.volume)}"
+        mounts.append({"name": name, "mountPath": each.path, "readOnly": each.read_only, **sub_path})
+    writable = [each.volume for each in settings.mounts if not each.read_only]
+    volumes: list[Manifest] = []
+    for number, source in enumerate(sources):
+        volume = {"name": f"team-{number}", **source}
+        if "persistentVolumeClaim" in source and source not in writable:
+            # Else its files would be given to the pod's group, one by one, before the pod starts.
+            volume["persistentVolumeClaim"] = {**source["persistentVolumeClaim"], "readOnly": True}
+        volumes.append(volume)
+    variables = [each.as_env() for each in settings.variables]
+    if writable:
+        # `skjob.engine.fidelity.effects.guard.SHARED_VARIABLE`: tasks may write there, and nowhere else.
+        folders = ":".join(each.path for each in settings.mounts if not each.read_only)
+        variables.append({"name": "SKJOB_WORKER_SHARED_FOLDERS", "value": folders})
+    containers = [
+        container | {"env": container["env"] + variables, "volumeMounts": container["volumeMounts"] + mounts}
+        for container in pod["containers"]
+    ]
+    return pod | {"containers": containers, "volumes": pod["volumes"] + volumes}
 
 
 def object_metadata(names: RunNames, namespace: str, component: str) -> Manifest:

@@ -32,13 +32,13 @@ from skjob.deploy.kubernetes.manifests.pods import (
     TLS_FOLDER,
     format_cores,
     object_metadata,
-    placed,
     pod_environment,
     pod_mounts,
     pods_with,
     policy_for,
     resource_requests,
     restricted_security,
+    with_team_settings,
 )
 from skjob.environment.pod.entrypoint import RUN_FOLDER, SERVER_TLS_FOLDER, SITE_FOLDER
 from skjob.environment.pod.requirements import REQUIREMENTS_FILE, PodRequirements
@@ -141,14 +141,23 @@ def dask_cluster(
         {"name": "DASK_SCHEDULER_ADDRESS", "value": f"tls://{service}.{namespace}:{SCHEDULER_PORT}"},
         *_set_by_user(names, variables),
     ]
+    schedulers = with_team_settings(
+        {"metadata": {"labels": {COMPONENT_LABEL: "scheduler"} | queue}, "spec": scheduler}, plan.rules
+    )
+    workers = with_team_settings(
+        {"metadata": {"labels": {COMPONENT_LABEL: "worker"} | queue}, "spec": worker}, plan.rules, runs_tasks=True
+    )
+    metadata = object_metadata(names, namespace, "cluster")
+    # Those of the two templates: the operator would take a worker's own for its notes.
+    for template in (schedulers, workers):
+        metadata["annotations"] = template["metadata"].pop("annotations") | metadata["annotations"]
     return {
         "apiVersion": "kubernetes.dask.org/v1",
         "kind": "DaskCluster",
-        "metadata": object_metadata(names, namespace, "cluster"),
+        "metadata": metadata,
         "spec": {
             "scheduler": {
-                "metadata": {"labels": {COMPONENT_LABEL: "scheduler"} | queue},
-                "spec": scheduler,
+                **schedulers,
                 "service": {
                     "type": "ClusterIP",
                     "selector": {"dask.org/cluster-name": names.cluster, "dask.org/component": "scheduler"},
@@ -157,11 +166,7 @@ def dask_cluster(
                     "publishNotReadyAddresses": True,
                 },
             },
-            "worker": {
-                "metadata": {"labels": {COMPONENT_LABEL: "worker"} | queue},
-                "replicas": plan.workers.first,
-                "spec": worker,
-            },
+            "worker": {**workers, "replicas": plan.workers.first},
         },
     }
 
@@ -235,7 +240,7 @@ def _pod(
             {"name": "site", "emptyDir": {}},
             {"name": "environment", "secret": {"secretName": environment, "items": items, "defaultMode": 0o440}},
         ]
-    pod = {
+    return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": 1,
@@ -254,4 +259,3 @@ def _pod(
         ],
         "volumes": volumes,
     }
-    return placed(pod, plan.rules.scheduling)

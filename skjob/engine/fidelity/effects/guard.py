@@ -42,6 +42,9 @@ FOLDER_VARIABLE = "SKJOB_WORKER_FOLDER"
 Compiled code writes files without an audit event. The files that a task leaves here are those it wrote.
 """
 
+SHARED_VARIABLE = "SKJOB_WORKER_SHARED_FOLDERS"
+"""Folders, separated by colons, that all workers share and that stay: a platform team's volumes to write to."""
+
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 
 _NAMELESS = getattr(os, "O_TMPFILE", 0)
@@ -276,8 +279,9 @@ def _on_database(watched: WatchedTask, database: Any) -> None:
 def _on_change(watched: WatchedTask, path: Any, *, adds: bool = False) -> None:
     """Stop the task before it changes a file, or note that it has.
 
-    Workers on the program's machine may create files. A file that exists before the task, or that several tasks add to,
-    depends on the order of the tasks, which differs from that of plain Python.
+    Workers on the program's machine may create files, and others may in folders that they share. A file that exists
+    before the task, or that several tasks add to, depends on the order of the tasks, which differs from that of plain
+    Python.
     """
     if not isinstance(path, str | bytes | os.PathLike):
         return
@@ -291,12 +295,17 @@ def _on_change(watched: WatchedTask, path: Any, *, adds: bool = False) -> None:
         return
     watched.effects.add("wrote files")
     name = os.path.basename(absolute)
-    if FILES_VARIABLE not in os.environ:
+    if FILES_VARIABLE not in os.environ and not _is_shared(absolute):
         _refuse(f"its tasks write files, `{name}` first")
     if watched.in_order and absolute not in watched.created:
         if adds or os.path.lexists(absolute):
             _refuse(f"its tasks change a file that they share, `{name}`")
         watched.created.add(absolute)
+
+
+def _is_shared(path: str) -> bool:
+    """Return whether a file stays when this worker's pod has gone, where the other workers have it too."""
+    return _is_below(path, filter(None, os.environ.get(SHARED_VARIABLE, "").split(os.pathsep)))
 
 
 def _temporary_folder() -> str:

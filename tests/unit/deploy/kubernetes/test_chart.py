@@ -5,6 +5,8 @@ What Helm makes of the chart is in k8s/, which `tests/kind/test_chart.py` compar
 
 from __future__ import annotations
 
+import base64
+import importlib.util
 import json
 import re
 import tomllib
@@ -16,6 +18,18 @@ import pytest
 import yaml
 
 from skjob.config.namespace_policy import parse_rules
+from skjob.config.pod_schema import (
+    Claim,
+    ConfigMapVolume,
+    KeyOfObject,
+    Mount,
+    Pods,
+    SecretVolume,
+    Token,
+    ValueFrom,
+    Variable,
+)
+from skjob.config.pod_settings import OWN_FOLDERS
 from skjob.config.sources import LIMITS, TEAM_KEYS, Layer, cluster_defaults, resolve
 from skjob.deploy.kubernetes.api.rbac import role_rules
 from skjob.deploy.kubernetes.manifests.labels import DEFAULTS_CONFIGMAP, NAME_LABEL, RunNames
@@ -106,7 +120,7 @@ def test_every_setting_of_the_chart_is_one_of_skjobs() -> None:
     limits = definitions["limits"]["properties"]
     assert set(limits) == {name.removeprefix("limits.") for name in LIMITS} | set(OLD_NAMES)
     others = {name for names in LIMITS.values() for name in names}
-    assert rules | {"team"} | set(LIMITS) | others == set(TEAM_KEYS)
+    assert rules | {"team", "pods"} | set(LIMITS) | others == set(TEAM_KEYS)
     for old, name in OLD_NAMES.items():
         assert limits[old]["description"].startswith(f"Deprecated: the old name of `{name}`.")
         assert {key: value for key, value in limits[old].items() if key != "description"} == {
@@ -178,6 +192,131 @@ def test_the_schema_and_skjob_take_the_same_at_the_edges(
         assert (takes(said, value), client_takes(key, value)) == (value in right, value in right), value
 
 
+def test_pods_in_the_chart_have_the_fields_that_skjob_reads() -> None:
+    pods = schema()["definitions"]["pods"]["properties"]
+    env, mounts = pods["env"]["items"]["properties"], pods["mounts"]["items"]["properties"]
+    models: list[tuple[Manifest, Any]] = [
+        (pods, Pods),
+        (env, Variable),
+        (env["valueFrom"]["properties"], ValueFrom),
+        (schema()["definitions"]["keyOfObject"]["properties"], KeyOfObject),
+        (mounts, Mount),
+        (mounts["persistentVolumeClaim"]["properties"], Claim),
+        (mounts["configMap"]["properties"], ConfigMapVolume),
+        (mounts["secret"]["properties"], SecretVolume),
+        (mounts["serviceAccountToken"]["properties"], Token),
+    ]
+    for described, model in models:
+        assert set(described) == set(model.model_fields), model
+
+
+def pods_with(path: str, value: Any) -> str:
+    """The key `pods` with one value in it, at a path of the schema."""
+    variable = {"name": "A", "value": "x"}
+    mount = {"mountPath": "/x", "persistentVolumeClaim": {"claimName": "data"}}
+    token = {"mountPath": "/x", "serviceAccountToken": {"audience": "a"} | {path.rpartition(".")[2]: value}}
+    reference = {
+        "name": "A",
+        "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"} | {path.rpartition(".")[2]: value}},
+    }
+    whole: dict[str, Manifest] = {
+        "labels.key": {"labels": {value: "x"}},
+        "labels.value": {"labels": {"a": value}},
+        "annotations.key": {"annotations": {value: "x"}},
+        "annotations.value": {"annotations": {"a": value}},
+        "imagePullSecrets": {"imagePullSecrets": [value]},
+        "env.name": {"env": [variable | {"name": value}]},
+        "env.secretKeyRef.name": {"env": [reference]},
+        "env.secretKeyRef.key": {"env": [reference]},
+        "mounts.mountPath": {"mounts": [mount | {"mountPath": value}]},
+        "mounts.subPath": {"mounts": [mount | {"subPath": value}]},
+        "mounts.audience": {"mounts": [token]},
+        "mounts.expirationSeconds": {"mounts": [token]},
+        "serviceAccountName": {"serviceAccountName": value},
+    }
+    return json.dumps(whole[path])
+
+
+def described_at(path: str) -> Manifest:
+    """What the schema says of that value, without references."""
+    definitions = schema()["definitions"]
+    pods = definitions["pods"]["properties"]
+    mount = pods["mounts"]["items"]["properties"]
+    token = mount["serviceAccountToken"]["properties"]
+    found: dict[str, Manifest] = {
+        "labels.key": pods["labels"]["propertyNames"],
+        "labels.value": pods["labels"]["additionalProperties"],
+        "annotations.key": pods["annotations"]["propertyNames"],
+        "annotations.value": pods["annotations"]["additionalProperties"],
+        "imagePullSecrets": pods["imagePullSecrets"]["items"],
+        "env.name": pods["env"]["items"]["properties"]["name"],
+        "env.secretKeyRef.name": definitions["keyOfObject"]["properties"]["name"],
+        "env.secretKeyRef.key": definitions["keyOfObject"]["properties"]["key"],
+        "mounts.mountPath": mount["mountPath"],
+        "mounts.subPath": mount["subPath"],
+        "mounts.audience": token["audience"],
+        "mounts.expirationSeconds": token["expirationSeconds"],
+        "serviceAccountName": pods["serviceAccountName"],
+    }
+    return found[path]
+
+
+@pytest.mark.parametrize(
+    ("path", "right", "wrong"),
+    [
+        (
+            "labels.key",
+            ["cost-centre", "example.org/a.b", "app.kubernetes.io/part-of", "autoscaler.kubernetes.io/x", "A_b"],
+            [
+                "a b", "/a", "a/b/c", "-a", "skjob/run", "x.skjob/a", "dask.org/a", "kubernetes.dask.org/a", "k8s.io/a",
+                "kubernetes.io/a", "batch.kubernetes.io/a", "kubectl.kubernetes.io/a", "app.kubernetes.io/name",
+                "app.kubernetes.io/component", "kueue.x-k8s.io/queue-name", "kopf.zalando.org/a", "job-name", "E.org/a",
+            ],
+        ),
+        ("labels.value", ["", "a", "A.b_c-9", "x" * 63], ["-a", "a b", "a=b", "x" * 64]),
+        ("annotations.key", ["example.org/a"], ["skjob/a", "kopf.x"]),
+        ("annotations.value", ["", "a, b=c", "é \u2028"], ["a\nb", "a\tb", "\x7f"]),
+        ("imagePullSecrets", ["registry", "a.b-c"], ["A", "a_b", "-a", "", "a b"]),
+        (
+            "env.name",
+            ["HTTPS_PROXY", "a", "_x", "SKJOBS", "OMPX", "HOMES", "NUM_THREADS"],
+            [
+                "1A", "A-B", "", "SKJOB_A", "DASK_", "KUBERNETES_X", "MALLOC_X", "HOME", "PYTHONPATH", "OMP_X",
+                "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "LOKY_MAX_CPU_COUNT", "ARROW_DEFAULT_MEMORY_POOL",
+            ],
+        ),
+        ("env.secretKeyRef.name", ["hub"], ["Hub", ""]),
+        ("env.secretKeyRef.key", ["token", "A.b_c-9"], ["a b", "", "a/b"]),
+        (
+            "mounts.mountPath",
+            ["/mnt/data", "/skjobs", "/etc/site", "/opt/data", "/var/run/secrets/cloud", "/usr/share/x", "/tmpx"],
+            [
+                "data", "/", "/a/", "/a//b", "/a/../b", "/..", "/a/.", "/a b", *OWN_FOLDERS,
+                *(f"{folder}/x" for folder in OWN_FOLDERS), "/opt", "/var", "/run", "/var/run", "/run/secrets",
+                "/var/run/secrets", "/etc", "/usr", "/usr/local",
+            ],
+        ),
+        ("mounts.subPath", ["a", "a/b", "a.b"], ["/a", "../a", "a/", "a/../b", ".", ""]),
+        (
+            "mounts.audience",
+            ["sts.amazonaws.com", "api://AzureADTokenExchange", "https://vault.example.org"],
+            [
+                "", "a b", "kubernetes", "https://kubernetes.default.svc", "kubernetes.default.svc.cluster.local",
+                "https://container.googleapis.com/v1/x", "https://oidc.eks.x", "https://a.hcp.x.azmk8s.io/",
+            ],
+        ),
+        ("mounts.expirationSeconds", [600, 86400], [599, 86401]),
+        ("serviceAccountName", ["trainer"], ["Trainer", "a b"]),
+    ],
+)  # fmt: skip
+def test_of_pods_the_schema_and_skjob_take_the_same(path: str, right: list[Any], wrong: list[Any]) -> None:
+    said = described_at(path)
+    for value in right + wrong:
+        by_schema = takes(said, value) and (not isinstance(value, str) or len(value) <= said.get("maxLength", 999))
+        by_schema = by_schema and (isinstance(value, str) or value <= said.get("maximum", value))
+        assert (by_schema, client_takes("pods", pods_with(path, value))) == (value in right, value in right), value
+
+
 def test_the_example_is_what_the_client_reads() -> None:
     data = named(load_all(EXAMPLE / "team.yaml"), "ConfigMap", DEFAULTS_CONFIGMAP)["data"]
     rules = parse_rules(data, "example")
@@ -206,14 +345,17 @@ def test_a_second_team_leaves_the_first_its_policies() -> None:
 def test_what_the_policies_read_is_told_and_named_in_their_refusals() -> None:
     """Who writes manifests by hand has the same in two places."""
     policies = (ROOT / "k8s" / "base" / "policies.yaml").read_text()
-    read = set(re.findall(r"'(skjob/[a-z-]+)' in variables\.limits", policies))
+    read = set(re.findall(r"'(skjob/[a-zA-Z.-]+)' in variables\.limits", policies))
     limits = set(
         re.findall(r"\['(skjob/max-[a-z]+)', '(skjob/most-[a-z]+)'\]\.filter\(n, n in variables\.limits\)", policies)
     )
     assert limits == {(f"skjob/{name}", f"skjob/{old}") for old, name in OLD_NAMES.items()}
-    assert {name.removeprefix("skjob/") for name in read} <= set(TEAM_KEYS)
+    of_pods = {name for name in read if name.startswith("skjob/pods.")}
+    fields = set(schema()["definitions"]["pods"]["properties"])
+    assert {name.removeprefix("skjob/pods.") for name in of_pods} == fields == set(Pods.model_fields)
+    assert {name.removeprefix("skjob/") for name in read - of_pods} <= set(TEAM_KEYS)
     read |= {name for name, _ in limits}
-    assert len(read) == 7
+    assert len(read) == 7 + len(fields)
     told = (ROOT / "k8s" / "README.md").read_text()
     assert [name for name in read if f"`{name}`" not in told] == []
     assert [name for name in read if f"annotation `{name}` of ResourceQuota skjob" not in policies] == []
@@ -279,3 +421,29 @@ def test_the_versions_are_skjobs_and_the_packages() -> None:
     # The operator's labels tell of it, and are compared above.
     assert operator_version() in (CHART / "templates" / "_values.tpl").read_text()
     assert yaml.safe_load((CHART / "values.yaml").read_text())["operator"]["image"].endswith(f":{operator_version()}")
+
+
+def helm_check() -> Any:
+    """What `helm test` runs, as a module."""
+    spec = importlib.util.spec_from_file_location("check", CHART / "check.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_helm_test_reads_whom_its_own_token_is_for() -> None:
+    payload = base64.urlsafe_b64encode(json.dumps({"aud": ["https://api.example.org", "x"]}).encode()).rstrip(b"=")
+    assert helm_check().own_audiences(f"a.{payload.decode()}.b") == ["https://api.example.org", "x"]
+
+
+def test_helm_test_asks_for_pods_as_the_team_wants_them() -> None:
+    check = helm_check()
+    pods = {"labels": {"cost-centre": "42"}, "annotations": {"note": "a"}, "audiences": []}
+    whole = check.cluster("skjob-test", None, 1, [check.CONTAINER], {"pool": "batch"}, pods)
+    assert whole["metadata"]["annotations"] == pods["annotations"]
+    for role in ("scheduler", "worker"):
+        assert whole["spec"][role]["metadata"]["labels"] == pods["labels"]
+        assert whole["spec"][role]["spec"]["automountServiceAccountToken"] is False
+        assert whole["spec"][role]["spec"]["nodeSelector"] == {"pool": "batch"}

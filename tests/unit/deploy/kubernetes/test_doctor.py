@@ -19,7 +19,7 @@ from skjob.deploy.kubernetes.doctor import (
     local_versions,
 )
 from skjob.deploy.kubernetes.manifests import Manifest
-from skjob.errors import ConfigError
+from skjob.errors import ConfigError, ForbiddenError
 
 pytestmark = pytest.mark.unit
 
@@ -106,3 +106,73 @@ def test_old_names_of_limits_are_a_warning() -> None:
     )
     assert (renamed.outcome, renamed.remedy) == (CheckOutcome.WARNING, "ask the platform team to rename them")
     assert renamed.detail.endswith("`most-workers` is now `limits.max-workers`")
+
+
+class _Bound(Api):
+    """A cluster with some bindings; None for one whose bindings the user may not list."""
+
+    def __init__(self, bindings: dict[str, list[Manifest]] | None) -> None:
+        super().__init__(None, Context("c", "team", "https://api"))
+        self.bindings = bindings
+
+    def list(self, kind: str, namespace: str = "", *, selector: str = "", fields: str = "") -> list[Manifest]:
+        if self.bindings is None:
+            raise ForbiddenError("may not list")
+        assert namespace == ("team" if kind == "RoleBinding" else "")
+        return self.bindings.get(kind, [])
+
+
+def _binding(called: str, **subject: str) -> Manifest:
+    return {"metadata": {"name": called}, "subjects": [{"kind": "User", "name": "ann"}, subject]}
+
+
+TRAINER = {"kind": "ServiceAccount", "name": "trainer", "namespace": "team"}
+
+
+@pytest.mark.parametrize(
+    ("bindings", "outcome", "detail"),
+    [
+        ({}, CheckOutcome.OK, "workers act as `trainer`, which has no rights in Kubernetes"),
+        (
+            {
+                "RoleBinding": [
+                    _binding("other", **TRAINER | {"name": "other"}),
+                    _binding("elsewhere", **TRAINER | {"namespace": "x"}),
+                    {"metadata": {"name": "nobody"}},
+                ]
+            },
+            CheckOutcome.OK,
+            "workers act as `trainer`, which has no rights in Kubernetes",
+        ),
+        (
+            {
+                "RoleBinding": [
+                    _binding("a", **TRAINER),
+                    _binding("all", kind="Group", name="system:serviceaccounts:team"),
+                ],
+                "ClusterRoleBinding": [_binding("b", **TRAINER)],
+            },
+            CheckOutcome.WARNING,
+            (
+                "`trainer`, the service account of workers, has rights in Kubernetes: RoleBinding `a`, RoleBinding"
+                " `all`, ClusterRoleBinding `b`"
+            ),
+        ),
+        (
+            None,
+            CheckOutcome.SKIPPED,
+            "may not list RoleBindings: whether `trainer`, the service account of workers, has one is not known",
+        ),
+    ],
+)
+def test_rights_of_the_workers_account_are_a_warning(
+    bindings: dict[str, list[Manifest]] | None, outcome: CheckOutcome, detail: str
+) -> None:
+    rules = parse_rules({"pods": "serviceAccountName: trainer"}, "ConfigMap team/skjob-defaults")
+    [check] = doctor._account(_Bound(bindings), rules)
+    assert (check.outcome, check.detail) == (outcome, detail)
+    assert bool(check.remedy) == (outcome is CheckOutcome.WARNING)
+
+
+def test_an_account_that_the_team_has_not_named_is_not_looked_for() -> None:
+    assert list(doctor._account(_Bound(None), parse_rules({}, "ConfigMap team/skjob-defaults"))) == []

@@ -337,6 +337,21 @@ def test_a_volume_that_can_not_be_mounted_yet() -> None:
 
 # --- pods that the API refuses
 
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        '0/3 nodes are available: persistentvolumeclaim "data" not found',
+        "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims",
+    ],
+)
+def test_a_claim_that_is_not_there_is_no_lack_of_room(words: str) -> None:
+    cause = one(diagnose([unschedulable(f"{words}. preemption: 0/3 nodes are available")], []))
+    assert (cause.kind, cause.fatal) == (CauseKind.CONFIGURATION, False)
+    assert cause.message == f"a volume of the pod is not there: {words} (1 worker)"
+    assert "ask your platform team to create it" in cause.hint
+
+
 REJECTIONS = [
     (
         "exceeded quota: small, requested: limits.memory=2Gi, used: limits.memory=0, limited: limits.memory=1Gi",
@@ -350,7 +365,11 @@ REJECTIONS = [
     ('violates PodSecurity "restricted:latest": allowPrivilegeEscalation != false', "pod security level", True),
     ('admission webhook "policy.example.org" denied the request: no', "platform team", True),
     ('failed calling webhook "policy.example.org": context deadline exceeded', "platform team", False),
-    ('error looking up service account a/b: serviceaccount "b" not found', "", False),
+    (
+        'error looking up service account a/b: serviceaccount "b" not found',
+        "ask your platform team to create it",
+        False,
+    ),
 ]
 
 

@@ -163,14 +163,19 @@ WORKER: dict[str, Any] = {
 }  # fmt: skip
 
 
+NO_SIDECAR = {"sidecar.istio.io/inject": "false"}
+
+
 def _dask_cluster(scheduler: dict[str, Any], worker: dict[str, Any]) -> dict[str, Any]:
+    metadata = _metadata("cluster")
+    metadata["annotations"] |= NO_SIDECAR
     return {
         "apiVersion": "kubernetes.dask.org/v1",
         "kind": "DaskCluster",
-        "metadata": _metadata("cluster"),
+        "metadata": metadata,
         "spec": {
             "scheduler": {
-                "metadata": {"labels": {"app.kubernetes.io/component": "scheduler"}},
+                "metadata": {"labels": {"app.kubernetes.io/component": "scheduler", **NO_SIDECAR}},
                 "spec": scheduler,
                 "service": {
                     "type": "ClusterIP",
@@ -180,7 +185,7 @@ def _dask_cluster(scheduler: dict[str, Any], worker: dict[str, Any]) -> dict[str
                 },
             },
             "worker": {
-                "metadata": {"labels": {"app.kubernetes.io/component": "worker"}},
+                "metadata": {"labels": {"app.kubernetes.io/component": "worker", **NO_SIDECAR}},
                 "replicas": 2,
                 "spec": worker,
             },
@@ -342,7 +347,7 @@ def test_the_pod_that_keeps_an_environment(index_files: list[str]) -> None:
     expected = anchor_job(NAMES, "team", 3600)
     expected["spec"] |= {"parallelism": 1, "backoffLimit": 3, "ttlSecondsAfterFinished": 60}
     expected["spec"]["template"] = {
-        "metadata": {"labels": _metadata("environment")["labels"]},
+        "metadata": {"labels": _metadata("environment")["labels"] | NO_SIDECAR, "annotations": NO_SIDECAR},
         "spec": {
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
@@ -423,9 +428,10 @@ def test_where_the_platform_team_wants_the_pods() -> None:
     toleration = {"key": "batch", "operator": "Exists", "effect": "NoSchedule"}
     scheduling = Scheduling({"pool": "batch"}, (toleration,), "low", "team-queue")
     where = {"nodeSelector": {"pool": "batch"}, "tolerations": [toleration], "priorityClassName": "low"}
-    plan = replace(_plan(), rules=NamespacePolicy(scheduling=scheduling))
+    rules = NamespacePolicy(scheduling=scheduling)
+    plan = replace(_plan(), rules=rules)
     spec = dask_cluster(NAMES, "team", plan, None)["spec"]
-    keeper = package_server_job(NAMES, "team", "an-image", [], 3600, scheduling)
+    keeper = package_server_job(NAMES, "team", "an-image", [], 3600, rules)
     for pod in (spec["scheduler"]["spec"], spec["worker"]["spec"], keeper["spec"]["template"]["spec"]):
         assert where.items() <= pod.items()
     # Kueue suspends a Job that has its label, and a suspended anchor has no deadline.

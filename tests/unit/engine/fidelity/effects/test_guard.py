@@ -21,7 +21,7 @@ import pytest
 from joblib import Memory
 
 from skjob.engine.fidelity.effects import guard
-from skjob.engine.fidelity.effects.guard import FILES_VARIABLE, TaskRefused, WatchedTask, guarded
+from skjob.engine.fidelity.effects.guard import FILES_VARIABLE, SHARED_VARIABLE, TaskRefused, WatchedTask, guarded
 
 
 @pytest.fixture(autouse=True)
@@ -97,6 +97,23 @@ def test_on_the_programs_own_machine_files_are_written_and_noted(folder: Path, m
     watched = _stopped_at(lambda: Path("scores.txt").write_text("1"))
     assert (watched.refused, watched.effects) == ("", {"wrote files"})
     assert (folder / "scores.txt").read_text() == "1"
+
+
+def test_in_folders_that_workers_share_files_are_written_and_noted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("shared", "other", "shared-not"):
+        (folder / name).mkdir()
+    monkeypatch.setenv(SHARED_VARIABLE, f"{folder}/shared:{folder}/other")
+    for name in ("shared", "other"):
+        watched = _stopped_at(lambda name=name: Path(name, "scores.txt").write_text("1"))
+        assert (watched.refused, watched.effects) == ("", {"wrote files"})
+        assert (folder / name / "scores.txt").read_text() == "1"
+    for path in ("scores.txt", "shared-not/scores.txt", "shared/../scores.txt"):
+        assert "write files" in _stopped_at(lambda path=path: Path(path).write_text("1")).refused
+        assert not Path(path).exists()
+    monkeypatch.setenv(SHARED_VARIABLE, "")
+    assert "write files" in _stopped_at(lambda: Path("shared", "more.txt").write_text("1")).refused
 
 
 def _adds_to_a_file() -> None:
