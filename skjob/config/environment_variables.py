@@ -81,14 +81,15 @@ def _without_files(values: Mapping[str, str]) -> dict[str, str]:
 
 def can_be_set(name: str) -> bool:
     """Return whether users can set a variable of this name."""
-    return _NAME.fullmatch(name) is not None and not _is_own(name) and not _is_of_threads(name)
+    return _NAME.fullmatch(name) is not None and not _is_own(name) and not is_of_threads(name)
 
 
 def _is_own(name: str) -> bool:
     return name in OWN_NAMES or name.startswith(OWN_PREFIXES)
 
 
-def _is_of_threads(name: str) -> bool:
+def is_of_threads(name: str) -> bool:
+    """Return whether a variable decides how many threads a library has."""
     return name in THREAD_NAMES or name.startswith(THREAD_PREFIXES) or name.endswith(THREAD_SUFFIX)
 
 
@@ -150,7 +151,7 @@ def _problems(names: Iterable[str], shown: Callable[[str], str] = str) -> list[s
     unique = list(dict.fromkeys(given))
     invalid = [name for name in unique if not _NAME.fullmatch(name)]
     own = [name for name in unique if _is_own(name)]
-    threads = [name for name in unique if _is_of_threads(name) and name not in own]
+    threads = [name for name in unique if is_of_threads(name) and name not in own]
     lines = []
     if invalid:
         lines.append(f"needs names of letters, digits and `_`, no digit first, not {_listed(map(shown, invalid))}")

@@ -6,11 +6,12 @@ them into its manifests; the chart's admission policies refuse everything else. 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
+
+from skjob.config.environment_variables import can_be_set, is_of_threads
 
 NO_SIDECAR = {"sidecar.istio.io/inject": "false"}
 """The label and annotation of every pod, unless the team sets another value: a run's pods have TLS of their own, and a
@@ -36,16 +37,8 @@ OWN_FOLDERS = (
 )  # fmt: skip
 """Nothing may be mounted at these, below one, or over one."""
 
-_OWN_VARIABLES = (
-    "HOME",
-    "LD_LIBRARY_PATH",
-    "PYTHONHOME",
-    "PYTHONPATH",
-    "PYTHONUNBUFFERED",
-    "ARROW_DEFAULT_MEMORY_POOL",
-)
-_OWN_BEGINNINGS = ("SKJOB_", "DASK_", "KUBERNETES_", "MALLOC_")
-_THREADS = re.compile(r"(OMP|KMP|MKL|OPENBLAS|GOTO|BLIS)_\w+|\w+_NUM_THREADS|VECLIB_MAXIMUM_THREADS|LOKY_MAX_CPU_COUNT")
+TEAMS_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+"""A user's machine has files of these names, and pods have others: those that the team mounts."""
 
 
 @dataclass(frozen=True)
@@ -115,14 +108,15 @@ def parse_pods(text: str) -> PodSettings:
 
 
 def refused_variable(name: str) -> str:
-    """Return why nobody but skjob may set the environment variable of this name in a pod; nothing if anybody may."""
-    if begins := next((each for each in _OWN_BEGINNINGS if name.startswith(each)), ""):
-        return f"names that begin with `{begins}` are skjob's, Dask's or Kubernetes' own"
-    if name in _OWN_VARIABLES:
-        return f"skjob sets `{name}` itself"
-    if _THREADS.fullmatch(name):
+    """Return why a platform team may not set the environment variable of this name in pods; nothing if it may.
+
+    Names are those that users may not set either, but for `TEAMS_VARIABLES`.
+    """
+    if name in TEAMS_VARIABLES or can_be_set(name):
+        return ""
+    if is_of_threads(name):
         return "skjob sets the number of threads, which results depend on"
-    return ""
+    return "skjob, Dask, Kubernetes, Python or the system sets it"
 
 
 def refused_key(key: str) -> str:

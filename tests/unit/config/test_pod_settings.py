@@ -107,8 +107,8 @@ serviceAccount: b
         ),
         "`pods.labels.cost` must be text: put it in quotes",
         (
-            "`pods.env[0].name` is `DASK_LOGGING`: names that begin with `DASK_` are skjob's, Dask's or Kubernetes'"
-            " own; choose another name, or leave it out"
+            "`pods.env[0].name` is `DASK_LOGGING`: skjob, Dask, Kubernetes, Python or the system sets it;"
+            " choose another name, or leave it out"
         ),
         (
             "`pods.mounts[0].mountPath` is `/tmp/x`: pods need `/tmp` for themselves; choose a folder such as"
@@ -224,6 +224,7 @@ def test_nothing_is_mounted_where_pods_have_something_of_their_own(path: str, ow
     "name",
     [
         "SKJOB_X", "DASK_LOGGING", "KUBERNETES_SERVICE_HOST", "MALLOC_ARENA_MAX", "HOME", "PYTHONPATH",
+        "PATH", "LD_PRELOAD", "PYTHONWARNINGS",
         "OMP_NUM_THREADS", "OMP_DYNAMIC", "MKL_DYNAMIC", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
     ],
 )  # fmt: skip
@@ -231,7 +232,9 @@ def test_names_of_variables_that_are_refused(name: str) -> None:
     assert refused_variable(name)
 
 
-@pytest.mark.parametrize("name", ["HTTPS_PROXY", "AWS_ROLE_ARN", "SKJOBS", "MY_DASK_X", "OMPX", "NUM_THREADS"])
+@pytest.mark.parametrize(
+    "name", ["HTTPS_PROXY", "SSL_CERT_FILE", "AWS_ROLE_ARN", "SKJOBS", "MY_DASK_X", "OMPX", "NUM_THREADS"]
+)
 def test_names_of_variables_that_are_the_teams(name: str) -> None:
     assert refused_variable(name) == ""
 

@@ -29,6 +29,7 @@ from skjob.deploy.kubernetes.manifests.pods import (
     PAGES_PORT,
     SCHEDULER_PORT,
     SCRATCH_FOLDER,
+    TEAM_VARIABLES,
     TLS_FOLDER,
     format_cores,
     object_metadata,
@@ -183,7 +184,8 @@ def _set_by_user(names: RunNames, variables: Variables) -> list[Manifest]:
 def variables_of(cluster: Manifest, secret: Mapping[str, str]) -> Variables:
     """Return the variables that users have set, of a DaskCluster that `dask_cluster` has made and its Secret's data."""
     [container] = cluster["spec"]["worker"]["spec"]["containers"]
-    ours = [entry for entry in container["env"] if can_be_set(entry["name"])]
+    teams = next((entry["value"] for entry in container["env"] if entry["name"] == TEAM_VARIABLES), "").split(",")
+    ours = [entry for entry in container["env"] if can_be_set(entry["name"]) and entry["name"] not in teams]
     ordinary = {entry["name"]: entry.get("value", "") for entry in ours if "valueFrom" not in entry}
     hidden = [entry["name"] for entry in ours if "valueFrom" in entry and entry["name"] in secret]
     return Variables(

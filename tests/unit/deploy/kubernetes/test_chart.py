@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from skjob.config.environment_variables import OWN_NAMES, OWN_PREFIXES, THREAD_PREFIXES
 from skjob.config.namespace_policy import parse_rules
 from skjob.config.pod_schema import (
     Claim,
@@ -29,7 +30,7 @@ from skjob.config.pod_schema import (
     ValueFrom,
     Variable,
 )
-from skjob.config.pod_settings import OWN_FOLDERS
+from skjob.config.pod_settings import OWN_FOLDERS, TEAMS_VARIABLES
 from skjob.config.sources import LIMITS, TEAM_KEYS, Layer, cluster_defaults, resolve
 from skjob.deploy.kubernetes.api.rbac import role_rules
 from skjob.deploy.kubernetes.manifests.labels import DEFAULTS_CONFIGMAP, NAME_LABEL, RunNames
@@ -279,10 +280,12 @@ def described_at(path: str) -> Manifest:
         ("imagePullSecrets", ["registry", "a.b-c"], ["A", "a_b", "-a", "", "a b"]),
         (
             "env.name",
-            ["HTTPS_PROXY", "a", "_x", "SKJOBS", "OMPX", "HOMES", "NUM_THREADS"],
+            ["HTTPS_PROXY", "SSL_CERT_FILE", "a", "_x", "SKJOBS", "OMPX", "HOMES", "NUM_THREADS"],
             [
                 "1A", "A-B", "", "SKJOB_A", "DASK_", "KUBERNETES_X", "MALLOC_X", "HOME", "PYTHONPATH", "OMP_X",
-                "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "LOKY_MAX_CPU_COUNT", "ARROW_DEFAULT_MEMORY_POOL",
+                "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "LOKY_MAX_CPU_COUNT", "_NUM_THREADS",
+                *sorted(OWN_NAMES - {*TEAMS_VARIABLES}),
+                *(f"{prefix}X" for prefix in (*OWN_PREFIXES, *THREAD_PREFIXES)),
             ],
         ),
         ("env.secretKeyRef.name", ["hub"], ["Hub", ""]),

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from skjob.config.environment_variables import MAX_ORDINARY_BYTES, Variables
 from skjob.config.namespace_policy import NamespacePolicy
 from skjob.config.plan import Machine, Plan, make_plan
-from skjob.config.pod_settings import parse_pods, refused_folder, refused_key, refused_variable
+from skjob.config.pod_settings import MAX_SIZE, parse_pods, refused_folder, refused_key, refused_variable
 from skjob.config.settings import Place, Settings
 from skjob.deploy.kubernetes import image_probe
 from skjob.deploy.kubernetes.manifests.environment import package_server_job
 from skjob.deploy.kubernetes.manifests.labels import RunNames
-from skjob.deploy.kubernetes.manifests.run import dask_cluster
+from skjob.deploy.kubernetes.manifests.run import dask_cluster, secret, variables_of
 from skjob.engine.fidelity.effects.guard import SHARED_VARIABLE
 from skjob.environment.pod.requirements import PodRequirements
 
@@ -65,6 +67,7 @@ def test_workers_have_all_of_it_after_what_they_have_anyway() -> None:
         *plain["env"],
         {"name": "HTTPS_PROXY", "value": "http://proxy:3128"},
         {"name": "HUB_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}},
+        {"name": "SKJOB_WORKER_TEAM_VARIABLES", "value": "HTTPS_PROXY,HUB_TOKEN"},
         {"name": SHARED_VARIABLE, "value": "/mnt/scratch"},
     ]
     assert worker["volumeMounts"] == [
@@ -84,6 +87,34 @@ def test_workers_have_all_of_it_after_what_they_have_anyway() -> None:
     assert after["spec"]["serviceAccountName"] == "trainer"
     # Not the one for the API, whoever the account is.
     assert after["spec"]["automountServiceAccountToken"] is False
+
+
+def test_a_variable_that_a_user_has_set_stays_the_users() -> None:
+    """And what a run on this cluster later takes for a user's is a user's."""
+    users = Variables({"HTTPS_PROXY": "mine", "MINE": "1"}, {"TOKEN": "sesame"})
+    made = dask_cluster(NAMES, "team", replace(PLAN, rules=RULES), NEEDS, variables=users)
+    entries = made["spec"]["worker"]["spec"]["containers"][0]["env"]
+    names = [each["name"] for each in entries]
+    assert len(names) == len(set(names))
+    assert {"name": "HTTPS_PROXY", "value": "mine"} in entries
+    assert {"name": "SKJOB_WORKER_TEAM_VARIABLES", "value": "HUB_TOKEN"} in entries
+    data = secret(NAMES, "team", {"TOKEN": b"sesame"})["data"]
+    assert variables_of(made, data) == users
+    assert variables_of(cluster(), data) == Variables()
+    # Not even if a user's secret has a name of the team's.
+    assert variables_of(cluster(), {"HUB_TOKEN": data["TOKEN"]}) == Variables()
+
+
+def test_the_operator_can_write_down_what_team_and_user_have_at_most() -> None:
+    """It has 32 KiB for a cluster, as the policies do (helm/skjob/templates/_policies.tpl)."""
+    mounts = [{"mountPath": f"/mnt/data-of-team-{n}", "secret": {"secretName": f"data-of-team-{n}"}} for n in range(20)]
+    most: Manifest = {"labels": {"cost-centre": "42"}, "mounts": mounts, "env": [{"name": "A", "value": ""}]}
+    most["env"][0]["value"] = "x" * (MAX_SIZE - len(json.dumps(most)))
+    rules = NamespacePolicy(pods=parse_pods(json.dumps(most)))
+    users = Variables({"B": "x" * (MAX_ORDINARY_BYTES - 1)}, {f"SECRET_{number}": "x" for number in range(20)})
+    environment = "skjob-environment-0123456789ab"
+    made = dask_cluster(NAMES, "team", replace(PLAN, rules=rules), NEEDS, environment, users)
+    assert len(json.dumps([made["spec"], made["metadata"]])) < 32 * 1024
 
 
 def test_every_pod_has_the_labels_annotations_and_pull_secrets() -> None:
