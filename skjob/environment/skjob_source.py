@@ -13,7 +13,8 @@ from importlib.resources.abc import Traversable
 MAX_SOURCE_BYTES = 700_000
 """A ConfigMap holds one mebibyte, of which base64 takes a quarter."""
 
-NOT_FOR_PODS = ("__pycache__", "cli")
+NOT_FOR_PODS = ("__pycache__", "cli", "report", "history")
+"""Folders that only the command line uses: no pod reads past runs."""
 
 
 def skjob_archive() -> bytes:
