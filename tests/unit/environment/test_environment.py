@@ -3,6 +3,7 @@
 import io
 import json
 import pkgutil
+import re
 import subprocess
 import sys
 import zipfile
@@ -19,7 +20,7 @@ import skjob
 from skjob.config.plan import JobSpec
 from skjob.environment.local.distributions import ENGINE
 from skjob.environment.local.imports import imported_by
-from skjob.environment.skjob_source import MAX_SOURCE_BYTES, skjob_archive
+from skjob.environment.skjob_source import MAX_SOURCE_BYTES, NOT_FOR_PODS, skjob_archive
 from skjob.environment.version_check import check_installed, check_pins, check_versions
 from skjob.errors import StartError
 
@@ -108,12 +109,17 @@ def archive() -> bytes:
     return skjob_archive()
 
 
-def test_the_archive_holds_the_source_without_the_command_line_and_nothing_else(archive: bytes) -> None:
+def test_the_archive_holds_the_source_without_what_only_the_user_needs_and_nothing_else(archive: bytes) -> None:
     folder = Path(skjob.__file__).parent
     with zipfile.ZipFile(io.BytesIO(archive)) as opened:
         content = {name: opened.read(name) for name in opened.namelist()}
-    files = {file.relative_to(folder): file for file in folder.rglob("*.py")}
-    assert content == {f"skjob/{name}": file.read_bytes() for name, file in files.items() if name.parts[0] != "cli"}
+    source = {f"skjob/{file.relative_to(folder)}": file.read_bytes() for file in folder.rglob("*.py")}
+    rooms = tuple(f"{room}/" for room in NOT_FOR_PODS)
+    assert content == {name: text for name, text in source.items() if not name.startswith(rooms)}
+    command = content.pop("skjob/__main__.py")  # which no pod runs
+    imports = re.compile(rb"^\s*(?:from|import) skjob\.(?:cli|report|run\.history)\b", re.M)
+    assert imports.search(command)
+    assert [name for name, text in content.items() if imports.search(text)] == []
 
 
 def test_the_archive_is_the_same_for_the_same_source(archive: bytes) -> None:
