@@ -25,7 +25,7 @@ COMPILE = $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 -
 export BASE ?= python:$(shell $(VENV)/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo 3.11)-slim
 
 # what tells that other versions of the dependencies serve: no Kubernetes, and of the integration tests those of the engine
-ENGINE_TESTS := tests/unit $(addprefix tests/integration/test_,engine.py engine_joblib.py finished.py)
+ENGINE_TESTS := tests/unit $(addprefix tests/integration/test_,engine.py engine_joblib.py events.py finished.py)
 
 .PHONY: help demo test test-all test-upstream test-gallery test-latest test-oldest check format docs screenshot kind kind-down image manifests lock clean bench-startup bench-local bench-fidelity bench-stream bench-environment bench-story bench-engine
 

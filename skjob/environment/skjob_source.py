@@ -13,8 +13,8 @@ from importlib.resources.abc import Traversable
 MAX_SOURCE_BYTES = 700_000
 """A ConfigMap holds one mebibyte, of which base64 takes a quarter."""
 
-NOT_FOR_PODS = ("__pycache__", "cli", "report", "history")
-"""Folders that only the command line uses: no pod reads past runs."""
+NOT_FOR_PODS = ("skjob/cli", "skjob/report", "skjob/run/history")
+"""Rooms that only the user's machine needs; no other room imports them."""
 
 
 def skjob_archive() -> bytes:
@@ -29,7 +29,8 @@ def skjob_archive() -> bytes:
 
 def _add(archive: zipfile.ZipFile, folder: Traversable, name: str) -> None:
     for item in sorted(folder.iterdir(), key=lambda item: item.name):
-        if item.is_dir() and item.name not in NOT_FOR_PODS:
-            _add(archive, item, f"{name}/{item.name}")
+        path = f"{name}/{item.name}"
+        if item.is_dir() and item.name != "__pycache__" and path not in NOT_FOR_PODS:
+            _add(archive, item, path)
         elif item.name.endswith(".py"):
-            archive.writestr(zipfile.ZipInfo(f"{name}/{item.name}"), item.read_bytes(), zipfile.ZIP_DEFLATED)
+            archive.writestr(zipfile.ZipInfo(path), item.read_bytes(), zipfile.ZIP_DEFLATED)

@@ -20,7 +20,7 @@ import skjob
 from skjob.config.plan import JobSpec
 from skjob.environment.local.distributions import ENGINE
 from skjob.environment.local.imports import imported_by
-from skjob.environment.skjob_source import MAX_SOURCE_BYTES, skjob_archive
+from skjob.environment.skjob_source import MAX_SOURCE_BYTES, NOT_FOR_PODS, skjob_archive
 from skjob.environment.version_check import check_installed, check_pins, check_versions
 from skjob.errors import StartError
 
@@ -109,18 +109,17 @@ def archive() -> bytes:
     return skjob_archive()
 
 
-def test_the_archive_holds_the_source_without_what_the_command_line_alone_uses(archive: bytes) -> None:
+def test_the_archive_holds_the_source_without_what_only_the_user_needs_and_nothing_else(archive: bytes) -> None:
     folder = Path(skjob.__file__).parent
     with zipfile.ZipFile(io.BytesIO(archive)) as opened:
         content = {name: opened.read(name) for name in opened.namelist()}
-    files = {file.relative_to(folder): file for file in folder.rglob("*.py")}
-    left_out = {Path("cli"), Path("report"), Path("run/history")}
-    sent = {name: file for name, file in files.items() if not left_out & {*name.parents}}
-    assert content == {f"skjob/{name}": file.read_bytes() for name, file in sent.items()}
-    assert len(files) - len(sent) > 40
-    imported = re.compile(r"^\s*(?:from|import) skjob\.(?:cli|report|run\.history)\b", re.MULTILINE)
-    # The entry point of `python -m skjob`, which no pod runs, is the only one that needs them.
-    assert [str(name) for name, file in sent.items() if imported.search(file.read_text())] == ["__main__.py"]
+    source = {f"skjob/{file.relative_to(folder)}": file.read_bytes() for file in folder.rglob("*.py")}
+    rooms = tuple(f"{room}/" for room in NOT_FOR_PODS)
+    assert content == {name: text for name, text in source.items() if not name.startswith(rooms)}
+    command = content.pop("skjob/__main__.py")  # which no pod runs
+    imports = re.compile(rb"^\s*(?:from|import) skjob\.(?:cli|report|run\.history)\b", re.M)
+    assert imports.search(command)
+    assert [name for name, text in content.items() if imports.search(text)] == []
 
 
 def test_the_archive_is_the_same_for_the_same_source(archive: bytes) -> None:
