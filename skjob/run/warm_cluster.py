@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from skjob.config import sources
+from skjob.config.environment_variables import CREDENTIAL_FILES, Variables
 from skjob.config.plan import JobSpec
 from skjob.config.settings import Place
 from skjob.config.sources import Layer, ResolvedSettings
@@ -46,7 +47,7 @@ def start_warm_cluster(name: str, layers: Sequence[Layer], folder: Path, write: 
     with problems:
         asked = sources.resolve(layers)
         with problems:
-            variables_of(asked)
+            _check_travels(variables_of(asked))
         if asked.settings.on is Place.LOCAL:
             raise ConfigError(
                 "`skjob up` needs Kubernetes: on this machine nothing outlives skjob",
@@ -95,6 +96,15 @@ def _start_and_leave(
     notify(f"`{name}` is ready after {time.monotonic() - began:.1f} s, with {plan.workers} workers")
     signals.note_only()  # what is left half-way would be neither there nor gone
     cluster.detach()
+
+
+def _check_travels(variables: Variables) -> None:
+    """Raise ConfigError if a variable names a file with credentials, which only a run sends to workers."""
+    if files := [f"`{name}`" for name in CREDENTIAL_FILES if name in variables.values]:
+        raise ConfigError(
+            f"`skjob up` cannot set {', '.join(files)}: the file travels with each run, and leaves with it",
+            "leave it out here, and set it where you run programs",
+        )
 
 
 def _check_absent(api: Api, name: str) -> None:

@@ -26,6 +26,7 @@ QUANTITY = "must be a quantity such as `500m`, `2` or `2Gi`"
 WORKERS = "must be a number of workers, `4`, or a range, `1:20`"
 NAME = "must be at most 37 small letters, digits and hyphens, a letter first, a letter or digit last"
 NAMESPACE = "must be at most 63 small letters, digits and hyphens, a letter or digit first and last"
+TRAVELS = "the file travels with each run, and leaves with it"
 NO_SCRIPT = "check the path; it is relative to the working directory"
 
 
@@ -62,6 +63,41 @@ def _help(command: str) -> str:
                 f"`--idle-timeout` {DURATION}, not `z`",
             ],
             _help("up"),
+        ),
+        (
+            "up A_B --set-env PATH=/x --secret-env no-name --set-env MY_UNSET",
+            [
+                f"the name of a cluster {NAME}, not `A_B`",
+                "`--set-env` cannot set `PATH`: workers have their own, from skjob, Kubernetes, Python or the system",
+                "`--secret-env` needs names of letters, digits and `_`, no digit first, not `****`",
+            ],
+            _help("up"),
+        ),
+        (
+            "up anna --secret-env MY_UNSET --set-env MY_OTHER",
+            [
+                "`--set-env` finds no `MY_OTHER` in your environment",
+                "`--secret-env` finds no `MY_UNSET` in your environment",
+            ],
+            "export it, or give its value; export it, and give its name alone, without `$`",
+        ),
+        (
+            f"up anna --set-env GOOGLE_APPLICATION_CREDENTIALS={__file__}",
+            [f"`skjob up` cannot set `GOOGLE_APPLICATION_CREDENTIALS`: {TRAVELS}"],
+            "leave it out here, and set it where you run programs",
+        ),
+        (
+            "run nope.py --env TOKEN=abc --set-env MY_UNSET",
+            [
+                "`--env` is what pods must have installed; a variable is set with `--set-env NAME=VALUE`",
+                "there is no script `nope.py`",
+            ],
+            f"{_help('run')}; {NO_SCRIPT}",
+        ),
+        (
+            "run nope.py --set-env MY_UNSET",
+            ["`--set-env` finds no `MY_UNSET` in your environment", "there is no script `nope.py`"],
+            f"export it, or give its value; {NO_SCRIPT}",
         ),
         (
             "doctor --timeout y --worker-cpu x --worker-memory z",

@@ -40,6 +40,8 @@ MESSAGES_ANNOTATION = "skjob/messages"
 """The number of the messages that they understand."""
 COST_ANNOTATION = "skjob/cost"
 """What a run's cluster has cost by a certain time, and costs since, as JSON."""
+VARIABLES_ANNOTATION = "skjob/variables"
+"""The names of the variables that a user has set for the workers, separated by commas."""
 USE_ANNOTATION = "skjob/in-use"
 """The program that uses such a cluster now, until when that is known, and which entry of the ledger pays, as JSON."""
 

@@ -34,9 +34,6 @@ SCRATCH_FOLDER = "/tmp"  # noqa: S108 - the pod's own
 
 ARCHIVE_FILE = "skjob.zip"
 
-TEAM_VARIABLES = "SKJOB_WORKER_TEAM_VARIABLES"
-"""In workers, the names of the variables that they have of the platform team, separated by commas."""
-
 NO_PRIVILEGES = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
@@ -181,13 +178,12 @@ def _with_mounts(pod: Manifest, settings: PodSettings) -> Manifest:
 def _team_variables(own: list[Manifest], settings: PodSettings, folders: str) -> list[Manifest]:
     """Return the team's variables for a container; one that a user has set stays the user's.
 
-    A variable has the names of the others, so that a run that uses the cluster later does not take them for a user's.
     `folders` are those that tasks may write to (`skjob.engine.fidelity.effects.guard.SHARED_VARIABLE`).
     """
     taken = {each["name"] for each in own}
     variables = [each.as_env() for each in settings.variables if each.variable not in taken]
-    marks = {TEAM_VARIABLES: ",".join(each["name"] for each in variables), "SKJOB_WORKER_SHARED_FOLDERS": folders}
-    return variables + [{"name": name, "value": value} for name, value in marks.items() if value]
+    shared = [{"name": "SKJOB_WORKER_SHARED_FOLDERS", "value": folders}] if folders else []
+    return variables + shared
 
 
 def object_metadata(names: RunNames, namespace: str, component: str) -> Manifest:

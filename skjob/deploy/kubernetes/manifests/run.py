@@ -21,6 +21,7 @@ from skjob.deploy.kubernetes.manifests.labels import (
     COMPONENT_LABEL,
     QUEUE_LABEL,
     RUN_LABEL,
+    VARIABLES_ANNOTATION,
     RunNames,
 )
 from skjob.deploy.kubernetes.manifests.pods import (
@@ -29,7 +30,6 @@ from skjob.deploy.kubernetes.manifests.pods import (
     PAGES_PORT,
     SCHEDULER_PORT,
     SCRATCH_FOLDER,
-    TEAM_VARIABLES,
     TLS_FOLDER,
     format_cores,
     object_metadata,
@@ -95,7 +95,8 @@ def dask_cluster(
     The operator gives all of them the DaskCluster's labels, and the two kinds of pods their own.
 
     With `needs`, each pod provides for them before it becomes Dask; `environment` names the objects that keep what the
-    image lacks, if it lacks anything. The workers have `variables`, the secret ones from the run's own Secret.
+    image lacks, if it lacks anything. The workers have `variables`, the secret ones from the run's own Secret. They
+    replace the platform team's of the same names: the program has the user's.
     """
     service = f"{names.cluster}-scheduler"
     # Kueue counts pods. The anchor has none, and would be suspended, which stops its clock.
@@ -138,17 +139,21 @@ def dask_cluster(
         ports=[],
     )  # fmt: skip
     # The operator adds an address of its own, tcp://…, only where there is none.
-    worker["containers"][0]["env"] += [
-        {"name": "DASK_SCHEDULER_ADDRESS", "value": f"tls://{service}.{namespace}:{SCHEDULER_PORT}"},
-        *_set_by_user(names, variables),
-    ]
+    worker["containers"][0]["env"].append(
+        {"name": "DASK_SCHEDULER_ADDRESS", "value": f"tls://{service}.{namespace}:{SCHEDULER_PORT}"}
+    )
     schedulers = with_team_settings(
         {"metadata": {"labels": {COMPONENT_LABEL: "scheduler"} | queue}, "spec": scheduler}, plan.rules
     )
     workers = with_team_settings(
         {"metadata": {"labels": {COMPONENT_LABEL: "worker"} | queue}, "spec": worker}, plan.rules, runs_tasks=True
     )
+    container = workers["spec"]["containers"][0]
+    of_team = [entry for entry in container["env"] if entry["name"] not in variables.values]
+    workers["spec"]["containers"][0] = container | {"env": [*of_team, *_set_by_user(names, variables)]}
     metadata = object_metadata(names, namespace, "cluster")
+    if variables.values:
+        metadata["annotations"] |= {VARIABLES_ANNOTATION: ",".join(variables.values)}
     # Those of the two templates: the operator would take a worker's own for its notes.
     for template in (schedulers, workers):
         metadata["annotations"] = template["metadata"].pop("annotations") | metadata["annotations"]
@@ -184,8 +189,8 @@ def _set_by_user(names: RunNames, variables: Variables) -> list[Manifest]:
 def variables_of(cluster: Manifest, secret: Mapping[str, str]) -> Variables:
     """Return the variables that users have set, of a DaskCluster that `dask_cluster` has made and its Secret's data."""
     [container] = cluster["spec"]["worker"]["spec"]["containers"]
-    teams = next((entry["value"] for entry in container["env"] if entry["name"] == TEAM_VARIABLES), "").split(",")
-    ours = [entry for entry in container["env"] if can_be_set(entry["name"]) and entry["name"] not in teams]
+    names = (cluster["metadata"].get("annotations") or {}).get(VARIABLES_ANNOTATION, "").split(",")
+    ours = [entry for entry in container["env"] if entry["name"] in names and can_be_set(entry["name"])]
     ordinary = {entry["name"]: entry.get("value", "") for entry in ours if "valueFrom" not in entry}
     hidden = [entry["name"] for entry in ours if "valueFrom" in entry and entry["name"] in secret]
     return Variables(

@@ -67,7 +67,6 @@ def test_workers_have_all_of_it_after_what_they_have_anyway() -> None:
         *plain["env"],
         {"name": "HTTPS_PROXY", "value": "http://proxy:3128"},
         {"name": "HUB_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}},
-        {"name": "SKJOB_WORKER_TEAM_VARIABLES", "value": "HTTPS_PROXY,HUB_TOKEN"},
         {"name": SHARED_VARIABLE, "value": "/mnt/scratch"},
     ]
     assert worker["volumeMounts"] == [
@@ -97,7 +96,6 @@ def test_a_variable_that_a_user_has_set_stays_the_users() -> None:
     names = [each["name"] for each in entries]
     assert len(names) == len(set(names))
     assert {"name": "HTTPS_PROXY", "value": "mine"} in entries
-    assert {"name": "SKJOB_WORKER_TEAM_VARIABLES", "value": "HUB_TOKEN"} in entries
     data = secret(NAMES, "team", {"TOKEN": b"sesame"})["data"]
     assert variables_of(made, data) == users
     assert variables_of(cluster(), data) == Variables()

@@ -11,6 +11,7 @@ import pytest
 from skjob.config.environment_variables import MAX_ORDINARY_BYTES, NO_VARIABLES, Variables
 from skjob.config.namespace_policy import NamespacePolicy, Scheduling
 from skjob.config.plan import Plan, WorkerSize
+from skjob.config.pod_settings import PodSettings, PodVariable
 from skjob.config.settings import Place, WorkerRange
 from skjob.deploy.kubernetes.manifests.environment import (
     package_server_job,
@@ -311,6 +312,7 @@ def test_workers_alone_have_the_variables_of_a_user() -> None:
         {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "skjob-train-3f9a1c", "key": "TOKEN"}}},
     ]
     made = dask_cluster(NAMES, "team", _plan(), None, variables=VARIABLES)
+    assert made["metadata"]["annotations"].pop("skjob/variables") == "GREETING,TOKEN"
     assert made == _dask_cluster(
         {**POD, "containers": [SCHEDULER], "volumes": VOLUMES},
         {**POD, "containers": [{**WORKER, "env": [*WORKER["env"], *more]}], "volumes": VOLUMES},
@@ -324,6 +326,17 @@ def test_a_cluster_says_which_variables_users_have_set(environment: str) -> None
     made = dask_cluster(NAMES, "team", _plan(), NEEDS, environment, VARIABLES)
     assert variables_of(made, data) == VARIABLES
     assert variables_of(dask_cluster(NAMES, "team", _plan(), NEEDS, environment), data) == NO_VARIABLES
+
+
+def test_a_users_variables_replace_the_teams_which_are_not_taken_for_theirs() -> None:
+    """The program has the user's value, and not the team's."""
+    of_team = PodSettings(variables=(PodVariable("GREETING", "ours"), PodVariable("PROXY", "ours")))
+    plan = replace(_plan(), rules=NamespacePolicy(pods=of_team))
+    made = dask_cluster(NAMES, "team", plan, None, variables=VARIABLES)
+    env = made["spec"]["worker"]["spec"]["containers"][0]["env"]
+    assert [entry["value"] for entry in env if entry["name"] == "GREETING"] == ["a $$(PATH) costs 5$$$$"]
+    assert [entry["value"] for entry in env if entry["name"] == "PROXY"] == ["ours"]
+    assert variables_of(made, {"TOKEN": base64.b64encode(b"sesame").decode()}) == VARIABLES
 
 
 def test_the_operator_can_write_down_the_most_variables_that_there_may_be() -> None:
