@@ -16,7 +16,7 @@ from typing import Any
 
 import pyte
 
-DEADLINE = 60.0
+DEADLINE = 150.0
 LOOK_AGAIN = 0.02
 
 
@@ -43,11 +43,10 @@ class Terminal:
         self._set_size(rows, columns)
         ends = {name: streams.get(name, follower) for name in ("stdin", "stdout", "stderr")}
         name = os.ttyname(follower)
-        self.process = subprocess.Popen(
-            command, cwd=folder, env=environment, start_new_session=True, **ends,
-            # The first terminal that the leader of a session opens controls it.
-            preexec_fn=lambda: os.close(os.open(name, os.O_RDWR)),
-        )  # fmt: skip
+        # The first terminal that the leader of a session opens controls it. In a shell, as a process with threads must
+        # not run Python between fork and exec.
+        opening = ["/bin/sh", "-c", ': <"$0"; exec "$@"', name, *command]
+        self.process = subprocess.Popen(opening, cwd=folder, env=environment, start_new_session=True, **ends)
         os.close(follower)
 
     @property

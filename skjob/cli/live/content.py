@@ -19,6 +19,7 @@ from skjob.cli.live.wording import (
     cost_in_words,
     name_of,
     number,
+    outermost,
     parameters_of,
     rate,
     spread_of,
@@ -66,15 +67,16 @@ def view(state: RunState, now: float, width: int, height: int) -> Group:
 
 
 def _heading(state: RunState, now: float, width: int) -> RenderableType:
+    calls = outermost(state.searches)
     facts = []
     if state.workers is not None:
         facts.append(workers_in_words(state.workers, short=width < WIDE))
     facts.append(format_seconds(now - state.began))
     if state.cost is not None:
         facts.append(cost_in_words(state.cost))
-    if reused := sum(call.reused for call in state.searches.calls.values()):
+    if reused := sum(call.reused for call in calls):
         facts.append(f"{reused} reused")
-    if failed := sum(call.failed for call in state.searches.calls.values()):
+    if failed := sum(call.failed for call in calls):
         facts.append(f"{failed} failed")
     title = Text("skjob", style="bold")
     for fact in facts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from skjob.cli.live.state import RunState
-from skjob.cli.live.wording import name_of, number, parameters_of, spread_of, unit
+from skjob.cli.live.wording import name_of, number, outermost, parameters_of, spread_of, unit
 from skjob.deploy.kubernetes.costs.prices import money
 from skjob.run.record import Record
 from skjob.run.searches import CallProgress
@@ -35,7 +35,7 @@ def summary(state: RunState, record: Record) -> list[str]:
 def _counts(state: RunState) -> list[str]:
     parts = []
     for kind in ("fits", "tasks"):
-        calls = [call for call in state.searches.calls.values() if unit(call) == kind]
+        calls = [call for call in outermost(state.searches) if unit(call) == kind]
         if done := sum(call.done for call in calls):
             parts.append(f"{done} {kind if done > 1 else kind[:-1]}")
             if reused := sum(call.reused for call in calls):

@@ -44,6 +44,13 @@ def test_a_forest_and_failed_fits() -> None:
     ]
 
 
+def test_a_search_within_a_fit_is_counted_in_that_fit() -> None:
+    outer = CallStarted(1, BEGAN, "cross_validate", "GridSearchCV", splits=4)
+    done = FitFinished(1, 0, None, 0, None, {"score": 0.5})
+    state = begun(outer, search(2, parent=1), *fits(10, call=2, reused=10), done)
+    assert closing(state)[0] == "done: 1 fit"
+
+
 def test_of_many_searches_those_with_the_most_fits() -> None:
     sizes = {1: 10, 2: 5, 3: 10, 4: 5, 5: 10}
     events = [
