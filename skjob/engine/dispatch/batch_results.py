@@ -17,9 +17,9 @@ from distributed import Client
 from skjob.engine.checkpoint.fit_cache import CallFitCache
 from skjob.engine.checkpoint.fit_key import FitIdentity
 from skjob.engine.dispatch.batch import Batch, BatchTask, CallResult, KnownResult, WorkersLost
+from skjob.engine.dispatch.failed_fits import failed_fit
 from skjob.engine.dispatch.measurements import CallMeasurements
 from skjob.engine.dispatch.outstanding import OutstandingTasks
-from skjob.engine.failed_fits import failed_fit
 from skjob.engine.fidelity.effects.returned_arguments import arguments_of
 from skjob.engine.fidelity.replay import CallRefused
 from skjob.engine.joblib_calls import JoblibCall

@@ -23,7 +23,7 @@ from sklearn.model_selection import (
 )
 from sklearn.svm import SVC
 
-from skjob.engine.failed_fits import failed_fit
+from skjob.engine.dispatch.failed_fits import failed_fit
 from skjob.engine.joblib_calls import JoblibCall, fit_arguments
 
 X = numpy.random.default_rng(0).normal(size=(60, 4))
