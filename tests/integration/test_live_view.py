@@ -232,7 +232,7 @@ def test_what_is_redirected_gets_the_same_bytes(scene: Scene) -> None:
 # ---- real runs
 
 SEARCHES = """
-    import sys
+    import sys, time
     import numpy as np
     from sklearn.datasets import load_iris
     from sklearn.ensemble import RandomForestClassifier
@@ -253,7 +253,12 @@ MORE = """
     wait("grown")
     halving = HalvingGridSearchCV(SVC(), {"C": [1, 2, 3, 4, 5, 6]}, cv=2, n_jobs=-1, random_state=0).fit(X, y)
     wait(f"best: C={halving.best_params_['C']}")
-    cross_validate(GridSearchCV(SVC(), {"C": [1, 2]}, cv=2), X, y, cv=4, n_jobs=-1)
+    class Slow(SVC):
+        def fit(self, X, y):
+            time.sleep(0.5)
+            return super().fit(X, y)
+    inner = GridSearchCV(Slow(), {"C": [1, 2]}, cv=2, n_jobs=-1, refit=False)
+    cross_validate(inner, X, y, cv=2, n_jobs=1, scoring=lambda *_: 0.0)
     wait("nested")
 """
 
@@ -290,7 +295,8 @@ def test_searches_a_forest_and_what_is_nested(scene: Scene) -> None:
     shown.type("\n")
 
     text = shown.wait_until(lambda text: "cross_validate(GridSearchCV)" in text and " ended" in text)
-    assert "  4 of 4 fits  " in text
+    assert "  2 of 2 fits  " in text
+    assert "└ GridSearchCV(Slow)  ".encode() in shown.written  # while it ran
     shown.type("\n")
 
     assert shown.wait() == 0
@@ -299,7 +305,8 @@ def test_searches_a_forest_and_what_is_nested(scene: Scene) -> None:
     [best] = [line.removeprefix("best: ") for line in lines_of(shown.text) if line.startswith("best: ")]
     assert [line.removeprefix("skjob: ").partition(":")[0] for line in ended] == [
         "succeeded", "time", "done", "workers",
-        "best of GridSearchCV(SVC)", "  with C=5", "best of HalvingGridSearchCV(SVC)", f"  with {best}",
+        "searches", "best of GridSearchCV(SVC)", "  with C=5", "best of HalvingGridSearchCV(SVC)", f"  with {best}",
+        "best of GridSearchCV(Slow)", "  with C=2",
         "the record of the run",
     ]  # fmt: skip
     assert ended[2].endswith(" fits, 60 tasks")
