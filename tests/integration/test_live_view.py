@@ -155,7 +155,9 @@ def test_ctrl_z_ctrl_c_and_kill(scene: Scene) -> None:
     """In a shell with job control: the terminal is given back each time, and the view returns with `fg`."""
     scene.report(search(), *fits(97))
     scene.write("""
-        import sys, time
+        import os, sys, time
+        with open("program", "w") as file:
+            file.write(str(os.getpid()))
         print("begun")
         try:
             time.sleep(600)
@@ -182,12 +184,12 @@ def test_ctrl_z_ctrl_c_and_kill(scene: Scene) -> None:
 
     shell.type("clear; sh run train.py\n")
     shell.wait_until(lambda text: "97 of 160 fits" in text and "begun" in text)
-    [run] = [int(line) for line in (scene.folder / "pid").read_text().splitlines()]
-    os.kill(run, signal.SIGKILL)
+    for process in ("pid", "program"):  # the program of a real run ends with it
+        os.kill(int((scene.folder / process).read_text()), signal.SIGKILL)
     shell.wait_until(lambda text: "Killed" in text and HEADING not in text)
     shell.type("seq 30\n")
-    text = shell.wait_until(lambda text: "30\n" in text)
-    assert lines_of(text)[-2:-1] == ["30"]
+    text = shell.wait_until(lambda text: lines_of(text)[-2:] == ["30", "$"])
+    assert lines_of(text)[-24:-1] == [str(number) for number in range(8, 31)]
 
 
 def test_it_follows_the_size_of_the_terminal(scene: Scene) -> None:
@@ -232,7 +234,7 @@ def test_what_is_redirected_gets_the_same_bytes(scene: Scene) -> None:
 # ---- real runs
 
 SEARCHES = """
-    import sys
+    import sys, time
     import numpy as np
     from sklearn.datasets import load_iris
     from sklearn.ensemble import RandomForestClassifier
@@ -253,7 +255,12 @@ MORE = """
     wait("grown")
     halving = HalvingGridSearchCV(SVC(), {"C": [1, 2, 3, 4, 5, 6]}, cv=2, n_jobs=-1, random_state=0).fit(X, y)
     wait(f"best: C={halving.best_params_['C']}")
-    cross_validate(GridSearchCV(SVC(), {"C": [1, 2]}, cv=2), X, y, cv=4, n_jobs=-1)
+    class Slow(SVC):
+        def fit(self, X, y):
+            time.sleep(0.5)
+            return super().fit(X, y)
+    inner = GridSearchCV(Slow(), {"C": [1, 2]}, cv=2, n_jobs=-1, refit=False)
+    cross_validate(inner, X, y, cv=2, n_jobs=1, scoring=lambda *_: 0.0)
     wait("nested")
 """
 
@@ -290,7 +297,8 @@ def test_searches_a_forest_and_what_is_nested(scene: Scene) -> None:
     shown.type("\n")
 
     text = shown.wait_until(lambda text: "cross_validate(GridSearchCV)" in text and " ended" in text)
-    assert "  4 of 4 fits  " in text
+    assert "  2 of 2 fits  " in text
+    assert "└ GridSearchCV(Slow)  ".encode() in shown.written  # while it ran
     shown.type("\n")
 
     assert shown.wait() == 0
@@ -299,7 +307,8 @@ def test_searches_a_forest_and_what_is_nested(scene: Scene) -> None:
     [best] = [line.removeprefix("best: ") for line in lines_of(shown.text) if line.startswith("best: ")]
     assert [line.removeprefix("skjob: ").partition(":")[0] for line in ended] == [
         "succeeded", "time", "done", "workers",
-        "best of GridSearchCV(SVC)", "  with C=5", "best of HalvingGridSearchCV(SVC)", f"  with {best}",
+        "searches", "best of GridSearchCV(SVC)", "  with C=5", "best of HalvingGridSearchCV(SVC)", f"  with {best}",
+        "best of GridSearchCV(Slow)", "  with C=2",
         "the record of the run",
     ]  # fmt: skip
     assert ended[2].endswith(" fits, 60 tasks")
