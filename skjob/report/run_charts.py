@@ -25,6 +25,9 @@ LANE = 20
 COLUMNS = 560
 """How many moments of a worker's time are told apart where fits are not drawn one by one."""
 
+CROSS_COLUMNS = 14
+"""How many of these moments share a cross for fits that failed: closer ones would hide the lane."""
+
 BUSY = 4
 """Levels of how busy a worker was at a moment."""
 
@@ -159,8 +162,8 @@ def _lane(worker: WorkerDetails, details: RunDetails, top: float, frame: Frame) 
     parts: list[Html | None] = [
         tag("path", class_=f"lane b{level}", d="".join(found)) for level, found in paths.items()
     ]
-    crosses = sorted(failed)[:100]
-    parts += [_cross(frame.x((column + 0.5) / COLUMNS), top + LANE / 2) for column in crosses]
+    crosses = sorted({column // CROSS_COLUMNS for column in failed})
+    parts += [_cross(frame.x((each + 0.5) * CROSS_COLUMNS / COLUMNS), top + LANE / 2) for each in crosses]
     return parts
 
 

@@ -9,6 +9,7 @@ from skjob.report.charts import MAX_AXES, Chart, Scored, against, best_so_far, p
 from skjob.report.html import Html, folded, joined, scrollable, table, tag
 from skjob.report.scales import label
 from skjob.run.history.details import CallGroup, CandidateDetails, RunDetails, SearchDetails
+from skjob.utils.text import shortened
 from skjob.utils.units import format_duration
 
 MAX_SEARCHES = 6
@@ -112,7 +113,7 @@ def _best(search: SearchDetails) -> Html | None:
 
 
 def _assigned(values: dict[str, str]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in values.items()) or "no parameters"
+    return ", ".join(f"{name}={shortened(value, 80)}" for name, value in values.items()) or "no parameters"
 
 
 def _top(search: SearchDetails) -> Html:
