@@ -31,7 +31,7 @@ from skjob.engine.events import Report
 from skjob.engine.joblib_calls import JoblibCall
 from skjob.engine.reporting.call_events import RunEvents
 from skjob.engine.task import Outcome
-from skjob.run.events_file import EventsWriter, read_events
+from skjob.run.events.file import EventsWriter, read_events
 
 SPLITS = 5
 

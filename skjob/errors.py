@@ -21,7 +21,8 @@ do.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any, ClassVar
 
 INTERNAL_FAULT = 127
@@ -189,3 +190,17 @@ class CleanupFailed(SkjobError):
     """Part of the run is left behind; the hint is the command that removes it."""
 
     exit_code = 127
+
+
+def did_you_mean(name: object, known: Iterable[object], display_name: Callable[[str], str] = str) -> str:
+    """Return the end of a message about an unknown name: `; did you mean …?` if it is close to a known one, or nothing.
+
+    `display_name` formats the known one.
+    """
+    names = [str(each) for each in known]
+    inner = [each for each in names if each.endswith(f"__{name}")]
+    # Swapped letters, or another case, are closer than difflib's close matches.
+    letters = sorted(str(name).lower())
+    same = [each for each in names if sorted(each.lower()) == letters]
+    matches = inner or same or get_close_matches(str(name), names, n=1)
+    return f"; did you mean `{display_name(matches[0])}`?" if matches else ""

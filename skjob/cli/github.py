@@ -53,7 +53,7 @@ def append_summary(record: Record, folder: Path, notify: Notify, environment: Ma
     if not path:
         return
     from skjob.report.markdown import summary
-    from skjob.run.events_file import read_events
+    from skjob.run.events.file import read_events
     from skjob.run.history.collect import add_up
     from skjob.run.record import run_file
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from skjob.run.searches import CallProgress, Searches
+from skjob.run.events.searches import CallProgress, Searches
 from skjob.utils.text import visible
 
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ from skjob.cli.commands.doctor import doctor
 from skjob.cli.commands.down import down
 from skjob.cli.commands.env import env
 from skjob.cli.commands.gc import gc
+from skjob.cli.commands.history.report import report
+from skjob.cli.commands.history.runs import runs
+from skjob.cli.commands.history.show import show
 from skjob.cli.commands.install import install
 from skjob.cli.commands.ps import ps
-from skjob.cli.commands.report import report
 from skjob.cli.commands.run import run
-from skjob.cli.commands.runs import runs
 from skjob.cli.commands.schema import schema
-from skjob.cli.commands.show import show
 from skjob.cli.commands.up import up
 from skjob.cli.help import Command
 from skjob.cli.run_arguments import RunCommand

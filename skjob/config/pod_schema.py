@@ -23,7 +23,7 @@ from skjob.config.pod_settings import (
     refused_key,
     refused_variable,
 )
-from skjob.utils.suggestions import did_you_mean
+from skjob.errors import did_you_mean
 
 SOURCES = ("persistentVolumeClaim", "configMap", "secret", "serviceAccountToken")
 """What a mount can be of, by the fields of a volume, or of a projected one."""

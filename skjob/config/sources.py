@@ -34,8 +34,7 @@ from skjob.config.parsers import (
     parse_workers,
 )
 from skjob.config.settings import Settings
-from skjob.errors import ConfigError
-from skjob.utils.suggestions import did_you_mean
+from skjob.errors import ConfigError, did_you_mean
 
 PROJECT_FILES = ("skjob.toml", "pyproject.toml")
 

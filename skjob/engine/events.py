@@ -1,6 +1,6 @@
 """What the engine reports while it runs: the start and end of each Parallel call, and each fit or task that finishes.
 
-One producer, many readers: a run writes events to its record as lines of JSON (`run/events_file.py`), and the terminal,
+One producer, many readers: a run writes events to its record as lines of JSON (`run/events/file.py`), and the terminal,
 a notebook and the report read them. Times are seconds since the epoch on the client's clock. Values of the program are
 text already: parameters are formatted once a candidate.
 """

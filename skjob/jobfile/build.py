@@ -14,10 +14,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from skjob.errors import in_a_line
+from skjob.errors import did_you_mean, in_a_line
 from skjob.jobfile.schema import Component, Dataset, DeclaredJob, Step, step_names
 from skjob.jobfile.schema_search import Choice, Distribution, LogUniform, Uniform
-from skjob.utils.suggestions import did_you_mean
 
 
 class ImportProblem(Exception):

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from skjob.errors import did_you_mean
 from skjob.jobfile.parser import Location, format_value
 from skjob.jobfile.schema import Component, Dataset, TableFile
 from skjob.jobfile.schema_search import (
@@ -23,7 +24,6 @@ from skjob.jobfile.schema_search import (
 )
 from skjob.jobfile.validate_data import DataValidator
 from skjob.jobfile.validate_estimator import owner_name, rejection_reason
-from skjob.utils.suggestions import did_you_mean
 
 
 class Validator(DataValidator):

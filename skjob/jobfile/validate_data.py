@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from skjob.errors import ConfigError
+from skjob.errors import ConfigError, did_you_mean
 from skjob.jobfile.build import dataset_loaders
 from skjob.jobfile.data.files import files_of, has_pattern, is_remote
 from skjob.jobfile.data.table_size import table_of
@@ -13,7 +13,6 @@ from skjob.jobfile.imports import resolve_path
 from skjob.jobfile.parser import Location
 from skjob.jobfile.schema import Dataset, TableFile
 from skjob.jobfile.validate_estimator import EstimatorValidator
-from skjob.utils.suggestions import did_you_mean
 
 
 class DataValidator(EstimatorValidator):

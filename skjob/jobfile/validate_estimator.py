@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 
-from skjob.errors import in_a_line
+from skjob.errors import did_you_mean, in_a_line
 from skjob.jobfile.build import (
     ImportProblem,
     as_component,
@@ -25,7 +25,6 @@ from skjob.jobfile.imports import is_module_in
 from skjob.jobfile.parser import Diagnostics, Location, format_value
 from skjob.jobfile.schema import Component, step_names
 from skjob.jobfile.validate_schema import Sections, report_errors
-from skjob.utils.suggestions import did_you_mean
 
 RejectionReason: TypeAlias = Callable[[type], str]
 """Return why a class cannot be used somewhere; an empty text if it can."""

@@ -12,10 +12,10 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from skjob.errors import did_you_mean
 from skjob.jobfile.parser import Diagnostics, Location, Mark, format_value
 from skjob.jobfile.schema import Component, Dataset, DeclaredJob, Outputs, Step, TableFile, forms
 from skjob.jobfile.schema_search import DISTRIBUTION_KINDS, SEARCH_KINDS, Search, SearchForm, SpaceForm
-from skjob.utils.suggestions import did_you_mean
 
 SECTIONS = {
     name: TypeAdapter(hint)

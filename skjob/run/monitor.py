@@ -9,7 +9,7 @@ from pathlib import Path
 from skjob.errors import ClusterLost, SkjobError, without_credentials
 from skjob.run.budget import RunBudget
 from skjob.run.connect import Connection
-from skjob.run.events_file import EventsReader
+from skjob.run.events.file import EventsReader
 from skjob.run.program.messages import MessageReader
 from skjob.run.program.process import ProgramProcess
 from skjob.run.record import Recorder

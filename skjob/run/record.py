@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from skjob.deploy.base import WorkerCounts
 from skjob.engine.events import Event
 from skjob.errors import ConfigError, data_without_credentials, without_credentials
+from skjob.run.events.searches import Searches
 from skjob.run.observer import RunReporter
-from skjob.run.searches import Searches
 
 if TYPE_CHECKING:
     from skjob.deploy.kubernetes.costs.prices import Cost

@@ -44,8 +44,8 @@ from skjob.engine.events import (
     TasksFinished,
     from_line,
 )
-from skjob.run.events_file import read_events
-from skjob.run.searches import Searches
+from skjob.run.events.file import read_events
+from skjob.run.events.searches import Searches
 
 X, Y = load_iris(return_X_y=True)
 TREE = DecisionTreeClassifier(random_state=0)

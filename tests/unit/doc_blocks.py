@@ -41,7 +41,7 @@ from skjob.engine.events import CallStarted
 from skjob.environment.index.pip_config import from_pip, pip_settings
 from skjob.environment.index.uv_config import from_uv
 from skjob.jobfile.loader import read_job
-from skjob.run.searches import Searches
+from skjob.run.events.searches import Searches
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "skjob"

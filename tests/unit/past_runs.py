@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from skjob.engine.events import CallFinished, CallStarted, Event, FitFinished, FitStatus, TasksFinished
-from skjob.run.events_file import EventsWriter
+from skjob.run.events.file import EventsWriter
 from skjob.run.record import Record, RunOutcome, RunStep, WorkersAt, run_file
 
 RUN_ID = "20261129-142828-32cc5e"

@@ -27,7 +27,7 @@ from skjob.cli.live.wording import (
     workers_in_words,
 )
 from skjob.cli.progress_text import format_seconds
-from skjob.run.searches import CallProgress, Candidate
+from skjob.run.events.searches import CallProgress, Candidate
 from skjob.utils.text import shortened, visible
 
 BEST = 5

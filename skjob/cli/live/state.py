@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from skjob.deploy.base import WorkerCounts
 from skjob.engine.events import Event
-from skjob.run.searches import Searches
+from skjob.run.events.searches import Searches
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from skjob.cli.live.state import RunState
 from skjob.cli.live.wording import name_of, number, outermost, parameters_of, spread_of, unit
 from skjob.deploy.kubernetes.costs.prices import money
+from skjob.run.events.searches import CallProgress
 from skjob.run.record import Record
-from skjob.run.searches import CallProgress
 from skjob.utils.text import visible
 from skjob.utils.units import format_duration
 

@@ -7,7 +7,7 @@ import math
 from skjob.cli.live.state import CostSoFar
 from skjob.deploy.base import WorkerCounts
 from skjob.deploy.kubernetes.costs.prices import money
-from skjob.run.searches import CallProgress, Candidate, Searches
+from skjob.run.events.searches import CallProgress, Candidate, Searches
 from skjob.utils.text import shortened, visible
 
 MAX_NAME_LENGTH = 40

@@ -12,7 +12,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from skjob.engine.events import CallFinished, CallStarted, Event, FitFinished, FitStatus, ResultsDropped, TasksFinished
-from skjob.run.events_file import read_events
+from skjob.run.events.file import read_events
+from skjob.run.events.searches import CallProgress, Candidate, Searches
 from skjob.run.history.details import (
     CallGroup,
     CandidateDetails,
@@ -25,7 +26,6 @@ from skjob.run.history.details import (
 )
 from skjob.run.history.records import PastRun
 from skjob.run.record import Record
-from skjob.run.searches import CallProgress, Candidate, Searches
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?", re.IGNORECASE)
 

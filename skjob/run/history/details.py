@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from skjob.engine.events import CallStarted
+from skjob.run.events.searches import CallProgress, Candidate
 from skjob.run.record import Record
-from skjob.run.searches import CallProgress, Candidate
 
 
 @dataclass

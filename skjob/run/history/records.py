@@ -9,9 +9,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from skjob.errors import ConfigError, first_line
+from skjob.errors import ConfigError, did_you_mean, first_line
 from skjob.run.record import FOLDER, Record, RunOutcome, RunStep, WorkersAt, run_file
-from skjob.utils.suggestions import did_you_mean
 from skjob.utils.text import visible
 
 Part = TypeVar("Part")

@@ -94,7 +94,7 @@ def _connect(spec: ProgramSpec) -> None:
     from skjob.engine.fidelity.forks import JoblibDefaults, run_in_children, separate_children
     from skjob.engine.fidelity.local_tasks import COUNTER, LocalTaskCounter
     from skjob.engine.reporting.call_events import RunEvents
-    from skjob.run.events_file import EventsWriter
+    from skjob.run.events.file import EventsWriter
     from skjob.run.program.dask_programs import (
         RunClient,
         RunCluster,

@@ -13,8 +13,8 @@ import pytest
 from past_runs import EPOCH, RUN_ID, a_record, write_run
 
 from skjob.cli.app import report
-from skjob.cli.commands.runs import table
-from skjob.cli.commands.show import as_data, described, side_by_side
+from skjob.cli.commands.history.runs import table
+from skjob.cli.commands.history.show import as_data, described, side_by_side
 from skjob.cli.github import annotation, append_summary
 from skjob.cli.live.content import view
 from skjob.cli.live.render import to_lines

@@ -9,7 +9,7 @@ import pytest
 from skjob.cli.progress_text import LATER, LineInterval, describe_progress, format_seconds, progress_numbers
 from skjob.deploy.scaling.loop import Progress
 from skjob.engine.events import CallFinished, CallStarted, Event, FitFinished, FitStatus, TasksFinished
-from skjob.run.searches import Searches
+from skjob.run.events.searches import Searches
 
 
 def search(call: int = 1, **fields: Any) -> CallStarted:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from past_runs import a_forest, a_record, a_search, write_run
 
+from skjob.run.events.searches import Searches
 from skjob.run.history.collect import add_up
 from skjob.run.history.compare import compare
 from skjob.run.history.records import read_run
 from skjob.run.history.summary import cost_of, summarize, summary_of
 from skjob.run.record import RunOutcome
-from skjob.run.searches import Searches
 
 pytestmark = pytest.mark.unit
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from skjob.engine.events import CallFinished, CallStarted, Event, TasksFinished
-from skjob.run.events_file import FILE, EventsReader, EventsWriter, read_events
+from skjob.run.events.file import FILE, EventsReader, EventsWriter, read_events
 
 EVENTS: list[Event] = [CallStarted(1, 10.0, "fetch", tasks=2), TasksFinished(1, 2), CallFinished(1, 11.0)]
 

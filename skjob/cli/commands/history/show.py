@@ -165,7 +165,7 @@ def described(details: RunDetails, top: int) -> Iterator[str]:
 
 
 def _head(details: RunDetails) -> list[list[str]]:
-    from skjob.cli.commands.runs import fits
+    from skjob.cli.commands.history.runs import fits
     from skjob.cli.values import cost, outcome, when
     from skjob.run.history.summary import summary_of
 

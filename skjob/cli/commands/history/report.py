@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from skjob.cli.commands.show import RunArgument
+from skjob.cli.commands.history.show import RunArgument
 
 
 def report(

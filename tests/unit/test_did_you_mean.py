@@ -2,7 +2,7 @@
 
 import pytest
 
-from skjob.utils.suggestions import did_you_mean
+from skjob.errors import did_you_mean
 
 pytestmark = pytest.mark.unit
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from skjob.engine.events import CallFinished, CallStarted, FitFinished, FitStatus, ResultsDropped, TasksFinished
-from skjob.run.searches import CallProgress, Searches
+from skjob.run.events.searches import CallProgress, Searches
 
 
 def started(call: int = 1, **fields: Any) -> CallStarted:

@@ -1,0 +1,1 @@
+"""The events of a run beside its record, and what they add up to."""
