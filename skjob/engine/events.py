@@ -159,6 +159,10 @@ Report = Callable[[Event], None]
 """Takes an event. Called from several threads; never raises."""
 
 
+_MAX_NUMBER = 2**53
+"""The largest number of a field of a line: sums and times of larger ones, NaN and infinity may raise."""
+
+
 def _json_types(hint: Any) -> tuple[type, ...]:
     """Return what JSON may have for a value of this type."""
     if get_origin(hint) is UnionType:
@@ -202,9 +206,15 @@ def as_fields(event: Event) -> dict[str, Any]:
     return shown
 
 
-def to_line(event: Event) -> str:
-    """Return an event as one line of JSON."""
-    return json.dumps(as_fields(event), allow_nan=False, separators=(",", ":")) + "\n"
+def to_line(event: Event, mask: Callable[[str], str] = str) -> str:
+    """Return an event as one line of JSON; `mask` is applied to each text in it."""
+    return json.dumps(_masked(as_fields(event), mask), allow_nan=False, separators=(",", ":")) + "\n"
+
+
+def _masked(value: Any, mask: Callable[[str], str]) -> Any:
+    if isinstance(value, Mapping):
+        return {_masked(name, mask): _masked(each, mask) for name, each in value.items()}
+    return mask(value) if type(value) is str else value
 
 
 def from_line(line: str | bytes) -> Event | None:
@@ -212,11 +222,13 @@ def from_line(line: str | bytes) -> Event | None:
     try:
         read: dict[str, Any] = json.loads(line)
         kind = KINDS[read.pop("kind")]
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return None
     types = _TYPES[kind]
     known = {name: value for name, value in read.items() if name in types}
     if not all(isinstance(value, types[name]) for name, value in known.items()):
+        return None
+    if any(isinstance(value, int | float) and not abs(value) <= _MAX_NUMBER for value in known.values()):
         return None
     try:
         for name in ("scores", "train_scores"):
@@ -227,7 +239,7 @@ def from_line(line: str | bytes) -> Event | None:
         if "status" in known:
             known["status"] = FitStatus(known["status"])
         return kind(**known)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         return None
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from skjob.report.charts import MAX_AXES, Chart, Scored, against, best_so_far, parallel_coordinates, spread
 from skjob.report.html import Html, folded, joined, scrollable, table, tag
 from skjob.report.scales import label
+from skjob.run.events.searches import float_sum
 from skjob.run.history.details import CallGroup, CandidateDetails, RunDetails, SearchDetails
 from skjob.utils.text import shortened
 from skjob.utils.units import format_duration
@@ -164,6 +165,6 @@ def _means(group: CallGroup) -> str:
     for metric, scores in group.scores.items():
         known = [score for score in scores if math.isfinite(score)]
         if known:
-            mean = math.fsum(known) / len(known)
+            mean = float_sum(known) / len(known)
             parts.append(f"{metric} {label(mean)} (from {label(min(known))} to {label(max(known))})")
     return "; ".join(parts) or "-"

@@ -48,7 +48,7 @@ class CallRouter:
     events: RunEvents | None = None
 
     def begin_events(
-        self, parallel: Parallel, first: JoblibCall, tasks: int | None, frame: FrameType
+        self, parallel: Parallel, first: JoblibCall, tasks: int | None, frame: FrameType | None
     ) -> CallEvents | None:
         """Return what reports the events of a call with this first task; None if nobody listens."""
         return self.events.begin_call(parallel, first, tasks, frame) if self.events is not None else None

@@ -57,15 +57,16 @@ def _with_routing(call: Any) -> Any:
         if not getattr(parallel._backend, "sends_calls", False):
             return call(parallel, iterable)
         router: CallRouter = parallel._backend.router
+        caller = sys._getframe().f_back  # None if C calls: `atexit`, or a new thread
         if parallel.n_jobs == 1:
-            return _call_sequentially(call, parallel, iterable, router, sys._getframe(1))
-        of_program = is_of_program(sys._getframe(1))
+            return _call_sequentially(call, parallel, iterable, router, caller)
+        of_program = is_of_program(caller)
         replay = Replay(iterable, in_order=shares_memory(parallel), of_program=of_program)
         first = replay.peek()
         if first is None:
             return call(parallel, replay.tasks())
-        site = call_site(sys._getframe(1))
-        replay.events = router.begin_events(parallel, first, replay.length, sys._getframe(1))
+        site = call_site(caller)
+        replay.events = router.begin_events(parallel, first, replay.length, caller)
         why = router.why_local(parallel, first, site)
         if parallel.return_generator:
             generate = _generate if why is None else _generate_locally
@@ -128,7 +129,7 @@ def _call(
 
 
 def _call_sequentially(
-    call: Any, parallel: Parallel, iterable: Iterable[JoblibCall], router: CallRouter, frame: FrameType
+    call: Any, parallel: Parallel, iterable: Iterable[JoblibCall], router: CallRouter, frame: FrameType | None
 ) -> Any:
     """Call a Parallel object that has one job. Fits are reported, unless they belong to a fit that runs here."""
     if router.events is None or is_within_task() or not calls_scored_fits(frame):
@@ -138,6 +139,7 @@ def _call_sequentially(
     if first is None:
         return call(parallel, replay.tasks())
     events = router.events.begin_call(parallel, first, replay.length, frame)
+    del first  # with the estimator, which has its fitted model from then on
     with _reported(events), events.enclosing():
         return call(parallel, replay.remaining(events.noted))
 
@@ -235,7 +237,7 @@ def _generate_locally(
     """Yield None, then the results of a call that runs here."""
     with _reported(replay.events):
         if replay.events is not None:
-            replay.events.begin()
+            replay.events.find_origin()  # it may outlive the frame that makes it
         results = _call_locally(call, parallel, replay, router)
         yield None
         yield from results

@@ -55,12 +55,14 @@ class RunEvents:
     def __init__(self, report: Report) -> None:
         self.report = report
         self.clocks = WorkerClocks()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # while it is held, a signal handler or a finalizer may make a call
         self._calls = count(1)
         self._searches: WeakKeyDictionary[Parallel, int] = WeakKeyDictionary()
         self._next_search = count(1)
 
-    def begin_call(self, parallel: Parallel, first: JoblibCall, tasks: int | None, frame: FrameType) -> CallEvents:
+    def begin_call(
+        self, parallel: Parallel, first: JoblibCall, tasks: int | None, frame: FrameType | None
+    ) -> CallEvents:
         """Return what reports a call with this first task; nothing is reported before its `begin`.
 
         `tasks` is how many it has, if that is known, and `frame` the one that calls the Parallel object.
@@ -111,14 +113,16 @@ class CallEvents:
     """
 
     def __init__(
-        self, run: RunEvents, parallel: Parallel, first: JoblibCall, tasks: int | None, frame: FrameType
+        self, run: RunEvents, parallel: Parallel, first: JoblibCall, tasks: int | None, frame: FrameType | None
     ) -> None:
         self.fits = is_scored_fit(first)
         self.first_task = 0
         self._run = run
         self._lock = threading.RLock()
         self._at = round(time.time(), 4)
-        self._source: tuple[Parallel, JoblibCall, int | None, FrameType] | None = (parallel, first, tasks, frame)
+        self._source: tuple[Parallel, JoblibCall, int | None, FrameType | None] | None = (parallel, first, tasks, frame)
+        self._origin: CallOrigin | None = None
+        self._parallel: Parallel | None = None
         self._parent = _enclosing.get()
         self._number: int | None = None
         self._splits_are_tasks = False
@@ -128,20 +132,30 @@ class CallEvents:
         self._reported_here = self._at
 
     @_harmless
+    def find_origin(self) -> None:
+        """Find out what makes the call, whose frame and first task are not needed from then on. Report nothing."""
+        with self._lock:
+            if self._source is None:
+                return
+            self._parallel, first, tasks, frame = self._source
+            self._source = None  # the program's own objects
+            try:
+                self._origin = find_origin(first, tasks, frame)
+            except Exception:  # the user's own objects are called
+                self._origin = CallOrigin("tasks", tasks=tasks)
+
+    @_harmless
     def begin(self) -> None:
         """Report the start, once."""
         with self._lock:
-            if self._number is not None or self._source is None:
+            self.find_origin()
+            origin, parallel = self._origin, self._parallel
+            if origin is None or parallel is None:
                 return
-            parallel, first, tasks, frame = self._source
-            self._source = None  # the program's own objects
+            self._origin = self._parallel = None
             if self._parent is not None:
                 self._parent.begin()
             self._number = self._run.number_of_call()
-            try:
-                origin = find_origin(first, tasks, frame)
-            except Exception:  # the user's own objects are called
-                origin = CallOrigin("tasks", tasks=tasks)
             self._splits_are_tasks = not origin.is_search and origin.splits is not None
             self._report(
                 CallStarted(
@@ -165,7 +179,7 @@ class CallEvents:
         """Report the end, if the start was reported."""
         self._report_here(all_of_them=self._number is not None)
         with self._lock:
-            self._source = None
+            self._source = self._origin = self._parallel = None
             if self._number is not None:
                 self._report(CallFinished(self._number, round(time.time(), 4), ok))
 
@@ -257,8 +271,10 @@ class CallEvents:
 
         def watched(batch: Any, callback: Callable[[Any], None]) -> Any:
             def done(future: Any) -> None:
-                self._ran_in_processes(batch, future)
-                callback(future)
+                try:
+                    self._ran_in_processes(batch, future)
+                finally:  # joblib waits for it, whatever has happened
+                    callback(future)
 
             return submit(batch, done)
 
@@ -268,6 +284,8 @@ class CallEvents:
     def _ran_in_processes(self, batch: Any, future: Any) -> None:
         if not isinstance(future, Future):
             return  # threads, whose fits have reported themselves
+        if future.cancelled() or future.exception() is not None:  # `result` would raise it, a SystemExit too
+            return
         for (function, _, _), value in zip(batch.items, future.result(), strict=True):
             seconds = float(value.get("fit_time", 0.0)) + float(value.get("score_time", 0.0))
             self.ran_noted(function.task, function.fit, value, seconds)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 from skjob.engine.events import MAX_VALUE_LENGTH
 from skjob.engine.joblib_calls import JoblibCall, inner_function
 from skjob.engine.reporting.values import short_text
 from skjob.errors import without_credentials
+
+DESCRIBED = frozenset({"builtins", "numpy", "scipy", "sklearn"})
+"""Libraries whose objects are described by their `repr`."""
 
 SINGLE_METRIC = "score"
 """The name of a metric that is the only one."""
@@ -41,15 +45,23 @@ def read_fit(call: JoblibCall) -> Fit:
 
 
 def describe_parameters(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """Return parameters as text; one whose `repr` fails by its class."""
+    """Return parameters as text; an object of another library or of the program by its class or its name.
+
+    Plain Python calls no `repr` of theirs, which may print, warn or raise.
+    """
     return {str(name): _text(value) for name, value in parameters.items()}
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, FunctionType | type):
+        return value.__name__
+    kind = type(value)
+    if kind.__module__.partition(".")[0] not in DESCRIBED:
+        return f"<{kind.__name__}>"
     try:
         return without_credentials(short_text(value, MAX_VALUE_LENGTH))
-    except Exception:  # the user's own objects are called
-        return f"<{type(value).__name__}>"
+    except (Exception, SystemExit):  # of an object within it
+        return f"<{kind.__name__}>"
 
 
 def read_scores(scores: Any) -> dict[str, float]:

@@ -145,6 +145,6 @@ def _module(frame: FrameType) -> str:
 
 def _is_estimator(value: Any) -> bool:
     try:
-        return not isinstance(value, type) and hasattr(value, "get_params")
-    except Exception:  # the user's own objects are called
+        return hasattr(type(value), "get_params")  # of the class: an object may answer to any name, and note it
+    except Exception:  # a metaclass of the program's own
         return False

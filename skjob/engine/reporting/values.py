@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from contextlib import nullcontext
 from typing import Any
 
 from skjob.errors import without_secrets
+
+_SCALAR = re.compile(
+    r"\bnp\.(?:(?:u?int|float|complex|longdouble|clongdouble|str_|bytes_)\w*\(([^()]*)\)|(True|False)_\b)"
+)
+"""A number or a text of numpy's within another value."""
 
 
 def short_text(value: Any, length: int) -> str:
@@ -19,6 +24,7 @@ def short_text(value: Any, length: int) -> str:
         value = value.item()
     if type(value) is float:
         return f"{value:.6g}"
-    with numpy.printoptions(legacy="1.25") if numpy is not None else nullcontext():
-        text = without_secrets(" ".join(repr(value).split()))  # of one that is cut, the start would stay
+    # Not by numpy's `printoptions`, which other threads of the program would see (before numpy 2.1).
+    text = _SCALAR.sub(r"\1\2", " ".join(repr(value).split()))
+    text = without_secrets(text)  # of one that is cut, the start would stay
     return text if len(text) <= length else text[: length - 1] + "…"

@@ -29,7 +29,7 @@ class EventsWriter:
 
     def __init__(self, folder: Path) -> None:
         self._owner = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer or a signal handler may report while it is held
         self._file = -1
         with suppress(OSError):
             self._file = os.open(folder / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -37,7 +37,7 @@ class EventsWriter:
 
     def report(self, event: Event) -> None:
         """Append an event."""
-        self._write(without_secrets(to_line(event)))
+        self._write(to_line(event, without_secrets))  # not the line: a mask in JSON eats what is around it
 
     def close(self) -> None:
         """Close the file; what is reported later is not written."""
@@ -73,8 +73,10 @@ class EventsReader:
         """Yield what has come since the last call. A line that is not complete comes next time."""
         try:
             with self._path.open("rb") as file:
+                end = os.fstat(file.fileno()).st_size  # a program may write faster than this is read
                 file.seek(self._read)
-                for line in file:
+                while self._read < end:
+                    line = file.readline()
                     if not line.endswith(b"\n"):
                         return
                     self._read += len(line)

@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from skjob.engine.events import CallFinished, CallStarted, Event, FitFinished, FitStatus, ResultsDropped, TasksFinished
+
+
+def float_sum(values: Collection[float]) -> float:
+    """Return the exact sum; of numbers too large for it, or infinite ones of both signs, what numpy returns."""
+    try:
+        return math.fsum(values)
+    except (OverflowError, ValueError):
+        return sum(values)
 
 
 @dataclass
@@ -39,14 +47,14 @@ class Candidate:
     @property
     def mean(self) -> float:
         """The mean over the splits that are there."""
-        return math.fsum(self.scores.values()) / len(self.scores) if self.scores else math.nan
+        return float_sum(self.scores.values()) / len(self.scores) if self.scores else math.nan
 
     @property
     def spread(self) -> float:
         """The standard deviation over the splits that are there, as scikit-learn's `std_test_score` has it."""
         mean = self.mean
-        squares = [(score - mean) ** 2 for score in self.scores.values()]
-        return math.sqrt(math.fsum(squares) / len(squares)) if squares else math.nan
+        squares = [(score - mean) * (score - mean) for score in self.scores.values()]  # `**` would raise
+        return math.sqrt(float_sum(squares) / len(squares)) if squares else math.nan
 
     @property
     def rank_key(self) -> tuple[bool, float]:

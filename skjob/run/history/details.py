@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from skjob.engine.events import CallStarted
-from skjob.run.events.searches import CallProgress, Candidate
+from skjob.run.events.searches import CallProgress, Candidate, float_sum
 from skjob.run.record import Record
 
 
@@ -27,7 +27,7 @@ class CandidateDetails:
     def mean(self, metric: str, *, train: bool = False) -> float:
         """Return the mean of a metric over the splits that have it."""
         scores = (self.train_scores if train else self.scores).get(metric, [])
-        return math.fsum(scores) / len(scores) if scores else math.nan
+        return float_sum(scores) / len(scores) if scores else math.nan
 
     @property
     def mean_seconds(self) -> float | None:

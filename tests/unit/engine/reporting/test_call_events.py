@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+from concurrent.futures import Future
 from operator import itemgetter
 from typing import Any
 
@@ -13,7 +14,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.model_selection._validation import _fit_and_score
 from sklearn.tree import DecisionTreeClassifier
 
-from skjob.engine.events import CallFinished, CallStarted, Event, FitFinished, FitStatus, TasksFinished
+from skjob.engine.events import CallFinished, CallStarted, Event, FitFinished, FitStatus, TasksFinished, from_line
 from skjob.engine.reporting import call_events
 from skjob.engine.reporting.call_events import CallEvents, RunEvents, as_run_events
 from skjob.engine.task import Outcome
@@ -172,3 +173,49 @@ def test_a_search_is_numbered_by_its_fit(events: list[Event], monkeypatch: pytes
     assert [(start.name, start.search, start.candidates, start.splits, start.tasks) for start in starts] == [
         ("GridSearchCV", 1, 3, 2, 6), ("GridSearchCV", 2, 3, 2, 6), ("abs", None, None, None, None),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), ValueError()])
+def test_joblib_hears_of_a_fit_in_a_process_however_it_ends(run: RunEvents, error: BaseException) -> None:
+    class Backend:
+        def submit(self, batch: Any, callback: Any) -> None:
+            callback(batch.future)
+
+    class Batch:
+        items = (fit_call(0),)
+        future: Future[Any] = Future()
+
+    backend: Any = Backend()
+    begun(run, fit_call(0)).watch(backend)
+    Batch.future.set_exception(error)
+    heard: list[Any] = []
+    backend.submit(Batch, heard.append)
+    assert heard == [Batch.future]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 100_000,
+        '{"kind":"fit","call":1,"task":0,"scores":{"score":1' + "0" * 400 + "}}",
+        '{"kind":"fit","call":1,"task":0,"seconds":1.0,"started":1' + "0" * 400 + "}",
+        '{"kind":"end","call":1,"at":NaN}',
+    ],
+)
+def test_a_line_that_the_program_has_written_itself_is_no_event(line: str) -> None:
+    assert from_line(line) is None
+
+
+def test_a_generator_call_of_a_moment_here_is_left_out(run: RunEvents, events: list[Event], clock: Clock) -> None:
+    call = begun(run, (abs, (1,), {}))
+    call.find_origin()
+    call.count_here(1)
+    call.end(ok=True)
+    assert events == []
+    longer = begun(run, (abs, (1,), {}))
+    longer.find_origin()
+    clock.now += 1
+    longer.count_here(1)
+    longer.end(ok=True)
+    assert [type(event) for event in events] == [CallStarted, TasksFinished, CallFinished]
+    assert events[0].name == "abs"  # type: ignore[union-attr]

@@ -48,9 +48,33 @@ def test_a_parameter_that_cannot_be_shown_has_the_name_of_its_class() -> None:
     assert shown == {"C": "1", "kernel": "<Broken>", "file": "'https://me:****@host/x'"}
 
 
+class Loud:
+    called = 0
+
+    def __repr__(self) -> str:
+        Loud.called += 1
+        raise SystemExit(3)
+
+
+def test_no_code_of_the_program_describes_its_parameters() -> None:
+    shown = describe_parameters({"a": Loud(), "b": Loud, "c": short_text, "d": numpy.mean, "e": "text"})
+    assert (shown["a"], shown["b"], shown["c"], shown["e"]) == ("<Loud>", "Loud", "short_text", "'text'")
+    assert Loud.called == 0
+    # Within another value it cannot be told before; it ends nothing.
+    assert describe_parameters({"a": [Loud()]}) == {"a": "<list>"}
+
+
 def test_the_last_line_of_a_traceback() -> None:
     assert (
         last_line("Traceback (most recent call last):\n  x\nValueError: no such kernel\n")
         == "ValueError: no such kernel"
     )
     assert last_line("\n") == ""
+
+
+def test_printing_of_other_threads_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(numpy, "printoptions", refuse)
+    assert short_text([numpy.float64(0.5), numpy.True_, numpy.str_("a")], 60) == "[0.5, True, 'a']"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
-from skjob.engine.events import CallFinished, CallStarted, Event, TasksFinished
+from skjob import errors
+from skjob.engine.events import CallFinished, CallStarted, Event, FitFinished, TasksFinished
 from skjob.run.events.file import FILE, EventsReader, EventsWriter, read_events
 
 EVENTS: list[Event] = [CallStarted(1, 10.0, "fetch", tasks=2), TasksFinished(1, 2), CallFinished(1, 11.0)]
@@ -72,3 +74,39 @@ def test_a_disk_that_is_full_ends_the_file_and_not_the_run(tmp_path: Path, monke
 
 def test_a_file_that_cannot_be_made_does_not_end_the_run(tmp_path: Path) -> None:
     EventsWriter(tmp_path / "nonesuch").report(EVENTS[0])
+
+
+def test_a_secret_that_is_part_of_a_number_spoils_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errors, "_hidden", [])
+    errors.hide(["1234"])
+    fit = FitFinished(1, 0, parameters={"pin": "1234"}, scores={"score": 0.51234})
+    EventsWriter(tmp_path).report(fit)
+    [read] = read_events(tmp_path)
+    assert (read.scores, read.parameters) == ({"score": 0.51234}, {"pin": "****"})
+
+
+def test_a_finalizer_may_report_while_a_line_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, write = EventsWriter(tmp_path), os.write
+
+    def interrupted(file: int, content: bytes) -> int:
+        monkeypatch.setattr(os, "write", write)
+        writer.report(EVENTS[1])
+        return write(file, content)
+
+    monkeypatch.setattr(os, "write", interrupted)
+    thread = threading.Thread(target=writer.report, args=(EVENTS[2],), daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert list(read_events(tmp_path)) == EVENTS[1:]
+
+
+def test_a_reader_ends_although_the_file_grows(tmp_path: Path) -> None:
+    writer, reader = EventsWriter(tmp_path), EventsReader(tmp_path)
+    writer.report(EVENTS[0])
+    found = []
+    for event in reader.read_new():
+        found.append(event)
+        writer.report(event)
+        assert len(found) == 1
+    assert len(list(reader.read_new())) == 1

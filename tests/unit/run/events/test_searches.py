@@ -175,3 +175,19 @@ def test_the_summary_of_a_halving_search() -> None:
         }
     ]
     assert Searches([*first, *second, CallFinished(2, 112.0)]).summary()[0]["finished"]
+
+
+@pytest.mark.parametrize(
+    ("scores", "mean", "spread"),
+    [
+        ((1e200, -1e200), 0.0, math.inf),
+        ((math.inf, -math.inf), math.nan, math.nan),
+        ((1.5e308, 1.5e308), math.inf, math.inf),
+    ],
+)
+def test_scores_too_large_for_their_sum(scores: tuple[float, float], mean: float, spread: float) -> None:
+    searches = Searches([started(), fit(0, 0, scores[0]), fit(0, 1, scores[1])])
+    [candidate] = only(searches).ranked()
+    assert candidate.mean == pytest.approx(mean, nan_ok=True)
+    assert candidate.spread == pytest.approx(spread, nan_ok=True)
+    assert searches.summary()
