@@ -141,7 +141,7 @@ def _call_sequentially(
     events = router.events.begin_call(parallel, first, replay.length, frame)
     del first  # with the estimator, which has its fitted model from then on
     with _reported(events), events.enclosing():
-        return call(parallel, replay.remaining(events.noted))
+        return call(parallel, replay.remaining(events.reporting))
 
 
 def _call_locally(call: Any, parallel: Parallel, replay: Replay, router: CallRouter) -> Any:
@@ -160,7 +160,7 @@ def _call_locally(call: Any, parallel: Parallel, replay: Replay, router: CallRou
             return call(parallel, replay.remaining())
         events.watch(parallel._backend)
         with events.enclosing():
-            return call(parallel, replay.remaining(events.noted))
+            return call(parallel, replay.remaining(events.reporting))
     finally:
         restore()
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _END = object()
 
-Noted = Callable[[Iterator[JoblibCall], Iterator[int]], Iterator[JoblibCall]]
+Wrap = Callable[[Iterator[JoblibCall], Iterator[int]], Iterator[JoblibCall]]
 
 
 class CallRefused(Exception):
@@ -147,10 +147,10 @@ class Replay:
         if self._in_order and self.events is not None:
             self.events.taken_back(self._counted)
 
-    def remaining(self, noted: Noted | None = None) -> _Tasks:
+    def remaining(self, wrap: Wrap | None = None) -> _Tasks:
         """Return the tasks that remain to be run elsewhere, in order.
 
-        `noted` gets them with their places in the call, and yields what is to be run.
+        `wrap` gets them with their places in the call, and yields what is to be run.
         """
         self.end()
         with self._reading, self._lock:  # another thread may be reading a task
@@ -159,7 +159,7 @@ class Replay:
             self._tasks.clear()
         left = self.length - self._read + len(unfinished) if self.length is not None else None
         tasks = self._chained(unfinished)
-        return _Tasks(tasks if noted is None else noted(tasks, chain(places, count(self._read))), left)
+        return _Tasks(tasks if wrap is None else wrap(tasks, chain(places, count(self._read))), left)
 
     def _chained(self, unfinished: list[JoblibCall]) -> Iterator[JoblibCall]:
         unfinished.reverse()

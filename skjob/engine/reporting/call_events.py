@@ -27,7 +27,6 @@ from joblib.parallel import Parallel
 from skjob.engine.events import (
     CallFinished,
     CallStarted,
-    Event,
     FitFinished,
     FitStatus,
     Report,
@@ -157,20 +156,13 @@ class CallEvents:
                 self._parent.begin()
             self._number = self._run.number_of_call()
             self._splits_are_tasks = not origin.is_search and origin.splits is not None
-            self._report(
+            self._run.report(
                 CallStarted(
                     self._number,
                     self._at,
-                    origin.name,
-                    origin.estimator,
-                    self._run.number_of_search(parallel) if origin.is_search else None,
-                    origin.iteration,
-                    origin.candidates,
-                    origin.splits,
-                    origin.tasks,
-                    origin.metric,
-                    origin.metric_is_first,
-                    self._parent._number if self._parent is not None else None,
+                    search=self._run.number_of_search(parallel) if origin.is_search else None,
+                    parent=self._parent._number if self._parent is not None else None,
+                    **vars(origin),
                 )
             )
 
@@ -181,7 +173,7 @@ class CallEvents:
         with self._lock:
             self._source = self._origin = self._parallel = None
             if self._number is not None:
-                self._report(CallFinished(self._number, round(time.time(), 4), ok))
+                self._run.report(CallFinished(self._number, round(time.time(), 4), ok))
 
     # ------------------------------------------------------------------------------------------------ on workers
 
@@ -199,7 +191,7 @@ class CallEvents:
         ran_on = [outcome for outcome in outcomes if outcome is not None]
         if self._number is not None:
             worker, seconds = (ran_on[0].worker if ran_on else ""), sum(each.seconds for each in ran_on)
-            self._report(TasksFinished(self._number, len(calls), worker, round(min(begun), 4), round(seconds, 6)))
+            self._run.report(TasksFinished(self._number, len(calls), worker, round(min(begun), 4), round(seconds, 6)))
 
     def _began(self, outcome: Outcome, arrived: float) -> float:
         if not outcome.ended:
@@ -212,7 +204,7 @@ class CallEvents:
         with self._lock:
             self._described.clear()
             if self._number is not None:
-                self._report(ResultsDropped(self._number, self.first_task + kept))
+                self._run.report(ResultsDropped(self._number, self.first_task + kept))
 
     # ------------------------------------------------------------------------------------------------ in this process
 
@@ -250,16 +242,18 @@ class CallEvents:
             if number:
                 self.begin()
             if number and self._number is not None:
-                self._report(TasksFinished(self._number, number, "", self._reported_here, now - self._reported_here))
+                self._run.report(
+                    TasksFinished(self._number, number, "", self._reported_here, now - self._reported_here)
+                )
             self._reported_here = now
 
-    def noted(self, tasks: Iterable[JoblibCall], places: Iterable[int]) -> Iterator[JoblibCall]:
+    def reporting(self, tasks: Iterable[JoblibCall], places: Iterable[int]) -> Iterator[JoblibCall]:
         """Yield tasks for joblib's own backend; fits report themselves. `places` are theirs among those sent."""
         for place, call in zip(places, tasks, strict=False):
             function, arguments, keywords = call
             if self.fits:
                 with suppress(Exception):  # the user's own objects are called
-                    function = _NotedFunction(function, self, self.first_task + place, read_fit(call))
+                    function = _ReportingFunction(function, self, self.first_task + place, read_fit(call))
             yield function, arguments, keywords
 
     @_harmless
@@ -288,11 +282,11 @@ class CallEvents:
             return
         for (function, _, _), value in zip(batch.items, future.result(), strict=True):
             seconds = float(value.get("fit_time", 0.0)) + float(value.get("score_time", 0.0))
-            self.ran_noted(function.task, function.fit, value, seconds)
+            self.fit_ended(function.task, function.fit, value, seconds)
 
     @_harmless
-    def ran_noted(self, task: int, fit: Fit, value: Any, seconds: float) -> None:
-        """Report a fit of `noted` that has just ended."""
+    def fit_ended(self, task: int, fit: Fit, value: Any, seconds: float) -> None:
+        """Report a fit of `reporting` that has just ended."""
         self._fit(task, fit, value, ("", time.time() - seconds, seconds))
 
     @contextmanager
@@ -336,14 +330,10 @@ class CallEvents:
                 event = replace(event, parameters=describe_parameters(fit.parameters))
                 if fit.candidate is not None:
                     self._described.add(fit.candidate)
-            self._report(event)
-
-    def _report(self, event: Event) -> None:
-        with suppress(Exception):
             self._run.report(event)
 
 
-class _NotedFunction:
+class _ReportingFunction:
     """The function of a fit, which reports what it returns. Sent to another process it is the function itself."""
 
     def __init__(self, function: Any, events: CallEvents, task: int, fit: Fit) -> None:
@@ -356,7 +346,7 @@ class _NotedFunction:
         began = time.perf_counter()
         with self._events.enclosing():
             result = self.function(*arguments, **keywords)
-        self._events.ran_noted(self.task, self.fit, result, time.perf_counter() - began)
+        self._events.fit_ended(self.task, self.fit, result, time.perf_counter() - began)
         return result
 
     def __reduce__(self) -> Any:

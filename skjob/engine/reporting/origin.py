@@ -23,13 +23,17 @@ class CallOrigin:
 
     name: str
     estimator: str = ""
-    is_search: bool = False
     iteration: int | None = None
     candidates: int | None = None
     splits: int | None = None
     tasks: int | None = None
     metric: str = ""
     metric_is_first: bool = False
+
+    @property
+    def is_search(self) -> bool:
+        """Whether a search makes the call: nothing else has candidates."""
+        return self.candidates is not None
 
 
 def find_origin(first: JoblibCall, tasks: int | None, frame: FrameType | None) -> CallOrigin:
@@ -81,7 +85,6 @@ def _of_search(origin: CallOrigin, known: Mapping[str, Any], first: JoblibCall) 
     return CallOrigin(
         name=type(search).__name__,
         estimator=origin.estimator,
-        is_search=True,
         iteration=int(iterations[0]) if iterations else None,
         candidates=candidates,
         splits=splits,

@@ -125,15 +125,15 @@ def test_a_call_within_a_task_here_has_a_parent(run: RunEvents, events: list[Eve
         begun(run, (abs, (1,), {})).begin()
         return RESULT
 
-    [(function, arguments, keywords)] = outer.noted([(task, (), {})], [0])
+    [(function, arguments, keywords)] = outer.reporting([(task, (), {})], [0])
     function(*arguments, **keywords)
     alone.begin()
     starts = [event for event in events if isinstance(event, CallStarted)]
     assert [(start.call, start.parent) for start in starts] == [(1, None), (2, 1), (3, None)]
 
 
-def test_a_noted_function_is_sent_to_processes_as_itself(run: RunEvents) -> None:
-    [(function, _, _)] = begun(run, fit_call(0)).noted([(itemgetter(1), (), {})], [0])
+def test_a_reporting_function_is_sent_to_processes_as_itself(run: RunEvents) -> None:
+    [(function, _, _)] = begun(run, fit_call(0)).reporting([(itemgetter(1), (), {})], [0])
     sent = pickle.loads(pickle.dumps(function))  # noqa: S301 - made here
     assert type(sent) is itemgetter
     assert sent("ab") == "b"
