@@ -15,6 +15,7 @@ from pathlib import Path
 
 from skjob.engine.events import VERSION, Event, from_line, to_line
 from skjob.errors import without_secrets
+from skjob.run.events.line_tail import LineTail
 
 FILE = "fits.jsonl"
 
@@ -66,24 +67,11 @@ class EventsReader:
     """Reads a file of events that may still be growing."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / FILE
-        self._read = 0
+        self._lines = LineTail(folder / FILE)
 
     def read_new(self) -> Iterator[Event]:
         """Yield what has come since the last call. A line that is not complete comes next time."""
-        try:
-            with self._path.open("rb") as file:
-                end = os.fstat(file.fileno()).st_size  # a program may write faster than this is read
-                file.seek(self._read)
-                while self._read < end:
-                    line = file.readline()
-                    if not line.endswith(b"\n"):
-                        return
-                    self._read += len(line)
-                    if (event := from_line(line)) is not None:
-                        yield event
-        except OSError:
-            return
+        return filter(None, map(from_line, self._lines.read_new()))
 
 
 def read_events(folder: Path) -> Iterator[Event]:

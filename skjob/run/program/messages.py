@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skjob.run.events.line_tail import LineTail
+
 MESSAGES_FILE = "mailbox.jsonl"
 
 
@@ -45,17 +47,8 @@ class MessageReader:
     """The parent's end."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / MESSAGES_FILE
-        self._read = 0
+        self._lines = LineTail(folder / MESSAGES_FILE)
 
     def read_new(self) -> list[Message]:
         """Return what has come since the last call. A line that its writer has not finished comes next time."""
-        try:
-            with self._path.open("rb") as file:
-                file.seek(self._read)
-                content = file.read()
-        except OSError:
-            return []
-        complete = content[: content.rfind(b"\n") + 1]
-        self._read += len(complete)
-        return [Message(**json.loads(line)) for line in complete.splitlines()]
+        return [Message(**json.loads(line)) for line in self._lines.read_new()]

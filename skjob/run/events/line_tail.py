@@ -1,0 +1,30 @@
+"""Read the lines of a file that another process appends to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+class LineTail:
+    """Yields each line of a file once. A file that is missing or cannot be read has none."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = 0
+
+    def read_new(self) -> Iterator[bytes]:
+        """Yield the lines that have come since the last call. One that its writer has not finished comes next time."""
+        try:
+            with self._path.open("rb") as file:
+                end = os.fstat(file.fileno()).st_size  # a program may write faster than this is read
+                file.seek(self._read)
+                while self._read < end:
+                    line = file.readline()
+                    if not line.endswith(b"\n"):
+                        return
+                    self._read += len(line)
+                    yield line
+        except OSError:
+            return
