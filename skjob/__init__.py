@@ -114,7 +114,7 @@ def cluster(
     flags = sources.arguments(
         {key: value if key in VARIABLES else str(value) for key, value in given.items() if value is not None}
     )
-    asked = sources.resolve([flags, sources.variables(os.environ), sources.project(Path.cwd())])
+    asked = sources.resolve([flags, sources.environment(os.environ), sources.project(Path.cwd())])
     with open_cluster(JobSpec(_program()), asked, options, _write) as client:
         yield client
 

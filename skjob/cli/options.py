@@ -215,7 +215,7 @@ def layers(command: str, given: Mapping[str, Any]) -> list[Layer]:
     from skjob.config import sources
 
     options = {name: value for name, value in given.items() if sources.is_setting(name)}
-    return [sources.flags(options, command), sources.variables(os.environ), sources.project(Path.cwd())]
+    return [sources.flags(options, command), sources.environment(os.environ), sources.project(Path.cwd())]
 
 
 def resolved(command: str, layers: list[Layer], timeout: str) -> tuple[ResolvedSettings, float]:

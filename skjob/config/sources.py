@@ -158,7 +158,7 @@ def arguments(values: Mapping[str, Any]) -> Layer:
     return Layer(values, lambda name: f"{name}=", hint="`help(skjob.cluster)` lists the arguments and their defaults")
 
 
-def variables(environ: Mapping[str, str]) -> Layer:
+def environment(environ: Mapping[str, str]) -> Layer:
     """Return `SKJOB_WORKERS`, `SKJOB_IMAGE`, …, and those with the prefix that look like a misspelled setting."""
     set_ = {name[6:].lower(): value for name, value in environ.items() if name.startswith("SKJOB_") and value}
     values = {

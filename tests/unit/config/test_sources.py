@@ -25,10 +25,10 @@ from skjob.config.sources import (
     Problems,
     arguments,
     cluster_defaults,
+    environment,
     flags,
     project,
     resolve,
-    variables,
 )
 from skjob.errors import ConfigError
 from skjob.utils.units import parse_quantity
@@ -178,7 +178,7 @@ def _five_layers(folder: Path, number: int) -> list[Layer]:
     (folder / "skjob.toml").write_text('image = "of-the-project"' if number >= 2 else "")
     return [
         flags({"image": "of-the-flag" if number >= 4 else None}),
-        variables({"SKJOB_IMAGE": "of-the-variable"} if number >= 3 else {}),
+        environment({"SKJOB_IMAGE": "of-the-variable"} if number >= 3 else {}),
         project(folder),
         cluster_defaults({"image": "of-the-cluster"} if number >= 1 else {}, "ConfigMap team/skjob-defaults"),
     ]
@@ -198,7 +198,7 @@ def test_layers_fill_each_others_gaps() -> None:
     settings = resolve(
         [
             flags({"workers": "1:8", "image": None}),
-            variables({"SKJOB_WORKER_MEMORY": "1Gi", "SKJOB_WORKERS": "3", "SKJOB_IMAGE": ""}),
+            environment({"SKJOB_WORKER_MEMORY": "1Gi", "SKJOB_WORKERS": "3", "SKJOB_IMAGE": ""}),
             cluster_defaults({"namespace": "team", "worker-memory": "4Gi"}, "ConfigMap x"),
         ]
     ).settings
@@ -206,7 +206,7 @@ def test_layers_fill_each_others_gaps() -> None:
 
 
 def test_the_configmap_is_one_more_layer_below_the_others() -> None:
-    asked = resolve([flags({"workers": "1:8"}), variables({"SKJOB_IMAGE": "ours:1"})])
+    asked = resolve([flags({"workers": "1:8"}), environment({"SKJOB_IMAGE": "ours:1"})])
     below = cluster_defaults({"workers": "3", "image": "theirs:1", "worker-memory": "4Gi"}, "ConfigMap x")
     resolved = asked.over(below)
     assert resolved.settings == Settings(workers=WorkerRange(1, 8), image="ours:1", worker_memory=2**32)
@@ -234,7 +234,7 @@ def test_every_problem_at_once_each_with_its_origin(tmp_path: Path) -> None:
     file.write_text('worker-memory = "much"\nworkers = true\nmin-workers = 3\nimage = "fine"\n')
     layers = [
         flags({"workers": "many", "max_time": "0", "on": None}, "run"),
-        variables({"SKJOB_WORKERS": "5:2", "SKJOB_OTHER": "not ours"}),
+        environment({"SKJOB_WORKERS": "5:2", "SKJOB_OTHER": "not ours"}),
         project(tmp_path),
         cluster_defaults({"grace": "1s", "from-next-year": "1"}, "ConfigMap team/skjob-defaults"),
     ]
@@ -266,22 +266,22 @@ def test_one_problem_is_told_without_a_list() -> None:
         (flags({"wrokers": "4"}), "`--wrokers` is not a setting; did you mean `--workers`?"),
         (flags({"quux": "4"}), "`--quux` is not a setting"),
         (cluster_defaults({"wrokers": "4"}, "ConfigMap x"), None),
-        (variables({"SKJOB_MAX_TIEM": "4"}), "`SKJOB_MAX_TIEM` is not a setting; did you mean `SKJOB_MAX_TIME`?"),
+        (environment({"SKJOB_MAX_TIEM": "4"}), "`SKJOB_MAX_TIEM` is not a setting; did you mean `SKJOB_MAX_TIME`?"),
         (
-            variables({"SKJOB_IDLE_TIMEOUT": "1h"}),
+            environment({"SKJOB_IDLE_TIMEOUT": "1h"}),
             "`SKJOB_IDLE_TIMEOUT` is not a setting; did you mean `SKJOB_KEEP_TIME`?",
         ),
         *(
             (
-                variables({f"SKJOB_{name.upper()}": "1"}),
+                environment({f"SKJOB_{name.upper()}": "1"}),
                 f"`SKJOB_{name.upper()}` is not a setting: it can only be given as `--{name}`",
             )
             for name in ("cluster", "keep", "resume", "json", "verbose")
         ),
-        (variables({"SKJOB_TEST_CLUSTER": "ready", "SKJOB_WORKER_IS_RESTARTED": "1"}), None),
-        (variables({"SKJOB_KIND_NODES": "offline", "SKJOB_BENCHMARK_JOINS_AT": "1", "SKJOB_KEEP": ""}), None),
+        (environment({"SKJOB_TEST_CLUSTER": "ready", "SKJOB_WORKER_IS_RESTARTED": "1"}), None),
+        (environment({"SKJOB_KIND_NODES": "offline", "SKJOB_BENCHMARK_JOINS_AT": "1", "SKJOB_KEEP": ""}), None),
         (
-            variables({"SKJOB_MOST_WORKERS": "100"}),
+            environment({"SKJOB_MOST_WORKERS": "100"}),
             "`SKJOB_MOST_WORKERS` can only be set by the platform team, in the namespace's ConfigMap",
         ),
         (
@@ -289,7 +289,7 @@ def test_one_problem_is_told_without_a_list() -> None:
             "`prices=` can only be set by the platform team, in the namespace's ConfigMap",
         ),
         (
-            variables({"SKJOB_MAX_WORKERS": "100"}),
+            environment({"SKJOB_MAX_WORKERS": "100"}),
             "`SKJOB_MAX_WORKERS` can only be set by the platform team, in the namespace's ConfigMap",
         ),
         (cluster_defaults({"most-workers": "3", "limits.max-workers": "3"}, "ConfigMap x"), None),
@@ -398,7 +398,7 @@ def test_a_project_file_that_can_not_be_read(tmp_path: Path) -> None:
 def test_an_option_with_another_name_than_its_setting() -> None:
     assert resolve([flags({"idle_timeout": "2h"}, "up")]).settings.keep_time == 7200.0
     with pytest.raises(ConfigError) as caught:
-        resolve([flags({"idle_timeout": "soon"}, "up"), variables({"SKJOB_KEEP_TIME": "never"})])
+        resolve([flags({"idle_timeout": "soon"}, "up"), environment({"SKJOB_KEEP_TIME": "never"})])
     assert caught.value.problems == [
         f"`SKJOB_KEEP_TIME` {DURATION}, not `never`",
         f"`--idle-timeout` {DURATION}, not `soon`",
@@ -436,7 +436,7 @@ def test_problems_take_no_other_error() -> None:
 
 def test_every_source_adds_variables_and_the_stronger_value_counts() -> None:
     file = Layer({"set_env": {"A": "file", "B": 1}, "secret_env": ["S"]}, lambda name: name, place="skjob.toml")
-    exported = variables({"SKJOB_SET_ENV": "A=variable 'C=two words'", "SKJOB_SECRET_ENV": "T S"})
+    exported = environment({"SKJOB_SET_ENV": "A=variable 'C=two words'", "SKJOB_SECRET_ENV": "T S"})
     asked = resolve([flags({"set_env": ["D=1", "A"], "secret_env": []}), exported, file])
     assert asked.settings.set_env == {"A": None, "B": "1", "C": "two words", "D": "1"}
     assert set(asked.settings.secret_env) == {"S", "T"}

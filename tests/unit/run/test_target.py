@@ -10,7 +10,7 @@ import pytest
 from run_values import a_run
 
 from skjob.config.settings import Place
-from skjob.config.sources import Layer, arguments, flags, resolve, variables
+from skjob.config.sources import Layer, arguments, environment, flags, resolve
 from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.operator import state
 from skjob.errors import AccessError, ConfigError, Unauthorized
@@ -32,8 +32,8 @@ def test_a_name_that_no_cluster_has_is_asked_of_none(name: str, tmp_path: Path) 
     ("layers", "called"),
     [
         ([flags({"on": "local"})], "`--on`"),
-        ([arguments({"on": "local"}), variables({"SKJOB_ON": "kubernetes"})], "`on=`"),
-        ([flags({}), variables({"SKJOB_ON": "local"})], "`SKJOB_ON`"),
+        ([arguments({"on": "local"}), environment({"SKJOB_ON": "kubernetes"})], "`on=`"),
+        ([flags({}), environment({"SKJOB_ON": "local"})], "`SKJOB_ON`"),
     ],
 )
 def test_who_wants_this_machine_is_told_by_what_and_has_no_cluster_by_name(
