@@ -58,13 +58,11 @@ def _is_readable(path: str) -> bool:
 @contextmanager
 def applied(values: Mapping[str, str]) -> Iterator[None]:
     """Set variables of this process within the block; after it they are what they were before."""
+    from skjob.engine.fidelity.settings.process import write_variables
+
     before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
+    write_variables(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        write_variables(before)

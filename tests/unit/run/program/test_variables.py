@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,8 +19,6 @@ from skjob.errors import ConfigError
 from skjob.run.program.storage_credentials import Credentials, found_files
 from skjob.run.program.variables import ProgramVariables, applied, variables_of
 from skjob.run.program.worker_variables import WorkerVariables
-
-pytestmark = pytest.mark.unit
 
 GOOGLE = "GOOGLE_APPLICATION_CREDENTIALS"
 
@@ -51,6 +50,17 @@ def test_what_is_set_for_a_block_is_what_it_was_after_it(monkeypatch: pytest.Mon
         assert (os.environ["MY_LEVEL"], os.environ["MY_TOKEN"]) == ("1", "sesame")
         os.environ["MY_LEVEL"] = "what the program has set"
     assert dict(os.environ) == before
+
+
+def test_a_time_zone_applies_in_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on workers, whose processes start with it."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    with applied({"TZ": "Asia/Tokyo"}):
+        assert time.tzname[0] == "JST"
+    assert time.tzname[0] == "UTC"
+    monkeypatch.undo()
+    time.tzset()
 
 
 def test_a_worker_has_the_variables_of_a_run_for_as_long_as_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
