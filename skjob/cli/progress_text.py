@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from skjob.run.events.searches import CallProgress, Searches
-from skjob.utils.text import visible
+from skjob.utils.text import counts, visible
+from skjob.utils.units import format_rough_duration
 
 if TYPE_CHECKING:
     from skjob.deploy.scaling.loop import Progress
@@ -42,7 +43,7 @@ def describe_progress(searches: Searches, progress: Progress | None, now: float)
     scheduler knows is all.
     """
     running = f"{progress.running} running" if progress is not None and progress.running else ""
-    calls = outermost(searches)
+    calls = _running(searches)
     if not calls:
         return ", ".join(filter(None, [f"{_number(progress.done, None, 'task')} done" if progress else "", running]))
     if len(calls) == 1:
@@ -59,18 +60,18 @@ def progress_numbers(searches: Searches, progress: Progress | None, now: float) 
         "done": progress.done if progress is not None else None,
         "running": progress.running if progress is not None else None,
         "waiting": progress.to_go - progress.running if progress is not None else None,
-        "calls": [_numbers(searches, call, now) for call in outermost(searches)],
+        "calls": [_numbers(searches, call, now) for call in _running(searches)],
     }
 
 
-def outermost(searches: Searches) -> list[CallProgress]:
+def _running(searches: Searches) -> list[CallProgress]:
     """Return the calls that run, without those that a task of another makes."""
-    return [call for call in searches.running if call.started.parent is None]
+    return [call for call in searches.running if not call.is_nested]
 
 
 def _numbers(searches: Searches, call: CallProgress, now: float) -> dict[str, Any]:
     left = call.seconds_left(now)
-    best = searches.best(_search_of(searches, call))
+    best = searches.best(searches.search_of(call))
     return {
         "call": call.started.call,
         "name": call.started.name,
@@ -83,13 +84,9 @@ def _numbers(searches: Searches, call: CallProgress, now: float) -> dict[str, An
     }
 
 
-def _search_of(searches: Searches, call: CallProgress) -> list[CallProgress]:
-    return next((search for search in searches.searches if call in search), [])
-
-
 def _done(call: CallProgress) -> str:
     noun = "fit" if call.started.splits is not None else "task"
-    extra = [f"{number} {word}" for number, word in ((call.reused, "reused"), (call.failed, "failed")) if number]
+    extra = counts(reused=call.reused, failed=call.failed)
     iteration = f"iteration {call.started.iteration + 1}: " if call.started.iteration is not None else ""
     return f"{iteration}{_number(call.done, call.total, noun)} done" + (f" ({', '.join(extra)})" if extra else "")
 
@@ -102,17 +99,9 @@ def _number(done: int, total: int | None, noun: str) -> str:
 def _prospects(searches: Searches, call: CallProgress, now: float) -> list[str]:
     parts = []
     if (left := call.seconds_left(now)) is not None and left >= 1:
-        parts.append(f"about {format_seconds(left)} left")
-    if (best := searches.best(_search_of(searches, call))) is not None:
+        parts.append(f"about {format_rough_duration(left)} left")
+    if (best := searches.best(searches.search_of(call))) is not None:
         # Which of several metrics it is, if the program has not named one.
         metric = f" by {visible(call.started.metric)}" if call.started.metric_is_first else ""
         parts.append(f"best {best.mean:.4g}{metric}")
     return parts
-
-
-def format_seconds(seconds: float) -> str:
-    """Format a duration: `29 s`, `12 min`, `3 h 20 min`."""
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

@@ -19,8 +19,9 @@ from skjob.cli.progress_text import LineInterval, describe_progress, progress_nu
 from skjob.cli.terminal import shown, shown_json
 from skjob.deploy.base import WorkerCounts
 from skjob.engine.events import Event, as_fields
-from skjob.errors import SkjobError, data_without_credentials, without_credentials
+from skjob.errors import SkjobError, data_without_credentials
 from skjob.run.record import Record, run_file
+from skjob.utils.text import shortened
 
 if TYPE_CHECKING:
     from skjob.cli.live.view import LiveView
@@ -108,11 +109,11 @@ class Reporter:
     def _show_progress(self) -> None:
         if self._view is not None or not self._interval.is_due(time.monotonic()):
             return
-        searches = self._state.searches
-        text = describe_progress(searches, self._progress, time.time())
+        searches, now = self._state.searches, time.time()
+        text = describe_progress(searches, self._progress, now)
         if text and text != self._shown:
             self._shown = text
-            self._show("progress", text, progress_numbers(searches, self._progress, time.time()))
+            self._show("progress", text, progress_numbers(searches, self._progress, now) if self._json else None)
 
     def memory(self, peaks: Mapping[str, int]) -> None:
         """Show nothing: the record has it."""
@@ -138,7 +139,7 @@ class Reporter:
         if outcome.status == "failed":
             # All of it stands above, where the program has ended, and in the record.
             lines = (outcome.cause or _status(outcome.exit_code)).splitlines()
-            self._line(f"the program failed, {_shortened(lines[0])}")
+            self._line(f"the program failed, {shortened(lines[0], LONGEST_CAUSE)}")
         elif outcome.status != "error":
             self._line(outcome.cause or outcome.status)
         for line in summary(self._state, record):
@@ -188,13 +189,10 @@ class Reporter:
         print(shown_json(json_format.dumps(data_without_credentials(data))), file=sys.stderr, flush=True)
 
     def _write(self, text: str) -> None:
+        """Write text that `shown` has made fit."""
         start = "\r\x1b[K" if self._begun else ""
         self._begun = False
-        print(start + without_credentials(text), file=sys.stderr, flush=True)
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= LONGEST_CAUSE else f"{text[: LONGEST_CAUSE - 1].rstrip()}…"
+        print(start + text, file=sys.stderr, flush=True)
 
 
 def _status(code: int | None) -> str:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, is_dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from skjob.cli.terminal import shown_json
+from skjob.engine.events import json_number
 from skjob.errors import data_without_credentials
 
 
 def when(moment: str) -> str:
     """Return a record's time on the clock of this machine; as it is, if it cannot be read."""
-    try:
-        read = datetime.fromisoformat(moment)
-    except ValueError:
-        return moment or "-"
-    return f"{(read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone():%Y-%m-%d %H:%M}"
+    from skjob.run.record import read_moment
+
+    read = read_moment(moment)
+    return moment or "-" if read is None else f"{read.astimezone():%Y-%m-%d %H:%M}"
 
 
 def outcome(status: str, exit_code: int | None) -> str:
@@ -26,11 +24,6 @@ def outcome(status: str, exit_code: int | None) -> str:
     if status == "running":
         return "unfinished"
     return f"{status} ({exit_code})" if exit_code else status
-
-
-def score(value: float) -> str:
-    """Return a score with five digits."""
-    return "-" if math.isnan(value) else f"{value:.5g}"
 
 
 def cost(amount: float | None, currency: str) -> str:
@@ -52,6 +45,4 @@ def _plain(value: Any) -> Any:
         return {str(name): _plain(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else str(value)
-    return value
+    return json_number(value) if isinstance(value, float) else value

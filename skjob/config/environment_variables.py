@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skjob.errors import ConfigError
+from skjob.utils.text import listed
 
 SETTINGS = ("set_env", "secret_env")
 
@@ -44,7 +45,7 @@ MAX_ORDINARY_BYTES = 8 * 2**10
 MAX_SECRET_BYTES = 64 * 2**10
 """Of one value. Linux takes 128 KiB, a Secret 1 MiB."""
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CAPITALS = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
 
 
@@ -81,7 +82,7 @@ def _without_files(values: Mapping[str, str]) -> dict[str, str]:
 
 def can_be_set(name: str) -> bool:
     """Return whether users can set a variable of this name."""
-    return _NAME.fullmatch(name) is not None and not _is_own(name) and not is_of_threads(name)
+    return VARIABLE_NAME.fullmatch(name) is not None and not _is_own(name) and not is_of_threads(name)
 
 
 def _is_own(name: str) -> bool:
@@ -149,7 +150,7 @@ def _problems(names: Iterable[str], shown: Callable[[str], str] = str) -> list[s
     """Return all that is wrong with names that were given together, a line for each kind."""
     given = list(names)
     unique = list(dict.fromkeys(given))
-    invalid = [name for name in unique if not _NAME.fullmatch(name)]
+    invalid = [name for name in unique if not VARIABLE_NAME.fullmatch(name)]
     own = [name for name in unique if _is_own(name)]
     threads = [name for name in unique if is_of_threads(name) and name not in own]
     lines = []
@@ -232,5 +233,4 @@ def _size(value: str) -> int:
 
 
 def _listed(names: Iterable[str]) -> str:
-    *others, last = (f"`{name}`" for name in names)
-    return f"{', '.join(others)} and {last}" if others else last
+    return listed(f"`{name}`" for name in names)

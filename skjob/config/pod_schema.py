@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from skjob.config.environment_variables import VARIABLE_NAME
 from skjob.config.pod_settings import (
     DEFAULT_TOKEN_SECONDS,
     NO_SIDECAR,
@@ -38,8 +39,6 @@ MIN_TOKEN_SECONDS, MAX_TOKEN_SECONDS = 600, 86400
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _DATA_KEY = re.compile(r"[A-Za-z0-9._-]{1,253}")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_DOMAIN = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _ONE_LINE = re.compile(r"[^\x00-\x1f\x7f]*")
 _PATH = re.compile(r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+")
@@ -67,7 +66,7 @@ def _allowed(why_not: Callable[[str], str], remedy: str) -> Callable[[str], str]
 
 def _label_key(key: str) -> str:
     domain, slash, name = key.rpartition("/")
-    if not _LABEL.fullmatch(name) or bool(slash) != bool(_DOMAIN.fullmatch(domain)):
+    if not _LABEL.fullmatch(name) or bool(slash) != bool(_NAME.fullmatch(domain)):
         raise ValueError("is not a name such as `example.org/cost-centre`")
     if why := refused_key(key):
         raise ValueError(f"cannot be set: {why}; leave it out")
@@ -106,7 +105,7 @@ DataKey = Annotated[str, AfterValidator(_matching(_DATA_KEY, "must be a key of a
 Key = Annotated[str, AfterValidator(_label_key)]
 VariableName = Annotated[
     str,
-    AfterValidator(_matching(_VARIABLE, "must be letters, digits and `_`, no digit first")),
+    AfterValidator(_matching(VARIABLE_NAME, "must be letters, digits and `_`, no digit first")),
     AfterValidator(_allowed(refused_variable, "choose another name, or leave it out")),
 ]
 Path = Annotated[

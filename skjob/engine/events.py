@@ -202,7 +202,7 @@ def as_fields(event: Event) -> dict[str, Any]:
     shown.update((name, value) for name, value in vars(event).items() if value != defaults[name])
     for name in ("scores", "train_scores"):
         if name in shown:
-            shown[name] = {metric: _to_json(score) for metric, score in shown[name].items()}
+            shown[name] = {metric: json_number(score) for metric, score in shown[name].items()}
     return shown
 
 
@@ -243,10 +243,11 @@ def from_line(line: str | bytes) -> Event | None:
         return None
 
 
-def _to_json(score: float) -> float | str | None:
-    if math.isnan(score):
+def json_number(number: float) -> float | str | None:
+    """Return a number as JSON can have it: none as null, an infinite one as text."""
+    if math.isnan(number):
         return None
-    return float(score) if math.isfinite(score) else str(float(score))
+    return float(number) if math.isfinite(number) else str(float(number))
 
 
 def _from_json(score: float | str | None) -> float:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 
-from skjob.errors import without_credentials
+from skjob.errors import first_line, without_credentials
 from skjob.run.history.details import RunDetails, SearchDetails
 from skjob.run.history.summary import summary_of
 from skjob.utils.text import shortened, visible
-from skjob.utils.units import format_duration
+from skjob.utils.units import format_duration, format_score
 
 TOP = 5
 MAX_SEARCHES = 10
@@ -38,8 +37,7 @@ def summary(details: RunDetails) -> str:
     code = f", exit status {known.exit_code}" if known.exit_code else ""
     lines = [f"### {status} skjob: {escaped(shortened(record.program, MAX_VALUE))} {escaped(known.status)}{code}", ""]
     if record.outcome.cause:
-        first = next(iter(record.outcome.cause.splitlines()), "")
-        lines += [escaped(shortened(first, 500)), ""]
+        lines += [escaped(shortened(first_line(record.outcome.cause), 500)), ""]
     totals = [("run", escaped(record.run_id)), ("where", escaped(record.place or "-"))]
     if known.fits is not None:
         totals.append(("fits" if details.searches else "fits and tasks", str(known.fits)))
@@ -74,9 +72,7 @@ def _search(search: SearchDetails) -> list[str]:
     for rank, each in enumerate(search.candidates[:TOP], 1):
         candidate = each.candidate
         values = [escaped(shortened(candidate.parameters.get(name, "-"), MAX_VALUE)) for name in names]
-        mean = "-" if math.isnan(candidate.mean) else f"{candidate.mean:.5g}"
-        spread = "-" if math.isnan(candidate.spread) else f"{candidate.spread:.2g}"
-        rows.append([str(rank), mean, spread, *values])
+        rows.append([str(rank), format_score(candidate.mean), format_score(candidate.spread, 2), *values])
     return [*lines, *_table(heading, rows)]
 
 

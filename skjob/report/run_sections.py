@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 from skjob.report.html import Html, folded, joined, table, tag
@@ -12,7 +12,8 @@ from skjob.report.scales import label
 from skjob.report.search_sections import figure
 from skjob.run.history.details import RunDetails
 from skjob.run.history.summary import summary_of
-from skjob.utils.text import shortened
+from skjob.run.record import read_moment
+from skjob.utils.text import counts, shortened
 from skjob.utils.units import format_bytes, format_duration
 
 NO_EVENTS = "This run has kept no fits: an earlier version wrote its record, or it had no parallel calls."
@@ -53,9 +54,7 @@ def _facts(details: RunDetails) -> list[tuple[str, str]]:
         metric = "" if summary.metric in ("", "score") else f" {summary.metric}"
         facts.append(("best score", f"{label(summary.best)}{metric}"))
     if summary.fits is not None:
-        parts = [
-            f"{number} {what}" for number, what in ((summary.reused, "reused"), (summary.failed, "failed")) if number
-        ]
+        parts = counts(reused=summary.reused, failed=summary.failed)
         facts.append(
             (
                 "fits" if details.searches else "fits and tasks",
@@ -73,11 +72,8 @@ def _facts(details: RunDetails) -> list[tuple[str, str]]:
 
 
 def _moment(text: str) -> str:
-    try:
-        read = datetime.fromisoformat(text)
-    except ValueError:
-        return text or "at a time that is not known"
-    return f"{read.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    read = read_moment(text)
+    return text or "at a time that is not known" if read is None else f"{read.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def failures(details: RunDetails) -> Html | None:
@@ -124,10 +120,8 @@ def steps(details: RunDetails) -> Html | None:
     rows = []
     for step in found:
         seconds = step.seconds
-        try:
-            start = datetime.fromisoformat(step.started).timestamp() - details.began
-        except ValueError:
-            start = 0.0
+        moment = read_moment(step.started)
+        start = 0.0 if moment is None else moment.timestamp() - details.began
         left = min(100.0, max(0.0, 100 * start / whole))
         width = min(100.0 - left, 100 * (seconds or 0.0) / whole)
         drawn = tag("div", tag("span", style=f"left:{left:.1f}%;width:{width:.1f}%"), class_="step", aria_hidden="true")

@@ -10,8 +10,8 @@ from skjob.report.html import Html, folded, joined, scrollable, table, tag
 from skjob.report.scales import label
 from skjob.run.events.searches import float_sum
 from skjob.run.history.details import CallGroup, CandidateDetails, RunDetails, SearchDetails
-from skjob.utils.text import shortened
-from skjob.utils.units import format_duration
+from skjob.utils.text import counts, shortened
+from skjob.utils.units import format_duration, format_score
 
 MAX_SEARCHES = 6
 """How many searches have charts; a program with more has the largest of them drawn, and all of them in a table."""
@@ -83,19 +83,13 @@ def _search(search: SearchDetails, details: RunDetails) -> Html:
 
 def _words(search: SearchDetails) -> str:
     parts = [f"{search.done} of {search.total} fits done"]
-    parts += [f"{number} {what}" for number, what in ((search.reused, "reused"), (search.failed, "failed")) if number]
+    parts += counts(reused=search.reused, failed=search.failed)
     if search.halving:
         sizes = ", ".join(str(call.started.candidates or len(call.candidates)) for call in search.calls)
         parts.append(f"{len(search.calls)} iterations with {sizes} candidates; those of the last one lead")
     else:
         parts.append(f"{len(search.candidates)} candidates")
-    if search.chosen_by_callable:
-        parts.append(f"ordered by {search.metric}, while a function of the program chooses the best")
-    elif search.started.metric_is_first:
-        parts.append(f"ordered by {search.metric}, the first of its metrics, as the program names none")
-    elif search.metric not in ("", "score"):
-        parts.append(f"ordered by {search.metric}")
-    return "; ".join(parts) + "."
+    return "; ".join(filter(None, [*parts, search.ordering])) + "."
 
 
 def _how_to_read(scored: Scored) -> str:
@@ -138,14 +132,10 @@ def _row(
     candidate = each.candidate
     splits = str(len(candidate.scores)) + (f" ({candidate.failed} failed)" if candidate.failed else "")
     seconds = "reused" if each.mean_seconds is None else format_duration(each.mean_seconds)
-    row = [f"#{rank}", _score(candidate.mean), _score(candidate.spread, 2), splits, seconds]
-    row += [_score(each.mean(search.metric, train=True))] if trained else []
-    row += [_score(each.mean(metric)) for metric in others]
+    row = [f"#{rank}", format_score(candidate.mean), format_score(candidate.spread, 2), splits, seconds]
+    row += [format_score(each.mean(search.metric, train=True))] if trained else []
+    row += [format_score(each.mean(metric)) for metric in others]
     return row + [candidate.parameters.get(name, "-") for name in names]
-
-
-def _score(value: float, digits: int = 5) -> str:
-    return "-" if math.isnan(value) else f"{value:.{digits}g}"
 
 
 def others(details: RunDetails) -> Html | None:

@@ -101,6 +101,15 @@ def run_file(run_id: str) -> Path:
     return FOLDER / run_id / "run.json"
 
 
+def read_moment(text: str) -> datetime | None:
+    """Return a moment of a record, in UTC unless it says otherwise; None if it cannot be read."""
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return read if read.tzinfo else read.replace(tzinfo=UTC)
+
+
 def installed_versions() -> dict[str, str]:
     """Return the versions on this machine that matter to a run."""
     import platform

@@ -6,7 +6,7 @@ import getpass
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from skjob.run.program.leading_imports import leading_imports
 from skjob.run.program.variables import ProgramVariables
 from skjob.run.run import Run
 from skjob.utils.notify import Notify
+from skjob.utils.text import listed
 
 if TYPE_CHECKING:
     from skjob.deploy.kubernetes.api.client import Api
@@ -125,12 +126,7 @@ def resolve_target(asked: ResolvedSettings, notify: Notify) -> RunTarget:
 def _useless(given: Layer) -> str:
     """Return, for a message, the options of the command that have no effect without Kubernetes."""
     names = [given.called(name) for name in ("namespace", "image") if name in given.values]
-    return f" (ignoring {_listed(names)}, for Kubernetes only)" if names else ""
-
-
-def _listed(names: Sequence[str]) -> str:
-    *others, last = names
-    return f"{', '.join(others)} and {last}" if others else last
+    return f" (ignoring {listed(names)}, for Kubernetes only)" if names else ""
 
 
 def python_minor() -> str:
@@ -164,10 +160,10 @@ def create_cluster(run: Run) -> ChosenCluster:
         reused = _reused_cluster(name, run)
         hide(reused.variables.secret.values())
         if names := [f"`{each}`" for each in reused.variables.values if each not in run.variables.values]:
-            run.observer.notify(f"cluster `{name}` sets {_listed(names)} for every run on it")
+            run.observer.notify(f"cluster `{name}` sets {listed(names)} for every run on it")
         chosen = ChosenCluster(replace(run, plan=reused.planned(run.target.workers)), reused, reused)
         if ignored := _ignored(run):
-            run.observer.notify(f"ignoring {_listed(ignored)}: cluster `{name}` keeps what it was started with")
+            run.observer.notify(f"ignoring {listed(ignored)}: cluster `{name}` keeps what it was started with")
     for line in chosen.run.plan.limited.values():
         run.observer.notify(line)
     return chosen

@@ -1,4 +1,5 @@
 """Show text that a program, a worker or another user wrote, so that nothing acts on it: no terminal, no browser.
+Lists and counts within a sentence.
 
 Parameters, error messages, names and logs are text everywhere. A terminal acts on control characters (colours, the
 cursor, its title, the clipboard), and characters that turn the direction of writing make a line read as another.
@@ -7,6 +8,7 @@ cursor, its title, the clipboard), and characters that turn the direction of wri
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from unicodedata import category, east_asian_width
 
 _COLOURS = re.compile(r"\x1b\[[0-9;:]*m")
@@ -44,3 +46,14 @@ def columns(text: str) -> int:
     return sum(
         0 if category(sign) in ("Mn", "Me") else 2 if east_asian_width(sign) in ("W", "F") else 1 for sign in text
     )
+
+
+def listed(words: Iterable[str]) -> str:
+    """Return words as a sentence lists them: `a, b and c`. There must be one."""
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def counts(**numbers: int | None) -> list[str]:
+    """Return each number that is not 0 with its word: `40 reused`, `2 failed`."""
+    return [f"{number} {word}" for word, number in numbers.items() if number]

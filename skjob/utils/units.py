@@ -1,7 +1,8 @@
-"""Parse quantities as Kubernetes writes them, and format them for people."""
+"""Parse quantities as Kubernetes writes them, and format quantities, durations and scores for people."""
 
 from __future__ import annotations
 
+import math
 import re
 
 _SUFFIXES = {
@@ -63,3 +64,16 @@ def format_duration(seconds: float) -> str:
         return f"{whole // 60} min {whole % 60:02d} s"
     minutes = whole // 60
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def format_rough_duration(seconds: float) -> str:
+    """Format an estimate: `29 s`, `12 min`, `3 h 20 min`."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def format_score(value: float, digits: int = 5) -> str:
+    """Format a score with so many significant digits at most, `-` if there is none."""
+    return "-" if math.isnan(value) else f"{value:.{digits}g}"

@@ -19,16 +19,15 @@ from skjob.cli.live.wording import (
     cost_in_words,
     name_of,
     number,
-    outermost,
     parameters_of,
     rate,
     spread_of,
     unit,
     workers_in_words,
 )
-from skjob.cli.progress_text import format_seconds
 from skjob.run.events.searches import CallProgress, Candidate
-from skjob.utils.text import shortened, visible
+from skjob.utils.text import counts, shortened, visible
+from skjob.utils.units import format_rough_duration
 
 BEST = 5
 MAX_CALLS = 4
@@ -67,17 +66,14 @@ def view(state: RunState, now: float, width: int, height: int) -> Group:
 
 
 def _heading(state: RunState, now: float, width: int) -> RenderableType:
-    calls = outermost(state.searches)
+    calls = state.searches.outermost
     facts = []
     if state.workers is not None:
         facts.append(workers_in_words(state.workers, short=width < WIDE))
-    facts.append(format_seconds(now - state.began))
+    facts.append(format_rough_duration(now - state.began))
     if state.cost is not None:
         facts.append(cost_in_words(state.cost))
-    if reused := sum(call.reused for call in calls):
-        facts.append(f"{reused} reused")
-    if failed := sum(call.failed for call in calls):
-        facts.append(f"{failed} failed")
+    facts += counts(reused=sum(call.reused for call in calls), failed=sum(call.failed for call in calls))
     title = Text("skjob", style="bold")
     for fact in facts:
         if len(title) + len(fact) + 5 > width:
@@ -159,7 +155,7 @@ def _left(call: CallProgress, now: float, *, wide: bool) -> str:
     seconds = call.seconds_left(now)
     if seconds is None:
         return ""
-    return f"about {format_seconds(seconds)} left" if wide else f"{format_seconds(seconds)} left"
+    return f"about {format_rough_duration(seconds)} left" if wide else f"{format_rough_duration(seconds)} left"
 
 
 # ---- candidates
@@ -172,10 +168,8 @@ def _search_to_show(state: RunState, calls: Sequence[CallProgress]) -> CallProgr
             continue
         if call.ranked(1):
             return call
-        for search in state.searches.searches:
-            before = [each for each in search if each.started.search == call.started.search and each.ranked(1)]
-            if before:
-                return before[-1]
+        if before := [each for each in state.searches.search_of(call) if each.ranked(1)]:
+            return before[-1]
     return None
 
 

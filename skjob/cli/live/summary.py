@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from skjob.cli.live.state import RunState
-from skjob.cli.live.wording import name_of, number, outermost, parameters_of, spread_of, unit
-from skjob.deploy.kubernetes.costs.prices import money
+from skjob.cli.live.state import CostSoFar, RunState
+from skjob.cli.live.wording import cost_in_words, name_of, number, parameters_of, spread_of, unit
 from skjob.run.events.searches import CallProgress
 from skjob.run.record import Record
 from skjob.utils.text import visible
@@ -20,8 +19,8 @@ def summary(state: RunState, record: Record) -> list[str]:
         lines += _counts(state)
         lines += _workers(state)
         if "amount" in record.cost:
-            limit = f" of {money(record.cost['most'], record.cost['currency'])}" if "most" in record.cost else ""
-            lines.append(f"cost: {money(record.cost['amount'], record.cost['currency'])}{limit}")
+            cost = CostSoFar(record.cost["amount"], record.cost["currency"], record.cost.get("most"))
+            lines.append(f"cost: {cost_in_words(cost)}")
         searches = [search for search in state.searches.searches if state.searches.best(search) is not None]
         if len(searches) > MAX_SEARCHES:
             lines.append(f"searches: {len(searches)}, the {MAX_SEARCHES} with the most fits:")
@@ -35,7 +34,7 @@ def summary(state: RunState, record: Record) -> list[str]:
 def _counts(state: RunState) -> list[str]:
     parts = []
     for kind in ("fits", "tasks"):
-        calls = [call for call in outermost(state.searches) if unit(call) == kind]
+        calls = [call for call in state.searches.outermost if unit(call) == kind]
         if done := sum(call.done for call in calls):
             parts.append(f"{done} {kind if done > 1 else kind[:-1]}")
             if reused := sum(call.reused for call in calls):

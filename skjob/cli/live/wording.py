@@ -7,7 +7,7 @@ import math
 from skjob.cli.live.state import CostSoFar
 from skjob.deploy.base import WorkerCounts
 from skjob.deploy.kubernetes.costs.prices import money
-from skjob.run.events.searches import CallProgress, Candidate, Searches
+from skjob.run.events.searches import CallProgress, Candidate
 from skjob.utils.text import shortened, visible
 
 MAX_NAME_LENGTH = 40
@@ -38,11 +38,6 @@ def rate(call: CallProgress, now: float) -> str:
 def unit(call: CallProgress) -> str:
     """Return what a call consists of: `fits` of a search or a cross-validation, else `tasks`."""
     return "tasks" if call.started.splits is None else "fits"
-
-
-def outermost(searches: Searches) -> list[CallProgress]:
-    """Return the calls whose fits or tasks are counted: those that a task of another makes belong to that task."""
-    return [call for call in searches.calls.values() if call.started.parent is None]
 
 
 def name_of(call: CallProgress) -> str:

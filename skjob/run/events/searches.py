@@ -92,6 +92,11 @@ class CallProgress:
         return begun.tasks if begun.tasks is None or begun.tasks >= self.done else None
 
     @property
+    def is_nested(self) -> bool:
+        """Whether a task of another call makes it: what it does is part of that task."""
+        return self.started.parent is not None
+
+    @property
     def measured(self) -> int:
         """How many of its fits or tasks ran in this run."""
         return self.done - self.reused
@@ -243,6 +248,21 @@ class Searches:
     def running(self) -> list[CallProgress]:
         """Calls that have not ended."""
         return [*self._running.values()]
+
+    @property
+    def outermost(self) -> list[CallProgress]:
+        """Calls that no task of another call makes."""
+        return [call for call in self.calls.values() if not call.is_nested]
+
+    def search_of(self, call: CallProgress) -> list[CallProgress]:
+        """Return the calls of the search that a call belongs to, in order; none if it belongs to no search of its own.
+
+        See `searches`.
+        """
+        number = call.started.search
+        if number is None or self._is_within_fit(call):
+            return []
+        return [each for each in self.calls.values() if each.started.search == number]
 
     @property
     def searches(self) -> list[list[CallProgress]]:

@@ -9,7 +9,6 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from skjob.engine.events import CallFinished, CallStarted, Event, FitFinished, FitStatus, ResultsDropped, TasksFinished
 from skjob.run.events.file import read_events
@@ -25,7 +24,7 @@ from skjob.run.history.details import (
     title,
 )
 from skjob.run.history.records import PastRun
-from skjob.run.record import Record
+from skjob.run.record import Record, read_moment
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?", re.IGNORECASE)
 
@@ -93,8 +92,9 @@ class _Collector:
 
     def details(self, record: Record) -> RunDetails:
         """Return what there is by now."""
-        began = _epoch(record.started)
-        if began is None:
+        if started := read_moment(record.started):
+            began = started.timestamp()
+        else:
             began = self._first if math.isfinite(self._first) else 0.0
         ended = max(began + (record.seconds or 0.0), self._last)
         fits = [event for events in self._fits.values() for event in events.values()]
@@ -158,7 +158,7 @@ class _Collector:
     def _others(self) -> list[CallGroup]:
         groups: dict[str, CallGroup] = {}
         for call in self._sums.calls.values():
-            if call.started.search is not None or call.started.parent is not None:
+            if call.started.search is not None or call.is_nested:
                 continue  # what a task of another call calls is part of that task
             name = title(call.started)
             group = groups.setdefault(name, CallGroup(name))
@@ -195,11 +195,3 @@ def _merged(times: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
         else:
             merged.append((start, end))
     return merged
-
-
-def _epoch(moment: str) -> float | None:
-    try:
-        read = datetime.fromisoformat(moment)
-    except ValueError:
-        return None
-    return (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()

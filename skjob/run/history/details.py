@@ -82,6 +82,15 @@ class SearchDetails:
         """How many of its fits failed."""
         return sum(call.failed for call in self.calls)
 
+    @property
+    def ordering(self) -> str:
+        """What its candidates are ordered by, in words; nothing if it has one metric."""
+        if self.chosen_by_callable:
+            return f"ordered by `{self.metric}`, though the program chooses the best by a callable"
+        if self.started.metric_is_first:
+            return f"ordered by `{self.metric}`, the first of its metrics"
+        return "" if self.metric in ("", "score") else f"ordered by `{self.metric}`"
+
     @cached_property
     def varying(self) -> list[str]:
         """Parameters that differ between candidates, in the order in which the search has them."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from skjob.cli.progress_text import LATER, LineInterval, describe_progress, format_seconds, progress_numbers
+from skjob.cli.progress_text import LATER, LineInterval, describe_progress, format_rough_duration, progress_numbers
 from skjob.deploy.scaling.loop import Progress
 from skjob.engine.events import CallFinished, CallStarted, Event, FitFinished, FitStatus, TasksFinished
 from skjob.run.events.searches import Searches
@@ -87,4 +87,4 @@ def test_lines_come_every_ten_seconds_and_later_every_minute() -> None:
     ("seconds", "text"), [(0.4, "0 s"), (29.4, "29 s"), (99.6, "2 min"), (720, "12 min"), (12_000, "3 h 20 min")]
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert format_seconds(seconds) == text
+    assert format_rough_duration(seconds) == text

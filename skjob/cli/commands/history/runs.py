@@ -51,9 +51,9 @@ def runs(
 
 def table(found: list[RunSummary]) -> list[str]:
     """Return the lines of the table, its heading first."""
-    from skjob.cli.values import cost, outcome, score, when
+    from skjob.cli.values import cost, outcome, when
     from skjob.utils.text import shortened
-    from skjob.utils.units import format_duration
+    from skjob.utils.units import format_duration, format_score
 
     heading = ["RUN", "STARTED", "PROGRAM", "WHERE", "OUTCOME", "FITS", "BEST", "TIME", "COST"]
     rows = [
@@ -64,7 +64,7 @@ def table(found: list[RunSummary]) -> list[str]:
             run.place or "-",
             outcome(run.status, run.exit_code),
             fits(run),
-            "-" if run.best is None else score(run.best),
+            "-" if run.best is None else format_score(run.best),
             "-" if run.seconds is None else format_duration(run.seconds),
             cost(run.cost, run.currency),
         ]
@@ -75,7 +75,9 @@ def table(found: list[RunSummary]) -> list[str]:
 
 def fits(run: RunSummary) -> str:
     """Return how many fits a run has had: `160`, `160 (40 reused, 2 failed)`."""
+    from skjob.utils.text import counts
+
     if run.fits is None:
         return "-"
-    parts = [f"{number} {what}" for number, what in ((run.reused, "reused"), (run.failed, "failed")) if number]
+    parts = counts(reused=run.reused, failed=run.failed)
     return f"{run.fits} ({', '.join(parts)})" if parts else str(run.fits)

@@ -167,6 +167,7 @@ def described(details: RunDetails, top: int) -> Iterator[str]:
 def _head(details: RunDetails) -> list[list[str]]:
     from skjob.cli.commands.history.runs import fits
     from skjob.cli.values import cost, outcome, when
+    from skjob.errors import first_line
     from skjob.run.history.summary import summary_of
 
     record, summary = details.record, summary_of(details)
@@ -180,9 +181,9 @@ def _head(details: RunDetails) -> list[list[str]]:
         ["outcome", outcome(summary.status, summary.exit_code)],
     ]
     if record.outcome.cause:
-        rows.append(["cause", _first_line(record.outcome.cause)])
+        rows.append(["cause", first_line(record.outcome.cause)])
     if record.outcome.cleanup:
-        rows.append(["clean-up", _first_line(record.outcome.cleanup)])
+        rows.append(["clean-up", first_line(record.outcome.cleanup)])
     rows += [["time", _seconds(summary.seconds)], ["fits", fits(summary)]]
     if record.workers:
         rows.append(["workers", f"at most {max(each.connected for each in record.workers)} connected"])
@@ -195,23 +196,19 @@ def _head(details: RunDetails) -> list[list[str]]:
 
 
 def _search_line(search: SearchDetails) -> str:
+    from skjob.utils.text import counts
+
     parts = [f"{search.title}: {search.done} of {search.total} fits"]
-    parts += [f"{number} {what}" for number, what in ((search.reused, "reused"), (search.failed, "failed")) if number]
+    parts += counts(reused=search.reused, failed=search.failed)
     if search.halving:
         parts.append(f"{len(search.calls)} iterations, the last one first")
-    if search.chosen_by_callable:
-        parts.append(f"ordered by `{search.metric}`, though the program chooses the best by a callable")
-    elif search.started.metric_is_first:
-        parts.append(f"ordered by `{search.metric}`, the first of its metrics")
-    elif search.metric not in ("", "score"):
-        parts.append(f"ordered by `{search.metric}`")
-    return "; ".join(parts)
+    return "; ".join(filter(None, [*parts, search.ordering]))
 
 
 def candidates(search: SearchDetails, top: int) -> list[list[str]]:
     """Return the rows of a table of the best candidates, its heading first."""
-    from skjob.cli.values import score
     from skjob.utils.text import shortened
+    from skjob.utils.units import format_score
 
     names = search.varying[:MAX_PARAMETERS]
     heading = ["#", "SCORE", "±", "SPLITS", "A FIT", *(shortened(name, MAX_WIDTH) for name in names)]
@@ -220,8 +217,8 @@ def candidates(search: SearchDetails, top: int) -> list[list[str]]:
         candidate = each.candidate
         splits = str(len(candidate.scores)) + (f" ({candidate.failed} failed)" if candidate.failed else "")
         values = [shortened(candidate.parameters.get(name, "-"), MAX_WIDTH) for name in names]
-        spread = "-" if candidate.spread != candidate.spread else f"{candidate.spread:.2g}"
-        rows.append([str(rank), score(candidate.mean), spread, splits, _seconds(each.mean_seconds), *values])
+        spread = format_score(candidate.spread, 2)
+        rows.append([str(rank), format_score(candidate.mean), spread, splits, _seconds(each.mean_seconds), *values])
         if search.halving:
             rows[-1].insert(1, str(each.iteration))
     if search.halving:
@@ -230,12 +227,12 @@ def candidates(search: SearchDetails, top: int) -> list[list[str]]:
 
 
 def _others(details: RunDetails) -> list[list[str]]:
-    from skjob.cli.values import score
+    from skjob.utils.units import format_score
 
     heading = ["PARALLEL CALLS", "CALLS", "FITS OR TASKS", "TIME IN ALL", "MEAN SCORE"]
     rows = []
     for group in details.others:
-        means = [f"{name} {score(sum(scores) / len(scores))}" for name, scores in group.scores.items() if scores]
+        means = [f"{name} {format_score(sum(scores) / len(scores))}" for name, scores in group.scores.items() if scores]
         rows.append([group.title, str(group.calls), str(group.done), _seconds(group.seconds), ", ".join(means) or "-"])
     return [heading, *rows]
 
@@ -305,13 +302,14 @@ def change(each: ComparedValue) -> str:
 
 
 def _value(each: ComparedValue, value: Any) -> str:
-    from skjob.cli.values import score, when
+    from skjob.cli.values import when
     from skjob.utils.text import shortened
+    from skjob.utils.units import format_score
 
     if value is None:
         return "-"
     if each.name == "best":
-        return score(value)
+        return format_score(value)
     if each.name == "started":
         return when(value)
     if isinstance(value, float):
@@ -323,10 +321,6 @@ def _seconds(seconds: float | None) -> str:
     from skjob.utils.units import format_duration
 
     return "-" if seconds is None else format_duration(seconds)
-
-
-def _first_line(text: str) -> str:
-    return next(iter(text.splitlines()), "")
 
 
 def _indented(lines: list[str]) -> Iterator[str]:

@@ -191,3 +191,17 @@ def test_scores_too_large_for_their_sum(scores: tuple[float, float], mean: float
     assert candidate.mean == pytest.approx(mean, nan_ok=True)
     assert candidate.spread == pytest.approx(spread, nan_ok=True)
     assert searches.summary()
+
+
+def test_the_calls_of_a_search_are_found_by_one_of_them() -> None:
+    searches = Searches([started(1, iteration=0), started(2, iteration=1), CallStarted(3, 100.0, "f", tasks=1)])
+    [search] = searches.searches
+    assert all(searches.search_of(call) == search for call in search)
+    assert searches.search_of(searches.calls[3]) == []
+
+
+def test_a_search_within_a_fit_belongs_to_that_fit() -> None:
+    searches = Searches([started(1), started(2, search=2, parent=1)])
+    assert searches.searches == [[searches.calls[1]]]
+    assert searches.outermost == [searches.calls[1]]
+    assert searches.search_of(searches.calls[2]) == []
