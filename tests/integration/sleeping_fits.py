@@ -78,7 +78,23 @@ def _meet(sleeper: Sleeper) -> None:
     until(lambda: Fits(Path(sleeper.folder)).most_at_once() > 1, "no other fit runs beside it")
 
 
-DEEDS: dict[str, Callable[[Sleeper], None]] = {"exit": _exit, "crash": _crash, "gobble": _gobble, "meet": _meet}
+FREE = 4
+"""The numbers below it do not wait for what is done to their neighbours."""
+
+
+def _outlast(sleeper: Sleeper) -> None:
+    """Run until the test has done its deed, so that fits run when it is done and begin after it."""
+    if sleeper.number >= FREE:
+        until(Fits(Path(sleeper.folder)).deed.exists, "the test does not do its deed")
+
+
+DEEDS: dict[str, Callable[[Sleeper], None]] = {
+    "exit": _exit,
+    "crash": _crash,
+    "gobble": _gobble,
+    "meet": _meet,
+    "outlast": _outlast,
+}
 
 
 @dataclass(frozen=True)
@@ -96,6 +112,7 @@ class Fits:
         self.folder = folder
         (folder / NOTES).parent.mkdir(exist_ok=True)
         (folder / NOTES).touch()
+        self.deed = (folder / NOTES).with_name("deed")
 
     def most_at_once(self) -> int:
         """How many have run at a time."""

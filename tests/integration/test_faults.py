@@ -111,6 +111,7 @@ class Kill:
         self.at = time.time()
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
+        self.fits.deed.touch()
         lost = [note for note in self.fits.running() if note.pid in pids]
         # A result that has not been fetched yet dies with its worker too.
         for pid in pids:
@@ -137,7 +138,7 @@ def test_workers_killed_in_mid_fit(client: Client, fits: Fits, fault_row: Row, v
     pids = list(client.run(os.getpid).values())
     kill = Kill(fits, lambda: pids[:1] if victims == "one worker" else pids)
     with _meanwhile(kill):
-        search = _fit(client, search_of(fits))
+        search = _fit(client, search_of(fits, deed="outlast", culprit=ANY))
     _complete(search)
     repeated = {fit for fit, times in fits.begun().items() if times > 1}
     assert repeated <= set(kill.running)
@@ -305,12 +306,13 @@ def test_the_scheduler_killed_and_started_again(fits: Fits, tmp_path: Path, faul
             running.extend(fits.running())
             at.append(time.time())
             restart()
+            fits.deed.touch()
 
         with (
             _meanwhile(kill),
             joblib.parallel_config(backend=SkjobBackend(client, wait_for_workers=DEADLINE), n_jobs=-1),
         ):
-            search = search_of(fits).fit(large, Y)
+            search = search_of(fits, deed="outlast", culprit=ANY).fit(large, Y)
     _complete(search)
     assert len(fits.ended()) == 16
     repeated = {fit for fit, times in fits.begun().items() if times > 1}
