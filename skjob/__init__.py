@@ -31,11 +31,14 @@ def cluster(
     context: str | None = None,
     namespace: str | None = None,
     image: str | None = None,
+    arch: str | None = None,
     env: str | None = None,
     set_env: Mapping[str, str | None] | Sequence[str] | None = None,
     secret_env: Sequence[str] | None = None,
     worker_cpu: float | str | None = None,
     worker_memory: int | str | None = None,
+    worker_gpu: int | None = None,
+    node_pool: str | None = None,
     start_timeout: float | str | None = None,
     max_cost: float | str | None = None,
     grace: float | str | None = None,
@@ -61,6 +64,9 @@ def cluster(
         The kubeconfig's context, and the namespace; None takes the current ones.
     image : str, default=None
         The image of scheduler and workers; None takes Python's own.
+    arch : str, default=None
+        The architecture of nodes that the image is for, "amd64" or "arm64". None: that of all nodes, or "amd64" if they
+        differ.
     env : {"auto", "none"} or path, default="auto"
         What pods must have: the distributions that are installed here, only what the image has, or those of a file of
         requirements.
@@ -73,6 +79,10 @@ def cluster(
         Cores that each worker requests; "500m" is 0.5.
     worker_memory : int (bytes) or str, default="2Gi"
         A worker's memory limit.
+    worker_gpu : int, default=0
+        GPUs of each worker, which then runs one fit at a time.
+    node_pool : str, default=None
+        The platform team's node pool to run in; None takes the first of them.
     start_timeout : float (seconds) or str, default="5m"
         How long to wait for the first worker.
     max_cost : float, default=None

@@ -229,8 +229,10 @@ def limits(api: Api, data: dict[str, str], selector: Manifest, pods: Manifest) -
         "a DaskCluster that nothing ends is refused",
         refused(clusters, cluster("skjob-test", None, 1, [CONTAINER], selector, pods), "must be owned by a Job"),
     )
-    if workers := [int(data[name]) for name in MAX_WORKERS if name in data]:
-        many = min(workers) + 1
+    pool = pods.get("pool", {})
+    of_pool = pool.get("limits", {}).get("max-workers")
+    if workers := [int(data[name]) for name in MAX_WORKERS if name in data] or [of_pool] * (of_pool is not None):
+        many = (min(workers) if of_pool is None else int(of_pool)) + 1
         yield (
             f"{many} workers are refused",
             refused(clusters, cluster("skjob-test", owner, many, [CONTAINER], selector, pods), "max-workers"),
@@ -240,7 +242,11 @@ def limits(api: Api, data: dict[str, str], selector: Manifest, pods: Manifest) -
     if selector:
         yield (
             "pods on any node are refused",
-            refused(clusters, cluster("skjob-test", owner, 1, [CONTAINER], pods=pods), "node-selector"),
+            refused(
+                clusters,
+                cluster("skjob-test", owner, 1, [CONTAINER], pods=pods),
+                "node-pools" if pool else "node-selector",
+            ),
         )
     secret = {"volumes": [{"name": "other", "secret": {"secretName": "not-a-runs-own"}}]}
     yield (

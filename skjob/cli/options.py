@@ -96,6 +96,24 @@ WorkerMemoryOption = Annotated[
     Text,
     _option("Workers", "--worker-memory", metavar="BYTES", help="A worker's memory limit: 800M, 2Gi. [default: 2Gi]"),
 ]
+WorkerGpuOption = Annotated[
+    Text,
+    _option(
+        "Workers",
+        "--worker-gpu",
+        metavar="N",
+        help="GPUs (nvidia.com/gpu) of each worker, which then runs one fit at a time. [default: 0]",
+    ),
+]
+NodePoolOption = Annotated[
+    Text,
+    _option(
+        "Workers",
+        "--node-pool",
+        metavar="NAME",
+        help="The platform team's node pool to run in. [default: the first of them]",
+    ),
+]
 RetriesOption = Annotated[
     Text,
     _option("Workers", "--retries", metavar="N", help="How often to retry a fit whose worker died. [default: 1]"),
@@ -110,6 +128,16 @@ ImageOption = Annotated[
         "--image",
         metavar="IMAGE",
         help="The image of scheduler and workers. [default: Python's own]",
+    ),
+]
+ArchOption = Annotated[
+    Text,
+    _option(
+        "Environment",
+        "--arch",
+        metavar="NAME",
+        help="The architecture of nodes that the image is for: amd64, arm64."
+        " [default: that of all nodes; amd64 if they differ]",
     ),
 ]
 EnvOption = Annotated[

@@ -8,22 +8,34 @@ the cluster enforces them, by ResourceQuota and admission policy. Pure: text in,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from skjob.config.parsers import parse_cpu, parse_name, parse_seconds
+from skjob.config.nodes import (
+    ARCHITECTURE_LABEL,
+    NodeKind,
+    NodePool,
+    Prices,
+    Scheduling,
+    parse_kinds,
+    parse_pools,
+    parse_prices,
+    pool_for_schedulers,
+)
+from skjob.config.parsers import parse_name
 from skjob.config.pod_settings import PodSettings, PodSettingsError, parse_pods
+from skjob.config.rule_values import LIMIT_PARSERS, parse_selector, parse_tolerations
 from skjob.config.sources import CONFIGMAP_HINT, LIMITS, TEAM_KEYS
 from skjob.errors import ConfigError
-from skjob.utils.units import parse_quantity
+from skjob.utils.units import format_gpus
 
 
 @dataclass(frozen=True)
 class Limits:
     """The maxima of one run; None where there is no limit.
 
-    `cpu` in cores and `memory` in bytes are of all its workers together. `time` in seconds is how long its cluster can
+    `cpu` in cores, `memory` in bytes and `gpus` are of all its workers together. `time` in seconds is how long its
+    cluster can
     live, also after the run. `origin` says whose limits they are, for messages.
     """
 
@@ -32,6 +44,7 @@ class Limits:
     memory: int | None = None
     time: float | None = None
     origin: str = ""
+    gpus: int = 0
 
     def __str__(self) -> str:
         limits = []
@@ -41,67 +54,72 @@ class Limits:
             limits.append(f"{self.cpu:g} cores")
         if self.memory is not None:
             limits.append(f"{self.memory / 2**30:.3g} GiB of memory")
+        if self.gpus:
+            limits.append(format_gpus(self.gpus))
         if self.time is not None:
             limits.append(f"{self.time:.0f} s")
         return ", ".join(limits)
 
 
 @dataclass(frozen=True)
-class Scheduling:
-    """Where pods can run, as in a pod's spec; `queue` is Kueue's."""
-
-    node_selector: Mapping[str, str] = field(default_factory=dict)
-    tolerations: tuple[Mapping[str, Any], ...] = ()
-    priority_class: str = ""
-    queue: str = ""
-
-
-@dataclass(frozen=True)
-class Price:
-    """What a core and a GiB of memory cost for an hour on nodes with these labels; without labels, on any."""
-
-    cpu_hour: float
-    gib_hour: float
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Prices:
-    """Prices in order: the first whose labels a node has is that node's."""
-
-    entries: tuple[Price, ...] = ()
-    currency: str = "USD"
-
-    def of(self, labels: Mapping[str, str]) -> Price | None:
-        """Return the price of a node with these labels."""
-        return next((price for price in self.entries if price.labels.items() <= labels.items()), None)
-
-
-@dataclass(frozen=True)
-class NodeKind:
-    """`count` nodes of `cpu` cores and `memory` bytes each, for users who are not allowed to list nodes."""
-
-    name: str
-    cpu: float
-    memory: int
-    count: int = 1
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class NamespacePolicy:
     """All rules of a namespace. `team` is whom its objects and costs belong to.
 
-    `notices` are lines about settings that will not work for much longer.
+    `node_pools` are the pools that runs can choose from, the default first. Of rules for a run in one of them
+    (`in_pool`), that is `node_pool`, and `scheduling` is where its workers go. `notices` are lines about settings that
+    will not work for much longer.
     """
 
     team: str = ""
     limits: Limits = Limits()
-    scheduling: Scheduling = Scheduling()
-    prices: Prices = Prices()
+    scheduling: Scheduling = field(default_factory=Scheduling)
+    prices: Prices = field(default_factory=Prices)
     nodes: tuple[NodeKind, ...] = ()
     pods: PodSettings = field(default_factory=PodSettings)
     notices: tuple[str, ...] = ()
+    node_pools: tuple[NodePool, ...] = ()
+    node_pool: NodePool | None = None
+
+    @property
+    def scheduling_of_others(self) -> Scheduling:
+        """Where the pods of a run go that run none of its tasks, the scheduler first: not to nodes that may be taken
+        away, unless the platform team lets it."""
+        pool = self.pool_of_others
+        return self.scheduling if pool is None or pool == self.node_pool else self._scheduling_in(pool)
+
+    @property
+    def pool_of_others(self) -> NodePool | None:
+        """The pool of those pods; None if there is none, or if none takes them."""
+        return self.node_pool and pool_for_schedulers(self.node_pool, self.node_pools, self.architecture)
+
+    @property
+    def architecture(self) -> str:
+        """The architecture that all pods of a run have; empty if that is left to Kubernetes."""
+        return self.scheduling.node_selector.get(ARCHITECTURE_LABEL, "")
+
+    def in_pool(self, name: str | None) -> NamespacePolicy:
+        """Return the rules for a run in the pool of this name, or the default one.
+
+        Raises:
+            KeyError: there is no such pool.
+        """
+        if name is None and not self.node_pools:
+            return self
+        pool = self.node_pools[0] if name is None else {pool.name: pool for pool in self.node_pools}[name]
+        limits = self.limits
+        if pool.limits:
+            limits = replace(limits, **pool.limits, origin=f"{limits.origin}, node pool `{pool.name}`")
+        return replace(self, node_pool=pool, scheduling=self._scheduling_in(pool), limits=limits)
+
+    def on_architecture(self, name: str) -> NamespacePolicy:
+        """Return the rules for a run whose pods all go to nodes of this architecture."""
+        selector = {**self.scheduling.node_selector, ARCHITECTURE_LABEL: name}
+        return replace(self, scheduling=replace(self.scheduling, node_selector=selector))
+
+    def _scheduling_in(self, pool: NodePool) -> Scheduling:
+        architecture = {ARCHITECTURE_LABEL: self.architecture} if self.architecture else {}
+        selector = architecture | dict(pool.node_selector)
+        return replace(self.scheduling, node_selector=selector, tolerations=pool.tolerations)
 
 
 def parse_rules(data: Mapping[str, str], origin: str) -> NamespacePolicy:
@@ -123,11 +141,19 @@ def parse_rules(data: Mapping[str, str], origin: str) -> NamespacePolicy:
             problems += [f"`{key}{place}` in `{origin}` {words}" for place, words in error.problems]
         except ValueError as error:
             problems.append(f"`{key}` in `{origin}` {error}")
+    if found.get("node-pools"):
+        problems += [
+            f"`{key}` in `{origin}` says nothing beside `node-pools`: put it into a pool"
+            for key in ("node-selector", "tolerations")
+            if found.get(key)
+        ]
     if problems:
         raise ConfigError.collect(problems, CONFIGMAP_HINT)
     limits = {name: min(values) for name, values in _limits(found).items() if values}
     scheduling = {key.replace("-", "_"): found[key] for key in _SCHEDULING if key in found}
-    prices = Prices(found.get("prices", ()))
+    pools: tuple[NodePool, ...] = found.get("node-pools", ())
+    # A pool's own price counts before those that go by labels.
+    prices = Prices((*(pool.price for pool in pools if pool.price is not None), *found.get("prices", ())))
     return NamespacePolicy(
         team=found.get("team", ""),
         limits=Limits(**limits, origin=origin),
@@ -136,6 +162,7 @@ def parse_rules(data: Mapping[str, str], origin: str) -> NamespacePolicy:
         nodes=found.get("nodes", ()),
         pods=found.get("pods", PodSettings()),
         notices=_notices(found, origin),
+        node_pools=pools,
     )
 
 
@@ -158,155 +185,18 @@ def _notices(found: Mapping[str, Any], origin: str) -> tuple[str, ...]:
 
 
 _SCHEDULING = ("node-selector", "tolerations", "priority-class", "queue")
-_OPERATORS = ("Exists", "Equal")
-_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
-
-
-def _parse_count(text: str) -> int:
-    if not text.strip().isdecimal() or int(text) < 1:
-        raise ValueError(f"must be a number of at least 1, not `{text}`")
-    return int(text)
-
-
-def _quoting(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return a parser whose errors show the value too."""
-
-    def parsed(text: str) -> Any:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise ValueError(f"{error}, not `{text}`") from None
-
-    return parsed
-
-
-def _parse_bytes(text: str) -> int:
-    size = int(parse_quantity(text))
-    if size < 1:
-        raise ValueError("must be an amount of memory such as `64Gi`")
-    return size
-
-
-def _load(text: str, kind: type, example: str) -> Any:
-    import yaml  # most runs do not need it
-
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(value, kind):
-        raise ValueError(f"must be {'a map' if kind is dict else 'a list'}, `{example}`")  # noqa: TRY004 - of a text
-    return value
-
-
-def _labels(value: Any) -> dict[str, str]:
-    """Return labels as text; YAML's own `true` and `1` are meant as text too."""
-    if not isinstance(value, dict) or any(isinstance(each, dict | list) or each is None for each in value.values()):
-        raise ValueError("must be labels, `{pool: batch}`")
-    return {
-        str(name): str(each).lower() if isinstance(each, bool) else str(each) for name, each in value.items()
-    }  # fmt: skip
-
-
-def _parse_selector(text: str) -> dict[str, str]:
-    return _labels(_load(text, dict, "{pool: batch}"))
-
-
-def _entries(text: str, example: str, known: set[str], needed: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Return a list of maps that have these keys. Raise ValueError with everything that is wrong with any of them."""
-    entries: list[Any] = _load(text, list, example)
-    problems = []
-    for number, entry in enumerate(entries, 1):
-        if not isinstance(entry, dict):
-            problems.append(f"entry {number} is not a map")
-            continue
-        problems += [f"entry {number} has `{key}`, which there is not" for key in entry if key not in known]
-        problems += [f"entry {number} lacks `{key}`" for key in needed if key not in entry]
-    if problems:
-        raise ValueError(f"must be a list such as `{example}`: {'; '.join(problems)}")
-    return entries
-
-
-def _each(entries: list[dict[str, Any]], make: Callable[[dict[str, Any]], Any]) -> tuple[Any, ...]:
-    made, problems = [], []
-    for number, entry in enumerate(entries, 1):
-        try:
-            made.append(make(entry))
-        except (ValueError, TypeError) as error:
-            problems.append(f"entry {number}: {error}")
-    if problems:
-        raise ValueError(f"has entries that are wrong: {'; '.join(problems)}")
-    return tuple(made)
-
-
-def _parse_tolerations(text: str) -> tuple[Mapping[str, Any], ...]:
-    known = {"key", "operator", "value", "effect", "tolerationSeconds"}
-    entries = _entries(text, "[{key: batch, operator: Exists}]", known, ())
-
-    def toleration(entry: dict[str, Any]) -> dict[str, Any]:
-        if entry.get("operator", "Equal") not in _OPERATORS:
-            raise ValueError(f"`operator` must be one of {', '.join(_OPERATORS)}")
-        if entry.get("effect", _EFFECTS[0]) not in _EFFECTS:
-            raise ValueError(f"`effect` must be one of {', '.join(_EFFECTS)}")
-        if "value" in entry:
-            entry = entry | {"value": _labels({"value": entry["value"]})["value"]}
-        return entry
-
-    return _each(entries, toleration)
-
-
-def _amount(entry: dict[str, Any], key: str) -> float:
-    value = entry[key]
-    if isinstance(value, str):
-        # Helm writes small ones as 5e-05, which YAML 1.1 takes for text.
-        with suppress(ValueError):
-            value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise ValueError(f"`{key}` must be a number of at least 0, not `{value}`")
-    return float(value)
-
-
-def _parse_prices(text: str) -> tuple[Price, ...]:
-    entries = _entries(
-        text, "[{cpu-hour: 0.04, gib-hour: 0.005}]", {"labels", "cpu-hour", "gib-hour"}, ("cpu-hour", "gib-hour")
-    )
-    return _each(
-        entries,
-        lambda entry: Price(_amount(entry, "cpu-hour"), _amount(entry, "gib-hour"), _labels(entry.get("labels", {}))),
-    )
-
-
-def _parse_nodes(text: str) -> tuple[NodeKind, ...]:
-    known = {"name", "cpu", "memory", "count", "labels"}
-    entries = _entries(text, "[{name: m5.2xlarge, cpu: 8, memory: 32Gi, count: 5}]", known, ("name", "cpu", "memory"))
-    return _each(
-        entries,
-        lambda entry: NodeKind(
-            parse_name(str(entry["name"])),
-            parse_quantity(str(entry["cpu"])),
-            _parse_bytes(str(entry["memory"])),
-            _parse_count(str(entry.get("count", 1))),
-            _labels(entry.get("labels", {})),
-        ),
-    )
-
 
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "team": parse_name,
-    "node-selector": _parse_selector,
-    "tolerations": _parse_tolerations,
+    "node-selector": parse_selector,
+    "tolerations": parse_tolerations,
+    "node-pools": parse_pools,
     "priority-class": parse_name,
     "queue": parse_name,
-    "prices": _parse_prices,
+    "prices": parse_prices,
     "currency": parse_name,
-    "nodes": _parse_nodes,
+    "nodes": parse_kinds,
     "pods": parse_pods,
 }
-_LIMIT_PARSERS: dict[str, Callable[[str], Any]] = {
-    "limits.max-workers": _parse_count,
-    "limits.max-cpu": _quoting(parse_cpu),
-    "limits.max-memory": _quoting(_parse_bytes),
-    "limits.max-time": _quoting(parse_seconds),
-}
-_PARSERS |= {key: parse for name, parse in _LIMIT_PARSERS.items() for key in (name, *LIMITS[name])}
+_PARSERS |= {key: LIMIT_PARSERS[name.removeprefix("limits.")] for name in LIMITS for key in (name, *LIMITS[name])}
 assert set(_PARSERS) == set(TEAM_KEYS)  # noqa: S101 - a key without a parser

@@ -10,6 +10,9 @@ from skjob.utils.units import parse_quantity
 MAX_SECONDS = 87600 * 3600.0
 """Above it, the moment at which it is over may be one that no calendar has."""
 
+ARCHITECTURES = ("amd64", "arm64", "ppc64le", "s390x")
+"""As nodes have them in their label `kubernetes.io/arch`."""
+
 
 def parse_workers(text: str) -> WorkerRange:
     """Parse `4` or `1:20`. A minimum of 0 is allowed below a higher maximum."""
@@ -39,6 +42,20 @@ def parse_memory(text: str) -> int:
     if size < 128 * 2**20:
         raise ValueError("must be an amount of memory, at least `128Mi`")
     return size
+
+
+def parse_gpu(text: str) -> int:
+    """Parse how many GPUs each worker has: 0 to 16."""
+    if not re.fullmatch(r"\d{1,2}", text.strip()) or int(text) > 16:
+        raise ValueError("must be a number of GPUs from 0 to 16")
+    return int(text)
+
+
+def parse_arch(text: str) -> str:
+    """Parse the architecture of nodes, as Kubernetes calls it."""
+    if text.strip() not in ARCHITECTURES:
+        raise ValueError(f"must be one of {', '.join(f'`{each}`' for each in ARCHITECTURES)}")
+    return text.strip()
 
 
 def parse_seconds(text: str) -> float:

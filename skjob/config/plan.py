@@ -9,6 +9,7 @@ from pathlib import Path
 from skjob.config.namespace_policy import Limits, NamespacePolicy
 from skjob.config.settings import Place, Settings, WorkerRange
 from skjob.errors import ConfigError
+from skjob.utils.units import format_gpus
 
 DEFAULT_WORKERS = WorkerRange(1, 4)
 DEFAULT_CPU = 0.5
@@ -58,11 +59,15 @@ class JobSpec:
 
 @dataclass(frozen=True)
 class WorkerSize:
-    """The size of one worker: cores requested, bytes of memory at most, and fits that it runs at once."""
+    """The size of one worker: cores requested, bytes of memory at most, fits that it runs at once, and GPUs.
+
+    One with GPUs runs one fit at a time, which has all of them.
+    """
 
     cpu: float
     memory: int
     threads: int
+    gpus: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class Plan:
 
     `checkpoint` is the address of the store of finished fits, None if there is none; `retries` is how often to retry a
     fit whose worker died. `rules` are the platform team's, and `max_cost` is in their currency. `limited` has a line
-    for each of `workers` and `time` that these rules have reduced, and for a `cost` that is not counted.
+    for each of `workers` and `time` that these rules have reduced, and for each setting that a local run ignores.
     """
 
     place: Place
@@ -137,7 +142,9 @@ def make_plan(
         size = WorkerSize(cpu, memory or machine.memory // workers.maximum, threads=1)
     else:
         workers, why = settings.workers or DEFAULT_WORKERS, f"running on Kubernetes: {reason}"
-        size = WorkerSize(cpu, memory or DEFAULT_MEMORY, threads=max(1, round(cpu)))
+        gpus = settings.worker_gpu or 0
+        size = WorkerSize(cpu, memory or DEFAULT_MEMORY, threads=1 if gpus else max(1, round(cpu)), gpus=gpus)
+        rules = where_it_runs(rules, settings.node_pool, settings.arch)
     plan = Plan(
         place=place,
         why=why,
@@ -155,9 +162,51 @@ def make_plan(
         rules=rules,
     )
     if place is Place.LOCAL:
-        free = {"cost": "ignoring `max-cost`: local runs are free"}
-        return replace(plan, limited=free) if plan.max_cost is not None else plan
+        return replace(plan, limited=_ignored_here(settings))
     return _checked(plan)
+
+
+def where_it_runs(rules: NamespacePolicy, name: str | None, arch: str | None) -> NamespacePolicy:
+    """Return the rules for a run in the node pool of this name, or the default one, and on an architecture.
+
+    Raises:
+        ConfigError: there is no such pool, or it has no such nodes.
+    """
+    try:
+        rules = rules.in_pool(name)
+    except KeyError as error:
+        names = [f"`{pool.name}`" for pool in rules.node_pools]
+        there = f"the namespace has {', '.join(names)}" if names else "the namespace has none"
+        hint = (
+            "choose one of them" if names else "leave it out, or have `node-pools` put into the namespace's ConfigMap"
+        )
+        raise ConfigError(f"there is no node pool `{name}`: {there}", hint) from error
+    if arch is None:
+        return rules
+    where = f"node pool `{rules.node_pool.name}`" if rules.node_pool else "the namespace"
+    if rules.architecture not in ("", arch):
+        raise ConfigError(
+            f"`arch` is `{arch}`, and {where} has nodes of `{rules.architecture}`",
+            "leave it out, or choose another node pool" if rules.node_pool else "leave it out",
+        )
+    rules = rules.on_architecture(arch)
+    if rules.node_pool and rules.pool_of_others is None:
+        raise ConfigError(f"no node pool takes the scheduler of a run on `{arch}`", "leave `arch` out")
+    return rules
+
+
+def _ignored_here(settings: Settings) -> dict[str, str]:
+    """Return a line for each setting that a run on this machine ignores."""
+    lines = {}
+    if settings.max_cost is not None:
+        lines["cost"] = "ignoring `max-cost`: local runs are free"
+    if settings.worker_gpu:
+        lines["gpu"] = "ignoring `worker-gpu`: on this machine each fit sees the GPUs that the program sees"
+    if settings.node_pool is not None:
+        lines["pool"] = "ignoring `node-pool`: this machine is in none"
+    if settings.arch is not None:
+        lines["arch"] = "ignoring `arch`: this machine has its own"
+    return lines
 
 
 def with_workers(plan: Plan, workers: WorkerRange) -> Plan:
@@ -225,7 +274,10 @@ def _checked(plan: Plan) -> Plan:
 def _least_cost(plan: Plan) -> float:
     """Return the cost of a run's first workers, on the cheapest nodes, for the time that it takes to end."""
     cpu, gib, hours = plan.size.cpu, plan.size.memory / 2**30, CLOSING_SECONDS / 3600
-    hourly = (cpu * price.cpu_hour + gib * price.gib_hour for price in plan.rules.prices.entries)
+    gpus = plan.size.gpus
+    hourly = (
+        cpu * price.cpu_hour + gib * price.gib_hour + gpus * price.gpu_hour for price in plan.rules.prices.entries
+    )
     return plan.workers.first * min(hourly, default=0.0) * hours
 
 
@@ -241,6 +293,11 @@ def _too_large(size: WorkerSize, limits: Limits) -> list[str]:
             f"a worker of {_gib(size.memory)} is more than a run may have, `limits.max-memory`, {_gib(limits.memory)},"
             f" of {limits.origin}"
         )
+    if size.gpus > limits.gpus:
+        of = f", of {limits.origin}" if limits.origin else ""
+        problems.append(
+            f"a worker of {format_gpus(size.gpus)} is more than a run may have, `limits.max-gpus`, {limits.gpus}{of}"
+        )
     return problems
 
 
@@ -254,6 +311,8 @@ def _max_workers(size: WorkerSize, limits: Limits) -> tuple[int, str] | None:
         candidates.append((number, f"`limits.max-cpu`, {limits.cpu:g} cores,"))
     if limits.memory is not None:
         candidates.append((limits.memory // size.memory, f"`limits.max-memory`, {_gib(limits.memory)},"))
+    if size.gpus:
+        candidates.append((limits.gpus // size.gpus, f"`limits.max-gpus`, {limits.gpus},"))
     return min(candidates, default=None)
 
 

@@ -41,20 +41,23 @@ class Settings:
     """What a user, a project and a platform team asked for.
 
     Units: `worker_cpu` in cores, `worker_memory` in bytes, times in seconds, `max_cost` in the currency of prices. None
-    means: the plan decides. A variable of `set_env` whose value is None has the value that it has in the user's
-    environment, and so has each of `secret_env`.
+    means: the plan decides. `arch` is as in the label `kubernetes.io/arch` of nodes. A variable of `set_env` whose
+    value is None has the value that it has in the user's environment, and so has each of `secret_env`.
     """
 
     on: Place = Place.AUTO
     context: str | None = None
     namespace: str | None = None
     image: str | None = None
+    arch: str | None = None
     env: str = "auto"
     set_env: Mapping[str, str | None] = field(default_factory=dict)
     secret_env: tuple[str, ...] = ()
     workers: WorkerRange | None = None
     worker_cpu: float | None = None
     worker_memory: int | None = None
+    worker_gpu: int | None = None
+    node_pool: str | None = None
     start_timeout: float = 300.0
     max_time: float | None = None
     max_cost: float | None = None

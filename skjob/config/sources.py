@@ -21,9 +21,11 @@ from skjob.config import environment_variables
 from skjob.config.environment_variables import Variables, parse_secret_env, parse_set_env
 from skjob.config.parsers import (
     parse_address,
+    parse_arch,
     parse_cost,
     parse_cpu,
     parse_env,
+    parse_gpu,
     parse_grace,
     parse_memory,
     parse_name,
@@ -42,6 +44,7 @@ LIMITS = {
     "limits.max-workers": ("max-workers", "most-workers"),
     "limits.max-cpu": ("max-cpu", "most-cpu"),
     "limits.max-memory": ("max-memory", "most-memory"),
+    "limits.max-gpus": ("max-gpus",),
     "limits.max-time": ("most-time",),
 }
 """The limits of a platform team, each with the other names under which it counts.
@@ -50,8 +53,8 @@ A ConfigMap may have a default `max-time` beside the limit, which users can exce
 """
 
 TEAM_KEYS = (
-    "team", "node-selector", "tolerations", "priority-class", "queue", "prices", "currency", "nodes", "pods",
-    *LIMITS, *(name for names in LIMITS.values() for name in names),
+    "team", "node-selector", "tolerations", "node-pools", "priority-class", "queue", "prices", "currency", "nodes",
+    "pods", *LIMITS, *(name for names in LIMITS.values() for name in names),
 )  # fmt: skip
 """What the ConfigMap alone can say (`skjob.config.namespace_policy`)."""
 
@@ -111,10 +114,13 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "context": parse_name,
     "namespace": parse_namespace,
     "image": parse_name,
+    "arch": parse_arch,
     "env": parse_env,
     "workers": parse_workers,
     "worker_cpu": parse_cpu,
     "worker_memory": parse_memory,
+    "worker_gpu": parse_gpu,
+    "node_pool": parse_name,
     "start_timeout": parse_seconds,
     "max_time": parse_seconds,
     "max_cost": parse_cost,

@@ -67,4 +67,8 @@ class Run:
                 "image": self.plan.image,
                 "worker_cpu": self.plan.size.cpu,
             }
+        if (gpus := self.plan.size.gpus) > 0:
+            described["worker_gpu"] = gpus
+        if (pool := self.plan.rules.node_pool) is not None:
+            described["node_pool"] = pool.name
         return described

@@ -236,6 +236,8 @@ def _close_cluster(cluster: Cluster, options: RunOptions, recorder: Recorder, si
             from skjob.deploy.kubernetes.costs.prices import rounded
 
             recorder.record.cost |= {"amount": rounded(cost.amount), "currency": cost.currency}
+            if cost.gpu_hours:
+                recorder.record.cost |= {"gpu_hours": rounded(cost.gpu_hours)}
 
 
 # ---- what a run begins with

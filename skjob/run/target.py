@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from skjob.environment.spec import EnvironmentSpec
 
 
-FIXED_AT_START = ("image", "worker_cpu", "worker_memory", "grace", "keep_time")
+FIXED_AT_START = ("image", "arch", "worker_cpu", "worker_memory", "worker_gpu", "node_pool", "grace", "keep_time")
 """Settings that a cluster keeps from its start: a run on it cannot change them."""
 
 
@@ -222,7 +222,7 @@ def _reused_cluster(name: str, run: Run) -> ReusedCluster:
     from skjob.deploy.kubernetes.reused_cluster import ReusedCluster
 
     account = BillingKey(run.run_id, getpass.getuser(), run.job.stem)
-    return ReusedCluster(target.api, name, run.plan, run.private, run.observer.notify, account)
+    return ReusedCluster(target.api, name, run.plan, target.rules, run.private, run.observer.notify, account)
 
 
 @contextmanager

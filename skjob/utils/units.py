@@ -43,9 +43,15 @@ def format_bytes(size: float) -> str:
     return f"{size / _MIB:.{0 if size >= 10 * _MIB else 1}f} MiB".replace(".0 ", " ")
 
 
-def format_size(cpu: float, memory: float) -> str:
-    """Format a size: `2 CPUs and 7.7 GiB`, without a part that is 0."""
-    return " and ".join([format_cpus(cpu)] * bool(cpu) + [format_bytes(memory)] * bool(memory)) or "any size"
+def format_gpus(gpus: int) -> str:
+    """Format a number of GPUs: `1 GPU`, `2 GPUs`."""
+    return f"{gpus} GPU{'s' * (gpus != 1)}"
+
+
+def format_size(cpu: float, memory: float, gpus: int = 0) -> str:
+    """Format a size: `2 CPUs and 7.7 GiB`, `2 CPUs and 7.7 GiB and 1 GPU`, without a part that is 0."""
+    parts = [format_cpus(cpu)] * bool(cpu) + [format_bytes(memory)] * bool(memory) + [format_gpus(gpus)] * bool(gpus)
+    return " and ".join(parts) or "any size"
 
 
 def whole_gibibytes(size: int) -> str:

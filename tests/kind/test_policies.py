@@ -18,7 +18,8 @@ from support.releases import Release, installed
 from support.users import user_environment
 from support.wait import until
 
-from skjob.config.namespace_policy import NamespacePolicy, Scheduling
+from skjob.config.namespace_policy import NamespacePolicy
+from skjob.config.nodes import Scheduling
 from skjob.config.plan import Machine, make_plan
 from skjob.config.pod_settings import NO_SIDECAR, parse_pods
 from skjob.config.settings import Place, Settings, WorkerRange
@@ -353,8 +354,14 @@ ATTACKS = {
     ),
     "a group with a device": create(
         GROUPS,
-        worker(group(), containers=[container(**{"nvidia.com/gpu": "1"})]),
+        worker(group(), containers=[container(**{"amd.com/gpu": "1"})]),
         "nothing else that costs something",
+        user=False,
+    ),
+    "a group with a GPU": create(
+        GROUPS,
+        worker(group(), containers=[container(**{"nvidia.com/gpu": "1"})]),
+        "no run may have more than 0 in all (`max-gpus`",
         user=False,
     ),
     "a group that takes long to end": create(
@@ -379,8 +386,13 @@ ATTACKS = {
     ),
     "a device": create(
         CLUSTERS,
-        worker(cluster(), containers=[container(**{"nvidia.com/gpu": "1"})]),
+        worker(cluster(), containers=[container(**{"amd.com/gpu": "1"})]),
         "nothing else that costs something",
+    ),
+    "a GPU": create(
+        CLUSTERS,
+        worker(cluster(), containers=[container(**{"nvidia.com/gpu": "1"})]),
+        "no run may have more than 0 in all (`max-gpus`",
     ),
     "pods that take long to end": create(
         CLUSTERS, worker(cluster(), terminationGracePeriodSeconds=3600), "must end within 60 s"

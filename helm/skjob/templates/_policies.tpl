@@ -45,6 +45,11 @@ spec:
   expression: "'skjob/node-selector' in variables.limits ? variables.limits['skjob/node-selector'].split(',') : []"
 - name: tolerations
   expression: "'skjob/tolerations' in variables.limits ? variables.limits['skjob/tolerations'].split(',') : []"
+# Each `[name, selector, tolerations, limits]`. No node is in two, so that no pod can have the labels of two.
+- name: pools
+  expression: >-
+    ('skjob/node-pools' in variables.limits ? variables.limits['skjob/node-pools'].split('\n') : [])
+    .map(line, line.split(' '))
 {{- end }}
 
 {{/* Of policies that have `pods`, with the one that counts last. Sidecars and init containers count as the others. */}}
@@ -68,6 +73,13 @@ spec:
   expression: >-
     !variables.isNew && has(oldObject.spec.worker.metadata) && has(oldObject.spec.worker.metadata.labels) ?
     oldObject.spec.worker.metadata.labels : {}
+# A limit of the workers' pool is in place of the team's.
+- name: poolLimits
+  expression: >-
+    variables.pools.exists(pool, {{ include "skjob.isInPool" "object.spec.worker.spec" }}) ?
+    variables.pools.filter(pool, {{ include "skjob.isInPool" "object.spec.worker.spec" }})[0][3].split(',') : []
+- name: devices
+  expression: "['nvidia.com/gpu']"
 - name: workers
   expression: object.spec.worker.replicas
 - name: oldWorkers
@@ -78,19 +90,43 @@ spec:
 - name: memory
   expression: >-
     variables.areSized ? variables.containers.map(c, quantity(c.resources.limits.memory).asApproximateFloat()).sum() : 0.0
+# A pod must have as many of them in its limits as in its requests, where it has both.
+- name: gpus
+  expression: >-
+    [variables.containers.map(c, has(c.resources) && has(c.resources.limits) && 'nvidia.com/gpu' in c.resources.limits ?
+    quantity(string(c.resources.limits['nvidia.com/gpu'])).asApproximateFloat() : 0.0).sum(),
+    variables.containers.map(c, has(c.resources) && has(c.resources.requests) && 'nvidia.com/gpu' in c.resources.requests ?
+    quantity(string(c.resources.requests['nvidia.com/gpu'])).asApproximateFloat() : 0.0).sum()].max()
+- name: maxGpus
+  expression: >-
+    variables.poolLimits.exists(l, l.startsWith('max-gpus=')) ?
+    int(variables.poolLimits.filter(l, l.startsWith('max-gpus='))[0].split('=')[1]) :
+    ('skjob/max-gpus' in variables.limits ? int(variables.limits['skjob/max-gpus']) : 0)
 # For one more release a limit may have its old name, `most-…`, too: the stricter counts.
 - name: maxWorkers
   expression: >-
+    variables.poolLimits.exists(l, l.startsWith('max-workers=')) ?
+    int(variables.poolLimits.filter(l, l.startsWith('max-workers='))[0].split('=')[1]) :
     (['skjob/max-workers', 'skjob/most-workers'].filter(n, n in variables.limits)
     .map(n, int(variables.limits[n])) + [2147483647]).min()
 - name: maxCpu
   expression: >-
+    variables.poolLimits.exists(l, l.startsWith('max-cpu=')) ?
+    quantity(variables.poolLimits.filter(l, l.startsWith('max-cpu='))[0].split('=')[1]).asApproximateFloat() :
     (['skjob/max-cpu', 'skjob/most-cpu'].filter(n, n in variables.limits)
     .map(n, quantity(variables.limits[n]).asApproximateFloat()) + [1e300]).min()
 - name: maxMemory
   expression: >-
+    variables.poolLimits.exists(l, l.startsWith('max-memory=')) ?
+    quantity(variables.poolLimits.filter(l, l.startsWith('max-memory='))[0].split('=')[1]).asApproximateFloat() :
     (['skjob/max-memory', 'skjob/most-memory'].filter(n, n in variables.limits)
     .map(n, quantity(variables.limits[n]).asApproximateFloat()) + [1e300]).min()
+{{- end }}
+
+{{/* Whether the pod of this name has all labels of the pool `pool`. */}}
+{{- define "skjob.isInPool" -}}
+pool[1].split(',').all(label,
+    has({{ . }}.nodeSelector) && {{ . }}.nodeSelector.exists(key, key + '=' + {{ . }}.nodeSelector[key] == label))
 {{- end }}
 
 {{- define "skjob.totalRules" -}}
@@ -111,6 +147,11 @@ spec:
     string(variables.workers) + ' workers of ' + string(variables.memory / 1048576.0) + ' MiB were asked for, and no run'
     + ' may have more than ' + string(variables.maxMemory / 1048576.0)
     + ' MiB in all (`max-memory`, annotation `skjob/max-memory` of ResourceQuota skjob)'
+- expression: >-
+    double(variables.workers) * variables.gpus <= double(variables.maxGpus) || variables.workers <= variables.oldWorkers
+  messageExpression: >-
+    string(variables.workers) + ' workers of ' + string(variables.gpus) + ' GPUs were asked for, and no run may have more'
+    + ' than ' + string(variables.maxGpus) + ' in all (`max-gpus`, annotation `skjob/max-gpus` of ResourceQuota skjob)'
 {{- end }}
 
 {{/* Takes the finalizers that somebody is sure to take off, as a list in CEL. */}}
@@ -166,6 +207,17 @@ make Deployments is the operator, or could do what it does.
   message: this is more than 32 KiB in all, which the operator could not write down when it has to let it go
 {{- end }}
 
+{{/* A toleration `t` as teams.yaml writes it. */}}
+{{- define "skjob.tolerationText" -}}
+((has(t.key) ? t.key : '') + ':' + (has(t.operator) && t.operator != '' ? t.operator : 'Equal') + ':' +
+    (has(t.value) ? t.value : '') + ':' + (has(t.effect) ? t.effect : '') + ':' +
+    (has(t.tolerationSeconds) ? string(t.tolerationSeconds) : ''))
+{{- end }}
+
+{{- define "skjob.everyPodsTolerations" -}}
+['node.kubernetes.io/not-ready:Exists::NoExecute:300', 'node.kubernetes.io/unreachable:Exists::NoExecute:300']
+{{- end }}
+
 {{/*
 What pods that users write may not have. They are looked at once: later they cannot be changed. Where they go is looked
 at when there may be pods of them, `isPlaced`: the Job that ends a run has none.
@@ -175,8 +227,10 @@ at when there may be pods of them, `isPlaced`: the Job that ends a run has none.
   message: each container must have a limit of memory and a request of cpu, so that what a run costs is known
 - expression: >-
     !variables.isNew || variables.allContainers.all(cs, cs.all(c, !has(c.resources) ||
-    (!has(c.resources.limits) || c.resources.limits.all(r, r in ['cpu', 'memory', 'ephemeral-storage'])) &&
-    (!has(c.resources.requests) || c.resources.requests.all(r, r in ['cpu', 'memory', 'ephemeral-storage']))))
+    (!has(c.resources.limits) ||
+    c.resources.limits.all(r, r in ['cpu', 'memory', 'ephemeral-storage'] + variables.devices)) &&
+    (!has(c.resources.requests) ||
+    c.resources.requests.all(r, r in ['cpu', 'memory', 'ephemeral-storage'] + variables.devices))))
   message: a run's containers may ask for cpu, memory and ephemeral-storage, and for nothing else that costs something
 - expression: >-
     !variables.isNew || variables.pods.all(p,
@@ -192,13 +246,21 @@ at when there may be pods of them, `isPlaced`: the Job that ends a run has none.
   messageExpression: >-
     'each pod must have the nodeSelector ' + variables.limits['skjob/node-selector'] +
     ' (`node-selector`, annotation `skjob/node-selector` of ResourceQuota skjob)'
+- expression: >-
+    !variables.isPlaced || size(variables.pools) == 0 || variables.pods.all(p, variables.pools.exists(pool,
+    {{ include "skjob.isInPool" "p" }}))
+  messageExpression: >-
+    'each pod must be in a node pool, with its whole nodeSelector: ' + variables.pools.map(p, p[0]).join(', ') +
+    ' (`node-pools`, annotation `skjob/node-pools` of ResourceQuota skjob)'
+- expression: >-
+    !variables.isPlaced || size(variables.pools) == 0 || variables.pods.all(p, !has(p.tolerations) ||
+    variables.pools.exists(pool, {{ include "skjob.isInPool" "p" }} && p.tolerations.all(t,
+    {{ include "skjob.tolerationText" . }} in pool[2].split(',') + {{ include "skjob.everyPodsTolerations" . }})))
+  message: a pod tolerates the taints of its node pool, and no others (`node-pools`, annotation `skjob/node-pools` of ResourceQuota skjob)
 # What Kubernetes lets every pod tolerate may be said too.
 - expression: >-
-    !variables.isPlaced || variables.pods.all(p, !has(p.tolerations) || p.tolerations.all(t,
-    ((has(t.key) ? t.key : '') + ':' + (has(t.operator) && t.operator != '' ? t.operator : 'Equal') + ':' +
-    (has(t.value) ? t.value : '') + ':' + (has(t.effect) ? t.effect : '') + ':' +
-    (has(t.tolerationSeconds) ? string(t.tolerationSeconds) : '')) in variables.tolerations +
-    ['node.kubernetes.io/not-ready:Exists::NoExecute:300', 'node.kubernetes.io/unreachable:Exists::NoExecute:300']))
+    !variables.isPlaced || size(variables.pools) > 0 || variables.pods.all(p, !has(p.tolerations) || p.tolerations.all(t,
+    {{ include "skjob.tolerationText" . }} in variables.tolerations + {{ include "skjob.everyPodsTolerations" . }}))
   message: which taints a pod tolerates is the platform team's to choose (`tolerations`, annotation `skjob/tolerations` of ResourceQuota skjob)
 # A class can bring tolerations of its own, and more than the containers ask for.
 - expression: "!variables.isNew || variables.pods.all(p, !has(p.runtimeClassName) || p.runtimeClassName == '')"

@@ -86,6 +86,61 @@ stricter.
 {{- end }}
 
 {{/*
+Named pools of nodes, a line each, `NAME SELECTOR TOLERATIONS LIMITS`, as the policies read them. `-` is nothing: no part of
+a line but this has no sign of its own in it.
+*/}}
+{{- define "skjob.poolsText" -}}
+{{- $lines := list -}}
+{{- range . -}}
+{{- $limits := list -}}
+{{- range $name, $value := .limits | default dict -}}{{- $limits = append $limits (printf "%s=%s" $name (include "skjob.text" $value)) -}}{{- end -}}
+{{- $selector := get . "node-selector" -}}
+{{- $parts := list .name (include "skjob.selectorText" $selector) (include "skjob.tolerationsText" .tolerations | default "-") -}}
+{{- $lines = append $lines (join " " (append $parts (join "," $limits | default "-"))) -}}
+{{- end -}}
+{{- join "\n" $lines -}}
+{{- end }}
+
+{{/* Mistakes in pools that the schema cannot see. Takes (list team-name placement default-pool). */}}
+{{- define "skjob.checkPools" -}}
+{{- $team := index . 0 -}}
+{{- $placement := index . 1 -}}
+{{- $chosen := index . 2 -}}
+{{- $pools := get $placement "node-pools" | default list -}}
+{{- if and $pools (or (get $placement "node-selector") $placement.tolerations) -}}
+{{- fail (printf "the team `%s` has `placement.node-pools`, beside which `node-selector` and `tolerations` say nothing: put them into a pool" $team) -}}
+{{- end -}}
+{{- $names := list -}}
+{{- range $number, $pool := $pools -}}
+{{- if has $pool.name $names -}}{{- fail (printf "the team `%s` has two node pools called `%s`" $team $pool.name) -}}{{- end -}}
+{{- $names = append $names $pool.name -}}
+{{- $arch := get (get $pool "node-selector") "kubernetes.io/arch" | default "" -}}
+{{- $scheduling := list -}}
+{{- range $other := $pools -}}
+{{- if ne $other.name $pool.name -}}
+{{- $differ := false -}}
+{{- range $key, $value := get $pool "node-selector" -}}
+{{- $theirs := get $other "node-selector" -}}
+{{- if and (hasKey $theirs $key) (ne (get $theirs $key) $value) -}}{{- $differ = true -}}{{- end -}}
+{{- end -}}
+{{- if not $differ -}}
+{{- fail (printf "the node pools `%s` and `%s` of the team `%s` may share nodes: give both a label of the same name, with different values" $pool.name $other.name $team) -}}
+{{- end -}}
+{{- end -}}
+{{- $takes := hasKey $other "schedulers" | ternary $other.schedulers (not $other.spot) -}}
+{{- $theirArch := get (get $other "node-selector") "kubernetes.io/arch" | default "" -}}
+{{- if and $takes (or (not $arch) (not $theirArch) (eq $arch $theirArch)) -}}{{- $scheduling = append $scheduling $other.name -}}{{- end -}}
+{{- end -}}
+{{- if not $scheduling -}}
+{{- fail (printf "the team `%s` has no node pool for the schedulers of runs in `%s`: set `schedulers: true` of one" $team $pool.name) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $chosen (not (has $chosen $names)) -}}
+{{- fail (printf "the team `%s` has the default `node-pool` `%s`, which is not in `placement.node-pools`" $team $chosen) -}}
+{{- end -}}
+{{- end }}
+
+{{/*
 No two teams of a name or in a namespace, none where the operator does not look, and no defaults with which every run of
 a team would be refused, as far as the schema cannot say it.
 */}}
@@ -109,6 +164,7 @@ a team would be refused, as far as the schema cannot say it.
 {{- fail (printf "the team `%s` has a default `max-cost` and no `costs.prices`: every run of it would be refused" .name) -}}
 {{- end -}}
 {{- include "skjob.checkPods" (list .name $team.pods) -}}
+{{- include "skjob.checkPools" (list .name $team.placement (get $team.defaults "node-pool" | default "")) -}}
 {{- $workers := splitList ":" (get $team.defaults "workers" | toString) -}}
 {{- if gt (first $workers | int) (last $workers | int) -}}
 {{- fail (printf "the team `%s` has the default `workers` %s: the fewest are more than the most" .name $team.defaults.workers) -}}

@@ -24,6 +24,7 @@ class By(StrEnum):
 
     USER = "user"
     MONTH = "month"
+    POOL = "pool"
     PROGRAM = "program"
     NAMESPACE = "namespace"
 
@@ -84,12 +85,25 @@ def _named(ledgers: Ledgers, by: By) -> Iterator[tuple[str, Entry]]:
 
 def table(totals: list[Total], by: By) -> list[str]:
     """Return the lines of the table, its heading first, and a last one for each currency."""
-    rows = [(total.name or "-", str(total.runs), f"{total.amount:.2f}", total.currency) for total in totals]
-    for currency in dict.fromkeys(total.currency for total in totals):
-        of_it = [total for total in totals if total.currency == currency]
-        amount, runs = sum(total.amount for total in of_it), sum(total.runs for total in of_it)
-        rows.append(("total", str(runs), f"{amount:.2f}", currency))
-    return aligned([(by.name, "RUNS", "COST", ""), *rows])
+    from skjob.deploy.kubernetes.costs.ledger import Total
+
+    sums = [
+        Total(
+            "total",
+            sum(total.runs for total in totals if total.currency == currency),
+            sum(total.amount for total in totals if total.currency == currency),
+            currency,
+            sum(total.gpu_hours for total in totals if total.currency == currency),
+        )
+        for currency in dict.fromkeys(total.currency for total in totals)
+    ]
+    rows = [
+        [total.name or "-", str(total.runs), f"{total.amount:.2f}", total.currency, f"{total.gpu_hours:.2f}"]
+        for total in (*totals, *sums)
+    ]
+    rows.insert(0, [by.name, "RUNS", "COST", "", "GPU HOURS"])
+    has_gpus = any(total.gpu_hours for total in totals)
+    return aligned([row if has_gpus else row[:-1] for row in rows])
 
 
 def _moment(text: str, now: datetime) -> datetime:
@@ -117,7 +131,13 @@ def _as_json(totals: list[Total], ledgers: Ledgers, now: datetime) -> str:
     from dataclasses import asdict
 
     listed = [
-        {"namespace": namespace, "run_id": key, **asdict(entry), "amount": entry.by(now)}
+        {
+            "namespace": namespace,
+            "run_id": key,
+            **asdict(entry),
+            "amount": entry.by(now),
+            "gpu_hours": entry.gpu_hours_by(now),
+        }
         for namespace, entries in ledgers.items()
         for key, entry in entries.items()
     ]

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from skjob.cli.options import (
+    ArchOption,
     CheckpointOption,
     ClusterOption,
     ContextOption,
@@ -21,6 +22,7 @@ from skjob.cli.options import (
     MaxCostOption,
     MaxTimeOption,
     NamespaceOption,
+    NodePoolOption,
     OnOption,
     QuietOption,
     ResumeOption,
@@ -30,6 +32,7 @@ from skjob.cli.options import (
     StartTimeoutOption,
     VerboseOption,
     WorkerCpuOption,
+    WorkerGpuOption,
     WorkerMemoryOption,
     WorkersOption,
     layers,
@@ -57,8 +60,11 @@ def run(
     workers: WorkersOption = None,
     worker_cpu: WorkerCpuOption = None,
     worker_memory: WorkerMemoryOption = None,
+    worker_gpu: WorkerGpuOption = None,
+    node_pool: NodePoolOption = None,
     retries: RetriesOption = None,
     image: ImageOption = None,
+    arch: ArchOption = None,
     env: EnvOption = None,
     set_env: SetEnvOption = None,
     secret_env: SecretEnvOption = None,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from skjob.deploy.kubernetes.costs.prices import Cost, money
 from skjob.deploy.kubernetes.diagnosis.api_rejections import explain_rejections
 from skjob.deploy.kubernetes.diagnosis.capacity import best_node
 from skjob.deploy.kubernetes.diagnosis.evidence import CauseKind
+from skjob.deploy.kubernetes.diagnosis.nodes import common_architecture
 from skjob.deploy.kubernetes.diagnosis.pods import Pods
 from skjob.deploy.kubernetes.diagnosis.removal import removal_reason
 from skjob.deploy.kubernetes.environment_cache import PodEnvironment
@@ -98,6 +100,7 @@ class KubernetesCluster:
         """Create everything and wait until the scheduler answers."""
         self._check = check
         self._pods.look_at_nodes()
+        self._choose_architecture()
         if unfit := _why_nothing_fits(self._pods.nodes, self._plan):
             self._notify(f"{unfit}; waiting for an autoscaler until `--start-timeout`")
         requirements = None
@@ -123,6 +126,22 @@ class KubernetesCluster:
             self._create_what_pods_need(anchor, requirements)
             name_conflicts.create(self._api, owned_by(anchor, cluster), strict=True)
         self._connect(cluster)
+
+    def _choose_architecture(self) -> None:
+        """Where nodes differ, let all pods go to those of one architecture, unless that is settled already."""
+        rules = self._plan.rules
+        found = common_architecture(self._pods.all_nodes or (), rules.scheduling)
+        if not found or rules.architecture:
+            return
+        on_it = rules.on_architecture(found)
+        if on_it.node_pool is not None and on_it.pool_of_others is None:
+            raise ConfigError(
+                f"workers in node pool `{on_it.node_pool.name}` have `{found}`, and no pool takes a scheduler with it",
+                "ask the platform team for a pool with `schedulers: true` on that architecture",
+            )
+        self._plan = replace(self._plan, rules=on_it)
+        self._pods.on_architecture(found)
+        self._notify(f"nodes differ in their architecture: pods go to those of `{found}`; `--arch` chooses another")
 
     def _create_anchor(self, lifetime: float) -> Manifest:
         """Create the run's first object: what forbids it forbids all. If the API did not answer, it may exist."""
@@ -315,7 +334,7 @@ def _why_nothing_fits(nodes: Sequence[Manifest] | None, plan: Plan) -> str:
     """
     if nodes is None:
         return ""
-    fit = best_node(nodes, plan.size.cpu, plan.size.memory)
+    fit = best_node(nodes, plan.size.cpu, plan.size.memory, gpus=plan.size.gpus)
     return "" if fit.fits else fit.message
 
 

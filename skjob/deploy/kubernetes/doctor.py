@@ -18,7 +18,7 @@ from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 
 from skjob.config.namespace_policy import NamespacePolicy
-from skjob.config.plan import DEFAULT_CPU, DEFAULT_MEMORY, default_image
+from skjob.config.plan import DEFAULT_CPU, DEFAULT_MEMORY, default_image, where_it_runs
 from skjob.config.sources import ResolvedSettings
 from skjob.deploy.kubernetes.api.client import Api, connect_api
 from skjob.deploy.kubernetes.api.errors import NotFound
@@ -139,14 +139,24 @@ def _checks(asked: ResolvedSettings, check_image: bool, timeout: float) -> Itera
                 yield Check("settings", CheckOutcome.FAILED, problem, error.hint, error.exit_code)
             return
         yield from _rules(rules)
+        settings = resolved.settings
+        try:
+            rules = where_it_runs(rules, settings.node_pool, settings.arch)
+        except ConfigError as error:
+            yield _failed("node pool", error)
+            return
+        if rules.node_pool is not None:
+            others = [f"`{pool.name}`" for pool in rules.node_pools if pool != rules.node_pool]
+            there = f"; there are {', '.join(others)} too" if others else ""
+            yield _ok("node pool", f"runs go to `{rules.node_pool.name}`{there}")
         yield from _costs(api, rules)
         yield from _account(api, rules)
         lacking = list(_permissions(api))
         yield from lacking
         refused = any(check.outcome is CheckOutcome.FAILED for check in lacking)
         yield from _operator(api, may_try=not refused)
-        settings = resolved.settings
-        yield _nodes(api, rules, settings.worker_cpu or DEFAULT_CPU, settings.worker_memory or DEFAULT_MEMORY)
+        size = settings.worker_cpu or DEFAULT_CPU, settings.worker_memory or DEFAULT_MEMORY
+        yield _nodes(api, rules, *size, settings.worker_gpu or 0)
         filled, may_try = settings.env != NONE, check_image and not refused
         yield _image(api, settings.image, local, timeout, rules, filled=filled, may_try=may_try)
     except SkjobError as error:  # the API became unreachable, or refuses what every user may do
@@ -334,16 +344,18 @@ def _operator_answers(api: Api) -> bool:
     return False
 
 
-def _nodes(api: Api, rules: NamespacePolicy, cpu: float, memory: int) -> Check:
+def _nodes(api: Api, rules: NamespacePolicy, cpu: float, memory: int, gpus: int) -> Check:
     nodes = find_nodes(api, rules)
     if nodes is None:
         return Check("nodes", CheckOutcome.SKIPPED, "may not be listed, or there is none yet; a run does without")
     pods: list[Manifest] = []
     with suppress(SkjobError):  # in a large cluster it may also take too long
         pods = api.list("Pod", fields="status.phase=Running")
-    fit = best_node(nodes, cpu, memory, pods=pods)
+    fit = best_node(nodes, cpu, memory, gpus=gpus, pods=pods)
     if not fit.fits:
-        remedy = f"ask for less than {format_size(cpu, memory)} with `--worker-cpu` and `--worker-memory`"
+        remedy = f"ask for less than {format_size(cpu, memory, gpus)} with `--worker-cpu` and `--worker-memory`"
+        if gpus:
+            remedy += ", or for other nodes with `--node-pool`"
         return Check("nodes", CheckOutcome.WARNING, f"{fit.message}, unless the cluster grows", remedy)
     return _ok("nodes", fit.message)
 

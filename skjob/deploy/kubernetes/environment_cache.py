@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from skjob.config.namespace_policy import NamespacePolicy
+from skjob.config.nodes import DEFAULT_ARCHITECTURE
 from skjob.config.plan import NO_RULES, Plan
 from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.errors import Conflict, NotFound, Rejected
 from skjob.deploy.kubernetes.api.wait import wait_for_pod
 from skjob.deploy.kubernetes.costs import ledger
 from skjob.deploy.kubernetes.costs.ledger import Entry
-from skjob.deploy.kubernetes.costs.prices import Cost, hourly, possible_prices, read_cost, rounded
+from skjob.deploy.kubernetes.costs.prices import Cost, hourly, prices_in, read_cost, rounded
 from skjob.deploy.kubernetes.diagnosis.capacity import requests
 from skjob.deploy.kubernetes.diagnosis.causes import Cause, diagnose
 from skjob.deploy.kubernetes.image_probe import image_contents
@@ -96,10 +97,13 @@ def uv_version() -> str:
     return version("uv")
 
 
-def platform_of(nodes: Sequence[Manifest] | None) -> str:
-    """Return the pods' platform as uv calls it; x86-64 for nodes of several kinds, or that may not be listed."""
+def platform_of(nodes: Sequence[Manifest] | None, architecture: str = "") -> str:
+    """Return the pods' platform as uv calls it, by the architecture that they have, or that of all nodes.
+
+    It is x86-64 for nodes of several kinds, or that may not be listed.
+    """
     machines = {node["status"]["nodeInfo"]["architecture"] for node in nodes or ()}
-    only = machines.pop() if len(machines) == 1 else "amd64"
+    only = architecture or (machines.pop() if len(machines) == 1 else DEFAULT_ARCHITECTURE)
     return f"{_MACHINES.get(only, only)}-{_GLIBC}"
 
 
@@ -132,7 +136,7 @@ def ensure_environment(
     lacking = missing_pins(wanted.pins, has)
     if not lacking:
         return CachedEnvironment("", PodRequirements(wanted.python, wanted.pins), {"lacking": 0})
-    name = _name(image, wanted.python, lacking, wanted.index)
+    name = _name(image, wanted.python, lacking, wanted.index, rules.architecture)
     needs = PodRequirements(wanted.python, wanted.pins, served_at=f"{name}.{api.context.namespace}:{PORT}")
     began = time.monotonic()
     ours = False
@@ -177,7 +181,14 @@ class PodEnvironment:
         For errors see `ensure_environment`.
         """
         cached = ensure_environment(
-            self._api, wanted, plan.image, platform_of(nodes), plan.start_timeout, self._notify, plan.rules, check=check
+            self._api,
+            wanted,
+            plan.image,
+            platform_of(nodes, plan.rules.architecture),
+            plan.start_timeout,
+            self._notify,
+            plan.rules,
+            check=check,
         )
         self.name, self.made = cached.name, dict(cached.made)
         return cached.needs
@@ -238,12 +249,14 @@ def _record_cost(api: Api, job: Manifest, now: datetime, limit: float) -> None:
         ledger.record(api, metadata["namespace"], metadata["labels"][RUN_LABEL], entry)
 
 
-def _name(image: str, python: str, lacking: Mapping[str, str], index: IndexSettings) -> str:
+def _name(image: str, python: str, lacking: Mapping[str, str], index: IndexSettings, architecture: str = "") -> str:
     """Return a name made from everything it consists of: the same version from another index may be another
     distribution."""
     places = [hashlib.sha256(each.url.encode()).hexdigest() for each in index.indexes]
-    content = json.dumps([_FORMAT, image, python, sorted(lacking.items()), places, index.find_links, index.no_index])
-    return f"skjob-environment-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    parts = [_FORMAT, image, python, sorted(lacking.items()), places, index.find_links, index.no_index]
+    if architecture:
+        parts.append(architecture)
+    return f"skjob-environment-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]}"
 
 
 def _is_cached(api: Api, name: str) -> bool:
@@ -285,7 +298,8 @@ def _create(
     try:
         job = package_server_job(names, namespace, image, [*index.files()], LIFETIME, rules)
         if rules.prices.entries:
-            rate = hourly(*requests(job["spec"]["template"]), possible_prices(rules))
+            prices = prices_in(rules, rules.scheduling_of_others.node_selector)
+            rate = hourly(*requests(job["spec"]["template"]), prices)
             spending = Cost(0.0, rate, datetime.now(UTC), rules.prices.currency)
             job["metadata"]["annotations"][COST_ANNOTATION] = spending.as_json()
         anchor = api.create(job)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from skjob.config.namespace_policy import NamespacePolicy
 from skjob.config.parsers import parse_seconds, parse_workers
 from skjob.config.plan import CLOSING_SECONDS, Plan, with_workers, within_time
 from skjob.config.settings import WorkerRange
@@ -77,11 +78,21 @@ class ReusedCluster(KubernetesCluster):
     """A cluster that `skjob up` or `--keep` has left: connected to, and left again with the fewest of its workers.
 
     `workers` is the range it was started with, `variables` are those that its workers start with. Its certificates come
-    from its Secret: whoever may read Secrets in the namespace may use it. What it costs meanwhile is recorded under the
+    from its Secret: whoever may read Secrets in the namespace may use it. `rules` are the namespace's; those of the
+    plan are for a cluster of the run's own, maybe in another node pool. What it costs meanwhile is recorded under the
     `billing_key` of whoever uses it.
     """
 
-    def __init__(self, api: Api, name: str, plan: Plan, private: Path, notify: Notify, billing_key: BillingKey) -> None:
+    def __init__(
+        self,
+        api: Api,
+        name: str,
+        plan: Plan,
+        rules: NamespacePolicy,
+        private: Path,
+        notify: Notify,
+        billing_key: BillingKey,
+    ) -> None:
         namespace = api.context.namespace
         try:
             cluster = api.get("DaskCluster", name, namespace)
@@ -96,6 +107,9 @@ class ReusedCluster(KubernetesCluster):
         annotations = self._anchor["metadata"].get("annotations") or {}
         compatibility.check(name, annotations, compatibility.this_skjob())
         run_id = cluster["metadata"]["labels"][RUN_LABEL]
+        # A pool that the platform team has taken away since has no limits of its own any more.
+        with suppress(KeyError):
+            plan = replace(plan, rules=rules.in_pool(manifest.pool_of(cluster)))
         super().__init__(api, RunNames(run_id, user="", program="", existing=name), plan, private, notify)
         content = [base64.b64decode(secret[file]) for file in (CA_FILE, CERTIFICATE_FILE, KEY_FILE)]
         certificates = Certificates(*content)
@@ -208,7 +222,9 @@ class ReusedCluster(KubernetesCluster):
             self._heartbeat = None
             final = self._costs.finalize(left_for)
             if left_for and final is not None:
-                rate, run_id = final.rate, self._names.run_id
-                ledger.change(self._api, self._namespace, run_id, datetime.now(UTC), rate=rate, lives=left_for)
+                gpus, run_id = self.requested() * self._plan.size.gpus, self._names.run_id
+                ledger.change(
+                    self._api, self._namespace, run_id, datetime.now(UTC), rate=final.rate, lives=left_for, gpus=gpus
+                )
         if self._dask is not None:
             self._dask.end()

@@ -129,7 +129,7 @@ def test_version(folder: Path) -> None:
         (["run", "--workers"], "option '--workers' requires an argument", "`skjob --help` lists what there is"),
         (
             ["costs", "--by", "planet"],
-            "invalid value for '--by': 'planet' is not one of 'user', 'month', 'program', 'namespace'",
+            "invalid value for '--by': 'planet' is not one of 'user', 'month', 'pool', 'program', 'namespace'",
             "`skjob costs --help` lists what there is",
         ),
         (["run", "--workers", "0", "train.py"], "`--workers` must be at least 1, not `0`", OPTIONS),

@@ -27,6 +27,16 @@ def test_a_table_with_a_total_for_each_currency() -> None:
     ]
 
 
+def test_a_table_has_gpu_hours_where_there_are_any() -> None:
+    totals = [Total("gpu", 2, 9.0, "EUR", 3.5), Total("batch", 1, 1.0, "EUR")]
+    assert table(totals, By.POOL) == [
+        "POOL   RUNS  COST        GPU HOURS",
+        "gpu    2     9.00   EUR  3.50",
+        "batch  1     1.00   EUR  0.00",
+        "total  3     10.00  EUR  3.50",
+    ]
+
+
 class _Everywhere(Api):
     """The ledgers of two namespaces."""
 

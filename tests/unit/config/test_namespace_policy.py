@@ -2,7 +2,8 @@
 
 import pytest
 
-from skjob.config.namespace_policy import Limits, NamespacePolicy, NodeKind, Price, Prices, Scheduling, parse_rules
+from skjob.config.namespace_policy import Limits, NamespacePolicy, parse_rules
+from skjob.config.nodes import NodeKind, Price, Prices, Scheduling
 from skjob.errors import ConfigError
 
 ORIGIN = "ConfigMap team/skjob-defaults"

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from skjob.config.namespace_policy import Limits, NamespacePolicy, Price, Prices
+from skjob.config.namespace_policy import Limits, NamespacePolicy
+from skjob.config.nodes import Price, Prices
 from skjob.config.plan import JobSpec, Machine, Plan, WorkerSize, default_image, make_plan, with_workers, within_time
 from skjob.config.settings import Place, Settings, WorkerRange
 from skjob.errors import ConfigError

@@ -36,7 +36,8 @@ from skjob.utils.units import parse_quantity
 OPTIONS = "`skjob run --help` lists the options and their defaults"
 NAMES = (
     "the settings are "
-    "`on`, `context`, `namespace`, `image`, `env`, `workers`, `worker-cpu`, `worker-memory`, `start-timeout`, "
+    "`on`, `context`, `namespace`, `image`, `arch`, `env`, `workers`, `worker-cpu`, `worker-memory`, `worker-gpu`, "
+    "`node-pool`, `start-timeout`, "
     "`max-time`, `max-cost`, `grace`, `keep-time`, `checkpoint`, `retries`, `set-env`, `secret-env`"
 )
 QUANTITY = "must be a quantity such as `500m`, `2` or `2Gi`"

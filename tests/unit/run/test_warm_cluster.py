@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from clocks import Clock
 
-from skjob.config.namespace_policy import Limits, NamespacePolicy, Price, Prices
+from skjob.config.namespace_policy import Limits, NamespacePolicy
+from skjob.config.nodes import Price, Prices
 from skjob.config.plan import Machine, make_plan
 from skjob.config.settings import Place, Settings, WorkerRange
 from skjob.deploy.kubernetes.api.client import Api

@@ -187,10 +187,16 @@ def _head(details: RunDetails) -> list[list[str]]:
     rows += [["time", _seconds(summary.seconds)], ["fits", fits(summary)]]
     if record.workers:
         rows.append(["workers", f"at most {max(each.connected for each in record.workers)} connected"])
+    if pool := record.cluster.get("node_pool"):
+        rows.append(["node pool", str(pool)])
+    if gpus := record.cluster.get("worker_gpu"):
+        rows.append(["GPUs", f"{gpus} for each worker"])
     if summary.cost is not None:
         most = record.cost.get("most")
         limit = f" of at most {most:g}" if isinstance(most, int | float) else ""
         rows.append(["cost", f"{cost(summary.cost, summary.currency)}{limit}"])
+    if isinstance(gpu_hours := record.cost.get("gpu_hours"), int | float):
+        rows.append(["GPU hours", f"{gpu_hours:.3g}"])
     rows.append(["scikit-learn", record.versions.get("scikit-learn", "-")])
     return rows
 

@@ -42,6 +42,7 @@ class Entry:
     """What one run has cost, or, if `runs` is more than one, all of a user's runs in a month.
 
     `amount` was spent by `at`, and `rate` is spent each hour from then until `until`. Times are in ISO 8601, UTC.
+    `pool` is the node pool of its workers. They had GPUs for `gpu_hours` by `at`, and have `gpus` from then on.
     """
 
     user: str
@@ -53,13 +54,23 @@ class Entry:
     at: str = ""
     until: str = ""
     runs: int = 1
+    pool: str = ""
+    gpu_hours: float = 0.0
+    gpus: int = 0
 
     def by(self, now: datetime) -> float:
         """Return the amount by a moment."""
+        return self.amount + self.rate * self._hours_since(now)
+
+    def gpu_hours_by(self, now: datetime) -> float:
+        """Return the GPU hours by a moment."""
+        return self.gpu_hours + self.gpus * self._hours_since(now)
+
+    def _hours_since(self, now: datetime) -> float:
         at, until = _moment(self.at), _moment(self.until)
         if at is None or until is None:
-            return self.amount
-        return self.amount + self.rate * max(0.0, (min(now, until) - at).total_seconds()) / HOUR
+            return 0.0
+        return max(0.0, (min(now, until) - at).total_seconds()) / HOUR
 
     def goes_on(self, now: datetime) -> bool:
         """Return whether it may still grow."""
@@ -73,7 +84,8 @@ class Entry:
 
     def as_json(self) -> str:
         """Return its text in the ledger."""
-        return json.dumps({name: value for name, value in asdict(self).items() if value != ""})
+        unused = {name for name in ("pool", "gpu_hours", "gpus") if not getattr(self, name)}
+        return json.dumps({name: value for name, value in asdict(self).items() if value != "" and name not in unused})
 
 
 @dataclass(frozen=True)
@@ -84,6 +96,7 @@ class Total:
     runs: int
     amount: float
     currency: str
+    gpu_hours: float = 0.0
 
 
 def read_entries(data: Mapping[str, str]) -> dict[str, Entry]:
@@ -107,12 +120,19 @@ def since(entries: Mapping[str, Entry], moment: datetime) -> dict[str, Entry]:
 
 def totals(named: Iterable[tuple[str, Entry]], now: datetime) -> list[Total]:
     """Return the totals of entries of the same name, the highest first. Currencies are not added up."""
-    sums: dict[tuple[str, str], list[float]] = defaultdict(list)
-    runs: dict[tuple[str, str], int] = defaultdict(int)
+    of_name: dict[tuple[str, str], list[Entry]] = defaultdict(list)
     for name, entry in named:
-        sums[name, entry.currency].append(entry.by(now))
-        runs[name, entry.currency] += entry.runs
-    found = [Total(name, runs[name, currency], sum(each), currency) for (name, currency), each in sums.items()]
+        of_name[name, entry.currency].append(entry)
+    found = [
+        Total(
+            name,
+            sum(each.runs for each in entries),
+            sum(each.by(now) for each in entries),
+            currency,
+            sum(each.gpu_hours_by(now) for each in entries),
+        )
+        for (name, currency), entries in of_name.items()
+    ]
     return sorted(found, key=lambda total: (-total.amount, total.name))
 
 
@@ -125,9 +145,18 @@ def aggregate(entries: Mapping[str, Entry], now: datetime, most: int) -> dict[st
     for key in oldest:
         entry = ended[key]
         sum_key = f"{_SUMMED}{entry.month}.{_as_key(entry.user)}.{_as_key(entry.currency)}"
-        so_far = changes.get(sum_key) or entries.get(sum_key) or replace(entry, program="", amount=0.0, runs=0)
-        amount, count = so_far.amount + entry.by(now), so_far.runs + entry.runs
-        changes[sum_key] = replace(so_far, amount=amount, runs=count, rate=0.0, at="", until="")
+        nothing = replace(entry, program="", pool="", amount=0.0, runs=0, gpu_hours=0.0)
+        so_far = changes.get(sum_key) or entries.get(sum_key) or nothing
+        changes[sum_key] = replace(
+            so_far,
+            amount=so_far.amount + entry.by(now),
+            runs=so_far.runs + entry.runs,
+            rate=0.0,
+            at="",
+            until="",
+            gpu_hours=so_far.gpu_hours + entry.gpu_hours_by(now),
+            gpus=0,
+        )
         changes[key] = None
     return changes
 
@@ -142,8 +171,10 @@ def record(api: Api, namespace: str, key: str, entry: Entry) -> None:
     api.patch("ConfigMap", LEDGER_CONFIGMAP, namespace, {"data": {key: entry.as_json()}}, timeout=_WRITE_TIMEOUT)
 
 
-def change(api: Api, namespace: str, key: str, now: datetime, *, rate: float = 0.0, lives: float = 0.0) -> None:
-    """Set what it costs from now on, for so many seconds; nothing, if it was removed.
+def change(
+    api: Api, namespace: str, key: str, now: datetime, *, rate: float = 0.0, lives: float = 0.0, gpus: int = 0
+) -> None:
+    """Set what it costs and holds from now on, for so many seconds; nothing, if it was removed.
 
     Do nothing if there is no entry, or it cannot be written.
     """
@@ -151,8 +182,9 @@ def change(api: Api, namespace: str, key: str, now: datetime, *, rate: float = 0
         entry = read_entries(_ledger(api, namespace).get("data") or {}).get(key)
         if entry is not None:
             at, until = (moment.isoformat(timespec="seconds") for moment in (now, now + timedelta(seconds=lives)))
-            changed = replace(entry, amount=entry.by(now), rate=rate, at=at, until=until)
-            record(api, namespace, key, changed if lives else replace(changed, rate=0.0, at="", until=""))
+            changed = replace(entry, amount=entry.by(now), gpu_hours=entry.gpu_hours_by(now), rate=0.0, gpus=0)
+            since_then = replace(changed, rate=rate, gpus=gpus, at=at, until=until)
+            record(api, namespace, key, since_then if lives else replace(changed, at="", until=""))
 
 
 def compact(api: Api, namespace: str, now: datetime) -> None:
@@ -229,10 +261,14 @@ def _entry(read: dict[str, Any]) -> Entry:
         at=str(read.get("at", "")),
         until=str(read.get("until", "")),
         runs=int(read.get("runs", 1)),
+        pool=str(read.get("pool", "")),
+        gpu_hours=float(read.get("gpu_hours", 0.0)),
+        gpus=int(read.get("gpus", 0)),
     )
     for text in (entry.began, entry.at or entry.began, entry.until or entry.began):
         _moment(text)
-    if not (0 <= entry.amount < inf and 0 <= entry.rate < inf and entry.runs >= 0):
+    numbers = (entry.amount, entry.rate, entry.runs, entry.gpu_hours, entry.gpus)
+    if not all(0 <= number < inf for number in numbers):
         raise ValueError("no amount of money")
     return entry
 

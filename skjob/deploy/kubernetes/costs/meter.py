@@ -13,12 +13,22 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from skjob.config.namespace_policy import NamespacePolicy, Price
+from skjob.config.namespace_policy import NamespacePolicy
+from skjob.config.nodes import Price
 from skjob.config.plan import WorkerSize
 from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.costs import ledger
 from skjob.deploy.kubernetes.costs.ledger import Entry
-from skjob.deploy.kubernetes.costs.prices import Cost, Meter, hourly, possible_prices, rates, rounded
+from skjob.deploy.kubernetes.costs.prices import (
+    Cost,
+    Meter,
+    gpus_held,
+    hourly,
+    possible_prices,
+    prices_in,
+    rates,
+    rounded,
+)
 from skjob.deploy.kubernetes.diagnosis.nodes import labels_of
 from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import COST_ANNOTATION, RUN_LABEL
@@ -48,10 +58,12 @@ class NodePrices:
         self._rules = rules
         self._may_look = True
         self._known: dict[str, Sequence[Price]] = {}
-        self.possible = possible_prices(rules)
+        self.of_workers = possible_prices(rules)
+        self.of_scheduler = prices_in(rules, rules.scheduling_of_others.node_selector)
 
-    def __call__(self, node: str) -> Sequence[Price]:
-        """Return those of a node by its name; all prices if none fits it."""
+    def __call__(self, pod: Manifest) -> Sequence[Price]:
+        """Return those of a pod's node; all prices if none fits it."""
+        node = str(pod["spec"]["nodeName"])
         if node not in self._known and self._may_look:
             try:
                 price = self._rules.prices.of(labels_of(self._api.get("Node", node)))
@@ -59,8 +71,12 @@ class NodePrices:
             except ForbiddenError:
                 self._may_look = False
             except SkjobError:
-                return self.possible  # asked for again
-        return self._known.get(node, self.possible)
+                return self._possible(pod)  # asked for again
+        return self._known.get(node) or self._possible(pod)
+
+    def _possible(self, pod: Manifest) -> Sequence[Price]:
+        is_scheduler = pod["metadata"].get("labels", {}).get("dask.org/component") == "scheduler"
+        return self.of_scheduler if is_scheduler else self.of_workers
 
 
 class CostMeter:
@@ -96,9 +112,11 @@ class CostMeter:
         self._before = before
         self._began = datetime.now(UTC)
         self._meter = Meter(_seconds())
+        self._gpu_meter = Meter(_seconds())
+        self._worker_gpus = worker.gpus
         self._prices = NodePrices(api, rules)
-        self._worker_rate = hourly(worker.cpu, worker.memory, self._prices.possible)
-        self._scheduler_rate = hourly(*scheduler, self._prices.possible)
+        self._worker_rate = hourly(worker.cpu, worker.memory, self._prices.of_workers, worker.gpus)
+        self._scheduler_rate = hourly(*scheduler, self._prices.of_scheduler)
         self._workers = 0
         self._schedulers = 0
         self._has_ledger = True
@@ -114,10 +132,13 @@ class CostMeter:
     def cost(self) -> Cost:
         """Return what this run has cost by now, and what an hour costs with all requested workers."""
         with self._lock:
-            rate = self._meter.rate
-            rate += max(0, self._requested() - self._workers) * self._worker_rate
+            now, rate = _seconds(), self._meter.rate
+            coming = max(0, self._requested() - self._workers)
+            rate += coming * self._worker_rate
             rate += max(0, 1 - self._schedulers) * self._scheduler_rate
-            return Cost(self._meter.amount(_seconds(), rate), rate, datetime.now(UTC), self._rules.prices.currency)
+            gpu_hours = self._gpu_meter.amount(now, self._gpu_meter.rate + coming * self._worker_gpus)
+            currency = self._rules.prices.currency
+            return Cost(self._meter.amount(now, rate), rate, datetime.now(UTC), currency, gpu_hours)
 
     def finalize(self, left_for: float = 0.0, workers: int = 0) -> Cost:
         """Stop measuring and return the total. With `left_for`, so many workers stay for so many seconds.
@@ -134,7 +155,7 @@ class CostMeter:
             self._publish(cost)
         own = cost if self._before is None else replace(cost, rate=0.0)
         with self._writing:
-            is_written = self._write(own, now + timedelta(seconds=left_for))
+            is_written = self._write(own, now + timedelta(seconds=left_for), workers if own.rate else 0)
         if is_written:
             ledger.compact(self._api, self._namespace, now)
         return cost
@@ -148,13 +169,14 @@ class CostMeter:
                 self._publish(cost)
                 with self._writing:
                     if not self._thread.stopped:  # else it would overwrite the final cost
-                        self._write(cost, cost.at + timedelta(seconds=self._lifetime()))
+                        self._write(cost, cost.at + timedelta(seconds=self._lifetime()), self._requested())
 
     def _look(self) -> None:
         pods = self._api.list("Pod", self._namespace, selector=self._selector)
         found = rates(pods, self._prices)
         with self._lock:
             self._meter.see(_seconds(), found)
+            self._gpu_meter.see(_seconds(), gpus_held(pods))
             self._workers = _with_component(pods, found, "worker")
             self._schedulers = _with_component(pods, found, "scheduler")
 
@@ -166,8 +188,8 @@ class CostMeter:
         with suppress(SkjobError):
             self._api.patch("Job", self._cluster, self._namespace, patch)
 
-    def _write(self, cost: Cost, until: datetime) -> bool:
-        """Write the cost into the ledger; return whether it is there now."""
+    def _write(self, cost: Cost, until: datetime, workers: int) -> bool:
+        """Write the cost, and that of so many workers until then, into the ledger; return whether it is there now."""
         if not self._has_ledger:
             return False
         entry = Entry(
@@ -179,6 +201,9 @@ class CostMeter:
             rate=rounded(cost.rate),
             at=cost.at.isoformat(timespec="seconds"),
             until=until.isoformat(timespec="seconds") if cost.rate else "",
+            pool=self._rules.node_pool.name if self._rules.node_pool is not None else "",
+            gpu_hours=rounded(cost.gpu_hours),
+            gpus=workers * self._worker_gpus,
         )
         try:
             ledger.record(self._api, self._namespace, self._billing_key.key, entry)

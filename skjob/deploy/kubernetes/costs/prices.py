@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isfinite
 
-from skjob.config.namespace_policy import NamespacePolicy, Price
-from skjob.deploy.kubernetes.diagnosis.capacity import requests
+from skjob.config.namespace_policy import NamespacePolicy
+from skjob.config.nodes import Price
+from skjob.deploy.kubernetes.diagnosis.capacity import requests, requests_of_gpus
 from skjob.deploy.kubernetes.manifests import Manifest
 
 HOUR = 3600.0
@@ -23,12 +24,13 @@ _ENDED = ("Succeeded", "Failed")
 
 @dataclass(frozen=True)
 class Cost:
-    """An amount spent up to a moment, and what each hour from then on costs."""
+    """An amount spent up to a moment, and what each hour from then on costs. `gpu_hours` were part of it."""
 
     amount: float
     rate: float
     at: datetime
     currency: str
+    gpu_hours: float = 0.0
 
     def by(self, moment: datetime) -> float:
         """Return the amount at a moment, if nothing changes until then."""
@@ -70,30 +72,47 @@ def money(amount: float, currency: str) -> str:
 
 
 def possible_prices(rules: NamespacePolicy) -> tuple[Price, ...]:
-    """Return the prices of the nodes that pods may be on, as far as the rules say."""
-    chosen = rules.scheduling.node_selector
-    kinds = [kind.labels for kind in rules.nodes if chosen.items() <= kind.labels.items()] or [chosen]
+    """Return the prices of the nodes that workers may be on, as far as the rules say."""
+    return prices_in(rules, rules.scheduling.node_selector)
+
+
+def prices_in(rules: NamespacePolicy, chosen: Mapping[str, str]) -> tuple[Price, ...]:
+    """Return the prices of the nodes that a selector chooses, as far as the rules say."""
+    kinds = [kind.node_labels for kind in rules.nodes if chosen.items() <= kind.node_labels.items()] or [chosen]
     found = [rules.prices.of(labels) for labels in kinds]
     return tuple(price for price in found if price is not None) or rules.prices.entries
 
 
-def hourly(cpu: float, memory: float, prices: Iterable[Price]) -> float:
-    """Return what so many cores and bytes cost for an hour, at the highest of these prices."""
-    return max((cpu * price.cpu_hour + memory / _GIB * price.gib_hour for price in prices), default=0.0)
+def hourly(cpu: float, memory: float, prices: Iterable[Price], gpus: int = 0) -> float:
+    """Return what so many cores, bytes and GPUs cost for an hour, at the highest of these prices."""
+    return max(
+        (cpu * price.cpu_hour + memory / _GIB * price.gib_hour + gpus * price.gpu_hour for price in prices), default=0.0
+    )
 
 
-def rates(pods: Sequence[Manifest], prices_of: Callable[[str], Iterable[Price]]) -> dict[str, float]:
-    """Return what an hour of each pod costs that is on a node and has not ended, by uid. `prices_of` takes a node."""
-    found = {}
-    for pod in pods:
-        node = pod.get("spec", {}).get("nodeName")
-        if node and pod.get("status", {}).get("phase") not in _ENDED:
-            found[str(pod["metadata"]["uid"])] = hourly(*requests(pod), prices_of(node))
-    return found
+def rates(pods: Sequence[Manifest], prices_of: Callable[[Manifest], Iterable[Price]]) -> dict[str, float]:
+    """Return what an hour of each pod costs that is on a node and has not ended, by uid. `prices_of` takes the pod."""
+    return {
+        str(pod["metadata"]["uid"]): hourly(*requests(pod), prices_of(pod), requests_of_gpus(pod))
+        for pod in _on_nodes(pods)
+    }
+
+
+def gpus_held(pods: Sequence[Manifest]) -> dict[str, float]:
+    """Return how many GPUs each pod has that is on a node and has not ended, by uid; without those that have none."""
+    held = {str(pod["metadata"]["uid"]): float(requests_of_gpus(pod)) for pod in _on_nodes(pods)}
+    return {uid: gpus for uid, gpus in held.items() if gpus}
+
+
+def _on_nodes(pods: Sequence[Manifest]) -> list[Manifest]:
+    return [
+        pod for pod in pods if pod.get("spec", {}).get("nodeName") and pod.get("status", {}).get("phase") not in _ENDED
+    ]
 
 
 class Meter:
-    """Add up what pods cost from look to look. Times are seconds of a clock that goes on while a laptop sleeps."""
+    """Add up what pods cost, or hold, from look to look. Times are seconds of a clock that goes on while a laptop
+    sleeps."""
 
     def __init__(self, began: float) -> None:
         self._amount = 0.0

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from skjob.config.nodes import GPU
 from skjob.deploy.kubernetes.manifests import Manifest
-from skjob.utils.units import format_bytes, format_cpus, format_size, quantity
+from skjob.utils.units import format_bytes, format_cpus, format_gpus, format_size, quantity
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class NodeFit:
     largest: str
     largest_cpu: float
     largest_memory: int
+    gpus: int = 0
+    largest_gpus: int = 0
 
     @property
     def fits(self) -> bool:
@@ -34,15 +37,19 @@ class NodeFit:
     @property
     def message(self) -> str:
         """The result in one line."""
-        size = format_size(self.cpu, self.memory)
+        size = format_size(self.cpu, self.memory, self.gpus)
         if not self.nodes:
             return f"no node takes a {self.what}: each is cordoned or has a taint"
-        largest = f"`{self.largest}`, has {format_size(self.largest_cpu, self.largest_memory)}"
+        if self.gpus and not self.largest_gpus:
+            return f"no node can hold a {self.what} of {size}: none of {self.nodes} nodes has a GPU"
+        largest_gpus = self.largest_gpus if self.gpus else 0
+        largest = f"`{self.largest}`, has {format_size(self.largest_cpu, self.largest_memory, largest_gpus)}"
         if self.fits:
             return f"{self.fitting} of {self.nodes} nodes can hold a {self.what} of {size}; the largest, {largest}"
         # Name only what is too much.
         too_much = [format_cpus(self.cpu)] * (self.cpu > self.largest_cpu)
         too_much += [format_bytes(self.memory)] * (self.memory > self.largest_memory)
+        too_much += [format_gpus(self.gpus)] * (self.gpus > self.largest_gpus)
         return f"no node can hold a {self.what} of {' and '.join(too_much) or size}; the largest, {largest}"
 
 
@@ -51,18 +58,22 @@ def best_node(
     cpu: float,
     memory: int,
     *,
+    gpus: int = 0,
     pods: Sequence[Manifest] = (),
     what: str = "worker",
 ) -> NodeFit:
-    """Return whether any node could hold a pod of `cpu` cores and `memory` bytes if nothing else ran there.
+    """Return whether any node could hold a pod of `cpu` cores, `memory` bytes and `gpus` if nothing else ran there.
 
     Of `pods`, those of DaemonSets and of the node itself count as permanent; leave them out if the user may not list
-    them. The largest node is the one that comes closest to holding the pod.
+    them. The largest node is the one that comes closest to holding the pod, of those with the most GPUs if it needs
+    any.
     """
     rooms = _free_capacity(nodes, [pod for pod in pods if _stays(pod)])
-    fitting = sum(room_cpu >= cpu and room_memory >= memory for _, room_cpu, room_memory in rooms)
-    name, most_cpu, most_memory = _largest(rooms, cpu, memory)
-    return NodeFit(what, cpu, memory, len(rooms), fitting, name, most_cpu, most_memory)
+    there = {node["metadata"]["name"]: _gpus_of(node) for node in nodes}
+    fitting = sum(room[1] >= cpu and room[2] >= memory and there[room[0]] >= gpus for room in rooms)
+    most = min(gpus, max((there[name] for name, *_ in rooms), default=0))
+    name, most_cpu, most_memory = _largest([room for room in rooms if there[room[0]] >= most], cpu, memory)
+    return NodeFit(what, cpu, memory, len(rooms), fitting, name, most_cpu, most_memory, gpus, there.get(name, 0))
 
 
 def most_free(nodes: Sequence[Manifest], pods: Sequence[Manifest], cpu: float, memory: int) -> str:
@@ -117,6 +128,22 @@ def requests(pod: Manifest) -> tuple[float, int]:
     cpu = max([sum(cores for cores, _ in together), *(cores for cores, _ in before)])
     memory = max([sum(size for _, size in together), *(size for _, size in before)])
     return cpu, int(memory)
+
+
+def requests_of_gpus(pod: Manifest) -> int:
+    """Return the GPUs that a pod reserves."""
+    spec = pod.get("spec", {})
+    together = sum(_gpus(container) for container in spec.get("containers") or [])
+    return max([together, *(_gpus(container) for container in spec.get("initContainers") or [])])
+
+
+def _gpus(container: Manifest) -> int:
+    resources = container.get("resources") or {}
+    return int(quantity((resources.get("limits") or {}).get(GPU, "0")))
+
+
+def _gpus_of(node: Manifest) -> int:
+    return int(quantity(node.get("status", {}).get("allocatable", {}).get(GPU, "0")))
 
 
 def _requests(container: Manifest) -> tuple[float, float]:

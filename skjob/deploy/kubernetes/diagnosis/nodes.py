@@ -6,32 +6,51 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from skjob.config.namespace_policy import NamespacePolicy, NodeKind, Scheduling
+from skjob.config.namespace_policy import NamespacePolicy
+from skjob.config.nodes import ARCHITECTURE_LABEL, DEFAULT_ARCHITECTURE, GPU, NodeKind, Scheduling
 from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.errors import ForbiddenError
 
-ARCHITECTURE_LABEL = "kubernetes.io/arch"
-
 
 def find_nodes(api: Api, rules: NamespacePolicy) -> list[Manifest] | None:
-    """Return the nodes; None if there are none yet, or the user may not list them and the rules name none."""
+    """Return the nodes for workers; None if there are none, or the user may not list them and the rules name none."""
+    return open_to(all_nodes(api, rules), rules.scheduling) or None
+
+
+def all_nodes(api: Api, rules: NamespacePolicy) -> list[Manifest]:
+    """Return the nodes, also those from which the rules keep pods; none if the user may not list them and the rules
+    name none."""
     try:
-        nodes = api.list("Node")
+        return api.list("Node")
     except ForbiddenError:
-        nodes = as_nodes(rules.nodes)
-    return open_to(nodes, rules.scheduling) or None
+        return as_nodes(rules.nodes)
+
+
+def common_architecture(nodes: Sequence[Manifest], scheduling: Scheduling) -> str:
+    """Return the architecture that all pods of a run must have, where nodes differ; empty if they do not.
+
+    Packages are installed for one architecture, and an image may have only one.
+    """
+    if len(_architectures(nodes)) < 2:
+        return ""
+    found = _architectures(open_to(nodes, scheduling))
+    return found.pop() if len(found) == 1 else DEFAULT_ARCHITECTURE
+
+
+def _architectures(nodes: Sequence[Manifest]) -> set[str]:
+    return {str(node["status"]["nodeInfo"]["architecture"]) for node in nodes}
 
 
 def as_nodes(kinds: Sequence[NodeKind]) -> list[Manifest]:
     """Return the nodes of these kinds, as the API would list them."""
     return [
         {
-            "metadata": {"name": kind.name, "labels": dict(kind.labels)},
+            "metadata": {"name": kind.name, "labels": dict(kind.node_labels)},
             "spec": {},
             "status": {
-                "allocatable": {"cpu": f"{kind.cpu:g}", "memory": str(kind.memory)},
-                "nodeInfo": {"architecture": kind.labels.get(ARCHITECTURE_LABEL, "amd64")},
+                "allocatable": {"cpu": f"{kind.cpu:g}", "memory": str(kind.memory), GPU: str(kind.gpus)},
+                "nodeInfo": {"architecture": kind.node_labels[ARCHITECTURE_LABEL]},
             },
         }
         for kind in kinds

@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 
 from skjob.config.namespace_policy import NamespacePolicy
+from skjob.config.nodes import Scheduling
 from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.wait import wait_for_pod
 from skjob.deploy.kubernetes.diagnosis.causes import Cause, diagnose
 from skjob.deploy.kubernetes.diagnosis.evidence import lost
-from skjob.deploy.kubernetes.diagnosis.nodes import find_nodes
+from skjob.deploy.kubernetes.diagnosis.nodes import all_nodes, open_to
 from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.errors import SkjobError
 
@@ -22,7 +23,10 @@ _SHORTEST = 0.1
 
 
 class Pods:
-    """The pods of the cluster `name`. `nodes` are the nodes, None if nothing is known of them."""
+    """The pods of the cluster `name`.
+
+    `nodes` are those that its workers may use, and `all_nodes` all that there are; None if nothing is known of them.
+    """
 
     def __init__(self, api: Api, name: str, rules: NamespacePolicy) -> None:
         self._api = api
@@ -30,13 +34,30 @@ class Pods:
         self._rules = rules
         self._namespace = api.context.namespace
         self.nodes: list[Manifest] | None = None
+        self.all_nodes: list[Manifest] | None = None
         self._others: list[Manifest] | None = None
         self._made = ""
         self._read: dict[str, str] = {}
 
     def look_at_nodes(self) -> None:
         """Find the nodes. Once is enough for what they hold: a large cluster has many."""
-        self.nodes = find_nodes(self._api, self._rules)
+        self.all_nodes = all_nodes(self._api, self._rules) or None
+        self.nodes = self._open_to(self._rules.scheduling)
+
+    def on_architecture(self, name: str) -> None:
+        """Go by the nodes of this architecture alone: no pod goes to others."""
+        self._rules = self._rules.on_architecture(name)
+        self.nodes = self._open_to(self._rules.scheduling)
+
+    def _open_to(self, scheduling: Scheduling) -> list[Manifest] | None:
+        return open_to(self.all_nodes or (), scheduling) or None
+
+    def _where_pods_go(self) -> list[Manifest] | None:
+        """Return the nodes of workers, and those of the scheduler if they are others."""
+        others = self._rules.scheduling_of_others
+        if others == self._rules.scheduling:
+            return self.nodes
+        return [*(self.nodes or ()), *(self._open_to(others) or ())] or None
 
     def forget_earlier(self) -> None:
         """Ignore what happened before now: it was reported to others."""
@@ -95,7 +116,7 @@ class Pods:
         # Before the pods: a pod that was refused and then made must be seen.
         events = self._api.readable_events(self._namespace)
         pods = self._list()
-        if lost(self.nodes or ()) & {pod["spec"].get("nodeName") for pod in pods}:
+        if lost(self.all_nodes or ()) & {pod["spec"].get("nodeName") for pod in pods}:
             self.look_at_nodes()  # Kubernetes sends no pod to a lost node: it is back, or was lost again
         logs: dict[str, str] = {}
         for pod in pods:
@@ -109,7 +130,8 @@ class Pods:
         self._read |= {name: text for name, text in logs.items() if text}
         others = self._on_nodes() if any(not pod["spec"].get("nodeName") for pod in pods) else ()
         since = self._since()
-        return diagnose(pods, events, nodes=self.nodes, logs=logs, others=others, cluster=self._name, since=since)
+        nodes = self._where_pods_go()
+        return diagnose(pods, events, nodes=nodes, logs=logs, others=others, cluster=self._name, since=since)
 
     def _since(self) -> str:
         """Return when the cluster was made, asked once; empty if that is not known."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 
-from skjob.deploy.kubernetes.diagnosis.capacity import best_node, most_free, requests
+from skjob.deploy.kubernetes.diagnosis.capacity import best_node, most_free, requests, requests_of_gpus
 from skjob.deploy.kubernetes.diagnosis.evidence import CauseKind, Evidence, Finding, in_words, role_of_pod
+from skjob.deploy.kubernetes.diagnosis.nodes import labels_of
 from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.utils.units import format_size
+
+SMALLER = "`--worker-cpu` and `--worker-memory`"
 
 _NO_CLAIM = re.compile(r'persistentvolumeclaim "[^"]+" not found|unbound immediate PersistentVolumeClaims')
 
@@ -16,7 +19,9 @@ def unschedulable(pod: Manifest, condition: Manifest, evidence: Evidence) -> Fin
     """Return why no node takes a pod, by its condition `PodScheduled`."""
     name, role = pod["metadata"]["name"], role_of_pod(pod)
     cpu, memory = requests(pod)
-    fit = best_node(evidence.nodes, cpu, memory, what=role or "pod") if evidence.nodes else None
+    gpus = requests_of_gpus(pod)
+    nodes = _chosen_by(pod, evidence)
+    fit = best_node(nodes, cpu, memory, gpus=gpus, what=role or "pod") if nodes else None
     words = in_words(re.split(r"\.? (?:no new claims|preemption:)", condition.get("message", ""))[0])
     hint = "ask for fewer or smaller workers (`--workers`, `--worker-cpu`, `--worker-memory`), or free some room"
     if condition.get("reason") == "SchedulingGated":
@@ -28,10 +33,11 @@ def unschedulable(pod: Manifest, condition: Manifest, evidence: Evidence) -> Fin
         return Finding(CauseKind.CONFIGURATION, text, hint, False, f"Pod/{name}", role, topic="claim")
     elif fit is not None and not fit.fits:
         text = fit.message
-        hint = "ask for less with `--worker-cpu` and `--worker-memory`, or add a larger node"
+        smaller = "`--worker-cpu`, `--worker-memory` and `--worker-gpu`" if gpus else SMALLER
+        hint = f"ask for less with {smaller}, or add a larger node"
     else:
-        text = f"no node has room for a {role or 'pod'} of {format_size(cpu, memory)}: {words}"
-        if evidence.nodes and evidence.others and (free := most_free(evidence.nodes, evidence.others, cpu, memory)):
+        text = f"no node has room for a {role or 'pod'} of {format_size(cpu, memory, gpus)}: {words}"
+        if nodes and evidence.others and (free := most_free(nodes, evidence.others, cpu, memory)):
             text += f"; the most that is free now is {free}"
     topic = f"{role} {condition.get('reason')}"
     if evidence.of(name, "TriggeredScaleUp"):
@@ -43,3 +49,9 @@ def unschedulable(pod: Manifest, condition: Manifest, evidence: Evidence) -> Fin
     else:
         text += "; waiting for room"
     return Finding(CauseKind.UNSCHEDULABLE, text, hint, False, f"Pod/{name}", role, topic=topic)
+
+
+def _chosen_by(pod: Manifest, evidence: Evidence) -> list[Manifest]:
+    """Return the nodes that the pod's selector chooses: of a run's pods, not all have the same."""
+    selector = pod.get("spec", {}).get("nodeSelector") or {}
+    return [node for node in evidence.nodes or () if selector.items() <= labels_of(node).items()]

@@ -42,6 +42,8 @@ COST_ANNOTATION = "skjob/cost"
 """What a run's cluster has cost by a certain time, and costs since, as JSON."""
 VARIABLES_ANNOTATION = "skjob/variables"
 """The names of the variables that a user has set for the workers, separated by commas."""
+POOL_ANNOTATION = "skjob/node-pool"
+"""The node pool of a cluster's workers."""
 USE_ANNOTATION = "skjob/in-use"
 """The program that uses such a cluster now, until when that is known, and which entry of the ledger pays, as JSON."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from skjob.config.namespace_policy import NamespacePolicy, Scheduling
+from skjob.config.namespace_policy import NamespacePolicy
+from skjob.config.nodes import GPU, Scheduling
 from skjob.config.pod_settings import PodSettings
 from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import (
@@ -123,12 +124,12 @@ def placed(pod: Manifest, scheduling: Scheduling) -> Manifest:
 def with_team_settings(template: Manifest, rules: NamespacePolicy, *, runs_tasks: bool = False) -> Manifest:
     """Return a template of pods with what the platform team gives pods, and where it wants them.
 
-    Variables, mounts and the service account are for the pods that run tasks alone. The operator gives pods the
-    annotations of their DaskCluster: whoever makes one moves those of the template there.
+    Variables, mounts, the service account and nodes that may be taken away are for the pods that run tasks alone. The
+    operator gives pods the annotations of their DaskCluster: whoever makes one moves those of the template there.
     """
     settings = rules.pods
     metadata = template.get("metadata", {})
-    pod = placed(template["spec"], rules.scheduling)
+    pod = placed(template["spec"], rules.scheduling if runs_tasks else rules.scheduling_of_others)
     if settings.pull_secrets:
         pod["imagePullSecrets"] = [{"name": name} for name in settings.pull_secrets]
     if runs_tasks:
@@ -246,9 +247,10 @@ def pod_environment(python_path: str, retries: int) -> list[Manifest]:
     return [{"name": name, "value": value} for name, value in variables.items()]
 
 
-def resource_requests(cpu: str, memory: str) -> Manifest:
+def resource_requests(cpu: str, memory: str, gpus: int = 0) -> Manifest:
     """Return a container's resources. Memory is limited to the request; cores are not: idle ones may be used."""
-    return {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}}
+    devices = {GPU: str(gpus)} if gpus else {}
+    return {"requests": {"cpu": cpu, "memory": memory, **devices}, "limits": {"memory": memory, **devices}}
 
 
 def format_cores(cores: float) -> str:

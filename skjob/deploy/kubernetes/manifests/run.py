@@ -15,10 +15,12 @@ import base64
 from collections.abc import Mapping
 
 from skjob.config.environment_variables import NO_VARIABLES, Variables, can_be_set
+from skjob.config.nodes import GPU
 from skjob.config.plan import Plan, WorkerSize
 from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import (
     COMPONENT_LABEL,
+    POOL_ANNOTATION,
     QUEUE_LABEL,
     RUN_LABEL,
     VARIABLES_ANNOTATION,
@@ -135,7 +137,7 @@ def dask_cluster(
             "--dashboard-address", "127.0.0.1:0",
             "--local-directory", SCRATCH_FOLDER,
         ],
-        resources=resource_requests(format_cores(plan.size.cpu), str(plan.size.memory)),
+        resources=resource_requests(format_cores(plan.size.cpu), str(plan.size.memory), plan.size.gpus),
         ports=[],
     )  # fmt: skip
     # The operator adds an address of its own, tcp://…, only where there is none.
@@ -154,6 +156,8 @@ def dask_cluster(
     metadata = object_metadata(names, namespace, "cluster")
     if variables.values:
         metadata["annotations"] |= {VARIABLES_ANNOTATION: ",".join(variables.values)}
+    if plan.rules.node_pool is not None:
+        metadata["annotations"] |= {POOL_ANNOTATION: plan.rules.node_pool.name}
     # Those of the two templates: the operator would take a worker's own for its notes.
     for template in (schedulers, workers):
         metadata["annotations"] = template["metadata"].pop("annotations") | metadata["annotations"]
@@ -209,7 +213,14 @@ def size_of(cluster: Manifest) -> WorkerSize:
     [container] = cluster["spec"]["worker"]["spec"]["containers"]
     requests, command = container["resources"]["requests"], container["command"]
     threads = int(command[command.index("--nthreads") + 1])
-    return WorkerSize(parse_quantity(requests["cpu"]), int(parse_quantity(requests["memory"])), threads)
+    gpus = int(parse_quantity(requests.get(GPU, "0")))
+    return WorkerSize(parse_quantity(requests["cpu"]), int(parse_quantity(requests["memory"])), threads, gpus)
+
+
+def pool_of(cluster: Manifest) -> str | None:
+    """Return the node pool of the workers of a DaskCluster; None if it is in none."""
+    name = (cluster["metadata"].get("annotations") or {}).get(POOL_ANNOTATION)
+    return None if name is None else str(name)
 
 
 def image_of(cluster: Manifest) -> str:

@@ -358,7 +358,7 @@ def test_what_the_policies_read_is_told_and_named_in_their_refusals() -> None:
     assert {name.removeprefix("skjob/pods.") for name in of_pods} == fields == set(Pods.model_fields)
     assert {name.removeprefix("skjob/") for name in read - of_pods} <= set(TEAM_KEYS)
     read |= {name for name, _ in limits}
-    assert len(read) == 7 + len(fields)
+    assert len(read) == 9 + len(fields)
     told = (ROOT / "k8s" / "README.md").read_text()
     assert [name for name in read if f"`{name}`" not in told] == []
     assert [name for name in read if f"annotation `{name}` of ResourceQuota skjob" not in policies] == []

@@ -14,7 +14,8 @@ from run_values import a_run
 
 from skjob import errors
 from skjob.config.environment_variables import Variables
-from skjob.config.namespace_policy import NamespacePolicy, Price, Prices
+from skjob.config.namespace_policy import NamespacePolicy
+from skjob.config.nodes import Price, Prices
 from skjob.config.plan import NO_RULES, Machine, Plan, make_plan
 from skjob.config.settings import Place, Settings, WorkerRange
 from skjob.config.sources import Layer, arguments, flags, resolve
@@ -103,7 +104,7 @@ def _used(api: Api, folder: Path, monkeypatch: pytest.MonkeyPatch, rules: Namesp
     """By a run, without a connection to its scheduler."""
     account = BillingKey("20261126-130000-bbbbbb", "bob", "train")
     plan = replace(_plan(WorkerRange(1, 20)), rules=rules)
-    kept = ReusedCluster(api, "dev", plan, folder, lambda _: None, account)
+    kept = ReusedCluster(api, "dev", plan, rules, folder, lambda _: None, account)
     monkeypatch.setattr(kept, "_connect", lambda _: None)
     kept.start()
     kept.use(new_lock("train.py"))
@@ -256,7 +257,9 @@ def test_a_cluster_that_is_not_there(tmp_path: Path, there: set[str]) -> None:
     api = _Left(1)
     api.objects = {kind: {"metadata": {}} if there == {"Secret"} else api.objects[kind] for kind in there}
     with pytest.raises(ConfigError, match="there is no cluster `dev` in namespace `team`") as refused:
-        ReusedCluster(api, "dev", _plan(WorkerRange(1, 1)), tmp_path, lambda _: None, BillingKey("r", "bob", "train"))
+        ReusedCluster(
+            api, "dev", _plan(WorkerRange(1, 1)), NO_RULES, tmp_path, lambda _: None, BillingKey("r", "bob", "train")
+        )
     assert refused.value.hint == "`skjob ps --namespace team` lists those that are there"
 
 
@@ -273,7 +276,9 @@ def test_annotations_that_somebody_has_changed_are_told_together(tmp_path: Path)
     api = _Left(1)
     api.objects["Job"]["metadata"]["annotations"] |= {WORKERS_ANNOTATION: "all", IDLE_ANNOTATION: "nan"}
     with pytest.raises(ConfigError) as caught:
-        ReusedCluster(api, "dev", _plan(WorkerRange(1, 1)), tmp_path, lambda _: None, BillingKey("r", "bob", "train"))
+        ReusedCluster(
+            api, "dev", _plan(WorkerRange(1, 1)), NO_RULES, tmp_path, lambda _: None, BillingKey("r", "bob", "train")
+        )
     where = "of Job `dev` in namespace `team` must be"
     assert caught.value.problems == [
         f"the annotation `skjob/workers` {where} a number of workers, `4`, or a range, `1:20`, not `all`",

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from clocks import DEADLINE, wait_for
 
-from skjob.config.namespace_policy import NamespacePolicy, NodeKind, Price, Prices, Scheduling
+from skjob.config.namespace_policy import NamespacePolicy
+from skjob.config.nodes import NodeKind, NodePool, Price, Prices, Scheduling
 from skjob.config.plan import Machine, Plan, WorkerSize, make_plan
 from skjob.config.settings import Place, Settings
 from skjob.deploy.kubernetes.api.client import Api
@@ -232,19 +233,47 @@ def test_without_a_ledger_it_says_so_once_and_asks_no_more(watch_of: Callable[..
 def test_the_price_of_a_node_that_may_be_looked_at() -> None:
     api = _Kept(nodes={"a": {"pool": "batch"}, "b": {}, "c": {"pool": "batch"}})
     prices = NodePrices(api, RULES)
-    assert [prices(node) for node in ("a", "b", "a")] == [(BATCH,), (ANY,), (BATCH,)]
+    assert [prices(_pod("w", "worker", "1", node)) for node in ("a", "b", "a")] == [(BATCH,), (ANY,), (BATCH,)]
     assert api.asked == ["a", "b"]
     # One that no price fits may cost as much as any.
     only = NodePrices(api, replace(RULES, prices=Prices((BATCH,))))
-    assert only("b") == (BATCH,)
+    assert only(_pod("w", "worker", "1", "b")) == (BATCH,)
 
 
 def test_the_price_of_a_node_that_may_not() -> None:
     api = _Kept()
     kinds = (NodeKind("n", 1, 1, labels={"pool": "batch"}), NodeKind("m", 1, 1, labels={"pool": "web"}))
     prices = NodePrices(api, replace(RULES, nodes=kinds))
-    assert [prices(node) for node in ("a", "b")] == [(BATCH,), (BATCH,)]
+    assert [prices(_pod("w", "worker", "1", node)) for node in ("a", "b")] == [(BATCH,), (BATCH,)]
     assert api.asked == ["a"]
+
+
+def test_pods_in_two_pools_have_the_prices_of_both_where_nodes_may_not_be_looked_at() -> None:
+    pools = (NodePool("batch", {"pool": "batch"}), NodePool("spot", {"pool": "spot"}, spot=True, schedulers=False))
+    spot = Price(0.5, 0.0, {"pool": "spot"})
+    rules = NamespacePolicy(prices=Prices((spot, BATCH)), node_pools=pools).in_pool("spot")
+    prices = NodePrices(_Kept(), rules)
+    assert [prices(pod) for pod in PODS[:2]] == [(BATCH,), (spot,)]
+
+
+def test_gpu_hours_are_measured_and_go_into_the_ledger_with_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(meter, "_seconds", lambda: now)
+    pools = (NodePool("gpu", {"pool": "gpu"}),)
+    rules = NamespacePolicy(prices=Prices((Price(0.0, 0.0, {}, 10.0),)), node_pools=pools).in_pool("gpu")
+    api = _Kept()
+    pod = _pod("w1", "worker", "1")
+    pod["spec"]["containers"][0]["resources"]["limits"] = {"nvidia.com/gpu": "2"}
+    api.pods = [pod]
+    size, key = WorkerSize(1.0, 2**30, 1, gpus=2), BillingKey("1", "ann", "train")
+    watch = CostMeter(api, "skjob-train-1", "1", key, rules, size, (0.0, 0.0), lambda: 1, lambda: 300.0, lambda _: None)
+    watch._look()
+    now = 1800.0
+    assert (watch.cost().gpu_hours, watch.cost().amount) == (1.0, 10.0)
+    watch.finalize(left_for=3600.0, workers=1)
+    entry = read_entries(api.ledger or {})["1"]
+    assert (entry.pool, entry.gpu_hours, entry.gpus) == ("gpu", 1.0, 2)
+    assert entry.gpu_hours_by(datetime.fromisoformat(entry.at) + timedelta(minutes=30)) == 2.0
 
 
 def test_a_node_is_looked_for_again_when_the_api_was_away(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,8 +281,8 @@ def test_a_node_is_looked_for_again_when_the_api_was_away(monkeypatch: pytest.Mo
     prices = NodePrices(api, RULES)
     with monkeypatch.context() as away:
         away.setattr(api, "get", lambda *_: (_ for _ in ()).throw(Unanswered("away")))
-        assert prices("a") == (BATCH,)
-    assert prices("a") == (ANY,)
+        assert prices(PODS[0]) == (BATCH,)
+    assert prices(PODS[0]) == (ANY,)
 
 
 # -------------------------------------------------------------------------------------- and when a run stops for them

@@ -5,8 +5,19 @@ from typing import Any
 
 import pytest
 
-from skjob.config.namespace_policy import NamespacePolicy, NodeKind, Price, Prices, Scheduling
-from skjob.deploy.kubernetes.costs.prices import Cost, Meter, hourly, money, possible_prices, rates, read_cost, rounded
+from skjob.config.namespace_policy import NamespacePolicy
+from skjob.config.nodes import NodeKind, Price, Prices, Scheduling
+from skjob.deploy.kubernetes.costs.prices import (
+    Cost,
+    Meter,
+    gpus_held,
+    hourly,
+    money,
+    possible_prices,
+    rates,
+    read_cost,
+    rounded,
+)
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 CHEAP, DEAR = Price(1.0, 0.5, {"pool": "batch"}), Price(2.0, 1.0)
@@ -36,8 +47,19 @@ def test_pods_that_hold_a_node_cost_something() -> None:
         _pod("done", "a", phase="Succeeded"),
         _pod("failed", "a", phase="Failed"),
     ]
-    found = rates(pods, lambda node: [CHEAP] if node == "a" else [CHEAP, DEAR])
+    found = rates(pods, lambda pod: [CHEAP] if pod["spec"]["nodeName"] == "a" else [CHEAP, DEAR])
     assert found == {"running": 4.0, "starting": 8.0}
+
+
+def test_gpus_of_pods_that_hold_a_node_cost_something() -> None:
+    gpus = Price(1.0, 0.0, {"pool": "gpu"}, gpu_hour=10.0)
+    pods = [_pod("on", "a"), _pod("waiting", None), _pod("without", "a"), _pod("done", "a", phase="Succeeded")]
+    for pod in pods:
+        if pod["metadata"]["uid"] != "without":
+            pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] = "2"
+    assert rates(pods, lambda _: [gpus]) == {"on": 2.0 + 20.0, "without": 2.0}
+    assert gpus_held(pods) == {"on": 2.0}
+    assert hourly(2.0, 0, [gpus, DEAR], 1) == 12.0
 
 
 def test_a_meter_adds_up_from_look_to_look() -> None:

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
-from skjob.config.namespace_policy import NamespacePolicy, NodeKind, Scheduling
+from skjob.config.namespace_policy import NamespacePolicy
+from skjob.config.nodes import NodeKind, Scheduling
 from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.context import Context
 from skjob.deploy.kubernetes.diagnosis.capacity import best_node
-from skjob.deploy.kubernetes.diagnosis.nodes import as_nodes, find_nodes, open_to
+from skjob.deploy.kubernetes.diagnosis.nodes import as_nodes, common_architecture, find_nodes, open_to
 from skjob.deploy.kubernetes.environment_cache import platform_of
 from skjob.errors import ForbiddenError
 
@@ -66,6 +67,37 @@ def test_who_may_not_list_nodes_knows_of_them_what_the_platform_team_tells() -> 
     assert (fit.nodes, fit.fitting, fit.largest) == (3, 2, "large")
     assert platform_of(nodes).startswith("x86_64-")  # nodes of several kinds
     assert platform_of(as_nodes(kinds[1:2])).startswith("aarch64-")
+
+
+def _of(architecture: str, pool: str) -> dict[str, Any]:
+    labels = {"pool": pool, "kubernetes.io/arch": architecture}
+    return {**_node(f"{pool}-{architecture}", labels), "status": {"nodeInfo": {"architecture": architecture}}}
+
+
+def test_where_nodes_differ_all_pods_have_one_architecture() -> None:
+    same = [_of("arm64", "a"), _of("arm64", "b")]
+    mixed = [*same, _of("amd64", "b")]
+    assert common_architecture(same, Scheduling()) == ""
+    assert common_architecture(mixed, Scheduling({"pool": "a"})) == "arm64"
+    assert common_architecture(mixed, Scheduling({"pool": "b"})) == "amd64"
+    assert common_architecture(mixed, Scheduling({"pool": "new"})) == "amd64"
+    assert platform_of(mixed, "arm64").startswith("aarch64-")
+
+
+def test_nodes_with_gpus() -> None:
+    kinds = (NodeKind("plain", 8.0, 2**35), NodeKind("gpu", 4.0, 2**33, gpus=2))
+    nodes = as_nodes(kinds)
+    assert best_node(nodes, 2.0, 2**30, gpus=2).fits
+    assert not best_node(nodes, 6.0, 2**30, gpus=1).fits  # the one with room has none
+    assert best_node(nodes, 1.0, 2**30, gpus=4).message == (
+        "no node can hold a worker of 4 GPUs; the largest, `gpu`, has 4 CPUs and 8 GiB and 2 GPUs"
+    )
+    assert best_node(nodes[:1], 1.0, 2**30, gpus=1).message == (
+        "no node can hold a worker of 1 CPU and 1 GiB and 1 GPU: none of 1 nodes has a GPU"
+    )
+    assert best_node(nodes, 16.0, 2**30).message == (
+        "no node can hold a worker of 16 CPUs; the largest, `plain`, has 8 CPUs and 32 GiB"
+    )
 
 
 def test_nothing_known() -> None:

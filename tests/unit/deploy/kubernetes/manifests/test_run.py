@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from skjob.config.environment_variables import MAX_ORDINARY_BYTES, NO_VARIABLES, Variables
-from skjob.config.namespace_policy import NamespacePolicy, Scheduling
+from skjob.config.namespace_policy import NamespacePolicy
+from skjob.config.nodes import NodePool, Scheduling
 from skjob.config.plan import Plan, WorkerSize
 from skjob.config.pod_settings import PodSettings, PodVariable
 from skjob.config.settings import Place, WorkerRange
@@ -20,7 +21,15 @@ from skjob.deploy.kubernetes.manifests.environment import (
 )
 from skjob.deploy.kubernetes.manifests.labels import RunNames
 from skjob.deploy.kubernetes.manifests.pods import anchor_job, owned_by
-from skjob.deploy.kubernetes.manifests.run import dask_cluster, files, network_policy, secret, variables_of
+from skjob.deploy.kubernetes.manifests.run import (
+    dask_cluster,
+    files,
+    network_policy,
+    pool_of,
+    secret,
+    size_of,
+    variables_of,
+)
 from skjob.engine.cancellation import RESTARTED_VARIABLE
 from skjob.engine.fidelity.effects.guard import FOLDER_VARIABLE
 from skjob.environment.pod.requirements import PodRequirements
@@ -452,6 +461,30 @@ def test_where_the_platform_team_wants_the_pods() -> None:
     assert all(queue.items() <= spec[role]["metadata"]["labels"].items() for role in ("scheduler", "worker"))
     for job in (keeper, anchor_job(NAMES, "team", 300)):
         assert "kueue.x-k8s.io/queue-name" not in str(job)
+
+
+def test_a_run_in_a_node_pool() -> None:
+    """Its workers are on nodes that may be taken away, with GPUs; whatever must not be lost is elsewhere."""
+    toleration = {"key": "gpu", "operator": "Exists"}
+    pools = (
+        NodePool("batch", {"pool": "batch"}),
+        NodePool("gpu", {"pool": "gpu"}, (toleration,), spot=True, schedulers=False),
+    )
+    rules = NamespacePolicy(node_pools=pools).in_pool("gpu").on_architecture("arm64")
+    plan = replace(_plan(), rules=rules, size=WorkerSize(2.0, 2**30, 1, gpus=2))
+    cluster = dask_cluster(NAMES, "team", plan, None)
+    worker, scheduler = (cluster["spec"][role]["spec"] for role in ("worker", "scheduler"))
+    assert worker["nodeSelector"] == {"pool": "gpu", "kubernetes.io/arch": "arm64"}
+    assert worker["tolerations"] == [toleration]
+    keeper = package_server_job(NAMES, "team", "an-image", [], 3600, rules)["spec"]["template"]["spec"]
+    for pod in (scheduler, keeper):
+        assert pod["nodeSelector"] == {"pool": "batch", "kubernetes.io/arch": "arm64"}
+        assert "tolerations" not in pod
+    resources = worker["containers"][0]["resources"]
+    assert (resources["limits"]["nvidia.com/gpu"], resources["requests"]["nvidia.com/gpu"]) == ("2", "2")
+    assert "nvidia.com/gpu" not in str(scheduler)
+    assert (size_of(cluster), pool_of(cluster)) == (plan.size, "gpu")
+    assert pool_of(dask_cluster(NAMES, "team", _plan(), None)) is None
 
 
 def test_every_object_of_a_team_says_so() -> None:

@@ -1,0 +1,334 @@
+"""A platform team's node pools, and GPUs, in a run of one of the team's users; and what the cluster refuses of both.
+
+The pools are the two nodes of the tests' cluster, one of which has a taint that keeps nobody away who has nowhere else
+to go, and two GPUs: an extended resource of the node's status, behind which there is nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from support.command import run_command
+from support.releases import LIMITS, USER, Release, installed
+from support.runs import DEADLINE, Runs
+from support.users import user_environment
+from support.wait import until
+
+from skjob.config.namespace_policy import NamespacePolicy, parse_rules
+from skjob.config.nodes import GPU
+from skjob.config.plan import Machine, make_plan
+from skjob.config.settings import Place, Settings, WorkerRange
+from skjob.deploy.kubernetes.manifests.environment import package_server_job
+from skjob.deploy.kubernetes.manifests.labels import RunNames
+from skjob.deploy.kubernetes.manifests.pods import anchor_job, owned_by
+from skjob.deploy.kubernetes.manifests.run import dask_cluster
+
+Manifest = dict[str, Any]
+
+LABEL = "skjob-test/pool"
+TAINT = "skjob-test/gpu"
+PLAIN = {LABEL: "plain", "kubernetes.io/os": "linux"}
+TOLERATION = {"key": TAINT, "operator": "Exists", "effect": "PreferNoSchedule"}
+POOLS: list[Manifest] = [
+    {"name": "plain", "node-selector": PLAIN, "price": {"cpu-hour": 1.0, "gib-hour": 0.0}},
+    {
+        "name": "gpu",
+        "node-selector": {LABEL: "gpu"},
+        "tolerations": [TOLERATION],
+        "limits": {"max-workers": 2, "max-gpus": 2},
+        "price": {"cpu-hour": 1.0, "gib-hour": 0.0, "gpu-hour": 3600.0},
+        "spot": True,
+    },
+]
+GROUP, VERSION, CLUSTERS = "kubernetes.dask.org", "v1", "daskclusters"
+SCRIPT = """
+    import time
+    from pathlib import Path
+    from joblib import Parallel, delayed
+
+    print("searching", flush=True)
+    while not Path("enough").exists():
+        Parallel(n_jobs=2)(delayed(time.sleep)(0.2) for _ in range(4))
+"""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A run in the pool with GPUs: its pods by role, its user, and the answer to one worker more."""
+
+    release: Release
+    nodes: dict[str, str]
+    pods: dict[str, client.V1Pod]
+    refusal: str
+    runs: Runs
+    user: dict[str, str]
+
+
+@contextmanager
+def pools(core: client.CoreV1Api) -> Iterator[dict[str, str]]:
+    """The nodes of the pools, by the pool's name."""
+    names = [each.metadata.name for each in core.list_node().items if "control-plane" not in each.metadata.name]
+    nodes = dict(zip(("plain", "gpu"), sorted(names), strict=True))
+    taint = {"key": TAINT, "effect": "PreferNoSchedule"}
+    try:
+        for pool, node in nodes.items():
+            core.patch_node(node, {"metadata": {"labels": {LABEL: pool}}})
+        core.patch_node(nodes["gpu"], {"spec": {"taints": [taint]}})
+        core.patch_node_status(nodes["gpu"], {"status": {"capacity": {GPU: "2"}}})
+        until(lambda: core.read_node(nodes["gpu"]).status.allocatable.get(GPU) == "2", "the node has no GPUs")
+        yield nodes
+    finally:
+        for node in nodes.values():
+            core.patch_node(node, {"metadata": {"labels": {LABEL: None}}})
+        core.patch_node(nodes["gpu"], {"spec": {"taints": None}})
+        core.patch_node_status(nodes["gpu"], {"status": {"capacity": {GPU: None}, "allocatable": {GPU: None}}})
+
+
+@pytest.fixture(scope="module")
+def seen(
+    shared_env: dict[str, str], kind_api: client.ApiClient, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Seen]:
+    core = client.CoreV1Api(kind_api)
+    with pools(core) as nodes, installed(shared_env, kind_api, placement={"node-pools": POOLS}) as release:
+        space, folder = release.namespace, tmp_path_factory.mktemp("run")
+        user = user_environment(kind_api, shared_env, space, folder, may_run=False, name=USER)
+        runs = Runs(folder, user, space)
+        with runs.searching("--node-pool", "gpu", "--worker-gpu", "1", script=SCRIPT) as process:
+            until(lambda: len(running(core, space)) == 3)
+            found = {pod.metadata.labels["dask.org/component"]: pod for pod in running(core, space)}
+            refusal = one_worker_more(user, space)
+            (folder / "enough").touch()
+            _, err = process.communicate(timeout=DEADLINE)
+        assert process.returncode == 0, err
+        yield Seen(release, nodes, found, refusal, runs, user)
+
+
+def running(core: client.CoreV1Api, namespace: str) -> list[client.V1Pod]:
+    pods = core.list_namespaced_pod(namespace, label_selector="dask.org/cluster-name").items
+    return [pod for pod in pods if pod.status.phase == "Running"]
+
+
+def one_worker_more(user: dict[str, str], namespace: str) -> str:
+    """What the API says to a user who has more workers than the pool lets a run have."""
+    with config.new_client_from_config(user["KUBECONFIG"], "kind-skjob") as api:
+        objects = client.CustomObjectsApi(api)
+        where = (GROUP, VERSION, namespace, CLUSTERS)
+        [found] = objects.list_namespaced_custom_object(*where)["items"]
+        more = {"spec": {"worker": {"replicas": 3}}}
+        with pytest.raises(ApiException) as refused:
+            objects.patch_namespaced_custom_object(*where, found["metadata"]["name"], more, dry_run="All")
+    return str(json.loads(refused.value.body)["message"])
+
+
+def test_workers_are_in_the_pool_with_its_gpus(seen: Seen) -> None:
+    worker = seen.pods["worker"]
+    assert worker.spec.node_name == seen.nodes["gpu"]
+    assert worker.spec.node_selector == {LABEL: "gpu"}
+    assert [(each.key, each.effect) for each in worker.spec.tolerations if each.key == TAINT] == [
+        (TAINT, "PreferNoSchedule")
+    ]
+    [container] = worker.spec.containers
+    assert container.resources.limits[GPU] == container.resources.requests[GPU] == "1"
+    assert container.command[container.command.index("--nthreads") + 1] == "1"
+
+
+def test_the_scheduler_is_on_no_node_that_may_be_taken_away(seen: Seen) -> None:
+    scheduler = seen.pods["scheduler"]
+    assert scheduler.spec.node_name == seen.nodes["plain"]
+    assert scheduler.spec.node_selector == PLAIN
+    assert TAINT not in [each.key for each in scheduler.spec.tolerations]
+
+
+def test_a_run_may_not_have_more_workers_than_its_pool_lets_it(seen: Seen) -> None:
+    assert LIMITS["max-workers"] == 3
+    assert "3 workers were asked for, and no run may have more than 2 (`max-workers`" in seen.refusal
+
+
+def test_the_record_and_the_ledger_have_pool_and_gpu_hours(
+    seen: Seen, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(seen.runs.folder)
+    shown = run_command(["show"], seen.user, monkeypatch, capsys).stdout
+    assert "node pool" in shown
+    assert "GPU hours" in shown
+    [record] = [json.loads(path.read_text()) for path in seen.runs.folder.glob(".skjob/runs/*/run.json")]
+    assert (record["cluster"]["node_pool"], record["cluster"]["worker_gpu"]) == ("gpu", 1)
+    hours = record["cost"]["gpu_hours"]
+    assert hours > 0
+    assert record["cost"]["amount"] >= 3600 * hours
+    costs = ["costs", "--context", "kind-skjob", "--namespace", seen.release.namespace, "--by", "pool", "--json"]
+    told = json.loads(run_command(costs, seen.user, monkeypatch, capsys).stdout)
+    [total] = [each for each in told["totals"] if each["name"] == "gpu"]
+    assert total["gpu_hours"] == pytest.approx(hours, rel=0.5)
+
+
+def test_a_release_with_pools_tests_itself(seen: Seen) -> None:
+    told = seen.release.helm("test", seen.release.name, "--logs").stdout
+    assert "ok: pods on any node are refused" in told
+    assert "ok: a DaskCluster is not refused" in told
+
+
+# ---- what the cluster refuses to whoever goes round skjob
+
+
+def rules_of(namespace: str, api: client.ApiClient) -> NamespacePolicy:
+    data = client.CoreV1Api(api).read_namespaced_config_map("skjob-defaults", namespace).data
+    return parse_rules(data, "the release")
+
+
+def own_cluster(rules: NamespacePolicy, namespace: str, pool: str = "gpu", gpus: int = 1) -> Manifest:
+    """What skjob makes for a run in a pool."""
+    settings = Settings(workers=WorkerRange(1, 1), worker_cpu=0.1, worker_memory=2**29, worker_gpu=gpus, node_pool=pool)
+    plan = make_plan(settings, Place.KUBERNETES, "", Machine(2, 2**33), "3.11", rules)
+    names = RunNames("20261123-155901-3f9a1c", "train", "ann", existing="other", team="somebodys")
+    anchor = anchor_job(names, namespace, 60)
+    anchor["metadata"]["uid"] = "00000000-0000-0000-0000-000000000000"
+    return owned_by(anchor, dask_cluster(names, namespace, plan, None))
+
+
+def own_keeper(rules: NamespacePolicy, namespace: str) -> Manifest:
+    """The Job of an environment for a run in the pool with GPUs."""
+    names = RunNames("20261123-155901-3f9a1d", "environment", "ann", existing="skjob-environment-0123456789ab")
+    return package_server_job(names, namespace, "i", [], 60, rules.in_pool("gpu"))
+
+
+def pod(part: str, **fields: Any) -> Callable[[Manifest], None]:
+    """These fields for the pod of a part of a DaskCluster."""
+    return lambda manifest: manifest["spec"][part]["spec"].update(fields)
+
+
+def resources(part: str, **kinds: Manifest) -> Callable[[Manifest], None]:
+    """These limits or requests more for the container of a part."""
+
+    def change(manifest: Manifest) -> None:
+        [container] = manifest["spec"][part]["spec"]["containers"]
+        for kind, amounts in kinds.items():
+            container["resources"][kind] |= amounts
+
+    return change
+
+
+def without_gpus(manifest: Manifest) -> None:
+    [container] = manifest["spec"]["worker"]["spec"]["containers"]
+    for kind in ("limits", "requests"):
+        del container["resources"][kind][GPU]
+
+
+def all_of(*changes: Callable[[Manifest], None]) -> Callable[[Manifest], None]:
+    def change(manifest: Manifest) -> None:
+        for each in changes:
+            each(manifest)
+
+    return change
+
+
+def replicas(number: int) -> Callable[[Manifest], None]:
+    return lambda manifest: manifest["spec"]["worker"].update(replicas=number)
+
+
+OLD_CLIENT: Manifest = {"nodeSelector": {}, "tolerations": []}
+PLAIN_POD: Manifest = {"nodeSelector": PLAIN, "tolerations": []}
+NOT_IN_A_POOL = "each pod must be in a node pool, with its whole nodeSelector: plain, gpu"
+NOT_ITS_TAINT = "a pod tolerates the taints of its node pool, and no others"
+EVERY = {"nodeSelector": {LABEL: "gpu"}, "tolerations": [{"operator": "Exists"}]}
+
+ATTACKS: dict[str, tuple[Callable[[Manifest], None], str]] = {
+    "an old client": (all_of(pod("worker", **OLD_CLIENT), pod("scheduler", **OLD_CLIENT)), NOT_IN_A_POOL),
+    "an old client's scheduler": (pod("scheduler", **OLD_CLIENT), NOT_IN_A_POOL),
+    "a pool that is not there": (pod("worker", nodeSelector={LABEL: "other"}, tolerations=[]), NOT_IN_A_POOL),
+    "part of a pool's labels": (pod("scheduler", nodeSelector={"kubernetes.io/os": "linux"}), NOT_IN_A_POOL),
+    "a pool's taint with another pool's nodes": (
+        all_of(without_gpus, pod("worker", nodeSelector=PLAIN, tolerations=[TOLERATION])),
+        NOT_ITS_TAINT,
+    ),
+    "a pool's taint for the scheduler of another": (pod("scheduler", tolerations=[TOLERATION]), NOT_ITS_TAINT),
+    "every taint": (pod("worker", **EVERY), NOT_ITS_TAINT),
+    "the taint of the pool, with another effect": (
+        pod("worker", tolerations=[TOLERATION | {"effect": "NoExecute"}]),
+        NOT_ITS_TAINT,
+    ),
+    "more workers than in the pool": (replicas(3), "`max-workers`"),
+    "more GPUs of a worker": (
+        resources("worker", limits={GPU: "3"}, requests={GPU: "3"}),
+        "1 workers of 3 GPUs were asked for, and no run may have more than 2 in all (`max-gpus`",
+    ),
+    "more GPUs of all workers": (
+        all_of(replicas(2), resources("worker", limits={GPU: "2"}, requests={GPU: "2"})),
+        "2 workers of 2 GPUs were asked for",
+    ),
+    "more GPUs as a request alone": (resources("worker", requests={GPU: "3"}), "1 workers of 3 GPUs were asked for"),
+    "a GPU where the team lets nobody have one": (
+        pod("worker", **PLAIN_POD),
+        "no run may have more than 0 in all (`max-gpus`",
+    ),
+    "a GPU of the scheduler": (resources("scheduler", limits={GPU: "1"}), "a scheduler has no GPU"),
+    "another device": (
+        resources("worker", limits={"amd.com/gpu": "1"}, requests={"amd.com/gpu": "1"}),
+        "nothing else that costs something",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def user_api(seen: Seen) -> Iterator[client.ApiClient]:
+    with config.new_client_from_config(seen.user["KUBECONFIG"], "kind-skjob") as api:
+        yield api
+
+
+def refusal(api: client.ApiClient, namespace: str, manifest: Manifest) -> str:
+    """What the API says to it; empty if it takes it."""
+    try:
+        if manifest["kind"] == "Job":
+            client.BatchV1Api(api).create_namespaced_job(namespace, manifest, dry_run="All")
+        else:
+            objects = client.CustomObjectsApi(api)
+            objects.create_namespaced_custom_object(GROUP, VERSION, namespace, CLUSTERS, manifest, dry_run="All")
+    except ApiException as error:
+        said = json.loads(error.body)
+    else:
+        return ""
+    assert said["code"] in (403, 422), said
+    return str(said["message"])
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_is_refused(name: str, seen: Seen, user_api: client.ApiClient) -> None:
+    attack, words = ATTACKS[name]
+    namespace = seen.release.namespace
+    manifest = copy.deepcopy(own_cluster(rules_of(namespace, user_api), namespace))
+    attack(manifest)
+    assert words in refusal(user_api, namespace, manifest)
+
+
+def test_what_skjob_makes_is_taken(seen: Seen, user_api: client.ApiClient) -> None:
+    namespace = seen.release.namespace
+    rules = rules_of(namespace, user_api)
+    for each in (
+        own_cluster(rules, namespace),
+        own_cluster(rules, namespace, gpus=2),
+        own_cluster(rules, namespace, "plain", gpus=0),
+        own_keeper(rules, namespace),
+    ):
+        assert refusal(user_api, namespace, each) == "", yaml.safe_dump(each)
+
+
+def test_a_job_is_in_a_pool_and_has_no_gpu(seen: Seen, user_api: client.ApiClient) -> None:
+    namespace = seen.release.namespace
+    keeper = own_keeper(rules_of(namespace, user_api), namespace)
+    spec = keeper["spec"]["template"]["spec"]
+    assert spec["nodeSelector"] == PLAIN
+    [container] = spec["containers"]
+    container["resources"]["limits"] |= {GPU: "1"}
+    assert "nothing else that costs something" in refusal(user_api, namespace, keeper)
+    del container["resources"]["limits"][GPU]
+    spec |= {"nodeSelector": {}}
+    assert NOT_IN_A_POOL in refusal(user_api, namespace, keeper)
