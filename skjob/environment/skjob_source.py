@@ -13,8 +13,14 @@ from importlib.resources.abc import Traversable
 MAX_SOURCE_BYTES = 700_000
 """A ConfigMap holds one mebibyte, of which base64 takes a quarter."""
 
-NOT_FOR_PODS = ("skjob/cli", "skjob/report", "skjob/run/history")
-"""Rooms that only the user's machine needs; no other room imports them."""
+NOT_FOR_PODS = (
+    "skjob/cli",
+    "skjob/deploy/kubernetes/doctor.py",
+    "skjob/deploy/kubernetes/operator/install.py",
+    "skjob/report",
+    "skjob/run/history",
+)
+"""Rooms and modules that only the user's commands need; nothing else imports them."""
 
 
 def skjob_archive() -> bytes:
@@ -30,7 +36,9 @@ def skjob_archive() -> bytes:
 def _add(archive: zipfile.ZipFile, folder: Traversable, name: str) -> None:
     for item in sorted(folder.iterdir(), key=lambda item: item.name):
         path = f"{name}/{item.name}"
-        if item.is_dir() and item.name != "__pycache__" and path not in NOT_FOR_PODS:
+        if path in NOT_FOR_PODS:
+            continue
+        if item.is_dir() and item.name != "__pycache__":
             _add(archive, item, path)
         elif item.name.endswith(".py"):
             archive.writestr(zipfile.ZipInfo(path), item.read_bytes(), zipfile.ZIP_DEFLATED)
