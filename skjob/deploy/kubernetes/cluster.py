@@ -348,10 +348,11 @@ def _why_it_ends(plan: Plan, lifetime: float, affordable: float) -> str:
 
 def _how_to_use(cluster: str, context: Context) -> tuple[str, ...]:
     """Return the commands for a cluster that was left, one a line."""
-    where = f"--context {context.name} --namespace {context.namespace}"
-    arguments = f'name="{cluster}", context="{context.name}", namespace="{context.namespace}"'
+    where, arguments = f"--namespace {context.namespace}", f'namespace="{context.namespace}"'
+    if not context.in_cluster:  # which is no context that has a name
+        where, arguments = f"--context {context.name} {where}", f'context="{context.name}", {arguments}'
     return (
         f"use it: `skjob run --cluster {cluster} {where} PROGRAM`",
-        f"or in Python: `with skjob.cluster({arguments}): …`",
+        f'or in Python: `with skjob.cluster(name="{cluster}", {arguments}): …`',
         f"remove it: `skjob down {cluster} {where}`",
     )

@@ -14,6 +14,9 @@ from skjob.errors import AccessError, Unauthorized, first_line
 
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
+INSIDE_PAGE = "skjob's page `Run from a pod`"
+"""What says how a pod gets what a run needs (docs/howto/inside-the-cluster.md)."""
+
 
 @dataclass(frozen=True)
 class FoundContext:
@@ -29,10 +32,20 @@ def find_context(context: str | None) -> FoundContext:
     """Return the named context, else the current one, else the pod that this runs in.
 
     Raises:
-        AccessError: there is no kubeconfig, or no such context in it, or it cannot be used.
+        AccessError: there is no kubeconfig, or no such context in it, or it cannot be used; or this is a pod that has
+            neither that nor a token.
     """
-    if context is None and _in_cluster():
-        return _of_this_pod()
+    if context is None and not _has_kubeconfig():
+        if _SERVICE_ACCOUNT.joinpath("token").exists():
+            return _of_this_pod()
+        if _is_pod():
+            raise AccessError(
+                "this pod has no token of a service account, and no kubeconfig: ask for one as"
+                f" {INSIDE_PAGE} describes",
+                "the pod's spec needs `serviceAccountName`, an account with the Role that `skjob doctor --role` prints,"
+                " and must not have `automountServiceAccountToken: false`; in JupyterHub's chart,"
+                " `singleuser.serviceAccountName` does both; `skjob run --on local` runs in this pod",
+            )
     contexts, current = _read()
     chosen = next((each for each in contexts if each["name"] == (context or current)), None)
     if chosen is None:
@@ -52,10 +65,14 @@ def context_names() -> list[str]:
     return [str(each["name"]) for each in contexts]
 
 
-def _in_cluster() -> bool:
-    """Return whether to use the pod's service account. As for kubectl and kr8s, a kubeconfig in a pod comes first."""
-    there = os.environ.get("KUBECONFIG") or Path(_file()).exists()
-    return not there and _SERVICE_ACCOUNT.joinpath("token").exists()
+def _has_kubeconfig() -> bool:
+    """Return whether there is one, or is said to be. As for kubectl and kr8s, in a pod too it comes first."""
+    return bool(os.environ.get("KUBECONFIG")) or Path(_file()).exists()
+
+
+def _is_pod() -> bool:
+    """Return whether this runs in a pod: Kubernetes tells each the address of its API."""
+    return bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
 
 
 def _of_this_pod() -> FoundContext:

@@ -18,7 +18,7 @@ from clocks import DEADLINE
 from skjob.deploy.kubernetes.api import transport
 from skjob.deploy.kubernetes.api.client import Api, connect_api
 from skjob.deploy.kubernetes.api.context import Context
-from skjob.deploy.kubernetes.api.errors import Conflict, Rejected, Throttled
+from skjob.deploy.kubernetes.api.errors import Conflict, Rejected, Throttled, map_errors
 from skjob.errors import ForbiddenError, SkjobError, Unanswered, Unauthorized
 
 pytestmark = pytest.mark.unit
@@ -306,3 +306,13 @@ def test_a_log_that_is_not_given_is_none_or_an_error() -> None:
     assert api.log("a", "team") == ""
     with pytest.raises(ForbiddenError):
         api.log("a", "team", strict=True)
+
+
+def test_an_api_that_a_pod_may_not_connect_to() -> None:
+    """As where a NetworkPolicy bars the way: nothing answers, and no context has a name to try."""
+    inside = Context("in-cluster", "team", "https://10.96.0.1:443", in_cluster=True)
+    with pytest.raises(Unanswered) as told, map_errors(inside, "get /version"):
+        raise TimeoutError("timed out")
+    assert told.value.message == "the Kubernetes API at `https://10.96.0.1:443` does not answer this pod: timed out"
+    assert told.value.hint.startswith("a NetworkPolicy may bar the pod's egress to it: ask for one that allows")
+    assert "in-cluster" not in str(told.value)

@@ -120,6 +120,22 @@ def test_a_pod_with_a_kubeconfig_means_that(write: Any, in_a_pod: Path, monkeypa
     assert (found.context, found.in_cluster) == ("lab", False)
 
 
+def test_a_pod_without_a_token_is_told_what_it_needs(in_a_pod: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (in_a_pod.parent / "account" / "token").unlink()
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.96.0.1")
+    with pytest.raises(AccessError) as told:
+        kubeconfig.find_context(None)
+    assert told.value.message == (
+        "this pod has no token of a service account, and no kubeconfig: ask for one as skjob's page `Run from a pod`"
+        " describes"
+    )
+    assert "`automountServiceAccountToken: false`" in told.value.hint
+    assert "`singleuser.serviceAccountName`" in told.value.hint
+    # A context that is named is one of a kubeconfig.
+    with pytest.raises(AccessError, match="there is no usable kubeconfig"):
+        kubeconfig.find_context("lab")
+
+
 def test_a_pod_without_one_has_its_service_account(in_a_pod: Path) -> None:
     with pytest.raises(AccessError, match="the service account of this pod cannot be used: ") as told:
         kubeconfig.find_context(None)

@@ -1,0 +1,131 @@
+"""skjob in a pod of the cluster, as in a notebook server: with its service account's token, without, and without API.
+
+The pod has the project's image, with skjob's own source as the pods of a run have it.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import textwrap
+import zipfile
+from importlib.metadata import version
+from typing import Any
+
+import pytest
+from kubernetes import client
+from support.namespaces import IMAGE
+from support.users import may
+from support.wait import until
+
+from skjob.deploy.kubernetes.api.rbac import role
+from skjob.environment.skjob_source import skjob_archive
+
+ACCOUNT = "jupyter"
+SCRIPT = f"""
+    import os
+    import skjob
+    from joblib import Parallel, delayed
+    from skjob.errors import SkjobError
+
+    try:
+        with skjob.cluster(
+            1, on="kubernetes", image="{IMAGE}", env="none", worker_cpu=0.1, worker_memory="512Mi", checkpoint="none"
+        ):
+            print("workers:", Parallel()(delayed(os.getenv)("HOSTNAME") for _ in range(2)))
+    except SkjobError as error:
+        print("error:", error)
+"""
+
+
+def source() -> bytes:
+    """skjob's source, with the version that an installed one has."""
+    content = io.BytesIO(skjob_archive())
+    with zipfile.ZipFile(content, "a") as archive:
+        metadata = f"Metadata-Version: 2.1\nName: skjob\nVersion: {version('skjob')}\n"
+        archive.writestr(f"skjob-{version('skjob')}.dist-info/METADATA", metadata)
+    return content.getvalue()
+
+
+def notebook(core: client.CoreV1Api, namespace: str, *, token: bool = True, **variables: str) -> str:
+    """What a pod has written that has run the script."""
+    name = "notebook"
+    files = {"binaryData": {"skjob.zip": base64.b64encode(source()).decode()}, "data": {"train.py": program()}}
+    core.create_namespaced_config_map(namespace, {"metadata": {"name": name}, **files})
+    container: dict[str, Any] = {
+        "name": name,
+        "image": IMAGE,
+        "command": ["python", "/notebook/train.py"],
+        "env": [
+            {"name": key, "value": value} for key, value in {"PYTHONPATH": "/notebook/skjob.zip", **variables}.items()
+        ],
+        "resources": {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"memory": "1Gi"}},
+        "volumeMounts": [{"name": "notebook", "mountPath": "/notebook"}],
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
+    spec = {
+        "serviceAccountName": ACCOUNT,
+        "automountServiceAccountToken": token,
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 1,
+        "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container],
+        "volumes": [{"name": "notebook", "configMap": {"name": name}}],
+    }
+    core.create_namespaced_pod(namespace, {"metadata": {"name": name}, "spec": spec})
+
+    def is_over() -> bool:
+        return core.read_namespaced_pod(name, namespace).status.phase in ("Succeeded", "Failed")
+
+    until(is_over, "the pod does not end", 400)
+    log: str = core.read_namespaced_pod_log(name, namespace)
+    core.delete_namespaced_pod(name, namespace)
+    core.delete_namespaced_config_map(name, namespace)
+    until(lambda: not core.list_namespaced_pod(namespace, field_selector=f"metadata.name={name}").items)
+    return log
+
+
+def program() -> str:
+    return textwrap.dedent(SCRIPT)
+
+
+@pytest.fixture
+def core(kind_api: client.ApiClient, namespace: str) -> client.CoreV1Api:
+    """The API of an administrator, who has made the notebook server's account and given it the Role."""
+    found, rbac = client.CoreV1Api(kind_api), client.RbacAuthorizationV1Api(kind_api)
+    found.create_namespaced_service_account(namespace, {"metadata": {"name": ACCOUNT}})
+    rules = role(namespace)["rules"]
+    rbac.create_namespaced_role(namespace, {"metadata": {"name": ACCOUNT}, "rules": rules})
+    rbac.create_namespaced_role_binding(
+        namespace,
+        {
+            "metadata": {"name": ACCOUNT},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": ACCOUNT},
+            "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}],
+        },
+    )
+    user = f"system:serviceaccount:{namespace}:{ACCOUNT}"
+    until(lambda: may(kind_api, user, verb="list", resource="pods", namespace=namespace), "the Role grants nothing")
+    return found
+
+
+def test_a_pod_with_a_token_runs_on_a_cluster(core: client.CoreV1Api, namespace: str) -> None:
+    log = notebook(core, namespace)
+    assert f"context `in-cluster`, namespace `{namespace}`" in log
+    assert "error:" not in log
+    [workers] = [line for line in log.splitlines() if line.startswith("workers: ")]
+    assert workers.count("-default-worker-") == 2
+    assert not core.list_namespaced_pod(namespace, label_selector="dask.org/cluster-name").items
+
+
+def test_a_pod_without_a_token_is_told_what_to_ask_for(core: client.CoreV1Api, namespace: str) -> None:
+    log = notebook(core, namespace, token=False)
+    assert "error: this pod has no token of a service account, and no kubeconfig" in log
+    assert "hint: the pod's spec needs `serviceAccountName`" in log
+
+
+def test_a_pod_that_cannot_reach_the_api_is_told_what_may_bar_it(core: client.CoreV1Api, namespace: str) -> None:
+    """A port that nothing listens at stands for a NetworkPolicy, which not every pod network enforces."""
+    log = notebook(core, namespace, KUBERNETES_SERVICE_HOST="127.0.0.1", KUBERNETES_SERVICE_PORT="9")
+    assert "error: the Kubernetes API at `https://127.0.0.1:9` does not answer this pod: " in log
+    assert "hint: a NetworkPolicy may bar the pod's egress to it" in log
