@@ -147,13 +147,13 @@ def parse_kinds(text: str) -> tuple[NodeKind, ...]:
 
 
 _POOL_EXAMPLE = "[{name: batch, node-selector: {pool: batch}}]"
-_POOL_KEYS = {"name", "node-selector", "tolerations", "limits", "price", "spot", "schedulers"}
+POOL_KEYS = {"name", "node-selector", "tolerations", "limits", "price", "spot", "schedulers"}
 _POOL_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 def parse_pools(text: str) -> tuple[NodePool, ...]:
     """Parse `node-pools`."""
-    found = rule_values.entries(text, _POOL_EXAMPLE, _POOL_KEYS, ("name", "node-selector"))
+    found = rule_values.entries(text, _POOL_EXAMPLE, POOL_KEYS, ("name", "node-selector"))
     pools: tuple[NodePool, ...] = rule_values.each(found, _pool)
     if problems := [*_between(pools)]:
         raise ValueError("; ".join(problems))

@@ -240,4 +240,7 @@ def cost_words(details: RunDetails) -> list[list[str]]:
     most = details.record.cost.get("most")
     if isinstance(most, int | float):
         rows.append(["limit of the run", money(float(most), currency)])
+    gpu_hours = details.record.cost.get("gpu_hours")
+    if isinstance(gpu_hours, int | float):
+        rows.append(["GPU hours in it", f"{gpu_hours:.3g}"])
     return rows

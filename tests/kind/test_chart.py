@@ -84,6 +84,17 @@ def deadline(kind_api: client.ApiClient, namespace: str) -> int:
 # --- without a release
 
 
+def pool(name: str, selector: Manifest | None = None, **more: Any) -> Manifest:
+    return {"name": name, "node-selector": selector or {"pool": name}, **more}
+
+
+def team_with_pools(*pools: Manifest, selector: Manifest | None = None, default: str = "") -> Manifest:
+    """Values with a team that has these node pools, and maybe a selector and a default beside them."""
+    placement = {"node-pools": [*pools]} | ({"node-selector": selector} if selector else {})
+    defaults = {"node-pool": default} if default else {}
+    return {"teams": [{"name": "a", "namespace": "x", "placement": placement, "defaults": defaults}]}
+
+
 def test_the_chart_is_well_formed(kind_env: dict[str, str]) -> None:
     call(kind_env, "helm", "lint", "--strict", str(CHART))
     call(kind_env, "helm", "lint", "--strict", str(CHART), "--values", str(render.EXAMPLE / "values.yaml"))
@@ -139,6 +150,20 @@ def test_the_chart_is_well_formed(kind_env: dict[str, str]) -> None:
             {"pods": {"annotations": {"a": "x" * 8192}}, "teams": [{"name": "a", "namespace": "x"}]},
             "must have less than 8192",
         ),
+        ({"placement": {"node-pools": [{"name": "a", "node-selector": {}}]}}, "/placement/node-pools/0/node-selector"),
+        ({"placement": {"node-pools": [{"name": "a"}]}}, "node-selector"),
+        (team_with_pools(pool("a"), pool("a")), "two node pools called `a`"),
+        (team_with_pools(pool("a"), pool("b", {"zone": "b"})), "may share nodes"),
+        (team_with_pools(pool("a", spot=True)), "no node pool for the schedulers of runs in `a`"),
+        (
+            team_with_pools(
+                pool("a", {"pool": "a", "kubernetes.io/arch": "arm64"}, schedulers=False),
+                pool("b", {"pool": "b", "kubernetes.io/arch": "amd64"}),
+            ),
+            "no node pool for the schedulers of runs in `a`",
+        ),
+        (team_with_pools(pool("a"), selector={"x": "y"}), "beside which `node-selector` and `tolerations` say nothing"),
+        (team_with_pools(pool("a"), default="b"), "the default `node-pool` `b`, which is not in"),
         # What is not there would be off, and nobody told.
         ({"policies": None}, "missing property 'policies'"),
         ({"policies": {"enabled": None}}, "missing property 'enabled'"),
@@ -250,6 +275,31 @@ def test_what_pods_have_is_the_same_for_skjob_and_the_policies(kind_env: dict[st
             assert quota == {name: text for name, text in expected.items() if name != "skjob/pods.env"} | {
                 "skjob/pods.labels": "a=b"
             }
+
+
+def test_node_pools_are_the_same_for_skjob_and_the_policies(kind_env: dict[str, str]) -> None:
+    tolerations = [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}, {"key": "a", "value": "b"}]
+    pools = [
+        pool("batch", {"zone": "a", "pool": "batch"}),
+        pool("gpu", tolerations=tolerations, limits={"max-workers": 2, "max-gpus": 4, "max-cpu": "500m"}, spot=True),
+    ]
+    command = ["helm", "template", "skjob", str(CHART), "--kube-version", "1.30.0", "--values", "-"]
+    values = team_with_pools(*pools, default="gpu")
+    made = loaded(call(kind_env, *command, text=json.dumps(values)).stdout)
+    [quota] = [each["metadata"]["annotations"] for each in made if each["kind"] == "ResourceQuota"]
+    assert quota == {
+        "skjob/node-pools": (
+            "batch pool=batch,zone=a - -\n"
+            "gpu pool=gpu gpu:Exists::NoSchedule:,a:Equal:b:: max-cpu=500m,max-gpus=4,max-workers=2"
+        )
+    }
+    [defaults] = [each["data"] for each in made if each["kind"] == "ConfigMap" and each.get("data")]
+    rules = parse_rules(defaults, "x")
+    assert [each.name for each in rules.node_pools] == ["batch", "gpu"]
+    gpu = rules.in_pool(defaults["node-pool"])
+    assert (gpu.limits.workers, gpu.limits.gpus, gpu.limits.cpu) == (2, 4, 0.5)
+    assert gpu.scheduling.tolerations == tuple(tolerations)
+    assert gpu.scheduling_of_others.node_selector == {"zone": "a", "pool": "batch"}
 
 
 def test_old_names_of_limits_are_taken_and_reported(kind_env: dict[str, str]) -> None:

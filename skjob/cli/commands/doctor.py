@@ -29,6 +29,10 @@ def doctor(
     worker_memory: Annotated[
         str | None, typer.Option(metavar="BYTES", help="Check that a node has this much for a worker.")
     ] = None,
+    worker_gpu: Annotated[
+        str | None, typer.Option(metavar="N", help="Check that a node has this many GPUs for a worker.")
+    ] = None,
+    node_pool: Annotated[str | None, typer.Option(metavar="NAME", help="Check the nodes of this node pool.")] = None,
     skip_image: Annotated[
         bool, typer.Option("--skip-image", help="Do not start the short-lived pod that reports the image's versions.")
     ] = False,

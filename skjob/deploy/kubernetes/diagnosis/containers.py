@@ -30,7 +30,11 @@ _HOPELESS_PULLS = (
         "give the namespace's service account an image pull secret for this registry, or choose another `--image`",
     ),
     (
-        r"not found|manifest unknown|\b404\b|no match for platform|does not exist",
+        r"no match for platform",
+        "the image is for other nodes: `--arch` names their architecture; or choose another `--image`",
+    ),
+    (
+        r"not found|manifest unknown|\b404\b|does not exist",
         "choose an image that exists: `--image`",
     ),
     (r"no such host", "check the registry's name in `--image`: the nodes cannot resolve that host"),

@@ -19,6 +19,8 @@ import yaml
 
 from skjob.config.environment_variables import OWN_NAMES, OWN_PREFIXES, THREAD_PREFIXES
 from skjob.config.namespace_policy import parse_rules
+from skjob.config.nodes import POOL_KEYS
+from skjob.config.parsers import ARCHITECTURES
 from skjob.config.pod_schema import (
     Claim,
     ConfigMapVolume,
@@ -31,6 +33,7 @@ from skjob.config.pod_schema import (
     Variable,
 )
 from skjob.config.pod_settings import OWN_FOLDERS, TEAMS_VARIABLES
+from skjob.config.rule_values import LIMIT_PARSERS
 from skjob.config.sources import LIMITS, TEAM_KEYS, Layer, cluster_defaults, resolve
 from skjob.deploy.kubernetes.api.rbac import role_rules
 from skjob.deploy.kubernetes.manifests.labels import DEFAULTS_CONFIGMAP, NAME_LABEL, RunNames
@@ -174,10 +177,12 @@ def client_takes(name: str, value: str | float) -> bool:
         ("defaults", "keep-time", ["1s", "4h"], ["0s", "999999h"]),
         ("defaults", "checkpoint", ["none", "s3://bucket/fits"], ["memory://fits"]),
         ("defaults", "retries", ["0", "10", 0, 10], ["11", "-1"]),
+        ("defaults", "worker-gpu", ["0", "1", "16", 0, 16], ["17", "-1", -1]),
         ("defaults", "max-cost", ["0.5", "0.05", "20", 0.5], ["0", "0.0", "-1", 0]),
         ("limits", "max-workers", [1], [0]),
         ("limits", "max-cpu", ["10m", "40", 40], ["5m", "0", 0]),
         ("limits", "max-memory", ["160Gi", "1", "0.5Ti", 1], ["0", "0Gi", 0]),
+        ("limits", "max-gpus", [0, 1], [-1]),
         ("limits", "max-time", ["1s", "8h"], ["0s", "100000h"]),
         ("limits", "most-workers", [1], [0]),
         ("limits", "most-time", ["1s", "8h"], ["0s", "100000h"]),
@@ -318,6 +323,14 @@ def test_of_pods_the_schema_and_skjob_take_the_same(path: str, right: list[Any],
         by_schema = takes(said, value) and (not isinstance(value, str) or len(value) <= said.get("maxLength", 999))
         by_schema = by_schema and (isinstance(value, str) or value <= said.get("maximum", value))
         assert (by_schema, client_takes("pods", pods_with(path, value))) == (value in right, value in right), value
+
+
+def test_node_pools_in_the_chart_have_the_fields_that_skjob_reads() -> None:
+    definitions = schema()["definitions"]
+    pool = definitions["nodePool"]["properties"]
+    assert set(pool) == POOL_KEYS
+    assert {*pool["limits"]["properties"]} == {*LIMIT_PARSERS} - {"max-time"}
+    assert definitions["defaults"]["properties"]["arch"]["enum"] == [*ARCHITECTURES]
 
 
 def test_the_example_is_what_the_client_reads() -> None:
