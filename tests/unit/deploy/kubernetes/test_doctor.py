@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from skjob.config.namespace_policy import parse_rules
-from skjob.config.sources import resolve
+from skjob.config.sources import flags, resolve
 from skjob.deploy.kubernetes import doctor
 from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.context import Context
@@ -96,6 +96,43 @@ def test_defaults_that_can_not_be_read_are_settings_and_not_the_api(monkeypatch:
     assert "`most-time` in `ConfigMap team/skjob-defaults` must be a duration" in wrong[1].detail
     assert "ask the platform team to fix the ConfigMap" in wrong[1].remedy
     assert report.exit_code == ConfigError.exit_code
+
+
+class _Pools(Api):
+    """A namespace with two pools, in which nothing is allowed that is looked at later."""
+
+    def __init__(self) -> None:
+        super().__init__(None, Context("c", "team", "https://api"))
+
+    def version(self) -> str:
+        return "v1.34.4"
+
+    def get(self, kind: str, name: str, namespace: str = "") -> Manifest:
+        pools = "[{name: batch, node-selector: {a: b}}, {name: gpu, node-selector: {a: c}}]"
+        if kind == "ConfigMap":
+            return {"data": {"node-pools": pools}}
+        raise ForbiddenError("may not")
+
+    def allowed(self, *_: str, **__: str) -> bool:
+        raise ForbiddenError("may not")
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome", "detail"),
+    [
+        (None, CheckOutcome.OK, "runs go to `batch`; there are `gpu` too"),
+        ("gpu", CheckOutcome.OK, "runs go to `gpu`; there are `batch` too"),
+        ("other", CheckOutcome.FAILED, "there is no node pool `other`: the namespace has `batch`, `gpu`"),
+    ],
+)
+def test_the_node_pool_of_runs(
+    name: str | None, outcome: CheckOutcome, detail: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "connect_api", lambda *_: _Pools())
+    asked = resolve([flags({"node_pool": name})])
+    report = examine(asked, check_image=False, timeout=1.0, on_check=lambda _: None)
+    [check] = [each for each in report.checks if each.name == "node pool"]
+    assert (check.outcome, check.detail) == (outcome, detail)
 
 
 def test_old_names_of_limits_are_a_warning() -> None:

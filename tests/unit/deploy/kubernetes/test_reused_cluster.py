@@ -14,9 +14,9 @@ from run_values import a_run
 
 from skjob import errors
 from skjob.config.environment_variables import Variables
-from skjob.config.namespace_policy import NamespacePolicy
-from skjob.config.nodes import Price, Prices
-from skjob.config.plan import NO_RULES, Machine, Plan, make_plan
+from skjob.config.namespace_policy import Limits, NamespacePolicy
+from skjob.config.nodes import NodePool, Price, Prices
+from skjob.config.plan import NO_RULES, Machine, Plan, WorkerSize, make_plan
 from skjob.config.settings import Place, Settings, WorkerRange
 from skjob.config.sources import Layer, arguments, flags, resolve
 from skjob.deploy.kubernetes.api.client import Api
@@ -201,6 +201,35 @@ def test_a_run_that_died_on_it_pays_until_the_next_comes(tmp_path: Path, monkeyp
     _used(api, tmp_path, monkeypatch, rules).close()
     ended = read_entries(api.objects["ConfigMap"]["data"])["died"]
     assert ended.by(later) == pytest.approx(3.0, abs=0.05)
+
+
+def test_a_run_on_it_is_in_the_node_pool_that_it_was_started_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With that pool's limits, whatever pool the run would be in on a cluster of its own; and its GPUs are counted."""
+    pools = (
+        NodePool("batch", {"pool": "batch"}),
+        NodePool("gpu", {"pool": "gpu"}, limits={"workers": 3, "gpus": 4}, price=None),
+    )
+    rules = NamespacePolicy(limits=Limits(workers=9), prices=Prices((Price(1.0, 0.0),)), node_pools=pools)
+    api = _Left(1)
+    started = replace(_plan(WorkerRange(1, 2)), rules=rules.in_pool("gpu"), size=WorkerSize(1.0, 2**30, 1, gpus=2))
+    api.objects["DaskCluster"] = manifest.dask_cluster(NAMES, "team", started, None)
+    api.objects["ConfigMap"]["data"][NAMES.run_id] = Entry(
+        "ann", "dev", datetime.now(UTC).isoformat(), 1.0, "USD"
+    ).as_json()
+    used = _used(api, tmp_path, monkeypatch, rules)
+    plan = used.planned(WorkerRange(1, 20))
+    assert plan.rules.node_pool == pools[1]
+    assert (plan.workers, plan.size.gpus) == (WorkerRange(1, 2), 2)
+    used.close()
+    entries = read_entries(api.objects["ConfigMap"]["data"])
+    assert (entries[NAMES.run_id].gpus, entries["20261126-130000-bbbbbb"].pool) == (2, "gpu")
+    # A pool that the team has taken away: the cluster goes on, within the limits of the namespace.
+    api.objects["DaskCluster"]["metadata"]["annotations"]["skjob/node-pool"] = "gone"
+    gone = _used(api, tmp_path, monkeypatch, replace(rules, limits=Limits(workers=9, gpus=6)))
+    assert gone.planned(WorkerRange(1, 20)).workers == WorkerRange(1, 3)
+    gone.close()
 
 
 class _Client:
