@@ -332,3 +332,33 @@ def test_a_job_is_in_a_pool_and_has_no_gpu(seen: Seen, user_api: client.ApiClien
     del container["resources"]["limits"][GPU]
     spec |= {"nodeSelector": {}}
     assert NOT_IN_A_POOL in refusal(user_api, namespace, keeper)
+
+
+# ---- architectures
+
+
+@pytest.mark.whole_cluster
+@pytest.mark.parametrize("asked", ["", "arm64"])
+def test_where_nodes_differ_all_pods_go_to_those_of_one_architecture(
+    asked: str, kind_runs: Runs, kind_api: client.ApiClient, namespace: str
+) -> None:
+    """By their labels, which is all that differs here."""
+    core = client.CoreV1Api(kind_api)
+    names = sorted(each.metadata.name for each in core.list_node().items if "control-plane" not in each.metadata.name)
+    label = "kubernetes.io/arch"
+    own = core.read_node(names[1]).metadata.labels[label]
+    try:
+        for name, architecture in zip(names, ("amd64", "arm64"), strict=True):
+            core.patch_node(name, {"metadata": {"labels": {label: architecture}}})
+        with kind_runs.searching(*(["--arch", asked] if asked else []), script=SCRIPT) as process:
+            until(lambda: len(running(core, namespace)) == 3)
+            found = running(core, namespace)
+            (kind_runs.folder / "enough").touch()
+            _, err = process.communicate(timeout=DEADLINE)
+    finally:
+        for name in names:
+            core.patch_node(name, {"metadata": {"labels": {label: own}}})
+    assert process.returncode == 0, err
+    assert {pod.spec.node_selector[label] for pod in found} == {asked or "amd64"}
+    assert {pod.spec.node_name for pod in found} == {names[1] if asked else names[0]}
+    assert ("nodes differ in their architecture: pods go to those of `amd64`" in err) is not bool(asked)

@@ -39,7 +39,8 @@ def common_architecture(nodes: Sequence[Manifest], scheduling: Scheduling) -> st
 
 
 def _architectures(nodes: Sequence[Manifest]) -> set[str]:
-    return {str(node["status"]["nodeInfo"]["architecture"]) for node in nodes}
+    """Return those of the labels, which pods are sent by."""
+    return {labels_of(node).get(ARCHITECTURE_LABEL) or node["status"]["nodeInfo"]["architecture"] for node in nodes}
 
 
 def as_nodes(kinds: Sequence[NodeKind]) -> list[Manifest]:
