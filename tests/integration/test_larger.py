@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import secrets
@@ -22,7 +23,7 @@ from forked_workers import forked_workers
 from local_runs import LocalRuns
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, SGDClassifier
-from waiting import DEADLINE
+from waiting import until
 
 from skjob.engine.transfer.worker_plugins import register_plugin
 from skjob.errors import ConfigError
@@ -334,25 +335,21 @@ def test_targets_that_are_no_use(tmp_path: Path, target: str, said: str) -> None
 SECRET = "a-secret-access-key"
 
 
-def _close_session(loop: asyncio.AbstractEventLoop, session: Any) -> None:
-    """Close a session of s3fs, and wait for that.
+def _close_connections(port: int) -> None:
+    """Close what s3fs has left open to the server at a port of this machine, and wait for that.
 
-    s3fs waits 0.1 s, and not at all in a thread with an event loop of its own, such as Dask's; then it leaves the
-    connections to the garbage collector, which warns in a later test (2026.9.0). GONE WHEN
+    s3fs waits 0.1 s for a session's end, and not at all in a thread with an event loop of its own, such as Dask's; then
+    it leaves the connections to the garbage collector, which warns in a later test (2026.9.0). GONE WHEN
     `S3FileSystem.close_session` does not end before `__aexit__`.
     """
-    from fsspec.asyn import sync
+    from fsspec.asyn import get_loop
 
-    if not loop.is_running():
-        return
-    try:
-        own_loop = asyncio.get_running_loop() is loop
-    except RuntimeError:
-        own_loop = False
-    if own_loop:
-        loop.create_task(session.__aexit__(None, None, None))
-    else:
-        sync(loop, session.__aexit__, None, None, None, timeout=DEADLINE)
+    transports = [each for each in gc.get_objects() if isinstance(each, asyncio.Transport)]
+    left = [each for each in transports if (each.get_extra_info("peername") or ("", 0))[1] == port]
+    for transport in left:
+        get_loop().call_soon_threadsafe(transport.close)
+    sockets = [transport.get_extra_info("socket") for transport in left]
+    until(lambda: all(each.fileno() == -1 for each in sockets), "a connection stays open")
 
 
 @pytest.fixture
@@ -360,7 +357,6 @@ def bucket(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     import fsspec
     from moto.server import ThreadedMotoServer
 
-    monkeypatch.setattr(fsspec.get_filesystem_class("s3"), "close_session", staticmethod(_close_session))
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -374,6 +370,7 @@ def bucket(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     system.put(f"{folder}/part[01].parquet", f"{name}/table/")
     yield f"s3://{name}/table"
     fsspec.filesystem("s3").clear_instance_cache()
+    _close_connections(port)
     server.stop()
 
 
