@@ -57,9 +57,9 @@ def test_a_signal(stage: Stage, number: signal.Signals, code: int) -> None:
 def test_a_client_that_is_killed(stage: Stage) -> None:
     """The anchor: its grace, and some seconds for the garbage collector."""
     with stage.runs.searching("--workers", "1", "--grace", f"{GRACE}s") as process:
+        [run] = runs(stage.api, stage.namespace)  # while its heartbeat goes on: afterwards it may be gone
         process.kill()
         process.wait(DEADLINE)
-        [run] = runs(stage.api, stage.namespace)
         left, seconds = until_gone(stage.api, run.run_id, REMOVAL_SECONDS)
     assert left
     stage.row("leftover_row", "the client, by SIGKILL", counted(left), seconds, f"its anchor, --grace {GRACE}s")

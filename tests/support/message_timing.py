@@ -12,6 +12,7 @@ from typing import Any
 from kubernetes import client, watch
 
 from support.runs import DEADLINE
+from support.wait import until
 
 Object = dict[str, Any]
 
@@ -22,6 +23,7 @@ class Known:
     def __init__(self, api: client.ApiClient, namespace: str) -> None:
         core = client.CoreV1Api(api)
         self._states: list[tuple[float, Object]] = []
+        self._closed = threading.Event()
         self._watches = [watch.Watch(), watch.Watch()]
         self._threads = [
             threading.Thread(target=self._follow, args=(each, lists, namespace), daemon=True)
@@ -31,17 +33,22 @@ class Known:
             thread.start()
 
     def _follow(self, watching: watch.Watch, lists: Callable[..., Any], namespace: str) -> None:
-        with suppress(Exception):  # the namespace may go, and the test with it
-            for change in watching.stream(lists, namespace, timeout_seconds=int(DEADLINE)):
-                self._states.append((time.monotonic(), change["raw_object"]))
+        while not self._closed.is_set():
+            with suppress(Exception):  # the namespace may go, and the test with it; the API may be gone for a moment
+                for change in watching.stream(lists, namespace, timeout_seconds=int(DEADLINE)):
+                    self._states.append((time.monotonic(), change["raw_object"]))
+            self._closed.wait(1)
 
     def since(self, what: Callable[[Object], bool]) -> float:
-        """The time of the first state of which that is so."""
-        times = [at for at, state in list(self._states) if what(state)]
-        assert times, "it did not come to what was to be provoked"
+        """The time of the first state of which that is so. The run may have told of it before it is heard of here."""
+        times = until(
+            lambda: [at for at, state in list(self._states) if what(state)],
+            "it did not come to what was to be provoked",
+        )
         return min(times)
 
     def close(self) -> None:
+        self._closed.set()
         for each in self._watches:
             each.stop()
 
@@ -116,7 +123,7 @@ class TimedRun:
     def wait(self) -> int:
         """Until it has ended; its exit status."""
         code = self.process.wait(DEADLINE)
-        self._reading.join(10)
+        self._reading.join(DEADLINE)
         return code
 
     def until(self, words: str, seconds: float = 180.0) -> None:
