@@ -9,7 +9,7 @@ import re
 
 import pytest
 from local_runs import LocalRuns
-from waiting import DEADLINE
+from waiting import MAX_TIME
 
 SIZE = "`--workers`, `--worker-cpu` and `--worker-memory`"
 NOTHING_DONE = "skjob: the workers of this run did nothing: the program had no task for them\n"
@@ -37,7 +37,7 @@ def test_a_client_with_options(local_runs: LocalRuns, processes: bool) -> None:
     options = f"n_workers=2, threads_per_worker=1, processes={processes}, dashboard_address=None"
     # In plain Python threads find what processes find, and start sooner.
     alone = local_runs.python(SEARCH.format(options=options.replace("True", "False")))
-    ended = local_runs.run(SEARCH.format(options=options), "--max-time", "4m")
+    ended = local_runs.run(SEARCH.format(options=options), "--max-time", MAX_TIME)
     assert (ended.returncode, ended.stdout, ended.own_stderr) == (0, alone.stdout, alone.stderr), ended.stderr
     told = (
         f"is the cluster of this run; {SIZE} say how large it is"
@@ -106,7 +106,7 @@ def test_what_plain_python_prints_of_a_programs_clients(local_runs: LocalRuns) -
 
 
 def test_what_ends_a_programs_client_does_not_end_the_cluster(local_runs: LocalRuns) -> None:
-    ended = local_runs.run(ENDS_ITS_CLIENTS, "--max-time", "4m")
+    ended = local_runs.run(ENDS_ITS_CLIENTS, "--max-time", MAX_TIME)
     assert (ended.returncode, ended.stdout, ended.own_stderr) == (0, ENDED_CLIENTS, ""), ended.stderr
     assert ended.stderr.count(" is the cluster of this run; ") == 1
 
@@ -118,7 +118,7 @@ def test_workers_have_the_resources_that_a_program_asks_for(local_runs: LocalRun
         with Client(resources={"slots": 1}) as client:
             print(client.submit(sum, [1, 2], resources={"slots": 1}).result())
     """
-    ended = local_runs.run(program, "--max-time", "4m")
+    ended = local_runs.run(program, "--max-time", MAX_TIME)
     assert (ended.returncode, ended.stdout, ended.own_stderr) == (0, "3\n", ""), ended.stderr
     assert "skjob: `Client(resources=…)` is the cluster of this run; " in ended.stderr
 
@@ -144,7 +144,7 @@ def test_an_asynchronous_program(local_runs: LocalRuns) -> None:
             asyncio.run(main())
     """
     alone = local_runs.python(program)
-    ended = local_runs.run(program, "--max-time", "4m")
+    ended = local_runs.run(program, "--max-time", MAX_TIME)
     assert (ended.returncode, ended.stdout, ended.own_stderr) == (0, alone.stdout, alone.stderr), ended.stderr
     assert ended.stdout == "3\n[1, 2]\nclosed\n"
 
@@ -167,7 +167,7 @@ def test_the_runs_own_client_outlives_its_closing(local_runs: LocalRuns) -> None
         print(os.getpid() in Parallel(n_jobs=2)(delayed(os.getpid)() for _ in range(4)))
         print(Client().submit(sum, [3, 4]).result())
     """
-    ended = local_runs.run(program, "--max-time", "4m")
+    ended = local_runs.run(program, "--max-time", MAX_TIME)
     assert (ended.returncode, ended.stdout, ended.own_stderr) == (0, "3\nFalse\n7\n", ""), ended.stderr
 
 
@@ -184,7 +184,7 @@ def test_the_size_of_the_cluster_is_the_runs(local_runs: LocalRuns) -> None:
             client.wait_for_workers(4)
             print(adaptive.maximum, adaptive.stop(), client.submit(sum, [1, 2]).result())
     """
-    ended = local_runs.run(program, "--max-time", "4m")
+    ended = local_runs.run(program, "--max-time", MAX_TIME)
     assert (ended.returncode, ended.stdout, ended.own_stderr) == (0, "4 None 3\n", ""), ended.stderr
     told = [line for line in ended.stderr.splitlines() if re.search("`(LocalCluster|scale|adapt|wait)", line)]
     assert told == [
@@ -217,7 +217,7 @@ def test_another_cluster_is_left_alone(local_runs: LocalRuns) -> None:
     with LocalCluster(
         n_workers=1, threads_per_worker=2, dashboard_address=None, protocol="tcp://", processes=False
     ) as cluster:
-        ended = local_runs.run(program, "--max-time", "4m", arguments=[cluster.scheduler_address])
+        ended = local_runs.run(program, "--max-time", MAX_TIME, arguments=[cluster.scheduler_address])
     assert (ended.returncode, ended.stdout, ended.own_stderr) == (0, "True True\nTrue\n", ""), ended.stderr
     assert " of this run" not in ended.stderr
 
@@ -236,7 +236,7 @@ def test_other_backends_of_joblib_are_on_this_machine(local_runs: LocalRuns) -> 
             print(backend, parents & {os.getpid(), os.getppid()} != set())
     """
     alone = local_runs.python(program)
-    ended = local_runs.run(program, "--max-time", "4m")
+    ended = local_runs.run(program, "--max-time", MAX_TIME)
     assert (ended.returncode, ended.stdout) == (0, alone.stdout), ended.stderr
     assert ended.stderr.count(NOTHING_DONE) == 1
 
@@ -362,6 +362,6 @@ def test_programs_of_the_kinds_of_dasks_examples(local_runs: LocalRuns, kind: st
     program = HEAD + '    if __name__ == "__main__":\n' + "\n".join(lines)
     alone = local_runs.python(program)
     assert alone.returncode == 0, alone.stderr
-    ended = local_runs.run(program, "--max-time", f"{DEADLINE:.0f}s")
+    ended = local_runs.run(program, "--max-time", MAX_TIME)
     assert (ended.returncode, ended.stdout) == (0, alone.stdout), ended.stderr
     assert NOTHING_DONE not in ended.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from local_runs import LocalRuns, environment_of_a_user
-from waiting import DEADLINE
+from waiting import DEADLINE, MAX_TIME
 
 PROGRAM = """
 import multiprocessing, os, sys, threading
@@ -27,7 +27,7 @@ def evaluate(C):
     return round(float(scores.mean()), 4), type(backend).__name__, n_jobs, dask.delayed(C).compute()
 
 
-def search(n_jobs=2):
+def search(n_jobs):
     grid = GridSearchCV(LogisticRegression(max_iter=300), {{"C": [0.1, 1.0, 10.0]}}, cv=3, n_jobs=n_jobs)
     grid.fit(*load_iris(return_X_y=True))
     return grid.best_params_, round(float(grid.best_score_), 4)
@@ -44,7 +44,7 @@ def fork(act, leave):
 
 if __name__ == "__main__":
 {children}
-    print(search())
+    print(search(None))
     print(os.getpid() in Parallel(n_jobs=2)(delayed(os.getpid)() for _ in range(4)))
 """
 
@@ -102,7 +102,7 @@ def test_processes_of_the_program_are_those_of_plain_python(local_runs: LocalRun
     program = PROGRAM.format(children=CHILDREN[children].replace("\n    ", "\n"))
     alone = local_runs.python(program)
     assert alone.returncode == 0, alone.stderr
-    ended = local_runs.run(program, "--max-time", "1m")
+    ended = local_runs.run(program, "--max-time", MAX_TIME)
     assert (ended.returncode, ended.stdout, ended.own_stderr) == (0, alone.stdout, alone.stderr), ended.stderr
     assert ended.record["fits"]["kept"] >= 9  # those of the parent, on workers
 
@@ -116,7 +116,7 @@ def test_a_child_that_fails_does_not_end_the_run(local_runs: LocalRuns) -> None:
             raise ValueError("in the child")
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     """
-    ended = local_runs.run(program, "--max-time", "1m")
+    ended = local_runs.run(program, "--max-time", MAX_TIME)
     assert (ended.returncode, ended.stdout) == (0, "1\n"), ended.stderr
     assert ended.own_stderr.endswith("ValueError: in the child\n")
     assert ended.record["outcome"] == {"status": "succeeded", "exit_code": 0, "cause": None, "cleanup": None}

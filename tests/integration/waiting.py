@@ -9,6 +9,9 @@ from typing import TypeVar
 DEADLINE = 120.0
 """Seconds in which it has happened if it will happen at all, on a machine that has other things to do."""
 
+MAX_TIME = f"{2 * DEADLINE:.0f}s"
+"""`--max-time` of a run that would else wait for ever if it did not end by itself."""
+
 LOOK_AGAIN = 0.05
 
 Found = TypeVar("Found")

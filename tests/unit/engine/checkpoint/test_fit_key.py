@@ -702,9 +702,9 @@ def after(scripts_fits: Any) -> dict[Edit, Any]:
     return scripts_fits("0")
 
 
-@pytest.mark.parametrize("seed", ["1", "42"])
-def test_code_of_the_script_is_the_same_in_the_next_process(scripts_fits: Any, after: Any, seed: str) -> None:
-    assert scripts_fits(seed) == after
+def test_code_of_the_script_is_the_same_in_the_next_process(scripts_fits: Any, after: Any) -> None:
+    """And with another seed of hashes."""
+    assert scripts_fits("42") == after
     assert len(after[UNEDITED]) == 2
     assert all(seeded for _, _, seeded in after[UNEDITED])
 
