@@ -57,6 +57,7 @@ check: $(COMPLETE) ## lint, type-check and build the documentation
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy --platform darwin --cache-dir .mypy_cache/darwin
 	$(VENV)/bin/lint-imports
 	@$(MAKE) docs
 

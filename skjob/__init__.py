@@ -113,7 +113,9 @@ def cluster(
     from skjob.run.context import open_cluster
     from skjob.run.run import RunOptions
     from skjob.utils import dask_client
+    from skjob.utils.operating_system import check_supported
 
+    check_supported()
     if dask_client.run_client is not None:
         _write("`skjob.cluster()` uses the cluster of this run, with the run's own options")
         yield dask_client.run_client

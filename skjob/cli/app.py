@@ -13,11 +13,13 @@ from io import BufferedWriter, FileIO, TextIOWrapper, UnsupportedOperation
 from typing import Any, NoReturn
 
 from skjob.errors import INTERNAL_FAULT, INTERRUPTED, ConfigError, SkjobError
+from skjob.utils.operating_system import check_supported
 
 
 def main() -> NoReturn:
     """Run the command line, and exit with a status of `skjob.errors`."""
     try:
+        check_supported()
         _ready_streams()
         from skjob.cli.root import run_command_line
 

@@ -20,8 +20,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any, NoReturn
+
+from skjob.utils.operating_system import ON_LINUX, close_descriptors, thread_names
 
 ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": "65536",
@@ -77,7 +78,7 @@ def start(preload: Sequence[str], folder: str) -> None:
     Call it before the process has a thread. The server's socket is in `folder`. Linux alone, and where the path of the
     socket is not too long: elsewhere Dask starts each worker as a new Python.
     """
-    if sys.platform != "linux" or len(folder) > MAX_FOLDER_LENGTH:
+    if not ON_LINUX or len(folder) > MAX_FOLDER_LENGTH:
         return
     from multiprocessing import forkserver, resource_tracker, util
     from unittest import mock
@@ -108,12 +109,13 @@ def _fork(preload: Sequence[str], path: bytes, arguments: Sequence[Any], descrip
 
 def _serve(preload: Sequence[str], path: bytes, arguments: Sequence[Any], descriptors: Sequence[int]) -> NoReturn:
     try:
-        _close_all_but({0, 1, 2, *descriptors})
+        # An exec would have closed them: an end of a pipe that stays open here is never seen to close.
+        close_descriptors(but={0, 1, 2, *descriptors})
         tempfile.tempdir = None  # that of the socket is not that of the tasks
         for name in preload:
             with suppress(Exception):  # the program's own import says why it fails
                 importlib.import_module(name)
-        if _threads() - HARMLESS_THREADS:
+        if thread_names() - HARMLESS_THREADS:
             for descriptor in descriptors:
                 os.set_inheritable(descriptor, True)
             os.execv(path, list(arguments))  # noqa: S606 - as multiprocessing would
@@ -122,20 +124,6 @@ def _serve(preload: Sequence[str], path: bytes, arguments: Sequence[Any], descri
         exec(arguments[-1], {})  # noqa: S102 - the command that multiprocessing has written
     finally:
         os._exit(1)
-
-
-def _close_all_but(descriptors: set[int]) -> None:
-    """Close what an exec would have closed: an end of a pipe that stays open here is never seen to close."""
-    for entry in list(Path("/proc/self/fd").iterdir()):
-        if int(entry.name) not in descriptors:
-            with suppress(OSError):
-                os.close(int(entry.name))
-
-
-def _threads() -> set[str]:
-    """Return the names of this process's threads beside the main one."""
-    threads = Path("/proc/self/task").iterdir()
-    return {(thread / "comm").read_text().strip() for thread in threads if int(thread.name) != os.getpid()}
 
 
 def _seed_numpy() -> None:

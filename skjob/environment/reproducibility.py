@@ -7,10 +7,10 @@ on another processor, or with more threads, takes other steps; both are right to
 from __future__ import annotations
 
 import os
-import platform
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from skjob.utils.operating_system import processor
 
 EXACT, CLOSE = "bit for bit", "rtol 1e-9"
 
@@ -29,7 +29,7 @@ def local_profile() -> NumericProfile:
     from skjob.utils.versions import versions_here
 
     threads = os.environ.get("OMP_NUM_THREADS", "")
-    return NumericProfile(_processor(), int(threads) if threads.isdigit() else os.cpu_count() or 1, versions_here())
+    return NumericProfile(processor(), int(threads) if threads.isdigit() else os.cpu_count() or 1, versions_here())
 
 
 def compare(local: NumericProfile, remote: NumericProfile) -> dict[str, Any]:
@@ -44,12 +44,3 @@ def compare(local: NumericProfile, remote: NumericProfile) -> dict[str, Any]:
         if ours != theirs
     ]
     return {"same_as_local": CLOSE if differences else EXACT, "because": differences, "processor": remote.processor}
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(models, platform.processor() or platform.machine())

@@ -6,11 +6,10 @@ or of a character, and the other half microseconds later.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
+
+from skjob.utils.operating_system import children, written_bytes
 
 PAUSE_SECONDS = 0.001
 """A process that has written nothing for so long is not within an escape sequence or a character."""
@@ -23,14 +22,14 @@ class ChildrenOutput:
     """Counts what the children of this process have written; the program is one of them."""
 
     def __init__(self) -> None:
-        self._children: list[Path] = []
+        self._children: list[int] = []
         self._found = -CHILDREN_TTL
 
     def __call__(self) -> int:
         """Return the number of bytes so far. Linux counts them; elsewhere it is always 0."""
         if time.monotonic() - self._found > CHILDREN_TTL:
-            self._children, self._found = _children(), time.monotonic()
-        return sum(map(_written, self._children))
+            self._children, self._found = children(), time.monotonic()
+        return sum(map(written_bytes, self._children))
 
 
 class OutputPauses:
@@ -50,20 +49,3 @@ class OutputPauses:
                 return True
             before = now
         return False
-
-
-def _children() -> list[Path]:
-    """Return the folders of the children in /proc."""
-    own = str(os.getpid())
-    children = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError, IndexError):  # it has ended
-            if stat.read_text(errors="replace").rpartition(")")[2].split()[1] == own:
-                children.append(stat.parent)
-    return children
-
-
-def _written(process: Path) -> int:
-    with suppress(OSError, IndexError, ValueError):  # it has ended, or belongs to somebody else
-        return int((process / "io").read_text().partition("wchar:")[2].split()[0])
-    return 0

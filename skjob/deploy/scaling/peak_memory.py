@@ -6,19 +6,18 @@ so that it is also known of one that goes away, or is killed, a moment later.
 
 from __future__ import annotations
 
-import resource
-import sys
 from typing import Any
 
 from distributed.diagnostics.plugin import WorkerPlugin
+
+from skjob.utils.operating_system import peak_memory
 
 METRIC = "skjob-peak-memory"
 
 
 def peak_here(_: Any = None) -> int:
     """Return the peak of this process, in bytes."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+    return peak_memory()
 
 
 class PeakMemory(WorkerPlugin):  # type: ignore[misc]

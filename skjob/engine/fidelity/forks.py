@@ -9,7 +9,6 @@ locks of Dask and skjob are released. Processes that are spawned, or come from a
 from __future__ import annotations
 
 import os
-import select
 import sys
 import threading
 import warnings
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skjob.utils import dask_client
+from skjob.utils.operating_system import detach_selector
 
 LOCKS = {
     "cloudpickle.cloudpickle": "_DYNAMIC_CLASS_TRACKER_LOCK",
@@ -234,10 +234,7 @@ def _detach_loop(loop: Any) -> None:
     """Replace what an event loop waits on, which the parent shares: finalizing it here must not change that."""
     _close_in_place(loop._csock.fileno())
     _close_in_place(loop._ssock.fileno())
-    selector = loop._selector._selector
-    if hasattr(select, "epoll") and isinstance(selector, select.epoll):
-        with select.epoll() as own:
-            os.dup2(own.fileno(), selector.fileno(), inheritable=False)
+    detach_selector(loop._selector._selector)
 
 
 def _close_in_place(descriptor: int) -> None:

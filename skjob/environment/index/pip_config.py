@@ -10,6 +10,7 @@ from pathlib import Path
 
 from skjob.environment.index.settings import Index
 from skjob.environment.index.tool_settings import BEST_MATCH, TRUE, ToolSettings, xdg_folders
+from skjob.utils.operating_system import ON_MACOS
 
 
 def pip_config_files(environ: Mapping[str, str]) -> list[Path]:
@@ -18,7 +19,7 @@ def pip_config_files(environ: Mapping[str, str]) -> list[Path]:
     if own == os.devnull:
         return []
     home = Path(environ.get("HOME") or Path.home())
-    if sys.platform == "darwin":
+    if ON_MACOS:
         shared = [Path("/Library/Application Support/pip/pip.conf")]
         user = home / "Library" / "Application Support" / "pip"
         user = user if user.is_dir() else home / ".config" / "pip"

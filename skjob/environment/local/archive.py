@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import re
-import sys
 import sysconfig
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from skjob.environment.local.distributions import LocalDistribution
 from skjob.environment.pod.requirements import python_here
+from skjob.utils.operating_system import ON_LINUX
 
 MAX_DISTRIBUTION_BYTES = 200 * 2**20
 """Maximum size of one distribution, before packing."""
@@ -213,7 +213,7 @@ def _measure(files: Iterable[tuple[str, Path]], max_bytes: float) -> tuple[dict[
 def _foreign(distribution: LocalDistribution, files: Mapping[str, Path]) -> list[str]:
     """Report compiled modules that workers, which run Linux and the same Python, cannot load."""
     compiled = [name for name in files if _COMPILED.search(name)]
-    if compiled and sys.platform != "linux":
+    if compiled and not ON_LINUX:
         problem = f"`{distribution.name}` has modules compiled for this system ({compiled[0]}), but workers run Linux"
         return [f"{problem}: publish it on an index that workers can reach"]
     foreign = [name for name in compiled if _is_foreign(name) and not _has_other_form(name, files)]

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from skjob.environment.index.settings import IndexSettings, unconfigured
 from skjob.environment.local.distributions import ENGINE
 from skjob.errors import ConfigError
+from skjob.utils.operating_system import machine
 
 if TYPE_CHECKING:
     from packaging.pylock import Package, PackageArchive, PackageDirectory, PackageVcs, Pylock
@@ -123,7 +124,7 @@ def _resolve(path: Path, python: str, engine: Mapping[str, str], index: IndexSet
     if project:
         command = ["export", "--project", str(path.parent), "--frozen", "--no-dev", "--no-emit-project"]
     else:
-        target = f"{platform.machine()}-unknown-linux-gnu"
+        target = f"{machine()}-unknown-linux-gnu"
         command = ["pip", "compile", str(path), "--python-version", python, "--python-platform", target]
     with tempfile.TemporaryDirectory(prefix="skjob-") as scratch:
         folder, variables = Path(scratch), dict(os.environ)

@@ -17,7 +17,6 @@ import socket
 import sys
 import warnings
 from collections.abc import Mapping
-from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -36,6 +35,7 @@ from skjob.engine.fidelity.settings.process import (
 from skjob.engine.fidelity.settings.program_reads import ProgramReads, Scanner
 from skjob.engine.fidelity.settings.values import NUMPY_ERRORS, DecimalContext, ProgramSettings, process_token
 from skjob.engine.fidelity.settings.variables import is_workers_own
+from skjob.utils.operating_system import variables_at_start
 
 CALLS_BACK = frozenset({"call", "log"})
 """Reactions of numpy to an error that call a function in the program's memory."""
@@ -76,11 +76,8 @@ def _variables_now() -> Mapping[Any, Any]:
 def _variables_of_process() -> Mapping[Any, Any]:
     """Return the environment that this process was started with, if the system knows it; otherwise as it is now."""
     data = getattr(os.environ, "_data", None)
-    if data is not None and sys.platform == "linux":
-        with suppress(OSError):
-            entries = Path("/proc/self/environ").read_bytes().split(b"\0")
-            return dict(entry.split(b"=", 1) for entry in entries if b"=" in entry)
-    return dict(_variables_now())
+    started = variables_at_start() if data is not None else None
+    return dict(_variables_now()) if started is None else started
 
 
 def _folder_now() -> str:
@@ -102,6 +99,8 @@ def _locales_now() -> Mapping[int, str]:
 @lru_cache(maxsize=16)
 def _by_category(name: str) -> Mapping[int, str]:
     """Return the locale of each category, from the name of all together."""
+    if "/" in name:  # macOS joins those of its categories
+        return {number: locale.setlocale(number) for number in CATEGORIES}
     if "=" not in name:
         return dict.fromkeys(CATEGORIES, name)
     named = dict(part.split("=", 1) for part in name.split(";"))

@@ -253,7 +253,7 @@ def test_every_problem_is_told_at_once(info: Path, tmp_path: Path, monkeypatch: 
 def test_what_is_compiled_for_another_system_is_a_problem(
     info: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr("skjob.environment.local.archive.ON_LINUX", False)
     write(tmp_path, {"fast.cpython-311-darwin.so": ""})
     packed = pack_local([distribution(info, files=(("fast.so", tmp_path / "fast.cpython-311-darwin.so"),))])
     compiled = "`mine` has modules compiled for this system (fast.so), but workers run Linux"

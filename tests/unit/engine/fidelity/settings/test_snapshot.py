@@ -1,6 +1,7 @@
 """What differs from a new process is taken, and a task has it for as long as it runs."""
 
 import decimal
+import locale
 import logging
 import os
 import pickle
@@ -422,3 +423,12 @@ def test_what_is_told_of_it() -> None:
         "`np.random.seed` does not reach workers, and tasks draw from `numpy.random` there; give each estimator a "
         "`random_state`"
     )
+
+
+def test_each_category_has_its_own_locale_where_macos_joins_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = dict.fromkeys(module.CATEGORIES, "C") | {locale.LC_NUMERIC: "de_DE.UTF-8", locale.LC_CTYPE: "UTF-8"}
+    joined = "C/UTF-8/C/de_DE.UTF-8/C/C"
+    monkeypatch.setattr("locale.setlocale", lambda number: joined if number == locale.LC_ALL else named[number])
+    module._by_category.cache_clear()
+    assert module._locales_now() == named
+    module._by_category.cache_clear()
