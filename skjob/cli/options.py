@@ -225,6 +225,10 @@ ResumeOption = Annotated[
     bool,
     _option("Output", "--resume", help="Resume an earlier run: also reuse its fits that have no random_state."),
 ]
+MlflowOption = Annotated[
+    bool,
+    _option("Output", "--mlflow", help="Log the run to MLflow, even if the program has no MLflow run of its own."),
+]
 JsonOption = Annotated[
     bool,
     _option("Output", "--json", help="Report on stderr as JSON lines; the run's record is one of them."),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from skjob.cli.live.view import LiveView
     from skjob.deploy.kubernetes.costs.prices import Cost
     from skjob.deploy.scaling.loop import Progress
+    from skjob.report.mlflow.log import MlflowLog
 
 PROGRAM_STEP = "run the program"
 """The step in which the program has the terminal."""
@@ -36,9 +37,16 @@ LONGEST_CAUSE = 100
 
 
 class Reporter:
-    """Shows a run as it goes on (`RunReporter`): lines for people, or one JSON object a line."""
+    """Shows a run as it goes on (`RunReporter`): lines for people, or one JSON object a line.
+
+    Attributes
+    ----------
+    mlflow : MlflowLog or None
+        What logs the run to MLflow when it is over.
+    """
 
     def __init__(self, *, json: bool, verbose: bool, quiet: bool = False) -> None:
+        self.mlflow: MlflowLog | None = None
         self._json = json
         self._verbose = verbose
         self._quiet = quiet
@@ -127,6 +135,7 @@ class Reporter:
         """Show how the run ended, where its record is, and how to see it; to GitHub Actions, its summary."""
         append_summary(record, Path.cwd(), self.notify)
         if self._json:
+            self._log_to_mlflow(record)
             self._object({"kind": "record", "record": asdict(record)})
             return
         from skjob.cli.live.summary import summary
@@ -146,6 +155,11 @@ class Reporter:
             self._line(line)
         self._line(f"the record of the run: {run_file(record.run_id)}")
         self._line(f"`skjob report {record.run_id}` makes its report")
+        self._log_to_mlflow(record)
+
+    def _log_to_mlflow(self, record: Record) -> None:
+        if self.mlflow is not None:
+            self.mlflow.log(record, Path.cwd(), self.notify)
 
     def _start_view(self) -> None:
         """Show the live view at the bottom of the terminal, if there is one that it fits on."""

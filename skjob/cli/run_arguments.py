@@ -18,7 +18,7 @@ from skjob.cli.help import Command
 NOTES = "skjob.notes"
 """Where `typer.Context.meta` has the notes to show."""
 
-NEW = frozenset({"-m", "--set-env", "--secret-env", "--worker-gpu", "--node-pool", "--arch"})
+NEW = frozenset({"-m", "--set-env", "--secret-env", "--worker-gpu", "--node-pool", "--arch", "--mlflow"})
 """Options that no release has taken after the script."""
 
 

@@ -58,7 +58,7 @@ TEAM_KEYS = (
 )  # fmt: skip
 """What the ConfigMap alone can say (`skjob.config.namespace_policy`)."""
 
-OPTIONS_ALONE = ("cluster", "keep", "resume", "json", "verbose", "quiet")
+OPTIONS_ALONE = ("cluster", "keep", "resume", "mlflow", "json", "verbose", "quiet")
 """What is for one run, and so has neither a variable nor a place in a file."""
 
 CONFIGMAP_HINT = "ask the platform team to fix the ConfigMap"

@@ -115,6 +115,8 @@ class MessagePump:
                 self._recorder.done_here = message.content
             elif message.kind == "fits":
                 self._recorder.record.fits = message.content
+            elif message.kind == "mlflow":
+                self._recorder.mlflow_run(message.content)
             elif message.kind == "failure":
                 self._recorder.record.outcome.cause = without_credentials(message.content)
         for event in self._events.read_new():

@@ -70,8 +70,8 @@ class Record:
 
     `peak_memory` is that of each worker's process, in bytes, by its name. `data` says where a declared job's data was
     placed. `searches` has what each search of the program has done, and its best candidate; the fits themselves are in
-    `fits.jsonl` beside the record. `cost` is what its pods have cost, if prices are known, and the most that they were
-    allowed to.
+    `fits.jsonl` beside the record. `mlflow` has the MLflow runs of the program, each with the calls that belong to it.
+    `cost` is what its pods have cost, if prices are known, and the most that they were allowed to.
     """
 
     run_id: str
@@ -90,6 +90,7 @@ class Record:
     numbers: dict[str, Any] = field(default_factory=dict)
     fits: dict[str, int] = field(default_factory=dict)
     searches: list[dict[str, Any]] = field(default_factory=list)
+    mlflow: list[dict[str, Any]] = field(default_factory=list)
     cost: dict[str, Any] = field(default_factory=dict)
     logs: dict[str, str] = field(default_factory=dict)
     outcome: RunOutcome = field(default_factory=RunOutcome)
@@ -190,6 +191,14 @@ class Recorder:
         """Add an event up, for the summary at the end, and show it."""
         self._searches.add(event)
         self._shown.event(event)
+
+    def mlflow_run(self, found: Mapping[str, Any]) -> None:
+        """Record an MLflow run of the program, or more calls that belong to it: see `events/mlflow_runs.py`."""
+        for known in self.record.mlflow:
+            if known["run_id"] == found["run_id"]:
+                known["calls"] += found["calls"]
+                return
+        self.record.mlflow.append(dict(found))
 
     def end(self, status: str, exit_code: int, cause: str | None = None) -> None:
         """Record the outcome of the run; clean-up may still add to it. A cause that the program reported stays."""

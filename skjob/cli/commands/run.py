@@ -21,6 +21,7 @@ from skjob.cli.options import (
     KeepTimeOption,
     MaxCostOption,
     MaxTimeOption,
+    MlflowOption,
     NamespaceOption,
     NodePoolOption,
     OnOption,
@@ -75,6 +76,7 @@ def run(
     keep_time: KeepTimeOption = None,
     checkpoint: CheckpointOption = None,
     resume: ResumeOption = False,
+    mlflow: MlflowOption = False,
     json: JsonOption = False,
     verbose: VerboseOption = False,
     quiet: QuietOption = False,
@@ -88,6 +90,7 @@ def run(
     from skjob.config import sources
     from skjob.config.plan import JobSpec
     from skjob.config.settings import Place
+    from skjob.report.mlflow.log import MlflowLog
     from skjob.run.program.check import check_program
     from skjob.run.program.variables import variables_of
     from skjob.run.run import RunOptions
@@ -111,7 +114,8 @@ def run(
                 raise ConfigError(f"`{option}` needs a cluster that outlives skjob", f"leave out {asked.called('on')}")
         if asked is not None:
             with problems:
-                variables_of(asked)
+                reporter.mlflow = MlflowLog(mlflow, variables_of(asked).values)
+                reporter.mlflow.check()
         if problems.found and job is not None:
             with problems:
                 check_program(job)  # which a run begins with

@@ -8,6 +8,7 @@ that it forks are plain Python's.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import importlib.util
 import json
@@ -95,6 +96,7 @@ def _connect(spec: ProgramSpec) -> None:
     from skjob.engine.fidelity.local_tasks import COUNTER, LocalTaskCounter
     from skjob.engine.reporting.call_events import RunEvents
     from skjob.run.events.file import EventsWriter
+    from skjob.run.events.mlflow_runs import MlflowRuns
     from skjob.run.program.dask_programs import (
         RunClient,
         RunCluster,
@@ -133,6 +135,8 @@ def _connect(spec: ProgramSpec) -> None:
         notify=notify,
         report_counts=lambda counts: messages.send("fits", asdict(counts)),
     )
+    mlflow_runs = MlflowRuns(EventsWriter(Path(spec.record)).report, partial(messages.send, "mlflow"))
+    atexit.register(mlflow_runs.close)  # after what MLflow, imported later, does then
     arguments: dict[str, Any] = {
         "client": client,
         "width": spec.width,
@@ -141,7 +145,7 @@ def _connect(spec: ProgramSpec) -> None:
         "checkpoint": fits,
         "notify": notify,
         "notify_at_end": partial(messages.send, "last"),
-        "report": RunEvents(EventsWriter(Path(spec.record)).report),
+        "report": RunEvents(mlflow_runs.report),
     }
     # The first is for this thread, whose choice also overrules an estimator's wish for threads; the second is for
     # threads that the script starts.

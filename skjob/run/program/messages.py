@@ -1,8 +1,9 @@
 """What the program's process reports to its parent: one line of JSON each, in a file of the run's private folder.
 
-A file is still there after its writer has crashed, and neither side waits for the other. There are five kinds of lines:
+A file is still there after its writer has crashed, and neither side waits for the other. There are six kinds of lines:
 `failure`, what the program ended with; `note`, something for the user to read, and `last`, the same at the end of the
-run; `fits`, how many fits were reused and how many were stored; `tasks`, how many tasks the program has done itself.
+run; `fits`, how many fits were reused and how many were stored; `tasks`, how many tasks the program has done itself;
+`mlflow`, an MLflow run of the program's and the calls that belong to it.
 """
 
 from __future__ import annotations

@@ -116,11 +116,11 @@ def test_version(folder: Path) -> None:
     ("arguments", "message", "hint"),
     [
         (["fly"], "no such command 'fly'", "`skjob --help` lists what there is"),
-        (["--fly"], "no such option: --fly", "`skjob --help` lists what there is"),
+        (["--xyzzy"], "no such option: --xyzzy", "`skjob --help` lists what there is"),
         (["run"], "missing argument 'program'", "`skjob run --help` lists what there is"),
         (
-            ["run", "--fly", "train.py"],
-            "no such option: --fly",
+            ["run", "--xyzzy", "train.py"],
+            "no such option: --xyzzy",
             (
                 "`skjob run --help` lists what there is; "
                 "the script's own arguments go after it: `skjob run train.py --depth 3`"
@@ -232,10 +232,10 @@ def test_a_relative_import_in_a_script_is_told_with_the_command_to_use(
 
 def test_an_error_of_a_process(folder: Path) -> None:
     """It calls itself as it was called."""
-    ended = _process("run", "--fly", "train.py", folder=folder)
+    ended = _process("run", "--xyzzy", "train.py", folder=folder)
     hint = "`python -m skjob run --help` lists what there is"
     assert (ended.stderr, ended.stdout, ended.returncode) == (
-        f"error: no such option: --fly\n\nhint: {hint}\n",
+        f"error: no such option: --xyzzy\n\nhint: {hint}\n",
         "",
         120,
     )

@@ -205,7 +205,7 @@ def test_each_argument_of_a_cluster_is_a_setting_and_which_are_none_is_told() ->
     arguments = set(inspect.signature(skjob.cluster).parameters) - {"name"}
     missing = {*Settings.__dataclass_fields__, *sources.OPTIONS_ALONE} - arguments - {"cluster"}
     assert arguments <= set(Settings.__dataclass_fields__)
-    assert missing == {"max_time", "keep_time", "keep", "resume", "json", "verbose", "quiet"}
+    assert missing == {"max_time", "keep_time", "keep", "resume", "mlflow", "json", "verbose", "quiet"}
     _, _, sentence = told.partition("These are for the command alone")
     sentence, _, _ = sentence.partition("A cluster to use by name")
     options = {f"--{name.replace('_', '-')}" for name in missing - {"verbose"}} | {"-v"}

@@ -104,6 +104,7 @@ def test_a_record_that_has_just_begun(recorder: Recorder, tmp_path: Path) -> Non
         "numbers": {},
         "fits": {},
         "searches": [],
+        "mlflow": [],
         "cost": {},
         "logs": {},
         "outcome": {"status": "running", "exit_code": None, "cause": None, "cleanup": None},
@@ -253,3 +254,14 @@ def test_what_opens_an_address_is_not_in_it(recorder: Recorder, shown: Shown) ->
 def test_the_cost_so_far_is_passed_on(recorder: Recorder, shown: Shown) -> None:
     recorder.cost(Cost(0.5, 1.0, datetime.now(UTC), "EUR"), 2.0)
     assert shown.events == [("cost", (0.5, 2.0))]
+
+
+def test_an_mlflow_run_is_recorded_once_with_its_calls_and_without_a_password(recorder: Recorder) -> None:
+    for name, calls in (("a", [1]), ("b", []), ("a", [2, 3])):
+        address = "https://anna:pw@mlflow.example.org"
+        recorder.mlflow_run({"run_id": name, "tracking_uri": address, "folder": "/work", "calls": calls})
+    recorder.save()
+    known = _on_disk(recorder)["mlflow"]
+    assert [(each["run_id"], each["calls"]) for each in known] == [("a", [1, 2, 3]), ("b", [])]
+    assert "pw" not in json.dumps(known)
+    assert recorder.record.mlflow[0]["tracking_uri"] == "https://anna:pw@mlflow.example.org"

@@ -1,0 +1,86 @@
+"""Log to MLflow: `python -m skjob.report.mlflow.process`, a process of its own.
+
+Importing MLflow takes seconds, and changes the process that does it; a server that does not answer can hold it for
+minutes. A line of JSON on its input says what to log. Its output is one as well: the `run_id` of the MLflow run that
+got what holds for the whole run, and what could not be logged, as `problems`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+ARTIFACTS = "skjob"
+"""The folder of the report among the artifacts of an MLflow run."""
+
+MAX_METRICS = 1000
+"""How many MLflow takes at a time."""
+
+
+def main() -> None:
+    """Log what the input says."""
+    order = json.loads(sys.stdin.readline())
+    output, sys.stdout = sys.stdout, sys.stderr  # MLflow prints where its pages are
+    print(json.dumps(log(order)), file=output, flush=True)
+
+
+def log(order: dict[str, Any]) -> dict[str, Any]:
+    """Log `runs`, or one that is begun for it, as `new` has it; the first of them also gets `whole` and `report`."""
+    problems: list[str] = []
+    where: tuple[Any, str] | None = None
+    for run in order["runs"] or [order["new"]]:
+        try:
+            client, run_id = _found(run)
+            _log(client, run_id, run)
+            if where is None:
+                where = client, _outermost(client, run_id)
+                _log(client, where[1], {**order["whole"], "tags": {**run["tags"], **order["whole"]["tags"]}})
+                if order["report"] is not None:
+                    client.log_artifact(where[1], order["report"], ARTIFACTS)
+            if run.get("status"):
+                client.set_terminated(run_id, run["status"], run["ended"])
+        except Exception as error:  # whatever MLflow raises, it is said and no more
+            problems.append(" ".join(f"{type(error).__name__}: {error}".split()))
+    return {"run_id": where and where[1], "problems": problems}
+
+
+def _found(run: dict[str, Any]) -> tuple[Any, str]:
+    """Return a client of the run's server, and the run's id."""
+    import mlflow
+    from mlflow import MlflowClient
+
+    if run["folder"] is not None:
+        os.chdir(run["folder"])
+    client = MlflowClient(run["tracking_uri"])
+    if run["run_id"] is not None:
+        return client, run["run_id"]
+    if run["tracking_uri"] is not None:
+        mlflow.set_tracking_uri(run["tracking_uri"])
+    if name := os.environ.get("MLFLOW_EXPERIMENT_NAME"):
+        experiment = mlflow.set_experiment(name).experiment_id
+    else:
+        experiment = os.environ.get("MLFLOW_EXPERIMENT_ID", "0")
+    return client, client.create_run(experiment, start_time=run["started"], run_name=run["name"]).info.run_id
+
+
+def _log(client: Any, run_id: str, entries: dict[str, Any]) -> None:
+    from mlflow.entities import Metric, RunTag
+
+    now = entries["ended"]
+    metrics = [Metric(name, value, now, step) for name, value, step in entries["metrics"]]
+    tags = [RunTag(name, value) for name, value in entries["tags"].items()]
+    client.log_batch(run_id, metrics=metrics[:MAX_METRICS], tags=tags)
+    for start in range(MAX_METRICS, len(metrics), MAX_METRICS):
+        client.log_batch(run_id, metrics=metrics[start : start + MAX_METRICS], tags=[])
+
+
+def _outermost(client: Any, run_id: str) -> str:
+    """Return the MLflow run that a run is nested in, or its own id."""
+    parent = client.get_run(run_id).data.tags.get("mlflow.parentRunId")
+    return run_id if parent is None else _outermost(client, parent)
+
+
+if __name__ == "__main__":
+    main()
