@@ -6,6 +6,7 @@ tests/unit/test_docs.py looks at the result.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import signal
@@ -142,6 +143,22 @@ def job_file() -> str:
     return "\n".join(lines)
 
 
+def works_with() -> str:
+    """Return each library that has a program in tests/works_with, its locked version, and what the program does."""
+    lock = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / "requirements-works-with.lock").read_text(), re.M))
+    folders = sorted(path for path in (ROOT / "tests" / "works_with").iterdir() if path.is_dir())
+    rows = [(f"`{folder.name}`", lock[folder.name], _what_it_does(folder)) for folder in folders]
+    return "\n".join(_table(("library", "version", "what its program does"), rows))
+
+
+def _what_it_does(folder: Path) -> str:
+    """Return the first paragraph of a program, or of a notebook."""
+    if (program := folder / "train.py").is_file():
+        return _paragraphs(ast.get_docstring(ast.parse(program.read_text())) or "")
+    cells = json.loads((folder / "train.ipynb").read_text())["cells"]
+    return "".join(cells[0]["source"])
+
+
 def chart_values() -> str:
     """Return the values of the chart, a section for each at the top."""
     values = _chart_schema()["properties"]
@@ -229,5 +246,6 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "team keys": team_keys,
     "job file": job_file,
     "chart values": chart_values,
+    "works with": works_with,
 }
 """What a page can ask for."""

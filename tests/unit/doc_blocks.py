@@ -229,13 +229,17 @@ def run_python(block: Block) -> None:
 
 
 def check_yaml(block: Block, folder: Path) -> None:
-    """Check a job file, values of the chart, a ConfigMap's data, a manifest, or a workflow, by what is in it."""
+    """Check what a block of YAML holds: job, chart values, ConfigMap data, a manifest, a workflow or a pipeline."""
     content = yaml.safe_load(block.text)
     if "estimator" in content:
         _check_job(block.text, content, folder)
     elif "jobs" in content:
         for step in (step for job in content["jobs"].values() for step in job["steps"] if "run" in step):
             for words in commands(f"$ {step['run']}"):
+                check_command(words, set())
+    elif "stages" in content:  # of DVC
+        for stage in content["stages"].values():
+            for words in commands(f"$ {stage['cmd']}"):
                 check_command(words, set())
     elif content.get("kind") == "RoleBinding":
         assert (content["roleRef"]["kind"], content["roleRef"]["name"]) == ("Role", ROLE_NAME)

@@ -39,8 +39,8 @@ BLOCKS = blocks()
 MAX_UNCHECKED = 10
 MAX_LINES_OF_README = 150
 
-OTHERS_OPTIONS = {"--cascade", "--editable", "--help", "--no-hooks", "--password", "--set"}
-"""Of kubectl, uv, Helm, every command, or a reader's program, named in a sentence."""
+OTHERS_OPTIONS = {"--cascade", "--editable", "--help", "--multirun", "--no-hooks", "--password", "--set"}
+"""Of kubectl, uv, Helm, Hydra, every command, or a reader's program, named in a sentence."""
 
 
 def _check(block: Block, folder: Path) -> None:

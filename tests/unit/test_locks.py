@@ -19,6 +19,7 @@ IMAGE = ROOT / "image-requirements.lock"
 BENCHMARKS = ROOT / "benchmarks" / "requirements.txt"
 GALLERY = ROOT / "requirements-gallery.lock"
 DOCS = ROOT / "requirements-docs.lock"
+WORKS_WITH = ROOT / "requirements-works-with.lock"
 
 
 def _names(requirements: list[str]) -> set[str]:
@@ -53,6 +54,7 @@ def test_the_locks_have_what_is_asked_for() -> None:
     runtime = _names(asked["project"]["dependencies"])
     groups = asked["dependency-groups"]
     drawing, documentation = _names(groups.pop("gallery")), _names(groups.pop("docs"))
+    libraries = _names(groups.pop("works-with"))
     tools = _names([line for group in groups.values() for line in group if isinstance(line, str)])
     assert runtime <= _pins(RUNTIME).keys()
     assert runtime | tools <= _pins(ALL).keys()
@@ -61,3 +63,11 @@ def test_the_locks_have_what_is_asked_for() -> None:
     assert not _pins(GALLERY).keys() & _pins(ALL).keys(), "an example would import another copy than a worker"
     assert documentation <= _pins(DOCS).keys()
     assert not _pins(DOCS).keys() & _pins(ALL).keys(), "it would be imported in another version than is tested"
+    assert runtime | libraries <= _pins(WORKS_WITH).keys()
+
+
+def test_each_library_that_skjob_works_with_has_a_program() -> None:
+    """ipykernel runs the notebook of Papermill's."""
+    group = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["works-with"]
+    programs = {path.name for path in (ROOT / "tests" / "works_with").iterdir()}
+    assert _names(group) - {"ipykernel"} == programs
