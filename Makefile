@@ -18,6 +18,12 @@ GALLERY := .gallery
 DOCS := .docs
 # libraries that surround scikit-learn programs, with skjob in versions that go with theirs
 WORKS_WITH := .works-with
+# what checks the distributions
+RELEASE := .release
+# where distributions and the chart are built
+DIST ?= dist
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 # the first Python that is new enough; 3.11 before the others, because that is what the image's default base has
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
   $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -29,7 +35,7 @@ export BASE ?= python:$(shell $(VENV)/bin/python -c 'import sys; print("%d.%d" %
 # what tells that other versions of the dependencies serve: no Kubernetes, and of the integration tests those of the engine
 ENGINE_TESTS := tests/unit $(addprefix tests/integration/test_,engine.py engine_joblib.py events.py finished.py)
 
-.PHONY: help demo test test-all test-upstream test-gallery test-works-with test-latest test-oldest check format docs screenshot kind kind-down image manifests lock clean bench-startup bench-local bench-fidelity bench-stream bench-environment bench-story bench-engine
+.PHONY: help demo test test-all test-upstream test-gallery test-works-with test-latest test-oldest check check-workflows dist format docs screenshot kind kind-down image manifests lock clean bench-startup bench-local bench-fidelity bench-stream bench-environment bench-story bench-engine
 
 help: ## list what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -65,6 +71,23 @@ check: $(COMPLETE) ## lint, type-check and build the documentation
 	$(VENV)/bin/mypy --platform darwin --cache-dir .mypy_cache/darwin
 	$(VENV)/bin/lint-imports
 	@$(MAKE) docs
+
+check-workflows: ## lint the workflows of GitHub Actions; needs Go
+	@go run $(ACTIONLINT)
+
+dist: $(READY) $(RELEASE)/.installed ## build wheel, sdist and chart into dist/, check them, and try the wheel on its own
+	@rm -rf $(DIST) && mkdir -p $(DIST)/python $(DIST)/chart
+	@$(VENV)/bin/uv build --quiet --no-create-gitignore --python $(VENV)/bin/python --out-dir $(DIST)/python
+	@$(RELEASE)/bin/twine check --strict $(DIST)/python/*
+	@helm=$$(tests/kind/cluster helm) && $$helm lint --quiet --strict helm/skjob && $$helm package helm/skjob \
+	  --version $(VERSION) --app-version $(VERSION) --destination $(DIST)/chart
+	@echo "==> Trying the wheel in an environment with nothing else" >&2
+	@$(VENV)/bin/uv venv --quiet --clear --python $(VENV)/bin/python $(DIST)/tried
+	@$(VENV)/bin/uv pip install --quiet --python $(DIST)/tried/bin/python --constraint requirements.lock $(DIST)/python/*.whl
+	@[ "$$($(DIST)/tried/bin/skjob --version)" = "skjob $(VERSION)" ]
+	@mkdir $(DIST)/tried/demo && cp examples/digits_grid_search.py $(DIST)/tried/demo
+	@cd $(DIST)/tried/demo && ../bin/skjob run --on local --workers 2 digits_grid_search.py
+	@rm -rf $(DIST)/tried
 
 docs: $(COMPLETE) $(DOCS)/.installed ## build the documentation into build/docs; a warning is an error
 	PYTHONPATH=$(DOCS)/packages $(VENV)/bin/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going --builder html docs build/docs
@@ -121,12 +144,13 @@ lock: $(READY) ## bring the locks up to date (UPGRADE=--upgrade for newer versio
 	@$(COMPILE) --no-annotate --constraint requirements-dev.lock --group gallery $(foreach there,numpy packaging python-dateutil six,\
 	  --no-emit-package $(there)) --output-file requirements-gallery.lock # without what skjob has brought
 	@$(COMPILE) --no-annotate --group works-with --output-file requirements-works-with.lock pyproject.toml
+	@$(COMPILE) --no-annotate --constraint requirements-dev.lock --group release --output-file requirements-release.lock
 	@$(COMPILE) --no-annotate --constraint requirements-dev.lock --group docs $(foreach there,certifi charset-normalizer colorama idna \
 	  jinja2 markdown-it-py markupsafe mdurl packaging pygments pyyaml requests typing-extensions urllib3,--no-emit-package $(there)) \
 	  --output-file requirements-docs.lock # without what the tests have
 
 clean: ## remove what was installed and built here; not the cluster
-	@rm -rf $(VENV) $(BENCH) $(GALLERY) $(DOCS) $(WORKS_WITH) .venv-latest .venv-oldest build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	@rm -rf $(VENV) $(BENCH) $(GALLERY) $(DOCS) $(WORKS_WITH) $(RELEASE) .venv-latest .venv-oldest build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 $(READY): pyproject.toml requirements.lock
 	@[ -n "$(PYTHON)" ] || { echo "error: no Python 3.11 or later found" >&2; \
@@ -160,6 +184,12 @@ $(WORKS_WITH)/.installed: pyproject.toml requirements-works-with.lock | $(READY)
 	@echo "==> Installing libraries that surround scikit-learn programs into $(WORKS_WITH)" >&2
 	@$(VENV)/bin/python -m venv --clear $(WORKS_WITH)
 	@$(call install,$(WORKS_WITH),--requirement requirements-works-with.lock --editable .)
+	@touch $@
+
+$(RELEASE)/.installed: requirements-release.lock | $(READY)
+	@echo "==> Installing what checks distributions into $(RELEASE)" >&2
+	@$(VENV)/bin/python -m venv --clear $(RELEASE)
+	@$(call install,$(RELEASE),--requirement requirements-release.lock)
 	@touch $@
 
 $(BENCH)/.installed: $(READY) benchmarks/requirements.txt

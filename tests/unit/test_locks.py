@@ -20,6 +20,7 @@ BENCHMARKS = ROOT / "benchmarks" / "requirements.txt"
 GALLERY = ROOT / "requirements-gallery.lock"
 DOCS = ROOT / "requirements-docs.lock"
 WORKS_WITH = ROOT / "requirements-works-with.lock"
+RELEASE = ROOT / "requirements-release.lock"
 
 
 def _names(requirements: list[str]) -> set[str]:
@@ -54,7 +55,7 @@ def test_the_locks_have_what_is_asked_for() -> None:
     runtime = _names(asked["project"]["dependencies"])
     groups = asked["dependency-groups"]
     drawing, documentation = _names(groups.pop("gallery")), _names(groups.pop("docs"))
-    libraries = _names(groups.pop("works-with"))
+    libraries, checking = _names(groups.pop("works-with")), _names(groups.pop("release"))
     tools = _names([line for group in groups.values() for line in group if isinstance(line, str)])
     assert runtime <= _pins(RUNTIME).keys()
     assert runtime | tools <= _pins(ALL).keys()
@@ -64,6 +65,7 @@ def test_the_locks_have_what_is_asked_for() -> None:
     assert documentation <= _pins(DOCS).keys()
     assert not _pins(DOCS).keys() & _pins(ALL).keys(), "it would be imported in another version than is tested"
     assert runtime | libraries <= _pins(WORKS_WITH).keys()
+    assert checking <= _pins(RELEASE).keys()
 
 
 def test_each_library_that_skjob_works_with_has_a_program() -> None:

@@ -433,7 +433,8 @@ def unlabelled(manifest: Any) -> Any:
 
 def test_the_versions_are_skjobs_and_the_packages() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] == project["version"]
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert (chart["version"], chart["appVersion"]) == (project["version"], project["version"])
     # The operator's labels tell of it, and are compared above.
     assert operator_version() in (CHART / "templates" / "_values.tpl").read_text()
     assert yaml.safe_load((CHART / "values.yaml").read_text())["operator"]["image"].endswith(f":{operator_version()}")
