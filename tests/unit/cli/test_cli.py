@@ -197,7 +197,7 @@ def test_help_after_the_script_is_told_too(skjob: Callable[..., Ended]) -> None:
         ("proj/train", "`proj/train` is not the name of a module", "leave out `-m` to run a file"),
         (
             "proj.wrong",
-            "`{folder}/proj/wrong.py:1:7` is not valid Python: invalid syntax",
+            "`{folder}/proj/wrong.py:1:1` is not valid Python: invalid syntax",
             "fix the script; nothing was started",
         ),
         ("sys", "the module `sys` is part of Python itself and has no file", "name a module of yours"),
@@ -208,7 +208,7 @@ def test_what_is_wrong_with_a_module_is_one_error(
 ) -> None:
     (folder / "proj").mkdir()
     (folder / "proj" / "__init__.py").write_text("raise SystemExit('this package was run')\n")
-    (folder / "proj" / "wrong.py").write_text("import\n")
+    (folder / "proj" / "wrong.py").write_text("= 1\n")
     ended = skjob("run", "--on", "local", "-m", module)
     told = (
         hint

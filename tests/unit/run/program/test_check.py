@@ -1,11 +1,15 @@
 """What can be known of a script before anything starts."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from skjob.errors import ConfigError
 from skjob.run.program.check import check_script
+
+NOT_UTF_8 = "`{script}:2:11`" if sys.version_info < (3, 12) else "`{script}:2:8`"
+"""The place that Python tells for a text that is not in UTF-8."""
 
 
 @pytest.mark.parametrize(
@@ -55,7 +59,7 @@ def test_a_syntax_error_has_its_place(tmp_path: Path, source: bytes, place: str,
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (b"x = 1\nname = '\xe9'\n", "`{script}:2:11` is not valid Python: (unicode error) 'utf-8' codec can't decode"),
+        (b"x = 1\nname = '\xe9'\n", f"{NOT_UTF_8} is not valid Python: (unicode error) 'utf-8' codec can't decode"),
         pytest.param(
             b"# coding: no-such\nx = 1\n",
             "`{script}` is not valid Python: unknown encoding: no-such",

@@ -151,7 +151,8 @@ def _makes_its_own() -> None:
     Path("part.txt").write_text("1")
     Path("part.txt").replace("fold-1.txt")
     Path("fold-1.txt").write_text("2")
-    with contextlib.closing(sqlite3.connect("file:there.db?mode=ro", uri=True)), sqlite3.connect(":memory:"):
+    in_memory = contextlib.closing(sqlite3.connect(":memory:"))
+    with contextlib.closing(sqlite3.connect("file:there.db?mode=ro", uri=True)), in_memory:
         pass
 
 
