@@ -14,8 +14,9 @@ as a process.
 `python` runs the same program by plain Python, to compare. What a program leaves on the cluster does not reach the next
 run, as on a cluster of `skjob up`: modules are replaced, credentials are taken away, data goes with its client; and the
 workers are as many as before, in the working directory of their run. What they keep are their libraries, imported, and
-the environment of the tests: one of `LocalRuns.environment` is its program's. A run that asks for other workers than
-`WORKERS`, for larger ones, for another number of `--retries`, or that sets variables, has a cluster of its own.
+the environment of the tests: one of `LocalRuns.environment` is its program's. Variables that a run sets are set on them
+as on those of such a cluster. A run that asks for other workers than `WORKERS`, for larger ones, for another number of
+`--retries`, or for `own_cluster`, has a cluster of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copy
@@ -45,7 +46,9 @@ from skjob.config.plan import Plan, WorkerSize, make_plan
 from skjob.config.settings import Place, Settings, WorkerRange
 from skjob.deploy import local
 from skjob.deploy.machine import ThisMachine
+from skjob.engine.transfer.worker_plugins import register_plugin
 from skjob.run.program.storage_credentials import forget
+from skjob.run.program.worker_variables import WorkerVariables
 from skjob.utils.tls import TlsFiles
 
 WORKERS = 2
@@ -92,7 +95,13 @@ class LocalRuns:
         self.clusters = clusters
 
     def run(
-        self, program: str | Path, *options: str, arguments: Sequence[str] = (), stdin: str = "", on: str = "local"
+        self,
+        program: str | Path,
+        *options: str,
+        arguments: Sequence[str] = (),
+        stdin: str = "",
+        on: str = "local",
+        own_cluster: bool = False,
     ) -> Ended:
         """`skjob run` with these options; `arguments` are the program's own.
 
@@ -102,7 +111,8 @@ class LocalRuns:
         path = self._written(program)
         place = ["--on", on, *(["--workers", str(WORKERS)] if "--workers" not in options else [])]
         before = set(self._records())
-        with pytest.MonkeyPatch.context() as patch, _reading(stdin), self.clusters.lent(), programs_forked():
+        lent = nullcontext() if own_cluster else self.clusters.lent()
+        with pytest.MonkeyPatch.context() as patch, _reading(stdin), lent, programs_forked():
             patch.setattr(tempfile, "tempdir", None)  # it is looked for once a process
             ended = run_here(["run", *place, *options, str(path), *arguments], self.environment, self.folder)
         gc.unfreeze()  # the command leaves its garbage to the end of its process, and that is ours
@@ -190,15 +200,18 @@ class WarmClusters:
         preload: Sequence[str] = (),
         variables: Mapping[str, str] | None = None,
     ) -> Any:
-        if variables or (workers, size, retries) != (WORKERS, self._plan.size, self._plan.retries):
+        if (workers, size, retries) != (WORKERS, self._plan.size, self._plan.retries):
             return OwnCluster(name, folder, workers, size, retries, preload, variables)
-        return _Lent(self._started(), name, folder)
+        warm = self._started()
+        if variables:  # the next run takes them away
+            register_plugin(warm.client, WorkerVariables(variables))
+        return _Lent(warm, name, folder)
 
     def _started(self) -> _Warm:
         if self._cluster is not None and not self._cluster.make_ready(Path.cwd()):
             self.close()
         if self._cluster is None:  # in the folder of the run, but with the environment of the tests: it outlives it
-            with mock.patch.dict(os.environ, self._environment, clear=True):
+            with mock.patch.dict(os.environ, self._environment, clear=True), programs_forked():
                 self._cluster = _Warm(self._folder(), self._plan)
         return self._cluster
 

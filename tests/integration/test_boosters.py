@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import multiprocessing
 import os
 import signal
 import socket
 import struct
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -421,22 +420,25 @@ def test_a_tracker_has_a_process_while_its_training_runs(
 
 
 def test_a_tracker_ends_with_who_has_started_it() -> None:
-    program = """
-        import sys
-        import xgboost.core
-        from skjob.boosters.tracker import TrackerProcess
-        tracker = TrackerProcess(xgboost.core._LIB._name, 2, [(None, 0), ("127.0.0.1", 0)], 0)
-        print(tracker.process.pid, flush=True)
-        sys.stdin.read()
-    """
-    with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as starter:
-        assert starter.stdout is not None
-        tracker = int(starter.stdout.readline())
+    context = multiprocessing.get_context("forkserver")
+    here, there = context.Pipe()
+    with forked_workers():
+        starter = context.Process(target=_start_tracker, args=[there])
+        starter.start()
+    there.close()
+    with here:
+        tracker = here.recv()
         assert _alive(tracker)
         starter.kill()
+        starter.join(DEADLINE)
     until(lambda: not _alive(tracker), "it goes on")
+
+
+def _start_tracker(told: Connection) -> None:
+    """Runs in a process of its own, which does not end on its own."""
+    tracker = TrackerProcess(xgboost.core._LIB._name, 2, [(None, 0), ("127.0.0.1", 0)], 0)
+    told.send(tracker.process.pid)
+    told.recv()
 
 
 @pytest.mark.filterwarnings("ignore:Parameter n_jobs will be ignored")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from distributed import Client
+from support.python_server import programs_forked
 from waiting import DEADLINE, until
 
 from skjob.config.plan import WorkerSize
@@ -64,8 +65,9 @@ def look(client: Client) -> list[dict[str, Any]]:
     return [each for each in client.run(facts, on_error="ignore").values() if each]
 
 
-def test_what_a_worker_has_and_shares_with_no_other() -> None:
-    with client_of_two() as client:
+@pytest.mark.parametrize("starting", [nullcontext, programs_forked], ids=["by itself", "as tests start it"])
+def test_what_a_worker_has_and_shares_with_no_other(starting: Callable[[], AbstractContextManager[None]]) -> None:
+    with starting(), client_of_two() as client:
         first, second = look(client)
         for each in (first, second):
             assert each["imported"]

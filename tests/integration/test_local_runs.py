@@ -21,7 +21,7 @@ LEAVING = """
     print(*client.run_on_scheduler(lambda dask_scheduler: sorted(dask_scheduler.tasks)))
     kept = client.submit(sum, [1, 2], key="kept by {name}")
     kept.result()
-    print(*client.run(os.getpid).values())
+    print(*client.run(os.getpid).values(), flush=True)
     os._exit(0) if {crash} else os.kill(min(client.run(os.getpid).values()), signal.SIGKILL)
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -55,6 +56,47 @@ def test_a_program_is_run_as_by_a_python_of_its_own(tmp_path: Path, arguments: l
     assert ended.stdout == expected.stdout
     assert ended.returncode == expected.returncode
     assert ended.stderr == expected.stderr
+
+
+USER = """
+    import os
+    import sys
+    from pathlib import Path
+    from support import python_server
+
+    for line in sys.stdin:
+        ended = python_server.run(["parent.py"], Path(), os.environ, timeout=%s)
+        print(ended.stdout, end="", flush=True)
+"""
+
+
+@pytest.mark.slow  # each run of the tests does so
+def test_all_processes_of_a_run_of_the_tests_share_a_server_that_ends_with_the_last(tmp_path: Path) -> None:
+    (tmp_path / "parent.py").write_text("import os; print(os.getppid())\n")
+    (tmp_path / "user.py").write_text(textwrap.dedent(USER % DEADLINE))
+    environment = environment_of_a_user(tmp_path) | {"PYTEST_XDIST_TESTRUNUID": tmp_path.name}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+
+    def started() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "user.py"], cwd=tmp_path, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+
+    def server_of(user: subprocess.Popen[str]) -> int:
+        assert user.stdin is not None
+        assert user.stdout is not None
+        user.stdin.write("\n")
+        user.stdin.flush()
+        return int(user.stdout.readline())
+
+    with started() as first, started() as second:
+        server = server_of(first)
+        assert server_of(second) == server
+        first.communicate(timeout=DEADLINE)
+        assert server_of(second) == server
+        second.communicate(timeout=DEADLINE)
+    until(lambda: not Path(f"/proc/{server}").exists(), "the server outlives those who use it")
 
 
 def test_a_program_that_does_not_end_is_ended(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 from distributed import Client
 from joblib import Parallel, delayed
 from support.flaky_network import Network
+from support.python_server import programs_forked
 from waiting import DEADLINE, until
 
 from skjob.config.plan import JobSpec, Machine, WorkerSize, make_plan
@@ -41,9 +42,16 @@ pytestmark = [
 ]
 
 
+def _started(folder: Path) -> LocalCluster:
+    """A cluster of one worker."""
+    cluster = LocalCluster("skjob-test", folder, 1, WorkerSize(1, 2**30, 1), 1)
+    with programs_forked():
+        cluster.start()
+    return cluster
+
+
 def test_a_client_survives_its_network(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    cluster = LocalCluster("skjob-test", tmp_path, 1, WorkerSize(1, 2**30, 1), 1)
-    cluster.start()
+    cluster = _started(tmp_path)
     network = Network("127.0.0.1", int(cluster.address.rpartition(":")[2]))
     try:
         address = f"tls://127.0.0.1:{network.port}"
@@ -115,8 +123,7 @@ def when_begun(begun: Path, act: Callable[[], None]) -> Iterator[None]:
 @pytest.mark.parametrize("data", [None, numpy.ones(200_000)], ids=["no data", "data"])
 def test_a_cluster_that_is_lost_for_good_ends_calls_with_its_cause(tmp_path: Path, data: Any) -> None:
     """In the middle of one, and one that begins later: not before it is known, and then without any patience."""
-    cluster = LocalCluster("skjob-test", tmp_path, 1, WorkerSize(1, 2**30, 1), 1)
-    cluster.start()
+    cluster = _started(tmp_path)
     process = cluster._process
     assert process is not None
     nap = napping(tmp_path / "begun")
@@ -139,8 +146,7 @@ def test_a_cluster_that_is_lost_for_good_ends_calls_with_its_cause(tmp_path: Pat
 
 
 def test_a_network_that_goes_in_the_middle_of_a_call(tmp_path: Path) -> None:
-    cluster = LocalCluster("skjob-test", tmp_path, 1, WorkerSize(1, 2**30, 1), 1)
-    cluster.start()
+    cluster = _started(tmp_path)
     network = Network("127.0.0.1", int(cluster.address.rpartition(":")[2]))
     try:
         address = f"tls://127.0.0.1:{network.port}"

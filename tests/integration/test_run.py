@@ -15,7 +15,8 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from typing import Any
 import pytest
 from dask.system import CPU_COUNT
 from local_runs import Ended, LocalRuns
+from support.python_server import PipedProcess
 from waiting import DEADLINE
 
 # For a while: long enough to be stopped in, and never finished on its own.
@@ -45,6 +47,19 @@ def command(folder: Path, script: str, *options: str) -> list[str]:
     return [sys.executable, "-m", "skjob", "run", "--on", "local", *options, "train.py"]
 
 
+@contextmanager
+def piped(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator[PipedProcess]:
+    """The process of a command, whose streams are pipes; ended with the block."""
+    process = PipedProcess(command[1:], str(folder), environment)
+    try:
+        yield process
+    finally:
+        for stream in (process.stdin, process.stdout, process.stderr):
+            stream.close()
+        process.kill()
+        process.wait(DEADLINE)
+
+
 def record(folder: Path) -> dict[str, Any]:
     [path] = (folder / ".skjob" / "runs").glob("*/run.json")
     content: dict[str, Any] = json.loads(path.read_text())
@@ -64,9 +79,21 @@ def started_in(folder: Path) -> list[int]:
     return found
 
 
-def wait_until_gone(folder: Path, seconds: float = DEADLINE) -> list[int]:
-    deadline = time.monotonic() + seconds
-    while (left := started_in(folder)) and time.monotonic() < deadline:
+def working_in(folder: Path) -> list[int]:
+    """The same of those that are forked, whose environment nobody else sees."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink() == folder and (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+def wait_until_gone(folder: Path, processes: Callable[[Path], list[int]] = started_in) -> list[int]:
+    deadline = time.monotonic() + DEADLINE
+    while (left := processes(folder)) and time.monotonic() < deadline:
         time.sleep(0.2)
     return left
 
@@ -193,17 +220,14 @@ def test_the_exit_status_is_the_scripts_own(
 def test_a_signal_stops_the_script_and_takes_everything_down(
     tmp_path: Path, environment: dict[str, str], number: signal.Signals, code: int
 ) -> None:
-    with subprocess.Popen(
-        command(tmp_path, SEARCHING, "--workers", "2"), cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
+    with piped(command(tmp_path, SEARCHING, "--workers", "2"), tmp_path, environment) as process:
+        process.stdin.close()
         assert process.stdout.readline() == "searching\n"
         process.send_signal(number)
-        process.communicate(timeout=DEADLINE)
-    assert process.returncode == code
+        process.stdout.read()
+        assert process.wait(DEADLINE) == code
     assert record(tmp_path)["outcome"]["cause"] == f"stopped by {number.name}"
-    assert wait_until_gone(tmp_path) == []
+    assert wait_until_gone(tmp_path, working_in) == []
 
 
 def test_nothing_outlives_a_skjob_that_was_killed(tmp_path: Path, environment: dict[str, str]) -> None:
@@ -227,17 +251,13 @@ def test_the_run_ends_at_its_max_time(tmp_path: Path, local_runs: LocalRuns) -> 
     assert wait_until_gone(tmp_path) == []
 
 
-def test_without_kubernetes_it_runs_here_and_says_so(tmp_path: Path, environment: dict[str, str]) -> None:
-    (tmp_path / "train.py").write_text("print('hello')\n")
-    ended = subprocess.run(
-        [sys.executable, "-m", "skjob", "run", "--workers", "500", "train.py"],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=DEADLINE,
-    )  # fmt: skip
+def test_without_kubernetes_it_runs_here_and_says_so(tmp_path: Path, local_runs: LocalRuns) -> None:
+    ended = local_runs.run("print('hello')\n", "--workers", "500", on="auto", own_cluster=True)
     assert (ended.returncode, ended.stdout) == (0, "hello\n")
     first = ended.stderr.splitlines()[0]
     assert first.startswith("skjob: running on this machine: there is no usable kubeconfig")
     assert first.endswith(f"; {CPU_COUNT} workers, one for each core, instead of 500")
-    assert wait_until_gone(tmp_path) == []
+    assert wait_until_gone(tmp_path, working_in) == []
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
@@ -410,7 +430,7 @@ def test_a_block_of_its_own_is_the_runs_cluster(local_runs: LocalRuns) -> None:
     assert "skjob: `skjob.cluster()` uses the cluster of this run, with the run's own options\n" in done.stderr
 
 
-@pytest.mark.parametrize("closed", ["0<&-", "2>&-", "0<&- 2>&-"])
+@pytest.mark.parametrize("closed", [pytest.param("0<&-", marks=pytest.mark.slow), "2>&-", "0<&- 2>&-"])
 def test_a_closed_stream_is_one_to_which_nothing_is_written(
     tmp_path: Path, environment: dict[str, str], closed: str
 ) -> None:
@@ -434,20 +454,14 @@ def test_a_stderr_that_nobody_reads_any_more_ends_no_run(
         sys.stdin.read()
         print("done")
     """
-    with subprocess.Popen(
-        command(tmp_path, script, "--workers", "1", *options), cwd=tmp_path, env=environment, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    ) as run:  # fmt: skip
-        assert run.stdin is not None
-        assert run.stdout is not None
-        assert run.stderr is not None
+    with piped(command(tmp_path, script, "--workers", "1", *options), tmp_path, environment) as run:
         assert run.stdout.readline() == "begun\n"
         run.stderr.close()
         run.stdin.close()
         assert run.stdout.read() == "done\n"
         assert run.wait(DEADLINE) == 0
     assert record(tmp_path)["steps"][-1]["name"] == "remove the cluster"
-    assert wait_until_gone(tmp_path) == []
+    assert wait_until_gone(tmp_path, working_in) == []
 
 
 def test_a_terminal_that_goes_away_ends_a_run_in_order(tmp_path: Path, environment: dict[str, str]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from distributed import Client
 from local_runs import LocalRuns
+from support.python_server import programs_forked
 from waiting import DEADLINE
 
 from skjob.config.plan import WorkerSize
@@ -75,9 +76,8 @@ BLOCK = """
 
 def test_program_and_workers_have_them_and_the_secret_ones_are_not_seen(local_runs: LocalRuns) -> None:
     local_runs.environment |= {"MY_TOKEN": TOKEN, "MY_OWN": "mine"}
-    ended = local_runs.run(
-        SEEING, "--set-env", "MY_LEVEL=a $(HOME)", "--secret-env", "MY_TOKEN", "--set-env", "MY_OWN", "-v"
-    )
+    options = ["--set-env", "MY_LEVEL=a $(HOME)", "--secret-env", "MY_TOKEN", "--set-env", "MY_OWN", "-v"]
+    ended = local_runs.run(SEEING, *options, own_cluster=True)
     assert ended.returncode == 1
     assert ended.stdout.splitlines()[:1] == [json.dumps(["a $(HOME)", TOKEN, "mine"])], ended.stderr
     own, workers, processes = ended.stdout.splitlines()
@@ -136,7 +136,8 @@ def test_what_a_run_sends_to_workers_that_were_there_before_leaves_with_it(
         private_folder() as folder,
         closing(LocalCluster("variables", folder, 1, size, 1, variables=theirs)) as cluster,
     ):
-        cluster.start()
+        with programs_forked():
+            cluster.start()
         with Client(cluster.address, security=cluster.tls.security(), set_as_default=False) as client:
             client.wait_for_workers(1, timeout=DEADLINE)
             before = client.run(look)

@@ -6,17 +6,21 @@ the streams and the arguments that it was started with, runs the program as `__m
 `python -m MODULE` or `python -P -m MODULE`, and ends as Python ends. `skjob` itself is imported in the child.
 
 `ForkedProcess` is the part of `subprocess.Popen` that such a start needs; `run` is `subprocess.run`. Within
-`programs_forked()`, a run of skjob in this process starts its program's process in this way. A start falls back to a
-new Python for `python -c`, and if its environment sets what Python or a library reads only once (`READ_AT_START`).
+`programs_forked()`, a run of skjob in this process starts its program's process in this way, and that of its cluster on
+this machine. A start falls back to a new Python for `python -c`, and if its environment sets what Python or a library
+reads only once (`READ_AT_START`).
 
-The server is this file, started as a program. It has one thread of Python's, so that a fork of it is whole; pyarrow's
-allocator has one more, and starts it anew in a child.
+A server is this file, started as a program. It has one thread of Python's, so that a fork of it is whole; pyarrow's
+allocator has one more, and starts it anew in a child. All processes of one run of the tests share it (`pytest -n`): the
+first that wants it starts it, and it ends with the last of them.
 """
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import gc
+import io
 import json
 import os
 import re
@@ -31,6 +35,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
@@ -48,17 +53,40 @@ ONE_INNER_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MK
 READ_AT_START = re.compile("PYTHON|DASK_|OMP_|LD_|MALLOC_|LC_|LANG$|JOBLIB_|SKLEARN_|MPL|.*_NUM_THREADS$")
 """Variables that have an effect only if they are set before Python starts."""
 
+READ_LATE = re.compile("DASK_DISTRIBUTED__(ADMIN__SYSTEM_MONITOR|ADMIN__TICK|WORKER__MEMORY|WORKER__PROFILE)__")
+"""Some of them that Dask reads when a cluster starts: its configuration in the child has them."""
+
 PROGRAM = ["-P", "-m", "skjob.run.program.child"]
 """How skjob starts the process of a program."""
+
+CLUSTER = ["-P", "-m", "skjob.deploy.local"]
+"""How it starts that of a cluster on this machine."""
+
+
+class Server(StrEnum):
+    """What is forked: plain `python`, the process of a program (`python -P`), or that of a cluster on this machine,
+    whose workers have variables of their own from the start."""
+
+    PYTHON = "python"
+    PROGRAMS = "programs"
+    CLUSTERS = "clusters"
+
+
+USE = b"u"
+"""What a process says, and is answered, that needs the server until its connection ends."""
+
+FIRST_USE_SECONDS = 60.0
+"""A server that nobody uses ends after that time: who has started it is gone."""
 
 START_TIMEOUT = 120.0
 END_TIMEOUT = 60.0
 _NewProcess = subprocess.Popen
 _STARTED_WITH = {name: value for name, value in os.environ.items() if (name, value) not in ONE_INNER_THREAD.items()}
 _TEMPORARY_FILES = tempfile.gettempdir()
+_OF_THIS_RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"process-{os.getpid()}")
 _starting = threading.Lock()
-_servers: dict[bool, str] = {}
-"""The socket of each server that runs, by whether its programs start with `python -P`."""
+_servers: dict[Server, str] = {}
+"""The socket of each server that this process uses."""
 
 
 class ForkedProcess:
@@ -79,17 +107,21 @@ class ForkedProcess:
         """
         self.args = [sys.executable, *arguments]
         self.returncode: int | None = None
+        self._waiting = threading.Lock()
         safe_path = arguments[0] == "-P"
+        used = []
+        if list(arguments[:2]) == ["-m", "skjob"]:
+            used = [Server.PROGRAMS, *([Server.CLUSTERS] if "local" in arguments else [])]
         request = {
             "arguments": list(arguments[1:] if safe_path else arguments),
             "folder": folder,
             "environment": dict(environment),
             "descriptors": list(descriptors),
             "own_session": own_session,
-            "server_of_programs": _server(safe_path=True) if list(arguments[:2]) == ["-m", "skjob"] else None,
+            "servers": {server: _server(server) for server in used},
         }
         self._connection = socket.socket(socket.AF_UNIX)
-        self._connection.connect(_server(safe_path=safe_path))
+        self._connection.connect(_server(_server_for(arguments)))
         socket.send_fds(self._connection, [b"\n"], list(descriptors.values()))
         self._connection.sendall(json.dumps(request).encode() + b"\n")
         self._answers = self._connection.makefile("rb", buffering=0)
@@ -104,18 +136,19 @@ class ForkedProcess:
 
     def wait(self, timeout: float | None = None) -> int:
         """Return the exit status. Raises subprocess.TimeoutExpired if the program runs on for longer."""
-        if self.returncode is None:
-            self._connection.settimeout(0.001 if timeout == 0 else timeout)
-            try:
-                self._connection.recv(1, socket.MSG_PEEK)
-            except TimeoutError as error:
-                raise subprocess.TimeoutExpired(self.args, timeout or 0) from error
-            self._connection.settimeout(None)
-            self.returncode = int(self._answers.readline())
-            os.close(self._descriptor)
-            self._answers.close()
-            self._connection.close()
-        return self.returncode
+        with self._waiting:
+            if self.returncode is None:
+                self._connection.settimeout(0.001 if timeout == 0 else timeout)
+                try:
+                    self._connection.recv(1, socket.MSG_PEEK)
+                except TimeoutError as error:
+                    raise subprocess.TimeoutExpired(self.args, timeout or 0) from error
+                self._connection.settimeout(None)
+                self.returncode = int(self._answers.readline())
+                os.close(self._descriptor)
+                self._answers.close()
+                self._connection.close()
+            return self.returncode
 
     def send_signal(self, number: int) -> None:
         """Send the program a signal, if it still runs."""
@@ -128,15 +161,34 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
 
+class PipedProcess(ForkedProcess):
+    """A program in a session of its own, with pipes to its streams."""
+
+    def __init__(self, arguments: Sequence[str], folder: str, environment: Mapping[str, str]) -> None:
+        """Start `python ARGUMENTS…`."""
+        pipes = [os.pipe() for _ in range(3)]
+        theirs = {number: pipe[0 if number == 0 else 1] for number, pipe in enumerate(pipes)}
+        super().__init__(arguments, folder, environment, theirs, own_session=True)
+        for descriptor in theirs.values():
+            os.close(descriptor)
+        self.stdin = os.fdopen(pipes[0][1], "w")
+        self.stdout, self.stderr = (os.fdopen(pipe[0]) for pipe in pipes[1:])
+
+
 def run(
-    arguments: Sequence[str], folder: Path, environment: Mapping[str, str], *, stdin: str = "", timeout: float
+    arguments: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    *,
+    stdin: str = "",
+    timeout: float,
 ) -> subprocess.CompletedProcess[str]:
     """Run `python ARGUMENTS…` to its end, with all that it writes, as subprocess.run does.
 
     Raises:
         subprocess.TimeoutExpired: it did not end in time, and was killed.
     """
-    if arguments[0] == "-c" or not _can_fork(environment):
+    if arguments[0] == "-c" or not _can_fork(arguments, environment):
         return run_new(arguments, folder, environment, stdin=stdin, timeout=timeout)
     command = [sys.executable, *arguments]
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
@@ -176,21 +228,26 @@ def run_new(
 
 @contextmanager
 def programs_forked() -> Iterator[None]:
-    """Within the block, skjob in this process starts its program's process by a fork."""
+    """Within the block, skjob in this process starts its program's process and its cluster's by a fork."""
     with mock.patch.object(subprocess, "Popen", _ProgramForked):
         yield
 
 
 class _ProgramForked(_NewProcess):  # type: ignore[type-arg]
-    """`subprocess.Popen`, but for the process of a program."""
+    """`subprocess.Popen`, but for the process of a program and that of a cluster."""
 
     def __new__(cls, args: Any, *_: Any, **options: Any) -> Any:
-        """Return a ForkedProcess for the process of a program."""
-        if list(args)[1:4] != PROGRAM or not _can_fork(options["env"]):
+        """Return a ForkedProcess for one of these."""
+        arguments = list(args)[1:]
+        if arguments[:3] not in (PROGRAM, CLUSTER) or not _can_fork(arguments, options["env"]):
             return super().__new__(cls)
+        if arguments == CLUSTER:
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+            assert options == {**pipes, "text": True, "start_new_session": True, "env": options["env"]}
+            return PipedProcess(arguments, str(Path.cwd()), options["env"])
         assert set(options) == {"pass_fds", "env"}
         numbers = [0, 1, 2, *options["pass_fds"]]
-        return ForkedProcess(args[1:], str(Path.cwd()), options["env"], dict(zip(numbers, numbers, strict=True)))
+        return ForkedProcess(arguments, str(Path.cwd()), options["env"], dict(zip(numbers, numbers, strict=True)))
 
 
 def content(file: IO[bytes]) -> str:
@@ -199,31 +256,72 @@ def content(file: IO[bytes]) -> str:
     return file.read().decode()
 
 
-def _can_fork(environment: Mapping[str, str]) -> bool:
-    return _read_at_start(environment) == _read_at_start(_STARTED_WITH)
+def _server_for(arguments: Sequence[str]) -> Server:
+    if list(arguments[:3]) == CLUSTER:
+        return Server.CLUSTERS
+    return Server.PROGRAMS if arguments[0] == "-P" else Server.PYTHON
+
+
+def _can_fork(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
+    return _read_at_start(environment) == _read_at_start(_environment_of(_server_for(arguments), _STARTED_WITH))
 
 
 def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if READ_AT_START.match(name)}
+    return {
+        name: value for name, value in environment.items() if READ_AT_START.match(name) and not READ_LATE.match(name)
+    }
 
 
-def _server(*, safe_path: bool) -> str:
-    """Return the socket of a server, which is started first; with `python -P` for programs that start so."""
+def _environment_of(server: Server, own: Mapping[str, str]) -> dict[str, str]:
+    """What such processes have from their start."""
+    if server is not Server.CLUSTERS:
+        return dict(own)
+    from skjob.deploy.fork_server import process_environment
+
+    return process_environment(own)
+
+
+def _server(server: Server) -> str:
+    """Return the socket of a server, which is started first if no process of this run of the tests has done so."""
     with _starting:
-        if safe_path not in _servers:
-            _servers[safe_path] = _start_server(safe_path=safe_path)
-        return _servers[safe_path]
+        if server not in _servers:
+            known = Path(_TEMPORARY_FILES) / f"skjob-{_OF_THIS_RUN}-{os.getuid()}-{server}"
+            with known.open("a+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                file.seek(0)
+                address = file.read()
+                if not address or not _use(address):
+                    address = _start_server(server, known)
+                    assert _use(address), "it has ended at once"
+                    file.truncate(0)
+                    file.write(address)
+            _servers[server] = address
+        return _servers[server]
 
 
-def _start_server(*, safe_path: bool) -> str:
+def _use(address: str) -> bool:
+    """Tell a server that this process needs it; whether it is there."""
+    use = socket.socket(socket.AF_UNIX)
+    try:
+        use.connect(address)
+        use.sendall(USE)
+        if use.recv(1) == USE:
+            atexit.register(use.close)
+            return True
+    except OSError:
+        pass
+    use.close()
+    return False
+
+
+def _start_server(server: Server, known: Path) -> str:
     folder = tempfile.mkdtemp(prefix="skjob-server-", dir=_TEMPORARY_FILES)
-    end, _ = os.pipe()  # the server ends when this process has ended, and its part of the pipe with it
+    safe_path = [] if server is Server.PYTHON else ["-P"]
     subprocess.run(
-        [sys.executable, *(["-P"] if safe_path else []), __file__, folder, str(end)],
-        pass_fds=[end], env=_STARTED_WITH | ONE_INNER_THREAD, check=True, timeout=START_TIMEOUT,
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        [sys.executable, *safe_path, __file__, folder, str(known)],
+        env=_environment_of(server, _STARTED_WITH) | ONE_INNER_THREAD, check=True, timeout=START_TIMEOUT,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=folder,
     )  # fmt: skip
-    os.close(end)
     return f"{folder}/socket"
 
 
@@ -231,34 +329,57 @@ def _start_server(*, safe_path: bool) -> str:
 
 
 class _Server:
-    """Forks a child for each request, and tells who asked its process id and its exit status."""
+    """Forks a child for each request, and tells who asked its process id and its exit status.
 
-    def __init__(self, folder: Path, end: int) -> None:
+    Its socket is in `folder`; `known` is the file in which others find it.
+    """
+
+    def __init__(self, folder: Path, known: Path) -> None:
         self._folder = folder
-        self._end = end
+        self._known = known
+        self._uses: dict[int, socket.socket] = {}
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(str(folder / "socket"))
         self._listening.listen()
         self._selector = DefaultSelector()
-        self._selector.register(end, EVENT_READ)
         self._selector.register(self._listening, EVENT_READ)
         self._children: dict[int, _Child] = {}
 
     def serve(self) -> dict[str, Any] | None:
-        """Serve until the process that has started it ends. Returns a request in the child that is to run it."""
-        while True:
-            for key, _ in self._selector.select():
-                if key.fd == self._end:
-                    shutil.rmtree(self._folder)
-                    return None
+        """Serve until the last process ends that uses it. Returns a request in the child that is to run it."""
+        used = False
+        while self._uses or not used:
+            found = self._selector.select(None if used else FIRST_USE_SECONDS)
+            if not found:
+                break
+            for key, _ in found:
                 if key.fd in self._children:
                     self._report(key.fd)
-                elif (request := self._fork()) is not None:
+                elif key.fd in self._uses:
+                    self._selector.unregister(key.fd)
+                    self._uses.pop(key.fd).close()
+                elif (request := self._accept()) is not None:
                     return request
+            used = used or bool(self._uses)
+        shutil.rmtree(self._folder)
+        if self._known.exists() and self._known.read_text() == f"{self._folder}/socket":
+            self._known.unlink(missing_ok=True)
+        return None
 
-    def _fork(self) -> dict[str, Any] | None:
+    def _accept(self) -> dict[str, Any] | None:
         connection, _ = self._listening.accept()
-        _, descriptors, *_ = socket.recv_fds(connection, 1, 16)
+        said, descriptors, *_ = socket.recv_fds(connection, 1, 16)
+        if said == b"\n":
+            return self._fork(connection, descriptors)
+        if said == USE:
+            connection.sendall(USE)
+            self._uses[connection.fileno()] = connection
+            self._selector.register(connection, EVENT_READ)
+        else:
+            connection.close()
+        return None
+
+    def _fork(self, connection: socket.socket, descriptors: list[int]) -> dict[str, Any] | None:
         with connection.makefile("rb") as stream:
             request: dict[str, Any] = json.loads(stream.readline())
         pid = os.fork()
@@ -286,9 +407,10 @@ class _Server:
         for watched, child in self._children.items():
             os.close(watched)
             child.connection.close()
+        for use in self._uses.values():
+            use.close()
         self._selector.close()
         self._listening.close()
-        os.close(self._end)
 
 
 @dataclass
@@ -325,6 +447,7 @@ def _become(request: dict[str, Any]) -> None:
     """Make this process the program's: its folder, its environment and what libraries have read of it."""
     if request["own_session"]:
         os.setsid()
+    _open_streams()
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -334,9 +457,31 @@ def _become(request: dict[str, Any]) -> None:
 
     # As at NumPy's import; `seed` would leave it as one that the program has seeded.
     np.random.set_state(np.random.MT19937().state)
-    if request["server_of_programs"] is not None:
-        _servers[True] = request["server_of_programs"]
+    late = {name: value for name, value in os.environ.items() if READ_LATE.match(name)}
+    if late:
+        import dask.config
+
+        dask.config.update(dask.config.config, dask.config.collect_env(late))
+    if request["servers"]:
+        _servers.update({Server(server): address for server, address in request["servers"].items()})
         subprocess.Popen = _ProgramForked  # type: ignore[misc]
+
+
+def _open_streams() -> None:
+    """Make the standard streams anew, as Python makes them: these are other files than the server's."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        before = getattr(sys, name)
+        raw = io.FileIO(number, "r" if number == 0 else "w", closefd=False)
+        raw.name = f"<{name}>"  # type: ignore[misc]
+        unbuffered = number != 0 and before.write_through
+        buffer: Any = io.BufferedReader(raw) if number == 0 else raw if unbuffered else io.BufferedWriter(raw)
+        stream = io.TextIOWrapper(
+            buffer, before.encoding, before.errors, newline="\n",
+            line_buffering=number == 2 or raw.isatty(), write_through=unbuffered,
+        )  # fmt: skip
+        stream.mode = raw.mode[0]  # type: ignore[misc]
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
 
 
 def _run(arguments: list[str]) -> None:
@@ -345,6 +490,7 @@ def _run(arguments: list[str]) -> None:
         import runpy
 
         sys.argv[:] = arguments[1:]
+        sys.orig_argv[:] = [sys.executable, *(["-P"] if sys.flags.safe_path else []), *arguments]
         if not sys.flags.safe_path:
             sys.path[0] = str(Path.cwd())
         # Not `run_module`: as with `python -m`, the module that is there as `__main__` is the program's.
@@ -386,7 +532,7 @@ if __name__ == "__main__":
         import_module(library)
     assert threading.active_count() == 1, "a library has started a thread"
     gc.freeze()  # what is collected in a child is its own
-    server = _Server(Path(sys.argv[1]), int(sys.argv[2]))
+    server = _Server(Path(sys.argv[1]), Path(sys.argv[2]))
     if os.fork():
         os._exit(0)  # it is ready, and not to be waited for
     mine = sys.modules["__main__"]  # kept, as its functions are running
