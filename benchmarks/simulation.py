@@ -27,8 +27,8 @@ from skjob.deploy.scaling.policy import (
     Supply,
     Worker,
     decide,
-    expected_rest,
-    kept_seconds,
+    expected_remaining,
+    idle_seconds_allowed,
     useful_workers,
 )
 from skjob.deploy.scaling.task_durations import DurationTracker
@@ -353,14 +353,16 @@ class Policy:
         now, done = cluster.now, cluster.measured
         running = [now - begun for worker in cluster.workers.values() for begun in worker.runs.values()]
         length = self._lengths.see({"fit": done} if done[0] else {}, {"fit": running}).get("fit")
-        remaining = tuple(expected_rest(length, elapsed) for elapsed in running)
+        remaining = tuple(expected_remaining(length, elapsed) for elapsed in running)
         workers = tuple(
             Worker(worker.name, 0.0 if worker.runs else now - worker.idle_since) for worker in cluster.workers.values()
         )
         coming = self._arrivals.see(now, cluster.requested, cluster.workers)
         useful = useful_workers(len(cluster.waiting) + len(remaining), cluster.threads)
         self._peak = self._peak or Peak(0.0, cluster.requested)
-        peak = self._peak.see(now, useful, kept_seconds(self._arrivals.seconds, len(cluster.waiting), remaining))
+        peak = self._peak.see(
+            now, useful, idle_seconds_allowed(self._arrivals.seconds, len(cluster.waiting), remaining)
+        )
         demand = Demand(len(cluster.waiting), length, remaining, cluster.finished, peak, workers)
         decision = decide(
             demand, Supply(cluster.requested, coming, self._arrivals.seconds), cluster.limits, cluster.threads

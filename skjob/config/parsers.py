@@ -113,7 +113,9 @@ def parse_env(text: str) -> str:
 def parse_namespace(text: str) -> str:
     """Parse a name that a namespace can have: a DNS-1123 label."""
     if not re.fullmatch(r"(?=.{1,63}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?", text.strip()):
-        raise ValueError("must be at most 63 small letters, digits and hyphens, a letter or digit first and last")
+        raise ValueError(
+            "must be at most 63 lower-case letters, digits and hyphens, starting and ending with a letter or digit"
+        )
     return text.strip()
 
 

@@ -1,8 +1,8 @@
-"""The Cluster protocol: all that a run and the scaling loop know of a cluster, wherever it runs.
+"""The Cluster protocol: everything that a run and the scaling loop know about a cluster, wherever it runs.
 
-Workers requested, running and connected are three numbers because each step between them can fail on its own: a worker
-that was requested may never get a node, and one whose pod runs may never reach the scheduler. A message about a wait
-shows all three.
+Workers requested, running and connected are counted separately because each step between them can fail on its own: a
+requested worker may never get a node, and one whose pod runs may never reach the scheduler. Messages about waiting show
+all three.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from skjob.utils.tls import TlsFiles
 
 @dataclass(frozen=True)
 class WorkerCounts:
-    """Workers asked for, those whose process or pod runs, and those that have joined the scheduler."""
+    """Number of workers requested, running (as a process or pod), and connected to the scheduler."""
 
     asked: int
     running: int
@@ -39,62 +39,62 @@ class Problem:
 
 
 class Cluster(Protocol):
-    """A Dask cluster that one run owns. Every call has a deadline of its own; none waits for ever."""
+    """A Dask cluster that one run owns. Every call has a deadline of its own; none waits forever."""
 
     @property
     def name(self) -> str:
-        """What a user calls it."""
+        """Name of the cluster, as users refer to it."""
 
     @property
     def address(self) -> str:
-        """Where a client on this machine reaches the scheduler: `tls://…`."""
+        """Address of the scheduler for clients on this machine: `tls://…`."""
 
     @property
     def tls(self) -> TlsFiles:
-        """The certificates that a client presents and requires."""
+        """Certificate that clients present, and the one they require."""
 
     @property
     def environment(self) -> dict[str, object]:
-        """How the workers got their environment, for the record; empty if nothing had to be done for it."""
+        """How the workers' environment was provided, for the record; empty if nothing had to be done."""
 
     def start(self, check: Callable[[], None] = lambda: None) -> None:
         """Start the scheduler and request the first workers; return when a client can connect.
 
-        `check` is called in each wait that may be long, and ends it by raising.
+        `check` is called repeatedly during long waits, and aborts them by raising.
         """
 
     def add_workers(self, total: int) -> None:
-        """Request workers until there are `total`. Never lower their number."""
+        """Request workers until there are `total`. Never reduce their number."""
 
     def remove_workers(self, names: list[str]) -> None:
-        """End these workers, which the scheduler has retired already, and no others."""
+        """Stop these workers, which the scheduler has already retired, and no others."""
 
     def cancel_pending(self, maximum: int, connected: list[str]) -> None:
         """Cancel up to `maximum` requested workers that are neither connected nor running."""
 
     def workers_on_lost_nodes(self, names: list[str]) -> list[str]:
-        """Return those of these workers whose machine is known to be gone."""
+        """Return the workers among these whose machine is known to be gone."""
         ...
 
     def pending_problems(self) -> list[Problem]:
-        """Return why requested workers do not run, in the user's words. Raise StartError if they never will.
+        """Return why requested workers are not running, in the user's words. Raise StartError if they never will.
 
-        The words for one cause stay the same.
+        Word the same cause the same way each time, so that it is reported once.
         """
         ...
 
     def verify_lock(self, client: Any) -> None:
-        """Check, once the scheduler answers again, that the cluster is still this run's.
+        """Check that the cluster is still this run's, once the scheduler answers again.
 
         Raises:
-            ClusterLost: another run has taken it meanwhile.
+            ClusterLost: another run has locked it in the meantime.
         """
 
     def lost_reason(self) -> Problem | None:
-        """Return why the cluster will not come back, if that is known. Called when its scheduler does not answer."""
+        """Return why the cluster is gone for good, if known. Called when its scheduler does not answer."""
 
     def cost(self) -> Cost | None:
-        """Return what it has cost this run by now, and costs in an hour with all requested workers.
+        """Return what the cluster has cost this run so far, and its hourly rate with all requested workers.
 
         None if no prices are known.
         """
@@ -103,10 +103,10 @@ class Cluster(Protocol):
         """Return how many workers were requested."""
 
     def running(self) -> int:
-        """Return how many workers' processes or pods run."""
+        """Return how many workers have a running process or pod."""
 
     def logs(self) -> dict[str, str]:
-        """Return the last lines of the scheduler and of each worker, as far as they can be read."""
+        """Return the last log lines of the scheduler and of each worker, as far as they can be read."""
 
     def close(self, hurried: Callable[[], bool] = lambda: False) -> None:
-        """Remove everything and wait until it is gone, but do not wait if `hurried`. Safe to call twice."""
+        """Remove everything and wait until it is gone, unless `hurried()`. Safe to call twice."""

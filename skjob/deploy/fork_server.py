@@ -1,13 +1,14 @@
-"""Workers of this machine as forks of a process that has imported what they need.
+"""Start workers on this machine as forks of a process that has already imported what they need.
 
-A worker that Dask starts in the usual way is a new Python: it takes a second of CPU to import Dask, and another one for
-scikit-learn, each worker again. multiprocessing's fork server, which Dask can use, imports them once, but is a new
-Python itself. Here it is a fork of the cluster's own process, which has Dask already, made before that has a thread.
+By default Dask starts each worker as a new Python process, which takes a second of CPU to import Dask and another for
+scikit-learn. multiprocessing's fork server, which Dask supports, imports them once, but is itself a new Python process.
+Here the fork server is a fork of the cluster's own process, which has imported Dask already, made before that process
+starts a thread.
 
-What is inherited must be right for every worker. Thread counts and malloc's settings are read when a library is loaded
-or a process starts: `process_environment` has them from the start. NumPy's global random state would be the same in all
-of them: each fork seeds it anew. A process that has threads cannot be forked safely: if an import starts one, the
-server becomes a new Python after all.
+Whatever workers inherit must be right for all of them. Thread counts and malloc's settings are read when a library is
+loaded or a process starts, so `process_environment` sets them from the start. NumPy's global random state would be the
+same in all workers, so each fork seeds it again. A process with threads cannot be forked safely: if an import starts
+one, the server falls back to a new Python process.
 """
 
 from __future__ import annotations
@@ -30,34 +31,35 @@ ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-"""Dask's default of `distributed.nanny.pre-spawn-environ`: what it sets before it starts a worker's process."""
+"""Default of Dask's `distributed.nanny.pre-spawn-environ`: what it sets before it starts a worker's process."""
 
 HASH_SEED = {"PYTHONHASHSEED": "6640"}
-"""What Dask's nanny sets so that the workers of a cluster hash strings alike."""
+"""Set by Dask's nanny so that all workers of a cluster hash strings alike."""
 
 SHARES_FILES = {"SKJOB_WORKER_SHARES_FILES": "1"}
-"""`skjob.engine.fidelity.effects.guard.FILES_VARIABLE`, whose import would slow each start down by joblib's."""
+"""`skjob.engine.fidelity.effects.guard.FILES_VARIABLE`; importing it would import joblib too and slow down each
+start."""
 
 SET_BY_SKJOB = "SKJOB_WORKER_ENVIRONMENT"
-"""Names the variables that `process_environment` has added, not the user."""
+"""Lists the variables that were added by `process_environment`, not set by the user."""
 
 MAX_FOLDER_LENGTH = 70
-"""Characters: of the 107 that the path of a socket may have, multiprocessing's own names take 33."""
+"""Maximum length in characters: a socket's path may have 107, and multiprocessing's own names take 33."""
 
 HARMLESS_THREADS = frozenset({"jemalloc_bg_thd"})
 """Threads of libraries that survive a fork: jemalloc (in pyarrow) stops its own around it and starts it again."""
 
 
-def process_environment(own: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment to start the cluster's process in: `own`, with what Dask would set for workers."""
-    added = {name: value for name, value in ENVIRONMENT.items() if name not in own}
-    return {**own, **added, **HASH_SEED, **SHARES_FILES, SET_BY_SKJOB: " ".join(added)}
+def process_environment(base: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment for the cluster's process: `base`, and what Dask would set for workers."""
+    added = {name: value for name, value in ENVIRONMENT.items() if name not in base}
+    return {**base, **added, **HASH_SEED, **SHARES_FILES, SET_BY_SKJOB: " ".join(added)}
 
 
 def apply_user_settings() -> None:
-    """Start this process again where the user's Dask configuration sets other variables for workers than `ENVIRONMENT`.
+    """Restart this process if the user's Dask configuration sets other variables for workers than `ENVIRONMENT`.
 
-    Returns where it does not.
+    Return otherwise.
     """
     from dask import config
 
@@ -73,10 +75,10 @@ def apply_user_settings() -> None:
 
 
 def start(preload: Sequence[str], folder: str) -> None:
-    """Let Dask's nannies start workers as forks of this process, which import `preload` first.
+    """Make Dask's nannies start workers as forks of a server that has imported `preload`.
 
-    Call it before the process has a thread. The server's socket is in `folder`. Linux alone, and where the path of the
-    socket is not too long: elsewhere Dask starts each worker as a new Python.
+    Call this before the process starts a thread. The server's socket is in `folder`. Only Linux is supported, and the
+    socket's path must not be too long; otherwise Dask starts each worker as a new Python process.
     """
     if not ON_LINUX or len(folder) > MAX_FOLDER_LENGTH:
         return
@@ -87,10 +89,10 @@ def start(preload: Sequence[str], folder: str) -> None:
     from distributed import utils
 
     config.set({"distributed.worker.multiprocessing-method": "forkserver"})
-    # GONE WHEN `distributed.utils.get_mp_context` leaves the preload list alone: it imports pandas and all else that
-    # distributed can use into the scheduler's process, to have a list of what a fork server can import.
+    # GONE WHEN `distributed.utils.get_mp_context` leaves the preload list alone: to find out what a fork server could
+    # import, it imports pandas and everything else that distributed can use into the scheduler's process.
     utils._forkserver_preload_set = True
-    forkserver.set_forkserver_preload(["distributed"])  # of a server that has to be started again
+    forkserver.set_forkserver_preload(["distributed"])  # in case the server has to be restarted
     resource_tracker.ensure_running()
     with (
         mock.patch.object(util, "spawnv_passfds", partial(_fork, preload)),
@@ -100,7 +102,7 @@ def start(preload: Sequence[str], folder: str) -> None:
 
 
 def _fork(preload: Sequence[str], path: bytes, arguments: Sequence[Any], descriptors: Sequence[int]) -> int:
-    """Stand in for `spawnv_passfds`: run in a fork what a new Python would be given by `-c`. Return the fork's id."""
+    """Replace `spawnv_passfds`: run the `-c` command of the new Python in a fork instead. Return the fork's id."""
     process = os.fork()
     if process == 0:
         _serve(preload, path, arguments, descriptors)
@@ -111,22 +113,22 @@ def _serve(preload: Sequence[str], path: bytes, arguments: Sequence[Any], descri
     try:
         # An exec would have closed them: an end of a pipe that stays open here is never seen to close.
         close_descriptors(but={0, 1, 2, *descriptors})
-        tempfile.tempdir = None  # that of the socket is not that of the tasks
+        tempfile.tempdir = None  # tasks do not use the socket's folder
         for name in preload:
-            with suppress(Exception):  # the program's own import says why it fails
+            with suppress(Exception):  # the program's own import will show the error
                 importlib.import_module(name)
         if thread_names() - HARMLESS_THREADS:
             for descriptor in descriptors:
                 os.set_inheritable(descriptor, True)
             os.execv(path, list(arguments))  # noqa: S606 - as multiprocessing would
         os.register_at_fork(after_in_child=_seed_numpy)
-        gc.freeze()  # what exists now stays shared with the workers
-        exec(arguments[-1], {})  # noqa: S102 - the command that multiprocessing has written
+        gc.freeze()  # keep sharing the memory of existing objects with workers
+        exec(arguments[-1], {})  # noqa: S102 - the command written by multiprocessing
     finally:
         os._exit(1)
 
 
 def _seed_numpy() -> None:
-    """Seed NumPy's global generator, which a fork inherits; Python's own seeds itself."""
+    """Seed NumPy's global generator, which forks inherit; Python's own is reseeded automatically."""
     if (random := sys.modules.get("numpy.random")) is not None:
         random.seed()

@@ -1,11 +1,11 @@
-"""A Dask cluster on this machine, in a process of its own.
+"""Run a Dask cluster on this machine, in a process of its own.
 
-Not in the user's process, because workers are spawned, and a spawned process imports the main module again: a script
-without `if __name__ == "__main__"` would run once more in every worker. And not in skjob's, so that the same code
-serves the command line and the Python API. The process (`python -m skjob.deploy.local`) takes orders as JSON lines on
-its standard input, and ends with everything it started as soon as that closes: however its parent dies, nothing stays.
+Not in the user's process: workers are spawned, and a spawned process imports the main module again, so a script without
+`if __name__ == "__main__"` would run again in every worker. And not in skjob's process, so that the same code serves
+the command line and the Python API. The process (`python -m skjob.deploy.local`) reads requests as JSON lines from its
+standard input, and ends with everything it started as soon as that closes: nothing is left, however its parent dies.
 
-Its workers are forks of it: fork_server.py.
+Its workers are forks of it: see fork_server.py.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from skjob.errors import StartError
 from skjob.utils.tls import TlsFiles, make_certificates
 
 START_TIMEOUT = 60.0
-_ANSWER_TIMEOUT = 30.0
+_RESPONSE_TIMEOUT = 30.0
 CLOSE_TIMEOUT = 15.0
 LINES_KEPT = 200
 
@@ -43,7 +43,7 @@ LINES_KEPT = 200
 class LocalCluster:
     """Implement `skjob.deploy.base.Cluster` on this machine.
 
-    It listens on the loopback only, and uses TLS all the same: other users of a shared machine can reach the loopback.
+    It listens on the loopback only, and still uses TLS: other users of a shared machine can reach the loopback.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class LocalCluster:
         preload: Sequence[str] = (),
         variables: Mapping[str, str] | None = None,
     ) -> None:
-        """Start with so many `workers`, which have imported `preload`, and `variables` of their own."""
+        """Create a cluster of `workers`, which import `preload` and get the environment `variables`."""
         self.name = name
         self.address = ""
         self.tls = make_certificates(name).write(folder)
@@ -68,18 +68,18 @@ class LocalCluster:
         self._variables = dict(variables or {})
         self._requested = workers
         self._process: subprocess.Popen[str] | None = None
-        self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._responses: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._readers: list[threading.Thread] = []
         self._log: deque[str] = deque(maxlen=LINES_KEPT)
-        self._orders = count()
-        self._one_order = threading.Lock()
+        self._request_ids = count()
+        self._request_lock = threading.Lock()
 
     def start(self, check: Callable[[], None] = lambda: None) -> None:
-        """Start the process, its scheduler and the first workers; return when a client can connect, in seconds.
+        """Start the process, its scheduler and the first workers; return when a client can connect.
 
-        What this process needs to connect is imported meanwhile.
+        Meanwhile import what this process needs to connect.
         """
-        # A session of its own: Ctrl-C in the terminal is for the script, whose results these workers still hold.
+        # In its own session: Ctrl-C in the terminal is meant for the script, whose results these workers still hold.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "skjob.deploy.local"],
             stdin=subprocess.PIPE,
@@ -89,12 +89,12 @@ class LocalCluster:
             start_new_session=True,
             env=fork_server.process_environment({**os.environ, **self._variables}),
         )
-        self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read_answers, self._read_log)]
+        self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read_responses, self._read_log)]
         for reader in self._readers:
             reader.start()
         import distributed  # noqa: F401 - while the other process does the same
 
-        order = {
+        request = {
             "folder": str(self._folder),
             "workers": self._requested,
             "threads": self._size.threads,
@@ -102,24 +102,24 @@ class LocalCluster:
             "retries": self._retries,
             "preload": self._preload,
         }
-        self.address = self._ask(order, START_TIMEOUT)["address"]
+        self.address = self._request(request, START_TIMEOUT)["address"]
 
     def add_workers(self, total: int) -> None:
         """Request workers until there are `total`."""
         self._requested = max(self._requested, total)
-        self._ask({"total": self._requested}, _ANSWER_TIMEOUT)
+        self._request({"total": self._requested}, _RESPONSE_TIMEOUT)
 
     def remove_workers(self, names: list[str]) -> None:
-        """End these workers and no others."""
-        self._ask({"remove": names}, _ANSWER_TIMEOUT)
+        """Stop these workers and no others."""
+        self._request({"remove": names}, _RESPONSE_TIMEOUT)
         self._requested -= len(names)
 
     def cancel_pending(self, maximum: int, connected: list[str]) -> None:
-        """End up to `maximum` workers that have not connected."""
-        self._requested -= int(self._ask({"cancel": maximum, "connected": connected}, _ANSWER_TIMEOUT)["ended"])
+        """Stop up to `maximum` workers that have not connected."""
+        self._requested -= int(self._request({"cancel": maximum, "connected": connected}, _RESPONSE_TIMEOUT)["ended"])
 
     def workers_on_lost_nodes(self, names: list[str]) -> list[str]:
-        """Return none: this is the machine."""
+        """Return none: all workers are on this machine."""
         return []
 
     def cost(self) -> Cost | None:
@@ -132,28 +132,31 @@ class LocalCluster:
 
     def running(self) -> int:
         """Return how many worker processes run."""
-        return int(self._ask({"count": True}, _ANSWER_TIMEOUT)["running"])
+        return int(self._request({"count": True}, _RESPONSE_TIMEOUT)["running"])
 
     def verify_lock(self, client: Any) -> None:
-        """Do nothing: no other run knows of it."""
+        """Do nothing: no other run can use this cluster."""
 
     def lost_reason(self) -> Problem | None:
-        """Return why its process has ended, if it has: nobody starts another."""
+        """Return why its process has ended, if it has: nothing restarts it."""
         return Problem(*self._why_ended()) if self._has_ended() else None
 
     def pending_problems(self) -> list[Problem]:
-        """Return none: a process that cannot start ends `start`, or is seen missing. Raise StartError if the cluster
-        ended."""
+        """Return none: a process that cannot start makes `start` fail, or is noticed as missing.
+
+        Raises:
+            StartError: the cluster has ended.
+        """
         if self._has_ended():
             raise self._ended()
         return []
 
     def logs(self) -> dict[str, str]:
-        """Return the last lines that scheduler and workers wrote."""
+        """Return the last lines that the scheduler and workers wrote."""
         return {"local": "\n".join(self._log)}
 
     def close(self, hurried: Callable[[], bool] = lambda: False) -> None:
-        """Close the process's standard input, upon which it ends everything; kill it if it does not."""
+        """Close the process's standard input, which makes it end everything; kill it if it does not."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -165,29 +168,29 @@ class LocalCluster:
             time.sleep(0.05)
         _kill_session(process)
         process.wait(CLOSE_TIMEOUT)
-        for reader in self._readers:  # each closes what it reads, at its end
+        for reader in self._readers:  # each closes its stream when that ends
             reader.join(CLOSE_TIMEOUT)
 
-    def _ask(self, order: dict[str, Any], timeout: float) -> dict[str, Any]:
-        """Send an order and wait for the answer to it; one that came too late for its own order is passed over."""
+    def _request(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
+        """Send a request and wait for its response; skip late responses to earlier requests."""
         process = self._process
         if process is None or process.stdin is None:
             raise self._ended()
-        number = next(self._orders)
-        with self._one_order:
+        number = next(self._request_ids)
+        with self._request_lock:
             try:
-                process.stdin.write(json.dumps({**order, "number": number}) + "\n")
+                process.stdin.write(json.dumps({**request, "number": number}) + "\n")
                 process.stdin.flush()
-                answer = self._answers.get(timeout=timeout)
-                while answer is not None and answer["number"] != number:
-                    answer = self._answers.get(timeout=timeout)
+                response = self._responses.get(timeout=timeout)
+                while response is not None and response["number"] != number:
+                    response = self._responses.get(timeout=timeout)
             except (OSError, ValueError):
-                answer = None
+                response = None
             except queue.Empty:
                 raise StartError(f"the cluster on this machine did not answer within {timeout:.0f} s") from None
-        if answer is None:
+        if response is None:
             raise self._ended()
-        return answer
+        return response
 
     def _has_ended(self) -> bool:
         return self._process is not None and self._process.poll() is not None
@@ -196,18 +199,18 @@ class LocalCluster:
         return StartError(*self._why_ended())
 
     def _why_ended(self) -> tuple[str, str]:
-        return f"the cluster on this machine has ended: {self._last_words()}", "`skjob run -v` shows its log"
+        return f"the cluster on this machine has ended: {self._last_log_line()}", "`skjob run -v` shows its log"
 
-    def _last_words(self) -> str:
+    def _last_log_line(self) -> str:
         return next((line for line in reversed(self._log) if line.strip()), "it wrote nothing")
 
-    def _read_answers(self) -> None:
+    def _read_responses(self) -> None:
         assert self._process is not None  # noqa: S101
         assert self._process.stdout is not None  # noqa: S101
-        with self._process.stdout as answers:
-            for line in answers:
-                self._answers.put(json.loads(line))
-        self._answers.put(None)
+        with self._process.stdout as responses:
+            for line in responses:
+                self._responses.put(json.loads(line))
+        self._responses.put(None)
 
     def _read_log(self) -> None:
         assert self._process is not None  # noqa: S101
@@ -218,13 +221,13 @@ class LocalCluster:
 
 
 def _kill_session(process: subprocess.Popen[str]) -> None:
-    """End the process and its children, which share its session and nothing else does."""
+    """Kill the process and its children, which alone share its session."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
 def serve() -> None:
-    """Run the process: start as the first line says, then follow orders until the standard input closes."""
+    """Run the process: start as the first line says, then handle requests until the standard input closes."""
     import distributed
     from dask import config
 
@@ -232,18 +235,18 @@ def serve() -> None:
     first = sys.stdin.readline()
     if not first:
         return
-    order = json.loads(first)
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what workers print is log, not an answer
-    fork_server.start(order["preload"], order["folder"])
-    tls = TlsFiles.inside(Path(order["folder"]))
+    request = json.loads(first)
+    responses = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what workers print goes to the log, not to the responses
+    fork_server.start(request["preload"], request["folder"])
+    tls = TlsFiles.inside(Path(request["folder"]))
     config.set(
         {
             **tls.dask_config(),
-            "temporary-directory": order["folder"],
-            # It would cut shared data back to one copy between two calls, and each would send it again.
+            "temporary-directory": request["folder"],
+            # It would reduce shared data to one copy between two calls, and each call would send it again.
             "distributed.scheduler.active-memory-manager.start": False,
-            "distributed.scheduler.allowed-failures": order["retries"],
+            "distributed.scheduler.allowed-failures": request["retries"],
             # A worker that is missing this long after it died is given up for good, even if its nanny has restarted it
             # meanwhile and it has just died again.
             "distributed.deploy.lost-worker-timeout": "30 days",
@@ -251,45 +254,45 @@ def serve() -> None:
     )
     cluster = distributed.LocalCluster(
         n_workers=0,
-        threads_per_worker=order["threads"],
-        memory_limit=order["memory"],
+        threads_per_worker=request["threads"],
+        memory_limit=request["memory"],
         protocol="tls://",
         security=tls.security(),
-        # None would take the usual port, which another run may have.
+        # None would mean the default port, which another run may have.
         dashboard_address="127.0.0.1:0",
         worker_dashboard_address="127.0.0.1:0",
         host="127.0.0.1",
-        local_directory=order["folder"],
+        local_directory=request["folder"],
         silence_logs=False,
     )
-    _answer(answers, order, {"address": cluster.scheduler_address})
-    cluster.scale(order["workers"])
+    _respond(responses, request, {"address": cluster.scheduler_address})
+    cluster.scale(request["workers"])
     for line in sys.stdin:
-        _follow(cluster, json.loads(line), answers)
-    # Nothing needs the scheduler and the workers any more: an orderly end would take half a second.
+        _handle(cluster, json.loads(line), responses)
+    # Nothing needs the scheduler and the workers any more: an orderly shutdown would take half a second.
     for process in multiprocessing.active_children():
         process.kill()
-    shutil.rmtree(order["folder"], ignore_errors=True)  # if the parent was killed, nobody else would
+    shutil.rmtree(request["folder"], ignore_errors=True)  # if the parent was killed, nobody else does
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
-def _follow(cluster: Any, order: dict[str, Any], answers: Any) -> None:
+def _handle(cluster: Any, request: dict[str, Any], responses: Any) -> None:
     names = {str(name): name for name in cluster.worker_spec}
     ended = []
-    if "total" in order:
-        cluster.scale(order["total"])
-    elif "remove" in order:
-        ended = [names[name] for name in order["remove"] if name in names]
-    elif "cancel" in order:
-        ended = [names[name] for name in names if name not in order["connected"]][: order["cancel"]]
+    if "total" in request:
+        cluster.scale(request["total"])
+    elif "remove" in request:
+        ended = [names[name] for name in request["remove"] if name in names]
+    elif "cancel" in request:
+        ended = [names[name] for name in names if name not in request["connected"]][: request["cancel"]]
     if ended:
         cluster.sync(cluster.scale_down, ended)
-    _answer(answers, order, {"running": len(cluster.workers), "ended": len(ended)})
+    _respond(responses, request, {"running": len(cluster.workers), "ended": len(ended)})
 
 
-def _answer(answers: Any, order: dict[str, Any], value: dict[str, Any]) -> None:
-    answers.write(json.dumps({**value, "number": order["number"]}) + "\n")
-    answers.flush()
+def _respond(responses: Any, request: dict[str, Any], value: dict[str, Any]) -> None:
+    responses.write(json.dumps({**value, "number": request["number"]}) + "\n")
+    responses.flush()
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""What this machine has to offer: cores and memory, as far as its cgroups let this process use them.
+"""Find out how many cores and how much memory this machine has, as far as its cgroups let this process use them.
 
-In a container these are less than the node's: a pod with 2 cores on a node with 64 gets 2 workers. Dask reads the
-limits, so that skjob and a `LocalCluster` of the program's own agree:
+In a container that is less than the node has: a pod with 2 cores on a node with 64 gets 2 workers. Dask reads the
+limits, so that skjob and a `LocalCluster` started by the program agree:
 
-- cores, `dask.system.cpu_count`: the fewest of the machine's, those that this process may be scheduled on
+- cores, `dask.system.cpu_count`: the smallest of the machine's, those that this process may be scheduled on
   (`sched_getaffinity`), and the CPU quota, rounded up: `cpu.max` of this process's own group (cgroup v2; the group is
   in `/proc/self/cgroup`), or `cpu.cfs_quota_us / cpu.cfs_period_us` (v1).
-- memory, `distributed.system.memory_limit`: the least of the machine's, `memory.max`, `memory.high` and `memory.low`
+- memory, `distributed.system.memory_limit`: the smallest of the machine's, `memory.max`, `memory.high` and `memory.low`
   (v2) or `memory.limit_in_bytes` and `memory.soft_limit_in_bytes` (v1), and the limit `RLIMIT_RSS`. These files are
-  those of the root of `/sys/fs/cgroup`. In a container that is the container's own group; outside of one, a memory
-  limit that only this process's group has, as `systemd-run -p MemoryMax=` sets it, is not found.
+  read from the root of `/sys/fs/cgroup`. In a container that is the container's own group; outside of one, a memory
+  limit of this process's group alone, as set by `systemd-run -p MemoryMax=`, is not found.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from skjob.config.plan import Machine
 
 
 class ThisMachine(Machine):
-    """This machine, asked when a value is needed: importing Dask for it takes a third of a second."""
+    """This machine, inspected when a value is needed: importing Dask for it takes a third of a second."""
 
     def __init__(self) -> None:
-        """Ask nothing yet."""
+        """Create it without inspecting anything."""
 
     @cached_property
     def cores(self) -> int:
@@ -46,7 +46,7 @@ class ThisMachine(Machine):
 def _distributed_system() -> ModuleType:
     """Return the module `distributed.system`, without importing the whole of distributed.
 
-    That takes a second, in which the cluster's process can do the same.
+    That takes a second, and can wait until the cluster's process does the same.
     """
     package = None if "distributed" in sys.modules else importlib.util.find_spec("distributed")
     for folder in (package.submodule_search_locations if package else None) or ():

@@ -195,7 +195,7 @@ def _own_cluster(run: Run) -> Cluster:
         plan,
         run.private,
         run.observer.notify,
-        wanted=run.environment,
+        environment_spec=run.environment,
         keep=run.options.keep,
         variables=run.variables,
     )

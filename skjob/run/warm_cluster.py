@@ -87,7 +87,9 @@ def _start_and_leave(
     environment = environment_for(plan, job)
     run = Run(job, new_run_id(), target, plan, private, observer, environment, variables=variables_of(asked))
     names = RunNames(run.run_id, "skjob up", getpass.getuser(), existing=name, team=target.rules.team)
-    cluster = KubernetesCluster(target.api, names, plan, private, notify, wanted=environment, variables=run.variables)
+    cluster = KubernetesCluster(
+        target.api, names, plan, private, notify, environment_spec=environment, variables=run.variables
+    )
     stack.callback(lambda: cluster.close(hurried=lambda: signals.hurried))
     stack.callback(signals.note_only)  # the first to be called: nothing cuts the removal short
     cluster.start()

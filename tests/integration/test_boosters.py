@@ -43,7 +43,7 @@ from skjob.boosters.scheduler_plugin import as_training_part
 from skjob.boosters.tracker import TrackerProcess
 from skjob.boosters.training import lost_worker
 from skjob.boosters.xgboost import train_xgboost
-from skjob.deploy.scaling.scheduler import MIN_KEPT_BYTES, abandon_workers, release_workers, take_snapshot
+from skjob.deploy.scaling.scheduler import MIN_HELD_BYTES, abandon_workers, release_workers, take_snapshot
 from skjob.errors import ConfigError
 from skjob.jobfile.data.placement import Workers
 from skjob.jobfile.loader import read_job
@@ -475,7 +475,7 @@ def test_early_stopping_of_lightgbm_is_refused(client: Client) -> None:
 
 def test_no_worker_goes_while_a_training_runs_or_data_is_kept(client: Client, tmp_path: Path) -> None:
     X, y = _data(client)
-    kept = dask.array.random.default_rng(0).random(MIN_KEPT_BYTES // 8, chunks=-1).persist()
+    kept = dask.array.random.default_rng(0).random(MIN_HELD_BYTES // 8, chunks=-1).persist()
     wait(kept)
     sight = client.run_on_scheduler(take_snapshot)
     names = sorted(sight.processing)

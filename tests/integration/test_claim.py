@@ -44,7 +44,7 @@ def test_a_second_run_is_told_by_whom_a_cluster_is_used(cluster: LocalCluster) -
             lock_cluster(first, first_claim, "mine")  # its own is in nobody's way
             with pytest.raises(ClusterLocked) as refused:
                 lock_cluster(second, new_lock("other.py"), "mine")
-            assert refused.value.message == ("`mine` is in use, by ada@mill for `train.py`, since 2026-11-24 10:00 UTC")
+            assert refused.value.message == ("`mine` is in use by ada@mill for `train.py`, since 2026-11-24 10:00 UTC")
             assert refused.value.hint
             with pytest.raises(StartError, match="ada@mill"):  # to have asked is no claim
                 lock_cluster(second, new_lock("other.py"), "mine")

@@ -180,7 +180,7 @@ def test_a_pull_secret_that_is_missing(cause: Cause, standing_in: StandIn) -> No
     cause.start(
         ("pull secret missing", "the service account names one that is not there"),
         waiting("ErrImagePull"),
-        "; the pull secret `regcred` is not there",
+        "; the pull secret `regcred` does not exist",
         "create `regcred` in the namespace",
         "--image",
         standing_in.image("private/model:1"),
@@ -221,7 +221,7 @@ def test_a_size_that_no_node_has(cause: Cause) -> None:
         ("unschedulable", "`--worker-cpu 1000`"),
         unscheduled,
         "no node can hold a worker of 1000 CPUs; the largest, `skjob-worker",
-        "ask for less with `--worker-cpu` and `--worker-memory`",
+        "request less with `--worker-cpu` and `--worker-memory`",
         "--worker-cpu",
         "1000",
         "--start-timeout",
@@ -240,8 +240,8 @@ def test_nodes_that_have_room_for_some_of_the_workers(cause: Cause) -> None:
         (cause.runs.folder / "told").touch()
         known = cause.known(unscheduled)
         cells = ("pending for lack of nodes", f"3 workers of {size:g} CPUs on 2 nodes of {of_a_node:g}: goes on with 2")
-        words = "Insufficient cpu; the most that is free now is "
-        cause.check(run, 0, words, "ask for fewer or smaller workers", known, *cells)
+        words = "Insufficient cpu; the largest free capacity is "
+        cause.check(run, 0, words, "request fewer or smaller workers", known, *cells)
     assert 1 <= max(at["connected"] for at in cause.runs.record()["workers"]) <= 2
 
 
@@ -260,7 +260,7 @@ def test_a_quota_that_is_too_small(cause: Cause) -> None:
     cause.start(
         ("ResourceQuota", "room for the scheduler, none for a worker"),
         event("FailedCreate", "exceeded quota"),
-        "error: the API refuses the pod: exceeded quota: small, requested: limits.memory=512Mi",
+        "error: the API rejects the pod: exceeded quota: small, requested: limits.memory=512Mi",
         "`kubectl get resourcequota` shows it",
     )
 
@@ -270,10 +270,10 @@ def test_a_quota_that_is_full(cause: Cause) -> None:
     quota(cause.kind_api, cause.namespace, pods="2")
     cells = ("ResourceQuota", "room for one of two workers: goes on with it")
     with cause.run(UNTIL_TOLD, "--workers", "2") as run:
-        run.until("; waiting for room in it")
+        run.until("; waiting for other runs to free it")
         (cause.runs.folder / "told").touch()
         known = cause.known(event("FailedCreate", "exceeded quota"))
-        cause.check(run, 0, "exceeded quota: small, requested: pods=1", "ask for fewer", known, *cells)
+        cause.check(run, 0, "exceeded quota: small, requested: pods=1", "request fewer", known, *cells)
 
 
 @caused
@@ -290,7 +290,7 @@ def test_a_quota_that_wants_what_is_left_open(cause: Cause) -> None:
         ("ResourceQuota", "it wants a limit of CPU"),
         event("FailedCreate", "must specify"),
         "failed quota: small: must specify limits.cpu",
-        "a LimitRange with defaults",
+        "a LimitRange in the namespace can set defaults",
     )
 
 
@@ -303,7 +303,7 @@ def test_a_limit_range(cause: Cause) -> None:
     cause.start(
         ("LimitRange", "at most 1 GiB for a container"),
         event("FailedCreate", "maximum memory"),
-        "error: the API refuses the pod: maximum memory usage per Container is 1Gi, but limit is 2Gi",
+        "error: the API rejects the pod: maximum memory usage per Container is 1Gi, but limit is 2Gi",
         "choose `--worker-cpu` and `--worker-memory` within",
         "--worker-memory",
         "2Gi",
@@ -320,7 +320,7 @@ def test_pod_security(cause: Cause, standing_in: StandIn) -> None:
         cause.start(
             ("pod security", "a webhook gives the pods the node's network"),
             event("FailedCreate", "violates PodSecurity"),
-            'error: the API refuses the pod: violates PodSecurity "restricted:latest": host namespaces',
+            'error: the API rejects the pod: violates PodSecurity "restricted:latest": host namespaces',
             "pod security level",
         )
 
@@ -430,7 +430,7 @@ def test_a_namespace_that_is_being_deleted(cause: Cause) -> None:
             ("namespace being deleted", "before the start"),
             None,
             f"error: the namespace `{cause.namespace}` is being deleted",
-            "name another with `--namespace`",
+            "choose another with `--namespace`",
         )
     finally:
         core.patch_namespaced_config_map(held.metadata.name, cause.namespace, {"metadata": {"finalizers": None}})
@@ -458,7 +458,7 @@ def test_a_cluster_that_somebody_removes(cause: Cause) -> None:
         )
         at = time.monotonic()
         cells = ("removed by somebody", "its anchor is deleted in mid-run")
-        words = f"error: `{job.metadata.name}` was removed from the cluster"
+        words = f"error: `{job.metadata.name}` was removed"
         cause.check(run, 126, words, "run it again", at, *cells)
 
 
@@ -601,11 +601,11 @@ def test_a_network_that_is_cut_in_mid_run(cause: Cause) -> None:
         with cause.searching(KUBECONFIG=str(kubeconfig), script=UNTIL_TOLD) as run:
             network.cut()
             at = time.monotonic()
-            run.until("the scheduler does not answer: trying again for")
+            run.until("the scheduler does not answer: retrying for")
             network.mend()
             (cause.runs.folder / "told").touch()
             cells = ("network cut", "in mid-run, until that is told: goes on")
-            cause.check(run, 0, "the scheduler does not answer: trying again for", "", at, *cells)
+            cause.check(run, 0, "the scheduler does not answer: retrying for", "", at, *cells)
     finally:
         network.close()
 
@@ -699,7 +699,7 @@ def test_custom_resources_of_another_version(cause: Cause, second: SecondApi) ->
         elsewhere.start(
             ("CRD of another version", "DaskClusters of v2"),
             None,
-            "error: the cluster of context `kind-skjob` has DaskClusters of v2, not of v1",
+            "error: the cluster of context `kind-skjob` has DaskClusters in version v2, not v1",
             "`skjob install --context kind-skjob`",
             code=123,
         )
@@ -750,7 +750,7 @@ def test_an_operator_that_is_dead(cause: Cause, second: SecondApi) -> None:
             run = elsewhere.start(
                 ("operator dead", "its Deployment has no pod"),
                 None,
-                f"the Dask operator `default/{OPERATOR_NAME}` does not run; waiting for it for 20 s",
+                f"the Dask operator `default/{OPERATOR_NAME}` is not running; waiting up to 20 s",
                 "`skjob doctor` says more; run `skjob install` to upgrade it",
                 code=123,
             )
@@ -768,7 +768,7 @@ def test_an_operator_that_is_too_old(cause: Cause, second: SecondApi) -> None:
             elsewhere.start(
                 ("operator too old", "its Deployment is labelled 2023.3.0"),
                 None,
-                f"error: the Dask operator `default/{OPERATOR_NAME}` is of version 2023.3.0, and skjob needs 2023.8",
+                f"error: the Dask operator `default/{OPERATOR_NAME}` has version 2023.3.0, but skjob needs 2023.8",
                 "run `skjob install` to upgrade it",
                 code=123,
             )

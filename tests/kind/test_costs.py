@@ -170,7 +170,7 @@ def test_what_a_run_costs_whose_client_is_killed(ruled: Ruled) -> None:
     )
     doctor = ruled.runs.skjob("doctor", "--skip-image")
     assert doctor.returncode == 0, doctor.stdout
-    assert "a run may have 2 workers, 28800 s, by ConfigMap " in doctor.stdout
+    assert "a run may have 2 workers, 28800 s, as set by ConfigMap " in doctor.stdout
     assert "counted in EUR, and added to the team's totals" in doctor.stdout
 
     command = ruled.runs.command(SLEEPING, "--max-cost", "100", "--grace", "5m", "--", "200")
@@ -239,7 +239,7 @@ def test_a_namespace_without_a_ledger_says_so_once(ruled: Ruled) -> None:
     ruled.api.delete("ConfigMap", LEDGER_CONFIGMAP, ruled.stage.namespace)
     run = ruled.runs.run("print('done')")
     assert (run.returncode, run.stdout) == (0, "done\n"), run.stderr
-    assert run.stderr.count("is not added to the team's totals: namespace") == 1
+    assert run.stderr.count("are not added to the team's totals: namespace") == 1
     told = ruled.runs.skjob("costs")
     assert told.returncode == 124
     assert f"create configmap {LEDGER_CONFIGMAP}`" in told.stderr

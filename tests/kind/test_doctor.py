@@ -95,15 +95,15 @@ def test_permissions_that_are_missing_are_told_verb_by_verb(
     nobody = user_environment(kind_api, kind_env, namespace, tmp_path, may_run=False)
     done = doctor(environment=nobody)
     assert done.returncode == 122
-    assert f"may not create, get, list, patch, delete `jobs.batch` in `{namespace}`" in done.stdout
-    assert f"may not get `pods/log` in `{namespace}`" in done.stdout
+    assert f"not allowed to create, get, list, patch, delete `jobs.batch` in `{namespace}`" in done.stdout
+    assert f"not allowed to get `pods/log` in `{namespace}`" in done.stdout
     assert "→ ask for the Role that `skjob doctor --role` prints" in done.stdout
 
 
 def test_a_namespace_that_is_not_there(doctor: Doctor) -> None:
     done = doctor("--namespace", "nonesuch")
     assert done.returncode == 120
-    assert "there is no namespace `nonesuch`" in done.stdout
+    assert "namespace `nonesuch` does not exist" in done.stdout
 
 
 def test_a_context_that_is_not_there(doctor: Doctor) -> None:

@@ -62,7 +62,7 @@ def test_a_second_installation_changes_nothing_but_the_defaults(
 def test_defaults_need_a_namespace(skjob: Skjob, kind_cluster: Any) -> None:
     done = skjob("install", "--image", kind_cluster.image, "--namespace", "nonesuch")
     assert done.returncode == 120
-    assert "there is no namespace `nonesuch` for the defaults" in done.stderr
+    assert "namespace `nonesuch` for the defaults does not exist" in done.stderr
 
 
 def test_a_wrong_value_is_found_before_anything_is_applied(skjob: Skjob) -> None:

@@ -82,7 +82,7 @@ def test_a_client_that_is_killed_without_an_operator(stage: Stage) -> None:
         would = stage.runs.skjob("gc", "--dry-run", limits=soon)
         assert re.fullmatch(
             rf"skjob: would remove `{run.name}` of `{run.user}` in `{stage.namespace}`: "
-            r"its removal was asked for \d+ s ago, and it is still there\n",
+            r"its removal was requested \d+ s ago, and it still exists\n",
             would.stderr,
         )
         left = leftovers(api, run.run_id)
@@ -140,8 +140,8 @@ def test_a_dead_node(stage: Stage) -> None:
     api, soon = stage.api, {"skjob.deploy.kubernetes.inventory.runs.OVERDUE": 1.0}
 
     def going() -> bool:
-        found = garbage.find_garbage(api, stage.namespace).going
-        return any("its removal was asked for" in each.why for each in found)
+        found = garbage.find_garbage(api, stage.namespace).terminating
+        return any("its removal was requested" in each.why for each in found)
 
     with stage.runs.searching() as process:
         stage.outage(nodes_of(pods_of(stage.kind_api, stage.namespace, "worker")))

@@ -175,9 +175,9 @@ def test_rights_of_the_account_are_a_warning(
     )
     doctor = ["doctor", "--context", "kind-skjob", "--namespace", space]
     told = run_command(doctor, kind_env, monkeypatch, capsys).stdout
-    assert f"`{ACCOUNT}`, the service account of workers, has rights in Kubernetes: RoleBinding `too-much`" in told
+    assert f"`{ACCOUNT}`, the workers' service account, has rights in Kubernetes: RoleBinding `too-much`" in told
     told = run_command(doctor, seen.user, monkeypatch, capsys).stdout
-    assert "may not list RoleBindings" in told
+    assert "not allowed to list RoleBindings" in told
     notes = seen.release.upgrade(pods=PODS, quota={"persistentvolumeclaims": "1"}).stdout
     assert f"the service account `{ACCOUNT}` of team" in notes
     assert "has rights in Kubernetes: RoleBinding `too-much`." in notes

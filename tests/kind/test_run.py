@@ -1,6 +1,6 @@
 """`skjob run` on a real Kubernetes: work in pods that the API knows, and nothing left however it ends.
 
-A test's namespace fails it where an object of a run is still there after it.
+A test's namespace fails it where an object of a run is still exist after it.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def test_a_fit_on_a_cluster_that_was_removed_ends_with_the_cause(stage: Stage) -
         told, errors = process.communicate(timeout=DEADLINE)
     finally:
         process.kill()
-    lost = r"WorkersLost: `sleep` cannot be finished: `skjob-\S+` was removed from the cluster, by somebody or .*\n"
+    lost = r"WorkersLost: `sleep` cannot be finished: `skjob-\S+` was removed, by a user or .*\n"
     assert re.fullmatch(lost * 2, told), (told, errors)
     assert "Traceback" not in errors
 

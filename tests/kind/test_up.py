@@ -72,7 +72,7 @@ def test_a_warm_cluster_serves_one_run_after_the_other(stage: Stage) -> None:
             assert only(stage.api).used_by.endswith(" for `train.py`")
             second = stage.runs.run("print('never')", "--cluster", "dev")
             assert second.returncode == 124
-            assert re.search(r"error: `dev` is in use, by \S+@\S+ for `train.py`, since ", second.stderr)
+            assert re.search(r"error: `dev` is in use by \S+@\S+ for `train.py`, since ", second.stderr)
             assert "never" not in second.stdout
             (stage.folder / "told").touch()
             written, told = first.communicate(timeout=DEADLINE)
@@ -94,7 +94,7 @@ def test_a_warm_cluster_serves_one_run_after_the_other(stage: Stage) -> None:
         file.write("\n# another source\n")
     refused = stage.runs.run("print('never')", "--cluster", "dev", PYTHONPATH=str(other))
     assert (refused.returncode, refused.stdout) == (124, "")
-    assert "error: `dev` was started by another source of skjob" in refused.stderr
+    assert "error: `dev` was started by another build of skjob" in refused.stderr
     assert only(stage.api).state == "kept"
 
     again = stage.runs.skjob("up", "dev")
@@ -147,7 +147,7 @@ def test_a_name_that_a_users_own_object_has(kind_runs: Runs, namespace: str, api
 def test_names_that_can_not_be_had(kind_runs: Runs, namespace: str, api: Api) -> None:
     wrong = kind_runs.skjob_here("up", "Dev_1")
     assert wrong.returncode == 120
-    assert "the name of a cluster must be at most 37 small letters" in wrong.stderr
+    assert "the name of a cluster must be at most 37 lower-case letters" in wrong.stderr
     # Somebody's own cluster, which the operator refuses for its empty pods, and which stays as it is.
     api.create(
         {

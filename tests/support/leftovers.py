@@ -39,7 +39,7 @@ def until_gone(api: Api, run_id: str, at_most: float = GONE_SECONDS) -> tuple[li
     soon: list[str] | None = None
     while any(_found(api, run_id)):  # one object is enough, and the anchor is the first to be asked for
         passed = time.monotonic() - began
-        assert passed < at_most, f"still there after {at_most:.0f} s: {leftovers(api, run_id)}"
+        assert passed < at_most, f"still exist after {at_most:.0f} s: {leftovers(api, run_id)}"
         if soon is None and passed >= FIRST_LOOK_SECONDS:
             soon = leftovers(api, run_id)
         time.sleep(0.2)

@@ -41,20 +41,21 @@ def gc(
             run = each.run
             verb = "would remove" if dry_run else "removing"
             typer.echo(f"skjob: {verb} `{run.name}` of `{run.user}` in `{run.namespace}`: {each.why}", err=True)
-        if not found.garbage and not found.going:
+        if not found.garbage and not found.terminating:
             typer.echo("skjob: nothing to clean up", err=True)
-    for going in found.going:
-        typer.echo(_in_a_line(going), err=True)
+    for terminating in found.terminating:
+        typer.echo(_describe(terminating), err=True)
     if found.garbage and not dry_run:
         garbage.remove_garbage(api, found.garbage)
 
 
-def _in_a_line(going: Terminating) -> str:
+def _describe(terminating: Terminating) -> str:
     from math import ceil
 
-    run = going.run
-    due = "" if going.due_in is None else f"; `skjob gc` removes it in {ceil(going.due_in)} s, if it is still there"
-    return f"skjob: `{run.name}` of `{run.user}` in `{run.namespace}` is being removed: {going.why}{due}"
+    run = terminating.run
+    seconds = terminating.due_in
+    due = "" if seconds is None else f"; `skjob gc` removes it in {ceil(seconds)} s, if it still exists"
+    return f"skjob: `{run.name}` of `{run.user}` in `{run.namespace}` is being removed: {terminating.why}{due}"
 
 
 def _as_json(found: list[Garbage]) -> str:

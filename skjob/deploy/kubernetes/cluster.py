@@ -1,8 +1,8 @@
-"""A cluster on Kubernetes: one run's objects, owned by an anchor that outlives the run only briefly.
+"""Run a Dask cluster on Kubernetes: one run's objects, owned by an anchor that outlives the run only briefly.
 
-The anchor, or owner Job, is a Job without pods: everything of a run hangs on it through ownerReferences. It is created
+The anchor, or owner Job, is a Job without pods that owns everything of a run through ownerReferences. It is created
 first, then all that it owns, with heartbeats from the first moment on. If any step fails, `close` removes the anchor;
-if `close` never comes, the anchor's deadline does.
+if `close` is never called, Kubernetes removes it at its deadline.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class KubernetesCluster:
         private: Path,
         notify: Notify,
         *,
-        wanted: EnvironmentSpec | None = None,
+        environment_spec: EnvironmentSpec | None = None,
         keep: bool = False,
         variables: Variables = NO_VARIABLES,
     ) -> None:
@@ -80,7 +80,7 @@ class KubernetesCluster:
         self._namespace = api.context.namespace
         self._plan = plan
         self._notify = notify
-        self._wanted = wanted
+        self._environment_spec = environment_spec
         self._environment = PodEnvironment(api, notify)
         self._keep = keep
         self.variables = variables.in_pods()
@@ -104,9 +104,11 @@ class KubernetesCluster:
         if unfit := _why_nothing_fits(self._pods.nodes, self._plan):
             self._notify(f"{unfit}; waiting for an autoscaler until `--start-timeout`")
         requirements = None
-        if self._wanted is not None:  # made before the cluster costs anything
+        if self._environment_spec is not None:  # before the cluster costs anything
             with explain_rejections(self._api):
-                requirements = self._environment.ensure(self._wanted, self._plan, self._pods.nodes, self._check_start)
+                requirements = self._environment.ensure(
+                    self._environment_spec, self._plan, self._pods.nodes, self._check_start
+                )
         grace, max_lifetime = self._plan.grace, self._plan.rules.limits.time
         anchor = self._create_anchor(min(grace, max_lifetime or grace))
         heartbeat = self._heartbeat = Heartbeat(
@@ -144,7 +146,7 @@ class KubernetesCluster:
         self._notify(f"nodes differ in their architecture: pods go to those of `{found}`; `--arch` chooses another")
 
     def _create_anchor(self, lifetime: float) -> Manifest:
-        """Create the run's first object: what forbids it forbids all. If the API did not answer, it may exist."""
+        """Create the run's first object: if it is forbidden, the run is. If the API does not answer, it may exist."""
         self._begun = True
         try:
             with explain_rejections(self._api):
@@ -158,24 +160,24 @@ class KubernetesCluster:
         except Conflict as error:
             self._begun = False
             raise ConfigError(
-                f"`{self.name}` already exists: it was started at the same moment, by you or somebody else",
-                f"`skjob run --cluster {self.name}` uses it when it is ready; `skjob down {self.name}` ends it",
+                f"`{self.name}` already exists: you or somebody else started it at the same moment",
+                f"`skjob run --cluster {self.name}` uses it once it is ready; `skjob down {self.name}` removes it",
             ) from error
 
     def _create_what_pods_need(self, anchor: Manifest, requirements: PodRequirements | None) -> None:
-        """Create what pods mount and what protects them, all at the same time, before there are any pods."""
+        """Create what pods mount and what protects them, concurrently, before there are any pods."""
         secrets = {name: value.encode() for name, value in self.variables.secret.items()}
         tls = manifest.secret(self._names, self._namespace, self._certificates.files() | secrets)
         files = manifest.files(self._names, self._namespace, skjob_archive(), requirements)
         policy = manifest.network_policy(self._names, self._namespace)
         with ThreadPoolExecutor(3, thread_name_prefix="skjob-create") as pool:
-            mounted = [pool.submit(name_conflicts.create, self._api, owned_by(anchor, each)) for each in (tls, files)]
-            walled = pool.submit(name_conflicts.create, self._api, owned_by(anchor, policy))
-        for creation in mounted:
+            mounts = [pool.submit(name_conflicts.create, self._api, owned_by(anchor, each)) for each in (tls, files)]
+            protection = pool.submit(name_conflicts.create, self._api, owned_by(anchor, policy))
+        for creation in mounts:
             creation.result()
         try:
-            walled.result()
-        except (ForbiddenError, Rejected):  # a second wall, which not every user may build
+            protection.result()
+        except (ForbiddenError, Rejected):  # optional: not every user may create one
             self._notify(
                 f"not allowed to create NetworkPolicies in namespace `{self._namespace}`: other pods can connect to"
                 " this run's pods, and only TLS keeps them out"
@@ -202,16 +204,16 @@ class KubernetesCluster:
         )
 
     def _check_start(self) -> None:
-        """Raise StartError if the start was stopped or costs too much, and whatever the caller's check raises."""
+        """Raise StartError if the start was stopped or costs too much. Call the caller's check as well."""
         if self._closing.is_set():
-            raise StartError("the run was stopped while the scheduler started")
+            raise StartError("the run was stopped while the scheduler was starting")
         self._check()
         self._costs.check()
 
     @property
     def environment(self) -> dict[str, object]:
-        """How the workers got their environment, for the record; empty if nothing had to be done for it."""
-        return self._environment.made
+        """How the workers' environment was provided, for the record; empty if nothing had to be done."""
+        return self._environment.details
 
     def add_workers(self, total: int) -> None:
         """Request workers until there are `total`."""
@@ -222,7 +224,7 @@ class KubernetesCluster:
         self._group.remove(names)
 
     def cancel_pending(self, maximum: int, connected: list[str]) -> None:
-        """Cancel up to `maximum` workers whose pod does not run."""
+        """Cancel up to `maximum` workers whose pod is not running."""
         self._group.cancel_pending(maximum, connected)
 
     def requested(self) -> int:
@@ -230,15 +232,15 @@ class KubernetesCluster:
         return self._group.requested
 
     def running(self) -> int:
-        """Return how many workers' pods run."""
+        """Return how many workers have a running pod."""
         return self._pods.running_workers()
 
     def workers_on_lost_nodes(self, names: list[str]) -> list[str]:
-        """Return those of these workers whose node does not answer."""
+        """Return the workers among these whose node does not answer."""
         return self._pods.workers_on_lost_nodes(names)
 
     def pending_problems(self) -> list[Problem]:
-        """Return why pods do not run, in the user's words. Raise StartError if they never will."""
+        """Return why pods are not running, in the user's words. Raise StartError if they never will."""
         causes = self._pods.causes()
         problems = [
             self._reported.setdefault((cause.kind, cause.topic), Problem(cause.message, cause.hint)) for cause in causes
@@ -246,7 +248,7 @@ class KubernetesCluster:
         fatal = next((cause for cause in causes if cause.fatal), None)
         if fatal is not None:
             if fatal.kind is CauseKind.ENVIRONMENT:
-                forget_image(self._plan.image)  # it is not what it was, or not what we think
+                forget_image(self._plan.image)  # it has changed, or is not what we remember
             raise StartError(fatal.message, fatal.hint, fatal.log)
         return problems
 
@@ -254,27 +256,27 @@ class KubernetesCluster:
         """Do nothing: no other run may claim this run's own cluster."""
 
     def lost_reason(self) -> Problem | None:
-        """Return why it will not come back, if it was removed or its namespace is being deleted."""
+        """Return why the cluster is gone for good, if it was removed or its namespace is being deleted."""
         ending = self._heartbeat.ending if self._heartbeat is not None else ""
         return removal_reason(self._api, self.name, ending, self._orphan_timeout)
 
     @property
     def _orphan_timeout(self) -> float:
-        """How many seconds it lives without a heartbeat."""
+        """Seconds that the cluster lives without a heartbeat."""
         return self._plan.grace
 
     def cost(self) -> Cost | None:
-        """Return what it has cost this run by now, and costs in an hour with all requested workers."""
+        """Return what the cluster has cost this run so far, and its hourly rate with all requested workers."""
         return self._costs.cost()
 
     def logs(self) -> dict[str, str]:
-        """Return the last lines of each pod of the cluster; of its last life, if it was restarted."""
+        """Return the last log lines of each pod of the cluster; of the previous container if it was restarted."""
         return self._pods.logs()
 
     def close(self, hurried: Callable[[], bool] = lambda: False) -> None:
-        """Remove everything, or, with `--keep`, leave it until its time is over.
+        """Remove everything, or, with `--keep`, leave the cluster running until its idle timeout.
 
-        Return when whatever is left depends on Kubernetes alone: its pods are gone a second or two later.
+        Return as soon as Kubernetes can finish the rest alone: the pods are gone a second or two later.
         """
         self._closing.set()
         if not self._begun:
@@ -296,9 +298,9 @@ class KubernetesCluster:
                 self._dask.end()
 
     def detach(self) -> None:
-        """Leave it, without heartbeats, until its idle timeout is over; `close` then only disconnects."""
+        """Leave the cluster running until its idle timeout, without heartbeats; `close` then only disconnects."""
         assert self._heartbeat is not None  # noqa: S101 - it starts with the anchor
-        self._group.shrink(self.workers.first)  # workers that wait for the next run cost something
+        self._group.shrink(self.workers.first)  # workers that wait for the next run cost money
         lifetime = self._heartbeat.allowed(self._idle_timeout)
         affordable = self._costs.affordable_seconds()
         why = _why_it_ends(self._plan, lifetime, affordable) if lifetime < self._idle_timeout else ""
@@ -312,7 +314,7 @@ class KubernetesCluster:
             self._dask.end()
 
     def _extend(self, heartbeat: Heartbeat) -> datetime:
-        """Let it live for its idle timeout without us, and return until when."""
+        """Extend the cluster's life by its idle timeout, for when this process is gone, and return when it ends."""
         until = datetime.now(UTC) + timedelta(seconds=heartbeat.allowed(self._idle_timeout))
         annotations = kept_annotation(until) | {
             IDLE_ANNOTATION: str(round(self._idle_timeout)),
@@ -320,7 +322,7 @@ class KubernetesCluster:
             USE_ANNOTATION: None,
         }
         heartbeat.stop()
-        heartbeat.join()  # a last beat must neither shorten what follows nor say that it is in use
+        heartbeat.join()  # a late beat must neither shorten its life nor mark it as in use
         self._api.patch("Job", self.name, self._namespace, {"metadata": {"annotations": annotations}})
         heartbeat.extend(self._idle_timeout)
         self._environment.keep(self._idle_timeout)
@@ -328,9 +330,9 @@ class KubernetesCluster:
 
 
 def _why_nothing_fits(nodes: Sequence[Manifest] | None, plan: Plan) -> str:
-    """Return now what Kubernetes' scheduler would say later; empty if a worker fits, or the nodes are not known.
+    """Return now what Kubernetes' scheduler would report later; empty if a worker fits, or the nodes are unknown.
 
-    An autoscaler may still bring a larger node.
+    An autoscaler may still add a larger node.
     """
     if nodes is None:
         return ""
@@ -347,9 +349,9 @@ def _why_it_ends(plan: Plan, lifetime: float, affordable: float) -> str:
 
 
 def _how_to_use(cluster: str, context: Context) -> tuple[str, ...]:
-    """Return the commands for a cluster that was left, one a line."""
+    """Return the commands for using and removing a kept cluster, one per line."""
     where, arguments = f"--namespace {context.namespace}", f'namespace="{context.namespace}"'
-    if not context.in_cluster:  # which is no context that has a name
+    if not context.in_cluster:  # a pod's own context has no name
         where, arguments = f"--context {context.name} {where}", f'context="{context.name}", {arguments}'
     return (
         f"use it: `skjob run --cluster {cluster} {where} PROGRAM`",

@@ -1,9 +1,9 @@
-"""Decide whether this skjob may use a cluster that another one has started.
+"""Decide whether this version of skjob may use a cluster that another one started.
 
-Scheduler and workers keep the source of the skjob that started them. What a client sends them is pickled, and read
-there by the names of modules, classes and attributes. Another skjob may have moved or changed them: the run would fail
-half-way, or compute something else. So a cluster's anchor says which skjob started it, and that is compared before the
-cluster is used.
+Scheduler and workers keep the source of the skjob that started them. What a client sends them is pickled, which refers
+to modules, classes and attributes by name. Another version may have moved or changed them: the run would fail half-way,
+or compute something else. So a cluster's anchor records which skjob started it, and clients compare it before they use
+the cluster.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from skjob.environment.skjob_source import skjob_archive
 from skjob.errors import StartError
 
 MESSAGES = 2
-"""Number of the messages between client, scheduler and workers.
+"""Version of the messages between client, scheduler and workers.
 
-Raise it in a release that moves or changes what they pickle. Releases with the same number understand each other.
+Increase it in a release that moves or changes what is pickled. Releases with the same number are compatible.
 """
 
 
 @dataclass(frozen=True)
 class Skjob:
-    """A skjob: its version, the digest of its source, and the number of its messages."""
+    """A build of skjob: its version, the digest of its source, and the version of its messages."""
 
     version: str
     source: str
     messages: int
 
     def annotations(self) -> dict[str, str]:
-        """Return what an anchor says of the skjob that has made it."""
+        """Return the annotations that record this skjob on an anchor."""
         return {
             VERSION_ANNOTATION: self.version,
             SOURCE_ANNOTATION: self.source,
@@ -41,23 +41,23 @@ class Skjob:
         }
 
     def understands(self, other: Skjob) -> bool:
-        """Return whether this skjob may use a cluster of another.
+        """Return whether this skjob may use a cluster that another one started.
 
-        Two sources of one version are no releases: nobody has said that they understand each other.
+        Two sources with the same version are not releases: nothing guarantees that they are compatible.
         """
         return self.source == other.source or (self.messages == other.messages and self.version != other.version)
 
 
 @cache
 def this_skjob() -> Skjob:
-    """Return the skjob that runs here."""
+    """Return the skjob that is running here."""
     from importlib.metadata import version
 
     return Skjob(version("skjob"), hashlib.sha256(skjob_archive()).hexdigest()[:16], MESSAGES)
 
 
 def starter_of(annotations: Mapping[str, str]) -> Skjob | None:
-    """Return the skjob that an anchor names; None if it names none that can be read."""
+    """Return the skjob that an anchor records; None if it records none, or none that can be read."""
     try:
         return Skjob(
             annotations[VERSION_ANNOTATION], annotations[SOURCE_ANNOTATION], int(annotations[MESSAGES_ANNOTATION])
@@ -67,17 +67,18 @@ def starter_of(annotations: Mapping[str, str]) -> Skjob | None:
 
 
 def check(cluster: str, annotations: Mapping[str, str], here: Skjob) -> None:
-    """Raise StartError if the skjob that has started a cluster and this one do not understand each other."""
-    there = starter_of(annotations)
-    if there is not None and here.understands(there):
+    """Raise StartError if this skjob is not compatible with the one that started a cluster."""
+    starter = starter_of(annotations)
+    if starter is not None and here.understands(starter):
         return
-    if there is None:
+    if starter is None:
         which = "an earlier skjob"
-    elif there.version == here.version:
-        which = f"another source of skjob {shown(there.version)}"
+    elif starter.version == here.version:
+        which = f"another build of skjob {shown(starter.version)}"
     else:
-        which = f"skjob {shown(there.version)}"
+        which = f"skjob {shown(starter.version)}"
     raise StartError(
-        f"`{cluster}` was started by {which}, which this one, {here.version}, cannot use",
-        f"`skjob down {cluster}` ends it, and `skjob up {cluster}` starts a new one; or use the skjob that started it",
+        f"`{cluster}` was started by {which}, which is not compatible with this one, {here.version}",
+        f"`skjob down {cluster}` removes it, and `skjob up {cluster}` starts a new one;"
+        " or use the skjob that started it",
     )

@@ -1,9 +1,9 @@
-"""What `skjob doctor` checks: each thing that a run needs, one after the other, each with its remedy.
+"""Check everything that a run needs, for `skjob doctor`: one requirement after the other, each with its remedy.
 
-A check never raises: an error becomes a `Check`, and ends the examination if later checks depend on it. Two checks
-leave objects for some seconds, under an anchor that removes them if skjob is killed: the check of the image starts a
-pod that prints versions; the check of the operator, if the user may not look at its Deployment, creates a DaskCluster
-that every operator refuses at once, because its name is too long, so that nothing starts.
+Checks never raise: an error becomes a `Check`, and ends the examination if later checks depend on it. Two checks create
+objects for a few seconds, under an anchor that removes them even if skjob is killed. The image check starts a pod that
+prints versions. The operator check, if the user may not read the operator's Deployment, creates a DaskCluster that
+every operator rejects at once because its name is too long, so that nothing starts.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ from skjob.utils.units import format_size
 from skjob.utils.versions import PYTHON
 
 _COMPARED_PACKAGES = (*MUST_AGREE, *MAY_CHANGE_NUMBERS)
-"""What the client, the scheduler and the workers must have in common, beside Python."""
+"""Packages whose versions client, scheduler and workers must share, beside Python."""
 
 _OPERATOR_TIMEOUT = 30.0
-"""Seconds after which no operator is there: one takes a second or two, and more if it is busy."""
+"""Seconds to wait for an operator: one reacts within a second or two, later if it is busy."""
 
 _POLL = 0.2
 
 
 class CheckOutcome(StrEnum):
-    """The result of a check. A run works with warnings."""
+    """The result of a check. A run works in spite of warnings."""
 
     OK = "ok"
     WARNING = "warn"
@@ -68,7 +68,7 @@ class CheckOutcome(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that a run needs. `exit_code` is that of the error with which a run would end."""
+    """One requirement of a run. `exit_code` is that of the error with which a run would end."""
 
     name: str
     outcome: CheckOutcome
@@ -85,36 +85,36 @@ class DoctorReport:
 
     @property
     def exit_code(self) -> int:
-        """0 if a run would work, else the exit status of the first thing that is missing."""
+        """0 if a run would work, else the exit status for the first requirement that is not met."""
         return next((check.exit_code for check in self.checks if check.outcome is CheckOutcome.FAILED), 0)
 
 
 @dataclass(frozen=True)
 class Versions:
-    """Python and the packages that matter, on one side; None for a package that is not installed."""
+    """Versions of Python and the compared packages on one side; None for a package that is not installed."""
 
     python: str
     packages: Mapping[str, str | None]
 
 
 def examine(
-    asked: ResolvedSettings, *, check_image: bool, timeout: float, on_check: Callable[[Check], None]
+    requested: ResolvedSettings, *, check_image: bool, timeout: float, on_check: Callable[[Check], None]
 ) -> DoctorReport:
-    """Check everything that a run with these settings needs. `on_check` gets each check as soon as it is made."""
+    """Check everything that a run with these settings needs. `on_check` receives each check as soon as it is made."""
     checks = []
-    for check in _checks(asked, check_image, timeout):
+    for check in _checks(requested, check_image, timeout):
         checks.append(check)
         on_check(check)
     return DoctorReport(tuple(checks))
 
 
-def _checks(asked: ResolvedSettings, check_image: bool, timeout: float) -> Iterator[Check]:
+def _checks(requested: ResolvedSettings, check_image: bool, timeout: float) -> Iterator[Check]:
     local = local_versions()
     yield _local_packages(local)
     yield _tls()
 
     try:
-        api = connect_api(asked.settings.context, asked.settings.namespace)
+        api = connect_api(requested.settings.context, requested.settings.namespace)
     except AccessError as error:
         yield _failed("kubeconfig", error)
         return
@@ -133,7 +133,7 @@ def _checks(asked: ResolvedSettings, check_image: bool, timeout: float) -> Itera
             yield absent
             return
         try:
-            resolved, rules = read_defaults(api, asked)
+            resolved, rules = read_defaults(api, requested)
         except ConfigError as error:
             for problem in error.problems:
                 yield Check("settings", CheckOutcome.FAILED, problem, error.hint, error.exit_code)
@@ -151,15 +151,15 @@ def _checks(asked: ResolvedSettings, check_image: bool, timeout: float) -> Itera
             yield _ok("node pool", f"runs go to `{rules.node_pool.name}`{there}")
         yield from _costs(api, rules)
         yield from _account(api, rules)
-        lacking = list(_permissions(api))
-        yield from lacking
-        refused = any(check.outcome is CheckOutcome.FAILED for check in lacking)
-        yield from _operator(api, may_try=not refused)
+        permissions = list(_permissions(api))
+        yield from permissions
+        denied = any(check.outcome is CheckOutcome.FAILED for check in permissions)
+        yield from _operator(api, may_try=not denied)
         size = settings.worker_cpu or DEFAULT_CPU, settings.worker_memory or DEFAULT_MEMORY
         yield _nodes(api, rules, *size, settings.worker_gpu or 0)
-        filled, may_try = settings.env != NONE, check_image and not refused
-        yield _image(api, settings.image, local, timeout, rules, filled=filled, may_try=may_try)
-    except SkjobError as error:  # the API became unreachable, or refuses what every user may do
+        installs_missing, may_try = settings.env != NONE, check_image and not denied
+        yield _image(api, settings.image, local, timeout, rules, installs_missing=installs_missing, may_try=may_try)
+    except SkjobError as error:  # the API became unreachable, or denies what every user may do
         yield _failed("api", error)
 
 
@@ -204,43 +204,45 @@ def _namespace(api: Api) -> Check | None:
     try:
         api.get("Namespace", name)
     except NotFound:
-        remedy = f"`kubectl create namespace {name}`, or `--namespace`"
-        return Check("namespace", CheckOutcome.FAILED, f"there is no namespace `{name}`", remedy, ConfigError.exit_code)
+        remedy = f"`kubectl create namespace {name}`, or choose another with `--namespace`"
+        return Check(
+            "namespace", CheckOutcome.FAILED, f"namespace `{name}` does not exist", remedy, ConfigError.exit_code
+        )
     except ForbiddenError:
-        return None  # an ordinary user may not look; the permissions show what is refused in it
+        return None  # ordinary users may not look; the check of permissions shows what is denied
     return None
 
 
 def _rules(rules: NamespacePolicy) -> Iterator[Check]:
-    """Report what the platform team allows a run: worth knowing before it cuts something."""
+    """Report what the platform team allows a run, so that users learn of a limit before they run into it."""
     if limits := str(rules.limits):
-        yield _ok("limits", f"a run may have {limits}, by {rules.limits.origin}")
+        yield _ok("limits", f"a run may have {limits}, as set by {rules.limits.origin}")
     for notice in rules.notices:
         yield Check("limits", CheckOutcome.WARNING, notice, "ask the platform team to rename them")
 
 
 def _costs(api: Api, rules: NamespacePolicy) -> Iterator[Check]:
-    """If prices are known, check whether a run's costs can be added to the team's totals."""
+    """Check that a run's costs can be added to the team's totals, if prices are known."""
     if not rules.prices.entries:
         return
     namespace = api.context.namespace
     try:
         api.get("ConfigMap", LEDGER_CONFIGMAP, namespace)
     except NotFound:
-        detail = f"there is no ConfigMap `{LEDGER_CONFIGMAP}`: the costs of runs are not added up"
+        detail = f"ConfigMap `{LEDGER_CONFIGMAP}` does not exist: the costs of runs are not added up"
         yield Check("costs", CheckOutcome.WARNING, detail, ledger.remedy(namespace))
         return
     if not api.allowed("patch", "configmaps", namespace, name=LEDGER_CONFIGMAP):
-        detail = f"may not patch ConfigMap `{LEDGER_CONFIGMAP}`: the costs of runs are not added up"
+        detail = f"not allowed to patch ConfigMap `{LEDGER_CONFIGMAP}`: the costs of runs are not added up"
         yield Check("costs", CheckOutcome.WARNING, detail, "ask for the Role that `skjob doctor --role` prints")
         return
     yield _ok("costs", f"counted in {rules.prices.currency}, and added to the team's totals: `skjob costs`")
 
 
 def _account(api: Api, rules: NamespacePolicy) -> Iterator[Check]:
-    """If workers have a service account of the platform team, check that it may do nothing in Kubernetes.
+    """Check that the workers' service account, if the platform team sets one, has no rights in Kubernetes.
 
-    Workers have no token of it for the API, but an account without rights is safe whoever gets one.
+    Workers get no API token for it, but an account without rights is safe whoever obtains one.
     """
     namespace, account = api.context.namespace, rules.pods.service_account
     if not account:
@@ -248,29 +250,29 @@ def _account(api: Api, rules: NamespacePolicy) -> Iterator[Check]:
     try:
         bindings = bindings_of(api, account, namespace)
     except ForbiddenError:
-        detail = f"may not list RoleBindings: whether `{account}`, the service account of workers, has one is not known"
+        detail = f"not allowed to list RoleBindings: `{account}`, the workers' service account, may have one"
         yield Check("account", CheckOutcome.SKIPPED, detail)
         return
     if bindings:
-        detail = f"`{account}`, the service account of workers, has rights in Kubernetes: {', '.join(bindings)}"
-        remedy = "ask the platform team to take it out of them, or to name another account in `pods`"
+        detail = f"`{account}`, the workers' service account, has rights in Kubernetes: {', '.join(bindings)}"
+        remedy = "ask the platform team to remove it from them, or to set another account in `pods`"
         yield Check("account", CheckOutcome.WARNING, detail, remedy)
         return
-    yield _ok("account", f"workers act as `{account}`, which has no rights in Kubernetes")
+    yield _ok("account", f"workers run as `{account}`, which has no rights in Kubernetes")
 
 
 def _permissions(api: Api) -> Iterator[Check]:
     namespace = api.context.namespace
-    lacking = missing(api, namespace)
-    if not lacking:
+    denied = missing(api, namespace)
+    if not denied:
         verbs = sum(len(permission.verbs) for permission in RUN_PERMISSIONS)
         yield _ok("permissions", f"all {verbs} that a run needs in `{namespace}`")
-    for permission in lacking:
+    for permission in denied:
         group = f"{permission.resource}.{permission.group}" if permission.group else permission.resource
         yield Check(
             "permissions",
             CheckOutcome.WARNING if permission.optional else CheckOutcome.FAILED,
-            f"may not {', '.join(permission.verbs)} `{group}` in `{namespace}`: {permission.purpose}",
+            f"not allowed to {', '.join(permission.verbs)} `{group}` in `{namespace}`: {permission.purpose}",
             "ask for the Role that `skjob doctor --role` prints",
             ForbiddenError.exit_code,
         )
@@ -279,14 +281,14 @@ def _permissions(api: Api) -> Iterator[Check]:
 def _operator(api: Api, *, may_try: bool) -> Iterator[Check]:
     state = operator_state(api)
     if not state.custom_resources:
-        detail = "the API does not know DaskClusters: there is no Dask operator"
+        detail = "the API does not know DaskClusters: the Dask operator is not installed"
         yield Check("operator", CheckOutcome.FAILED, detail, "`skjob install`", OperatorError.exit_code)
         return
     if state.deployment is Presence.PRESENT:
         yield _operator_seen(state)
         return
     if not may_try:
-        yield Check("operator", CheckOutcome.SKIPPED, "cannot be tried without the permissions above")
+        yield Check("operator", CheckOutcome.SKIPPED, "cannot be checked without the permissions above")
         return
     if _operator_answers(api):
         yield _ok("operator", "answers")
@@ -295,7 +297,7 @@ def _operator(api: Api, *, may_try: bool) -> Iterator[Check]:
         "operator",
         CheckOutcome.FAILED,
         f"the API knows DaskClusters, but nothing acts on them within {_OPERATOR_TIMEOUT:.0f} s",
-        "`skjob install`, or whoever installed it looks at its Deployment",
+        "`skjob install`, or ask whoever installed it to check its Deployment",
         OperatorError.exit_code,
     )
 
@@ -304,19 +306,20 @@ def _operator_seen(state: OperatorState) -> Check:
     where = f"`{state.namespace}/{state.name}`"
     if not state.ready:
         remedy = (
-            f"`kubectl -n {state.namespace} describe deployment {state.name}` shows why; `skjob install` fixes its own"
+            f"`kubectl -n {state.namespace} describe deployment {state.name}` shows why;"
+            " `skjob install` repairs its own operator"
         )
-        return Check("operator", CheckOutcome.FAILED, f"{where} does not run", remedy, OperatorError.exit_code)
+        return Check("operator", CheckOutcome.FAILED, f"{where} is not running", remedy, OperatorError.exit_code)
     if state.version and _release(state.version) != _release(operator_version()):
         detail = f"{where} runs version {state.version}; this machine has dask-kubernetes {operator_version()}"
         return Check(
-            "operator", CheckOutcome.WARNING, detail, "`skjob install` brings its own operator to this version"
+            "operator", CheckOutcome.WARNING, detail, "`skjob install` upgrades its own operator to this version"
         )
-    return _ok("operator", f"{where} runs, {state.version or 'of a version it does not tell'}")
+    return _ok("operator", f"{where} runs, {state.version or 'version unknown'}")
 
 
 def _operator_answers(api: Api) -> bool:
-    """Return whether something acts on a DaskCluster. Its name is one that the operator refuses: nothing starts."""
+    """Return whether an operator acts on a DaskCluster, whose name it must reject, so that nothing starts."""
     names = _names()
     with anchored(api, anchor_job(names, api.context.namespace, 60)) as anchor:
         metadata = {
@@ -347,15 +350,15 @@ def _operator_answers(api: Api) -> bool:
 def _nodes(api: Api, rules: NamespacePolicy, cpu: float, memory: int, gpus: int) -> Check:
     nodes = find_nodes(api, rules)
     if nodes is None:
-        return Check("nodes", CheckOutcome.SKIPPED, "may not be listed, or there is none yet; a run does without")
+        return Check("nodes", CheckOutcome.SKIPPED, "cannot be listed, or there are none yet; a run does not need to")
     pods: list[Manifest] = []
-    with suppress(SkjobError):  # in a large cluster it may also take too long
+    with suppress(SkjobError):  # in a large cluster this may also take too long
         pods = api.list("Pod", fields="status.phase=Running")
     fit = best_node(nodes, cpu, memory, gpus=gpus, pods=pods)
     if not fit.fits:
-        remedy = f"ask for less than {format_size(cpu, memory, gpus)} with `--worker-cpu` and `--worker-memory`"
+        remedy = f"request less than {format_size(cpu, memory, gpus)} with `--worker-cpu` and `--worker-memory`"
         if gpus:
-            remedy += ", or for other nodes with `--node-pool`"
+            remedy += ", or other nodes with `--node-pool`"
         return Check("nodes", CheckOutcome.WARNING, f"{fit.message}, unless the cluster grows", remedy)
     return _ok("nodes", fit.message)
 
@@ -364,11 +367,18 @@ def _nodes(api: Api, rules: NamespacePolicy, cpu: float, memory: int, gpus: int)
 
 
 def _image(
-    api: Api, image: str | None, local: Versions, timeout: float, rules: NamespacePolicy, *, filled: bool, may_try: bool
+    api: Api,
+    image: str | None,
+    local: Versions,
+    timeout: float,
+    rules: NamespacePolicy,
+    *,
+    installs_missing: bool,
+    may_try: bool,
 ) -> Check:
-    """Check the image. `filled` says that a run's pods install what the image lacks."""
+    """Check the image. With `installs_missing`, a run's pods install what it lacks."""
     if not may_try:
-        return Check("image", CheckOutcome.SKIPPED, "not tried")
+        return Check("image", CheckOutcome.SKIPPED, "not checked")
     # Python's own image has none of the packages: the pods of a run install them.
     chosen = image or default_image(".".join(local.python.split(".")[:2]))
     try:
@@ -377,29 +387,29 @@ def _image(
         return _failed("image", error)
     found = contents.distributions
     inside = Versions(contents.python, {package: found.get(package) for package in _COMPARED_PACKAGES})
-    failures, warnings = compare_versions(local, inside, packages=not filled)
-    remedy = "choose an image made for this machine's versions: `--image`"
+    failures, warnings = compare_versions(local, inside, packages=not installs_missing)
+    remedy = "choose an image with the versions of this machine: `--image`"
     if failures:
         detail = f"`{chosen}`: {'; '.join(failures + warnings)}"
         return Check("image", CheckOutcome.FAILED, detail, remedy, StartError.exit_code)
     if warnings:
         return Check("image", CheckOutcome.WARNING, f"`{chosen}`: {'; '.join(warnings)}", remedy)
-    matches = "what else is needed is installed for a run" if filled else "the same versions as here"
+    matches = "a run installs what it lacks" if installs_missing else "the same versions as here"
     return _ok("image", f"`{chosen}` has Python {inside.python}; {matches}")
 
 
 def compare_versions(local: Versions, inside: Versions, *, packages: bool) -> tuple[list[str], list[str]]:
-    """Return what keeps an image from serving this machine, and what may make its numbers differ.
+    """Return what makes an image unusable for this machine, and what may make its numbers differ.
 
-    The rules are those of a run (`skjob.environment.version_check`). Without `packages`, compare Python alone: a run
+    The rules are those of a run (`skjob.environment.version_check`). Without `packages`, compare only Python: a run
     installs the rest in the versions that it needs.
     """
-    here, there = _by_name(local, packages=packages), _by_name(inside, packages=packages)
+    here, in_image = _by_name(local, packages=packages), _by_name(inside, packages=packages)
     failures, warnings = (
-        [f"it has {_TITLES.get(name, name)} {there[name]}, this machine {here[name]}" for name in names]
-        for names in find_differences(here, there)
+        [f"it has {_TITLES.get(name, name)} {in_image[name]}, this machine {here[name]}" for name in names]
+        for names in find_differences(here, in_image)
     )
-    return failures + [f"it has no {name}" for name in here if name not in there], warnings
+    return failures + [f"it has no {name}" for name in here if name not in in_image], warnings
 
 
 _TITLES = {PYTHON: "Python"}
@@ -411,11 +421,11 @@ def _by_name(versions: Versions, *, packages: bool) -> dict[str, str]:
 
 
 def _release(text: str) -> tuple[str, ...]:
-    """Return the first two parts of a version, which decide what works with what."""
+    """Return the first two parts of a version, which decide what is compatible with what."""
     return tuple(text.removeprefix("v").split(".")[:2])
 
 
-# --- what a check leaves for some seconds
+# --- helpers
 
 
 def _names() -> RunNames:

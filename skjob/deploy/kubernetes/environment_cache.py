@@ -1,9 +1,9 @@
-"""Keep environments in a namespace: one pod for each set of requirements, which outlives the run that first needed it.
+"""Cache environments in a namespace: one pod per set of requirements, which outlives the run that first needed it.
 
 What an image lacks is installed once, by `skjob.environment.pod.package_server`, in a pod of its own; the pods of this
-run and of later ones unpack it from there. Its objects have an anchor and labels like those of a run, so that `skjob
-ps` and `skjob down` know them, and Kubernetes removes them by itself an hour after their last use. The anchor is the
-very Job whose pod keeps the environment: if that pod is evicted or lost, the Job makes another.
+run and of later ones fetch it from there. Its objects have an anchor and labels like those of a run, so that `skjob ps`
+and `skjob down` find them and Kubernetes removes them an hour after their last use. Here the anchor is the Job whose
+pod serves the environment: if that pod is evicted or lost, the Job creates another.
 """
 
 from __future__ import annotations
@@ -65,42 +65,42 @@ LIFETIME = 3600.0
 """Seconds for which an environment is kept after it was last used."""
 
 MAX_LIFETIME = 30 * 24 * 3600.0
-"""The age that the chart's policies allow; then another one is made."""
+"""Maximum age in seconds, which the chart's policies allow; after that a new one is made."""
 
 MIN_LIFETIME = 120.0
-"""An environment that ends sooner may be gone before its life is extended."""
+"""Seconds that an environment must still live to be used: a shorter life may end before it is extended."""
 
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _GLIBC = "manylinux_2_36"
-"""That of Debian 12, the base of Python's slim images; distributions that need a newer one may not run there."""
+"""The glibc of Debian 12, the base of Python's slim images; distributions that need a newer one may not run there."""
 
-_MADE_WITHIN = 30.0
-"""Seconds within which all of its objects are created."""
+_CREATION_TIMEOUT = 30.0
+"""Seconds within which all objects of an environment are created."""
 
 _FORMAT = 3
-"""Part of the name: another layout of the archive is another environment."""
+"""Format of the archive, part of the environment's name; increase it when the layout changes."""
 
 
 @dataclass(frozen=True)
 class CachedEnvironment:
-    """An environment that pods can have: the name of its objects, what pods need, and how it was made."""
+    """An environment that pods can use: the name of its objects, the pods' requirements, and how it was provided."""
 
     name: str
-    needs: PodRequirements
-    made: Mapping[str, object]
+    requirements: PodRequirements
+    details: Mapping[str, object]
 
 
 def uv_version() -> str:
-    """Return the version of uv that is installed here; the package server gets the same, unless its image has one."""
+    """Return the version of uv installed here; the package server gets the same, unless its image has one."""
     from importlib.metadata import version
 
     return version("uv")
 
 
 def platform_of(nodes: Sequence[Manifest] | None, architecture: str = "") -> str:
-    """Return the pods' platform as uv calls it, by the architecture that they have, or that of all nodes.
+    """Return the pods' platform as uv calls it, from their `architecture` if that is set, else from the nodes.
 
-    It is x86-64 for nodes of several kinds, or that may not be listed.
+    It is x86-64 for nodes of several kinds, or nodes that cannot be listed.
     """
     machines = {node["status"]["nodeInfo"]["architecture"] for node in nodes or ()}
     only = architecture or (machines.pop() if len(machines) == 1 else DEFAULT_ARCHITECTURE)
@@ -109,7 +109,7 @@ def platform_of(nodes: Sequence[Manifest] | None, architecture: str = "") -> str
 
 def ensure_environment(
     api: Api,
-    wanted: EnvironmentSpec,
+    spec: EnvironmentSpec,
     image: str,
     platform: str,
     timeout: float,
@@ -118,52 +118,55 @@ def ensure_environment(
     *,
     check: Callable[[], None] = lambda: None,
 ) -> CachedEnvironment:
-    """See that the environment can be had in the namespace: nothing to do where the image has it, or it is kept there.
+    """Make the environment available in the namespace, unless the image has it or it is cached there.
 
-    `check` is called while pods are waited for, and ends that by raising.
+    `check` is called while waiting for pods, and aborts the wait by raising.
 
     Raises:
-        ConfigError: some distribution is not available for the pods' platform; nothing was created.
-        StartError: it cannot be made in the cluster, or not within `timeout` seconds; with the pod's own words.
+        ConfigError: a distribution is not available for the pods' platform; nothing was created.
+        StartError: the environment cannot be made in the cluster, or not within `timeout` seconds; quotes the pod's own
+            words.
     """
-    has = known_contents(image)
-    if has is None:
-        notify(f"looking into the image `{image}`, once")
+    installed = known_contents(image)
+    if installed is None:
+        notify(f"inspecting the image `{image}`, once")
         contents = image_contents(api, image, timeout, rules, check=check)
-        _check_python(image, contents.python, wanted.python)
-        has = dict(contents.distributions)
-        remember_image(image, has)
-    lacking = missing_pins(wanted.pins, has)
-    if not lacking:
-        return CachedEnvironment("", PodRequirements(wanted.python, wanted.pins), {"lacking": 0})
-    name = _name(image, wanted.python, lacking, wanted.index, rules.architecture)
-    needs = PodRequirements(wanted.python, wanted.pins, served_at=f"{name}.{api.context.namespace}:{PORT}")
+        _check_python(image, contents.python, spec.python)
+        installed = dict(contents.distributions)
+        remember_image(image, installed)
+    missing = missing_pins(spec.pins, installed)
+    if not missing:
+        return CachedEnvironment("", PodRequirements(spec.python, spec.pins), {"lacking": 0})
+    name = _name(image, spec.python, missing, spec.index, rules.architecture)
+    requirements = PodRequirements(spec.python, spec.pins, served_at=f"{name}.{api.context.namespace}:{PORT}")
     began = time.monotonic()
-    ours = False
+    created = False
     if _is_cached(api, name):
         keep(api, name)
     else:
-        check_pins_available(lacking, wanted.python, platform, wanted.index, cache_folder())
-        notify(f"installing {len(lacking)} distributions that the image lacks, once for this set of versions")
-        ours = _create(api, name, image, PodRequirements(wanted.python, lacking, uv=uv_version()), wanted.index, rules)
-    made = _wait(api, name, began + timeout, timeout, check, ours=ours)
-    how = "made" if ours else "kept"
-    return CachedEnvironment(name, needs, {"lacking": len(lacking), how: round(time.monotonic() - began, 2), **made})
+        check_pins_available(missing, spec.python, platform, spec.index, cache_folder())
+        notify(f"installing {len(missing)} distributions that the image lacks, once for this set of versions")
+        created = _create(api, name, image, PodRequirements(spec.python, missing, uv=uv_version()), spec.index, rules)
+    details = _wait(api, name, began + timeout, timeout, check, created=created)
+    how = "made" if created else "kept"
+    return CachedEnvironment(
+        name, requirements, {"lacking": len(missing), how: round(time.monotonic() - began, 2), **details}
+    )
 
 
-def _check_python(image: str, there: str, wanted: str) -> None:
-    """Raise StartError if the image has another Python. Pods check it too: the name may come to mean another image."""
-    if there.split(".")[:2] != wanted.split(".")[:2]:
+def _check_python(image: str, actual: str, expected: str) -> None:
+    """Raise StartError if the image has another Python. Pods check again: the image's name may be reused."""
+    if actual.split(".")[:2] != expected.split(".")[:2]:
         raise StartError(
-            f"the image `{image}` has Python {there}, and this environment has {wanted}",
-            f"choose an image with Python {wanted}, with `--image`, or leave it out for one made to match",
+            f"the image `{image}` has Python {actual}, but this environment has {expected}",
+            f"choose an image with Python {expected}, or omit `--image` to get one that matches",
         )
 
 
 class PodEnvironment:
-    """The environment of one cluster's pods: ensured before they exist, and kept while they may need it.
+    """The environment of one cluster's pods: provided before they exist, and kept while they may need it.
 
-    `name` is that of its objects in the namespace, empty if there are none. `made` says how it was made, for the
+    `name` is that of its objects in the namespace, empty if there are none. `details` are how it was provided, for the
     record.
     """
 
@@ -171,18 +174,18 @@ class PodEnvironment:
         self._api = api
         self._notify = notify
         self.name = name
-        self.made: dict[str, object] = {}
+        self.details: dict[str, object] = {}
 
     def ensure(
-        self, wanted: EnvironmentSpec, plan: Plan, nodes: Sequence[Manifest] | None, check: Callable[[], None]
+        self, spec: EnvironmentSpec, plan: Plan, nodes: Sequence[Manifest] | None, check: Callable[[], None]
     ) -> PodRequirements:
-        """See that the environment is in the image or in the namespace, and return what pods need of it.
+        """Make the environment available to pods, and return their requirements.
 
-        For errors see `ensure_environment`.
+        See `ensure_environment` for errors.
         """
         cached = ensure_environment(
             self._api,
-            wanted,
+            spec,
             plan.image,
             platform_of(nodes, plan.rules.architecture),
             plan.start_timeout,
@@ -190,22 +193,22 @@ class PodEnvironment:
             plan.rules,
             check=check,
         )
-        self.name, self.made = cached.name, dict(cached.made)
-        return cached.needs
+        self.name, self.details = cached.name, dict(cached.details)
+        return cached.requirements
 
     def keep(self, seconds: float = LIFETIME) -> None:
-        """Let it live for so many seconds from now. Raise StartError if it is gone."""
+        """Extend its life to `seconds` from now. Raise StartError if it is gone."""
         if self.name:
             keep(self._api, self.name, seconds)
 
     def keep_alive(self) -> None:
-        """Let it live on for workers that start later. If it is gone, they say so."""
+        """Extend its life for workers that start later. If it is gone, they report it."""
         with suppress(SkjobError):
             self.keep()
 
 
 def keep(api: Api, name: str, seconds: float = LIFETIME) -> None:
-    """Let it live for so many seconds from now. Called when a run begins to use it, and while it does.
+    """Extend the life of an environment to `seconds` from now. Called when a run begins to use it, and while it does.
 
     Raises:
         StartError: it is gone.
@@ -227,21 +230,23 @@ def keep(api: Api, name: str, seconds: float = LIFETIME) -> None:
 
 
 def _record_cost(api: Api, job: Manifest, now: datetime, limit: float) -> None:
-    """Write down what its pod costs until its deadline, in the name of whoever had it made. The run itself says where
-    there is no ledger."""
+    """Record what the environment's pod costs until its deadline, for the user who had it made.
+
+    A missing ledger is not reported here: the run does that.
+    """
     metadata = job["metadata"]
     annotations = metadata.get("annotations") or {}
-    spending = read_cost(annotations.get(COST_ANNOTATION))
-    if spending is None:
+    cost = read_cost(annotations.get(COST_ANNOTATION))
+    if cost is None:
         return
     until = now + timedelta(seconds=limit - runs.age(job, now))
     entry = Entry(
         user=annotations.get(USER_ANNOTATION, ""),
         program=annotations.get(PROGRAM_ANNOTATION, ""),
-        began=spending.at.isoformat(timespec="seconds"),
-        amount=rounded(spending.by(now)),
-        currency=spending.currency,
-        rate=rounded(spending.rate),
+        began=cost.at.isoformat(timespec="seconds"),
+        amount=rounded(cost.by(now)),
+        currency=cost.currency,
+        rate=rounded(cost.rate),
         at=now.isoformat(timespec="seconds"),
         until=until.isoformat(timespec="seconds"),
     )
@@ -249,35 +254,37 @@ def _record_cost(api: Api, job: Manifest, now: datetime, limit: float) -> None:
         ledger.record(api, metadata["namespace"], metadata["labels"][RUN_LABEL], entry)
 
 
-def _name(image: str, python: str, lacking: Mapping[str, str], index: IndexSettings, architecture: str = "") -> str:
-    """Return a name made from everything it consists of: the same version from another index may be another
-    distribution."""
+def _name(image: str, python: str, missing: Mapping[str, str], index: IndexSettings, architecture: str = "") -> str:
+    """Return a name derived from everything that makes up the environment.
+
+    The same version from another index may be another distribution.
+    """
     places = [hashlib.sha256(each.url.encode()).hexdigest() for each in index.indexes]
-    parts = [_FORMAT, image, python, sorted(lacking.items()), places, index.find_links, index.no_index]
+    parts = [_FORMAT, image, python, sorted(missing.items()), places, index.find_links, index.no_index]
     if architecture:
         parts.append(architecture)
     return f"skjob-environment-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]}"
 
 
 def _is_cached(api: Api, name: str) -> bool:
-    """Return whether it exists and will for a while. Remove what is left of one."""
+    """Return whether it exists and will for a while. Remove it if it is incomplete, failed or about to end."""
     namespace = api.context.namespace
     try:
         job = api.get("Job", name, namespace)
     except NotFound:
         return False
     age = runs.age(job, api.now())
-    left = job["spec"]["activeDeadlineSeconds"] - age
-    whole = age < _MADE_WITHIN or _has_service(api, name)
-    if not _has_failed(job) and left > MIN_LIFETIME and whole and "deletionTimestamp" not in job["metadata"]:
+    seconds_left = job["spec"]["activeDeadlineSeconds"] - age
+    complete = age < _CREATION_TIMEOUT or _has_service(api, name)
+    if not _has_failed(job) and seconds_left > MIN_LIFETIME and complete and "deletionTimestamp" not in job["metadata"]:
         return True
-    with suppress(NotFound):  # it went meanwhile
+    with suppress(NotFound):  # it was removed in the meantime
         cleanup.remove(api, name, namespace)
     return False
 
 
 def _has_service(api: Api, name: str) -> bool:
-    """Return whether the last of its objects exists: without it, whoever made the others was interrupted."""
+    """Return whether the last of its objects exists: if not, its creation was interrupted."""
     try:
         api.get("Service", name, api.context.namespace)
     except NotFound:
@@ -290,9 +297,9 @@ def _has_failed(job: Manifest) -> bool:
 
 
 def _create(
-    api: Api, name: str, image: str, needs: PodRequirements, index: IndexSettings, rules: NamespacePolicy
+    api: Api, name: str, image: str, requirements: PodRequirements, index: IndexSettings, rules: NamespacePolicy
 ) -> bool:
-    """Make its objects. False where another run was a moment faster: it makes the same."""
+    """Create its objects. Return False if another run was faster: it creates the same ones."""
     namespace = api.context.namespace
     names = RunNames(new_run_id(), "environment", getpass.getuser(), existing=name, team=rules.team)
     try:
@@ -300,8 +307,8 @@ def _create(
         if rules.prices.entries:
             prices = prices_in(rules, rules.scheduling_of_others.node_selector)
             rate = hourly(*requests(job["spec"]["template"]), prices)
-            spending = Cost(0.0, rate, datetime.now(UTC), rules.prices.currency)
-            job["metadata"]["annotations"][COST_ANNOTATION] = spending.as_json()
+            cost = Cost(0.0, rate, datetime.now(UTC), rules.prices.currency)
+            job["metadata"]["annotations"][COST_ANNOTATION] = cost.as_json()
         anchor = api.create(job)
     except Conflict:
         return False
@@ -310,12 +317,12 @@ def _create(
             api.create(owned_by(anchor, package_server_policy(names, namespace)))
         for content in (
             manifest.secret(names, namespace, {**make_certificates(name).files(), **index.files()}),
-            manifest.files(names, namespace, skjob_archive(), needs),
+            manifest.files(names, namespace, skjob_archive(), requirements),
             package_server_service(names, namespace),
         ):
             api.create(owned_by(anchor, content))
         keep(api, name)
-    except BaseException:  # Ctrl-C too: a Job without the rest would be in the way of the next run
+    except BaseException:  # Ctrl-C too: a Job without the rest would block the next run
         with suppress(SkjobError):
             cleanup.remove(api, name, namespace, run_id=names.run_id, wait=False)
         raise
@@ -323,14 +330,14 @@ def _create(
 
 
 def _wait(
-    api: Api, name: str, deadline: float, timeout: float, check: Callable[[], None], *, ours: bool
+    api: Api, name: str, deadline: float, timeout: float, check: Callable[[], None], *, created: bool
 ) -> dict[str, object]:
-    """Wait until the pod serves, and return what it says of its work. The run that made it removes it on failure."""
+    """Wait until the pod is ready, and return the details it reports. The run that made it removes it on failure."""
     try:
         return _wait_until_ready(api, name, deadline, timeout, check)
     except BaseException:
-        if ours:
-            with suppress(SkjobError):  # an error of the removal is not what the user has to know
+        if created:
+            with suppress(SkjobError):  # the user needs the first error, not one of the removal
                 cleanup.remove(api, name, api.context.namespace, wait=False)
         raise
 
@@ -344,39 +351,39 @@ def _wait_until_ready(
 
     def find(pod: Manifest) -> dict[str, object] | None:
         if any(each["type"] == "Ready" and each["status"] == "True" for each in _conditions(pod)):
-            return _made_in(api.log(pod["metadata"]["name"], namespace, lines=1))
+            return _details_in(api.log(pod["metadata"]["name"], namespace, lines=1))
         _require_not_ended(api, pod)
         return None
 
-    def look() -> None:
+    def check_pods() -> None:
         since = _require_job(api, name)
         events = api.readable_events(namespace)
         pods = api.list("Pod", namespace, selector=selector)
-        for pod in pods:  # their own words say more
+        for pod in pods:  # their own message says more
             _require_not_ended(api, pod)
         causes[:] = diagnose(pods, events, cluster=name, since=since)
         if causes and causes[0].fatal:
             raise StartError(f"the environment cannot be made: {causes[0].message}", causes[0].hint, causes[0].log)
 
-    made = wait_for_pod(api, selector, find, look, deadline, check=check)
-    if made is None:
+    details = wait_for_pod(api, selector, find, check_pods, deadline, check=check)
+    if details is None:
         why = f": {causes[0].message}" if causes else ""
         raise StartError(
-            f"the environment was not made within `--start-timeout`, {timeout:.0f} s{why}",
-            "give it more time; or `skjob env build` makes an image that has all",
+            f"the environment was not ready within `--start-timeout`, {timeout:.0f} s{why}",
+            "increase it, or build an image that has everything with `skjob env build`",
         )
-    return made
+    return details
 
 
 def _require_job(api: Api, name: str) -> str:
-    """Return since when it exists. Raise StartError if it does not, or cannot be made."""
+    """Return when the Job was created. Raise StartError if it does not exist or cannot finish."""
     try:
         job = api.get("Job", name, api.context.namespace)
     except NotFound as error:
-        raise StartError(f"the environment `{name}` was removed while it was made", "run it again") from error
+        raise StartError(f"the environment `{name}` was removed while it was being made", "run it again") from error
     if _has_failed(job):
         raise StartError(
-            f"the pods that make the environment `{name}` end again and again",
+            f"the pods that make the environment `{name}` keep failing",
             f"`kubectl --namespace {api.context.namespace} describe job {name}` shows more",
         )
     return str(job["metadata"]["creationTimestamp"])
@@ -384,17 +391,17 @@ def _require_job(api: Api, name: str) -> str:
 
 def _require_not_ended(api: Api, pod: Manifest) -> None:
     if ended := _why_ended(api, pod):
-        raise StartError(ended, "`--env FILE` installs another set, `--image` has another to begin with")
+        raise StartError(ended, "install other versions with `--env FILE`, or start from another image with `--image`")
 
 
 def _why_ended(api: Api, pod: Manifest) -> str:
-    """Return why its container has ended by itself, if it has; if its node goes away, the Job makes another pod."""
+    """Return why its container has failed, if it has; if its node is lost, the Job creates another pod."""
     for status in pod.get("status", {}).get("containerStatuses") or []:
         ended = status.get("state", {}).get("terminated") or {}
         if ended.get("exitCode") == EX_CONFIG:
             return str(ended.get("message") or "the environment cannot be made")
         if ended.get("reason") == "OOMKilled":
-            return f"the pod that makes the environment needs more memory than its limit, {PACKAGE_SERVER_MEMORY}"
+            return f"the pod that makes the environment exceeds its memory limit, {PACKAGE_SERVER_MEMORY}"
         if 0 < ended.get("exitCode", 0) < 128:
             last = api.log(pod["metadata"]["name"], api.context.namespace, lines=1).strip()
             return f"the pod that makes the environment ended with exit code {ended['exitCode']}: {last}"
@@ -405,7 +412,7 @@ def _conditions(pod: Manifest) -> list[Manifest]:
     return pod.get("status", {}).get("conditions") or []
 
 
-def _made_in(log: str) -> dict[str, object]:
+def _details_in(log: str) -> dict[str, object]:
     try:
         return dict(json.loads(log))
     except ValueError:

@@ -25,10 +25,10 @@ from skjob.errors import SkjobError, StartError, Unanswered
 _REMOVE_DEADLINE = 20.0
 
 _MARK = "skjob found: "
-"""Marks the script's line: an image may print lines of its own before and after Python runs."""
+"""Marks the script's line: an image may print other lines before and after Python runs."""
 
 _LINES, _QUOTED = 100, 10
-"""Lines of the end of the log that must contain the script's line, and lines quoted if they do not."""
+"""How many last log lines must contain the script's line, and how many are quoted if they do not."""
 
 _SCRIPT = f"""
 import importlib.metadata as m, json, platform
@@ -39,7 +39,7 @@ print({_MARK!r} + json.dumps({{"python": platform.python_version(), "distributio
 
 @dataclass(frozen=True)
 class Contents:
-    """Python's full version, and the versions of all distributions by normalized name."""
+    """Contents of an image: Python's full version, and all distributions' versions by normalized name."""
 
     python: str
     distributions: Mapping[str, str]
@@ -48,19 +48,18 @@ class Contents:
 def image_contents(
     api: Api, image: str, timeout: float, rules: NamespacePolicy = NO_RULES, *, check: Callable[[], None] = lambda: None
 ) -> Contents:
-    """Return what a pod of this image finds in itself. `check` is called during the wait, and ends it by raising.
+    """Return what a pod of this image finds in itself. `check` is called during the wait, and aborts it by raising.
 
     Raises:
-        StartError: the pod cannot run, or does not within `timeout` seconds, or prints something else; the message says
-            why.
+        StartError: the pod cannot run, or not within `timeout` seconds, or prints something else; the message says why.
         Unanswered, ForbiddenError: its log cannot be read.
     """
     names = RunNames(new_run_id(), "doctor", getpass.getuser(), team=rules.team)
     namespace, selector = api.context.namespace, f"{RUN_LABEL}={names.run_id}"
     causes: list[Cause] = []
 
-    def look() -> None:
-        # Events first: a rejection whose pod exists by now is no news.
+    def check_pods() -> None:
+        # Events first: a rejection is outdated if its pod exists by now.
         events = api.readable_events(namespace)
         causes[:] = diagnose(api.list("Pod", namespace, selector=selector), events, cluster=names.cluster)
         if causes and causes[0].fatal:
@@ -68,7 +67,7 @@ def image_contents(
 
     with anchored(api, _job(names, namespace, image, timeout, rules)):
         deadline = time.monotonic() + timeout
-        contents = wait_for_pod(api, selector, partial(_contents_of, api, image), look, deadline, check=check)
+        contents = wait_for_pod(api, selector, partial(_contents_of, api, image), check_pods, deadline, check=check)
     if contents is None and causes:
         raise _failed(causes[0])
     if contents is None:
@@ -94,21 +93,21 @@ def _job(names: RunNames, namespace: str, image: str, timeout: float, rules: Nam
 
 
 def _contents_of(api: Api, image: str, pod: Manifest) -> Contents | None:
-    """Return what a pod that has ended found, None if it has not ended. Raise SkjobError if that cannot be read."""
+    """Return what a finished pod found, None if it has not finished. Raise SkjobError if that cannot be read."""
     for status in pod.get("status", {}).get("containerStatuses") or []:
         if (status.get("state", {}).get("terminated") or {}).get("exitCode") == 0:
             text = api.log(pod["metadata"]["name"], pod["metadata"]["namespace"], lines=_LINES, strict=True)
-            if not text:  # its node may not have the log yet, and some never have one
+            if not text:  # its node may not have the log yet, and some never do
                 raise Unanswered(
                     f"the pod of `{image}` has ended, but its log is empty",
-                    "try again; `skjob run --env none` takes the image as it is",
+                    "try again; `skjob run --env none` uses the image as it is",
                 )
             return _parsed(image, text)
     return None
 
 
 def _parsed(image: str, text: str) -> Contents:
-    """Return the contents as the log of a pod that has ended lists them. Raise StartError if it does not."""
+    """Parse the contents from the log of a finished pod. Raise StartError if they are not there."""
     _, mark, line = text.rpartition(_MARK)
     try:
         printed = json.loads(line.partition("\n")[0] if mark else "")
@@ -118,24 +117,24 @@ def _parsed(image: str, text: str) -> Contents:
             f"`docker run --rm --entrypoint python {image} -c 'print(1)'` shows what; or choose another `--image`",
             "\n".join(text.splitlines()[-_QUOTED:]),
         ) from error
-    # The first of a name counts, as it does for import.
+    # The first one of a name counts, as it does for imports.
     found = {normalized(name): version for name, version in reversed(printed["distributions"])}
     return Contents(printed["python"], found)
 
 
 def _failed(cause: Cause) -> StartError:
-    """Return the error without the pod's name: it is the probe's own, and means nothing to the user."""
+    """Return the error without the name of the probe's pod, which means nothing to the user."""
     return StartError(cause.message.rpartition(" (")[0] or cause.message, cause.hint, cause.log)
 
 
 @contextmanager
 def anchored(api: Api, anchor: Manifest) -> Iterator[Manifest]:
-    """Create an anchor, and remove all that it owns at the end."""
+    """Create an anchor, and remove it with all that it owns at the end."""
     metadata = anchor["metadata"]
     try:
         yield api.create(anchor)
     finally:
-        # An error of the removal says nothing about the image; the anchor ends by itself.
+        # An error here says nothing about the image, and the anchor expires by itself.
         with suppress(SkjobError):
             cleanup.remove(
                 api,

@@ -1,10 +1,10 @@
-"""A subclass of KubeCluster: connects this machine to a scheduler in Kubernetes, once its pod is on its way.
+"""Connect this machine to a scheduler in Kubernetes, through a subclass of KubeCluster.
 
-The only file that imports dask-kubernetes. Its KubeCluster is subclassed because the stock one does not work with
-current distributed and cannot use TLS (dask-kubernetes 2026.3.0: it starts pods with scripts that no longer exist,
+This is the only file that imports dask-kubernetes. Its KubeCluster is subclassed because the stock one does not work
+with current distributed and cannot use TLS. dask-kubernetes 2026.3.0 starts pods with scripts that no longer exist,
 writes `tcp://` into every address, spends 19 s looking for a DNS name that only pods can resolve, waits for a
-`status.phase` that a race in the operator can leave at Pending for ever, and has no deadline if a pod cannot run). Its
-place in distributed's Cluster interface is kept, and the operator behind it. GONE WHEN
+`status.phase` that a race in the operator can leave at Pending forever, and has no deadline if a pod cannot run. The
+subclass keeps its place in distributed's Cluster interface, and the operator behind it. GONE WHEN
 `KubeCluster(name="x", image=…, security=…)` is ready within seconds.
 """
 
@@ -23,20 +23,22 @@ from skjob.deploy.kubernetes.manifests.pods import PAGES_PORT, SCHEDULER_PORT
 from skjob.errors import OperatorError, StartError, Unanswered, in_a_line
 
 LISTEN_TIMEOUT = 60.0
-"""Seconds within which a scheduler whose container runs answers."""
+"""Seconds within which a scheduler must answer once its container runs."""
 
 CONNECT_POLL_INTERVAL = 0.1
 
 _CONNECT_TIMEOUT, _MAX_CONNECT_TIMEOUT = 2.0, 16.0
-"""Seconds for the first try to connect to a scheduler, and for one after many: a scheduler that begins to listen just
-now is tried again soon, and a busy machine needs seconds for TLS."""
+"""Seconds for the first attempt to connect to a scheduler, and at most for a later one.
+
+A scheduler that is about to listen is tried again soon, and a busy machine needs seconds for TLS.
+"""
 
 MAX_PORTS_TRIED = 20
-"""Of some 50,000: if so many in a row are taken, none is free."""
+"""Maximum of some 50,000 local ports to try: if so many in a row are taken, none is free."""
 
 
 class DaskCluster:
-    """The KubeCluster of a run, made when its pods are on their way: importing dask-kubernetes takes a second.
+    """The KubeCluster of a run, created once its pods are starting: importing dask-kubernetes takes a second.
 
     `wait_for_scheduler` waits for the scheduler's pod; `check` raises if waiting is pointless.
     """
@@ -58,7 +60,7 @@ class DaskCluster:
 
     @property
     def scheduler_address(self) -> str:
-        """Where the scheduler is reached from here."""
+        """Address of the scheduler for this machine."""
         return str(self.kube_cluster.scheduler_address)
 
     def begin(self) -> None:
@@ -66,21 +68,21 @@ class DaskCluster:
         _kube_cluster_class()(self)
 
     def end(self) -> None:
-        """Close what is open on this side; nothing is deleted."""
+        """Close the connection on this side; delete nothing."""
         if self.kube_cluster is not None:
             with suppress(Exception):  # the scheduler may be gone already
                 self.kube_cluster.close(timeout=5)
 
 
-def _is_not_of_a_connection(record: logging.LogRecord) -> bool:
+def _is_no_connection_error(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("Unhandled exception in client_connected_cb")
 
 
-async def listening(forward: Callable[[], Any]) -> Any:
+async def open_port_forward(forward: Callable[[], Any]) -> Any:
     """Return the first port-forward that gets a port of this machine.
 
-    kr8s (0.20) takes a random port on which nobody answers, which may be one that a connection from here has already,
-    and its `start` leaves the error in a task that nobody looks at. GONE WHEN `PortForward` binds to port 0.
+    kr8s (0.20) takes a random port that nobody listens on, but that may already belong to an outgoing connection, and
+    its `start` leaves the error in a task that nobody awaits. GONE WHEN `PortForward` binds to port 0.
     """
     for _ in range(MAX_PORTS_TRIED):
         candidate = forward()
@@ -91,13 +93,13 @@ async def listening(forward: Callable[[], Any]) -> Any:
         else:
             return candidate
     raise StartError(
-        f"no port of this machine is free for the way to the scheduler: {in_a_line(refused)}",
-        "end programs that hold many connections, or allow this one to listen on 127.0.0.1",
+        f"no port of this machine is free for the connection to the scheduler: {in_a_line(refused)}",
+        "close programs that hold many connections, or allow this one to listen on 127.0.0.1",
     ) from refused
 
 
 async def first_answer(open_rpc: Callable[[float], Any], check: Callable[[], None], name: str) -> Any:
-    """Return an RPC to a scheduler that has answered. `open_rpc` makes one that connects within so many seconds."""
+    """Return an RPC to a scheduler that has answered. `open_rpc` opens one with a timeout in seconds."""
     deadline = time.monotonic() + LISTEN_TIMEOUT
     seconds = _CONNECT_TIMEOUT
     while True:
@@ -109,13 +111,13 @@ async def first_answer(open_rpc: Callable[[float], Any], check: Callable[[], Non
             await asyncio.to_thread(check)
             if time.monotonic() > deadline:
                 raise StartError(
-                    f"the scheduler of `{name}` runs and did not answer within {LISTEN_TIMEOUT:.0f} s: {error}",
+                    f"the scheduler of `{name}` runs but did not answer within {LISTEN_TIMEOUT:.0f} s: {error}",
                     "`skjob run -v` shows its log",
                 ) from error
             seconds = min(seconds * 1.5, _MAX_CONNECT_TIMEOUT)
             await asyncio.sleep(CONNECT_POLL_INTERVAL)
         else:
-            comm.timeout = LISTEN_TIMEOUT  # from now on a failed connection is not retried in another way
+            comm.timeout = LISTEN_TIMEOUT  # from now on nothing else retries a failed connection
             return comm
 
 
@@ -129,42 +131,42 @@ def _kube_cluster_class() -> type[Any]:
     from kr8s.asyncio.portforward import PortForward
 
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    # While a scheduler restarts, each try to connect is an error in kr8s' forwarding (0.20: `PortForward` raises in
-    # the callback of a connection), which asyncio shows with its traceback. The connection is tried again.
-    logging.getLogger("asyncio").addFilter(_is_not_of_a_connection)
+    # While a scheduler restarts, each attempt to connect is an error in kr8s' forwarding (0.20: `PortForward` raises in
+    # the callback of a connection), which asyncio logs with its traceback. The connection is retried.
+    logging.getLogger("asyncio").addFilter(_is_no_connection_error)
 
     class SkjobKubeCluster(KubeCluster):  # type: ignore[misc]
-        """See the module's docstring."""
+        """A KubeCluster that connects over TLS, with deadlines. See the module's docstring."""
 
-        def __init__(self, ours: DaskCluster) -> None:
-            ours.kube_cluster = self  # before it starts: whoever interrupts the start must find it
-            self.security = ours.security
-            self._ours = ours
+        def __init__(self, owner: DaskCluster) -> None:
+            owner.kube_cluster = self  # before it starts, so that an interrupted start can be closed
+            self.security = owner.security
+            self._owner = owner
             self._forward: Any = None
-            namespace = ours.manifest["metadata"]["namespace"]
+            namespace = owner.manifest["metadata"]["namespace"]
             super().__init__(
-                custom_cluster_spec=ours.manifest, namespace=namespace, shutdown_on_close=False, quiet=True
+                custom_cluster_spec=owner.manifest, namespace=namespace, shutdown_on_close=False, quiet=True
             )
 
         async def _start(self) -> None:
             # kr8s holds its connections weakly, by thread and event loop: keep this one.
-            name = None if self._ours.context.in_cluster else self._ours.context.name
+            name = None if self._owner.context.in_cluster else self._owner.context.name
             self._kr8s = await kr8s.asyncio.api(context=name, namespace=self.namespace)
             await self._connect_cluster()
             try:
                 await Cluster._start(self)
             except OSError as error:
                 raise StartError(
-                    f"the scheduler of `{self.name}` does not answer any more: {in_a_line(error)}",
+                    f"the scheduler of `{self.name}` no longer answers: {in_a_line(error)}",
                     "run it again; `skjob doctor` looks for causes in the cluster",
                 ) from error
 
         async def _connect_cluster(self) -> None:
-            await asyncio.to_thread(self._ours.wait_for_scheduler)
-            # To whichever pod of the Deployment exists when a connection is made: a restarted scheduler has the same
+            await asyncio.to_thread(self._owner.wait_for_scheduler)
+            # Forward to whichever pod the Deployment has when a connection is made: a restarted scheduler keeps its
             # address.
             deployment = await self._deployment()
-            self._forward = await listening(lambda: PortForward(deployment, SCHEDULER_PORT, local_port="auto"))
+            self._forward = await open_port_forward(lambda: PortForward(deployment, SCHEDULER_PORT, local_port="auto"))
             self.scheduler_comm = await self._first_answer(f"tls://127.0.0.1:{self._forward.local_port}")
 
         async def _deployment(self) -> Any:
@@ -175,7 +177,7 @@ def _kube_cluster_class() -> type[Any]:
                     return await Deployment.get(name, namespace=self.namespace, api=self._kr8s)
                 except kr8s.NotFoundError as error:
                     raise OperatorError(
-                        f"the Dask operator has made a scheduler without a Deployment for `{self.name}`: it is too old",
+                        f"the Dask operator made a scheduler without a Deployment for `{self.name}`: it is too old",
                         "run `skjob install` to upgrade it",
                     ) from error
                 except (kr8s.ServerError, kr8s.APITimeoutError, httpx.HTTPError) as error:
@@ -189,7 +191,7 @@ def _kube_cluster_class() -> type[Any]:
             def open_rpc(seconds: float) -> Any:
                 return rpc(address, connection_args=arguments, timeout=seconds)
 
-            return await first_answer(open_rpc, self._ours.check, self.name)
+            return await first_answer(open_rpc, self._owner.check, self.name)
 
         def close(self, timeout: float | None = None) -> Any:
             return Cluster.close(self, timeout)
@@ -197,7 +199,7 @@ def _kube_cluster_class() -> type[Any]:
         async def _close(self) -> None:
             await Cluster._close(self)
             if self._forward is not None:
-                # From Python 3.12 on, a server's end waits for its connections, which may be the program's.
+                # Since Python 3.12, closing a server waits for its connections, which the program may still hold.
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._forward.__aexit__(None, None, None), timeout=1)
 

@@ -1,4 +1,4 @@
-"""What a platform team says about runs in a namespace: the ConfigMap `skjob-defaults`, as defaults and as rules."""
+"""Read a platform team's defaults and rules for runs in a namespace, from the ConfigMap `skjob-defaults`."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from skjob.deploy.kubernetes.manifests.labels import DEFAULTS_CONFIGMAP
 from skjob.errors import ForbiddenError
 
 
-def read_defaults(api: Api, asked: ResolvedSettings) -> tuple[ResolvedSettings, NamespacePolicy]:
-    """Put the namespace's defaults below the settings that were asked for, and read the namespace's rules.
+def read_defaults(api: Api, requested: ResolvedSettings) -> tuple[ResolvedSettings, NamespacePolicy]:
+    """Return the requested settings completed by the namespace's defaults, and the namespace's rules.
 
     Raises:
-        ConfigError: with every wrong value of the ConfigMap.
+        ConfigError: lists every invalid value of the ConfigMap.
     """
     namespace = api.context.namespace
     data = _data(api, namespace)
     origin = f"ConfigMap {namespace}/{DEFAULTS_CONFIGMAP}"
     problems = Problems()
-    settings, rules = asked, NamespacePolicy()
+    settings, rules = requested, NamespacePolicy()
     with problems:
-        settings = asked.over(cluster_defaults(data, origin))
+        settings = requested.over(cluster_defaults(data, origin))
     with problems:
         rules = parse_rules(data, origin)
     problems.raise_any()
-    # Without the name of a team, a namespace is a team's own.
+    # Unless a team is named, the namespace stands for one.
     return settings, replace(rules, team=rules.team or namespace)
 
 
 def _data(api: Api, namespace: str) -> dict[str, str]:
-    """Return the data of the ConfigMap; empty if there is none, or if it may not be read."""
+    """Return the data of the ConfigMap; empty if it does not exist or may not be read."""
     with suppress(NotFound, ForbiddenError):
         return api.get("ConfigMap", DEFAULTS_CONFIGMAP, namespace).get("data") or {}
     return {}

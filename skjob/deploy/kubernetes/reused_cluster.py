@@ -1,4 +1,4 @@
-"""A cluster that `skjob up` or `--keep` has left: used again, and left again."""
+"""Use a cluster that `skjob up` or `--keep` has left running, and leave it running again."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ from skjob.utils.notify import Notify
 from skjob.utils.tls import CA_FILE, CERTIFICATE_FILE, KEY_FILE, VALID_FOR, Certificates
 
 CLOSING = timedelta(days=1)
-"""How long before its certificates end no run begins on it: workers that come later could not join."""
+"""Time before its certificates expire from which no run starts on it: later workers could not join."""
 
 
 @dataclass(frozen=True)
 class _StoredOptions:
-    """What a cluster's anchor says of the options it was left with. Other users may have changed it."""
+    """Options that a cluster was kept with, from its anchor. Other users may have changed them."""
 
     workers: WorkerRange
     idle_timeout: float
 
 
-def _read_options(annotations: Mapping[str, str], otherwise: _StoredOptions, where: str) -> _StoredOptions:
-    """Return what the annotations say, and `otherwise` what they leave out.
+def _read_options(annotations: Mapping[str, str], defaults: _StoredOptions, where: str) -> _StoredOptions:
+    """Return the options in an anchor's annotations, with `defaults` for those that it lacks.
 
     Raises:
-        ConfigError: with each that cannot be read.
+        ConfigError: lists each that cannot be read.
     """
-    workers, idle_timeout, problems = otherwise.workers, otherwise.idle_timeout, []
+    workers, idle_timeout, problems = defaults.workers, defaults.idle_timeout, []
     if (text := annotations.get(WORKERS_ANNOTATION)) is not None:
         try:
             workers = parse_workers(text)
@@ -70,17 +70,17 @@ def _read_options(annotations: Mapping[str, str], otherwise: _StoredOptions, whe
         except ValueError as error:
             problems.append(f"the annotation `{IDLE_ANNOTATION}` of {where} {error}, not `{shown(text)}`")
     if problems:
-        raise ConfigError.collect(problems, "somebody has changed it: `skjob down` removes the cluster")
+        raise ConfigError.collect(problems, "somebody has changed it; remove the cluster with `skjob down`")
     return _StoredOptions(workers, idle_timeout)
 
 
 class ReusedCluster(KubernetesCluster):
-    """A cluster that `skjob up` or `--keep` has left: connected to, and left again with the fewest of its workers.
+    """A kept cluster: connect to it, and leave it again with the fewest of its workers.
 
     `workers` is the range it was started with, `variables` are those that its workers start with. Its certificates come
     from its Secret: whoever may read Secrets in the namespace may use it. `rules` are the namespace's; those of the
-    plan are for a cluster of the run's own, maybe in another node pool. What it costs meanwhile is recorded under the
-    `billing_key` of whoever uses it.
+    plan are for a cluster of the run's own, which may be in another node pool. What it costs in the meantime is
+    recorded under `billing_key`, for whoever uses it.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class ReusedCluster(KubernetesCluster):
         except NotFound as error:
             raise ConfigError(
                 f"there is no cluster `{name}` in namespace `{namespace}`",
-                f"`skjob ps --namespace {namespace}` lists those that are there",
+                f"`skjob ps --namespace {namespace}` lists the clusters there",
             ) from error
         annotations = self._anchor["metadata"].get("annotations") or {}
         compatibility.check(name, annotations, compatibility.this_skjob())
@@ -115,25 +115,25 @@ class ReusedCluster(KubernetesCluster):
         certificates = Certificates(*content)
         if certificates.valid_until() - self._api.now() < CLOSING:
             raise StartError(
-                f"the certificates of `{name}` end on {certificates.valid_until():%Y-%m-%d %H:%M} UTC: {VALID_FOR.days}"
-                " days after it was started",
-                f"`skjob down {name}` ends it, and `skjob up {name}` starts a new one",
+                f"the certificates of `{name}` expire on {certificates.valid_until():%Y-%m-%d %H:%M} UTC:"
+                f" {VALID_FOR.days} days after it was started",
+                f"`skjob down {name}` removes it, and `skjob up {name}` starts a new one",
             )
         self.tls = certificates.write(private)
-        # Not the number that the cluster started with: a run that was killed leaves the workers it had.
+        # Not the number that the cluster started with: a killed run leaves the workers it had.
         self._group.requested = int(group["spec"]["worker"]["replicas"])
         self._existing = cluster
         self.variables = manifest.variables_of(cluster, secret)
         self._plan = replace(plan, size=manifest.size_of(cluster), image=manifest.image_of(cluster))
         self._used_by: RunLock | None = None
         self._billing_key = billing_key
-        left = _StoredOptions(WorkerRange(self._group.requested, self._group.requested), plan.keep_time)
-        left = _read_options(annotations, left, f"Job `{name}` in namespace `{namespace}`")
-        self.workers, self._idle_timeout = left.workers, left.idle_timeout
+        defaults = _StoredOptions(WorkerRange(self._group.requested, self._group.requested), plan.keep_time)
+        options = _read_options(annotations, defaults, f"Job `{name}` in namespace `{namespace}`")
+        self.workers, self._idle_timeout = options.workers, options.idle_timeout
         self._environment.name = annotations.get(ENVIRONMENT_ANNOTATION, "")
 
     def start(self, check: Callable[[], None] = lambda: None) -> None:
-        """Connect to the scheduler; while it is used, it lives."""
+        """Connect to the scheduler, and keep the cluster alive while it is used."""
         self._check = check
         self._pods.forget_earlier()
         age = runs.age(self._anchor, self._api.now())
@@ -151,7 +151,7 @@ class ReusedCluster(KubernetesCluster):
         return self._idle_timeout
 
     def planned(self, workers: WorkerRange | None) -> Plan:
-        """Return the plan of a run on it: in the given range, or the one it was started with, within today's limits.
+        """Return the plan of a run on the cluster: with the given workers or its own range, within today's limits.
 
         Raises:
             StartError: its time is nearly over.
@@ -166,7 +166,7 @@ class ReusedCluster(KubernetesCluster):
         return self._plan
 
     def use(self, lock: RunLock) -> None:
-        """Publish, for `skjob ps`, who has locked it. Only a run that has leaves it with fewer workers in the end."""
+        """Publish who has locked the cluster, for `skjob ps`. From then on, `close` reduces its workers."""
         self._used_by = lock
         annotations = self._api.get("Job", self.name, self._namespace)["metadata"].get("annotations") or {}
         self._publish_use()
@@ -175,15 +175,18 @@ class ReusedCluster(KubernetesCluster):
             now = datetime.now(UTC)
             before = read_cost(annotations.get(COST_ANNOTATION))
             so_far = Cost(before.by(now) if before else 0.0, 0.0, now, self._plan.rules.prices.currency)
-            # Its owner pays again from when this run leaves it; a run that died on it stops paying.
+            # Its owner pays again once this run leaves it; a run that died on it stops paying.
             ledger.change(self._api, self._namespace, self._names.run_id, now, lives=self._idle_timeout)
             if dead := runs.read_use(annotations.get(USE_ANNOTATION)).get("account"):
                 ledger.change(self._api, self._namespace, str(dead), now)
             self._costs.start(self._billing_key, self._plan.size, lambda: heartbeat.allowed(self._idle_timeout), so_far)
 
     def verify_lock(self, client: Any) -> None:
-        """Take the lock again. It holds while the client is connected; whoever has taken the cluster since has its
-        workers."""
+        """Lock the cluster again: the lock only holds while the client is connected.
+
+        Raises:
+            ClusterLost: another run has locked it since, and uses its workers.
+        """
         if self._used_by is None:
             return
         try:
@@ -191,8 +194,8 @@ class ReusedCluster(KubernetesCluster):
         except ClusterLocked as error:
             self._used_by = None
             raise ClusterLost(
-                f"{error.message}, who has taken it while this run was cut off",
-                "run it again; the fits it has finished are kept",
+                f"{error.message}, who locked it while this run was disconnected",
+                "run it again; finished fits are reused",
             ) from error
 
     def _on_beat(self) -> None:
@@ -209,22 +212,22 @@ class ReusedCluster(KubernetesCluster):
                 self._api.patch("Job", self.name, self._namespace, patch)
 
     def close(self, hurried: Callable[[], bool] = lambda: False) -> None:
-        """Close the connection; it lives on as if it had just been left."""
+        """Disconnect; the cluster lives on as if it had just been kept."""
         self._closing.set()
         if self._heartbeat is not None:
-            left_for = 0.0
+            lifetime = 0.0
             if self._used_by is not None:
-                with suppress(SkjobError):  # the next run has more workers than it needs
+                with suppress(SkjobError):  # the next run starts with more workers than it needs
                     self._group.shrink(self.workers.first)
                 with suppress(SkjobError):  # `skjob down` may have removed it
-                    left_for = (self._extend(self._heartbeat) - datetime.now(UTC)).total_seconds()
+                    lifetime = (self._extend(self._heartbeat) - datetime.now(UTC)).total_seconds()
             self._heartbeat.stop()
             self._heartbeat = None
-            final = self._costs.finalize(left_for)
-            if left_for and final is not None:
+            final = self._costs.finalize(lifetime)
+            if lifetime and final is not None:
                 gpus, run_id = self.requested() * self._plan.size.gpus, self._names.run_id
                 ledger.change(
-                    self._api, self._namespace, run_id, datetime.now(UTC), rate=final.rate, lives=left_for, gpus=gpus
+                    self._api, self._namespace, run_id, datetime.now(UTC), rate=final.rate, lives=lifetime, gpus=gpus
                 )
         if self._dask is not None:
             self._dask.end()

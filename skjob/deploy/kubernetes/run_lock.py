@@ -1,8 +1,8 @@
-"""A cluster serves one run at a time: the run's lock on it, which the scheduler keeps.
+"""Lock a cluster, which serves one run at a time. The scheduler keeps the lock.
 
-Two runs on one cluster would scale it against each other and wait in each other's queue. A lock is taken on the
-scheduler's event loop, so that one of two runs is first. It holds as long as the client that has it is connected: a run
-that ends or dies frees the cluster, and one whose connection comes back still has it, unless another took it meanwhile.
+Two runs on one cluster would scale it against each other and wait in each other's queue. A lock is acquired on the
+scheduler's event loop, so only one of two runs gets it. It holds as long as its client is connected: a run that ends or
+dies frees the cluster, and one that reconnects still holds it, unless another acquired it in the meantime.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _ANSWER_TIMEOUT = 30.0
 
 
 class ClusterLocked(StartError):
-    """Another run has the cluster."""
+    """Another run has locked the cluster."""
 
 
 @dataclass(frozen=True)
 class RunLock:
-    """Who uses a cluster: `user@host`, the program's name, and since when, in UTC."""
+    """A run's lock on a cluster: `user@host`, the program's name, and since when, in UTC."""
 
     owner: str
     program: str
@@ -37,17 +37,17 @@ class RunLock:
 
 
 def new_lock(program: str) -> RunLock:
-    """Return this user's lock, from now on."""
+    """Return a lock for this user, starting now."""
     now = datetime.now(UTC)
     return RunLock(f"{getpass.getuser()}@{socket.gethostname()}", program, f"{now:%Y-%m-%d %H:%M} UTC")
 
 
 def lock_cluster(client: Any, lock: RunLock, cluster: str) -> None:
-    """Lock the cluster of this Dask client. `cluster` is its name.
+    """Lock the cluster that this Dask client is connected to. `cluster` is its name.
 
     Raises:
-        ClusterLocked: another run has it, which is named.
-        StartError: its scheduler does not answer.
+        ClusterLocked: another run holds it; the message names that run.
+        StartError: the scheduler does not answer.
     """
     try:
         held = client.run_on_scheduler(_try_lock, client.id, asdict(lock), callback_timeout=_ANSWER_TIMEOUT)
@@ -58,13 +58,13 @@ def lock_cluster(client: Any, lock: RunLock, cluster: str) -> None:
         ) from error
     if held is not None:
         raise ClusterLocked(
-            f"`{cluster}` is in use, by {RunLock(**held)}",
-            "wait until that has ended, or start one of your own: leave out its name, or `skjob up` with another",
+            f"`{cluster}` is in use by {RunLock(**held)}",
+            "wait until that run has ended, or start your own cluster: omit the name, or `skjob up` with another",
         )
 
 
 def _try_lock(client_id: str, claim: dict[str, str], dask_scheduler: Any = None) -> dict[str, str] | None:
-    """Return the lock that is in the way, or None, and this one is taken. Runs on the scheduler."""
+    """Acquire the lock, or return the one that another client holds. Runs on the scheduler."""
     held: dict[str, Any] | None = dask_scheduler.get_metadata([KEY], default=None)
     if held is not None and held["client"] != client_id and held["client"] in dask_scheduler.clients:
         return dict(held["claim"])

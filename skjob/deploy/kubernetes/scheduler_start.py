@@ -1,4 +1,4 @@
-"""Wait for a cluster's scheduler, and say what keeps it from starting."""
+"""Wait for a cluster's scheduler, and report what keeps it from starting."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from skjob.errors import OperatorError, SkjobError, StartError, Unanswered
 from skjob.utils.notify import Notify
 
 DEAD_OPERATOR_TIMEOUT = 20.0
-"""Seconds that an operator which does not run has to create the scheduler's Deployment after all."""
+"""Seconds for an operator that is not running to create the scheduler's Deployment after all."""
 
 OPERATOR_TIMEOUT = 40.0
-"""Seconds for an operator that runs or cannot be looked at: it may be busy, or short of resources."""
+"""Seconds for an operator that runs or cannot be inspected: it may be busy, or short of resources."""
 
 _OPERATOR_HINT = "`skjob doctor` says more; run `skjob install` to upgrade it"
 
 
 class SchedulerStart:
-    """The start of one scheduler.
+    """Waits for one scheduler to start.
 
-    `problems` returns why pods do not run and raises StartError if they never will. `check` ends each wait by raising.
+    `problems` returns why pods are not running and raises StartError if they never will. `check` aborts each wait by
+    raising.
     """
 
     def __init__(
@@ -52,21 +53,21 @@ class SchedulerStart:
         """Wait until the scheduler's container runs.
 
         Raises:
-            StartError: it cannot run, or does not within the timeout.
+            StartError: it cannot run, or not within the timeout.
             OperatorError: the operator is too old, or does not act.
         """
         begun = time.monotonic()
         problems: list[Problem] = []
 
-        def look() -> None:
+        def check_pods() -> None:
             problems[:] = self._problems()
             for problem in problems:
                 self._notify(str(problem))
             if time.monotonic() - begun > self._operator_timeout and not problems:
                 self._check_operator()
 
-        self._look_at_operator()
-        if not self._pods.wait_for_scheduler(look, begun + self._timeout, self._check):
+        self._inspect_operator()
+        if not self._pods.wait_for_scheduler(check_pods, begun + self._timeout, self._check):
             why = f": {problems[0].message}" if problems else ""
             hint = (problems[0].hint if problems else "") or "`skjob doctor` looks for causes in the cluster"
             raise StartError(f"the scheduler did not start within `--start-timeout`, {self._timeout:.0f} s{why}", hint)
@@ -80,26 +81,26 @@ class SchedulerStart:
 
     @property
     def _operator_timeout(self) -> float:
-        return DEAD_OPERATOR_TIMEOUT if self._operator.trouble else OPERATOR_TIMEOUT
+        return DEAD_OPERATOR_TIMEOUT if self._operator.problem else OPERATOR_TIMEOUT
 
-    def _look_at_operator(self) -> None:
-        """Find out about the operator while the scheduler's pod is on its way.
+    def _inspect_operator(self) -> None:
+        """Find out about the operator while the scheduler's pod is being created.
 
-        Only users who may list Deployments everywhere learn anything. An operator that does not run may be about to:
-        it has its timeout.
+        Only users who may list Deployments in all namespaces learn anything. An operator that is not running may be
+        about to: it gets its timeout.
         """
         with suppress(SkjobError):
             self._operator = operator_state(self._api)
         if self._operator.too_old:
-            raise OperatorError(self._operator.trouble, _OPERATOR_HINT)
-        if self._operator.trouble:
-            self._notify(f"{self._operator.trouble}; waiting for it for {self._operator_timeout:.0f} s")
+            raise OperatorError(self._operator.problem, _OPERATOR_HINT)
+        if self._operator.problem:
+            self._notify(f"{self._operator.problem}; waiting up to {self._operator_timeout:.0f} s")
 
     def _check_operator(self) -> None:
         try:
             self._api.get("Deployment", f"{self._cluster}-scheduler", self._api.context.namespace)
         except NotFound:
-            why = f": {self._operator.trouble}" if self._operator.trouble else ""
+            why = f": {self._operator.problem}" if self._operator.problem else ""
             raise OperatorError(
                 f"the Dask operator has not acted on `{self._cluster}` for {self._operator_timeout:.0f} s{why}",
                 _OPERATOR_HINT,

@@ -1,7 +1,7 @@
-"""The workers of one Kubernetes cluster: how many are requested, and which of them go.
+"""Request and remove the workers of a cluster on Kubernetes.
 
-The Dask operator makes a Deployment for each worker of a DaskWorkerGroup and, when the number is lowered, chooses by
-itself whom to remove. So a worker's Deployment is deleted first, and the number lowered afterwards.
+The Dask operator makes a Deployment for each worker of a DaskWorkerGroup and, when the number is reduced, chooses
+itself which to remove. So delete a worker's Deployment first, and reduce the number afterwards.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ class WorkerGroup:
         """Request workers until there are `total`."""
         target = max(self.requested, total)
         try:
-            if self._lowering:  # the operator acts on a change of the number: it must see the lower one first
+            if self._lowering:  # the operator reacts to changes: it must see the lower number first
                 self._lower()
             self._set_replicas(target)
-        except Rejected as error:  # by limits lower than before: the run goes on with the workers it has
+        except Rejected as error:  # limits were lowered: the run goes on with the workers it has
             self._notify(f"there will be no more than {self.requested} workers: {error.message}")
         else:
-            self.requested = target  # set last: if the request failed, the next one must still raise the number
+            self.requested = target  # set last: if the request fails, the next one must still raise the number
 
     def remove(self, names: list[str]) -> None:
-        """Delete the Deployments of these workers, then lower the number: the operator has none left to choose."""
+        """Delete these workers' Deployments, then reduce the number, so that the operator has nothing left to
+        remove."""
         self._lowering = True
         for name in names:
             # A worker started by somebody else may be named like a Deployment that is not ours.
@@ -52,7 +53,7 @@ class WorkerGroup:
             self.remove(names)
 
     def shrink(self, number: int) -> None:
-        """Lower the number of workers to this, those that do not run first."""
+        """Reduce the workers to `number`, starting with those that are not running."""
         surplus = self.requested - number
         if surplus > 0:
             ready, pending = self._ready_and_pending()

@@ -1,11 +1,11 @@
 """Apply the scaling policy: one loop per cluster, in a thread of the parent process.
 
-Nothing else requests or releases workers while a program runs. Workers are released in the one order that works with
-the Dask operator: the scheduler retires the worker by name, which moves its data away and lets no new task in; then the
-cluster ends it.
+Nothing else requests or releases workers while a program runs. Workers are released in the only order that works with
+the Dask operator: first the scheduler retires the worker by name, which moves its data away and sends it no new task;
+then the cluster ends it.
 
-The loop looks at the scheduler each second. Pods are listed each second only while workers start, and every few seconds
-if one is stuck: each list is a request to the API of a shared cluster.
+The loop queries the scheduler each second. It lists pods each second only while workers start, and every few seconds if
+one is stuck: each list is a request to the API of a shared cluster.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from skjob.deploy.scaling.policy import (
     Supply,
     Worker,
     decide,
-    expected_rest,
-    kept_seconds,
+    expected_remaining,
+    idle_seconds_allowed,
     useful_workers,
 )
 from skjob.deploy.scaling.scheduler import SchedulerSnapshot, abandon_workers, release_workers, take_snapshot
@@ -42,27 +42,29 @@ from skjob.utils.periodic import PeriodicThread
 INTERVAL = 1.0
 
 POLL_INTERVAL = 3.0
-"""Seconds between two looks at the pods if nothing changes."""
+"""Seconds between two listings of the pods if nothing changes."""
 
 NO_WORKER_TIMEOUT = 90.0
-"""Seconds without any worker, and with none that can start, after which the run ends. Kubernetes itself waits up to 40
-before it restarts a container that a fit has ended four times."""
+"""Seconds without any worker, and with none that can start, after which the run ends.
+
+Kubernetes itself waits up to 40 s before it restarts a container that a fit has ended four times.
+"""
 
 STUCK_TIMEOUT = 12.0
-"""Seconds without any worker after which those that cannot start are replaced by new ones."""
+"""Seconds without any worker after which workers that cannot start are replaced."""
 
 _JOIN_TIMEOUT = 10.0
-LOOK_TIMEOUT = 20.0
+SNAPSHOT_TIMEOUT = 20.0
 RELEASE_TIMEOUT = 30.0
 """Seconds for the scheduler to answer, and for workers to hand over their data."""
 
 _NOTICE_DELAY = 3.0
-"""Seconds without an answer after which the user is told."""
+"""Seconds without a response after which the user is informed."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Tasks that are done, those that wait or run, and those that run."""
+    """Number of tasks that are done, that wait or run, and that run."""
 
     done: int
     to_go: int
@@ -70,12 +72,12 @@ class Progress:
 
 
 class ScalingLoop:
-    """Keep the number of workers at what the policy wants.
+    """Keeps the number of workers at what the policy decides.
 
-    `observe` is called with the counts each time, `progress` if it has changed, `notify` with what holds a worker back,
-    `memory` with each worker's peak memory, and `lost` with the error that ends the run, once the cluster has been out
-    of reach for `reconnect_timeout` seconds. `done_here` returns how many tasks the program has done itself. Until the
-    first worker has come, one is expected to take `usual_start` seconds.
+    `observe` is called with the counts each time, `progress` when it has changed, `notify` with what keeps a worker
+    from running, `memory` with each worker's peak memory, and `lost` with the error that ends the run, once the cluster
+    has been unreachable for `reconnect_timeout` seconds. `done_here` returns how many tasks the program has run itself.
+    Until the first worker has joined, one is expected to take `usual_start` seconds.
     """
 
     def __init__(
@@ -123,14 +125,14 @@ class ScalingLoop:
         self._notified: set[str] = set()
         self._running = CachedPoll(cluster.running)
         self._problems = CachedPoll(self._check_problems)
-        self._thread = PeriodicThread("skjob-scaling", self._look_again, first=self._note_done_before)
+        self._thread = PeriodicThread("skjob-scaling", self._poll, first=self._count_done_before)
 
     def start(self) -> None:
         """Start the loop's thread."""
         self._thread.start(INTERVAL)
 
     def stop(self) -> None:
-        """End the loop, and wait until nothing is under way any more."""
+        """End the loop, and wait until its current iteration has finished."""
         self._thread.stop()
         self._thread.join(_JOIN_TIMEOUT)
 
@@ -138,12 +140,12 @@ class ScalingLoop:
         """Return the seconds since the scheduler or the API stopped answering; 0 while they answer."""
         return 0.0 if self._failing_since is None else time.monotonic() - self._failing_since
 
-    def _note_done_before(self) -> None:
-        """Count the tasks that an earlier run has done: the program has not begun."""
+    def _count_done_before(self) -> None:
+        """Count the tasks that earlier runs have done, before the program starts."""
         with suppress(Exception):
             self._done_before = self._done_when_idle = _done(self._snapshot())
 
-    def _look_again(self) -> None:
+    def _poll(self) -> None:
         try:
             snapshot = self._snapshot()
             if self._failing_since is not None:
@@ -154,27 +156,27 @@ class ScalingLoop:
             self._lost(error)
             self._thread.stop()
         except (AccessError, ForbiddenError, Rejected) as error:
-            # The scheduler has just answered: the run goes on as long as it does.
+            # The scheduler has just answered: the run continues as long as it does.
             self._failing_since = None
             self._report_api_error(error)
         except Exception as error:
-            # A connection that breaks is made again; a scheduler that is gone is not.
+            # A broken connection is restored; a scheduler that is gone is not.
             self._failing_since = self._failing_since or time.monotonic()
             if self._is_lost(error):
                 self._thread.stop()
 
     def _snapshot(self) -> SchedulerSnapshot:
-        asking = self._client.run_on_scheduler(take_snapshot, asynchronous=True)
-        snapshot: SchedulerSnapshot = wait_while_connected(self._client, asking, LOOK_TIMEOUT)
+        request = self._client.run_on_scheduler(take_snapshot, asynchronous=True)
+        snapshot: SchedulerSnapshot = wait_while_connected(self._client, request, SNAPSHOT_TIMEOUT)
         return snapshot
 
     def _report_api_error(self, error: SkjobError) -> None:
         self._api_error = error
         self._api_failing_since = self._api_failing_since or time.monotonic()
-        # What only the user can fix is reported at once.
+        # Problems that only the user can fix are reported at once.
         delay = _NOTICE_DELAY if isinstance(error, Unanswered) else 0.0
         if time.monotonic() - self._api_failing_since >= delay:
-            self._notify(f"{Problem(error.message, error.hint)}: the run goes on while its connection holds")
+            self._notify(f"{Problem(error.message, error.hint)}: the run continues while its connection holds")
 
     def _is_lost(self, error: Exception) -> bool:
         """Return whether a cluster that does not answer is lost, and report it if so."""
@@ -185,7 +187,7 @@ class ScalingLoop:
             self._lost(self._api_error or error)
             return True
         if self.unseen_for() >= _NOTICE_DELAY:
-            self._notify(f"the scheduler does not answer: trying again for {self._reconnect_timeout:.0f} s")
+            self._notify(f"the scheduler does not answer: retrying for {self._reconnect_timeout:.0f} s")
             self._report_credentials()
         return False
 
@@ -205,15 +207,15 @@ class ScalingLoop:
         done = _done(snapshot)
         running = sum(map(len, snapshot.running.values()))
         tasks = sum(snapshot.waiting.values()) + running
-        if done < self._done_when_idle:  # a scheduler that was started again counts anew
+        if done < self._done_when_idle:  # a restarted scheduler starts counting at zero
             self._done_before = 0
         self._report_progress(Progress(done - self._done_before + self._done_here(), tasks, running))
         if not tasks or done < self._done_when_idle:
             self._done_when_idle = done
         now, requested, connected = time.monotonic(), self._cluster.requested(), len(snapshot.processing)
-        coming = self._startup.see(now, requested, snapshot.processing)
-        fresh = bool(coming) and min(coming) <= self._startup.seconds
-        self._observe(WorkerCounts(requested, self._running(now, (requested, connected), often=fresh), connected))
+        pending = self._startup.see(now, requested, snapshot.processing)
+        starting = bool(pending) and min(pending) <= self._startup.seconds
+        self._observe(WorkerCounts(requested, self._running(now, (requested, connected), often=starting), connected))
         if snapshot.quiet:
             self._replace_on_lost_nodes(list(snapshot.quiet))
         if connected:
@@ -221,28 +223,28 @@ class ScalingLoop:
         if self._connected - set(snapshot.processing):
             self._worker_left = now
         self._connected = set(snapshot.processing)
-        # Why a worker left is known only when its pod has ended, and by then another may have come.
-        if coming or now - self._worker_left <= 2 * POLL_INTERVAL:
+        # Why a worker left is known only once its pod has ended, and by then another may have joined.
+        if pending or now - self._worker_left <= 2 * POLL_INTERVAL:
             no_worker = not connected
             self._problems(now, no_worker, often=no_worker, no_worker=no_worker)
         self._at_once = min(self._threads, snapshot.at_once or self._at_once)
         if self._limits.adaptive:
-            supply = Supply(requested, coming, self._startup.seconds)
+            supply = Supply(requested, pending, self._startup.seconds)
             demand = self._demand(now, snapshot, supply, done - self._done_when_idle)
             self._apply(decide(demand, supply, self._limits, self._at_once), snapshot)
 
     def _replace_on_lost_nodes(self, quiet: list[str]) -> None:
-        """Replace workers whose machine is gone; others do their tasks."""
-        gone = self._cluster.workers_on_lost_nodes(quiet)
-        if gone:
-            self._notify(f"the node of {len(gone)} workers does not answer: others do their tasks")
-            self._client.run_on_scheduler(abandon_workers, gone, callback_timeout=RELEASE_TIMEOUT)
+        """Replace workers whose machine is gone; others take over their tasks."""
+        lost = self._cluster.workers_on_lost_nodes(quiet)
+        if lost:
+            self._notify(f"the node of {len(lost)} workers does not answer: others take over their tasks")
+            self._client.run_on_scheduler(abandon_workers, lost, callback_timeout=RELEASE_TIMEOUT)
             self._replacements_due = self._cluster.requested()
-            self._cluster.remove_workers(gone)
+            self._cluster.remove_workers(lost)
             self._replace_removed()
 
     def _replace_removed(self) -> None:
-        """Request replacements for removed workers; again, if the API did not answer before."""
+        """Request replacements for removed workers, also those for which the API did not answer before."""
         if self._replacements_due:
             self._cluster.add_workers(self._replacements_due)
             self._replacements_due = 0
@@ -251,19 +253,19 @@ class ScalingLoop:
         durations = self._durations.see(snapshot.done, snapshot.running)
         waiting = sum(snapshot.waiting.values())
         remaining = tuple(
-            expected_rest(durations.get(kind), elapsed)
+            expected_remaining(durations.get(kind), elapsed)
             for kind, running in snapshot.running.items()
             for elapsed in running
         )
         self._peak = self._peak or Peak(now, supply.requested)
         useful = useful_workers(waiting + len(remaining), self._at_once)
-        peak = self._peak.see(now, useful, kept_seconds(supply.seconds, waiting, remaining))
+        peak = self._peak.see(now, useful, idle_seconds_allowed(supply.seconds, waiting, remaining))
         length = mean_length(snapshot.waiting, durations)
         workers = self._workers(now, snapshot)
         return Demand(waiting, length, remaining, finished, peak, workers, snapshot.together, snapshot.all_wanted)
 
     def _check_problems(self, *, no_worker: bool) -> None:
-        """Report what keeps a worker from running. End the run if no other worker is left."""
+        """Report what keeps workers from running. End the run if no worker is left."""
         try:
             for problem in self._cluster.pending_problems():
                 self._notify(str(problem))
@@ -284,7 +286,8 @@ class ScalingLoop:
             self._notify(f"{Problem(error.message, error.hint)}{error.quoted_log}")
 
     def _replace_stuck(self, now: float) -> None:
-        """Replace stuck workers: Kubernetes restarts a container later each time, and a new one starts at once."""
+        """Replace stuck workers: Kubernetes delays each restart of a container longer, while a new one starts at
+        once."""
         if self._no_worker_since is not None and now - max(self._no_worker_since, self._replaced_at) > STUCK_TIMEOUT:
             self._replaced_at = now
             self._replacements_due = self._cluster.requested()
@@ -306,11 +309,11 @@ class ScalingLoop:
             self._cluster.add_workers(decision.total)
             self._startup.see(time.monotonic(), self._cluster.requested(), snapshot.processing)
         if decision.release:
-            gone = self._client.run_on_scheduler(
+            released = self._client.run_on_scheduler(
                 release_workers, list(decision.release), callback_timeout=RELEASE_TIMEOUT
             )
-            if gone:
-                self._cluster.remove_workers(gone)
+            if released:
+                self._cluster.remove_workers(released)
         if decision.cancel:
             self._cluster.cancel_pending(decision.cancel, list(snapshot.processing))
 
@@ -320,7 +323,7 @@ def _done(snapshot: SchedulerSnapshot) -> int:
 
 
 class CachedPoll:
-    """A look at the cluster whose result is reused for `POLL_INTERVAL` seconds while nothing changes."""
+    """A query of the cluster whose result is reused for `POLL_INTERVAL` seconds while nothing changes."""
 
     def __init__(self, poll: Callable[..., Any]) -> None:
         self._poll = poll
@@ -328,9 +331,9 @@ class CachedPoll:
         self._state: Any = None
         self._value: Any = None
 
-    def __call__(self, now: float, state: Any, *, often: bool, **how: Any) -> Any:
-        """Return the latest result; a new one if that is due, or `state` has changed."""
+    def __call__(self, now: float, state: Any, *, often: bool, **arguments: Any) -> Any:
+        """Return the latest result; query again if that is due, or `state` has changed."""
         if often or state != self._state or now - self._at >= POLL_INTERVAL:
             self._at, self._state = now, state
-            self._value = self._poll(**how)
+            self._value = self._poll(**arguments)
         return self._value

@@ -1,7 +1,7 @@
-"""The most memory that each worker's process has used, for the record of a run.
+"""Report each worker's peak memory, for the record of a run.
 
-The kernel keeps it (`getrusage`), so that no peak between two looks is missed. Workers report it with each heartbeat,
-so that it is also known of one that goes away, or is killed, a moment later.
+The kernel tracks it (`getrusage`), so that no peak between two measurements is missed. Workers report it with each
+heartbeat, so that it is known even of one that goes away, or is killed, a moment later.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from skjob.utils.operating_system import peak_memory
 METRIC = "skjob-peak-memory"
 
 
-def peak_here(_: Any = None) -> int:
-    """Return the peak of this process, in bytes."""
+def current_peak(_: Any = None) -> int:
+    """Return the peak memory of this process in bytes."""
     return peak_memory()
 
 
 class PeakMemory(WorkerPlugin):  # type: ignore[misc]
-    """Adds the peak to what each worker reports to the scheduler, also those that join later."""
+    """Adds the peak to what each worker reports to the scheduler, including workers that join later."""
 
     name = METRIC
 
     def setup(self, worker: Any) -> None:
-        """Called by each worker as it joins."""
-        worker.metrics[METRIC] = peak_here
+        """Add the metric. Called by each worker as it joins."""
+        worker.metrics[METRIC] = current_peak
 
 
 def peak_of(dask_worker: Any = None) -> tuple[str, int]:
-    """Return a worker's name and its peak up to now. Runs on the worker."""
-    return str(dask_worker.name), peak_here()
+    """Return a worker's name and its peak so far. Runs on the worker."""
+    return str(dask_worker.name), current_peak()

@@ -1,15 +1,15 @@
-"""How many workers a cluster should have, and which may go. Pure: numbers in, a decision out.
+"""Decide how many workers a cluster should have, and which to release. Pure: numbers in, a decision out.
 
-Up, at once, to what the work can use: a worker is requested if it will still find work when it comes, enough to be
-worth its start. Down, by name, once so many were idle for about as long as it would take to start them again: without
-knowing when the next work comes, this costs at most twice the optimum (the break-even rule of ski rental: Karlin,
-Manasse, Rudolph, Sleator, "Competitive snoopy caching", Algorithmica 3, 1988). Never a busy worker, none while others
-are on their way (which to release is decided when all are there), and none while workers do something together, as in a
-training of XGBoost. A request that is late and not needed any more is cancelled.
+Scale up at once to what the work can use: a worker is requested if it will still find work when it joins, enough to be
+worth its start. Scale down by name, once that many workers have been idle for about as long as it would take to start
+them again. Without knowing when the next work comes, this costs at most twice the optimum (the break-even rule of ski
+rental: Karlin, Manasse, Rudolph, Sleator, "Competitive snoopy caching", Algorithmica 3, 1988). Never release a busy
+worker, none while others are starting (which to release is decided once all have joined), and none while workers run
+tasks together, as in a training of XGBoost. A request that is late and no longer needed is cancelled.
 
-The scheduler sees only a window of the work: the engine hands over some tasks for every worker that may come, and the
-next as those finish. A window that stays full means more to come: a few times what has been done so far, so that what
-is wasted, should it end there, is a few times what was needed.
+The scheduler sees only a window of the work: the engine submits some tasks for every worker that may come, and the next
+as those finish. A window that stays full means that more will come: assume a few times what has been done so far, so
+that if the work ends there, only a few times of what was needed is wasted.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from dataclasses import dataclass
 from skjob.config.settings import WorkerRange
 
 MIN_IDLE_SECONDS = 5.0
-"""Seconds that any idle worker is kept: a search's next iteration or a forest's next fit comes within seconds."""
+"""Seconds for which any idle worker is kept: a search's next iteration or a forest's next fit comes within seconds."""
 
 MAX_IDLE_SECONDS = 120.0
-"""Seconds after which an idle worker goes, however long it took to come."""
+"""Seconds after which an idle worker is released, however long it took to start."""
 
 MIN_BUSY_SHARE = 0.1
-"""A worker is requested if it will be busy for at least this share of the time it takes to come."""
+"""Share of its startup time that a worker must be busy afterwards to be worth requesting."""
 
 EXPECTED_GROWTH = 4
-"""While the window stays full, so many times the finished tasks are expected still to come."""
+"""How many times the finished tasks are expected still to come while the window stays full."""
 
 FULL_WINDOW = 3
-"""So many tasks for each thread that may come make the window full. The engine keeps four."""
+"""Tasks per thread of all possible workers that make the window full. The engine keeps four."""
 
 LATE_FACTOR = 2.0
-"""A worker that takes so many times the usual time to come counts as late."""
+"""How many times the usual startup time a worker takes before it counts as late."""
 
 MIN_LATE_SECONDS = 30.0
-"""No worker is late before this many seconds."""
+"""Seconds before which no worker counts as late."""
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A connected worker: its name, and for how many seconds it has been idle (0 if it is busy)."""
+    """A connected worker: its name, and how many seconds it has been idle (0 if it is busy)."""
 
     name: str
     idle_seconds: float
@@ -56,10 +56,10 @@ class Demand:
     """What the scheduler knows.
 
     `waiting` tasks have no thread yet; `length` is how many seconds one of them takes, None if nothing was measured.
-    `remaining` has, for each running task, the seconds it is expected to run on. `finished` tasks were done since there
-    was last nothing to do. `peak` is how many workers the tasks could use at most in the time for which an idle worker
-    is kept. `together`: some running tasks work as one, on the workers they have. `all_wanted`: a program waits for
-    every worker that it can have.
+    `remaining` has the seconds that each running task is expected to run on. `finished` tasks were done since there was
+    last nothing to do. `peak` is how many workers the tasks could have used at most during the time for which an idle
+    worker is kept. `together` means that some running tasks work as one, on the workers they have. `all_wanted` means
+    that a program waits for every worker that it can have.
     """
 
     waiting: int
@@ -74,52 +74,52 @@ class Demand:
 
 @dataclass(frozen=True)
 class Supply:
-    """Workers `requested`, the age of each request that is still on its way, and how many seconds one takes to come."""
+    """Workers `requested`, the age of each pending request, and how many seconds a worker takes to start."""
 
     requested: int
-    coming: tuple[float, ...]
+    pending: tuple[float, ...]
     seconds: float
 
     def late(self) -> int:
-        """Return how many are so late that they may not come at all."""
-        return sum(age > late_after(self.seconds) for age in self.coming)
+        """Return how many requests are so late that their workers may never come."""
+        return sum(age > late_after(self.seconds) for age in self.pending)
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Grow to `total` workers, release those named, or cancel as many that have not come; or none of these."""
+    """Grow to `total` workers, release those named, or cancel that many pending ones; or none of these."""
 
     total: int | None = None
     release: tuple[str, ...] = ()
     cancel: int = 0
 
 
-def kept_seconds(seconds: float, waiting: int, remaining: Sequence[float]) -> float:
-    """Return how long an idle worker is kept if one takes `seconds` to come.
+def idle_seconds_allowed(seconds: float, waiting: int, remaining: Sequence[float]) -> float:
+    """Return how long an idle worker is kept if starting one takes `seconds`.
 
-    If nothing waits, a program has more work when the last of its tasks is done. If that takes longer than any worker
-    would be kept, they may as well go now.
+    If nothing waits, a program submits more work when the last of its tasks is done. If that takes longer than any
+    worker would be kept, idle ones may as well go now.
     """
     kept = max(MIN_IDLE_SECONDS, min(MAX_IDLE_SECONDS, seconds))
     return MIN_IDLE_SECONDS if not waiting and kept < max(remaining, default=0.0) < math.inf else kept
 
 
 def late_after(seconds: float) -> float:
-    """Return after how many seconds a worker may not come at all, if one takes `seconds` to come."""
+    """Return the age at which a pending worker may never come, if starting one takes `seconds`."""
     return max(LATE_FACTOR * seconds, MIN_LATE_SECONDS)
 
 
 def decide(demand: Demand, supply: Supply, limits: WorkerRange, threads: int) -> Decision:
-    """Return what to do now. `threads` is how many tasks one worker runs at once."""
+    """Return what to do now. `threads` is how many tasks a worker runs concurrently."""
     if demand.all_wanted:
         return Decision(total=limits.maximum) if supply.requested < limits.maximum else Decision()
     useful = max(limits.minimum, min(limits.maximum, useful_workers(demand.waiting + len(demand.remaining), threads)))
-    wanted = min(useful, max(limits.minimum, supply.requested + _missing(demand, supply, limits, threads)))
-    if wanted > supply.requested:
-        return Decision(total=wanted)
+    target = min(useful, max(limits.minimum, supply.requested + _missing(demand, supply, limits, threads)))
+    if target > supply.requested:
+        return Decision(total=target)
     if demand.together:
         return Decision()
-    if supply.coming:
+    if supply.pending:
         return Decision(cancel=min(supply.late(), supply.requested - useful) if useful < supply.requested else 0)
     idle = sorted(
         (worker for worker in demand.workers if worker.idle_seconds > 0), key=lambda worker: -worker.idle_seconds
@@ -130,19 +130,19 @@ def decide(demand: Demand, supply: Supply, limits: WorkerRange, threads: int) ->
 
 
 def useful_workers(tasks: int, threads: int) -> int:
-    """Return how many workers so many tasks could keep busy."""
+    """Return how many workers `tasks` could keep busy."""
     return math.ceil(tasks / threads)
 
 
 class Peak:
-    """The highest of the latest values, where before `now` it was `value`."""
+    """The highest of the latest values; it was `value` until `now`."""
 
     def __init__(self, now: float, value: int) -> None:
         self._values: deque[tuple[float, int]] = deque([(now, value)])
 
     def see(self, now: float, value: int, seconds: float) -> int:
-        """Take one more value and return the highest of those of the last `seconds`."""
-        # Only a value that no later one has reached can become the highest again.
+        """Add a value and return the highest of the last `seconds`."""
+        # A value that a later one has reached can never be the highest again.
         while self._values and self._values[-1][1] <= value:
             self._values.pop()
         self._values.append((now, value))
@@ -154,8 +154,8 @@ class Peak:
 def _missing(demand: Demand, supply: Supply, limits: WorkerRange, threads: int) -> int:
     """Return how many more workers are worth requesting.
 
-    The workers that are here and those on their way will have begun some of the waiting tasks by the time that a new
-    worker has come and been busy for long enough. The rest is for new workers.
+    By the time that a new worker has started and been busy for long enough, the existing and pending workers will have
+    begun some of the waiting tasks. Only the rest is for new workers.
     """
     if not demand.waiting or supply.requested >= limits.maximum:
         return 0
@@ -164,27 +164,27 @@ def _missing(demand: Demand, supply: Supply, limits: WorkerRange, threads: int) 
     waiting = demand.waiting
     if waiting + len(demand.remaining) >= FULL_WINDOW * limits.maximum * threads:
         waiting += EXPECTED_GROWTH * demand.finished
-    worth = MIN_BUSY_SHARE * supply.seconds
-    horizon = supply.seconds + worth
+    min_busy_seconds = MIN_BUSY_SHARE * supply.seconds
+    horizon = supply.seconds + min_busy_seconds
     length = max(demand.length, 1e-3)
     running = len(demand.remaining)
     free = max(0, len(demand.workers) * threads - running)
     ready = [*demand.remaining, *[0.0] * free]
-    for age in supply.coming:
+    for age in supply.pending:
         if age <= late_after(supply.seconds):
             ready += [max(0.0, supply.seconds - age)] * threads
     begun = sum(1 + math.floor((horizon - at) / length) for at in ready if at <= horizon)
-    left = waiting - begun
-    if left <= 0:
+    unclaimed = waiting - begun
+    if unclaimed <= 0:
         return 0
-    if length >= worth:
-        return math.ceil(left / threads)
-    # Short tasks: each thread gets as many as make it worth its start. One worker has to do them, however few.
-    return max(math.floor(left * length / worth / threads), 1 if not ready else 0)
+    if length >= min_busy_seconds:
+        return math.ceil(unclaimed / threads)
+    # Short tasks: each thread gets as many as make its start worthwhile. However few there are, they need one worker.
+    return max(math.floor(unclaimed * length / min_busy_seconds / threads), 1 if not ready else 0)
 
 
-def expected_rest(length: float | None, elapsed: float) -> float:
-    """Return the seconds that a task of this length will run on. One that has taken longer counts as half done."""
+def expected_remaining(length: float | None, elapsed: float) -> float:
+    """Return how many seconds a task of this length will run on. One that has taken longer counts as half done."""
     if length is None:
         return math.inf
     return length - elapsed if elapsed < length else elapsed

@@ -1,7 +1,7 @@
-"""What the scaling loop does on the scheduler: look at its tasks and workers, and release workers.
+"""Query and release workers on the scheduler, for the scaling loop.
 
-Each function is sent to the scheduler and runs on its event loop, so that nothing else happens between its look and its
-action, except where it awaits.
+Each function is sent to the scheduler and runs on its event loop, so that nothing else happens between its query and
+its action, except where it awaits.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from skjob.boosters.scheduler_plugin import all_workers_requested
 from skjob.deploy.scaling.peak_memory import METRIC
 
 ENGINE_KEYS = ("skjob-", "Shared-")
-"""How keys of shared data (`engine.transfer.received_data.Shared`) begin: the engine sends it again if it is lost."""
+"""Prefixes of keys of shared data (`engine.transfer.received_data.Shared`), which the engine sends again if it is
+lost."""
 
-MIN_KEPT_BYTES = 2**20
-"""If a program keeps at least so many bytes on a worker, the worker stays."""
+MIN_HELD_BYTES = 2**20
+"""Bytes that a program must hold on a worker for the worker to stay."""
 
 QUIET_SECONDS = 10.0
 """Seconds of silence that are unusual: workers send a heartbeat every second or two."""
@@ -29,13 +30,14 @@ QUIET_SECONDS = 10.0
 class SchedulerSnapshot:
     """What the scheduler knows, by kind of task.
 
-    `done` has how many were done in total, and their seconds; `waiting` how many have no thread yet; `running` how long
-    each running one has taken. `processing` has the number of tasks of each worker, by its name. `at_once` is how many
-    tasks a worker runs at once: as many as it has threads, unless they need more memory than that leaves them; None if
-    no worker has a task. `quiet` are workers that have not been heard from for `QUIET_SECONDS`. `holding` are those
-    with data that a program keeps there: a library may rely on where it is, and the others may have no room for it.
-    `together` says that tasks run which belong together, and `all_wanted` that a program is about to start such tasks
-    and wants every worker that it can have. `peaks` has the peak memory of each worker in bytes, by its name.
+    `done` has how many tasks were done in total, and their seconds; `waiting` how many have no thread yet; `running`
+    how long each running one has taken. `processing` has the number of tasks of each worker, by its name.
+    `at_once` is how many tasks a worker runs concurrently: as many as it has threads, unless they need more
+    memory than that leaves them; None if no worker has a task. `quiet` are workers that have not been heard from for
+    `QUIET_SECONDS`. `holding` are those with data that a program keeps there: a library may rely on where it is, and
+    the others may have no room for it. `together` means that tasks are running that belong together, and `all_wanted`
+    that a program is about to start such tasks and wants every worker that it can have. `peaks` has the peak memory of
+    each worker in bytes, by its name.
     """
 
     done: dict[str, tuple[int, float]]
@@ -51,11 +53,11 @@ class SchedulerSnapshot:
 
 
 def take_snapshot(dask_scheduler: Any = None) -> SchedulerSnapshot:
-    """Return what there is to do. Runs on the scheduler."""
+    """Return the state of tasks and workers. Runs on the scheduler."""
     done = {
         prefix.name: (prefix.state_counts["memory"], prefix.all_durations["compute"])
         for prefix in dask_scheduler.task_prefixes.values()
-        # Data that was scattered gets into memory too, but was never processed.
+        # Scattered data is in memory too, but was never processed.
         if prefix.state_counts["memory"] and prefix.state_counts["processing"]
     }
     waiting: dict[str, int] = defaultdict(int)
@@ -63,15 +65,15 @@ def take_snapshot(dask_scheduler: Any = None) -> SchedulerSnapshot:
         waiting[task.prefix.name] += 1
     running: dict[str, list[float]] = defaultdict(list)
     processing = {}
-    most = []
+    concurrent = []
     for worker in dask_scheduler.workers.values():
         processing[str(worker.name)] = len(worker.processing)
-        # Tasks that a worker says it executes come first: the others are in its queue.
+        # Tasks that the worker reports as executing come first: the others are in its queue.
         executing = [task for task in worker.executing if task in worker.processing]
         others = [task for task in worker.processing if task not in worker.executing]
         at_once = min((_at_once(worker, task) for task in worker.processing), default=worker.nthreads)
         if worker.processing:
-            most.append(at_once)
+            concurrent.append(at_once)
         for number, task in enumerate([*executing, *others]):
             if number < at_once:
                 running[task.prefix.name].append(worker.executing.get(task, 0.0))
@@ -84,7 +86,7 @@ def take_snapshot(dask_scheduler: Any = None) -> SchedulerSnapshot:
         dict(waiting),
         dict(running),
         processing,
-        min(most, default=None),
+        min(concurrent, default=None),
         quiet,
         frozenset(str(worker.name) for worker in dask_scheduler.workers.values() if _holds_much(worker)),
         runs_together(dask_scheduler),
@@ -99,32 +101,32 @@ def transitions(dask_scheduler: Any = None) -> int:
 
 
 def runs_together(scheduler: Any) -> bool:
-    """Return whether tasks work as one: of one function, and each restricted to a worker of its own.
+    """Return whether tasks work as one: running the same function, each restricted to a worker of its own.
 
     Trainings of XGBoost and LightGBM and Dask's shuffle do: a worker that leaves destroys the work of all.
     """
-    tied: dict[str, set[str]] = defaultdict(set)
+    restricted: dict[str, set[str]] = defaultdict(set)
     for worker in scheduler.workers.values():
         for task in worker.processing:
             if task.worker_restrictions and len(task.worker_restrictions) == 1:
-                tied[task.prefix.name] |= task.worker_restrictions
-    return any(len(workers) > 1 for workers in tied.values())
+                restricted[task.prefix.name] |= task.worker_restrictions
+    return any(len(workers) > 1 for workers in restricted.values())
 
 
 def _at_once(worker: Any, task: Any) -> int:
-    """Return how many tasks like this one the worker can run at once."""
-    needs = task.resource_restrictions or {}
-    fitting = (int(worker.resources.get(name, 0) // need) for name, need in needs.items() if need)
+    """Return how many tasks like this one the worker can run concurrently."""
+    requirements = task.resource_restrictions or {}
+    fitting = (int(worker.resources.get(name, 0) // need) for name, need in requirements.items() if need)
     return int(max(1, min([worker.nthreads, *fitting])))
 
 
 async def release_workers(names: list[str], dask_scheduler: Any = None) -> list[str]:
-    """Release these workers and return which have gone. Runs on the scheduler.
+    """Release these workers and return those that are gone. Runs on the scheduler.
 
-    A task may have come since they were chosen: a worker that has one stays, and all stay if a task waits for a worker,
-    or if tasks run that belong together. Their data moves to the workers that stay. If none stays, shared data is lost
-    on purpose, as the engine sends it again; if one of them holds anything else, such as results that are wanted, it
-    stays and gets all of it.
+    A task may have arrived since they were chosen: a worker that has one stays, and all stay if a task waits for a
+    worker, or if tasks are running that belong together. Their data moves to the workers that stay. If none stays,
+    shared data is lost on purpose, as the engine sends it again; but if one of them holds anything else that is wanted,
+    such as results, it stays and receives all of it.
     """
     workers = [worker for worker in dask_scheduler.workers.values() if str(worker.name) in names]
     idle = [worker for worker in workers if not worker.processing]
@@ -143,24 +145,24 @@ async def release_workers(names: list[str], dask_scheduler: Any = None) -> list[
 
 
 async def abandon_workers(names: list[str], dask_scheduler: Any = None) -> None:
-    """Give the tasks of these workers, which are gone, to others, and blame no task for it. Runs on the scheduler.
+    """Reassign the tasks of these lost workers, without blaming the tasks. Runs on the scheduler.
 
     The scheduler itself would wait for its `worker-ttl`, minutes: a worker that does not answer may be deep in compiled
-    code. The machine of these is known to be gone.
+    code. Here the machine is known to be gone.
     """
     for worker in [worker for worker in dask_scheduler.workers.values() if str(worker.name) in names]:
         await dask_scheduler.remove_worker(worker.address, expected=True, close=False, stimulus_id="skjob-give-up")
 
 
 async def _remove(workers: list[Any], scheduler: Any) -> list[str]:
-    """Remove the last workers: the scheduler would not retire them, as none is left to take their data."""
-    gone = []
+    """Remove the last workers: the scheduler would not retire them, as none would be left to take their data."""
+    removed = []
     for worker in workers:
         if worker.processing or _tasks_wait(scheduler):
             break
         await scheduler.remove_worker(worker.address, expected=True, close=False, stimulus_id="skjob-release")
-        gone.append(str(worker.name))
-    return gone
+        removed.append(str(worker.name))
+    return removed
 
 
 def _tasks_wait(scheduler: Any) -> bool:
@@ -168,21 +170,21 @@ def _tasks_wait(scheduler: Any) -> bool:
 
 
 def _holds_wanted_data(worker: Any) -> bool:
-    """Return whether it holds data that is wanted and not the engine's."""
-    return any(True for _ in _kept(worker))
+    """Return whether a worker holds data that is wanted and not the engine's."""
+    return any(True for _ in _held_tasks(worker))
 
 
 def _holds_much(worker: Any) -> bool:
     size = 0
-    for task in _kept(worker):
+    for task in _held_tasks(worker):
         size += task.get_nbytes()
-        if size >= MIN_KEPT_BYTES:
+        if size >= MIN_HELD_BYTES:
             return True
     return False
 
 
-def _kept(worker: Any) -> Iterator[Any]:
+def _held_tasks(worker: Any) -> Iterator[Any]:
     for task in worker.has_what:
-        ours = isinstance(task.key, str) and task.key.startswith(ENGINE_KEYS)
-        if not ours and (task.who_wants or task.waiters):
+        is_engine_data = isinstance(task.key, str) and task.key.startswith(ENGINE_KEYS)
+        if not is_engine_data and (task.who_wants or task.waiters):
             yield task

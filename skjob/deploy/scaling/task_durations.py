@@ -1,37 +1,38 @@
-"""How long tasks take, by kind: the mean of the latest, as a search may turn from quick fits to slow ones. Pure.
+"""Estimate how long tasks take, by kind: the mean of the latest, as a search may turn from quick fits to slow ones.
+Pure.
 
-A task that runs and has taken longer than the mean already counts as one of that length. Otherwise the quick ones,
-which are done first, would speak for all.
+A running task that has already taken longer than the mean counts with the time it has taken. Otherwise the quick ones,
+which finish first, would dominate.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-REMEMBERED = 10
-"""At least so many of the latest tasks of a kind count, and twice as many as run."""
+MIN_REMEMBERED = 10
+"""Minimum number of latest tasks of a kind that count; twice as many as are running, if that is more."""
 
 
 class DurationTracker:
-    """See how many tasks of each kind are done, with their total seconds, and how long others have been running."""
+    """Tracks how many tasks of each kind are done, with their total seconds, and how long others have been running."""
 
     def __init__(self) -> None:
         self._before: dict[str, tuple[int, float]] = {}
         self._latest: dict[str, tuple[float, float]] = {}
 
     def see(self, done: Mapping[str, tuple[int, float]], running: Mapping[str, Sequence[float]]) -> dict[str, float]:
-        """Return the mean length of each kind of which one was done."""
+        """Update the counts and return the mean length of each kind with a finished task."""
         for kind, (count, seconds) in done.items():
             before, seconds_before = self._before.get(kind, (0, 0.0))
             if count > before:
-                remembered = max(REMEMBERED, 2 * len(running.get(kind, ())))
+                remembered = max(MIN_REMEMBERED, 2 * len(running.get(kind, ())))
                 self._remember(kind, count - before, seconds - seconds_before, remembered)
         self._before = dict(done)
         return {kind: self._mean(kind, running.get(kind, ())) for kind in self._latest}
 
-    def _remember(self, kind: str, new: int, seconds: float, most: int) -> None:
+    def _remember(self, kind: str, new: int, seconds: float, max_tasks: int) -> None:
         old, old_seconds = self._latest.get(kind, (0.0, 0.0))
-        share = max(0.0, min(1.0, (most - new) / old)) if old else 0.0
+        share = max(0.0, min(1.0, (max_tasks - new) / old)) if old else 0.0
         self._latest[kind] = new + share * old, seconds + share * old_seconds
 
     def _mean(self, kind: str, running: Sequence[float]) -> float:
@@ -41,7 +42,7 @@ class DurationTracker:
 
 
 def mean_length(waiting: Mapping[str, int], lengths: Mapping[str, float]) -> float | None:
-    """Return the mean over waiting tasks, so many of each kind; None if nothing is known of most of them."""
+    """Return the mean length over waiting tasks, weighted by kind; None if most of them are of unknown length."""
     known = {kind: count for kind, count in waiting.items() if kind in lengths}
     tasks = sum(known.values())
     if not tasks or 2 * tasks < sum(waiting.values()):

@@ -40,7 +40,7 @@ def in_shared(
 
 def lacking(doctor: subprocess.CompletedProcess[str]) -> list[str]:
     """The lines of `doctor` that name missing verbs."""
-    return [line for line in doctor.stdout.splitlines() if "may not " in line and "permissions" in line]
+    return [line for line in doctor.stdout.splitlines() if "not allowed to " in line and "permissions" in line]
 
 
 def test_a_role_without_network_policies_still_runs(
@@ -66,7 +66,7 @@ def test_a_role_without_network_policies_still_runs(
     told = in_shared(older, "doctor", "--skip-image")
     assert told.returncode == 0, told.stdout
     [lacks] = lacking(told)
-    assert "may not create, list `networkpolicies.networking.k8s.io`" in lacks
+    assert "not allowed to create, list `networkpolicies.networking.k8s.io`" in lacks
     security_row("an older Role still runs", "one without NetworkPolicies", "the run succeeds, in one line why", "yes")
 
 
@@ -84,7 +84,7 @@ def test_doctor_names_the_missing_verbs_and_no_others(
     )  # fmt: skip
     told = in_shared(lesser, "doctor", "--skip-image")
     assert told.returncode == 122
-    assert [line.partition("may not ")[2].partition(" in ")[0] for line in lacking(told)] == [
+    assert [line.partition("not allowed to ")[2].partition(" in ")[0] for line in lacking(told)] == [
         "delete `deployments.apps`",
         "get `pods/log`",
     ]

@@ -24,8 +24,11 @@ pytestmark = pytest.mark.unit
 DURATION = "must be a duration such as `90s`, `5m` or `1h30m`"
 QUANTITY = "must be a quantity such as `500m`, `2` or `2Gi`"
 WORKERS = "must be a number of workers, `4`, or a range, `1:20`"
-NAME = "must be at most 37 small letters, digits and hyphens, a letter first, a letter or digit last"
-NAMESPACE = "must be at most 63 small letters, digits and hyphens, a letter or digit first and last"
+NAME = (
+    "must be at most 37 lower-case letters, digits and hyphens, starting with a letter"
+    " and ending with a letter or digit"
+)
+NAMESPACE = "must be at most 63 lower-case letters, digits and hyphens, starting and ending with a letter or digit"
 TRAVELS = "the file travels with each run, and leaves with it"
 NO_SCRIPT = "check the path; it is relative to the working directory"
 

@@ -125,7 +125,7 @@ def test_a_run_is_shown(skjob: Callable[..., Ended]) -> None:
         "fits 160 (15 reused, 5 failed)",
         "cost 0.12 EUR of at most 5",
         "RandomizedSearchCV of SVC: 160 of 160 fits; 15 reused; 5 failed",
-        "# SCORE ± SPLITS A FIT C gamma kernel",
+        "# SCORE ± SPLITS FIT TIME C gamma kernel",
         "1 0.93021 0.0096 5 0.62 s 707.946 0.000316228 rbf",
         "RandomForestClassifier of DecisionTreeClassifier 1 100 1.0 s -",
         "5 fits: ValueError: gamma == 0.012 must be positive",

@@ -42,7 +42,7 @@ NAMES = (
 )
 QUANTITY = "must be a quantity such as `500m`, `2` or `2Gi`"
 DURATION = "must be a duration such as `90s`, `5m` or `1h30m`"
-NAMESPACE = "must be at most 63 small letters, digits and hyphens, a letter or digit first and last"
+NAMESPACE = "must be at most 63 lower-case letters, digits and hyphens, starting and ending with a letter or digit"
 WORKERS = "must be a number of workers, `4`, or a range, `1:20`"
 
 

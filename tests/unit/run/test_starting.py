@@ -63,12 +63,12 @@ class _WithoutPods(Api):
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "spec",
     [None, EnvironmentSpec("3.11", {"numpy": "2.4.0"}, b"", IndexSettings())],
     ids=["the scheduler", "the image"],
 )
 def test_a_start_ends_when_the_time_of_the_whole_run_is_over(
-    wanted: EnvironmentSpec | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spec: EnvironmentSpec | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of its waits may take `--start-timeout`, and there are several."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -76,9 +76,9 @@ def test_a_start_ends_when_the_time_of_the_whole_run_is_over(
     settings = Settings(image="ours:1", max_time=60.0, start_timeout=60.0)
     plan = make_plan(settings, Place.KUBERNETES, "", Machine(2, 2**33), "3.11")
     names = RunNames("20261126-120000-aaaaaa", "train", "ann")
-    cluster = KubernetesCluster(_WithoutPods(), names, plan, tmp_path, lambda _: None, wanted=wanted)
+    cluster = KubernetesCluster(_WithoutPods(), names, plan, tmp_path, lambda _: None, environment_spec=spec)
     budget = RunBudget(time.monotonic() - 61.0, plan, cluster.cost)
-    chosen = ChosenCluster(a_run(plan=plan, folder=tmp_path, environment=wanted), cluster)
+    chosen = ChosenCluster(a_run(plan=plan, folder=tmp_path, environment=spec), cluster)
     try:
         with (
             pytest.raises(DeadlineError, match="the run has reached `--max-time`, 60 s"),
@@ -141,7 +141,7 @@ class _WithOperator(_WithoutPods):
 
 @pytest.mark.parametrize(
     ("pods", "seconds", "why"),
-    [(0, 20, ": the Dask operator `dask/op` does not run"), (1, 40, ""), (None, 40, "")],
+    [(0, 20, ": the Dask operator `dask/op` is not running"), (1, 40, ""), (None, 40, "")],
     ids=["does not run", "runs", "unknown"],
 )
 def test_an_operator_that_may_be_busy_has_more_time_than_one_that_does_not_run(
@@ -156,4 +156,4 @@ def test_an_operator_that_may_be_busy_has_more_time_than_one_that_does_not_run(
         cluster._scheduler_start().wait()
     assert told.value.message == f"the Dask operator has not acted on `{cluster.name}` for {seconds} s{why}"
     assert seconds < clock.now - begun < seconds + 1
-    assert notes == [f"{why[2:]}; waiting for it for {seconds} s"] * bool(why)
+    assert notes == [f"{why[2:]}; waiting up to {seconds} s"] * bool(why)

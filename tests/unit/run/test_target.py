@@ -23,7 +23,7 @@ pytestmark = pytest.mark.unit
 @pytest.mark.parametrize("name", ["", "..", "a/b", "Anna", "a" * 64])
 def test_a_name_that_no_cluster_has_is_asked_of_none(name: str, tmp_path: Path) -> None:
     """`--cluster "$CLUSTER"`, where that is not set."""
-    with pytest.raises(ConfigError, match="the name of a cluster must be at most 37 small letters") as refused:
+    with pytest.raises(ConfigError, match="the name of a cluster must be at most 37 lower-case letters") as refused:
         create_cluster(a_run(folder=tmp_path, options=RunOptions(cluster=name)))
     assert refused.value.message.endswith(f"not `{name}`")
 

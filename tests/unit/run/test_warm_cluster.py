@@ -104,7 +104,7 @@ class _Taken(_Willing):
 def test_of_two_that_are_started_at_once_the_second_is_told_and_leaves_the_first_alone(tmp_path: Path) -> None:
     plan = make_plan(Settings(), Place.KUBERNETES, "", Machine(2, 2**33), "3.11")
     cluster = KubernetesCluster(_Taken(Conflict('jobs.batch "dev" already exists')), NAMES, plan, tmp_path, print)
-    with pytest.raises(ConfigError, match="`dev` already exists: it was started at the same moment"):
+    with pytest.raises(ConfigError, match="`dev` already exists: you or somebody else started it at the same moment"):
         cluster.start()
     cluster.close()
 
@@ -112,7 +112,7 @@ def test_of_two_that_are_started_at_once_the_second_is_told_and_leaves_the_first
 def test_a_namespace_that_is_not_there_is_a_wrong_request_and_leaves_nothing_to_remove(tmp_path: Path) -> None:
     plan = make_plan(Settings(), Place.KUBERNETES, "", Machine(2, 2**33), "3.11")
     cluster = KubernetesCluster(_Taken(NotFound('namespaces "team" not found')), NAMES, plan, tmp_path, print)
-    with pytest.raises(ConfigError, match="there is no namespace `team`"):
+    with pytest.raises(ConfigError, match="namespace `team` does not exist"):
         cluster.start()
     cluster.close()
 
@@ -186,7 +186,7 @@ LEDGER = {"labels": {"app.kubernetes.io/managed-by": "skjob"}}
         ),
         (
             [_of("Secret", **OURS)],
-            "there is a Secret `dev` in namespace `team`, of an earlier cluster of ann's that is being removed",
+            "there is a Secret `dev` in namespace `team`, left by an earlier cluster of ann that is being removed",
             "try again in a moment, or choose another name",
         ),
         (
@@ -218,7 +218,7 @@ def test_who_may_not_look_is_told_when_the_name_is_refused(tmp_path: Path) -> No
     cluster = KubernetesCluster(api, NAMES, plan, tmp_path, lambda _: None)
     with pytest.raises(ConfigError) as refused:
         cluster.start()
-    assert refused.value.message == "there is a Secret `dev` in namespace `team`, which is not of this cluster"
+    assert refused.value.message == "there is a Secret `dev` in namespace `team`, which does not belong to this cluster"
     assert refused.value.hint == "choose another name"
     assert "DaskCluster" not in api.made
     cluster.close()

@@ -1,7 +1,7 @@
 """The Kubernetes API of one context, in its own kinds and names.
 
-Objects go in and come out as plain dicts in the API's own spelling, so that manifests and diagnosis stay pure. How
-requests are sent, and made again, is in `transport`; what the API refuses becomes errors in `errors`.
+Objects are passed and returned as plain dicts in the API's own spelling, so that manifests and diagnosis stay pure.
+`transport` sends requests and retries them; `errors` turns rejections into exceptions.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from skjob.utils.notify import Notify
 DASK_GROUP = "kubernetes.dask.org"
 
 MAX_RACES = 5
-"""Times that a creation is tried again which raced with others, for a quota mostly."""
+"""How often to retry a creation that conflicts with concurrent changes, of a quota mostly."""
 
 _NO_LOG = "unable to retrieve container logs for "
-"""What the kubelet answers, with 200, if it has removed a container's log (Kubernetes 1.34)."""
+"""What the kubelet returns, with status 200, if it has removed a container's log (Kubernetes 1.34)."""
 
 
 _PATHS = {
@@ -54,10 +54,9 @@ _PATHS = {
 
 
 class Api:
-    """Requests to one API server. Safe to use from several threads.
+    """Sends requests to one API server. Thread-safe.
 
-    `renew` makes another client, with the credentials that there are now. `notify` gets a line if the API throttles
-    requests for long.
+    `renew` returns a client with the current credentials. `notify` is called if the API throttles requests for long.
     """
 
     def __init__(
@@ -72,17 +71,19 @@ class Api:
         self.context = context
 
     def now(self) -> datetime:
-        """Return the time of the API server's clock. Ages and deadlines are of that clock, and this machine's may be
-        minutes away from it."""
+        """Return the time of the API server's clock.
+
+        Ages and deadlines are measured by that clock, which may differ from this machine's by minutes.
+        """
         return self._transport.now()
 
     def get(self, kind: str, name: str, namespace: str = "") -> Manifest:
         """Return one object. Raise NotFound if it does not exist."""
-        found: Manifest = self._transport.request("GET", f"{_path(kind, namespace)}/{name}")
-        return found
+        item: Manifest = self._transport.request("GET", f"{_path(kind, namespace)}/{name}")
+        return item
 
     def list(self, kind: str, namespace: str = "", *, selector: str = "", fields: str = "") -> list[Manifest]:
-        """Return the objects that a label and a field selector choose, in all namespaces if none is given."""
+        """Return the objects that match a label and a field selector, in all namespaces if none is given."""
         query = [("labelSelector", selector)] * bool(selector) + [("fieldSelector", fields)] * bool(fields)
         items: list[Manifest] = self._transport.request("GET", _path(kind, namespace), query=query)["items"]
         return items
@@ -95,9 +96,9 @@ class Api:
             return []
 
     def create(self, manifest: Manifest, *, strict: bool = False, dry_run: bool = False) -> Manifest:
-        """Create an object. Raise Conflict if its name is taken, Rejected if the API refuses it.
+        """Create an object. Raise Conflict if its name is taken, Rejected if the API rejects it.
 
-        With `strict`, the API also refuses a field that it does not know, which it would drop without a word.
+        With `strict`, the API also rejects fields that it does not know, which it would silently drop.
         """
         query = [("fieldValidation", "Strict")] * strict + [("dryRun", "All")] * dry_run
         namespace = manifest["metadata"].get("namespace", "") if "metadata" in manifest else ""
@@ -114,7 +115,7 @@ class Api:
         return created
 
     def apply(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
-        """Create an object or bring it to this state, by server-side apply: fields that others own stay theirs."""
+        """Create an object or change it to this state by server-side apply; fields owned by others stay as they are."""
         metadata = manifest["metadata"]
         query = [("fieldManager", "skjob"), ("force", "true")] + [("dryRun", "All")] * dry_run
         applied: Manifest = self._transport.request(
@@ -127,7 +128,8 @@ class Api:
         return applied
 
     def patch(self, kind: str, name: str, namespace: str, patch: Manifest, *, timeout: float | None = None) -> Manifest:
-        """Change an object by a JSON merge patch. `timeout` in seconds is for callers that cannot wait as usual."""
+        """Change an object by a JSON merge patch. `timeout`, in seconds, is for callers that cannot wait for the
+        default one."""
         content_type = "application/merge-patch+json"
         path = f"{_path(kind, namespace)}/{name}"
         patched: Manifest = self._transport.request(
@@ -138,8 +140,8 @@ class Api:
     def delete(self, kind: str, name: str, namespace: str = "", *, uid: str = "", at_once: bool = False) -> bool:
         """Request the deletion of an object and all that it owns; return False if it did not exist.
 
-        With `uid`, delete only the object that has it, and raise Conflict if another has that name by now. `at_once`
-        does not wait for the node of a pod to confirm its end.
+        With `uid`, delete only the object that has it, and raise Conflict if another one has its name by now. With
+        `at_once`, do not wait for a pod's node to confirm that it has ended.
         """
         body: Manifest = {"propagationPolicy": "Background"}
         if at_once:
@@ -163,7 +165,7 @@ class Api:
         timeout: float | None = None,
         strict: bool = False,
     ) -> str:
-        """Return the last lines that a pod wrote; empty if they cannot be read. For `timeout` see `patch`.
+        """Return the last log lines of a pod; empty if they cannot be read. For `timeout` see `patch`.
 
         With `strict`, raise the error if the API does not return them.
         """
@@ -176,17 +178,17 @@ class Api:
             if strict:
                 raise
             return ""
-        return "" if text.startswith(_NO_LOG) else without_secrets(text)  # before anybody cuts it
+        return "" if text.startswith(_NO_LOG) else without_secrets(text)  # before it is cut
 
     def watch(self, kind: str, namespace: str, *, selector: str, seconds: int) -> Iterator[Manifest]:
-        """Yield the objects of a kind that are there, then each that is made or changes, for so many seconds."""
+        """Yield the existing objects of a kind, then each that is created or changes, for `seconds`."""
         query = [("watch", "true"), ("timeoutSeconds", str(seconds)), ("labelSelector", selector)]
         for event in self._transport.watch(_path(kind, namespace), query, seconds):
             if event["type"] in ("ADDED", "MODIFIED"):
                 yield event["object"]
 
     def serves(self, group_version: str) -> bool:
-        """Return whether the API serves a group and version, `kubernetes.dask.org/v1`. Any user may ask for that."""
+        """Return whether the API serves a group and version, such as `kubernetes.dask.org/v1`. Any user may ask."""
         try:
             self._transport.request("GET", f"/apis/{group_version}")
         except NotFound:
@@ -194,21 +196,21 @@ class Api:
         return True
 
     def versions_of(self, group: str) -> tuple[str, ...]:
-        """Return the versions that the API serves of a group; none if it does not know the group."""
+        """Return the versions of a group that the API serves; none if it does not know the group."""
         try:
-            found = self._transport.request("GET", f"/apis/{group}")
+            served = self._transport.request("GET", f"/apis/{group}")
         except NotFound:
             return ()
-        return tuple(str(each["version"]) for each in found["versions"])
+        return tuple(str(each["version"]) for each in served["versions"])
 
     def version(self) -> str:
-        """Return the API server's version, `v1.34.4`."""
+        """Return the API server's version, such as `v1.34.4`."""
         return str(self._transport.request("GET", "/version")["gitVersion"])
 
     def allowed(
         self, verb: str, resource: str, namespace: str, *, group: str = "", subresource: str = "", name: str = ""
     ) -> bool:
-        """Return whether this context's user may do this, to all objects or to one (a SelfSubjectAccessReview)."""
+        """Return whether this context's user may do this, to all objects or to `name` (a SelfSubjectAccessReview)."""
         attributes = {
             "namespace": namespace,
             "verb": verb,
@@ -231,9 +233,9 @@ def _path(kind: str, namespace: str) -> str:
 
 
 def connect_api(context_name: str | None, namespace: str | None = None, *, notify: Notify = lambda _: None) -> Api:
-    """Return the API of a context: the named one, else the current one, else that of the pod this runs in.
+    """Return the API of the named context, else of the current one, else of the pod that this runs in.
 
-    `notify` gets a line if the API throttles requests for long.
+    `notify` is called if the API throttles requests for long.
 
     Raises:
         AccessError: there is no kubeconfig, or no such context in it, or it cannot be used. No request is made.
@@ -241,9 +243,9 @@ def connect_api(context_name: str | None, namespace: str | None = None, *, notif
     client, context = _connected(context_name, namespace)
 
     def renew() -> Any:
-        # By name: the current context may be another one by now.
-        renewed, found = _connected(None if context.in_cluster else context.name, namespace)
-        return renewed if found.server == context.server else client
+        # By name: the current context may have changed.
+        renewed, current = _connected(None if context.in_cluster else context.name, namespace)
+        return renewed if current.server == context.server else client
 
     return Api(client, context, renew=renew, notify=notify)
 
@@ -260,10 +262,9 @@ def _client(configuration: Any) -> Any:
     from urllib3.util import Retry
 
     class BrokenConnectionRetry(Retry):
-        """Retry on a broken connection, such as one kept open that the server has closed meanwhile.
+        """Retry on a broken connection, such as a kept-alive one that the server has closed in the meantime.
 
-        A request that is not answered in time is not retried, or it would take twice its time. To urllib3 both are
-        errors of reading.
+        A request that times out is not retried, or it would take twice its time. To urllib3 both are read errors.
         """
 
         def increment(self, *request: Any, **more: Any) -> Any:

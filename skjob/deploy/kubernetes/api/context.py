@@ -1,4 +1,4 @@
-"""Which cluster and namespace a run talks to."""
+"""The cluster and namespace that a run uses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Context:
-    """A context of the kubeconfig, or the service account of the pod that this runs in."""
+    """A context of the kubeconfig, or the service account of the pod that this process runs in."""
 
     name: str
     namespace: str

@@ -1,4 +1,4 @@
-"""Errors of the Kubernetes API as errors of skjob."""
+"""Turn errors of the Kubernetes API into errors of skjob."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from skjob.errors import ForbiddenError, SkjobError, StartError, Unanswered, Una
 
 
 class Throttled(Unanswered):
-    """The API is overloaded and has not looked at the request: it may be sent again.
+    """The API is overloaded and has not processed the request: it may be sent again.
 
     `retry_after` is the header of that name, empty if the API sent none.
     """
@@ -23,13 +23,13 @@ class Throttled(Unanswered):
 
 
 class NotFound(SkjobError):
-    """The object, or its kind, does not exist. Callers that can go on catch it."""
+    """The object, or its kind, does not exist. Callers that can do without it catch this."""
 
     exit_code = StartError.exit_code
 
 
 class Conflict(SkjobError):
-    """An object with this name exists, or was changed by somebody else."""
+    """An object with this name exists, or somebody else changed it."""
 
     exit_code = StartError.exit_code
 
@@ -39,7 +39,7 @@ class Raced(Conflict):
 
 
 class Rejected(SkjobError):
-    """The API understood the object and refused it: invalid, over quota, or against an admission rule."""
+    """The API understood the object and rejected it: invalid, over quota, or against an admission rule."""
 
     exit_code = StartError.exit_code
 
@@ -54,14 +54,14 @@ def as_api_exception(response: Any) -> Exception:
 
 @contextmanager
 def map_errors(context: Context, action: str) -> Iterator[None]:
-    """Turn the client library's exceptions into errors that say what to do. `action` is the request, in short."""
+    """Turn the client library's exceptions into errors with a hint. `action` describes the request briefly."""
     import urllib3.exceptions
     from kubernetes.client.exceptions import ApiException
 
     try:
         yield
     except ApiException as error:
-        raise _refusal(context, action, error) from error
+        raise _as_error(context, action, error) from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
         cause = getattr(error, "reason", None) or error
         if context.in_cluster:
@@ -78,7 +78,7 @@ def map_errors(context: Context, action: str) -> Iterator[None]:
         ) from error
 
 
-def _refusal(context: Context, action: str, error: Any) -> SkjobError:
+def _as_error(context: Context, action: str, error: Any) -> SkjobError:
     reason = ""
     try:
         status = json.loads(error.body)

@@ -1,4 +1,4 @@
-"""Find the API that a user means: of a context of the kubeconfig, or of this pod. No request is made."""
+"""Find the API to use, from a context of the kubeconfig or from this pod. No request is made."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INSIDE_PAGE = "skjob's page `Run from a pod`"
 
 @dataclass(frozen=True)
 class FoundContext:
-    """The client library's configuration, and the context's name and own namespace."""
+    """The client library's configuration, and the context's name and namespace."""
 
     configuration: Any
     context: str
@@ -29,7 +29,7 @@ class FoundContext:
 
 
 def find_context(context: str | None) -> FoundContext:
-    """Return the named context, else the current one, else the pod that this runs in.
+    """Return the named context, else the current one, else that of the pod that this process runs in.
 
     Raises:
         AccessError: there is no kubeconfig, or no such context in it, or it cannot be used; or this is a pod that has
@@ -49,14 +49,14 @@ def find_context(context: str | None) -> FoundContext:
     contexts, current = _read()
     chosen = next((each for each in contexts if each["name"] == (context or current)), None)
     if chosen is None:
-        there = ", ".join(f"`{each['name']}`" for each in contexts)
-        hint = f"it has {there}" if there else "it has none at all"
+        names = ", ".join(f"`{each['name']}`" for each in contexts)
+        hint = f"it has {names}" if names else "it has none at all"
         if context is not None:
             raise AccessError(f"the kubeconfig has no context `{context}`", hint)
         what = f"its current context, `{current}`, is not in it" if current else "it has no current context"
         raise AccessError(f"there is no usable kubeconfig: {what}", f"name a context, with `--context`: {hint}")
-    own = chosen["context"].get("namespace") or "default"
-    return FoundContext(_load(chosen["name"]), chosen["name"], own)
+    namespace = chosen["context"].get("namespace") or "default"
+    return FoundContext(_load(chosen["name"]), chosen["name"], namespace)
 
 
 def context_names() -> list[str]:
@@ -66,12 +66,12 @@ def context_names() -> list[str]:
 
 
 def _has_kubeconfig() -> bool:
-    """Return whether there is one, or is said to be. As for kubectl and kr8s, in a pod too it comes first."""
+    """Return whether a kubeconfig exists or is named. As in kubectl and kr8s, it takes precedence in a pod too."""
     return bool(os.environ.get("KUBECONFIG")) or Path(_file()).exists()
 
 
 def _is_pod() -> bool:
-    """Return whether this runs in a pod: Kubernetes tells each the address of its API."""
+    """Return whether this process runs in a pod: Kubernetes gives each one the address of its API."""
     return bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
 
 
@@ -82,65 +82,65 @@ def _of_this_pod() -> FoundContext:
     configuration = client.Configuration()
     try:
         config.load_incluster_config(client_configuration=configuration)
-        own = _SERVICE_ACCOUNT.joinpath("namespace").read_text().strip()
+        namespace = _SERVICE_ACCOUNT.joinpath("namespace").read_text().strip()
     except (ConfigException, OSError) as error:
         raise AccessError(
             f"the service account of this pod cannot be used: {first_line(error)}",
-            f"there is no kubeconfig, `{_file()}`, either; `skjob run --on local` runs on this machine",
+            f"there is no kubeconfig at `{_file()}` either; `skjob run --on local` runs on this machine",
         ) from error
-    return FoundContext(configuration, "in-cluster", own, in_cluster=True)
+    return FoundContext(configuration, "in-cluster", namespace, in_cluster=True)
 
 
 def _file() -> str:
-    """Return its path as it is now, not as it was when the client library was imported."""
+    """Return the kubeconfig's path as it is now, not when the client library was imported."""
     return os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
 
 
 def _read() -> tuple[list[dict[str, Any]], str | None]:
-    """Return its contexts and the name of the current one, which may be missing: the library's own list needs one."""
+    """Return the contexts and the current one's name, which may be missing: the library's own list requires one."""
     from kubernetes.config.config_exception import ConfigException
     from kubernetes.config.kube_config import KubeConfigMerger
     from yaml import YAMLError
 
     def unusable(why: str) -> AccessError:
-        hint = "`kubectl config view` shows what there is; `skjob run --on local` runs on this machine"
+        hint = "`kubectl config view` shows it; `skjob run --on local` runs on this machine"
         return AccessError(f"there is no usable kubeconfig: {why}", hint)
 
     try:
         merged = KubeConfigMerger(_file()).config
-    except (YAMLError, TypeError, KeyError, AttributeError) as error:  # a file that is no kubeconfig raises any of them
+    except (YAMLError, TypeError, KeyError, AttributeError) as error:  # a file that is no kubeconfig
         raise unusable(f"`{_file()}` is not one") from error
     except (ConfigException, OSError, ValueError) as error:
         raise unusable(first_line(error)) from error
     if merged is None:
-        raise unusable(f"`{_file()}` is not there")
+        raise unusable(f"`{_file()}` does not exist")
     return [node.value for node in merged.value["contexts"]], merged.value.get("current-context") or None
 
 
 def _load(context: str) -> Any:
-    """Return the configuration of a context, with the credentials that it names."""
+    """Return the configuration of a context, with its credentials."""
     from kubernetes import client, config
     from kubernetes.config.config_exception import ConfigException
 
     configuration = client.Configuration()
     first = f"`kubectl --context {context} get pods` should work first"
-    with _refused_credentials() as refused:
+    with _credential_errors() as errors:
         try:
             config.load_kube_config(_file(), context=context, client_configuration=configuration)
         except (ConfigException, OSError, ValueError, KeyError) as error:
             raise AccessError(f"the context `{context}` cannot be used: {first_line(error)}", first) from error
-    if refused:
+    if errors:
         raise Unauthorized(
-            f"the credentials of the context `{context}` cannot be obtained: {refused[0]}", f"log in again: {first}"
+            f"the credentials of the context `{context}` cannot be obtained: {errors[0]}", f"log in again: {first}"
         )
     return configuration
 
 
 @contextmanager
-def _refused_credentials() -> Iterator[list[str]]:
+def _credential_errors() -> Iterator[list[str]]:
     """Collect what the client library (37.0) only logs if a login plugin is missing or fails.
 
-    It goes on without credentials, and from then on everything that is logged is shown. GONE WHEN it raises instead.
+    It continues without credentials, and from then on everything that is logged is shown. GONE WHEN it raises instead.
     """
     errors: list[str] = []
 

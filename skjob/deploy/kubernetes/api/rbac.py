@@ -1,8 +1,8 @@
-"""What a run may do in its namespace: one table, for the Role that grants it and for the check that it is granted.
+"""Permissions of a run in its namespace: one table for the Role that grants them and the check that they are granted.
 
-The table is the truth: a request that skjob makes and that is not in it is a defect, found by the tests on a cluster,
-which run as a user with this Role and nothing else. Requests whose refusal skjob tolerates (listing nodes, reading
-what Kubernetes derives from a run's objects) are not in it.
+The table is complete: a request that skjob makes and that is not in it is a bug, found by the tests on a cluster, which
+run as a user with this Role and nothing else. Requests that skjob can do without (listing nodes, reading what
+Kubernetes derives from a run's objects) are not in it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROLE_NAME = "skjob-user"
 
 @dataclass(frozen=True)
 class Permission:
-    """Some verbs on one kind of object, and what a run needs them for; `optional` if it works without."""
+    """Verbs on one kind of object, and what a run needs them for; `optional` if it works without."""
 
     group: str
     resource: str
@@ -53,15 +53,16 @@ RUN_PERMISSIONS = (
         optional=True,
     ),
 )
-"""Everything that a run, `ps`, `down` and `doctor` ask of a namespace."""
+"""Everything that a run, `ps`, `down` and `doctor` need in a namespace."""
 
 LEDGER_PERMISSION = Permission("", "configmaps", ("patch",), "the team's totals of costs", optional=True)
-"""For one ConfigMap alone, the ledger."""
+"""Granted for one ConfigMap only, the ledger."""
 
 
 def missing(api: Api, namespace: str) -> list[Permission]:
-    """Return the permissions of the table that this context's user lacks in a namespace, with those verbs alone."""
-    asked = [(permission, verb) for permission in RUN_PERMISSIONS for verb in permission.verbs]
+    """Return the permissions of the table that this context's user lacks in a namespace, reduced to the missing
+    verbs."""
+    questions = [(permission, verb) for permission in RUN_PERMISSIONS for verb in permission.verbs]
 
     def allowed(question: tuple[Permission, str]) -> bool:
         permission, verb = question
@@ -69,16 +70,17 @@ def missing(api: Api, namespace: str) -> list[Permission]:
         return api.allowed(verb, resource, namespace, group=permission.group, subresource=subresource)
 
     with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="skjob-access") as pool:
-        answers = dict(zip(asked, pool.map(allowed, asked), strict=True))
-    lacking = (
+        answers = dict(zip(questions, pool.map(allowed, questions), strict=True))
+    denied = (
         replace(permission, verbs=tuple(verb for verb in permission.verbs if not answers[permission, verb]))
         for permission in RUN_PERMISSIONS
     )
-    return [permission for permission in lacking if permission.verbs]
+    return [permission for permission in denied if permission.verbs]
 
 
 def bindings_of(api: Api, account: str, namespace: str) -> list[str]:
-    """Return the RoleBindings of a namespace and the ClusterRoleBindings that give a service account of it rights.
+    """Return the RoleBindings of a namespace and the ClusterRoleBindings that give rights to one of its service
+    accounts.
 
     Raises:
         ForbiddenError: the context's user may not list them.
@@ -92,7 +94,7 @@ def bindings_of(api: Api, account: str, namespace: str) -> list[str]:
 
 
 def _includes(subject: Manifest, account: str, namespace: str) -> bool:
-    """Return whether a subject is a service account, or the group of all those of its namespace."""
+    """Return whether a subject is a service account, or the group of all service accounts of its namespace."""
     kind, name = subject.get("kind"), subject.get("name")
     if kind == "Group":
         return bool(name == f"system:serviceaccounts:{namespace}")
@@ -100,7 +102,7 @@ def _includes(subject: Manifest, account: str, namespace: str) -> bool:
 
 
 def role(namespace: str, name: str = ROLE_NAME) -> Manifest:
-    """Return the Role that grants the table and writing to the ledger, and no more."""
+    """Return the Role that grants the table and writing to the ledger, and nothing else."""
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "Role",
@@ -121,7 +123,7 @@ def ledger_rule() -> Manifest:
 
 
 def role_rules() -> list[Manifest]:
-    """Return the rules of that Role, one for each line of the table."""
+    """Return the Role's rules, one for each row of the table."""
     return [
         {"apiGroups": [permission.group], "resources": [permission.resource], "verbs": [*permission.verbs]}
         for permission in RUN_PERMISSIONS

@@ -1,7 +1,7 @@
-"""Requests to one Kubernetes API server, each with a deadline.
+"""Send requests to one Kubernetes API server, each with a deadline.
 
-A request that the API throttles is made again when the API says. One whose credentials are refused is made once more
-with those of the kubeconfig as it is then: a user who logs in again can go on.
+A request that the API throttles is repeated when the API says so. One whose credentials are refused is repeated once,
+with those in the kubeconfig by then: a user who logs in again can continue.
 """
 
 from __future__ import annotations
@@ -20,31 +20,30 @@ from skjob.errors import Unanswered, Unauthorized, first_line
 from skjob.utils.notify import Notify
 
 REQUEST_TIMEOUT = (5.0, 15.0)
-"""Seconds to connect, and to wait for an answer."""
+"""Seconds to connect, and to wait for a response."""
 
 THROTTLE_TIMEOUT = 60.0
-"""Seconds for which a throttled request is made again."""
+"""Seconds for which a throttled request is repeated."""
 
 NOTICE_DELAY = 2.0
-"""Seconds of throttling after which the user is told."""
+"""Seconds of throttling after which it is reported to the user."""
 
 MIN_PAUSE, MAX_PAUSE = 0.1, 10.0
-"""Seconds between a throttled request and the next, whatever the API wants."""
+"""Seconds between a throttled request and the next, whatever the API asks for."""
 
 DEFAULT_PAUSE = 1.0
 """Seconds until the next request if the API does not say when to retry."""
 
 JSON = "application/json"
 
-Answer = TypeVar("Answer")
+Response = TypeVar("Response")
 Query = Sequence[tuple[str, str]]
 
 
 class Transport:
-    """Send requests through the official client. Safe to use from several threads.
+    """Sends requests through the official client. Thread-safe.
 
-    `renew` makes another client, with the credentials that there are now. `notify` gets a line if the API throttles
-    requests for long.
+    `renew` returns a client with the current credentials. `notify` is called if the API throttles requests for long.
     """
 
     def __init__(self, client: Any, context: Context, renew: Callable[[], Any] | None, notify: Notify) -> None:
@@ -52,11 +51,11 @@ class Transport:
         self._context = context
         self._renew = renew
         self._notify = notify
-        self._ahead = timedelta(0)
+        self._clock_offset = timedelta(0)
 
     def now(self) -> datetime:
-        """Return the time of the API server's clock, as of its last answer."""
-        return datetime.now(UTC) + self._ahead
+        """Return the time of the API server's clock, according to its last response."""
+        return datetime.now(UTC) + self._clock_offset
 
     def request(
         self,
@@ -69,10 +68,10 @@ class Transport:
         as_text: bool = False,
         timeout: float | None = None,
     ) -> Any:
-        """Return what the API answers: decoded JSON, or text.
+        """Return the API's response: decoded JSON, or text.
 
         Raises:
-            SkjobError: it refuses, or does not answer; see `map_errors`.
+            SkjobError: the API rejects the request or does not answer; see `map_errors`.
         """
 
         def send() -> Any:
@@ -88,26 +87,27 @@ class Transport:
         return text if as_text else self._decoded(text)
 
     def watch(self, path: str, query: Query, seconds: float) -> Iterator[dict[str, Any]]:
-        """Yield the events of a watch that the API ends after so many seconds."""
+        """Yield the events of a watch, which the API ends after `seconds`."""
         response = self._retried(partial(self._open_watch, path, query, seconds), THROTTLE_TIMEOUT)
         with map_errors(self._context, f"watch {path}"):
             try:
                 for line in response.response:
                     try:
                         event = json.loads(line)
-                    except ValueError:  # the last one, cut off
+                    except ValueError:  # the last line, cut off
                         return
                     yield event
             finally:
                 response.response.close()
 
-    def _retried(self, ask: Callable[[], Answer], timeout: float) -> Answer:
-        """Return the answer to a request that may be throttled, for so many seconds, or refused for its credentials."""
+    def _retried(self, send: Callable[[], Response], timeout: float) -> Response:
+        """Return the response to a request, repeating it for `timeout` seconds if throttled and once if
+        unauthorized."""
         began = time.monotonic()
         renewed = False
         while True:
             try:
-                return ask()
+                return send()
             except Throttled as throttled:
                 waited, pause = time.monotonic() - began, _pause(throttled.retry_after)
                 if waited + pause > timeout:
@@ -126,7 +126,7 @@ class Transport:
         with map_errors(self._context, action):
             response = send()
             raw = response.read()
-            self._ahead = _ahead(response.headers or {})
+            self._clock_offset = _clock_offset(response.headers or {})
             if not 200 <= response.status <= 299:
                 raise as_api_exception(response)
         return raw.decode("utf-8", "replace") if isinstance(raw, bytes) else str(raw)
@@ -137,11 +137,11 @@ class Transport:
         except ValueError as error:
             raise Unanswered(
                 f"`{self._context.server}` does not answer as a Kubernetes API does: {first_line(text)[:80]}",
-                "a proxy in between may be in the way",
+                "a proxy may be in between",
             ) from error
 
     def _open_watch(self, path: str, query: Query, seconds: float) -> Any:
-        """Return the API's response to a watch, whose events are not read yet."""
+        """Return the API's response to a watch, with its events still unread."""
         connect_timeout, read_timeout = REQUEST_TIMEOUT
         with map_errors(self._context, f"watch {path}"):
             response = self._send("GET", path, query=query, timeout=(connect_timeout, seconds + read_timeout))
@@ -161,7 +161,7 @@ class Transport:
         content_type: str = JSON,
         accept: str = JSON,
     ) -> Any:
-        """Return the client library's response, whose body is not read yet."""
+        """Return the client library's response, with its body still unread."""
         return self._client.call_api(
             *self._client.param_serialize(
                 method=method,
@@ -176,18 +176,18 @@ class Transport:
 
 
 def _pause(retry_after: str) -> float:
-    """Return the seconds after which to send a throttled request again, from the header `Retry-After`."""
+    """Return the seconds until a throttled request is repeated, from the header `Retry-After`."""
     try:
         return min(max(float(retry_after or DEFAULT_PAUSE), MIN_PAUSE), MAX_PAUSE)
     except ValueError:  # a date
         return DEFAULT_PAUSE
 
 
-def _ahead(headers: Mapping[str, str]) -> timedelta:
-    """Return how far the API server's clock is ahead of this machine's; zero if it does not tell."""
+def _clock_offset(headers: Mapping[str, str]) -> timedelta:
+    """Return how far the API server's clock is ahead of this machine's; zero if unknown."""
     try:
-        ahead = parsedate_to_datetime(headers["Date"]) - datetime.now(UTC)
+        offset = parsedate_to_datetime(headers["Date"]) - datetime.now(UTC)
     except (KeyError, TypeError, ValueError):
         return timedelta(0)
-    # It tells whole seconds, and its answer took some time.
-    return ahead if abs(ahead) > timedelta(seconds=2) else timedelta(0)
+    # The header has whole seconds, and the response took some time.
+    return offset if abs(offset) > timedelta(seconds=2) else timedelta(0)

@@ -1,4 +1,4 @@
-"""Wait for a pod: watch its changes and, between two watches, look for what keeps it from running."""
+"""Wait for a pod: watch its changes and, between two watches, check what keeps it from running."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from skjob.deploy.kubernetes.api.errors import Throttled
 from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.errors import Unanswered
 
-_LOOK_INTERVAL = 1
-"""Whole seconds between two looks."""
+_CHECK_INTERVAL = 1
+"""Whole seconds between two checks."""
 
 API_TIMEOUT = 15.0
-"""Seconds without an answer of the API that a wait survives."""
+"""Seconds without a response from the API that a wait survives."""
 
 _PAUSE = 0.1
 
-_Found = TypeVar("_Found")
+_Result = TypeVar("_Result")
 
 
 def wait_for_pod(
     api: Api,
     selector: str,
-    find: Callable[[Manifest], _Found | None],
+    find: Callable[[Manifest], _Result | None],
     look: Callable[[], None],
     deadline: float,
     *,
     check: Callable[[], None] = lambda: None,
-) -> _Found | None:
-    """Return what `find` makes of a pod that the selector chooses, as soon as that is not None; None at the deadline.
+) -> _Result | None:
+    """Return what `find` returns for a selected pod, as soon as that is not None; return None at the deadline.
 
-    `look` may ask the API; `check` is called even if the API does not answer. Both end the wait by raising. `deadline`
-    is of the monotonic clock.
+    `look` may query the API; `check` is called even if the API does not answer. Both abort the wait by raising.
+    `deadline` is a time of the monotonic clock.
 
     Raises:
         Unanswered: the API has been unreachable for `API_TIMEOUT` seconds, or has throttled a request for long.
     """
-    away: float | None = None
+    failing_since: float | None = None
     while True:
         try:
-            for pod in api.watch("Pod", api.context.namespace, selector=selector, seconds=_LOOK_INTERVAL):
+            for pod in api.watch("Pod", api.context.namespace, selector=selector, seconds=_CHECK_INTERVAL):
                 if (found := find(pod)) is not None:
                     return found
             look()
-            away = None
-        except Throttled:  # the request was retried for as long as that makes sense
+            failing_since = None
+        except Throttled:  # the request was already retried for long
             raise
         except Unanswered:
-            # Counted from the first failure: what came before may have taken long because it was throttled.
-            away = away or time.monotonic()
-            if time.monotonic() - away > API_TIMEOUT:
+            # Counted from the first failure: earlier requests may have taken long because they were throttled.
+            failing_since = failing_since or time.monotonic()
+            if time.monotonic() - failing_since > API_TIMEOUT:
                 raise
         if time.monotonic() > deadline:
             return None

@@ -1,4 +1,4 @@
-"""The costs of one cluster: counted where prices are known, and held against `max-cost`."""
+"""Count the costs of one cluster, if prices are known, and compare them with `max-cost`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from skjob.utils.notify import Notify
 from skjob.utils.units import parse_quantity
 
 REMOVAL_SECONDS = 10.0
-"""Time after a cluster's deadline in which its last pod may still be there. Two or three seconds are usual."""
+"""Seconds after a cluster's deadline in which its last pod may still exist; two or three are usual."""
 
 
 class ClusterCosts:
-    """What a cluster costs. `requested` returns how many workers were requested."""
+    """Costs of a cluster. `requested` returns how many workers were requested."""
 
     def __init__(self, api: Api, names: RunNames, plan: Plan, requested: Callable[[], int], notify: Notify) -> None:
         self._api = api
@@ -45,23 +45,26 @@ class ClusterCosts:
             self._meter.start()
 
     def cost(self) -> Cost | None:
-        """Return what this run has cost by now, and what an hour costs with all requested workers."""
+        """Return what this run has cost so far, and the hourly rate with all requested workers."""
         return self._final if self._meter is None else self._meter.cost()
 
-    def finalize(self, left_for: float = 0.0) -> Cost | None:
-        """Stop counting, as the cluster is removed, or left for so many seconds with its workers; return the cost."""
+    def finalize(self, lifetime: float = 0.0) -> Cost | None:
+        """Stop counting and return the cost.
+
+        The cluster is being removed, or left running for `lifetime` seconds with its workers.
+        """
         if self._meter is not None:
-            self._final, self._meter = self._meter.finalize(left_for, self._requested()), None
+            self._final, self._meter = self._meter.finalize(lifetime, self._requested()), None
         return self._final
 
     def affordable_seconds(self) -> float:
-        """Return how far away the cluster's deadline may be: its pods cost something until they are gone."""
+        """Return how many seconds away the deadline may be: pods cost money until they are gone."""
         return max(0.0, self._seconds_left() - REMOVAL_SECONDS)
 
     def check(self) -> None:
-        """Raise StartError if the cluster, which is still starting, has spent `max-cost`."""
+        """Raise StartError if the cluster has spent `max-cost` while it was still starting."""
         if self._seconds_left() < CLOSING_SECONDS:
-            raise StartError(f"`{self._names.cluster}` has spent `max-cost` before it started")
+            raise StartError(f"`{self._names.cluster}` spent `max-cost` before it started")
 
     def _seconds_left(self) -> float:
         cost = self.cost()

@@ -1,7 +1,7 @@
-"""What a cluster costs while it runs: measured every few seconds, published on its anchor, recorded in the ledger.
+"""Measure what a cluster costs while it runs: every few seconds, published on its anchor, recorded in the ledger.
 
-`skjob ps` reads it from the anchor, `skjob costs` from the ledger. Nothing here ends a run or makes one fail: if the
-API is unreachable, it is asked again, and until then the pods that were seen last go on costing.
+`skjob ps` reads the anchor, `skjob costs` the ledger. Nothing here ends a run or makes one fail: if the API is
+unreachable, it is tried again, and until then the pods that were seen last are assumed to go on.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from skjob.errors import ForbiddenError, SkjobError
 from skjob.utils.notify import Notify
 from skjob.utils.periodic import PeriodicThread
 
-_LOOK_INTERVAL = 5.0
+_MEASURE_INTERVAL = 5.0
 WRITE_INTERVAL = 30.0
 JOIN_TIMEOUT = 2.0
 
 
 @dataclass(frozen=True)
 class BillingKey:
-    """What the ledger says of a cost beside the amount: the key of its entry, the user and the program."""
+    """Where the ledger books a cost: the key of its entry, the user and the program."""
 
     key: str
     user: str
@@ -51,27 +51,27 @@ class BillingKey:
 
 
 class NodePrices:
-    """The prices that a node may have: its own if the user may look at nodes, else every price that is possible."""
+    """Prices that a node may have: its own if the user may read nodes, else every possible one."""
 
     def __init__(self, api: Api, rules: NamespacePolicy) -> None:
         self._api = api
         self._rules = rules
-        self._may_look = True
+        self._may_read_nodes = True
         self._known: dict[str, Sequence[Price]] = {}
         self.of_workers = possible_prices(rules)
         self.of_scheduler = prices_in(rules, rules.scheduling_of_others.node_selector)
 
     def __call__(self, pod: Manifest) -> Sequence[Price]:
-        """Return those of a pod's node; all prices if none fits it."""
+        """Return the possible prices of a pod's node; all prices if none matches it."""
         node = str(pod["spec"]["nodeName"])
-        if node not in self._known and self._may_look:
+        if node not in self._known and self._may_read_nodes:
             try:
                 price = self._rules.prices.of(labels_of(self._api.get("Node", node)))
                 self._known[node] = (price,) if price is not None else self._rules.prices.entries
             except ForbiddenError:
-                self._may_look = False
+                self._may_read_nodes = False
             except SkjobError:
-                return self._possible(pod)  # asked for again
+                return self._possible(pod)  # tried again next time
         return self._known.get(node) or self._possible(pod)
 
     def _possible(self, pod: Manifest) -> Sequence[Price]:
@@ -80,10 +80,10 @@ class NodePrices:
 
 
 class CostMeter:
-    """Measure the costs of a cluster's pods from when they are requested until `finalize`, in a thread of its own.
+    """Measures the costs of a cluster's pods from the request until `finalize`, in a thread of its own.
 
     `requested` returns how many workers were requested, `lifetime` for how many seconds the cluster lives on if this
-    process dies now. `before` is what the cluster had cost when this run began to use it, None for its own cluster.
+    process dies now. `before` is what the cluster had cost when this run began to use it, None if the run started it.
     """
 
     def __init__(
@@ -126,11 +126,11 @@ class CostMeter:
         self._thread = PeriodicThread("skjob-costs", self._measure, first=self._measure)
 
     def start(self) -> None:
-        """Begin to measure."""
-        self._thread.start(_LOOK_INTERVAL)
+        """Start measuring."""
+        self._thread.start(_MEASURE_INTERVAL)
 
     def cost(self) -> Cost:
-        """Return what this run has cost by now, and what an hour costs with all requested workers."""
+        """Return what this run has cost so far, and the hourly rate with all requested workers."""
         with self._lock:
             now, rate = _seconds(), self._meter.rate
             coming = max(0, self._requested() - self._workers)
@@ -140,29 +140,29 @@ class CostMeter:
             currency = self._rules.prices.currency
             return Cost(self._meter.amount(now, rate), rate, datetime.now(UTC), currency, gpu_hours)
 
-    def finalize(self, left_for: float = 0.0, workers: int = 0) -> Cost:
-        """Stop measuring and return the total. With `left_for`, so many workers stay for so many seconds.
+    def finalize(self, lifetime: float = 0.0, workers: int = 0) -> Cost:
+        """Stop measuring and return the total. With `lifetime`, that many `workers` stay for so many seconds.
 
-        Pods that came since the last look were never seen: every requested worker counts as there. Raise nothing: what
-        cannot be written is not written.
+        Pods that came since the last measurement were never seen: every requested worker counts as running. Never
+        raise: what cannot be written is left out.
         """
         self._thread.stop()
         self._thread.join(JOIN_TIMEOUT)
-        rate = self._scheduler_rate + workers * self._worker_rate if left_for else 0.0
+        rate = self._scheduler_rate + workers * self._worker_rate if lifetime else 0.0
         cost = replace(self.cost(), rate=rate)
         now = cost.at
-        if left_for:
+        if lifetime:
             self._publish(cost)
-        own = cost if self._before is None else replace(cost, rate=0.0)
+        own_cost = cost if self._before is None else replace(cost, rate=0.0)
         with self._writing:
-            is_written = self._write(own, now + timedelta(seconds=left_for), workers if own.rate else 0)
+            is_written = self._write(own_cost, now + timedelta(seconds=lifetime), workers if own_cost.rate else 0)
         if is_written:
             ledger.compact(self._api, self._namespace, now)
         return cost
 
     def _measure(self) -> None:
-        with suppress(Exception):  # the next look may succeed
-            self._look()
+        with suppress(Exception):  # the next measurement may succeed
+            self._read_pods()
             if _seconds() - self._written_at >= WRITE_INTERVAL and not self._thread.stopped:
                 self._written_at = _seconds()
                 cost = self.cost()
@@ -171,17 +171,17 @@ class CostMeter:
                     if not self._thread.stopped:  # else it would overwrite the final cost
                         self._write(cost, cost.at + timedelta(seconds=self._lifetime()), self._requested())
 
-    def _look(self) -> None:
+    def _read_pods(self) -> None:
         pods = self._api.list("Pod", self._namespace, selector=self._selector)
-        found = rates(pods, self._prices)
+        hourly_rates = rates(pods, self._prices)
         with self._lock:
-            self._meter.see(_seconds(), found)
+            self._meter.see(_seconds(), hourly_rates)
             self._gpu_meter.see(_seconds(), gpus_held(pods))
-            self._workers = _with_component(pods, found, "worker")
-            self._schedulers = _with_component(pods, found, "scheduler")
+            self._workers = _with_component(pods, hourly_rates, "worker")
+            self._schedulers = _with_component(pods, hourly_rates, "scheduler")
 
     def _publish(self, cost: Cost) -> None:
-        """Write the cost on the anchor, with what the cluster had cost before."""
+        """Write the cost to the anchor, including what the cluster had cost before."""
         if self._before is not None:
             cost = replace(cost, amount=self._before.amount + cost.amount)
         patch = {"metadata": {"annotations": {COST_ANNOTATION: cost.as_json()}}}
@@ -189,7 +189,7 @@ class CostMeter:
             self._api.patch("Job", self._cluster, self._namespace, patch)
 
     def _write(self, cost: Cost, until: datetime, workers: int) -> bool:
-        """Write the cost, and that of so many workers until then, into the ledger; return whether it is there now."""
+        """Write the cost to the ledger, with that of `workers` until then; return whether that succeeded."""
         if not self._has_ledger:
             return False
         entry = Entry(
@@ -223,6 +223,6 @@ def _with_component(pods: Sequence[Manifest], counted: dict[str, float], compone
 
 
 def _seconds() -> float:
-    """Return the time of a clock that goes on while the machine sleeps, if there is one: the cluster does not sleep."""
+    """Return the time of a clock that runs while the machine sleeps, if there is one: the cluster does not sleep."""
     boot = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if boot is None else time.clock_gettime(boot)

@@ -1,7 +1,7 @@
-"""What pods cost: their requests, at the price of their node, for as long as they exist. Pure.
+"""Compute what pods cost: their requests, at the price of their node, for as long as they exist. Pure.
 
-An amount is never too low as far as prices go: a pod that came between two looks counts from the first of them, one
-that went until the second, and if a node or its price is unknown, the highest possible price counts.
+Amounts are never too low as far as prices go. A pod that appeared between two measurements counts from the first, one
+that disappeared until the second, and if a node or its price is unknown, the highest possible price counts.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ENDED = ("Succeeded", "Failed")
 
 @dataclass(frozen=True)
 class Cost:
-    """An amount spent up to a moment, and what each hour from then on costs. `gpu_hours` were part of it."""
+    """An amount spent by a time, which includes `gpu_hours`, and the hourly rate from then on."""
 
     amount: float
     rate: float
@@ -33,25 +33,25 @@ class Cost:
     gpu_hours: float = 0.0
 
     def by(self, moment: datetime) -> float:
-        """Return the amount at a moment, if nothing changes until then."""
+        """Return the amount spent by a time, if nothing changes until then."""
         return self.amount + self.rate * max(0.0, (moment - self.at).total_seconds()) / HOUR
 
     def seconds_left(self, limit: float) -> float:
-        """Return for how many seconds from `at` on it stays within a limit; below zero if it exceeds that already."""
-        left = limit - self.amount
-        return left / self.rate * HOUR if self.rate > 0 else (float("inf") if left > 0 else -1.0)
+        """Return for how many seconds from `at` on the cost stays within a limit; negative if it exceeds it already."""
+        remaining = limit - self.amount
+        return remaining / self.rate * HOUR if self.rate > 0 else (float("inf") if remaining > 0 else -1.0)
 
     def __str__(self) -> str:
         return money(self.amount, self.currency)
 
     def as_json(self) -> str:
-        """Return the text that is put on a run's anchor, for others to read."""
+        """Return the text that is stored on a run's anchor, for others to read."""
         at = self.at.isoformat(timespec="seconds")
         return json.dumps({"amount": self.amount, "rate": self.rate, "at": at, "currency": self.currency})
 
 
 def read_cost(text: str | None) -> Cost | None:
-    """Return the cost in a text of `as_json`; None if there is no text, or it cannot be read."""
+    """Parse a text of `as_json`; return None if it is missing or invalid."""
     try:
         read = json.loads(text or "")
         amount, rate = float(read["amount"]), float(read["rate"])
@@ -62,36 +62,36 @@ def read_cost(text: str | None) -> Cost | None:
 
 
 def rounded(amount: float) -> float:
-    """Return an amount of money, or a rate, as records, the ledger and `skjob ps --json` have it: to a millionth."""
+    """Round an amount or a rate to a millionth, as in records, the ledger and `skjob ps --json`."""
     return round(amount, 6)
 
 
 def money(amount: float, currency: str) -> str:
-    """Return `12.30 USD`; for a small amount its first two digits, `0.0042 USD`."""
+    """Format an amount as `12.30 USD`; a small one with two significant digits, `0.0042 USD`."""
     return f"{amount:.2f} {currency}" if amount >= 0.1 or amount <= 0 else f"{amount:.2g} {currency}"
 
 
 def possible_prices(rules: NamespacePolicy) -> tuple[Price, ...]:
-    """Return the prices of the nodes that workers may be on, as far as the rules say."""
+    """Return the prices of the nodes that workers may run on, as far as the rules say."""
     return prices_in(rules, rules.scheduling.node_selector)
 
 
 def prices_in(rules: NamespacePolicy, chosen: Mapping[str, str]) -> tuple[Price, ...]:
     """Return the prices of the nodes that a selector chooses, as far as the rules say."""
     kinds = [kind.node_labels for kind in rules.nodes if chosen.items() <= kind.node_labels.items()] or [chosen]
-    found = [rules.prices.of(labels) for labels in kinds]
-    return tuple(price for price in found if price is not None) or rules.prices.entries
+    prices = [rules.prices.of(labels) for labels in kinds]
+    return tuple(price for price in prices if price is not None) or rules.prices.entries
 
 
 def hourly(cpu: float, memory: float, prices: Iterable[Price], gpus: int = 0) -> float:
-    """Return what so many cores, bytes and GPUs cost for an hour, at the highest of these prices."""
+    """Return what `cpu` cores, `memory` bytes and `gpus` cost per hour, at the highest of these prices."""
     return max(
         (cpu * price.cpu_hour + memory / _GIB * price.gib_hour + gpus * price.gpu_hour for price in prices), default=0.0
     )
 
 
 def rates(pods: Sequence[Manifest], prices_of: Callable[[Manifest], Iterable[Price]]) -> dict[str, float]:
-    """Return what an hour of each pod costs that is on a node and has not ended, by uid. `prices_of` takes the pod."""
+    """Return the hourly rate by uid of each pod that is on a node and has not ended. `prices_of` takes the pod."""
     return {
         str(pod["metadata"]["uid"]): hourly(*requests(pod), prices_of(pod), requests_of_gpus(pod))
         for pod in _on_nodes(pods)
@@ -99,7 +99,7 @@ def rates(pods: Sequence[Manifest], prices_of: Callable[[Manifest], Iterable[Pri
 
 
 def gpus_held(pods: Sequence[Manifest]) -> dict[str, float]:
-    """Return how many GPUs each pod has that is on a node and has not ended, by uid; without those that have none."""
+    """Return the number of GPUs by uid of each pod that has any, is on a node and has not ended."""
     held = {str(pod["metadata"]["uid"]): float(requests_of_gpus(pod)) for pod in _on_nodes(pods)}
     return {uid: gpus for uid, gpus in held.items() if gpus}
 
@@ -111,8 +111,10 @@ def _on_nodes(pods: Sequence[Manifest]) -> list[Manifest]:
 
 
 class Meter:
-    """Add up what pods cost, or hold, from look to look. Times are seconds of a clock that goes on while a laptop
-    sleeps."""
+    """Adds up what pods cost, or the GPUs they hold, between measurements.
+
+    Times are seconds of a clock that runs while a laptop sleeps.
+    """
 
     def __init__(self, began: float) -> None:
         self._amount = 0.0
@@ -120,15 +122,15 @@ class Meter:
         self._rates: Mapping[str, float] = {}
 
     def see(self, now: float, rates: Mapping[str, float]) -> None:
-        """Take the pods that exist now, with what an hour of each costs."""
+        """Record the pods that exist now, with the hourly rate of each."""
         self._amount += sum({**self._rates, **rates}.values()) * (now - self._at) / HOUR
         self._at, self._rates = now, dict(rates)
 
     @property
     def rate(self) -> float:
-        """What an hour costs of the pods that were seen last."""
+        """Hourly rate of the pods that were seen last."""
         return sum(self._rates.values())
 
     def amount(self, now: float, rate: float | None = None) -> float:
-        """Return the total by now, if an hour since the last look cost the same as then, or `rate`."""
+        """Return the total so far, if the rate since the last measurement was unchanged, or `rate`."""
         return self._amount + (self.rate if rate is None else rate) * (now - self._at) / HOUR

@@ -1,6 +1,6 @@
-"""What the nodes of a cluster can hold: whether a pod of some size can run on any of them, ever.
+"""Find out what the nodes of a cluster can hold: whether a pod of some size can ever run on any of them.
 
-Pure over API objects. What counts is what nodes have, not what is free now (see `most_free`): a full node empties, a
+Pure: takes API objects. What counts is a node's size, not what is free now (see `most_free`): a full node empties, a
 small one does not grow. Nodes that take no ordinary pods, cordoned or tainted, do not count.
 """
 
@@ -16,7 +16,7 @@ from skjob.utils.units import format_bytes, format_cpus, format_gpus, format_siz
 
 @dataclass(frozen=True)
 class NodeFit:
-    """Whether a pod of this size can ever run: by what the nodes have, not by what is free now."""
+    """Whether a pod of this size can ever run: by the nodes' size, not by what is free now."""
 
     what: str
     cpu: float
@@ -46,7 +46,7 @@ class NodeFit:
         largest = f"`{self.largest}`, has {format_size(self.largest_cpu, self.largest_memory, largest_gpus)}"
         if self.fits:
             return f"{self.fitting} of {self.nodes} nodes can hold a {self.what} of {size}; the largest, {largest}"
-        # Name only what is too much.
+        # Mention only what is too much.
         too_much = [format_cpus(self.cpu)] * (self.cpu > self.largest_cpu)
         too_much += [format_bytes(self.memory)] * (self.memory > self.largest_memory)
         too_much += [format_gpus(self.gpus)] * (self.gpus > self.largest_gpus)
@@ -64,35 +64,41 @@ def best_node(
 ) -> NodeFit:
     """Return whether any node could hold a pod of `cpu` cores, `memory` bytes and `gpus` if nothing else ran there.
 
-    Of `pods`, those of DaemonSets and of the node itself count as permanent; leave them out if the user may not list
-    them. The largest node is the one that comes closest to holding the pod, of those with the most GPUs if it needs
+    Among `pods`, those of DaemonSets and of the node itself count as permanent; omit them if the user may not list
+    them. The largest node is the one that comes closest to holding the pod, among those with the most GPUs if it needs
     any.
     """
-    rooms = _free_capacity(nodes, [pod for pod in pods if _stays(pod)])
-    there = {node["metadata"]["name"]: _gpus_of(node) for node in nodes}
-    fitting = sum(room[1] >= cpu and room[2] >= memory and there[room[0]] >= gpus for room in rooms)
-    most = min(gpus, max((there[name] for name, *_ in rooms), default=0))
-    name, most_cpu, most_memory = _largest([room for room in rooms if there[room[0]] >= most], cpu, memory)
-    return NodeFit(what, cpu, memory, len(rooms), fitting, name, most_cpu, most_memory, gpus, there.get(name, 0))
+    capacities = _free_capacity(nodes, [pod for pod in pods if _is_permanent(pod)])
+    node_gpus = {node["metadata"]["name"]: _gpus_of(node) for node in nodes}
+    fitting = sum(
+        free_cpu >= cpu and free_memory >= memory and node_gpus[name] >= gpus
+        for name, free_cpu, free_memory in capacities
+    )
+    most_gpus = min(gpus, max((node_gpus[name] for name, *_ in capacities), default=0))
+    candidates = [capacity for capacity in capacities if node_gpus[capacity[0]] >= most_gpus]
+    name, largest_cpu, largest_memory = _largest(candidates, cpu, memory)
+    largest_gpus = node_gpus.get(name, 0)
+    return NodeFit(what, cpu, memory, len(capacities), fitting, name, largest_cpu, largest_memory, gpus, largest_gpus)
 
 
 def most_free(nodes: Sequence[Manifest], pods: Sequence[Manifest], cpu: float, memory: int) -> str:
-    """Return what is free now on the node that comes closest to holding a pod of this size; empty if no node takes any.
+    """Return what is free now on the node that comes closest to holding a pod of this size; empty if no node takes
+    pods.
 
-    `pods` are all that are on the nodes.
+    `pods` are all pods on the nodes.
     """
     name, free_cpu, free_memory = _largest(_free_capacity(nodes, pods), cpu, memory)
-    # Scheduling goes by cores and memory; what is left of one of them may be zero or less.
+    # Cores and memory are scheduled separately: one of them may be at zero or below.
     size = f"{format_cpus(max(0.0, round(free_cpu, 2)))} and {format_bytes(max(0, free_memory))}"
     return f"{size}, on `{name}`" if name else ""
 
 
-_Room = tuple[str, float, int]
+_Capacity = tuple[str, float, int]
 
 
-def _free_capacity(nodes: Sequence[Manifest], pods: Sequence[Manifest]) -> list[_Room]:
-    """Return the nodes that take ordinary pods, with what these pods leave of them."""
-    rooms: list[_Room] = []
+def _free_capacity(nodes: Sequence[Manifest], pods: Sequence[Manifest]) -> list[_Capacity]:
+    """Return the nodes that take ordinary pods, with the capacity that `pods` leave on them."""
+    capacities: list[_Capacity] = []
     for node in nodes:
         spec = node.get("spec", {})
         taints = spec.get("taints") or []
@@ -100,28 +106,28 @@ def _free_capacity(nodes: Sequence[Manifest], pods: Sequence[Manifest]) -> list[
             continue
         name = node["metadata"]["name"]
         allocatable = node.get("status", {}).get("allocatable", {})
-        there = [requests(pod) for pod in pods if pod.get("spec", {}).get("nodeName") == name]
-        rooms.append(
+        used = [requests(pod) for pod in pods if pod.get("spec", {}).get("nodeName") == name]
+        capacities.append(
             (
                 name,
-                quantity(allocatable.get("cpu", "0")) - sum(used for used, _ in there),
-                int(quantity(allocatable.get("memory", "0"))) - sum(used for _, used in there),
+                quantity(allocatable.get("cpu", "0")) - sum(cores for cores, _ in used),
+                int(quantity(allocatable.get("memory", "0"))) - sum(size for _, size in used),
             )
         )
-    return rooms
+    return capacities
 
 
-def _largest(rooms: Sequence[_Room], cpu: float, memory: int) -> _Room:
+def _largest(capacities: Sequence[_Capacity], cpu: float, memory: int) -> _Capacity:
     """Return the node that comes closest to holding a pod of this size."""
     return max(
-        rooms,
-        key=lambda room: (min(room[1] / (cpu or 1), room[2] / (memory or 1)), room[1], room[2]),
+        capacities,
+        key=lambda capacity: (min(capacity[1] / (cpu or 1), capacity[2] / (memory or 1)), capacity[1], capacity[2]),
         default=("", 0.0, 0),
     )
 
 
 def requests(pod: Manifest) -> tuple[float, int]:
-    """Return the cores and bytes that a pod reserves: of its containers together, or of one that runs before them."""
+    """Return the cores and bytes that a pod reserves: those of all containers, or of an init container if larger."""
     spec = pod.get("spec", {})
     together = [_requests(container) for container in spec.get("containers") or []]
     before = [_requests(container) for container in spec.get("initContainers") or []]
@@ -147,12 +153,12 @@ def _gpus_of(node: Manifest) -> int:
 
 
 def _requests(container: Manifest) -> tuple[float, float]:
-    """Return a container's requests. A limit without a request is one."""
+    """Return a container's requests. A limit without a request counts as one."""
     resources = container.get("resources") or {}
     reserved = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
     return quantity(reserved.get("cpu", "0")), quantity(reserved.get("memory", "0"))
 
 
-def _stays(pod: Manifest) -> bool:
+def _is_permanent(pod: Manifest) -> bool:
     owners = pod["metadata"].get("ownerReferences") or []
     return any(owner.get("kind") in ("DaemonSet", "Node") for owner in owners)

@@ -1,11 +1,11 @@
-"""Why pods of a cluster do not run: from what the Kubernetes API says of them to causes a user can act on.
+"""Find out why pods of a cluster are not running: turn what the Kubernetes API reports into causes a user can act on.
 
-Pure over API objects, plain dicts in the API's own spelling. Pods with the same problem make one cause, with their
+Pure: takes API objects, plain dicts in the API's own spelling. Pods with the same problem make one cause, with their
 number. A cause is *fatal* if waiting cannot help: a missing image is, a full node is not, since another run may end or
-an autoscaler may add one. The words of the event or the container are kept, because the platform team searches for
-them.
+an autoscaler may add a node. The original words of an event or container are kept, because the platform team searches
+for them.
 
-List the events before the pods: a rejection whose pod exists by now is old news.
+List the events before the pods: a rejection is outdated if its pod exists by now.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _GONE_WITH_NODE = ("DeletionByTaintManager", "DeletionByPodGC")
 
 @dataclass(frozen=True)
 class Cause:
-    """One reason, for all pods that share it. `object` is the first of them, as `Pod/name`.
+    """One cause, for all pods that share it. `object` is the first of them, as `Pod/name`.
 
-    `topic` stays the same while the words, and the number of pods, change. `log` is the last lines of one of them that
-    has ended.
+    `topic` stays the same while the words, and the number of pods, change. `log` has the last lines of one pod that has
+    ended.
     """
 
     kind: CauseKind
@@ -65,20 +65,20 @@ def diagnose(
     cluster: str = "",
     since: str = "",
 ) -> list[Cause]:
-    """Return why pods of one cluster do not run, fatal causes first; none if all is well.
+    """Return why pods of one cluster are not running, fatal causes first; none if all is well.
 
     Args:
-        pods: the pods of the cluster, all of them.
-        events: events of the namespace. With `cluster`, those about other clusters' objects are left out.
-        nodes: the nodes, if the user may list them: then a size that no node can hold is reported as such.
-        logs: the last lines of pods that ended, by pod name: an import that fails is fatal at once.
-        others: the pods on all nodes, if the user may list them: then the largest free capacity is reported.
-        cluster: the name that the names of all the cluster's objects begin with.
-        since: when the cluster was made, by the API's clock. Events stay for an hour, in which an earlier cluster may
-            have had its name.
+        pods: all pods of the cluster.
+        events: events of the namespace. With `cluster`, those about other clusters' objects are ignored.
+        nodes: the nodes, if the user may list them: a size that no node can hold is then reported as such.
+        logs: the last lines of pods that have ended, by pod name: an import that fails is fatal at once.
+        others: the pods on all nodes, if the user may list them: the largest free capacity is then reported.
+        cluster: the prefix of the names of all the cluster's objects.
+        since: when the cluster was created, by the API's clock. Events stay for an hour, in which an earlier cluster
+            may have had its name.
     """
-    own = [event for event in events if is_of(involved_name(event), cluster) and not is_before(event, since)]
-    evidence = Evidence(pods, own, nodes or (), logs or {}, others)
+    relevant = [event for event in events if is_of(involved_name(event), cluster) and not is_before(event, since)]
+    evidence = Evidence(pods, relevant, nodes or (), logs or {}, others)
     findings = [*rejections(evidence), *evictions_in_events(evidence)]
     for pod in pods:
         findings += _of_pod(pod, evidence)
@@ -116,14 +116,14 @@ def _of_pod(pod: Manifest, evidence: Evidence) -> Iterator[Finding]:
     def finding(kind: CauseKind, text: str, hint: str, fatal: bool) -> Finding:
         log = topic = ""
         if kind is CauseKind.CRASHED:
-            # If it has just ended, its last line may be missing.
+            # The last line of a container that has just ended may be missing.
             log, topic = last_lines(evidence.logs.get(pod["metadata"]["name"], "")), text.partition(": ")[0]
         return Finding(kind, text, hint, fatal, f"Pod/{pod['metadata']['name']}", role_of_pod(pod), log, topic)
 
     disruption = condition_of(pod, "DisruptionTarget") or {}
     if status.get("reason") == "NodeLost" or disruption.get("reason") in _GONE_WITH_NODE or node in evidence.lost_nodes:
         text = f"the node `{node}` does not answer"
-        hint = "Kubernetes starts its pods elsewhere; fits are done again"
+        hint = "Kubernetes starts its pods elsewhere; lost fits are retried"
         yield finding(CauseKind.NODE, text, hint, role_of_pod(pod) == SCHEDULER)
         return
     if eviction := eviction_of(pod, evidence):
@@ -142,4 +142,4 @@ def _of_pod(pod: Manifest, evidence: Evidence) -> Iterator[Finding]:
             for event in evidence.of(pod["metadata"]["name"], "FailedMount", "FailedCreatePodSandBox")[-1:]:
                 kind = CauseKind.CONFIGURATION if event["reason"] == "FailedMount" else CauseKind.NODE
                 text = f"the node `{node}` cannot set up the pod yet: {in_words(event.get('message', ''))}"
-                yield finding(kind, text, "Kubernetes tries again; `kubectl get events` shows more", False)
+                yield finding(kind, text, "Kubernetes retries; `kubectl get events` shows more", False)

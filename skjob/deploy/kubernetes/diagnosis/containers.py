@@ -1,4 +1,4 @@
-"""Why a container does not run: its image, its configuration, its crashes, its memory."""
+"""Find out why a container is not running: its image, its configuration, its crashes, its memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from skjob.utils.units import format_bytes, quantity
 
 _IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
 
-_HOPELESS_PULLS = (
+_FATAL_PULL_ERRORS = (
     (
         r"unauthorized|authentication required|no basic auth|pull access denied|\b40[13]\b|denied",
         "give the namespace's service account an image pull secret for this registry, or choose another `--image`",
@@ -41,43 +41,43 @@ _HOPELESS_PULLS = (
     (r"x509|http response to https", "the nodes must trust the registry's certificate; or choose another `--image`"),
 )
 
-_PASSING_PULL = re.compile(
+_TEMPORARY_PULL_ERROR = re.compile(
     r"time[d-]?\s?out|deadline exceeded|connection (refused|reset)|too ?many ?requests|rate limit|\bEOF\b"
     r"|\b(429|50[0234])\b|temporary failure|server misbehaving|network is unreachable|QPS exceeded|request canceled",
     re.IGNORECASE,
 )
 
-_PASSING_PULL_LIMIT = 4
-"""After so many failures of one pull, in a minute or so, the problem is not temporary."""
+_MAX_TEMPORARY_PULL_ERRORS = 4
+"""Failures of one pull, within a minute or so, after which the problem is not temporary."""
 
-_SHORT_LIFE = 60.0
-"""A container that ran for more seconds than this could start: what ended it is the program's own problem."""
+_MAX_START_SECONDS = 60.0
+"""A container that ran longer than this was able to start: what ended it is the program's own problem."""
 
-_RESTARTS = 2
-"""After so many restarts of a container that ends quickly, the next will not do better."""
+_MAX_RESTARTS = 2
+"""Restarts of a container that ends quickly, after which the next will not do better."""
 
-_MEMORY_RESTARTS = 1
-"""Restarts of a container that needs too much memory to start: it needs no less the next time."""
+_MAX_MEMORY_RESTARTS = 1
+"""Restarts of a container that needs too much memory to start: it will not need less the next time."""
 
 _LOG_LINES = 12
 
-_HOPELESS_LOG = re.compile(
+_FATAL_LOG = re.compile(
     r"ModuleNotFoundError|ImportError|SyntaxError|No module named|No such (option|command)|unrecognized arguments"
     r"|No matching distribution"
 )
 
-_LOG_CAUSE = re.compile(r"^\s*(\S*(Error|Exception)\b.*|ERROR: .*|.*No module named .*)$")
+_LOG_ERROR = re.compile(r"^\s*(\S*(Error|Exception)\b.*|ERROR: .*|.*No module named .*)$")
 
 
 def of_container(pod: Manifest, container: Manifest, evidence: Evidence) -> Iterator[Symptom]:
-    """Yield why a container, by its status, does not run."""
+    """Yield why a container is not running, according to its status."""
     waiting = waiting_state(container)
     ended = container.get("state", {}).get("terminated") or container.get("lastState", {}).get("terminated") or {}
     image = container.get("image") or spec_of(pod, container["name"]).get("image", "")
     words = f"{waiting.get('message', '')} {ended.get('message', '')}"
     if waiting.get("reason") in _IMAGE_REASONS:
-        asked = str(spec_of(pod, container["name"]).get("image", image))
-        yield _image(pod, waiting, asked, evidence)
+        requested_image = str(spec_of(pod, container["name"]).get("image", image))
+        yield _image(pod, waiting, requested_image, evidence)
     elif command := re.search(r'exec: "([^"]+)": (.+?)(?:: unknown)?$', words.strip()):
         problem = "has no command" if "not found" in command[2] or "no such file" in command[2] else "cannot run"
         hint = "choose an image with Python, dask and what the program imports: `--image`; `skjob doctor` checks one"
@@ -87,17 +87,17 @@ def of_container(pod: Manifest, container: Manifest, evidence: Evidence) -> Iter
     elif waiting.get("reason") in ("CreateContainerError", "RunContainerError") or ended.get("reason") == "StartError":
         hint = "`kubectl describe pod` shows more; `--image` chooses another image"
         text = f"the container cannot be started: {in_words(words)}"
-        yield CauseKind.CONFIGURATION, text, hint, container.get("restartCount", 0) >= _RESTARTS
+        yield CauseKind.CONFIGURATION, text, hint, container.get("restartCount", 0) >= _MAX_RESTARTS
     elif ended.get("reason") == "OOMKilled":
         limit = spec_of(pod, container["name"]).get("resources", {}).get("limits", {}).get("memory", "")
         of = f" of {format_bytes(quantity(limit))}" if limit else ""
         text = f"killed for using more memory than its limit{of}"
         hint = "give each worker more memory with `--worker-memory`, or fit fewer models in it at a time"
-        yield CauseKind.OUT_OF_MEMORY, text, hint, _is_loop(container, ended, _MEMORY_RESTARTS)
+        yield CauseKind.OUT_OF_MEMORY, text, hint, _is_loop(container, ended, _MAX_MEMORY_RESTARTS)
     elif ended.get("exitCode") == EX_CONFIG and ended.get("message"):
-        hint = "run it again: the image is looked into anew; or `--env none` takes it as it is"
+        hint = "run it again: the image will be inspected again; or use it as it is with `--env none`"
         yield CauseKind.ENVIRONMENT, in_words(ended["message"], 4000), hint, True
-    elif ended.get("exitCode") and not _log_is_to_come(pod, container, evidence):
+    elif ended.get("exitCode") and not _log_is_pending(pod, container, evidence):
         yield _crash(pod, container, ended, evidence)
 
 
@@ -113,27 +113,27 @@ def _image(pod: Manifest, waiting: Manifest, image: str, evidence: Evidence) -> 
     reason = str(waiting["reason"])
     missing = _missing_secrets(pod, evidence)
     if missing:
-        words += f"; the pull secret {missing} is not there"
+        words += f"; the pull secret {missing} does not exist"
     if reason == "InvalidImageName":
         return CauseKind.IMAGE, f"`{image}` is not the name of an image", "correct `--image`", True
     if reason == "ErrImageNeverPull" or image.startswith("localhost/"):
         text = f"the image `{image}` is not on the node: {words}"
         hint = f"load it onto every node, with kind: `kind load docker-image {image}`; or choose another `--image`"
         return CauseKind.IMAGE, text, hint, True
-    # The image's own name must not be mistaken for the problem.
+    # The image's own name must not be mistaken for an error.
     plain = words.replace(image, "")
     text = f"the image `{image}` cannot be pulled: {words or reason}"
     attempts = sum(count_of(event) for event in failures)
-    passing = bool(_PASSING_PULL.search(plain))
-    if missing and not passing:
+    temporary = bool(_TEMPORARY_PULL_ERROR.search(plain))
+    if missing and not temporary:
         hint = f"create {missing} in the namespace (`kubectl create secret docker-registry`), or fix the service"
         return CauseKind.IMAGE, text, f"{hint} account that names it", True
-    for pattern, hint in _HOPELESS_PULLS:
-        if not passing and re.search(pattern, plain, re.IGNORECASE):
+    for pattern, hint in _FATAL_PULL_ERRORS:
+        if not temporary and re.search(pattern, plain, re.IGNORECASE):
             return CauseKind.IMAGE, text, hint, True
-    if passing:
-        hint = "Kubernetes tries again; if it stays, choose an image from another registry with `--image`"
-        return CauseKind.IMAGE, text, hint, attempts >= _PASSING_PULL_LIMIT
+    if temporary:
+        hint = "Kubernetes retries; if the problem persists, choose an image from another registry with `--image`"
+        return CauseKind.IMAGE, text, hint, attempts >= _MAX_TEMPORARY_PULL_ERRORS
     return (
         CauseKind.IMAGE,
         text,
@@ -157,7 +157,7 @@ _PULL_LAYERS = re.compile(
 
 
 def _pull_words(message: str) -> str:
-    """Return what the registry said, without the layers that passed it on."""
+    """Return what the registry reported, without the layers that passed it on."""
     return in_words(_PULL_LAYERS.sub("", message))
 
 
@@ -171,42 +171,42 @@ def _configuration(image: str, waiting: Manifest) -> Symptom:
 
 def _crash(pod: Manifest, container: Manifest, ended: Manifest, evidence: Evidence) -> Symptom:
     log = evidence.logs.get(pod["metadata"]["name"], "")
-    lines = [match[1] for line in log.splitlines() if (match := _LOG_CAUSE.match(line))]
-    hopeless = bool(lines) and bool(_HOPELESS_LOG.search(lines[-1]))
+    lines = [match[1] for line in log.splitlines() if (match := _LOG_ERROR.match(line))]
+    log_is_fatal = bool(lines) and bool(_FATAL_LOG.search(lines[-1]))
     code = ended["exitCode"]
     text = f"the container `{container['name']}` ended with {_exit(code)}" + (
         f": {in_words(lines[-1])}" if lines else ""
     )
     hint = f"`kubectl logs {pod['metadata']['name']} --previous` shows what it wrote"
-    if hopeless or code in (126, 127):
+    if log_is_fatal or code in (126, 127):
         hint = "choose an image that has it: `--image`; `skjob doctor` compares an image with this machine"
     if "No matching distribution" in text:
         hint = "pods must reach the package index; or choose an image that has everything: `--image`"
     blameless = role_of_pod(pod) == WORKER and evidence.scheduler_missing
-    fatal = hopeless or code in (126, 127) or (_is_loop(container, ended) and not blameless)
+    fatal = log_is_fatal or code in (126, 127) or (_is_loop(container, ended) and not blameless)
     return CauseKind.CRASHED, text, hint, fatal and not container.get("ready", False)
 
 
-def _log_is_to_come(pod: Manifest, container: Manifest, evidence: Evidence) -> bool:
-    """Return whether a container has just ended, so that its node may not have the log yet: the next look has it."""
-    return evidence.logs.get(pod["metadata"]["name"]) == "" and container.get("restartCount", 0) < _RESTARTS
+def _log_is_pending(pod: Manifest, container: Manifest, evidence: Evidence) -> bool:
+    """Return whether a container has just ended, so that its node may not have the log yet; the next check finds it."""
+    return evidence.logs.get(pod["metadata"]["name"]) == "" and container.get("restartCount", 0) < _MAX_RESTARTS
 
 
 def last_lines(log: str) -> str:
-    """Return the last lines that a container wrote, as many as a person reads."""
+    """Return the last lines of a container's log, as many as a person reads."""
     lines = [line.rstrip() for line in log.splitlines() if line.strip()]
     return "\n".join(line if len(line) <= 200 else f"{line[:199]}…" for line in lines[-_LOG_LINES:])
 
 
-def _is_loop(container: Manifest, ended: Manifest, restarts: int = _RESTARTS) -> bool:
-    """Return whether the container ends again and again, soon after it started."""
+def _is_loop(container: Manifest, ended: Manifest, restarts: int = _MAX_RESTARTS) -> bool:
+    """Return whether the container keeps ending soon after it started."""
     if container.get("ready") or container.get("restartCount", 0) < restarts:
         return False
     try:
-        life = datetime.fromisoformat(ended["finishedAt"]) - datetime.fromisoformat(ended["startedAt"])
+        lifetime = datetime.fromisoformat(ended["finishedAt"]) - datetime.fromisoformat(ended["startedAt"])
     except (KeyError, TypeError, ValueError):
         return True
-    return life.total_seconds() < _SHORT_LIFE
+    return lifetime.total_seconds() < _MAX_START_SECONDS
 
 
 def _exit(code: int) -> str:

@@ -1,4 +1,4 @@
-"""What Kubernetes says of pods, as the diagnosis reads it: statuses, conditions and events, by role."""
+"""What Kubernetes reports about pods, as the diagnosis reads it: statuses, conditions and events, by role."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CauseKind(StrEnum):
     """What keeps a pod from running, in the order of reporting."""
 
     REJECTED = "rejected"
-    """The API refuses the pod: quota, limits, pod security, an admission rule."""
+    """The API rejects the pod: quota, limits, pod security, an admission rule."""
     IMAGE = "image"
     COMMAND = "command"
     """The image lacks the command that it should run."""
@@ -45,7 +45,7 @@ class Evidence:
 
     @cached_property
     def lost_nodes(self) -> set[str]:
-        """Asked for each pod, and there may be many of both."""
+        """Names of nodes that do not answer. Cached: needed for each pod, and there may be many of both."""
         return lost(self.nodes)
 
     def of(self, name: str, *reasons: str) -> list[Manifest]:
@@ -55,7 +55,7 @@ class Evidence:
 
     @property
     def scheduler_missing(self) -> bool:
-        """Return whether a scheduler pod exists and does not run: workers that end meanwhile are not to blame."""
+        """Return whether a scheduler pod exists and does not run: workers that end in the meantime are not to blame."""
         schedulers = [pod for pod in self.pods if role_of_pod(pod) == SCHEDULER]
         return bool(schedulers) and not any(
             status.get("ready") for pod in schedulers for status in container_statuses(pod)
@@ -77,7 +77,7 @@ class Finding:
 
 
 Symptom = tuple[CauseKind, str, str, bool]
-"""What a finding says without its object: kind, text, hint, and whether it is fatal."""
+"""A finding without its object: kind, text, hint, and whether it is fatal."""
 
 
 def lost(nodes: Sequence[Manifest]) -> set[str]:
@@ -87,13 +87,13 @@ def lost(nodes: Sequence[Manifest]) -> set[str]:
 
 
 def in_words(text: str, limit: int = 400) -> str:
-    """Return what the API said, on one line."""
+    """Return the API's message on one line."""
     line = " ".join(text.split()).rstrip(".")
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def readable(words: str) -> str:
-    """Return a text with large numbers of bytes as people write them: `512Mi`."""
+    """Return a text with large numbers of bytes written as `512Mi`."""
     return re.sub(r"(?<=[= ])\d{7,}(?=[,;\s]|$)", lambda found: _binary(int(found[0])), words)
 
 
@@ -113,21 +113,21 @@ def involved_name(event: Manifest) -> str:
 
 
 def is_of(name: str, cluster: str) -> bool:
-    """Return whether an object is of a cluster, by the names that the operator and a Job give.
+    """Return whether an object belongs to a cluster, by the names that the operator and a Job give.
 
-    `dev-scheduler-…` is of `dev`, and `dev-2-scheduler-…` is not.
+    `dev-scheduler-…` belongs to `dev`, and `dev-2-scheduler-…` does not.
     """
-    made = r"(-scheduler(-[\w-]+)?|-default(-worker-[\w-]+)?|-\w{5})?"
-    return not cluster or re.fullmatch(re.escape(cluster) + made, name) is not None
+    suffix = r"(-scheduler(-[\w-]+)?|-default(-worker-[\w-]+)?|-\w{5})?"
+    return not cluster or re.fullmatch(re.escape(cluster) + suffix, name) is not None
 
 
 def is_before(event: Manifest, moment: str) -> bool:
-    """Return whether an event was before a moment. Some events have fractions of a second, and objects do not."""
+    """Return whether an event happened before a time. Some events have fractions of a second, and objects do not."""
     return bool(_when(event)) and _when(event)[:_SECONDS] < moment[:_SECONDS]
 
 
 def count_of(event: Manifest) -> int:
-    """Return how often an event has been seen."""
+    """Return how often an event has occurred."""
     return int(event.get("count") or (event.get("series") or {}).get("count") or 1)
 
 
@@ -137,13 +137,12 @@ def _when(event: Manifest) -> str:
 
 
 def role_of_pod(pod: Manifest) -> str:
-    """Return the role that the operator's label gives a pod; empty if it has none."""
+    """Return the role in the operator's label of a pod; empty if it has none."""
     return str((pod["metadata"].get("labels") or {}).get("dask.org/component", ""))
 
 
 def role_of_name(name: str) -> str:
-    """Return the role of a pod, or of a ReplicaSet's pods, by the operator's names: `<cluster>-scheduler-…`,
-    `…-worker-…`."""
+    """Return the role of a pod, or of a ReplicaSet's pods, by the operator's names: `…-scheduler-…`, `…-worker-…`."""
     return WORKER if "-default-worker-" in name else SCHEDULER if re.search(r"-scheduler-[\w-]+$", name) else ""
 
 
@@ -163,12 +162,12 @@ def container_statuses(pod: Manifest) -> list[Manifest]:
 
 
 def waiting_state(container: Manifest) -> Manifest:
-    """Return the waiting state of a container's status, reason and message; empty if it does not wait."""
+    """Return the waiting state in a container's status, reason and message; empty if it is not waiting."""
     return container.get("state", {}).get("waiting") or {}
 
 
 def spec_of(pod: Manifest, container: str) -> Manifest:
-    """Return the spec of the container of this name; empty if the pod has none."""
+    """Return the spec of the container with this name; empty if the pod has none."""
     spec = pod.get("spec", {})
     containers = [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
     return next((item for item in containers if item["name"] == container), {})

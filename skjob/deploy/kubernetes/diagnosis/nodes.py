@@ -1,5 +1,7 @@
-"""The nodes that a run's pods may use: those that the API lists or, if the user may not list them, that the platform
-team names. Nodes from which the rules keep pods do not count; a taint that the rules tolerate is ignored."""
+"""Find the nodes that a run's pods may use: as the API lists them or, if the user may not, as the platform team does.
+
+Nodes from which the rules keep pods away do not count; a taint that the rules tolerate is ignored.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,7 @@ def as_nodes(kinds: Sequence[NodeKind]) -> list[Manifest]:
 
 
 def open_to(nodes: Sequence[Manifest], scheduling: Scheduling) -> list[Manifest]:
-    """Return the nodes that the selector chooses, without the taints that are tolerated."""
+    """Return the nodes that match the selector, without the taints that are tolerated."""
     return [
         _without_tolerated(node, scheduling.tolerations)
         for node in nodes
@@ -69,18 +71,18 @@ def open_to(nodes: Sequence[Manifest], scheduling: Scheduling) -> list[Manifest]
 
 
 def labels_of(node: Manifest) -> Mapping[str, str]:
-    """Return its labels; it may have none."""
+    """Return a node's labels, of which it may have none."""
     return node["metadata"].get("labels") or {}
 
 
 def _without_tolerated(node: Manifest, tolerations: Sequence[Mapping[str, Any]]) -> Manifest:
     taints = node.get("spec", {}).get("taints") or []
-    left = [taint for taint in taints if not any(_tolerates(toleration, taint) for toleration in tolerations)]
-    return node if left == taints else {**node, "spec": {**node["spec"], "taints": left}}
+    remaining = [taint for taint in taints if not any(_tolerates(toleration, taint) for toleration in tolerations)]
+    return node if remaining == taints else {**node, "spec": {**node["spec"], "taints": remaining}}
 
 
 def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
-    """Return whether a toleration fits a taint, as Kubernetes decides: what it leaves out fits anything."""
+    """Return whether a toleration matches a taint, by Kubernetes' rules: what it leaves out matches anything."""
     if toleration.get("effect") not in (None, "", taint["effect"]):
         return False
     if not toleration.get("key"):

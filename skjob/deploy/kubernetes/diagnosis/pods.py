@@ -1,4 +1,4 @@
-"""The pods of one cluster, as the API sees them: which run, which are lost, their last lines, what is wrong."""
+"""Read the pods of one cluster from the API: which run, which are lost, their last log lines, what is wrong."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from skjob.errors import SkjobError
 
 LOG_LINES = 40
 LOG_TIMEOUT = 5.0
-_SHORTEST = 0.1
+_MIN_LOG_TIMEOUT = 0.1
 
 
 class Pods:
-    """The pods of the cluster `name`.
+    """Pods of the cluster `name`.
 
-    `nodes` are those that its workers may use, and `all_nodes` all that there are; None if nothing is known of them.
+    `nodes` are the nodes that its workers may use and `all_nodes` every node; None if they are unknown.
     """
 
     def __init__(self, api: Api, name: str, rules: NamespacePolicy) -> None:
@@ -36,16 +36,16 @@ class Pods:
         self.nodes: list[Manifest] | None = None
         self.all_nodes: list[Manifest] | None = None
         self._others: list[Manifest] | None = None
-        self._made = ""
-        self._read: dict[str, str] = {}
+        self._created = ""
+        self._known_logs: dict[str, str] = {}
 
     def look_at_nodes(self) -> None:
-        """Find the nodes. Once is enough for what they hold: a large cluster has many."""
+        """Find the nodes. Once is enough for their size: a large cluster has many."""
         self.all_nodes = all_nodes(self._api, self._rules) or None
         self.nodes = self._open_to(self._rules.scheduling)
 
     def on_architecture(self, name: str) -> None:
-        """Go by the nodes of this architecture alone: no pod goes to others."""
+        """Consider only nodes of this architecture: pods are placed on no others."""
         self._rules = self._rules.on_architecture(name)
         self.nodes = self._open_to(self._rules.scheduling)
 
@@ -53,33 +53,33 @@ class Pods:
         return open_to(self.all_nodes or (), scheduling) or None
 
     def _where_pods_go(self) -> list[Manifest] | None:
-        """Return the nodes of workers, and those of the scheduler if they are others."""
+        """Return the nodes of workers, and those of the scheduler if they differ."""
         others = self._rules.scheduling_of_others
         if others == self._rules.scheduling:
             return self.nodes
         return [*(self.nodes or ()), *(self._open_to(others) or ())] or None
 
     def forget_earlier(self) -> None:
-        """Ignore what happened before now: it was reported to others."""
-        self._made = f"{self._api.now():%Y-%m-%dT%H:%M:%SZ}"
+        """Ignore what happened before now: it was reported to earlier users of the cluster."""
+        self._created = f"{self._api.now():%Y-%m-%dT%H:%M:%SZ}"
 
     def running_workers(self) -> int:
-        """Return how many workers' pods run."""
+        """Return how many workers have a running pod."""
         return sum(
             pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
             for pod in self._list("worker")
         )
 
     def workers_on_lost_nodes(self, names: list[str]) -> list[str]:
-        """Return those of these workers whose node does not answer.
+        """Return the workers among these whose node does not answer.
 
-        Kubernetes says of their pods that they run and are not ready.
+        Kubernetes shows their pods as running and not ready.
         """
-        gone = {_worker_of(pod) for pod in self._list("worker") if _is_on_a_lost_node(pod)}
-        return [name for name in names if name in gone]
+        lost_workers = {_worker_of(pod) for pod in self._list("worker") if _is_on_a_lost_node(pod)}
+        return [name for name in names if name in lost_workers]
 
     def wait_for_scheduler(self, look: Callable[[], None], deadline: float, check: Callable[[], None]) -> bool:
-        """Return whether the container of the scheduler's pod runs before the deadline. See `wait_for_pod`."""
+        """Return whether the scheduler's container is running before the deadline. See `wait_for_pod`."""
 
         def find(pod: Manifest) -> Manifest | None:
             statuses = pod["status"].get("containerStatuses", [])
@@ -89,35 +89,35 @@ class Pods:
         return wait_for_pod(self._api, selector, find, look, deadline, check=check) is not None
 
     def logs(self) -> dict[str, str]:
-        """Return the last lines of each pod of the cluster; of its last life, if it was restarted.
+        """Return the last log lines of each pod of the cluster; of the previous container if it was restarted.
 
         Return what can be read within `LOG_TIMEOUT` seconds in total: a lost node does not answer for its pods.
         """
         pool = ThreadPoolExecutor(8, thread_name_prefix="skjob-logs")
         try:
             pods = self._list()
-            until = time.monotonic() + LOG_TIMEOUT
-            reading = {pool.submit(self._log, pod, until): pod["metadata"]["name"] for pod in pods}
+            deadline = time.monotonic() + LOG_TIMEOUT
+            reading = {pool.submit(self._log, pod, deadline): pod["metadata"]["name"] for pod in pods}
             done, _ = wait(reading, timeout=LOG_TIMEOUT)
             # If a container has just been restarted, its previous log cannot be read for a moment.
-            return self._read | {reading[log]: log.result() for log in done if log.result()}
+            return self._known_logs | {reading[log]: log.result() for log in done if log.result()}
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _log(self, pod: Manifest, until: float) -> str:
+    def _log(self, pod: Manifest, deadline: float) -> str:
         # Python waits for threads before it exits: no request may outlast the wait for it.
-        timeout = max(until - time.monotonic(), _SHORTEST)
+        timeout = max(deadline - time.monotonic(), _MIN_LOG_TIMEOUT)
         restarted = any(status.get("restartCount") for status in pod["status"].get("containerStatuses", []))
         name = pod["metadata"]["name"]
         return self._api.log(name, self._namespace, lines=LOG_LINES, previous=restarted, timeout=timeout)
 
     def causes(self) -> list[Cause]:
-        """Return what holds the pods back, or has ended them."""
-        # Before the pods: a pod that was refused and then made must be seen.
+        """Return what keeps the pods from running, or has ended them."""
+        # Before the pods, so that a pod that was rejected first and created later is seen.
         events = self._api.readable_events(self._namespace)
         pods = self._list()
         if lost(self.all_nodes or ()) & {pod["spec"].get("nodeName") for pod in pods}:
-            self.look_at_nodes()  # Kubernetes sends no pod to a lost node: it is back, or was lost again
+            self.look_at_nodes()  # Kubernetes places no pod on a lost node: it is back, or was lost again
         logs: dict[str, str] = {}
         for pod in pods:
             statuses = [*pod["status"].get("initContainerStatuses", []), *pod["status"].get("containerStatuses", [])]
@@ -127,21 +127,21 @@ class Pods:
                     previous = "terminated" not in status["state"]
                     text = self._api.log(name, self._namespace, container=status["name"], previous=previous)
                     logs[name] = text or logs.get(name, "")
-        self._read |= {name: text for name, text in logs.items() if text}
+        self._known_logs |= {name: text for name, text in logs.items() if text}
         others = self._on_nodes() if any(not pod["spec"].get("nodeName") for pod in pods) else ()
         since = self._since()
         nodes = self._where_pods_go()
         return diagnose(pods, events, nodes=nodes, logs=logs, others=others, cluster=self._name, since=since)
 
     def _since(self) -> str:
-        """Return when the cluster was made, asked once; empty if that is not known."""
-        if not self._made:
+        """Return when the cluster was created, queried once; empty if unknown."""
+        if not self._created:
             with suppress(SkjobError):
-                self._made = str(self._api.get("Job", self._name, self._namespace)["metadata"]["creationTimestamp"])
-        return self._made
+                self._created = str(self._api.get("Job", self._name, self._namespace)["metadata"]["creationTimestamp"])
+        return self._created
 
     def _on_nodes(self) -> list[Manifest]:
-        """Return all pods on the nodes, asked once: a large cluster has many. None if the user may not list them."""
+        """Return all pods on the nodes, queried once: a large cluster has many. None if the user may not list them."""
         if self._others is None:
             self._others = []
             if self.nodes:
@@ -158,16 +158,18 @@ class Pods:
 
 
 def _worker_of(pod: Manifest) -> str:
-    """Return the worker's name, which is that of its Deployment; the ReplicaSet's has a hash more."""
+    """Return the worker's name, which is its Deployment's; the ReplicaSet's name has a hash appended."""
     owners = pod["metadata"].get("ownerReferences", [])
     return str(next((owner["name"] for owner in owners if owner["kind"] == "ReplicaSet"), "")).rpartition("-")[0]
 
 
 def _is_on_a_lost_node(pod: Manifest) -> bool:
-    """Return whether a pod's node is lost. These pods have no readiness probe: one whose container runs is ready
-    otherwise."""
+    """Return whether a pod's node is lost.
+
+    These pods have no readiness probe: one whose container runs would otherwise be ready.
+    """
     status = pod["status"]
     containers = status.get("containerStatuses", [])
-    runs = bool(containers) and all("running" in container["state"] for container in containers)
+    running = bool(containers) and all("running" in container["state"] for container in containers)
     unready = any(each["type"] == "Ready" and each["status"] == "False" for each in status.get("conditions", []))
-    return runs and unready
+    return running and unready

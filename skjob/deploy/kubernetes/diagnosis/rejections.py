@@ -1,4 +1,4 @@
-"""Why the API refuses to create a pod: quotas, limits, admission."""
+"""Find out why the API rejects a pod: quotas, limits, admission."""
 
 from __future__ import annotations
 
@@ -24,10 +24,13 @@ from skjob.utils.units import quantity
 
 _REJECTION_HINTS = (
     (r"because it is being terminated", "the namespace is being deleted: choose another `--namespace`"),
-    (r"exceeded quota", "`kubectl get resourcequota` shows it; ask for fewer or smaller workers, or for more quota"),
+    (
+        r"exceeded quota",
+        "`kubectl get resourcequota` shows it; request fewer or smaller workers, or ask for more quota",
+    ),
     (
         r"failed quota: .*must specify",
-        "the quota wants what skjob leaves open: a LimitRange with defaults for it, in the namespace, fills it in",
+        "the quota requires what skjob leaves open: a LimitRange in the namespace can set defaults for it",
     ),
     (
         r"(maximum|minimum) \S+ usage per|max limit to request ratio",
@@ -41,44 +44,44 @@ _REJECTION_HINTS = (
         r"serviceaccount \S+ not found",
         "ask your platform team to create it; a new namespace has its `default` after a moment",
     ),
-    (r"admission webhook|ValidatingAdmissionPolicy", "a policy of this cluster says no: ask your platform team"),
+    (r"admission webhook|ValidatingAdmissionPolicy", "a policy of this cluster rejects it: ask your platform team"),
 )
 
-_PASSING_REJECTION = re.compile(
+_TEMPORARY_REJECTION = re.compile(
     r"failed calling webhook|status unknown for quota|serviceaccount \S+ not found|timed? ?out|deadline exceeded"
     r"|connection refused|object has been modified",
     re.IGNORECASE,
 )
 
 
-def hint_of_refusal(words: str) -> str:
-    """Return what to do about something that the API refuses; empty if the words are not known."""
+def hint_for_rejection(words: str) -> str:
+    """Return what to do about a rejection; empty if its message is not known."""
     return next((hint for pattern, hint in _REJECTION_HINTS if re.search(pattern, words)), "")
 
 
 _QUOTA = re.compile(r"exceeded quota: (\S+), requested: (\S+), used: (\S+), limited: (\S+)")
 
 
-def _has_room(quota: re.Match[str], role: str, evidence: Evidence) -> bool:
-    """Return whether a quota could hold the smallest cluster, a scheduler and a worker, if it were empty.
+def _fits_empty_quota(quota: re.Match[str], role: str, evidence: Evidence) -> bool:
+    """Return whether a quota could hold the smallest cluster, a scheduler and a worker, if nothing else used it.
 
-    What others use of it comes back when their runs end.
+    What other runs use becomes free when they end.
     """
     requested, limited = _amounts(quota[2]), _amounts(quota[4])
-    ours = [pod for pod in evidence.pods if role_of_pod(pod) == SCHEDULER] if role == WORKER else []
+    schedulers = [pod for pod in evidence.pods if role_of_pod(pod) == SCHEDULER] if role == WORKER else []
     return all(
-        amount + sum(_counts_as(pod, name) for pod in ours) <= limited.get(name, math.inf)
+        amount + sum(_usage(pod, name) for pod in schedulers) <= limited.get(name, math.inf)
         for name, amount in requested.items()
     )
 
 
 def _amounts(text: str) -> dict[str, float]:
-    """Return `pods=1,limits.memory=2Gi` as numbers."""
+    """Parse `pods=1,limits.memory=2Gi` into numbers."""
     return {name: quantity(amount) for name, _, amount in (item.partition("=") for item in text.split(","))}
 
 
-def _counts_as(pod: Manifest, name: str) -> float:
-    """Return how much of this resource of a quota a pod takes."""
+def _usage(pod: Manifest, name: str) -> float:
+    """Return how much of a quota's resource a pod uses."""
     cpu, memory = requests(pod)
     resource = name.removeprefix("requests.")
     if name in ("limits.cpu", "limits.memory"):
@@ -88,7 +91,7 @@ def _counts_as(pod: Manifest, name: str) -> float:
 
 
 def rejections(evidence: Evidence) -> Iterator[Finding]:
-    """Yield why the API refuses pods that a ReplicaSet or the operator would create."""
+    """Yield why the API rejects pods that a ReplicaSet or the operator would create."""
     owners = {owner.get("name") for pod in evidence.pods for owner in pod["metadata"].get("ownerReferences") or []}
     for event in evidence.events:
         if event.get("reason") != "FailedCreate" or involved_name(event) in owners:
@@ -97,15 +100,15 @@ def rejections(evidence: Evidence) -> Iterator[Finding]:
         words = re.sub(r"^Error creating: ", "", words)
         words = readable(in_words(re.sub(r'^pods "[^"]*" is forbidden: ', "", words)))
         role = role_of_name(involved_name(event))
-        text = f"the API refuses the pod: {words}"
-        fatal, topic = not _PASSING_REJECTION.search(words), text
+        text = f"the API rejects the pod: {words}"
+        fatal, topic = not _TEMPORARY_REJECTION.search(words), text
         if quota := _QUOTA.search(words):
-            fatal, topic = not _has_room(quota, role, evidence), f"quota {quota[1]}"
-            text += "" if fatal else "; waiting for room in it"
+            fatal, topic = not _fits_empty_quota(quota, role, evidence), f"quota {quota[1]}"
+            text += "" if fatal else "; waiting for other runs to free it"
         yield Finding(
             CauseKind.REJECTED,
             text,
-            hint_of_refusal(words) or "ask your platform team, or choose another `--namespace`",
+            hint_for_rejection(words) or "ask your platform team, or choose another `--namespace`",
             fatal,
             f"{event['involvedObject'].get('kind', 'ReplicaSet')}/{involved_name(event)}",
             role,

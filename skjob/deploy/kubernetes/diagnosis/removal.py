@@ -10,7 +10,7 @@ from skjob.errors import SkjobError
 
 
 def removal_reason(api: Api, cluster: str, ending: str, timeout: float) -> Problem | None:
-    """Return why a cluster will not come back; None if it is there, or if that cannot be found out.
+    """Return why a cluster is gone for good; None if it exists, or if that cannot be found out.
 
     `ending` is why its heartbeats stopped moving its deadline, empty if they did not. `timeout` is how many seconds it
     lives without a heartbeat.
@@ -22,24 +22,26 @@ def removal_reason(api: Api, cluster: str, ending: str, timeout: float) -> Probl
         anchor = None
     except SkjobError:
         return None
-    # When a namespace is deleted, pods go first, and the anchor stays until they are gone.
+    # When a namespace is deleted, its pods go first, and the anchor stays until they are gone.
     if _is_namespace_terminating(api, namespace):
         return Problem(
             f"the namespace `{namespace}` is being deleted",
-            "run it again in another, with `--namespace`; the fits it has finished are kept",
+            "run it again in another with `--namespace`; finished fits are reused",
         )
     if anchor is not None and "deletionTimestamp" not in anchor["metadata"]:
         return None
     if ending:
-        return Problem(f"`{cluster}` has ended: {ending}", "give it more; the fits it has finished are kept")
+        return Problem(
+            f"`{cluster}` has ended: {ending}", "raise that limit and run it again; finished fits are reused"
+        )
     return Problem(
-        f"`{cluster}` was removed from the cluster, by somebody or after {timeout:.0f} s without a heartbeat",
-        "run it again; the fits it has finished are kept",
+        f"`{cluster}` was removed, by a user or after {timeout:.0f} s without a heartbeat",
+        "run it again; finished fits are reused",
     )
 
 
 def _is_namespace_terminating(api: Api, namespace: str) -> bool:
-    """Try to create something in it: its users may do that, but may not look at the namespace itself."""
+    """Return whether creating an object fails because of it: users may try that, but may not read the namespace."""
     probe = {
         "apiVersion": "v1",
         "kind": "ConfigMap",

@@ -1,4 +1,4 @@
-"""Why no node takes a pod: no node has room for it now, none ever will, or a queue holds it back."""
+"""Find out why no node takes a pod: none is free now, none is large enough, or a queue holds it back."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ _NO_CLAIM = re.compile(r'persistentvolumeclaim "[^"]+" not found|unbound immedia
 
 
 def unschedulable(pod: Manifest, condition: Manifest, evidence: Evidence) -> Finding:
-    """Return why no node takes a pod, by its condition `PodScheduled`."""
+    """Return why no node takes a pod, according to its condition `PodScheduled`."""
     name, role = pod["metadata"]["name"], role_of_pod(pod)
     cpu, memory = requests(pod)
     gpus = requests_of_gpus(pod)
     nodes = _chosen_by(pod, evidence)
     fit = best_node(nodes, cpu, memory, gpus=gpus, what=role or "pod") if nodes else None
     words = in_words(re.split(r"\.? (?:no new claims|preemption:)", condition.get("message", ""))[0])
-    hint = "ask for fewer or smaller workers (`--workers`, `--worker-cpu`, `--worker-memory`), or free some room"
+    hint = "request fewer or smaller workers (`--workers`, `--worker-cpu`, `--worker-memory`), or free resources"
     if condition.get("reason") == "SchedulingGated":
-        text = "the pod waits until a queue of this cluster lets it in"
+        text = "the pod waits for a queue of this cluster to admit it"
         hint = "`kubectl describe pod` shows its scheduling gates"
     elif _NO_CLAIM.search(words):
-        text = f"a volume of the pod is not there: {words}"
+        text = f"a volume of the pod does not exist: {words}"
         hint = "`pods` in the namespace's ConfigMap names its claim: ask your platform team to create it"
         return Finding(CauseKind.CONFIGURATION, text, hint, False, f"Pod/{name}", role, topic="claim")
     elif fit is not None and not fit.fits:
         text = fit.message
         smaller = "`--worker-cpu`, `--worker-memory` and `--worker-gpu`" if gpus else SMALLER
-        hint = f"ask for less with {smaller}, or add a larger node"
+        hint = f"request less with {smaller}, or add a larger node"
     else:
         text = f"no node has room for a {role or 'pod'} of {format_size(cpu, memory, gpus)}: {words}"
         if nodes and evidence.others and (free := most_free(nodes, evidence.others, cpu, memory)):
-            text += f"; the most that is free now is {free}"
+            text += f"; the largest free capacity is {free}"
     topic = f"{role} {condition.get('reason')}"
     if evidence.of(name, "TriggeredScaleUp"):
-        text += "; the cluster's autoscaler adds a node"
+        text += "; the cluster's autoscaler is adding a node"
         topic += " scale-up"
-    elif refusals := evidence.of(name, "NotTriggerScaleUp"):
+    elif declined := evidence.of(name, "NotTriggerScaleUp"):
         topic += " no scale-up"
-        text += f"; the autoscaler adds no node: {in_words(refusals[-1].get('message', ''))}"
+        text += f"; the autoscaler adds no node: {in_words(declined[-1].get('message', ''))}"
     else:
         text += "; waiting for room"
     return Finding(CauseKind.UNSCHEDULABLE, text, hint, False, f"Pod/{name}", role, topic=topic)

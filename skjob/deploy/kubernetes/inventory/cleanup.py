@@ -1,8 +1,8 @@
 """Remove a run's objects from a cluster, for `down`, `gc` and the end of a run.
 
-A run is normally removed through its anchor, which owns the rest. Objects without an owner, left by a request that
-failed half-way or by an operator that created something while its cluster was being deleted, are deleted one by one.
-Only objects with the labels of the run are changed or deleted.
+A run is normally removed through its anchor, which owns the rest. Objects without an owner, left behind by a request
+that failed half-way or by an operator that created something while its cluster was being deleted, are deleted one by
+one. Only objects with the labels of the run are changed or deleted.
 """
 
 from __future__ import annotations
@@ -35,22 +35,24 @@ from skjob.deploy.kubernetes.manifests import Manifest, labels
 from skjob.errors import AccessError, CleanupFailed, ForbiddenError, SkjobError, Unauthorized
 
 KOPF_FINALIZER = "kopf.zalando.org/KopfFinalizerMarker"
-"""The operator's. It serves the timer that checks whether a DaskCluster is idle (dask-kubernetes 2026.3.0); nothing is
-done before it is removed: a dead operator would keep a deleted DaskCluster for ever."""
+"""The operator's finalizer, which serves its timer for idle DaskClusters (dask-kubernetes 2026.3.0).
+
+Removing it skips nothing, and a dead operator would keep a deleted DaskCluster forever.
+"""
 
 _POLL_INTERVAL = 0.2
-"""Seconds between two looks at what is left: removal usually takes one or two seconds."""
+"""Seconds between two checks of what is left: removal usually takes one or two seconds."""
 
 FINALIZER_DELAY = 2.0
-"""Seconds in which the operator may still create objects of a cluster that is gone by then."""
+"""Seconds in which the operator may still create objects for a cluster that has been deleted."""
 
 REMOVE_DEADLINE = 60.0
 
-LEFT_TO_THE_END = (Conflict, Rejected, ForbiddenError, AccessError)
-"""What keeps one object does not keep the others: the next look sees it again, and the end reports it."""
+DEFERRED_ERRORS = (Conflict, Rejected, ForbiddenError, AccessError)
+"""Errors about one object that must not stop the others: the next check sees it again, and the end reports it."""
 
-_RELEASE_TRIES = 5
-_RUNS_AT_A_TIME = 4
+_MAX_RELEASE_ATTEMPTS = 5
+_PARALLEL_RUNS = 4
 
 
 def remove(
@@ -63,16 +65,16 @@ def remove(
     deadline: float = REMOVE_DEADLINE,
     hurried: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Remove a run's objects; with `wait`, return when none is left, at most `deadline` seconds later.
+    """Remove a run's objects; with `wait`, return when none is left, after at most `deadline` seconds.
 
-    Once the API has taken the requests, the rest is Kubernetes' own garbage collection: the operator's finalizer is
-    taken off here. Only what nobody owns yet has to be waited for (`removed_by_owner` tells). Where the API does not
-    answer, it is asked again until the deadline, or until `hurried` says that nothing is waited for any more.
+    Once the API has accepted the requests, the rest is Kubernetes' own garbage collection, since the operator's
+    finalizer is removed here. Only what has no owner yet has to be waited for (see `removed_by_owner`). If the API does
+    not answer, it is tried again until the deadline, or until `hurried` returns that there is no time to wait.
 
-    Whoever knows the run's id passes it, which saves looking for it.
+    Pass `run_id` if it is known, which saves looking it up.
 
     Raises:
-        NotFound: no object of a run of this name is there (not when `run_id` is given).
+        NotFound: there is no object of a run with this name (not if `run_id` is given).
         CleanupFailed: something is left. The hint is the command that removes it.
     """
     removal = _Removal(api, name, namespace, run_id or run_of(api, name, namespace))
@@ -80,14 +82,14 @@ def remove(
     with ThreadPoolExecutor(PARALLEL, thread_name_prefix="skjob-remove") as pool:
         removal.request(pool, deadline, hurried)
         if wait:
-            removal.finish(pool, deadline, hurried, settled_after=FINALIZER_DELAY if unfinished else 0.0)
+            removal.finish(pool, deadline, hurried, empty_for=FINALIZER_DELAY if unfinished else 0.0)
 
 
 def removed_by_owner(api: Api, name: str, namespace: str) -> bool:
-    """Return whether all that the operator has made for a cluster has an owner, and so is removed with its anchor.
+    """Return whether everything the operator has made for a cluster has an owner, and is thus removed with its anchor.
 
     The operator creates a cluster's worker group without an owner and adds it a moment later (dask-kubernetes
-    2026.3.0): if the cluster is deleted in between, the group stays. Return False also if that cannot be seen.
+    2026.3.0): if the cluster is deleted in between, the group stays. Return False also if that cannot be determined.
     """
     try:
         group = api.get("DaskWorkerGroup", f"{name}-default", namespace)
@@ -97,7 +99,7 @@ def removed_by_owner(api: Api, name: str, namespace: str) -> bool:
 
 
 def _may_get_workers(api: Api, name: str, namespace: str) -> bool:
-    """Return whether the operator, having begun before the deletion, may still make the cluster's worker group."""
+    """Return whether the operator, if it began before the deletion, may still create the cluster's worker group."""
     try:
         api.get("DaskCluster", name, namespace)
     except SkjobError:
@@ -108,19 +110,19 @@ def _may_get_workers(api: Api, name: str, namespace: str) -> bool:
 def remove_runs(
     api: Api, chosen: Sequence[RunningCluster], *, wait: bool = True, deadline: float = REMOVE_DEADLINE
 ) -> None:
-    """Remove several runs at the same time. Raises what went wrong with any of them, after all were tried."""
+    """Remove several runs in parallel. Raise what went wrong with any of them, after all were tried."""
 
     def remove_one(run: RunningCluster) -> SkjobError | None:
         try:
             remove(api, run.name, run.namespace, run_id=run.run_id, wait=wait, deadline=deadline)
         except SkjobError as error:
             return error
-        if run.cost is not None:  # a run that still has the ledger entry writes after this
+        if run.cost is not None:  # a run that still goes on writes its entry after this
             for key in filter(None, (run.run_id, run.account)):
                 ledger.change(api, run.namespace, key, datetime.now(UTC))
         return None
 
-    with ThreadPoolExecutor(_RUNS_AT_A_TIME, thread_name_prefix="skjob-down") as pool:
+    with ThreadPoolExecutor(_PARALLEL_RUNS, thread_name_prefix="skjob-down") as pool:
         errors = [error for error in pool.map(remove_one, chosen) if error is not None]
     if len(errors) > 1:
         raise CleanupFailed("\n".join(error.message for error in errors), errors[0].hint) from errors[0]
@@ -130,17 +132,17 @@ def remove_runs(
 
 @dataclass(frozen=True)
 class _Removal:
-    """The removal of one run: requested, then watched to the end."""
+    """Removal of one run: requested, then watched until it is complete."""
 
     api: Api
     name: str
     namespace: str
     run_id: str
 
-    def request(self, pool: ThreadPoolExecutor, patience: float, hurried: Callable[[], bool]) -> None:
-        """Ask for the deletion of what owns the rest; ask again for `patience` seconds where the API is away."""
-        end = time.monotonic() + patience
-        # The DaskCluster would go with its anchor; requested by itself it goes a second sooner.
+    def request(self, pool: ThreadPoolExecutor, timeout: float, hurried: Callable[[], bool]) -> None:
+        """Request the deletion of what owns the rest; retry for `timeout` seconds if the API is unreachable."""
+        end = time.monotonic() + timeout
+        # The DaskCluster would go with its anchor; deleted explicitly it goes a second sooner.
         for future in [pool.submit(self._delete, kind, end, hurried) for kind in (ANCHOR_KIND, "DaskCluster")]:
             future.result()
 
@@ -159,65 +161,65 @@ class _Removal:
                 return
 
     def _delete_own(self, kind: str) -> None:
-        """Delete the object of this name if it belongs to this run; somebody else's stays as it is."""
-        with suppress(NotFound, Conflict):  # it is gone, or another object has the name now
+        """Delete the object of this name if it belongs to this run; leave somebody else's alone."""
+        with suppress(NotFound, Conflict):  # it is gone, or another object has its name by now
             found = self.api.get(kind, self.name, self.namespace)
             if found["metadata"].get("labels", {}).get(labels.RUN_LABEL) == self.run_id:
                 self.api.delete(kind, self.name, self.namespace, uid=found["metadata"]["uid"])
                 self._release_own(kind)
 
     def _release_own(self, kind: str) -> None:
-        for _ in range(_RELEASE_TRIES):
+        for _ in range(_MAX_RELEASE_ATTEMPTS):
             found = self.api.get(kind, self.name, self.namespace)
-            with suppress(Conflict):  # the operator is changing it too: look again
+            with suppress(Conflict):  # the operator is changing it too: read it again
                 self._release(kind, found)
                 return
 
     def finish(
-        self, pool: ThreadPoolExecutor, deadline: float, hurried: Callable[[], bool], *, settled_after: float
+        self, pool: ThreadPoolExecutor, deadline: float, hurried: Callable[[], bool], *, empty_for: float
     ) -> None:
-        """Look until nothing is left, and has been for so many seconds; help if it does not go by itself."""
+        """Check until nothing has been left for `empty_for` seconds; help along what does not go by itself."""
         everything = RUN_KINDS + DERIVED_KINDS
         started = time.monotonic()
         found: dict[str, list[Manifest]] = {}
         failure: SkjobError | None = None
         empty_since: float | None = None
         while not hurried():
-            # A kind that was seen empty nearly always stays so: at the end all of them are listed again.
+            # A kind without objects nearly always stays so: all kinds are listed again only at the end.
             kinds = tuple(kind for kind, manifests in found.items() if manifests) or everything
-            passed = time.monotonic() - started
+            elapsed = time.monotonic() - started
             try:
-                found = self._look(pool, kinds)
+                found = self._list(pool, kinds)
                 if kinds != everything and not any(found.values()):
-                    found = self._look(pool, everything)
+                    found = self._list(pool, everything)
             except AccessError as error:
                 failure = error
             else:
                 if not any(found.values()):
                     empty_since = time.monotonic() if empty_since is None else empty_since
-                    if time.monotonic() - empty_since >= settled_after or passed > deadline:
+                    if time.monotonic() - empty_since >= empty_for or elapsed > deadline:
                         return
                 failure = None
                 self._delete_orphans(pool, found)
                 self._release_all(found)
-                self._give_up_pods(found.get("Pod", []))
-            if passed > deadline:
+                self._force_delete_pods(found.get("Pod", []))
+            if elapsed > deadline:
                 break
             time.sleep(_POLL_INTERVAL)
         else:
             return
-        kinds_left = [kind for kind, manifests in found.items() if manifests]
-        left = ", ".join(f"`{item}`" for item in _named(found)) or "its objects"
+        remaining_kinds = [kind for kind, manifests in found.items() if manifests]
+        remaining = ", ".join(f"`{item}`" for item in _named(found)) or "its objects"
         cause = f" ({failure.message})" if failure else ""
         raise CleanupFailed(
-            f"{left} of `{self.name}` still there after {deadline:.0f} s{cause}", self._command(kinds_left)
+            f"{remaining} of `{self.name}` still exist after {deadline:.0f} s{cause}", self._command(remaining_kinds)
         ) from failure
 
-    def _look(self, pool: ThreadPoolExecutor, kinds: Iterable[str]) -> dict[str, list[Manifest]]:
+    def _list(self, pool: ThreadPoolExecutor, kinds: Iterable[str]) -> dict[str, list[Manifest]]:
         return list_kinds(pool, self.api, kinds, self.namespace, selector_of(self.run_id))
 
     def _delete_orphans(self, pool: ThreadPoolExecutor, found: Mapping[str, list[Manifest]]) -> None:
-        """Delete what nobody owns; the rest goes with its owner."""
+        """Delete objects without an owner; the rest goes with its owner."""
         orphans = [
             (kind, manifest["metadata"])
             for kind, manifests in found.items()
@@ -227,34 +229,34 @@ class _Removal:
 
         def delete(orphan: tuple[str, Manifest]) -> None:
             kind, metadata = orphan
-            with suppress(*LEFT_TO_THE_END):
+            with suppress(*DEFERRED_ERRORS):
                 self.api.delete(kind, metadata["name"], self.namespace, uid=metadata["uid"])
 
         list(pool.map(delete, orphans))
 
-    def _give_up_pods(self, pods: list[Manifest]) -> None:
-        """Take off the API's list what its node should have ended long ago."""
+    def _force_delete_pods(self, pods: list[Manifest]) -> None:
+        """Delete pods from the API that their node should have ended long ago."""
         now = self.api.now()
         for pod in pods:
             if (removing_for([pod], now) or 0.0) > OVERDUE:
-                with suppress(*LEFT_TO_THE_END):
+                with suppress(*DEFERRED_ERRORS):
                     metadata = pod["metadata"]
                     self.api.delete("Pod", metadata["name"], self.namespace, uid=metadata["uid"], at_once=True)
 
     def _release_all(self, found: Mapping[str, list[Manifest]]) -> None:
         for kind, manifests in found.items():
             for manifest in manifests:
-                with suppress(NotFound, *LEFT_TO_THE_END):
+                with suppress(NotFound, *DEFERRED_ERRORS):
                     self._release(kind, manifest)
 
     def _release(self, kind: str, manifest: Manifest) -> None:
-        """Take the operator's finalizer off an object of the run whose deletion waits for it."""
+        """Remove the operator's finalizer from an object of the run whose deletion waits for it."""
         metadata = manifest["metadata"]
         finalizers = metadata.get("finalizers") or []
         if "deletionTimestamp" not in metadata or KOPF_FINALIZER not in finalizers:
             return
         others = [finalizer for finalizer in finalizers if finalizer != KOPF_FINALIZER]
-        # With the version that was seen, so that a finalizer somebody adds meanwhile is not lost.
+        # With the version that was read, so that a finalizer added concurrently is not lost.
         patch = {"metadata": {"finalizers": others, "resourceVersion": metadata["resourceVersion"]}}
         self.api.patch(kind, metadata["name"], self.namespace, patch)
 

@@ -1,8 +1,8 @@
 """Detect existing objects that use a name the cluster needs.
 
-A cluster that a user names takes that name for several kinds of objects, and the operator derives more from it. An
-object of somebody else's is found before anything is created, as far as the user may look; one that was not seen, or
-was created in between, is found when the API refuses the cluster's own.
+A cluster that a user names takes that name for several kinds of objects, and the operator derives more names from it.
+Other people's objects are found before anything is created, as far as the user may look. One that was not visible, or
+was created in between, is found when the API rejects the cluster's own.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import MANAGED_BY_LABEL, RUN_LABEL, USER_ANNOTATION, shown
 from skjob.errors import ConfigError, ForbiddenError
 
-_MADE = (
+_NEEDED = (
     ("Job", ""),
     ("DaskCluster", ""),
     ("Secret", ""),
     ("ConfigMap", ""),
     ("NetworkPolicy", ""),
-    # By the operator (dask-kubernetes 2026.3.0). Those of workers have a random part.
+    # Created by the operator (dask-kubernetes 2026.3.0). Names of workers have a random part.
     ("DaskWorkerGroup", "-default"),
     ("Deployment", "-scheduler"),
     ("Service", "-scheduler"),
 )
-"""What is made for a cluster, and what is added to its name."""
+"""Kinds of objects that a cluster needs, with the suffix of its name."""
 
-_ANOTHER = "choose another name"
+_CHOOSE_ANOTHER = "choose another name"
 
 
 def check_available(api: Api, name: str) -> None:
-    """Raise ConfigError if something has a name that a cluster of this name needs."""
-    with ThreadPoolExecutor(len(_MADE), thread_name_prefix="skjob-names") as pool:
-        looks = [(kind, pool.submit(_look, api, kind, name + suffix)) for kind, suffix in _MADE]
-    found = [(kind, manifest) for kind, look in looks if (manifest := look.result()) is not None]
+    """Raise ConfigError if an existing object has a name that a cluster of this name needs."""
+    with ThreadPoolExecutor(len(_NEEDED), thread_name_prefix="skjob-names") as pool:
+        lookups = [(kind, pool.submit(_find, api, kind, name + suffix)) for kind, suffix in _NEEDED]
+    found = [(kind, manifest) for kind, lookup in lookups if (manifest := lookup.result()) is not None]
     if found:
-        raise _taken(api, found)
+        raise _conflict(api, found)
 
 
 def create(api: Api, manifest: Manifest, *, strict: bool = False) -> None:
@@ -49,38 +49,39 @@ def create(api: Api, manifest: Manifest, *, strict: bool = False) -> None:
         raise
     except Conflict as error:
         kind, name = manifest["kind"], manifest["metadata"]["name"]
-        found = _look(api, kind, name)
+        found = _find(api, kind, name)
         if found is not None:
-            raise _taken(api, [(kind, found)]) from error
+            raise _conflict(api, [(kind, found)]) from error
         raise ConfigError(
-            f"there is a {kind} `{name}` in namespace `{api.context.namespace}`, which is not of this cluster",
-            _ANOTHER,
+            f"there is a {kind} `{name}` in namespace `{api.context.namespace}`, which does not belong to this cluster",
+            _CHOOSE_ANOTHER,
         ) from error
 
 
-def _look(api: Api, kind: str, name: str) -> Manifest | None:
-    """Return the object of this name; None if there is none, or the user may not look at it."""
+def _find(api: Api, kind: str, name: str) -> Manifest | None:
+    """Return the object of this name; None if there is none, or the user may not read it."""
     namespace = api.context.namespace
     try:
-        if kind == "NetworkPolicy":  # skjob's users may list it, and not get it
+        if kind == "NetworkPolicy":  # skjob's users may list but not get it
             return next(iter(api.list(kind, namespace, fields=f"metadata.name={name}")), None)
         return api.get(kind, name, namespace)
     except (NotFound, ForbiddenError):
         return None
 
 
-def _taken(api: Api, found: Sequence[tuple[str, Manifest]]) -> ConfigError:
+def _conflict(api: Api, found: Sequence[tuple[str, Manifest]]) -> ConfigError:
     foreign = [(kind, manifest) for kind, manifest in found if not _is_ours(manifest)]
-    things = " and ".join(f"a {kind} `{manifest['metadata']['name']}`" for kind, manifest in foreign or found)
-    there = f"there is {things} in namespace `{api.context.namespace}`"
+    objects = " and ".join(f"a {kind} `{manifest['metadata']['name']}`" for kind, manifest in foreign or found)
+    problem = f"there is {objects} in namespace `{api.context.namespace}`"
     if foreign:
-        return ConfigError(f"{there}, which {'is' if len(foreign) == 1 else 'are'} not skjob's", _ANOTHER)
+        return ConfigError(f"{problem}, which {'is' if len(foreign) == 1 else 'are'} not skjob's", _CHOOSE_ANOTHER)
     of_runs = [manifest["metadata"] for _, manifest in found if RUN_LABEL in manifest["metadata"]["labels"]]
     if not of_runs:
-        return ConfigError(f"{there}, which skjob needs for something else", _ANOTHER)
+        return ConfigError(f"{problem}, which skjob needs for something else", _CHOOSE_ANOTHER)
     user = shown((of_runs[0].get("annotations") or {}).get(USER_ANNOTATION, "somebody"))
     return ConfigError(
-        f"{there}, of an earlier cluster of {user}'s that is being removed", f"try again in a moment, or {_ANOTHER}"
+        f"{problem}, left by an earlier cluster of {user} that is being removed",
+        f"try again in a moment, or {_CHOOSE_ANOTHER}",
     )
 
 

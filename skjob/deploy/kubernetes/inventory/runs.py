@@ -1,7 +1,7 @@
-"""Find and count what skjob has in a cluster.
+"""Find and summarize skjob's objects in a cluster.
 
-Labels decide: an object is skjob's if it says `managed-by: skjob` and carries the label of a run, and nothing else is
-ever listed as such. `cleanup.py` removes what is found here.
+Labels decide: an object is skjob's if it is labelled `managed-by: skjob` and carries the label of a run; nothing else
+is ever listed. `cleanup.py` removes what is found here.
 """
 
 from __future__ import annotations
@@ -33,17 +33,19 @@ RUN_KINDS = (
     "Service",
     "ConfigMap",
 )
-"""The kinds of a run's objects that every user of skjob may list."""
+"""Kinds of a run's objects that every user of skjob may list."""
 
 DERIVED_KINDS = ("ReplicaSet", "EndpointSlice", "Endpoints", "Secret", "NetworkPolicy")
-"""Kinds that go with their owners and that not every user may list; counted if that is allowed."""
+"""Kinds that go with their owners and that not every user may list; included if that is allowed."""
 
 OVERDUE = 15.0
-"""Seconds after its deadline, or after the request to delete it, in which Kubernetes removes a run by itself: it
-usually takes two or three. On a node that does not answer, no pod ever ends."""
+"""Seconds after its deadline or the request to delete it in which Kubernetes removes a run by itself.
+
+It usually takes two or three. On a node that does not answer, no pod ever ends.
+"""
 
 PARALLEL = 6
-"""Requests at the same time."""
+"""Number of parallel requests."""
 
 _RUN_SELECTOR = f"{names.MANAGED_BY_SKJOB},{names.RUN_LABEL}"
 
@@ -52,12 +54,12 @@ class RunState(StrEnum):
     """The state of a run's cluster."""
 
     STARTING = "starting"
-    """Its scheduler does not run yet."""
+    """Its scheduler is not running yet."""
     RUNNING = "running"
     KEPT = "kept"
-    """`skjob up` or `--keep` has left it until a certain time, and no run uses it."""
+    """`skjob up` or `--keep` has left it running for a while, and no run uses it."""
     IN_USE = "in use"
-    """It was left, and a run uses it."""
+    """It was kept, and a run uses it."""
     REMOVING = "removing"
     """Its deletion was requested, or its anchor is gone and the rest follows."""
     ABANDONED = "abandoned"
@@ -66,12 +68,12 @@ class RunState(StrEnum):
 
 @dataclass(frozen=True)
 class RunningCluster:
-    """One run's objects in the cluster. Times in seconds; `expires_in` is what the next heartbeat would extend.
+    """One run's objects in the cluster. Times are in seconds; `expires_in` is what the next heartbeat would extend.
 
-    `used_by` is the run that uses a cluster which was left, as `user@host for program`; empty if none does. `account`
-    is its entry in the ledger, also of a run that died and has been paying since. `removing_for` is how long ago the
-    removal was requested, None if it was not; `overdue` how long the anchor's deadline has passed. `cost` is what it
-    has cost so far, None if that is unknown.
+    `used_by` is the run that uses a kept cluster, as `user@host for program`; empty if none does. `account` is that
+    run's entry in the ledger, also if it died and has been paying since. `removing_for` is how long ago the removal was
+    requested, None if it was not; `overdue` is how long ago the anchor's deadline passed. `cost` is what it has cost so
+    far, None if unknown.
     """
 
     name: str
@@ -115,23 +117,23 @@ def _summary(namespace: str, run_id: str, items: list[tuple[str, Manifest]], now
     for kind, manifest in items:
         of_kind[kind].append(manifest)
     anchor = next(iter(of_kind[ANCHOR_KIND]), None)
-    # The operator copies labels and annotations, so any object can speak for the run; the anchor does it best.
-    speaker = anchor or items[0][1]
-    labels, annotations = speaker["metadata"]["labels"], speaker["metadata"].get("annotations") or {}
+    # The operator copies labels and annotations, so any object describes the run; the anchor does it best.
+    source = anchor or items[0][1]
+    labels, annotations = source["metadata"]["labels"], source["metadata"].get("annotations") or {}
     kept_until = _time(annotations.get(names.KEPT_ANNOTATION))
     use = read_use(annotations.get(names.USE_ANNOTATION))
     used_by = _used_by(use, now)
     remaining = _remaining(anchor, now) if anchor else math.inf
     workers = [pod for pod in of_kind["Pod"] if _component(pod) == "worker"]
-    spending = read_cost(annotations.get(names.COST_ANNOTATION)) if anchor else None
+    cost = read_cost(annotations.get(names.COST_ANNOTATION)) if anchor else None
     state = _state(anchor, of_kind, kept_until, used_by)
     return RunningCluster(
-        name=labels.get(names.INSTANCE_LABEL, speaker["metadata"]["name"]),
+        name=labels.get(names.INSTANCE_LABEL, source["metadata"]["name"]),
         namespace=namespace,
         run_id=run_id,
         user=names.shown(annotations.get(names.USER_ANNOTATION) or labels.get(names.USER_LABEL, "")),
         program=names.shown(annotations.get(names.PROGRAM_ANNOTATION, "")),
-        age_seconds=age(speaker, now),
+        age_seconds=age(source, now),
         workers=sum(_runs(pod) for pod in workers),
         workers_asked=sum(_component(deployment) == "worker" for deployment in of_kind["Deployment"]),
         kept_until=kept_until,
@@ -139,18 +141,18 @@ def _summary(namespace: str, run_id: str, items: list[tuple[str, Manifest]], now
         state=state,
         used_by=used_by,
         account=str(use.get("account", "")),
-        # A live run has terminating pods too: of a worker that was released, or whose node is lost.
-        removing_for=removing_for(_doomed(anchor, of_kind) or [manifest for _, manifest in items], now)
+        # A live run may have terminating pods too: of workers that were released, or whose node is lost.
+        removing_for=removing_for(_terminating_owners(anchor, of_kind) or [manifest for _, manifest in items], now)
         if state is RunState.REMOVING
         else None,
         overdue=max(0.0, -remaining),
-        cost=None if spending is None else rounded(spending.by(now)),
-        currency="" if spending is None else spending.currency,
+        cost=None if cost is None else rounded(cost.by(now)),
+        currency="" if cost is None else cost.currency,
     )
 
 
 def read_use(text: str | None) -> Mapping[str, object]:
-    """Return what the last run to use a cluster has written about it; empty if it has left, or that cannot be read."""
+    """Return what the last run that used a cluster recorded; empty if it has left, or that cannot be read."""
     try:
         use = json.loads(text or "{}")
     except ValueError:
@@ -159,7 +161,7 @@ def read_use(text: str | None) -> Mapping[str, object]:
 
 
 def _used_by(use: Mapping[str, object], now: datetime) -> str:
-    """Return who uses a cluster that was left; empty if nobody has said so lately."""
+    """Return who uses a kept cluster; empty if nobody has reported that lately."""
     until = _time(str(use.get("until", "")))
     used = f"{use.get('owner')} for `{use.get('program')}`"
     return names.shown(used) if until is not None and until > now else ""
@@ -168,10 +170,10 @@ def _used_by(use: Mapping[str, object], now: datetime) -> str:
 def _state(
     anchor: Manifest | None, of_kind: Mapping[str, list[Manifest]], kept_until: datetime | None, used_by: str
 ) -> RunState:
-    if _doomed(anchor, of_kind):
+    if _terminating_owners(anchor, of_kind):
         return RunState.REMOVING
     if anchor is None:
-        # Objects whose owner is gone are collected by Kubernetes in a moment.
+        # Kubernetes is about to collect objects whose owner is gone.
         orphaned = any(is_orphan(manifest) for manifests in of_kind.values() for manifest in manifests)
         return RunState.ABANDONED if orphaned else RunState.REMOVING
     if kept_until is not None:
@@ -180,14 +182,14 @@ def _state(
     return RunState.RUNNING if any(_runs(pod) for pod in schedulers) else RunState.STARTING
 
 
-def _doomed(anchor: Manifest | None, of_kind: Mapping[str, list[Manifest]]) -> list[Manifest]:
-    """Return what owns the rest, and is to be deleted."""
+def _terminating_owners(anchor: Manifest | None, of_kind: Mapping[str, list[Manifest]]) -> list[Manifest]:
+    """Return the owners of the rest whose deletion was requested."""
     owners = [*([anchor] if anchor else []), *of_kind.get("DaskCluster", [])]
     return [manifest for manifest in owners if "deletionTimestamp" in manifest["metadata"]]
 
 
 def is_orphan(manifest: Manifest) -> bool:
-    """Return whether it has no owner, and its deletion was not requested."""
+    """Return whether an object has no owner and its deletion was not requested."""
     return not manifest["metadata"].get("ownerReferences") and "deletionTimestamp" not in manifest["metadata"]
 
 
@@ -215,13 +217,15 @@ def age(manifest: Manifest, now: datetime) -> float:
 
 def removing_for(manifests: Iterable[Manifest], now: datetime) -> float | None:
     """Return the seconds since the deletion of the first of these objects was requested."""
-    asked = [_time(manifest["metadata"].get("deletionTimestamp")) for manifest in manifests]
-    return max(((now - moment).total_seconds() for moment in asked if moment is not None), default=None)
+    requested = [_time(manifest["metadata"].get("deletionTimestamp")) for manifest in manifests]
+    return max(((now - moment).total_seconds() for moment in requested if moment is not None), default=None)
 
 
 def _remaining(anchor: Manifest, now: datetime) -> float:
-    """Return the seconds until the anchor's deadline, which Kubernetes counts from when the Job's controller saw it
-    first."""
+    """Return the seconds until the anchor's deadline.
+
+    Kubernetes counts it from when the Job's controller first saw the Job.
+    """
     limit = anchor.get("spec", {}).get("activeDeadlineSeconds")
     if limit is None:
         return math.inf
@@ -230,21 +234,25 @@ def _remaining(anchor: Manifest, now: datetime) -> float:
     return float(limit) - (now - started).total_seconds()
 
 
-def choose(found: Sequence[RunningCluster], wanted: Sequence[str] | None, user: str | None) -> list[RunningCluster]:
-    """Return the runs with these names, or without names those of a user, or without either all.
+def choose(found: Sequence[RunningCluster], chosen: Sequence[str] | None, user: str | None) -> list[RunningCluster]:
+    """Return the runs with the chosen names; without names, those of a user; without either, all.
 
     Raises:
-        ConfigError: some name is not among them; it lists those that are.
+        ConfigError: a name is not among them; the hint lists those that are.
     """
-    if wanted is None:
+    if chosen is None:
         return [run for run in found if user is None or run.user == user]
     by_name = {run.name: run for run in found}
-    unknown = [name for name in dict.fromkeys(wanted) if name not in by_name]
+    unknown = [name for name in dict.fromkeys(chosen) if name not in by_name]
     if unknown:
-        there = ", ".join(f"`{name}`" for name in by_name)
-        hint = f"there is {there}" if there else "nothing of skjob runs here; `--namespace` looks elsewhere"
+        existing = ", ".join(f"`{name}`" for name in by_name)
+        hint = (
+            f"there is {existing}"
+            if existing
+            else "no cluster exists here; choose another namespace with `--namespace`"
+        )
         raise ConfigError.collect([f"there is no cluster `{name}` in this namespace" for name in unknown], hint)
-    return [by_name[name] for name in dict.fromkeys(wanted)]
+    return [by_name[name] for name in dict.fromkeys(chosen)]
 
 
 def run_of(api: Api, name: str, namespace: str) -> str:
@@ -255,7 +263,7 @@ def run_of(api: Api, name: str, namespace: str) -> str:
             return str(manifest["metadata"]["labels"][names.RUN_LABEL])
     raise NotFound(
         f"there is no cluster `{name}` in namespace `{namespace}`",
-        f"`skjob ps --namespace {namespace}` lists those that are there",
+        f"`skjob ps --namespace {namespace}` lists the clusters there",
     )
 
 

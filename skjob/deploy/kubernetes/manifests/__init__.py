@@ -1,4 +1,4 @@
-"""The objects of a run, as Kubernetes takes them."""
+"""Kubernetes objects of a run, as plain dicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The objects that keep an environment in a namespace."""
+"""Build the objects that keep an environment in a namespace."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PACKAGE_SERVER_MEMORY = "1Gi"
 
 
 def package_server_policy(names: RunNames, namespace: str) -> Manifest:
-    """Return who may fetch an environment: the pods of every run in the namespace, for all of which it is kept."""
+    """Return the policy that lets the pods of every run in the namespace fetch an environment: it is kept for all."""
     ports = [{"protocol": "TCP", "port": PORT}]
     return policy_for(names, namespace, {"from": [pods_with(NAME_LABEL, "skjob")], "ports": ports})
 
@@ -44,7 +44,7 @@ def package_server_job(
     lifetime: float,
     rules: NamespacePolicy = NO_RULES,
 ) -> Manifest:
-    """Return an environment's anchor, whose one pod makes and keeps it (`skjob.environment.pod.package_server`)."""
+    """Return an environment's anchor, whose one pod makes and serves it (`skjob.environment.pod.package_server`)."""
     mounts, volumes = pod_mounts(names, SERVER_TLS_FOLDER)
     mounts.append({"name": "site", "mountPath": SITE_FOLDER})
     volumes.append({"name": "site", "emptyDir": {}})
@@ -81,7 +81,7 @@ def package_server_job(
 
 
 def package_server_service(names: RunNames, namespace: str) -> Manifest:
-    """Return where pods find it, whichever pod of the Job it is."""
+    """Return the Service by which pods find it, whichever pod of the Job that is."""
     return {
         "apiVersion": "v1",
         "kind": "Service",

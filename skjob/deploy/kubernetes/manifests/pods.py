@@ -1,4 +1,4 @@
-"""What all pods and objects of skjob have in common: owner, metadata, mounts, security, resources."""
+"""Build what all pods and objects of skjob have in common: owner, metadata, mounts, security, resources."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ PAGES_PORT = 8787
 
 USER = 1000
 
-_SHOWN = ("scheduler.prometheus", "scheduler.info", "scheduler.json", "health", "statics")
+_PAGE_MODULES = ("scheduler.prometheus", "scheduler.info", "scheduler.json", "health", "statics")
 
-PAGES = [f"distributed.http.{page}" for page in _SHOWN]
-"""What the scheduler shows. Not its API, by which whoever reaches the port retires workers, whatever an image's own
-settings say; nor the way through it to the pages of others."""
+PAGES = [f"distributed.http.{page}" for page in _PAGE_MODULES]
+"""Pages that the scheduler serves, whatever an image's own settings say.
+
+Not its API, which lets anyone who reaches the port retire workers, nor its proxy to the pages of workers.
+"""
 
 TLS_FOLDER = "/skjob/tls"
 
@@ -45,11 +47,10 @@ NO_PRIVILEGES = {
 def anchor_job(
     names: RunNames, namespace: str, lifetime: float, environment: str = "", made_by: Mapping[str, str] | None = None
 ) -> Manifest:
-    """Return the anchor, the owner Job of all of a run's objects. It lives for `lifetime` seconds unless that is
-    extended.
+    """Return the anchor: the owner Job of all of a run's objects, which lives for `lifetime` seconds unless extended.
 
-    It says which environment the run needs: whoever takes over its cluster keeps that too. `made_by` are annotations
-    that name the skjob whose source the pods have.
+    It records which environment the run needs, so that later users of its cluster keep that too. `made_by` are
+    annotations that identify the skjob whose source the pods have.
     """
     metadata = object_metadata(names, namespace, "anchor")
     metadata["annotations"] |= made_by or {}
@@ -64,7 +65,7 @@ def anchor_job(
             "activeDeadlineSeconds": round(lifetime),
             "ttlSecondsAfterFinished": 0,
             "template": {
-                # Never becomes a pod. It has to be valid, and to pass what an admission rule asks of pods.
+                # Never becomes a pod, but has to be valid and pass the admission rules for pods.
                 "spec": {
                     "restartPolicy": "Never",
                     "automountServiceAccountToken": False,
@@ -84,7 +85,7 @@ def anchor_job(
 
 
 def owned_by(anchor: Manifest, manifest: Manifest) -> Manifest:
-    """Return an object as one that is removed with the anchor."""
+    """Return an object that is removed with the anchor."""
     owner = {
         "apiVersion": anchor["apiVersion"],
         "kind": anchor["kind"],
@@ -95,7 +96,7 @@ def owned_by(anchor: Manifest, manifest: Manifest) -> Manifest:
 
 
 def policy_for(names: RunNames, namespace: str, ingress: Manifest) -> Manifest:
-    """Return a policy for all pods of a run. What they connect to is not limited: data and packages may be anywhere."""
+    """Return a policy for all pods of a run. Egress is not limited: data and packages may be anywhere."""
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -105,27 +106,27 @@ def policy_for(names: RunNames, namespace: str, ingress: Manifest) -> Manifest:
 
 
 def pods_with(label: str, value: str) -> Manifest:
-    """Return the peer of a NetworkPolicy: pods with this label."""
+    """Return the selector of pods with this label, for a NetworkPolicy."""
     return {"podSelector": {"matchLabels": {label: value}}}
 
 
 def placed(pod: Manifest, scheduling: Scheduling) -> Manifest:
-    """Return the spec of a pod that runs where the platform team wants it."""
-    where: Manifest = {}
+    """Return a pod's spec with the scheduling that the platform team wants."""
+    placement: Manifest = {}
     if scheduling.node_selector:
-        where["nodeSelector"] = dict(scheduling.node_selector)
+        placement["nodeSelector"] = dict(scheduling.node_selector)
     if scheduling.tolerations:
-        where["tolerations"] = [dict(toleration) for toleration in scheduling.tolerations]
+        placement["tolerations"] = [dict(toleration) for toleration in scheduling.tolerations]
     if scheduling.priority_class:
-        where["priorityClassName"] = scheduling.priority_class
-    return pod | where
+        placement["priorityClassName"] = scheduling.priority_class
+    return pod | placement
 
 
 def with_team_settings(template: Manifest, rules: NamespacePolicy, *, runs_tasks: bool = False) -> Manifest:
-    """Return a template of pods with what the platform team gives pods, and where it wants them.
+    """Return a pod template with the platform team's settings and scheduling.
 
-    Variables, mounts, the service account and nodes that may be taken away are for the pods that run tasks alone. The
-    operator gives pods the annotations of their DaskCluster: whoever makes one moves those of the template there.
+    Variables, mounts, the service account and preemptible nodes are only for pods that run tasks. The operator gives
+    pods the annotations of their DaskCluster: whoever builds one moves those of the template there.
     """
     settings = rules.pods
     metadata = template.get("metadata", {})
@@ -144,9 +145,9 @@ def with_team_settings(template: Manifest, rules: NamespacePolicy, *, runs_tasks
 
 
 def _with_mounts(pod: Manifest, settings: PodSettings) -> Manifest:
-    """Return the spec of a pod whose containers have the team's variables and mounts besides their own.
+    """Return a pod's spec whose containers also have the team's variables and mounts.
 
-    What is mounted at several paths is one volume: a kubelet may wait for ever for a claim's second one.
+    A source that is mounted at several paths is one volume: a kubelet may wait forever for a claim's second one.
     """
     sources: list[Mapping[str, Any]] = []
     mounts: list[Manifest] = []
@@ -161,7 +162,7 @@ def _with_mounts(pod: Manifest, settings: PodSettings) -> Manifest:
     for number, source in enumerate(sources):
         volume = {"name": f"team-{number}", **source}
         if "persistentVolumeClaim" in source and source not in writable:
-            # Else its files would be given to the pod's group, one by one, before the pod starts.
+            # Otherwise its files would be given to the pod's group, one by one, before the pod starts.
             volume["persistentVolumeClaim"] = {**source["persistentVolumeClaim"], "readOnly": True}
         volumes.append(volume)
     folders = ":".join(each.path for each in settings.mounts if not each.read_only)
@@ -176,19 +177,19 @@ def _with_mounts(pod: Manifest, settings: PodSettings) -> Manifest:
     return pod | {"containers": containers, "volumes": pod["volumes"] + volumes}
 
 
-def _team_variables(own: list[Manifest], settings: PodSettings, folders: str) -> list[Manifest]:
-    """Return the team's variables for a container; one that a user has set stays the user's.
+def _team_variables(present: list[Manifest], settings: PodSettings, folders: str) -> list[Manifest]:
+    """Return the team's variables for a container, except those that it has already.
 
     `folders` are those that tasks may write to (`skjob.engine.fidelity.effects.guard.SHARED_VARIABLE`).
     """
-    taken = {each["name"] for each in own}
-    variables = [each.as_env() for each in settings.variables if each.variable not in taken]
+    names = {each["name"] for each in present}
+    variables = [each.as_env() for each in settings.variables if each.variable not in names]
     shared = [{"name": "SKJOB_WORKER_SHARED_FOLDERS", "value": folders}] if folders else []
     return variables + shared
 
 
 def object_metadata(names: RunNames, namespace: str, component: str) -> Manifest:
-    """Return the metadata of an object that is called as its cluster."""
+    """Return the metadata of an object that is named like its cluster."""
     return {
         "name": names.cluster,
         "namespace": namespace,
@@ -198,7 +199,7 @@ def object_metadata(names: RunNames, namespace: str, component: str) -> Manifest
 
 
 def pod_mounts(names: RunNames, tls_folder: str) -> tuple[list[Manifest], list[Manifest]]:
-    """Return what every pod has: certificates, files, and the only folder that it may write to."""
+    """Return the mounts and volumes of every pod: certificates, files, and the only folder it may write to."""
     tls_items = [{"key": file, "path": file} for file in (CA_FILE, CERTIFICATE_FILE, KEY_FILE)]
     mounts: list[Manifest] = [
         {"name": "tls", "mountPath": tls_folder, "readOnly": True},
@@ -214,7 +215,7 @@ def pod_mounts(names: RunNames, tls_folder: str) -> tuple[list[Manifest], list[M
 
 
 def pod_environment(python_path: str, retries: int) -> list[Manifest]:
-    """Return the variables of the containers of scheduler and workers."""
+    """Return the environment variables of scheduler and worker containers."""
     tls = "DASK_DISTRIBUTED__COMM__TLS"
     variables = {
         "HOME": SCRATCH_FOLDER,  # the root file system is read-only
@@ -222,44 +223,44 @@ def pod_environment(python_path: str, retries: int) -> list[Manifest]:
         "PYTHONUNBUFFERED": "1",
         "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "True",
         f"{tls}__CA_FILE": f"{TLS_FOLDER}/{CA_FILE}",
-        # Else the scheduler takes copies of shared data away 2 s after a call, and the next call fetches them anew.
+        # Otherwise the scheduler drops copies of shared data 2 s after a call, and the next call fetches them again.
         "DASK_DISTRIBUTED__SCHEDULER__ACTIVE_MEMORY_MANAGER__START": "False",
         "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": str(retries),
         "DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES": str(PAGES),
-        # A nanny would set the first: memory that was given up goes back to the system, which the limit counts, and at
-        # 80 % of it Dask gives a worker no more tasks. Arrow's own pool and an arena for each thread would keep theirs.
+        # A nanny would set the first: freed memory goes back to the system, which matters as the limit counts it and
+        # Dask pauses a worker at 80 % of it. Arrow's own pool and an arena for each thread would hold on to theirs.
         "MALLOC_TRIM_THRESHOLD_": "65536",
         "MALLOC_ARENA_MAX": "2",
         "ARROW_DEFAULT_MEMORY_POOL": "system",
-        # `skjob.engine.cancellation.RESTARTED_VARIABLE`, whose import would slow each start down by joblib's.
+        # `skjob.engine.cancellation.RESTARTED_VARIABLE`; importing it would import joblib too and slow down each start.
         "SKJOB_WORKER_IS_RESTARTED": "1",
         # `skjob.engine.fidelity.effects.guard.FOLDER_VARIABLE`, for the same reason.
         "SKJOB_WORKER_FOLDER": f"{SCRATCH_FOLDER}/skjob-work",
-        # Every look of the scaling loop would be a line of the scheduler's log.
+        # Otherwise every check of the scaling loop would be a line in the scheduler's log.
         "DASK_LOGGING": "{'distributed': 'info', 'distributed.worker': 'warning'}",
     }
     for role in ("SCHEDULER", "WORKER", "CLIENT"):
         variables[f"{tls}__{role}__CERT"] = f"{TLS_FOLDER}/{CERTIFICATE_FILE}"
         variables[f"{tls}__{role}__KEY"] = f"{TLS_FOLDER}/{KEY_FILE}"
     for library in ("OMP", "OPENBLAS", "MKL"):
-        # A fit has one core: as many threads as the node has cores would fight for it.
+        # A fit has one core, for which as many threads as the node has cores would compete.
         variables[f"{library}_NUM_THREADS"] = "1"
     return [{"name": name, "value": value} for name, value in variables.items()]
 
 
 def resource_requests(cpu: str, memory: str, gpus: int = 0) -> Manifest:
-    """Return a container's resources. Memory is limited to the request; cores are not: idle ones may be used."""
+    """Return a container's resources. Memory is limited to the request; cores are not, so idle ones can be used."""
     devices = {GPU: str(gpus)} if gpus else {}
     return {"requests": {"cpu": cpu, "memory": memory, **devices}, "limits": {"memory": memory, **devices}}
 
 
 def format_cores(cores: float) -> str:
-    """Return cores as a quantity of Kubernetes: `500m`."""
+    """Return cores as a Kubernetes quantity, such as `500m`."""
     return f"{round(cores * 1000)}m"
 
 
 def restricted_security() -> Manifest:
-    """Return the security context of a pod that the `restricted` standard takes."""
+    """Return a pod security context that satisfies the `restricted` standard."""
     return {
         "runAsNonRoot": True,
         "runAsUser": USER,

@@ -1,12 +1,12 @@
-"""Plan -> the objects of a run: anchor, certificates, what the pods mount, DaskCluster. Pure.
+"""Build the objects of a run from its plan: anchor, certificates, what the pods mount, DaskCluster. Pure.
 
-The anchor is a Job without pods. It owns every other object, and its deadline is moved on by the client's heartbeat:
-when heartbeats stop, Kubernetes itself ends the Job and collects the whole tree, with no help from skjob or the
-operator (batch/v1 `activeDeadlineSeconds` and `ttlSecondsAfterFinished`, garbage collection by ownerReferences).
+The anchor is a Job without pods. It owns every other object, and the client's heartbeats move its deadline: when they
+stop, Kubernetes itself ends the Job and collects the whole tree, without help from skjob or the operator (batch/v1
+`activeDeadlineSeconds` and `ttlSecondsAfterFinished`, garbage collection by ownerReferences).
 
-Pods pass the `restricted` Pod Security Standard: no root, no capabilities, a read-only root file system, no token of a
-service account. Nothing listens in them but the TLS port of Dask; its HTTP pages are on the pod's own loopback, which
-a port-forward reaches and other pods do not. Where the pod network enforces it, nobody else's pods connect at all.
+Pods pass the `restricted` Pod Security Standard: no root, no capabilities, a read-only root file system, no service
+account token. They listen only on Dask's TLS port; its HTTP pages are on the pod's own loopback, which a port-forward
+reaches and other pods do not. If the pod network enforces policies, only pods of the same run can connect at all.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ SCHEDULER_CPU, SCHEDULER_MEMORY = "50m", 2**30
 
 
 def secret(names: RunNames, namespace: str, content: Mapping[str, bytes]) -> Manifest:
-    """Return a Secret with certificates, secret variables, and whatever else nobody else may read."""
+    """Return a Secret with certificates, secret variables, and whatever else must stay private."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -63,23 +63,23 @@ def secret(names: RunNames, namespace: str, content: Mapping[str, bytes]) -> Man
     }
 
 
-def files(names: RunNames, namespace: str, archive: bytes, needs: PodRequirements | None) -> Manifest:
-    """Return what the pods mount: skjob's own source, and what they need beside it."""
+def files(names: RunNames, namespace: str, archive: bytes, requirements: PodRequirements | None) -> Manifest:
+    """Return the ConfigMap that pods mount: skjob's own source, and their requirements."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": object_metadata(names, namespace, "files"),
         "immutable": True,
-        "data": {REQUIREMENTS_FILE: needs.as_json()} if needs else {},
+        "data": {REQUIREMENTS_FILE: requirements.as_json()} if requirements else {},
         "binaryData": {ARCHIVE_FILE: base64.b64encode(archive).decode()},
     }
 
 
 def network_policy(names: RunNames, namespace: str) -> Manifest:
-    """Return who may connect to a run's pods: those of the same run, at any port, because boosters choose theirs.
+    """Return the policy that only lets pods of the same run connect, at any port, because boosters choose theirs.
 
-    The operator asks nothing of a scheduler whose workers skjob removes, and a port-forward comes from the pod's own
-    node, which no policy keeps out.
+    The operator does not contact the scheduler, since skjob removes the workers, and a port-forward comes from the
+    pod's own node, which no policy keeps out.
     """
     return policy_for(names, namespace, {"from": [pods_with(RUN_LABEL, names.run_id)]})
 
@@ -88,25 +88,25 @@ def dask_cluster(
     names: RunNames,
     namespace: str,
     plan: Plan,
-    needs: PodRequirements | None,
+    requirements: PodRequirements | None,
     environment: str = "",
     variables: Variables = NO_VARIABLES,
 ) -> Manifest:
-    """Return the DaskCluster, from which the operator makes the scheduler, its Service and the workers.
+    """Return the DaskCluster, from which the operator creates the scheduler, its Service and the workers.
 
     The operator gives all of them the DaskCluster's labels, and the two kinds of pods their own.
 
-    With `needs`, each pod provides for them before it becomes Dask; `environment` names the objects that keep what the
-    image lacks, if it lacks anything. The workers have `variables`, the secret ones from the run's own Secret. They
-    replace the platform team's of the same names: the program has the user's.
+    With `requirements`, each pod installs them before it starts Dask; `environment` names the objects that keep what
+    the image lacks, if it lacks anything. Workers get `variables`, the secret ones from the run's own Secret. These
+    replace the platform team's variables of the same names.
     """
     service = f"{names.cluster}-scheduler"
-    # Kueue counts pods. The anchor has none, and would be suspended, which stops its clock.
+    # Kueue manages pods. The anchor has none, and would be suspended, which stops its clock.
     queue = {QUEUE_LABEL: plan.rules.scheduling.queue} if plan.rules.scheduling.queue else {}
     scheduler = _pod(
         names,
         plan,
-        needs,
+        requirements,
         environment,
         name="scheduler",
         command=[
@@ -116,18 +116,18 @@ def dask_cluster(
             "--dashboard-address", f"127.0.0.1:{PAGES_PORT}",
             "--no-show",
         ],
-        # Data that is sent to a worker passes through here: what a worker can hold must fit.
+        # Data sent to a worker passes through here: whatever a worker can hold must fit.
         resources=resource_requests(SCHEDULER_CPU, str(scheduler_memory(plan.size))),
         ports=[{"name": "tcp-comm", "containerPort": SCHEDULER_PORT}],
     )  # fmt: skip
     worker = _pod(
         names,
         plan,
-        needs,
+        requirements,
         environment,
         name="worker",
         command=[
-            # Without a nanny: the pod restarts a worker that dies, and says in its status why it died.
+            # Without a nanny: the pod restarts a worker that dies, and its status shows why.
             "distributed.cli.dask_worker",
             "--no-nanny",
             "--name", "$(DASK_WORKER_NAME)",
@@ -140,7 +140,7 @@ def dask_cluster(
         resources=resource_requests(format_cores(plan.size.cpu), str(plan.size.memory), plan.size.gpus),
         ports=[],
     )  # fmt: skip
-    # The operator adds an address of its own, tcp://…, only where there is none.
+    # The operator adds its own address, tcp://…, only if there is none.
     worker["containers"][0]["env"].append(
         {"name": "DASK_SCHEDULER_ADDRESS", "value": f"tls://{service}.{namespace}:{SCHEDULER_PORT}"}
     )
@@ -151,14 +151,14 @@ def dask_cluster(
         {"metadata": {"labels": {COMPONENT_LABEL: "worker"} | queue}, "spec": worker}, plan.rules, runs_tasks=True
     )
     container = workers["spec"]["containers"][0]
-    of_team = [entry for entry in container["env"] if entry["name"] not in variables.values]
-    workers["spec"]["containers"][0] = container | {"env": [*of_team, *_set_by_user(names, variables)]}
+    team_variables = [entry for entry in container["env"] if entry["name"] not in variables.values]
+    workers["spec"]["containers"][0] = container | {"env": [*team_variables, *_set_by_user(names, variables)]}
     metadata = object_metadata(names, namespace, "cluster")
     if variables.values:
         metadata["annotations"] |= {VARIABLES_ANNOTATION: ",".join(variables.values)}
     if plan.rules.node_pool is not None:
         metadata["annotations"] |= {POOL_ANNOTATION: plan.rules.node_pool.name}
-    # Those of the two templates: the operator would take a worker's own for its notes.
+    # Move the two templates' annotations here: the operator uses those of workers for itself.
     for template in (schedulers, workers):
         metadata["annotations"] = template["metadata"].pop("annotations") | metadata["annotations"]
     return {
@@ -172,7 +172,7 @@ def dask_cluster(
                     "type": "ClusterIP",
                     "selector": {"dask.org/cluster-name": names.cluster, "dask.org/component": "scheduler"},
                     "ports": [{"name": "tcp-comm", "port": SCHEDULER_PORT, "targetPort": "tcp-comm"}],
-                    # Workers that come before the scheduler is ready would back off for seconds.
+                    # Otherwise workers that start before the scheduler is ready would back off for seconds.
                     "publishNotReadyAddresses": True,
                 },
             },
@@ -182,7 +182,7 @@ def dask_cluster(
 
 
 def _set_by_user(names: RunNames, variables: Variables) -> list[Manifest]:
-    """Return variables of a container. Kubernetes would put the value of `A` in the place of `$(A)`: `$$` stays `$`."""
+    """Return a container's variables. Kubernetes would expand `$(A)` in values, so `$` is written `$$`."""
     secret_keys = [{"name": names.cluster, "key": name} for name in variables.secret]
     return [
         *({"name": name, "value": value.replace("$", "$$")} for name, value in variables.ordinary.items()),
@@ -191,12 +191,12 @@ def _set_by_user(names: RunNames, variables: Variables) -> list[Manifest]:
 
 
 def variables_of(cluster: Manifest, secret: Mapping[str, str]) -> Variables:
-    """Return the variables that users have set, of a DaskCluster that `dask_cluster` has made and its Secret's data."""
+    """Return the variables that users have set, from a DaskCluster made by `dask_cluster` and its Secret's data."""
     [container] = cluster["spec"]["worker"]["spec"]["containers"]
     names = (cluster["metadata"].get("annotations") or {}).get(VARIABLES_ANNOTATION, "").split(",")
-    ours = [entry for entry in container["env"] if entry["name"] in names and can_be_set(entry["name"])]
-    ordinary = {entry["name"]: entry.get("value", "") for entry in ours if "valueFrom" not in entry}
-    hidden = [entry["name"] for entry in ours if "valueFrom" in entry and entry["name"] in secret]
+    set_by_user = [entry for entry in container["env"] if entry["name"] in names and can_be_set(entry["name"])]
+    ordinary = {entry["name"]: entry.get("value", "") for entry in set_by_user if "valueFrom" not in entry}
+    hidden = [entry["name"] for entry in set_by_user if "valueFrom" in entry and entry["name"] in secret]
     return Variables(
         {name: value.replace("$$", "$") for name, value in ordinary.items()},
         {name: base64.b64decode(secret[name]).decode(errors="replace") for name in hidden},
@@ -204,12 +204,12 @@ def variables_of(cluster: Manifest, secret: Mapping[str, str]) -> Variables:
 
 
 def scheduler_memory(worker: WorkerSize) -> int:
-    """Return the scheduler's bytes of memory beside workers of this size."""
+    """Return the scheduler's memory in bytes, for workers of this size."""
     return max(SCHEDULER_MEMORY, worker.memory)
 
 
 def size_of(cluster: Manifest) -> WorkerSize:
-    """Return the workers' size in a DaskCluster that `dask_cluster` has made."""
+    """Return the workers' size in a DaskCluster made by `dask_cluster`."""
     [container] = cluster["spec"]["worker"]["spec"]["containers"]
     requests, command = container["resources"]["requests"], container["command"]
     threads = int(command[command.index("--nthreads") + 1])
@@ -224,14 +224,14 @@ def pool_of(cluster: Manifest) -> str | None:
 
 
 def image_of(cluster: Manifest) -> str:
-    """Return the image of its workers."""
+    """Return the image of a DaskCluster's workers."""
     return str(cluster["spec"]["worker"]["spec"]["containers"][0]["image"])
 
 
 def _pod(
     names: RunNames,
     plan: Plan,
-    needs: PodRequirements | None,
+    requirements: PodRequirements | None,
     environment: str,
     *,
     name: str,
@@ -242,12 +242,12 @@ def _pod(
     mounts, volumes = pod_mounts(names, TLS_FOLDER)
     python_path = f"{RUN_FOLDER}/{ARCHIVE_FILE}"
     start = ["python", "-m"]
-    if needs is not None:
+    if requirements is not None:
         start.append("skjob.environment.pod.entrypoint")
         python_path = f"{SITE_FOLDER}:{python_path}"
     variables = pod_environment(python_path, plan.retries)
     if environment:
-        # Libraries that wheels expect of the system, and slim images lack (skjob.environment.pod.archives).
+        # Libraries that wheels expect from the system, but slim images lack (skjob.environment.pod.archives).
         variables.append({"name": "LD_LIBRARY_PATH", "value": SITE_FOLDER})
         items = [{"key": file, "path": file} for file in (CA_FILE, CERTIFICATE_FILE, KEY_FILE)]
         mounts += [

@@ -1,9 +1,9 @@
 """Install the Dask operator.
 
-What is installed comes from the dask-kubernetes package on this machine, its custom resources as they stand, so that
-client and operator speak the same version. The Deployment and its permissions are skjob's own: no verb that the
-operator's handlers do not use, a restricted pod, resources on it. Everything goes in by server-side apply, which makes
-a second installation a no-op and a newer one an upgrade. An operator that somebody else installed is left as it is.
+It is installed from the dask-kubernetes package on this machine, with its custom resources unchanged, so that client
+and operator have the same version. The Deployment and its permissions are skjob's own: only verbs that the operator's
+handlers use, a restricted pod with resource limits. Everything is applied server-side, which makes a second
+installation a no-op and a newer one an upgrade. An operator that somebody else installed is left as it is.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _POLL = 0.5
 
 @dataclass(frozen=True)
 class Installed:
-    """What `install_operator` did. `foreign`: somebody else's operator was there already, and was left alone."""
+    """Result of `install_operator`. With `foreign`, somebody else's operator existed and was left alone."""
 
     operator: OperatorState
     applied: tuple[str, ...]
@@ -50,11 +50,11 @@ class Installed:
 def install_operator(
     api: Api, operator_image: str | None, defaults: Defaults | None, *, timeout: float, notify: Notify
 ) -> Installed:
-    """Bring the operator, and the defaults of a namespace, to the requested state; return when the operator acts.
+    """Bring the operator, and a namespace's defaults, to the requested state; return when the operator is running.
 
     Raises:
-        ConfigError: the namespace of the defaults does not exist, or no image is given and the operator has another
-            than its makers'.
+        ConfigError: the defaults' namespace does not exist, or no image is given and the operator has another one than
+            the published one.
         OperatorError: the operator does not run within `timeout` seconds, or cannot run at all.
     """
     if defaults and defaults.data:
@@ -80,16 +80,16 @@ def install_operator(
         _wait_for_operator(api, begun, end, timeout)
     elif not state.ready:
         raise OperatorError(
-            f"the Dask operator `{state.namespace}/{state.name}`, which skjob did not install, does not run",
+            f"the Dask operator `{state.namespace}/{state.name}`, which skjob did not install, is not running",
             f"`kubectl -n {state.namespace} describe deployment {state.name}` shows why",
         )
     return Installed(operator_state(api), tuple(applied), foreign)
 
 
 def check_published(state: OperatorState) -> None:
-    """Raise ConfigError if skjob's operator has an image of somebody's own.
+    """Raise ConfigError if skjob's operator has a custom image.
 
-    Without an image it would get the published one, which may be out of this cluster's reach.
+    Without `--image` it would get the published one, which this cluster may not be able to pull.
     """
     published = default_operator_image()
     if state.ours and state.image.rpartition(":")[0] != published.rpartition(":")[0]:
@@ -110,22 +110,23 @@ def _require_namespace(api: Api, namespace: str) -> None:
         api.get("Namespace", namespace)
     except NotFound as error:
         raise ConfigError(
-            f"there is no namespace `{namespace}` for the defaults", f"`kubectl create namespace {namespace}` makes it"
+            f"namespace `{namespace}` for the defaults does not exist",
+            f"`kubectl create namespace {namespace}` creates it",
         ) from error
     except ForbiddenError:
-        return  # the user may not look at it; writing into it will tell
+        return  # the user may not read it; writing to it will show whether it exists
 
 
-def _wait_for_custom_resources(api: Api, waiting: list[str], end: float, timeout: float) -> None:
+def _wait_for_custom_resources(api: Api, pending: list[str], end: float, timeout: float) -> None:
     while True:
-        waiting = [name for name in waiting if not _established(api.get("CustomResourceDefinition", name))]
-        if not waiting and has_operator(api):
+        pending = [name for name in pending if not _established(api.get("CustomResourceDefinition", name))]
+        if not pending and has_operator(api):
             return
         if time.monotonic() > end:
-            missing = ", ".join(f"`{name}`" for name in waiting) or f"`{CUSTOM_RESOURCES}`"
+            missing = ", ".join(f"`{name}`" for name in pending) or f"`{CUSTOM_RESOURCES}`"
             raise OperatorError(
                 f"the API does not serve {missing} after {timeout:.0f} s",
-                "`kubectl describe crd` shows why; `--timeout` waits longer",
+                "`kubectl describe crd` shows why; wait longer with `--timeout`",
             )
         time.sleep(_POLL)
 
@@ -139,28 +140,28 @@ def _wait_for_operator(api: Api, begun: str, end: float, timeout: float) -> None
     while not is_available(api.get("Deployment", OPERATOR_NAME, OPERATOR_NAMESPACE)):
         events = api.readable_events(OPERATOR_NAMESPACE)
         pods = api.list("Pod", OPERATOR_NAMESPACE, selector=f"{OPERATOR_SELECTOR},{INSTANCE_LABEL}=skjob")
-        over = time.monotonic() > end
-        # What was refused before may have been fixed; at the deadline it is why Kubernetes has not tried again.
-        since = "" if over else begun
-        causes = diagnose(_newest(pods), events, logs=_last_words(api, pods), since=since)
-        if causes and (causes[0].fatal or over):
+        timed_out = time.monotonic() > end
+        # What was rejected before may have been fixed; at the deadline it is why Kubernetes has not retried.
+        since = "" if timed_out else begun
+        causes = diagnose(_newest(pods), events, logs=_logs_of_ended(api, pods), since=since)
+        if causes and (causes[0].fatal or timed_out):
             cause = causes[0]
             raise OperatorError(f"the Dask operator cannot run: {cause.message}", cause.hint, cause.log)
-        if over:
+        if timed_out:
             raise OperatorError(
-                f"the Dask operator does not run after {timeout:.0f} s",
-                f"`kubectl -n {OPERATOR_NAMESPACE} get pods` shows how far it is; `--timeout` waits longer",
+                f"the Dask operator is not running after {timeout:.0f} s",
+                f"`kubectl -n {OPERATOR_NAMESPACE} get pods` shows its progress; wait longer with `--timeout`",
             )
         time.sleep(_POLL)
 
 
 def _newest(pods: list[Manifest]) -> list[Manifest]:
-    """Return the pods of the newest version: those of an earlier one, whose image was wrong, are on their way out."""
+    """Return the pods of the newest version: earlier ones, whose image was wrong, are being replaced."""
     latest = max((pod["metadata"]["creationTimestamp"] for pod in pods), default="")
     return [pod for pod in pods if pod["metadata"]["creationTimestamp"] == latest]
 
 
-def _last_words(api: Api, pods: list[Manifest]) -> dict[str, str]:
+def _logs_of_ended(api: Api, pods: list[Manifest]) -> dict[str, str]:
     ended = [
         pod["metadata"]["name"]
         for pod in pods

@@ -1,4 +1,4 @@
-"""The objects of the Dask operator and of a namespace's defaults."""
+"""Build the objects of the Dask operator and of a namespace's defaults."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CHART = Path("dask_kubernetes/operator/deployment/helm/dask-kubernetes-operator
 
 @dataclass(frozen=True)
 class Defaults:
-    """What runs in a namespace take unless the user says otherwise; values as the user spells them."""
+    """Defaults for runs in a namespace unless the user sets something else; values as the user writes them."""
 
     namespace: str
     image: str | None = None
@@ -32,23 +32,23 @@ class Defaults:
 
     @property
     def data(self) -> dict[str, str]:
-        """Return the ConfigMap's data: only what was given."""
+        """The ConfigMap's data: only what was given."""
         values = {"image": self.image, "worker-cpu": self.worker_cpu, "worker-memory": self.worker_memory}
         return {key: value for key, value in values.items() if value is not None}
 
 
 def operator_version() -> str:
-    """Return the version of dask-kubernetes on this machine, which is the operator's too."""
+    """Return the version of dask-kubernetes on this machine, which is also the operator's."""
     return version("dask-kubernetes")
 
 
 def default_operator_image() -> str:
-    """Return the image that the operator's makers publish for this version."""
+    """Return the image that Dask publishes for this version."""
     return f"ghcr.io/dask/dask-kubernetes-operator:{operator_version()}"
 
 
 def install_manifests(operator_image: str | None, defaults: Defaults | None) -> list[Manifest]:
-    """Return everything that `install` applies, in that order; it needs the installed package and no cluster."""
+    """Return everything that `install` applies, in order; needs the installed package but no cluster."""
     manifests = operator_manifests(operator_image or default_operator_image(), OPERATOR_NAMESPACE)
     return [*manifests, defaults_manifest(defaults)] if defaults and defaults.data else manifests
 
@@ -71,10 +71,10 @@ def operator_manifests(image: str, namespace: str) -> list[Manifest]:
         return manifest
 
     rbac = "rbac.authorization.k8s.io"
-    home = named("v1", "Namespace", namespace)
-    home["metadata"]["labels"] = labels | {"pod-security.kubernetes.io/enforce": "restricted"}
+    namespace_object = named("v1", "Namespace", namespace)
+    namespace_object["metadata"]["labels"] = labels | {"pod-security.kubernetes.io/enforce": "restricted"}
     return [
-        home,
+        namespace_object,
         *custom_resource_definitions(),
         namespaced("v1", "ServiceAccount"),
         named(f"{rbac}/v1", "ClusterRole", OPERATOR_NAME, rules=_operator_rules()),
@@ -90,12 +90,12 @@ def operator_manifests(image: str, namespace: str) -> list[Manifest]:
 
 
 def custom_resource_definitions() -> list[Manifest]:
-    """Return DaskCluster and its kin, from the installed package. It is not imported: that alone takes seconds."""
+    """Return DaskCluster and the related definitions from the package, without importing it, which takes seconds."""
     return [_load_yaml(path) for path in definition_files()]
 
 
 def definition_files() -> list[Path]:
-    """Return the files in which the package has them."""
+    """Return the package's files that contain the custom resource definitions."""
     folder = Path(str(distribution("dask-kubernetes").locate_file(_CHART / "crds")))
     files = sorted(folder.glob("*.yaml"))
     if not files:
@@ -116,25 +116,25 @@ def _load_yaml(path: Path) -> Manifest:
 
 
 def _operator_rules() -> list[Manifest]:
-    """Return what the operator's handlers and their framework use; `tests/kind/test_install.py` holds it to that."""
+    """Return what the operator's handlers and their framework use, as checked by `tests/kind/test_install.py`."""
 
     def rule(group: str, resources: list[str], verbs: list[str]) -> Manifest:
         return {"apiGroups": [group], "resources": resources, "verbs": verbs}
 
-    watched = ["get", "list", "watch"]
+    read_verbs = ["get", "list", "watch"]
     return [
         rule("apiextensions.k8s.io", ["customresourcedefinitions"], ["list", "watch"]),
         rule("", ["namespaces"], ["list", "watch"]),
         rule(
             DASK_GROUP,
             ["daskclusters", "daskworkergroups", "daskjobs", "daskautoscalers"],
-            [*watched, "create", "patch", "delete"],
+            [*read_verbs, "create", "patch", "delete"],
         ),
         rule(DASK_GROUP, ["daskjobs/status", "daskclusters/scale", "daskworkergroups/scale"], ["get", "patch"]),
-        # To be named as an owner that blocks deletion, where the cluster enforces that permission (OpenShift does).
+        # Needed to set owners that block deletion, if the cluster enforces that permission (OpenShift does).
         rule(DASK_GROUP, ["daskclusters/finalizers", "daskworkergroups/finalizers", "daskjobs/finalizers"], ["update"]),
-        rule("", ["pods", "services"], [*watched, "create", "patch", "delete"]),
-        rule("apps", ["deployments"], [*watched, "create", "patch", "delete"]),
+        rule("", ["pods", "services"], [*read_verbs, "create", "patch", "delete"]),
+        rule("apps", ["deployments"], [*read_verbs, "create", "patch", "delete"]),
         rule("", ["events"], ["create", "patch"]),
     ]
 
@@ -147,7 +147,7 @@ def _operator_deployment(image: str, labels: dict[str, str]) -> Manifest:
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["kopf", "run", "-m", "dask_kubernetes.operator.controller"],
-        # No peering: there is one operator, and looking for others takes permissions for a kind that is not there.
+        # No peering: there is one operator, and looking for others needs permissions for a kind that does not exist.
         "args": ["--liveness=http://0.0.0.0:8080/healthz", "--all-namespaces", "--standalone"],
         "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108 - the only folder that can be written
         "ports": [{"name": "health", "containerPort": 8080}],
@@ -163,7 +163,7 @@ def _operator_deployment(image: str, labels: dict[str, str]) -> Manifest:
     }
     return {
         "replicas": 1,
-        # Two operators at a time would both answer to every change.
+        # Two operators at a time would both react to every change.
         "strategy": {"type": "Recreate"},
         "selector": {"matchLabels": selector},
         "template": {

@@ -1,4 +1,4 @@
-"""Whether the Dask operator is there, runs, and is new enough."""
+"""Find out whether the Dask operator is installed, running, and new enough."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ OPERATOR_NAME = "dask-kubernetes-operator"
 
 OPERATOR_SELECTOR = f"{NAME_LABEL}={OPERATOR_NAME}"
 
-OLDEST_OPERATOR = (2023, 8)
-"""From then on, workers are Deployments: each can be removed by its name."""
+MIN_OPERATOR_VERSION = (2023, 8)
+"""Since this version workers are Deployments, so that each can be removed by name."""
 
 
 class Presence(StrEnum):
-    """Whether something is there; UNKNOWN if the user may not look."""
+    """Whether something exists; UNKNOWN if the user may not look."""
 
     PRESENT = "present"
     ABSENT = "absent"
@@ -31,7 +31,7 @@ class Presence(StrEnum):
 
 @dataclass(frozen=True)
 class OperatorState:
-    """What can be seen of the Dask operator. The fields after `deployment` are empty unless it is PRESENT."""
+    """What is known of the Dask operator. The fields after `deployment` are empty unless it is PRESENT."""
 
     custom_resources: bool
     deployment: Presence
@@ -44,22 +44,22 @@ class OperatorState:
 
     @property
     def too_old(self) -> bool:
-        """Whether it is known to make pods in a way that skjob cannot work with."""
-        return bool(re.match(r"v?\d+\.\d+", self.version)) and _release(self.version) < OLDEST_OPERATOR
+        """Whether it is known to create pods in a way that skjob cannot work with."""
+        return bool(re.match(r"v?\d+\.\d+", self.version)) and _release(self.version) < MIN_OPERATOR_VERSION
 
     @property
-    def trouble(self) -> str:
-        """Why it will not act, as far as can be seen; empty if nothing is known against it."""
+    def problem(self) -> str:
+        """Why it will not act, as far as is known; empty if nothing is wrong."""
         where = f"the Dask operator `{self.namespace}/{self.name}`"
         if not self.custom_resources:
-            return "the API does not know DaskClusters: there is no Dask operator"
+            return "the API does not know DaskClusters: the Dask operator is not installed"
         if self.deployment is Presence.ABSENT:
-            return "there is no Deployment of a Dask operator in the cluster"
+            return "the cluster has no Deployment of a Dask operator"
         if self.deployment is Presence.PRESENT and not self.ready:
-            return f"{where} does not run"
+            return f"{where} is not running"
         if self.too_old:
-            oldest = ".".join(map(str, OLDEST_OPERATOR))
-            return f"{where} is of version {self.version}, and skjob needs {oldest} or later"
+            oldest = ".".join(map(str, MIN_OPERATOR_VERSION))
+            return f"{where} has version {self.version}, but skjob needs {oldest} or later"
         return ""
 
 
@@ -68,23 +68,23 @@ def _release(version: str) -> tuple[int, ...]:
 
 
 def has_operator(api: Api) -> bool:
-    """Return whether the API knows DaskClusters: one request, which every user may make.
+    """Return whether the API knows DaskClusters, by one request that every user may make.
 
-    That says that an operator was installed, not that it acts: see `operator_state`, which needs more permissions.
+    That means that an operator was installed, not that it acts: see `operator_state`, which needs more permissions.
     """
     return api.serves(CUSTOM_RESOURCES)
 
 
 def why_no_operator(api: Api) -> str:
-    """Return in words why `has_operator` says no."""
+    """Return why `has_operator` is False."""
     others = api.versions_of(DASK_GROUP)
     if others:
-        return f"the cluster of context `{api.context.name}` has DaskClusters of {', '.join(others)}, not of v1"
+        return f"the cluster of context `{api.context.name}` has DaskClusters in version {', '.join(others)}, not v1"
     return f"the cluster of context `{api.context.name}` has no Dask operator"
 
 
 def operator_state(api: Api) -> OperatorState:
-    """Return what can be seen of the operator, wherever in the cluster it is."""
+    """Return what is known of the operator, wherever in the cluster it is."""
     custom_resources = has_operator(api)
     try:
         deployments = api.list("Deployment", selector=OPERATOR_SELECTOR)
@@ -92,7 +92,7 @@ def operator_state(api: Api) -> OperatorState:
         return OperatorState(custom_resources, Presence.UNKNOWN)
     if not deployments:
         return OperatorState(custom_resources, Presence.ABSENT)
-    # If there are several, the one that acts counts.
+    # If there are several, the available one counts.
     deployment = max(deployments, key=is_available)
     metadata = deployment["metadata"]
     image = deployment["spec"]["template"]["spec"]["containers"][0].get("image", "")
@@ -109,7 +109,7 @@ def operator_state(api: Api) -> OperatorState:
 
 
 def is_available(deployment: Manifest) -> bool:
-    """Return whether the newest version of a Deployment runs."""
+    """Return whether the newest version of a Deployment is running."""
     status = deployment.get("status", {})
     return bool(
         status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
@@ -123,6 +123,6 @@ def _is_ours(deployment: Manifest) -> bool:
 
 
 def _tag(image: str) -> str:
-    """Return `v1` of `host:5000/name:v1`; empty if there is none."""
+    """Return `v1` from `host:5000/name:v1`; empty if there is no tag."""
     last = image.split("@")[0].rpartition("/")[2]
     return last.partition(":")[2]

@@ -35,15 +35,15 @@ def test_an_anchor_says_who_has_made_it() -> None:
 @pytest.mark.parametrize(
     ("annotations", "told"),
     [
-        ({}, "`dev` was started by an earlier skjob, which this one, 0.2.0, cannot use"),
+        ({}, "`dev` was started by an earlier skjob, which is not compatible with this one, 0.2.0"),
         (HERE.annotations() | {"skjob/messages": "many"}, "`dev` was started by an earlier skjob"),
         (Skjob("0.1.0", "bbbb", 2).annotations(), "`dev` was started by skjob 0.1.0, which"),
         (Skjob("0.1\x1b", "bbbb", 2).annotations(), "`dev` was started by skjob 0.1?, which"),
-        (replace(HERE, source="bbbb").annotations(), "`dev` was started by another source of skjob 0.2.0, which"),
+        (replace(HERE, source="bbbb").annotations(), "`dev` was started by another build of skjob 0.2.0, which"),
     ],
 )
 def test_a_cluster_of_another_is_refused(annotations: dict[str, str], told: str) -> None:
-    with pytest.raises(StartError, match="cannot use") as raised:
+    with pytest.raises(StartError, match="is not compatible with this one") as raised:
         check("dev", annotations, HERE)
     assert raised.value.message.startswith(told)
-    assert raised.value.hint.startswith("`skjob down dev` ends it, and `skjob up dev` starts a new one")
+    assert raised.value.hint.startswith("`skjob down dev` removes it, and `skjob up dev` starts a new one")

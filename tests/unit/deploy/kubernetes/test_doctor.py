@@ -139,7 +139,7 @@ def test_old_names_of_limits_are_a_warning() -> None:
     limits, renamed = doctor._rules(parse_rules({"most-workers": "3"}, "ConfigMap team/skjob-defaults"))
     assert (limits.outcome, limits.detail) == (
         CheckOutcome.OK,
-        "a run may have 3 workers, by ConfigMap team/skjob-defaults",
+        "a run may have 3 workers, as set by ConfigMap team/skjob-defaults",
     )
     assert (renamed.outcome, renamed.remedy) == (CheckOutcome.WARNING, "ask the platform team to rename them")
     assert renamed.detail.endswith("`most-workers` is now `limits.max-workers`")
@@ -169,7 +169,7 @@ TRAINER = {"kind": "ServiceAccount", "name": "trainer", "namespace": "team"}
 @pytest.mark.parametrize(
     ("bindings", "outcome", "detail"),
     [
-        ({}, CheckOutcome.OK, "workers act as `trainer`, which has no rights in Kubernetes"),
+        ({}, CheckOutcome.OK, "workers run as `trainer`, which has no rights in Kubernetes"),
         (
             {
                 "RoleBinding": [
@@ -179,7 +179,7 @@ TRAINER = {"kind": "ServiceAccount", "name": "trainer", "namespace": "team"}
                 ]
             },
             CheckOutcome.OK,
-            "workers act as `trainer`, which has no rights in Kubernetes",
+            "workers run as `trainer`, which has no rights in Kubernetes",
         ),
         (
             {
@@ -191,14 +191,14 @@ TRAINER = {"kind": "ServiceAccount", "name": "trainer", "namespace": "team"}
             },
             CheckOutcome.WARNING,
             (
-                "`trainer`, the service account of workers, has rights in Kubernetes: RoleBinding `a`, RoleBinding"
+                "`trainer`, the workers' service account, has rights in Kubernetes: RoleBinding `a`, RoleBinding"
                 " `all`, ClusterRoleBinding `b`"
             ),
         ),
         (
             None,
             CheckOutcome.SKIPPED,
-            "may not list RoleBindings: whether `trainer`, the service account of workers, has one is not known",
+            "not allowed to list RoleBindings: `trainer`, the workers' service account, may have one",
         ),
     ],
 )

@@ -13,7 +13,7 @@ from kr8s.asyncio.objects import Pod
 from kr8s.asyncio.portforward import PortForward
 
 from skjob.deploy.kubernetes import kubecluster
-from skjob.deploy.kubernetes.kubecluster import LISTEN_TIMEOUT, MAX_PORTS_TRIED, first_answer, listening
+from skjob.deploy.kubernetes.kubecluster import LISTEN_TIMEOUT, MAX_PORTS_TRIED, first_answer, open_port_forward
 from skjob.errors import StartError
 
 
@@ -37,7 +37,7 @@ def test_a_port_that_is_taken_is_not_the_last(taken: int, monkeypatch: pytest.Mo
     monkeypatch.setattr(random, "randint", lambda *_: next(ports))
 
     async def reached() -> int:
-        opened = await listening(forward)
+        opened = await open_port_forward(forward)
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", opened.local_port)
             # Until the other side has closed it, for want of a pod: the loop's end would leave that connection open.
@@ -55,7 +55,7 @@ def test_no_free_port_is_an_error(taken: int, monkeypatch: pytest.MonkeyPatch) -
     made = []
     monkeypatch.setattr(random, "randint", lambda *_: made.append(1) or taken)
     with pytest.raises(StartError, match=f"no port of this machine is free .*{taken}"):
-        asyncio.run(listening(forward))
+        asyncio.run(open_port_forward(forward))
     assert len(made) == MAX_PORTS_TRIED
 
 
@@ -103,5 +103,5 @@ def test_each_try_to_connect_gets_more_time_and_what_follows_all_of_it() -> None
 @pytest.mark.usefixtures("no_pauses")
 def test_a_scheduler_that_never_answers_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kubecluster, "LISTEN_TIMEOUT", 0.01)
-    with pytest.raises(StartError, match="the scheduler of `a-run` runs and did not answer within 0 s: Timed out"):
+    with pytest.raises(StartError, match="the scheduler of `a-run` runs but did not answer within 0 s: Timed out"):
         asyncio.run(first_answer(SlowScheduler(needs=1e9).open_rpc, lambda: None, "a-run"))

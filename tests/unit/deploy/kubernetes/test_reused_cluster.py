@@ -167,7 +167,7 @@ def test_a_cluster_of_another_skjob_is_refused_before_it_is_used(
 ) -> None:
     api = _Left(1)
     api.objects["Job"]["metadata"]["annotations"]["skjob/source"] = "another"
-    with pytest.raises(StartError, match="`dev` was started by another source of skjob"):
+    with pytest.raises(StartError, match="`dev` was started by another build of skjob"):
         _used(api, tmp_path, monkeypatch)
     assert api.deadlines == []
 
@@ -249,7 +249,9 @@ def test_who_was_cut_off_and_finds_another_run_on_it_leaves_it_as_it_is(
     kept = _used(api, tmp_path, monkeypatch)
     kept.verify_lock(client)
     client.held = {"owner": "eve@host", "program": "other.py", "since": "2026-11-26 12:00 UTC"}
-    with pytest.raises(ClusterLost, match=r"`dev` is in use, by eve@host for `other\.py`.* while this run was cut off"):
+    with pytest.raises(
+        ClusterLost, match=r"`dev` is in use by eve@host for `other\.py`.* while this run was disconnected"
+    ):
         kept.verify_lock(client)
     api.deadlines.clear()
     kept.close()
@@ -268,7 +270,7 @@ def test_a_worker_that_somebody_else_let_join_takes_no_deployment_along(
 def test_nothing_begins_on_a_cluster_whose_certificates_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     api = _Left(1)
     monkeypatch.setattr(api, "now", lambda: datetime.now(UTC) + VALID_FOR - timedelta(hours=1))
-    with pytest.raises(StartError, match=r"the certificates of `dev` end on .* UTC: 30 days after it was started"):
+    with pytest.raises(StartError, match=r"the certificates of `dev` expire on .* UTC: 30 days after it was started"):
         _used(api, tmp_path, monkeypatch)
     assert api.deadlines == []
 
@@ -289,7 +291,7 @@ def test_a_cluster_that_is_not_there(tmp_path: Path, there: set[str]) -> None:
         ReusedCluster(
             api, "dev", _plan(WorkerRange(1, 1)), NO_RULES, tmp_path, lambda _: None, BillingKey("r", "bob", "train")
         )
-    assert refused.value.hint == "`skjob ps --namespace team` lists those that are there"
+    assert refused.value.hint == "`skjob ps --namespace team` lists the clusters there"
 
 
 def test_a_last_beat_does_not_say_that_what_is_left_is_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

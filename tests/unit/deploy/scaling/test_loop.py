@@ -81,7 +81,7 @@ def test_a_worker_that_was_taken_away_is_replaced_although_the_api_was_away() ->
     assert cluster.workers == 2
     loop._tick(sight("a", "b"))
     assert cluster.workers == 3
-    assert said == ["the node of 1 workers does not answer: others do their tasks"]
+    assert said == ["the node of 1 workers does not answer: others take over their tasks"]
 
 
 def test_a_rule_of_the_cluster_is_told_without_a_hint_where_there_is_none() -> None:
@@ -89,7 +89,7 @@ def test_a_rule_of_the_cluster_is_told_without_a_hint_where_there_is_none() -> N
     said: list[str] = []
     loop = loop_of(cluster, notify=said.append, lost=said.append)
     loop._report_api_error(Rejected("a webhook denied the request"))
-    assert said == ["a webhook denied the request: the run goes on while its connection holds"]
+    assert said == ["a webhook denied the request: the run continues while its connection holds"]
 
 
 class Unseen:
@@ -120,7 +120,7 @@ def test_credentials_that_have_ended_are_told_where_the_scheduler_is_not_seen(
     monkeypatch.setattr(loop, "unseen_for", lambda: 5.0)
     assert not loop._is_lost(OSError("the connection broke"))
     told = ["the API does not accept its credentials; log in again"] if also else []
-    assert said == ["the scheduler does not answer: trying again for 30 s", *told]
+    assert said == ["the scheduler does not answer: retrying for 30 s", *told]
 
 
 def sight(*workers: str, quiet: tuple[str, ...] = ()) -> SchedulerSnapshot:

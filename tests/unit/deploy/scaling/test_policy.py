@@ -19,8 +19,8 @@ from skjob.deploy.scaling.policy import (
     Supply,
     Worker,
     decide,
-    expected_rest,
-    kept_seconds,
+    expected_remaining,
+    idle_seconds_allowed,
 )
 from skjob.deploy.scaling.task_durations import DurationTracker, mean_length
 from skjob.deploy.scaling.worker_startup import StartupEstimate
@@ -41,12 +41,12 @@ def _decide(
     limits: tuple[int, int],
     *,
     threads: int = 1,
-    coming: tuple[float, ...] = (),
+    pending: tuple[float, ...] = (),
     peak: int = 0,
     finished: int = 0,
 ) -> Decision:
     demand = Demand(waiting, length, remaining, finished, peak, _workers(*workers))
-    return decide(demand, Supply(len(workers) + len(coming), coming, START), WorkerRange(*limits), threads)
+    return decide(demand, Supply(len(workers) + len(pending), pending, START), WorkerRange(*limits), threads)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_up_to_what_tasks_of_unknown_length_can_use(
 
 
 @pytest.mark.parametrize(
-    ("waiting", "length", "remaining", "coming", "total"),
+    ("waiting", "length", "remaining", "pending", "total"),
     [
         # One worker is here. Another comes in 10 s; it is worth it if it finds 1 s of work that would not be begun.
         (5, 100.0, (100.0,), (), 6),
@@ -91,14 +91,14 @@ def test_up_to_what_tasks_of_unknown_length_can_use(
     ],
 )
 def test_up_only_where_a_new_worker_will_find_work(
-    waiting: int, length: float, remaining: tuple[float, ...], coming: tuple[float, ...], total: int | None
+    waiting: int, length: float, remaining: tuple[float, ...], pending: tuple[float, ...], total: int | None
 ) -> None:
-    assert _decide(waiting, length, remaining, (0.0,), (1, 50), coming=coming) == Decision(total=total)
+    assert _decide(waiting, length, remaining, (0.0,), (1, 50), pending=pending) == Decision(total=total)
 
 
 def test_the_least_work_brings_one_worker_where_there_is_none() -> None:
     assert _decide(1, 0.01, (), (), (0, 50)) == Decision(total=1)
-    assert _decide(1, 0.01, (), (), (0, 50), coming=(3.0,)) == Decision()
+    assert _decide(1, 0.01, (), (), (0, 50), pending=(3.0,)) == Decision()
 
 
 def test_a_window_that_stays_full_means_more_to_come() -> None:
@@ -143,18 +143,22 @@ def test_down(
 
 
 def test_nobody_goes_while_others_are_on_their_way() -> None:
-    assert _decide(0, 1.0, (), (99, 99), (0, 4), coming=(1.0,)) == Decision()
+    assert _decide(0, 1.0, (), (99, 99), (0, 4), pending=(1.0,)) == Decision()
 
 
 def test_who_does_not_come_and_is_not_needed_is_taken_back() -> None:
     late = MIN_LATE_SECONDS + 1
-    assert _decide(0, 1.0, (), (99, 99), (0, 4), coming=(late, late, 5.0)) == Decision(cancel=2)
-    assert _decide(0, 1.0, (), (99, 99), (4, 5), coming=(late, late, 5.0)) == Decision(cancel=1)
-    assert _decide(6, 99.0, (99.0,) * 2, (0, 0), (0, 5), coming=(late, late, 5.0)) == Decision()
+    assert _decide(0, 1.0, (), (99, 99), (0, 4), pending=(late, late, 5.0)) == Decision(cancel=2)
+    assert _decide(0, 1.0, (), (99, 99), (4, 5), pending=(late, late, 5.0)) == Decision(cancel=1)
+    assert _decide(6, 99.0, (99.0,) * 2, (0, 0), (0, 5), pending=(late, late, 5.0)) == Decision()
 
 
 def test_an_idle_worker_is_kept_as_long_as_one_takes_to_come() -> None:
-    assert [kept_seconds(seconds, 0, ()) for seconds in (0.5, 10, 1000)] == [MIN_IDLE_SECONDS, 10, MAX_IDLE_SECONDS]
+    assert [idle_seconds_allowed(seconds, 0, ()) for seconds in (0.5, 10, 1000)] == [
+        MIN_IDLE_SECONDS,
+        10,
+        MAX_IDLE_SECONDS,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -168,11 +172,11 @@ def test_an_idle_worker_is_kept_as_long_as_one_takes_to_come() -> None:
 )
 def test_nobody_is_kept_for_work_that_is_far_off(waiting: int, remaining: tuple[float, ...], kept: float) -> None:
     """What follows comes when the last task is done, and some more than 10 s lie before that."""
-    assert kept_seconds(10, waiting, remaining) == kept
+    assert idle_seconds_allowed(10, waiting, remaining) == kept
 
 
 def test_what_a_task_still_takes() -> None:
-    assert (expected_rest(10, 4), expected_rest(10, 14), expected_rest(None, 4)) == (6, 14, math.inf)
+    assert (expected_remaining(10, 4), expected_remaining(10, 14), expected_remaining(None, 4)) == (6, 14, math.inf)
 
 
 def test_the_peak_is_the_highest_of_the_latest() -> None:

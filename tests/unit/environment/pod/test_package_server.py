@@ -58,7 +58,7 @@ def test_an_image_with_another_python_is_told_before_anything_is_made_of_it(
     api = Api(None, Context("c", "team", "https://api"))
     with pytest.raises(StartError) as raised:
         ensure_environment(api, wanted, "ours:1", "x86_64-manylinux_2_36", 60, lambda _: None)
-    assert raised.value.message == "the image `ours:1` has Python 3.12.4, and this environment has 3.11"
+    assert raised.value.message == "the image `ours:1` has Python 3.12.4, but this environment has 3.11"
     assert "choose an image with Python 3.11" in raised.value.hint
     assert known_contents("ours:1") is None  # it is looked into again
 
@@ -176,12 +176,12 @@ def test_what_a_pod_that_serves_says_of_its_work() -> None:
     ("api", "told"),
     [
         (_Making(_pod(), _pod(terminated={"exitCode": EX_CONFIG, "message": "no `uv`"}), job=_JOB), "no `uv`"),
-        (_Making(_pod(terminated={"exitCode": 137, "reason": "OOMKilled"}), job=_JOB), "more memory than its limit"),
+        (_Making(_pod(terminated={"exitCode": 137, "reason": "OOMKilled"}), job=_JOB), "exceeds its memory limit"),
         (_Making(_pod(terminated={"exitCode": 2}), job=_JOB), 'with exit code 2: {"seconds": 9}'),
-        (_Making(_pod()), "`skjob-environment-1` was removed while it was made"),
-        (_Making(job=_JOB | {"status": {"conditions": [{"status": "True"}]}}), "end again and again"),
+        (_Making(_pod()), "`skjob-environment-1` was removed while it was being made"),
+        (_Making(job=_JOB | {"status": {"conditions": [{"status": "True"}]}}), "keep failing"),
         (_Making(_pod(waiting={"reason": "InvalidImageName", "message": "?"}), job=_JOB), "the environment cannot be"),
-        (_Making(_pod(), job=_JOB), "was not made within `--start-timeout`, 0 s"),
+        (_Making(_pod(), job=_JOB), "was not ready within `--start-timeout`, 0 s"),
     ],
     ids=["unfit", "memory", "exit code", "removed", "failed", "no image", "deadline"],
 )

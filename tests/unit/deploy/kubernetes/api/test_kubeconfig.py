@@ -65,7 +65,7 @@ def test_a_file_that_is_no_kubeconfig(content: bytes | None, tmp_path: Path, mon
 
 def test_one_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    with pytest.raises(AccessError, match=f"there is no usable kubeconfig: `{tmp_path}/none` is not there"):
+    with pytest.raises(AccessError, match=f"there is no usable kubeconfig: `{tmp_path}/none` does not exist"):
         kubeconfig.find_context(None)
 
 

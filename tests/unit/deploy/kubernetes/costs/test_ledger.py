@@ -138,7 +138,7 @@ def test_the_oldest_are_added_up_by_user_and_month() -> None:
 
 @pytest.mark.parametrize("races", [0, 1, 9])
 def test_many_entries_are_tidied_up_and_none_is_lost(races: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger, "MOST_ENTRIES", 3)
+    monkeypatch.setattr(ledger, "MAX_ENTRIES", 3)
     old = replace(ENDED, began="2026-10-30T00:00:00+00:00")
     api = _Ledger({str(number): old.as_json() for number in range(5)}, races)
     ledger.compact(api, "team", NOON)
@@ -181,12 +181,12 @@ def test_without_a_ledger() -> None:
     ledger.compact(api, "team", NOON)
     with pytest.raises(StartError) as caught:
         ledger.read_ledger(api, "team")
-    assert caught.value.message == "there is no ledger of costs in namespace `team`"
+    assert caught.value.message == "namespace `team` has no ledger of costs"
     assert "kubectl -n team create configmap skjob-costs" in caught.value.hint
 
 
 def test_why_nothing_is_written() -> None:
     assert ledger.why_not(NotFound("x"), "team").startswith(
-        "what this costs is not added to the team's totals: namespace `team` has no ConfigMap `skjob-costs`; the chart"
+        "costs are not added to the team's totals: namespace `team` has no ConfigMap `skjob-costs`; the chart"
     )
     assert "not allowed to patch ConfigMap `skjob-costs`" in ledger.why_not(ForbiddenError("x"), "team")

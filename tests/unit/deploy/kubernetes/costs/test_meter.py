@@ -197,7 +197,7 @@ def test_a_cluster_that_is_left_goes_on_costing(watch_of: Callable[..., CostMete
     api = _Kept()
     watch = watch_of(api)
     _told(api, watch)
-    watch.finalize(left_for=7200.0, workers=1)
+    watch.finalize(lifetime=7200.0, workers=1)
     on_anchor = read_cost(api.annotations["skjob/cost"])
     entry = read_entries(api.ledger or {})["1"]
     assert on_anchor is not None
@@ -210,7 +210,7 @@ def test_a_run_on_a_cluster_that_was_left_pays_for_its_use_alone(watch_of: Calla
     watch = watch_of(api, before=Cost(100.0, 0.0, NOW, "EUR"))
     _told(api, watch)
     assert watch.cost().amount < 1
-    final = watch.finalize(left_for=7200.0, workers=1)
+    final = watch.finalize(lifetime=7200.0, workers=1)
     assert final.amount < 1
     assert final.rate == 10.0
     on_anchor = read_cost(api.annotations["skjob/cost"])
@@ -226,7 +226,7 @@ def test_without_a_ledger_it_says_so_once_and_asks_no_more(watch_of: Callable[..
     _told(api, watch)
     watch.finalize()
     [note] = notes
-    assert note.startswith("what this costs is not added to the team's totals: namespace `team` has no ConfigMap")
+    assert note.startswith("costs are not added to the team's totals: namespace `team` has no ConfigMap")
     assert json.loads(api.annotations["skjob/cost"])["rate"] == 26.0
 
 

@@ -21,7 +21,7 @@ class Nobody:
 
 
 REFUSALS = [
-    (NotFound('namespaces "team" not found'), ConfigError, "there is no namespace `team`", "`--namespace`"),
+    (NotFound('namespaces "team" not found'), ConfigError, "namespace `team` does not exist", "`--namespace`"),
     (NotFound("404 page not found"), OperatorError, "no longer knows DaskClusters", "`skjob install"),
     (
         Rejected(
@@ -60,7 +60,7 @@ REFUSALS = [
         "exceeded quota: small",
         "`kubectl get resourcequota` shows it",
     ),
-    (Rejected("jobs.batch is forbidden: because"), StartError, "because", "the cluster's own rules refuse the run"),
+    (Rejected("jobs.batch is forbidden: because"), StartError, "because", "a rule of this cluster rejects the run"),
 ]  # fmt: skip
 
 

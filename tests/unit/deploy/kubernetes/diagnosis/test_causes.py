@@ -174,7 +174,7 @@ def test_a_pull_secret_that_is_not_there() -> None:
     stuck = waits("ErrImagePull", f"{PULL}pull access denied, repository does not exist or may require authorization")
     words = "Unable to retrieve some image pull secrets (regcred, other); attempting to pull the image may not succeed."
     cause = one(diagnose([stuck], [event(stuck, "FailedToRetrieveImagePullSecret", words)]))
-    assert cause.message.endswith("; the pull secret `regcred`, `other` is not there (1 worker)")
+    assert cause.message.endswith("; the pull secret `regcred`, `other` does not exist (1 worker)")
     assert "kubectl create secret docker-registry" in cause.hint
     assert cause.fatal
 
@@ -242,7 +242,7 @@ def test_a_size_that_no_node_has_is_told_with_the_largest() -> None:
         "no node can hold a worker of 1000 CPUs; the largest, `kind-worker`, has 2 CPUs and 7.8 GiB; "
         "waiting for room (1 worker)"
     )
-    assert cause.hint == "ask for less with `--worker-cpu` and `--worker-memory`, or add a larger node"
+    assert cause.hint == "request less with `--worker-cpu` and `--worker-memory`, or add a larger node"
     assert not cause.fatal
 
 
@@ -251,7 +251,7 @@ def test_what_is_free_is_told_to_those_who_may_see_it() -> None:
     free = pod(number=8) | {"spec": {**busy["spec"], "nodeName": "kind-worker2"}}
     nodes = [node("kind-worker"), node("kind-worker2", "1")]
     assert (
-        "; the most that is free now is 1.5 CPUs and 5.8 GiB, on `kind-worker`; waiting"
+        "; the largest free capacity is 1.5 CPUs and 5.8 GiB, on `kind-worker`; waiting"
         in one(diagnose([unschedulable(NO_ROOM)], [], nodes=nodes, others=[busy, free])).message
     )
 
@@ -266,14 +266,14 @@ def test_workers_that_wait_for_room_are_one_cause_whatever_the_words() -> None:
 def test_what_the_autoscaler_does_is_told() -> None:
     waiting = unschedulable(NO_ROOM)
     grows = event(waiting, "TriggeredScaleUp", "pod triggered scale-up: [{pool 1->2 (max: 3)}]")
-    assert "; the cluster's autoscaler adds a node (" in one(diagnose([waiting], [grows])).message
+    assert "; the cluster's autoscaler is adding a node (" in one(diagnose([waiting], [grows])).message
     stays = event(waiting, "NotTriggerScaleUp", "pod didn't trigger scale-up: 1 max node group size reached")
     assert "adds no node: pod didn't trigger scale-up: 1 max" in one(diagnose([waiting], [stays])).message
 
 
 def test_a_queue_that_holds_a_pod_back() -> None:
     held = unschedulable("Scheduling is blocked due to non-empty scheduling gates", "SchedulingGated")
-    assert "until a queue of this cluster lets it in" in one(diagnose([held], [])).message
+    assert "for a queue of this cluster to admit it" in one(diagnose([held], [])).message
 
 
 def test_a_node_that_went_away_is_fatal_for_the_scheduler_alone() -> None:
@@ -348,7 +348,7 @@ def test_a_volume_that_can_not_be_mounted_yet() -> None:
 def test_a_claim_that_is_not_there_is_no_lack_of_room(words: str) -> None:
     cause = one(diagnose([unschedulable(f"{words}. preemption: 0/3 nodes are available")], []))
     assert (cause.kind, cause.fatal) == (CauseKind.CONFIGURATION, False)
-    assert cause.message == f"a volume of the pod is not there: {words} (1 worker)"
+    assert cause.message == f"a volume of the pod does not exist: {words} (1 worker)"
     assert "ask your platform team to create it" in cause.hint
 
 
@@ -358,7 +358,11 @@ REJECTIONS = [
         "resourcequota",
         True,
     ),
-    ("failed quota: small: must specify limits.cpu for: worker", "a LimitRange with defaults", True),
+    (
+        "failed quota: small: must specify limits.cpu for: worker",
+        "a LimitRange in the namespace can set defaults",
+        True,
+    ),
     ("unable to create new content in namespace team because it is being terminated", "is being deleted", True),
     ("ValidatingAdmissionPolicy 'ours' with binding 'ours' denied request: no", "platform team", True),
     ("maximum memory usage per Container is 1Gi, but limit is 2Gi", "--worker-memory", True),
@@ -380,7 +384,7 @@ def test_pods_that_the_api_refuses(words: str, hint: str, fatal: bool) -> None:
     refused = [event(owner, "FailedCreate", message, kind="ReplicaSet")]
     cause = one(diagnose([runs("scheduler")], refused, cluster=CLUSTER))
     assert cause.kind is CauseKind.REJECTED
-    assert cause.message == f"the API refuses the pod: {words} (1 worker)"
+    assert cause.message == f"the API rejects the pod: {words} (1 worker)"
     assert hint in cause.hint
     assert cause.fatal is fatal
     assert cause.object == f"ReplicaSet/{owner}"
@@ -405,7 +409,7 @@ def test_a_quota_that_is_full_empties_and_one_that_is_small_does_not_grow(number
     refused = [event(f"{CLUSTER}-default-worker-0000000002-5b4c", "FailedCreate", message, kind="ReplicaSet")]
     cause = one(diagnose([runs("scheduler")], refused))
     assert cause.fatal is fatal
-    assert cause.message.endswith("; waiting for room in it (1 worker)") is not fatal
+    assert cause.message.endswith("; waiting for other runs to free it (1 worker)") is not fatal
     assert cause.topic == "quota small"
 
 

@@ -96,7 +96,7 @@ def test_everything_of_a_run_is_removed_and_nothing_else() -> None:
     with pytest.raises(CleanupFailed) as caught:
         # Nobody collects garbage here: what has an owner is left to it.
         remove(api, NAMES.cluster, "team", deadline=0.1)
-    assert caught.value.message.startswith("`ConfigMap/owned` of `skjob-train-py-3f9a1c` still there after")
+    assert caught.value.message.startswith("`ConfigMap/owned` of `skjob-train-py-3f9a1c` still exist after")
     assert caught.value.hint == (
         "`kubectl --context kind-skjob -n team delete configmap -l app.kubernetes.io/managed-by=skjob,"
         f"skjob/run={NAMES.run_id}` removes it"
@@ -109,7 +109,7 @@ def test_what_a_rule_of_the_cluster_protects_keeps_nothing_else() -> None:
     held = item("cluster", metadata={"finalizers": [KOPF_FINALIZER], "deletionTimestamp": "2026-11-23T16:10:00Z"})
     api: Any = StubbornApi({"ConfigMap": [item("files", "protected"), item("files", "orphan")], "DaskCluster": [held]})
     api.protected = "protected"
-    with pytest.raises(CleanupFailed, match="`ConfigMap/protected` of `skjob-train-py-3f9a1c` still there after"):
+    with pytest.raises(CleanupFailed, match="`ConfigMap/protected` of `skjob-train-py-3f9a1c` still exist after"):
         remove(api, NAMES.cluster, "team", run_id=NAMES.run_id, deadline=0.1)
     assert [found["metadata"]["name"] for found in api.objects["ConfigMap"]] == ["protected"]
     assert api.objects["DaskCluster"] == []

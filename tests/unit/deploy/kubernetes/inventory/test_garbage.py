@@ -44,22 +44,22 @@ STAYS = replace(LIVES, name="old", state=RunState.REMOVING, removing_for=OVERDUE
         (replace(LIVES, state=RunState.KEPT), None),
         (replace(LIVES, state=RunState.ABANDONED), Garbage(LIVES, "nothing owns its objects")),
         # The last to go are a dead node's pods.
-        (GOES, Terminating(LIVES, "its removal was asked for 3 s ago", OVERDUE - 3.2)),
+        (GOES, Terminating(LIVES, "its removal was requested 3 s ago", OVERDUE - 3.2)),
         # Of a pod, the API tells when its time to end is over.
-        (replace(GOES, removing_for=-1.0), Terminating(LIVES, "its removal was asked for 0 s ago", OVERDUE + 1)),
-        (replace(GOES, removing_for=OVERDUE), Terminating(LIVES, "its removal was asked for 15 s ago", 0.0)),
-        (STAYS, Garbage(LIVES, "its removal was asked for 20 s ago, and it is still there")),
-        (replace(LIVES, overdue=2.0), Terminating(LIVES, "its deadline was 2 s ago", OVERDUE - 2.0)),
-        (replace(LIVES, overdue=20.0), Garbage(LIVES, "its deadline was 20 s ago, and it is still there")),
+        (replace(GOES, removing_for=-1.0), Terminating(LIVES, "its removal was requested 0 s ago", OVERDUE + 1)),
+        (replace(GOES, removing_for=OVERDUE), Terminating(LIVES, "its removal was requested 15 s ago", 0.0)),
+        (STAYS, Garbage(LIVES, "its removal was requested 20 s ago, and it still exists")),
+        (replace(LIVES, overdue=2.0), Terminating(LIVES, "its deadline passed 2 s ago", OVERDUE - 2.0)),
+        (replace(LIVES, overdue=20.0), Garbage(LIVES, "its deadline passed 20 s ago, and it still exists")),
         (
             replace(LIVES, state=RunState.REMOVING),
-            Terminating(LIVES, "its anchor is gone, and the rest goes after it", None),
+            Terminating(LIVES, "its anchor is gone, and the rest will follow", None),
         ),
     ],
 )
 def test_what_is_garbage_and_what_is_on_its_way_out(run: RunningCluster, verdict: Garbage | Terminating | None) -> None:
     found = classify([run])
-    assert [*found.garbage, *found.going] == ([] if verdict is None else [replace(verdict, run=run)])
+    assert [*found.garbage, *found.terminating] == ([] if verdict is None else [replace(verdict, run=run)])
     assert len(found.garbage) == isinstance(verdict, Garbage)
 
 
@@ -109,8 +109,8 @@ def _gc(monkeypatch: pytest.MonkeyPatch, api: _DeadNode, *arguments: str) -> tup
 
 CLEAN = "skjob: nothing to clean up\n"
 BEING_REMOVED = (
-    "skjob: `dev` of `ann` in `team` is being removed: its removal was asked for 3 s ago;"
-    " `skjob gc` removes it in 12 s, if it is still there\n"
+    "skjob: `dev` of `ann` in `team` is being removed: its removal was requested 3 s ago;"
+    " `skjob gc` removes it in 12 s, if it still exists\n"
 )
 
 
@@ -123,7 +123,7 @@ def test_nothing_is_called_clean_while_something_goes(monkeypatch: pytest.Monkey
 
 def test_what_goes_is_told_beside_what_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     api = _DeadNode(old=20, dev=3.2)
-    told = "`old` of `ann` in `team`: its removal was asked for 20 s ago, and it is still there\n"
+    told = "`old` of `ann` in `team`: its removal was requested 20 s ago, and it still exists\n"
     assert _gc(monkeypatch, api, "--dry-run") == ("", f"skjob: would remove {told}{BEING_REMOVED}")
     assert list(api.pods) == ["old", "dev"]
     assert _gc(monkeypatch, api) == ("", f"skjob: removing {told}{BEING_REMOVED}")

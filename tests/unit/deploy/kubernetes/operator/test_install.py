@@ -139,7 +139,7 @@ def test_defaults_are_written_where_there_are_any() -> None:
 
 
 @pytest.mark.parametrize(
-    ("deployment", "ready", "in_trouble"),
+    ("deployment", "ready", "has_problem"),
     [
         (Presence.PRESENT, True, False),
         (Presence.PRESENT, False, True),
@@ -148,9 +148,9 @@ def test_defaults_are_written_where_there_are_any() -> None:
     ],
 )
 def test_an_operator_that_may_not_be_looked_at_is_in_no_trouble(
-    deployment: Presence, ready: bool, in_trouble: bool
+    deployment: Presence, ready: bool, has_problem: bool
 ) -> None:
-    assert bool(OperatorState(True, deployment, ready=ready).trouble) is in_trouble
+    assert bool(OperatorState(True, deployment, ready=ready).problem) is has_problem
 
 
 class FakeApi:
@@ -226,7 +226,7 @@ def test_an_operator_that_somebody_else_installed_is_left_alone() -> None:
 
 def test_somebody_elses_operator_that_does_not_run_is_an_error() -> None:
     api: Any = FakeApi(deployments=[deployment(available=0)])
-    with pytest.raises(OperatorError, match="which skjob did not install, does not run"):
+    with pytest.raises(OperatorError, match="which skjob did not install, is not running"):
         install_operator(api, None, None, timeout=1, notify=ignore)
 
 
@@ -247,7 +247,7 @@ def test_an_operator_that_can_not_run_is_told_with_its_cause() -> None:
 
 def test_an_operator_that_never_comes_has_a_deadline() -> None:
     api: Any = FakeApi(deployments=[])
-    with pytest.raises(OperatorError, match="does not run after 0 s"):
+    with pytest.raises(OperatorError, match="is not running after 0 s"):
         install_operator(api, None, None, timeout=0, notify=ignore)
 
 
@@ -270,7 +270,7 @@ def test_a_refusal_of_an_earlier_installation_does_not_end_this_one(
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(time, "sleep", lambda seconds: clock.append(clock.pop() + seconds))
     api: Any = FakeApi(deployments=[], events=[refused(at)])
-    with pytest.raises(OperatorError, match="cannot run: the API refuses the pod: violates PodSecurity"):
+    with pytest.raises(OperatorError, match="cannot run: the API rejects the pod: violates PodSecurity"):
         install_operator(api, None, None, timeout=60, notify=ignore)
     assert (clock[0] == 0) is ends
     assert (clock[0] > 60) is not ends
@@ -278,7 +278,7 @@ def test_a_refusal_of_an_earlier_installation_does_not_end_this_one(
 
 def test_defaults_of_a_namespace_that_is_not_there_end_it_before_anything_is_applied() -> None:
     api: Any = FakeApi(deployments=[], namespaces=())
-    with pytest.raises(ConfigError, match="there is no namespace `team`"):
+    with pytest.raises(ConfigError, match="namespace `team` for the defaults does not exist"):
         install_operator(api, None, Defaults("team", image="x"), timeout=1, notify=ignore)
     assert api.applied == []
 
@@ -290,22 +290,25 @@ def test_who_may_not_look_does_not_know() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "trouble"),
+    ("state", "problem"),
     [
-        (OperatorState(False, Presence.UNKNOWN), "the API does not know DaskClusters: there is no Dask operator"),
+        (
+            OperatorState(False, Presence.UNKNOWN),
+            "the API does not know DaskClusters: the Dask operator is not installed",
+        ),
         (OperatorState(True, Presence.UNKNOWN), ""),
-        (OperatorState(True, Presence.ABSENT), "there is no Deployment of a Dask operator in the cluster"),
-        (OperatorState(True, Presence.PRESENT, "dask", "op"), "the Dask operator `dask/op` does not run"),
+        (OperatorState(True, Presence.ABSENT), "the cluster has no Deployment of a Dask operator"),
+        (OperatorState(True, Presence.PRESENT, "dask", "op"), "the Dask operator `dask/op` is not running"),
         (
             OperatorState(True, Presence.PRESENT, "dask", "op", version="2023.7.3", ready=True),
-            "the Dask operator `dask/op` is of version 2023.7.3, and skjob needs 2023.8 or later",
+            "the Dask operator `dask/op` has version 2023.7.3, but skjob needs 2023.8 or later",
         ),
         (OperatorState(True, Presence.PRESENT, "dask", "op", version="2023.8.0", ready=True), ""),
         (OperatorState(True, Presence.PRESENT, "dask", "op", version="latest", ready=True), ""),
     ],
 )
-def test_what_can_be_seen_against_an_operator(state: OperatorState, trouble: str) -> None:
-    assert state.trouble == trouble
+def test_what_can_be_seen_against_an_operator(state: OperatorState, problem: str) -> None:
+    assert state.problem == problem
 
 
 def test_an_operator_with_an_image_of_ones_own_is_not_given_another_unasked() -> None:
