@@ -158,7 +158,7 @@ def _call_locally(call: Any, parallel: Parallel, replay: Replay, router: CallRou
     try:
         if events is None:
             return call(parallel, replay.remaining())
-        events.watch(parallel._backend)
+        events.report_processes(parallel._backend)
         with events.enclosing():
             return call(parallel, replay.remaining(events.reporting))
     finally:

@@ -145,7 +145,7 @@ class Replay:
         """Stop, and report that results do not count that had to wait for those before them."""
         self.end()
         if self._in_order and self.events is not None:
-            self.events.taken_back(self._counted)
+            self.events.drop_results(self._counted)
 
     def remaining(self, wrap: Wrap | None = None) -> _Tasks:
         """Return the tasks that remain to be run elsewhere, in order.

@@ -1,8 +1,7 @@
 """Report one Parallel call: its start, each fit or batch of tasks whose results count, and its end.
 
 Fits are reported wherever they run: on workers, in the program's own process, or not at all because a stored result is
-reused. Of calls without fits that run in the program's process, those of a moment are left out: a program may make
-thousands a second.
+reused. Very short calls without fits in the program's own process are left out: a program may make thousands a second.
 """
 
 from __future__ import annotations
@@ -40,16 +39,16 @@ from skjob.engine.reporting.worker_clocks import WorkerClocks
 from skjob.engine.task import Outcome
 
 MIN_SECONDS = 0.1
-"""How long a call without fits lasts at least in the program's process if it is reported, and between two reports."""
+"""Seconds from which a call without fits in the program's process is reported, and between two reports of it."""
 
 _enclosing: ContextVar[CallEvents | None] = ContextVar("skjob_enclosing_call", default=None)
-"""The call whose task runs in this thread of the program's process."""
+"""The call whose task this thread of the program's process is running."""
 
 P = ParamSpec("P")
 
 
 class RunEvents:
-    """Numbers the calls and searches of a run, whose events go to `report`. Thread-safe."""
+    """Numbers the calls and searches of a run, whose events are passed to `report`. Thread-safe."""
 
     def __init__(self, report: Report) -> None:
         self.report = report
@@ -62,19 +61,19 @@ class RunEvents:
     def begin_call(
         self, parallel: Parallel, first: JoblibCall, tasks: int | None, frame: FrameType | None
     ) -> CallEvents:
-        """Return what reports a call with this first task; nothing is reported before its `begin`.
+        """Return an object that reports a call with this first task; nothing is reported before its `begin`.
 
-        `tasks` is how many it has, if that is known, and `frame` the one that calls the Parallel object.
+        `tasks` is how many tasks it has, if known; `frame` is the one that calls the Parallel object.
         """
         return CallEvents(self, parallel, first, tasks, frame)
 
-    def number_of_call(self) -> int:
-        """Return the number of the next call."""
+    def next_call_number(self) -> int:
+        """Return the number for the next call."""
         with self._lock:
             return next(self._calls)
 
-    def number_of_search(self, parallel: Parallel) -> int:
-        """Return the number of the search that makes its calls by this Parallel object: each fit has one of its own."""
+    def search_number(self, parallel: Parallel) -> int:
+        """Return the number of the search that calls this Parallel object: each search's fit creates its own."""
         with self._lock:
             if parallel not in self._searches:
                 self._searches[parallel] = next(self._next_search)
@@ -82,17 +81,17 @@ class RunEvents:
 
 
 def is_within_task() -> bool:
-    """Return whether this thread runs a task of a call that is reported."""
+    """Return whether this thread is running a task of a reported call."""
     return _enclosing.get() is not None
 
 
 def as_run_events(report: RunEvents | Report | None) -> RunEvents | None:
-    """Return what numbers the calls for `report`, which may do so already."""
+    """Return `report` as RunEvents, which it may be already."""
     return report if report is None or isinstance(report, RunEvents) else RunEvents(report)
 
 
 def _harmless(method: Callable[P, None]) -> Callable[P, None]:
-    """Let a method raise nothing: what it reports is left out instead."""
+    """Make a method never raise: what it would report is left out instead."""
 
     @wraps(method)
     def call(*arguments: P.args, **keywords: P.kwargs) -> None:
@@ -106,9 +105,9 @@ class CallEvents:
     """Reports one call. Thread-safe; no method raises.
 
     Attributes
-    ----------
-    first_task : int
-        The index in the call of the first task that the engine has sent: before it are those that ran here.
+        ----------
+        first_task : int Index in the call of the first task that the engine sent to workers: earlier ones ran in this
+            process.
     """
 
     def __init__(
@@ -132,7 +131,7 @@ class CallEvents:
 
     @_harmless
     def find_origin(self) -> None:
-        """Find out what makes the call, whose frame and first task are not needed from then on. Report nothing."""
+        """Find out what makes the call; its frame and first task are not needed after that. Report nothing."""
         with self._lock:
             if self._source is None:
                 return
@@ -154,13 +153,13 @@ class CallEvents:
             self._origin = self._parallel = None
             if self._parent is not None:
                 self._parent.begin()
-            self._number = self._run.number_of_call()
+            self._number = self._run.next_call_number()
             self._splits_are_tasks = not origin.is_search and origin.splits is not None
             self._run.report(
                 CallStarted(
                     self._number,
                     self._at,
-                    search=self._run.number_of_search(parallel) if origin.is_search else None,
+                    search=self._run.search_number(parallel) if origin.is_search else None,
                     parent=self._parent._number if self._parent is not None else None,
                     **vars(origin),
                 )
@@ -169,7 +168,7 @@ class CallEvents:
     @_harmless
     def end(self, *, ok: bool) -> None:
         """Report the end, if the start was reported."""
-        self._report_here(all_of_them=self._number is not None)
+        self._report_here(force=self._number is not None)
         with self._lock:
             self._source = self._origin = self._parallel = None
             if self._number is not None:
@@ -179,7 +178,7 @@ class CallEvents:
 
     @_harmless
     def batch(self, start: int, calls: Sequence[JoblibCall], values: Sequence[Any], results: Sequence[Any]) -> None:
-        """Report a batch: the values that its calls returned, and what came from workers or was known before."""
+        """Report a batch: the values that its calls returned, and the results that came from workers or the cache."""
         arrived = time.time()
         outcomes = [result if isinstance(result, Outcome) else None for result in results]
         begun = [self._began(outcome, arrived) if outcome is not None else arrived for outcome in outcomes]
@@ -199,8 +198,8 @@ class CallEvents:
         return self._run.clocks.on_client(outcome.worker, outcome.ended, arrived) - outcome.seconds
 
     @_harmless
-    def taken_back(self, kept: int) -> None:
-        """Report that results of the tasks from the `kept`-th on, of those that were sent, do not count."""
+    def drop_results(self, kept: int) -> None:
+        """Report that results from the `kept`-th sent task on do not count."""
         with self._lock:
             self._described.clear()
             if self._number is not None:
@@ -210,7 +209,7 @@ class CallEvents:
 
     @_harmless
     def ran_here(self, task: int, call: JoblibCall, value: Any, seconds: float, *, reused: bool = False) -> None:
-        """Report a task that has run in this process, or whose stored result is reused."""
+        """Report a task that ran in this process, or whose stored result is reused."""
         if self.fits:
             self._fit(task, read_fit(call), value, None if reused else ("", time.time() - seconds, seconds))
         else:
@@ -218,25 +217,25 @@ class CallEvents:
 
     @_harmless
     def begin_on_workers(self, done: int) -> None:
-        """Report the start of a call on workers, after `done` tasks that have run here."""
+        """Report the start of a call on workers, after `done` tasks that ran in this process."""
         self.begin()
         self.first_task = done
         if done:
-            self._report_here(all_of_them=True)
+            self._report_here(force=True)
 
     @_harmless
     def count_here(self, number: int) -> None:
-        """Report tasks that have run in this process; those of a fit are reported one by one."""
+        """Report tasks that ran in this process; those that are fits are reported one by one."""
         if not self.fits:
             with self._lock:
                 self._tasks_here += number
             self._report_here()
 
-    def _report_here(self, *, all_of_them: bool = False) -> None:
-        """Report the tasks that have run here, unless the last report has just been made."""
+    def _report_here(self, *, force: bool = False) -> None:
+        """Report the tasks that ran in this process, unless the last report is very recent."""
         with self._lock:
             now = time.time()
-            if now - self._reported_here < MIN_SECONDS and not all_of_them:
+            if now - self._reported_here < MIN_SECONDS and not force:
                 return
             number, self._tasks_here = self._tasks_here, 0
             if number:
@@ -247,38 +246,39 @@ class CallEvents:
                 )
             self._reported_here = now
 
-    def reporting(self, tasks: Iterable[JoblibCall], places: Iterable[int]) -> Iterator[JoblibCall]:
-        """Yield tasks for joblib's own backend; fits report themselves. `places` are theirs among those sent."""
-        for place, call in zip(places, tasks, strict=False):
+    def reporting(self, tasks: Iterable[JoblibCall], indices: Iterable[int]) -> Iterator[JoblibCall]:
+        """Yield tasks for joblib's own backend, with fits that report themselves. `indices` are those of the sent
+        tasks."""
+        for index, call in zip(indices, tasks, strict=False):
             function, arguments, keywords = call
             if self.fits:
                 with suppress(Exception):  # the user's own objects are called
-                    function = _ReportingFunction(function, self, self.first_task + place, read_fit(call))
+                    function = _ReportingFunction(function, self, self.first_task + index, read_fit(call))
             yield function, arguments, keywords
 
     @_harmless
-    def watch(self, backend: ParallelBackendBase) -> None:
+    def report_processes(self, backend: ParallelBackendBase) -> None:
         """Report the fits that joblib's own backend sends to its processes."""
         if not self.fits:
             return
         submit = backend.submit
 
-        def watched(batch: Any, callback: Callable[[Any], None]) -> Any:
+        def reporting_submit(batch: Any, callback: Callable[[Any], None]) -> Any:
             def done(future: Any) -> None:
                 try:
                     self._ran_in_processes(batch, future)
-                finally:  # joblib waits for it, whatever has happened
+                finally:  # joblib waits for it, whatever happened
                     callback(future)
 
             return submit(batch, done)
 
-        backend.submit = watched
+        backend.submit = reporting_submit
 
     @_harmless
     def _ran_in_processes(self, batch: Any, future: Any) -> None:
         if not isinstance(future, Future):
-            return  # threads, whose fits have reported themselves
-        if future.cancelled() or future.exception() is not None:  # `result` would raise it, a SystemExit too
+            return  # threads: their fits report themselves
+        if future.cancelled() or future.exception() is not None:  # `result` would raise it, even a SystemExit
             return
         for (function, _, _), value in zip(batch.items, future.result(), strict=True):
             seconds = float(value.get("fit_time", 0.0)) + float(value.get("score_time", 0.0))
@@ -286,12 +286,12 @@ class CallEvents:
 
     @_harmless
     def fit_ended(self, task: int, fit: Fit, value: Any, seconds: float) -> None:
-        """Report a fit of `reporting` that has just ended."""
+        """Report a fit from `reporting` that has just ended."""
         self._fit(task, fit, value, ("", time.time() - seconds, seconds))
 
     @contextmanager
     def enclosing(self) -> Iterator[None]:
-        """Within the block, calls that this thread makes are those of a task of this call."""
+        """Mark calls that this thread makes within the block as made by a task of this call."""
         token = _enclosing.set(self)
         try:
             yield
@@ -302,7 +302,7 @@ class CallEvents:
 
     @_harmless
     def _fit(self, task: int, fit: Fit, result: Any, ran: tuple[str, float, float] | None) -> None:
-        """Report a fit. `ran` is its worker, when it began and how long it took; None if it did not run."""
+        """Report a fit. `ran` has its worker, when it began and how many seconds it took; None if it did not run."""
         with self._lock:
             self.begin()
             if self._number is None:
@@ -334,7 +334,7 @@ class CallEvents:
 
 
 class _ReportingFunction:
-    """The function of a fit, which reports what it returns. Sent to another process it is the function itself."""
+    """A fit's function that reports what it returns. Pickled for another process, it is the plain function."""
 
     def __init__(self, function: Any, events: CallEvents, task: int, fit: Fit) -> None:
         self.function = function

@@ -16,12 +16,12 @@ DESCRIBED = frozenset({"builtins", "numpy", "scipy", "sklearn"})
 """Libraries whose objects are described by their `repr`."""
 
 SINGLE_METRIC = "score"
-"""The name of a metric that is the only one."""
+"""Name of the metric if there is only one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Which fit of a search a task is. `candidate` and `split` are None if the call is not of a search."""
+    """The fit that a task is. `candidate` and `split` are None if the call does not belong to a search."""
 
     candidate: int | None
     split: int | None
@@ -38,7 +38,7 @@ def is_scored_fit(call: JoblibCall) -> bool:
 
 
 def read_fit(call: JoblibCall) -> Fit:
-    """Return which fit a task is."""
+    """Return the fit that a task is."""
     keywords = call[2]
     candidate, split = keywords.get("candidate_progress"), keywords.get("split_progress")
     return Fit(candidate and candidate[0], split and split[0], keywords.get("parameters"))
@@ -47,7 +47,7 @@ def read_fit(call: JoblibCall) -> Fit:
 def describe_parameters(parameters: Mapping[str, Any]) -> dict[str, str]:
     """Return parameters as text; an object of another library or of the program by its class or its name.
 
-    Plain Python calls no `repr` of theirs, which may print, warn or raise.
+    Their `repr` is never called, as it may print, warn or raise.
     """
     return {str(name): _text(value) for name, value in parameters.items()}
 
@@ -60,19 +60,19 @@ def _text(value: Any) -> str:
         return f"<{kind.__name__}>"
     try:
         return without_credentials(short_text(value, MAX_VALUE_LENGTH))
-    except (Exception, SystemExit):  # of an object within it
+    except (Exception, SystemExit):  # raised by an object within it
         return f"<{kind.__name__}>"
 
 
 def read_scores(scores: Any) -> dict[str, float]:
-    """Return scores by metric, from what scikit-learn has: one number, or a dictionary of several."""
+    """Return scores by metric, from scikit-learn's format: a number, or a dictionary of several."""
     if isinstance(scores, Mapping):
         return {str(name): float(score) for name, score in scores.items()}
     return {SINGLE_METRIC: float(scores)}
 
 
 def last_line(error: str) -> str:
-    """Return the last line of a traceback, which has the error."""
+    """Return the last line of a traceback, which contains the error."""
     lines = error.rstrip().splitlines()
     text = without_credentials(lines[-1].strip()) if lines else ""
     return text if len(text) <= MAX_VALUE_LENGTH else text[: MAX_VALUE_LENGTH - 1] + "…"

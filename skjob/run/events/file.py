@@ -1,7 +1,7 @@
-"""The events of a run as a file beside its record: `.skjob/runs/<run id>/fits.jsonl`, one line of JSON each.
+"""Write and read the events of a run: `.skjob/runs/<run id>/fits.jsonl` beside its record, one JSON object per line.
 
-The program's process appends each line with one write, so that a reader never sees half of one between two others, and
-what was written is there however the program ends. The first line has the version of the format.
+The program's process appends each line with one write, so that a reader never sees lines mixed, and what was written
+stays however the program ends. The first line has the version of the format.
 """
 
 from __future__ import annotations
@@ -21,16 +21,15 @@ FILE = "fits.jsonl"
 
 
 class EventsWriter:
-    """Appends events to the file in a run's folder. Thread-safe; a disk that has filled up ends the file, not the run.
+    """Appends events to the file in a run's folder. Thread-safe.
 
-    A file that cannot be made does not end it either.
-
-    Forked children of the program are not the run: they write nothing.
+    A file that cannot be created, or a disk that fills up, ends the file but not the run. Forked children of the
+    program write nothing.
     """
 
     def __init__(self, folder: Path) -> None:
         self._owner = os.getpid()
-        self._lock = threading.RLock()  # a finalizer or a signal handler may report while it is held
+        self._lock = threading.RLock()  # reentrant: a finalizer or a signal handler may report while it is held
         self._file = -1
         with suppress(OSError):
             self._file = os.open(folder / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -38,10 +37,10 @@ class EventsWriter:
 
     def report(self, event: Event) -> None:
         """Append an event."""
-        self._write(to_line(event, without_secrets))  # not the line: a mask in JSON eats what is around it
+        self._write(to_line(event, without_secrets))  # by value: a mask applied to the line would damage the JSON
 
     def close(self) -> None:
-        """Close the file; what is reported later is not written."""
+        """Close the file; later events are not written."""
         with self._lock:
             if self._file >= 0:
                 os.close(self._file)
@@ -64,13 +63,13 @@ class EventsWriter:
 
 
 class EventsReader:
-    """Reads a file of events that may still be growing."""
+    """Reads a file of events that may still grow."""
 
     def __init__(self, folder: Path) -> None:
         self._lines = LineTail(folder / FILE)
 
     def read_new(self) -> Iterator[Event]:
-        """Yield what has come since the last call. A line that is not complete comes next time."""
+        """Yield events added since the last call. An incomplete line is left for the next call."""
         return filter(None, map(from_line, self._lines.read_new()))
 
 

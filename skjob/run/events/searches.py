@@ -1,7 +1,7 @@
-"""What is known of a run's searches, added up from its events: progress, the best candidates, the time left. Pure.
+"""Add up a run's searches from its events: progress, the best candidates, the time left. Pure.
 
-The terminal, the notebook, `skjob runs` and the report show what stands here; each reads the same events, while they
-come or from a record.
+The terminal, the notebook, `skjob runs` and the report show these numbers; each reads the same events, either as they
+arrive or from a record.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from skjob.engine.events import CallFinished, CallStarted, Event, FitFinished, F
 
 
 def float_sum(values: Collection[float]) -> float:
-    """Return the exact sum; of numbers too large for it, or infinite ones of both signs, what numpy returns."""
+    """Return the exact sum, or what NumPy returns if numbers are too large or infinities cancel out."""
     try:
         return math.fsum(values)
     except (OverflowError, ValueError):
@@ -25,7 +25,7 @@ def float_sum(values: Collection[float]) -> float:
 
 @dataclass
 class Candidate:
-    """A candidate of a search, with the scores of its splits so far, by the metric that chooses the best."""
+    """A candidate of a search, with its scores so far by split, in the metric that chooses the best."""
 
     call: int
     number: int
@@ -35,9 +35,9 @@ class Candidate:
     """Scores by split; NaN if the fit failed."""
     failed: int = 0
     seconds: float = 0.0
-    """What its fits took in this run, without those that were reused."""
+    """Total seconds of its fits in this run, without reused ones."""
     measured: int = 0
-    """How many of its fits took these seconds."""
+    """Number of fits counted in `seconds`."""
 
     @property
     def complete(self) -> bool:
@@ -46,46 +46,46 @@ class Candidate:
 
     @property
     def mean(self) -> float:
-        """The mean over the splits that are there."""
+        """Mean score over the splits so far."""
         return float_sum(self.scores.values()) / len(self.scores) if self.scores else math.nan
 
     @property
     def spread(self) -> float:
-        """The standard deviation over the splits that are there, as scikit-learn's `std_test_score` has it."""
+        """Standard deviation over the splits so far, like scikit-learn's `std_test_score`."""
         mean = self.mean
         squares = [(score - mean) * (score - mean) for score in self.scores.values()]  # `**` would raise
         return math.sqrt(float_sum(squares) / len(squares)) if squares else math.nan
 
     @property
     def rank_key(self) -> tuple[bool, float]:
-        """Sorts by the mean, NaN last."""
+        """Sort key by mean, NaN last."""
         return (not math.isnan(self.mean), 0.0 if math.isnan(self.mean) else self.mean)
 
 
 @dataclass
 class CallProgress:
-    """How far a Parallel call is."""
+    """Progress of a Parallel call."""
 
     started: CallStarted
     done: int = 0
-    """Fits or tasks that have finished, the reused and failed ones among them."""
+    """Fits or tasks that have finished, including reused and failed ones."""
     reused: int = 0
     failed: int = 0
     finished: CallFinished | None = None
     candidates: dict[int, Candidate] = field(default_factory=dict)
     seconds: float = 0.0
-    """What its fits took together, without those that were reused."""
+    """Total seconds of its fits, without reused ones."""
     last: float = 0.0
-    """When its last fit ended."""
+    """Time when its last fit ended."""
     _after_gap: dict[int, FitFinished] = field(default_factory=dict)
-    """Fits that finished before one with a smaller number: these may be dropped."""
-    _without_gap: int = 0
-    _known_left: float = 0.0
-    _known_fits_left: int = 0
+    """Fits that finished before one with a smaller number: these may still be dropped."""
+    _first_gap: int = 0
+    _estimated_seconds_left: float = 0.0
+    _estimated_fits_left: int = 0
 
     @property
     def total(self) -> int | None:
-        """How many fits or tasks it has, if that is known."""
+        """Number of fits or tasks it has, if known."""
         begun = self.started
         if begun.candidates is not None and begun.splits is not None:
             return begun.candidates * begun.splits
@@ -93,18 +93,18 @@ class CallProgress:
 
     @property
     def is_nested(self) -> bool:
-        """Whether a task of another call makes it: what it does is part of that task."""
+        """Whether a task of another call makes it, so that its work is part of that task."""
         return self.started.parent is not None
 
     @property
     def measured(self) -> int:
-        """How many of its fits or tasks ran in this run."""
+        """Number of its fits or tasks that ran in this run."""
         return self.done - self.reused
 
     def ranked(self, number: int | None = None, *, complete: bool = False) -> list[Candidate]:
         """Return the best candidates so far, the best first, those whose score is NaN last.
 
-        Of equals the first candidate leads, as in scikit-learn. `complete` leaves out those that lack a split.
+        Among equals the first candidate leads, as in scikit-learn. With `complete`, omit those that lack a split.
         """
         if complete:
             candidates: Iterable[Candidate] = [each for each in self.candidates.values() if each.complete]
@@ -119,29 +119,31 @@ class CallProgress:
         return heapq.nlargest(number, candidates, key=order)
 
     def seconds_left(self, now: float) -> float | None:
-        """Estimate how long the rest takes at `now`; None before the first fit of this run, or without a total.
+        """Estimate the seconds left at `now`; None before the first fit of this run, or without a total.
 
-        The remaining splits of a candidate take as long as its others did, every other fit the mean; and as many run
-        at a time as have done so far.
+        Assume that the remaining splits of a candidate take as long as its others, any other fit the mean, and that as
+        many run in parallel as so far.
         """
         total = self.total
         elapsed = max(self.last, now) - self.started.at
         if total is None or self.measured == 0 or elapsed <= 0 or self.finished is not None:
             return None
-        at_a_time = self.seconds / elapsed
-        if at_a_time <= 0:
+        parallelism = self.seconds / elapsed
+        if parallelism <= 0:
             return None
-        left = max(0, total - self.done)
-        known = min(left, self._known_fits_left)
-        known_seconds = self._known_left * known / self._known_fits_left if self._known_fits_left else 0.0
-        return (known_seconds + (left - known) * self.seconds / self.measured) / at_a_time
+        remaining = max(0, total - self.done)
+        estimated = min(remaining, self._estimated_fits_left)
+        estimated_seconds = (
+            self._estimated_seconds_left * estimated / self._estimated_fits_left if self._estimated_fits_left else 0.0
+        )
+        return (estimated_seconds + (remaining - estimated) * self.seconds / self.measured) / parallelism
 
     def add_fit(self, event: FitFinished) -> None:
         """Add a fit."""
         self._after_gap[event.task] = event
-        while self._without_gap in self._after_gap:
-            del self._after_gap[self._without_gap]
-            self._without_gap += 1
+        while self._first_gap in self._after_gap:
+            del self._after_gap[self._first_gap]
+            self._first_gap += 1
         self.done += 1
         self.reused += event.status is FitStatus.REUSED
         self.failed += event.status is FitStatus.FAILED
@@ -154,7 +156,7 @@ class CallProgress:
         if candidate is None:
             candidate = Candidate(self.started.call, event.candidate, self.started.splits)
             self.candidates[event.candidate] = candidate
-        self._forget_left(candidate)
+        self._subtract_estimate(candidate)
         if event.parameters is not None:
             candidate.parameters = dict(event.parameters)
         if self.started.metric in event.scores:
@@ -166,11 +168,11 @@ class CallProgress:
         if event.status is not FitStatus.REUSED:
             candidate.seconds += event.seconds
             candidate.measured += 1
-        self._learn_left(candidate)
+        self._add_estimate(candidate)
 
     def drop(self, event: ResultsDropped) -> None:
-        """Take out the fits or tasks that do not count."""
-        if not self.candidates and not self._after_gap and not self._without_gap:
+        """Remove the fits or tasks that do not count."""
+        if not self.candidates and not self._after_gap and not self._first_gap:
             kept = min(self.done, event.kept)
             self.seconds *= kept / self.done if self.done else 0.0
             self.done = kept
@@ -186,39 +188,39 @@ class CallProgress:
         if event.candidate is None:
             return
         candidate = self.candidates[event.candidate]
-        self._forget_left(candidate)
+        self._subtract_estimate(candidate)
         candidate.scores.pop(_split(event), None)
         candidate.failed -= event.status is FitStatus.FAILED
         candidate.seconds -= event.seconds if ran else 0.0
         candidate.measured -= ran
-        self._learn_left(candidate)
+        self._add_estimate(candidate)
 
     def add_tasks(self, event: TasksFinished) -> None:
-        """Add tasks of a call that is no search."""
+        """Add tasks of a call that is not a search."""
         self.done += event.tasks
         self.seconds += event.seconds
         self.last = max(self.last, event.started + event.seconds)
 
-    def _left(self, candidate: Candidate) -> int:
+    def _remaining_splits(self, candidate: Candidate) -> int:
         if candidate.splits is None or not candidate.measured:
             return 0
         return max(0, candidate.splits - len(candidate.scores))
 
-    def _forget_left(self, candidate: Candidate) -> None:
-        left = self._left(candidate)
-        if left:
-            self._known_fits_left -= left
-            self._known_left -= left * candidate.seconds / candidate.measured
+    def _subtract_estimate(self, candidate: Candidate) -> None:
+        remaining = self._remaining_splits(candidate)
+        if remaining:
+            self._estimated_fits_left -= remaining
+            self._estimated_seconds_left -= remaining * candidate.seconds / candidate.measured
 
-    def _learn_left(self, candidate: Candidate) -> None:
-        left = self._left(candidate)
-        if left:
-            self._known_fits_left += left
-            self._known_left += left * candidate.seconds / candidate.measured
+    def _add_estimate(self, candidate: Candidate) -> None:
+        remaining = self._remaining_splits(candidate)
+        if remaining:
+            self._estimated_fits_left += remaining
+            self._estimated_seconds_left += remaining * candidate.seconds / candidate.measured
 
 
 class Searches:
-    """The calls of a run, in the order in which they began. Add events as they come."""
+    """Calls of a run, in the order in which they began. Add events as they come."""
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self.calls: dict[int, CallProgress] = {}
@@ -227,7 +229,7 @@ class Searches:
             self.add(event)
 
     def add(self, event: Event) -> None:
-        """Add an event. One of a call whose start is missing is ignored."""
+        """Add an event. Events of a call whose start is missing are ignored."""
         if isinstance(event, CallStarted):
             self.calls[event.call] = self._running[event.call] = CallProgress(event)
             return
@@ -251,13 +253,13 @@ class Searches:
 
     @property
     def outermost(self) -> list[CallProgress]:
-        """Calls that no task of another call makes."""
+        """Calls that are not made by a task of another call."""
         return [call for call in self.calls.values() if not call.is_nested]
 
     def search_of(self, call: CallProgress) -> list[CallProgress]:
         """Return the calls of the search that a call belongs to, in order; none if it belongs to no search of its own.
 
-        See `searches`.
+        See `searches` for what counts as one.
         """
         number = call.started.search
         if number is None or self._is_within_fit(call):
@@ -266,9 +268,9 @@ class Searches:
 
     @property
     def searches(self) -> list[list[CallProgress]]:
-        """The calls of each search in order: one, or one for each iteration of a halving search.
+        """The calls of each search in order: one, or one per iteration of a halving search.
 
-        A search within a fit of another is left out: it belongs to that fit.
+        A search within a fit of another one is omitted: it belongs to that fit.
         """
         grouped: dict[int, list[CallProgress]] = {}
         for call in self.calls.values():
@@ -281,9 +283,9 @@ class Searches:
         return parent is not None and (parent.started.search is not None or self._is_within_fit(parent))
 
     def best(self, search: list[CallProgress]) -> Candidate | None:
-        """Return the best candidate of a search so far: one with all splits, of its last iteration that has one.
+        """Return the best candidate of a search so far: one with all splits, from the last iteration that has one.
 
-        None if there is none yet, if its score is NaN, or if a callable chooses.
+        None if there is none yet, if its score is NaN, or if a callable chooses the best.
         """
         for call in reversed(search):
             if not call.started.metric:
@@ -293,7 +295,7 @@ class Searches:
         return None
 
     def summary(self) -> list[dict[str, Any]]:
-        """Return each search as plain data, for the record: what it has done, its best candidate, its seconds."""
+        """Return each search as plain data, for the record: progress, best candidate, seconds."""
         return [self._summary(search) for search in self.searches]
 
     def _summary(self, search: list[CallProgress]) -> dict[str, Any]:

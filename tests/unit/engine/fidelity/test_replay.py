@@ -114,7 +114,7 @@ class _Events:
     def __init__(self) -> None:
         self.kept: list[int] = []
 
-    def taken_back(self, kept: int) -> None:
+    def drop_results(self, kept: int) -> None:
         self.kept.append(kept)
 
 

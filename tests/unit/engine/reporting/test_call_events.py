@@ -113,7 +113,7 @@ def test_parameters_are_reported_again_after_results_were_dropped(run: RunEvents
     """A reader may have forgotten the fit that had them."""
     call = begun(run, fit_call(0))
     call.ran_here(0, fit_call(0), RESULT, 0.25)
-    call.taken_back(0)
+    call.drop_results(0)
     call.ran_here(0, fit_call(0), RESULT, 0.25)
     assert [event.parameters for event in events if isinstance(event, FitFinished)] == [{"C": "0"}] * 2
 
@@ -186,7 +186,7 @@ def test_joblib_hears_of_a_fit_in_a_process_however_it_ends(run: RunEvents, erro
         future: Future[Any] = Future()
 
     backend: Any = Backend()
-    begun(run, fit_call(0)).watch(backend)
+    begun(run, fit_call(0)).report_processes(backend)
     Batch.future.set_exception(error)
     heard: list[Any] = []
     backend.submit(Batch, heard.append)
