@@ -1,7 +1,7 @@
-"""Remember on this machine which distributions images contain, so that a run knows before it starts what they lack.
+"""Remember on this machine which distributions images contain, so that a run knows what they lack before it starts.
 
-The cache is keyed by the image's name. A name may come to mean another image; each pod compares for itself before it
-works, and a wrong entry is deleted then.
+The cache is keyed by the image's name. A name may come to mean another image: each pod compares for itself before it
+works, and a wrong entry is then deleted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-_BARE = re.compile(r"python:3\.\d+-slim")
+_PLAIN_PYTHON = re.compile(r"python:3\.\d+-slim")
 """Python's own images, which contain only pip and the like."""
 
 
@@ -25,7 +25,7 @@ def cache_folder() -> Path:
 
 def known_contents(image: str) -> dict[str, str] | None:
     """Return versions by normalized name; None if this machine has not seen the image yet."""
-    if _BARE.fullmatch(image):
+    if _PLAIN_PYTHON.fullmatch(image):
         return {}
     with suppress(OSError, ValueError):
         cached = json.loads(_file(image).read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 """Predict whether a run gives the numbers of a local one to the last bit, or only nearly.
 
 The same versions on the same kind of processor with the same number of inner threads add up in the same order. A BLAS
-on another processor, or with more threads, takes other steps; both are right to about 1e-9.
+on another processor, or with more threads, adds up differently; both results are right to about 1e-9.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def resolve_environment(choice: str, job: JobSpec) -> EnvironmentSpec | None:
     plan = plan_transfer(choice, imported_by(job))
     if plan.problems:
         raise EnvironmentFault.collect(
-            [*plan.problems], "`skjob env` shows what would be sent; `--env none` takes the image as it is"
+            [*plan.problems], "`skjob env` shows what would be sent; `--env none` uses the image as it is"
         )
     packages = plan.packed.content if plan.packed.sizes else b""
     return EnvironmentSpec(plan.python, plan.pins, packages, index_settings(os.environ, Path.cwd()))

@@ -19,7 +19,7 @@ _SLIGHT_DIFFERENCE = "another version, which may change numbers"
 
 
 def find_differences(local: Mapping[str, str], remote: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """Return the names whose versions keep two ends from working together, and those that may change numbers.
+    """Return the names whose versions keep the two ends from working together, and those that may change numbers.
 
     A distribution that one end does not have is not compared.
     """
@@ -50,7 +50,7 @@ def check_versions(versions: Mapping[str, Any]) -> list[str]:
     if serious:
         raise StartError(
             "the image does not match this environment: " + "; ".join(serious),
-            "choose an image with the same versions, with `--image`, or leave it out for one made to match",
+            "choose an image with the same versions, with `--image`, or omit it to get one that matches",
         )
     return [f"{_SLIGHT_DIFFERENCE}: {line}" for line in slight]
 
@@ -73,12 +73,12 @@ def check_pins(pins: Mapping[str, str], remote: Mapping[str, str], cluster: str)
     """Compare this environment with that of a reused cluster.
 
     Raises:
-        StartError: versions differ; with all of them.
+        StartError: versions differ; the message lists all of them.
     """
     if mismatches := missing_pins(pins, remote):
         raise StartError(
             f"the cluster `{cluster}` has another environment: {describe_mismatches(mismatches, remote)}",
-            "leave it out to start one with this environment; or `--env none` takes it as it is",
+            "omit it to start one with this environment; or use it as it is with `--env none`",
         )
 
 

@@ -255,7 +255,7 @@ def test_no_pins_ask_nobody() -> None:
 
 
 IS_ON_NO_INDEX = "add its index to the settings of uv or pip, or leave it out"
-IS_WITHDRAWN = "it may have been withdrawn, or come from another index: install a version that is there"
+IS_WITHDRAWN = "it may have been withdrawn, or come from another index: install one that exists"
 IS_FOR_ANOTHER_PYTHON = "install a version that has wheels for this Python"
 IS_FOR_ANOTHER_SYSTEM = "install a version that has wheels for pods too"
 ON_PODS = f"pods run on `{PLATFORM}`"

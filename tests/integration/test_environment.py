@@ -131,10 +131,10 @@ def test_a_version_that_can_not_be_had(wheels: IndexSettings, tmp_path: Path) ->
 
 def test_another_python(wheels: IndexSettings, tmp_path: Path) -> None:
     with pytest.raises(
-        RequirementsError, match=rf"the image has Python {python_here()}, and this environment has 2\.7"
+        RequirementsError, match=rf"the image has Python {python_here()}, but this environment has 2\.7"
     ):
         _install(PodRequirements("2.7", {}), wheels, tmp_path)
-    with pytest.raises(RequirementsError, match="and this environment has 2"):
+    with pytest.raises(RequirementsError, match="but this environment has 2"):
         ensure_requirements(PodRequirements("2.7", {}), tmp_path, tmp_path)
 
 

@@ -1,9 +1,9 @@
 """Check before anything is created that every pinned distribution is available for the pods' Python and platform.
 
 uv resolves all pins at once, as the pods will install them: from the same indexes, wheels only, without anything that
-only this machine has. If that fails, the pins are halved and resolved again until each unavailable one is known, and
-all are reported at once in our own words: uv's would mention options that the user never gave. If an index fails, each
-index is tried alone. A positive answer is cached, so that the next run need not ask.
+exists only on this machine. If that fails, the pins are halved and resolved again until each unavailable one is known,
+and all are reported at once in our own words: uv's would mention options that the user never gave. If an index fails,
+each index is tried alone. A positive result is cached, so that the next run need not check again.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _PIN_FAULTS = (
     (
         r"there is no version of",
         "the index has `{name}`, but not this version",
-        "it may have been withdrawn, or come from another index: install a version that is there",
+        "it may have been withdrawn, or come from another index: install one that exists",
     ),
     (
         r"does not satisfy Python.* depends on (Python\S+?),? ",
@@ -150,7 +150,7 @@ class _Resolver:
             _uv(), "pip", "compile", "--quiet", "--no-deps", "--only-binary", ":all:", "--python", sys.executable,
             "--python-version", python, "--python-platform", self.platform, "--color", "never", "--no-progress", "-",
         ]  # fmt: skip
-        with tempfile.TemporaryDirectory() as place:  # no one else can read in it
+        with tempfile.TemporaryDirectory() as place:  # private to this user
             folder = Path(place)
             for name, content in settings.files().items():
                 (folder / name).write_bytes(content)
@@ -191,7 +191,7 @@ class _Resolver:
     def pin_problems(self, pins: Sequence[str], settings: IndexSettings) -> list[str]:
         """Return the problem of each unavailable pin, by resolving halves of the groups that fail."""
         problems: dict[str, str] = {}
-        unresolved: dict[str, str] = {}  # an index fails, or time is up, meanwhile
+        unresolved: dict[str, str] = {}  # an index failed, or time ran out
         failed: list[Sequence[str]] = [pins]
         with ThreadPoolExecutor(_CONCURRENCY) as threads:
             while failed:

@@ -81,7 +81,7 @@ def index_settings(
         )
     if problems:
         raise ConfigError.collect(
-            problems, "fix the settings of uv and pip; `--env none` takes the image as it is and needs none"
+            problems, "fix the settings of uv and pip; `--env none` uses the image as it is and needs none"
         )
     return result
 
@@ -123,8 +123,8 @@ class _Netrc:
 
     def __init__(self, environ: Mapping[str, str], problems: list[str]) -> None:
         home = Path(environ.get("HOME") or Path.home())
-        own = environ.get("NETRC")
-        self._files = [Path(own)] if own else [home / ".netrc", home / "_netrc"]
+        configured = environ.get("NETRC")
+        self._files = [Path(configured)] if configured else [home / ".netrc", home / "_netrc"]
         self._problems = problems
         self._entries: netrc.netrc | None = None
         self._read = False
@@ -160,8 +160,8 @@ def _authority(environ: Mapping[str, str], pip_cert: str, use_system: bool, prob
         ("SSL_CERT_DIR", environ.get("SSL_CERT_DIR")),
     ]
     if use_system:
-        usual = ssl.get_default_verify_paths()
-        named.append(("the system's store", usual.cafile or usual.capath))
+        defaults = ssl.get_default_verify_paths()
+        named.append(("the system's store", defaults.cafile or defaults.capath))
     setting, place = next(((setting, place) for setting, place in named if place), ("", ""))
     if not place:
         return None

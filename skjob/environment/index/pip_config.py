@@ -64,7 +64,7 @@ def from_pip(settings: Mapping[str, str]) -> ToolSettings:
         indexes=[*(Index(url) for url in extra), *(Index(url, default=True) for url in default[:1])],
         find_links=settings.get("find-links", "").split(),
         no_index=settings.get("no-index", "").lower() in TRUE,
-        # pip takes the best version of all indexes, uv by default that of the first one that has the name.
+        # pip chooses the best version of all indexes, uv by default that of the first index that has the name.
         strategy=BEST_MATCH if extra else "",
         insecure_hosts=settings.get("trusted-host", "").split(),
         proxies={"HTTPS_PROXY": proxy, "HTTP_PROXY": proxy} if proxy else {},

@@ -20,7 +20,7 @@ UV_FILE = "uv.toml"
 AUTHORITY_FILE = "authority.pem"
 
 _MIN_TOKEN_LENGTH = 16
-"""A shorter text in the place of the user is a user name, not a token."""
+"""A shorter text in place of the user is a user name, not a token."""
 
 PROXY_VARIABLES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 

@@ -26,7 +26,7 @@ class ToolSettings:
     system_certificates: bool = False
 
     def locations(self) -> bool:
-        """Return whether the tool is configured where to install from."""
+        """Return whether the tool's configuration says where to install from."""
         return bool(self.indexes or self.find_links or self.no_index)
 
 

@@ -230,7 +230,7 @@ def _is_foreign(name: str) -> bool:
 
 
 def _has_other_form(name: str, files: Mapping[str, Path]) -> bool:
-    """Return whether the same module is there for this Python, or as source."""
+    """Return whether the same module exists for this Python, or as source."""
     module = name[: len(name) - len(PurePosixPath(name).name)] + PurePosixPath(name).name.partition(".")[0]
-    own = sysconfig.get_config_var("EXT_SUFFIX")
-    return any(f"{module}{suffix}" in files for suffix in (own, ".abi3.so", ".so", ".py"))
+    extension = sysconfig.get_config_var("EXT_SUFFIX")
+    return any(f"{module}{suffix}" in files for suffix in (extension, ".abi3.so", ".so", ".py"))

@@ -148,7 +148,7 @@ def _resolve(path: Path, python: str, engine: Mapping[str, str], index: IndexSet
             )
         except subprocess.TimeoutExpired as error:
             raise ConfigError(
-                f"`{path}` was not resolved within {RESOLVE_TIMEOUT} s", "is the package index slow, or out of reach?"
+                f"`{path}` was not resolved within {RESOLVE_TIMEOUT} s", "the package index may be slow or unreachable"
             ) from error
     if result.returncode:
         stderr = index.redact(result.stderr) if index is not None else result.stderr

@@ -2,8 +2,8 @@
 
 `python -m skjob.environment.pod.entrypoint MODULE ARGUMENT...` compares what the image has with what is required, gets
 what is missing from its server (`skjob.environment.pod.package_server`), compares again, and runs the module in the
-same process: if the image has everything, that costs one listing of a folder. A pod that cannot get what it
-needs says so in its termination message, where `skjob.deploy.kubernetes.diagnosis.causes` finds it, and takes no task.
+same process: if the image has everything, that costs one listing of a folder. A pod that cannot get what it needs
+reports it in its termination message, where `skjob.deploy.kubernetes.diagnosis.causes` finds it, and takes no task.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class RequirementsError(Exception):
 
 
 def ensure_requirements(requirements: PodRequirements, site: Path, tls: Path, timeout: float = SERVER_TIMEOUT) -> float:
-    """Make sure that all requirements are there. Return the seconds that took, 0 if nothing was missing.
+    """Make sure that all requirements are installed. Return the seconds that took, 0 if nothing was missing.
 
     `timeout` is how many seconds the pod that serves the environment can be unreachable, now and later.
 
@@ -47,7 +47,7 @@ def ensure_requirements(requirements: PodRequirements, site: Path, tls: Path, ti
         RequirementsError: the image has another Python, or what it lacks cannot be installed.
     """
     if python_here() != requirements.python:
-        raise RequirementsError(f"the image has Python {python_here()}, and this environment has {requirements.python}")
+        raise RequirementsError(f"the image has Python {python_here()}, but this environment has {requirements.python}")
     began = time.monotonic()
     if requirements.served_at:
         try:

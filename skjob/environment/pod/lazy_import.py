@@ -177,7 +177,7 @@ def unpack_once(server: PackageServer, name: str, site: Path, mark: Path) -> Non
 
 @contextmanager
 def _locked(site: Path, deadline: float) -> Iterator[None]:
-    """Let one process, and one thread of it, at a time into the block."""
+    """Let only one process, and one of its threads, at a time into the block."""
     with (site / LOCK_FILE).open("w") as lock:
         while True:
             try:
@@ -192,12 +192,12 @@ def _locked(site: Path, deadline: float) -> Iterator[None]:
         try:
             yield
         finally:
-            # Closing is not enough: a process forked meanwhile has a copy, which would keep it locked.
+            # Closing is not enough: a process forked in the meantime has a copy, which would keep it locked.
             fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def install_finder(server: PackageServer, site: Path) -> None:
-    """Let this process import what the server has. Unpack now what every pod needs.
+    """Let this process import what the server has. Unpack at once what every pod needs.
 
     Raises:
         ServerUnreachable: that is not available.

@@ -49,7 +49,7 @@ def install_packages(
         RequirementsError: the installation failed; with uv's output.
     """
     if python_here() != requirements.python:
-        raise RequirementsError(f"the image has Python {python_here()}, and this environment has {requirements.python}")
+        raise RequirementsError(f"the image has Python {python_here()}, but this environment has {requirements.python}")
     uv = _uv(requirements.uv, settings, index, scratch)
     requirements_file = scratch / "requirements.txt"
     requirements_file.write_text(requirements_of(requirements.pins))

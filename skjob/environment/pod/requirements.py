@@ -71,7 +71,7 @@ def missing_pins(pins: Mapping[str, str], present: Mapping[str, str]) -> dict[st
 
 
 def describe_mismatches(mismatches: Mapping[str, str], present: Mapping[str, str]) -> str:
-    """Describe each difference: `pandas 2.2.3 here, 3.1.0 there`."""
+    """Describe each difference, such as `pandas 2.2.3 here, 3.1.0 there`."""
     return ", ".join(
         f"{name} {version} here, {present.get(name, 'none')} there" for name, version in sorted(mismatches.items())
     )

@@ -219,7 +219,7 @@ def test_differences_that_end_a_run(versions: dict[str, Any], told: str) -> None
         check_versions(versions)
     assert caught.value.message == f"the image does not match this environment: {told}"
     assert caught.value.hint == (
-        "choose an image with the same versions, with `--image`, or leave it out for one made to match"
+        "choose an image with the same versions, with `--image`, or omit it to get one that matches"
     )
 
 

@@ -18,7 +18,7 @@ from skjob.environment.index.uv_config import uv_config_files
 from skjob.environment.skjob_source import skjob_archive
 from skjob.errors import ConfigError
 
-HINT = "fix the settings of uv and pip; `--env none` takes the image as it is and needs none"
+HINT = "fix the settings of uv and pip; `--env none` uses the image as it is and needs none"
 A, B, C = "https://a.example/simple", "https://b.example/simple", "https://c.example/simple"
 AUTHORITY = "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----"
 
