@@ -1,1 +1,1 @@
-"""Past runs, read from their records: which there are, what each did, and what two of them differ in."""
+"""Past runs, read from their records: which exist, what each did, and how two of them differ."""

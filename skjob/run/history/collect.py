@@ -1,6 +1,6 @@
-"""Add up what a past run did, from its record and its events.
+"""Collect what a past run did, from its record and its events.
 
-A run of an earlier version has no events: then there is only its record.
+Runs of earlier versions have no events: then only the record is used.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?", re.IGNORECASE)
 
 
 def read_details(run: PastRun) -> RunDetails:
-    """Read all that is known of a past run."""
+    """Read all that is known about a past run."""
     return add_up(run.record, read_events(run.folder))
 
 
 def add_up(record: Record, events: Iterable[Event]) -> RunDetails:
-    """Return what a record and events say of a run."""
+    """Return the details of a run from its record and events."""
     collector = _Collector()
     for event in events:
         collector.add(event)
@@ -43,7 +43,7 @@ def add_up(record: Record, events: Iterable[Event]) -> RunDetails:
 
 
 class _Collector:
-    """Adds up events, one after the other. Fits are kept by their number: what ran again counts once."""
+    """Collects events one by one. Fits are kept by task number: a task that ran again counts once."""
 
     def __init__(self) -> None:
         self._sums = Searches()
@@ -54,20 +54,20 @@ class _Collector:
         self._last = 0.0
 
     def add(self, event: Event) -> None:
-        """Add an event. One of a call whose start is missing is ignored, as `Searches` does."""
+        """Add an event. Ignore those of a call whose start is missing, as `Searches` does."""
         if isinstance(event, FitFinished) and event.call in self._sums.calls:
             self._choose_metric(event)
         self._sums.add(event)
         if event.call not in self._sums.calls:
             return
         if isinstance(event, CallStarted | CallFinished):
-            self._see(event.at, event.at)
+            self._extend_time(event.at, event.at)
         elif isinstance(event, ResultsDropped):
             fits = self._fits.get(event.call, {})
             for task in [task for task in fits if task >= event.kept]:
                 del fits[task]
         else:
-            self._see(event.started, event.started + event.seconds)
+            self._extend_time(event.started, event.started + event.seconds)
         if isinstance(event, TasksFinished):
             self._worker(event.worker).add(Span(event.started, event.seconds), event.tasks)
         elif isinstance(event, FitFinished):
@@ -76,14 +76,14 @@ class _Collector:
                 span = Span(event.started, event.seconds, event.status is FitStatus.FAILED)
                 self._worker(event.worker).add(span)
 
-    def _see(self, start: float, end: float) -> None:
+    def _extend_time(self, start: float, end: float) -> None:
         self._first, self._last = min(self._first, start), max(self._last, end)
 
     def _worker(self, name: str) -> WorkerDetails:
         return self._workers.setdefault(name, WorkerDetails(name))
 
     def _choose_metric(self, event: FitFinished) -> None:
-        """Order candidates by the first metric where a callable chooses the best: something has to be shown."""
+        """Order candidates by the first metric if a callable chooses the best: there has to be some order."""
         call = self._sums.calls[event.call]
         if not call.started.metric and call.started.search is not None:
             self._by_callable.add(event.call)
@@ -91,7 +91,7 @@ class _Collector:
                 call.started = replace(call.started, metric=next(iter(event.scores)))
 
     def details(self, record: Record) -> RunDetails:
-        """Return what there is by now."""
+        """Return the details collected so far."""
         if started := read_moment(record.started):
             began = started.timestamp()
         else:
@@ -112,35 +112,35 @@ class _Collector:
         )
 
     def _search(self, calls: list[CallProgress]) -> SearchDetails:
-        found = {each.started.call: self._candidates(each) for each in calls}
+        candidates = {each.started.call: self._candidates(each) for each in calls}
         by_callable = calls[0].started.call in self._by_callable
         best = None if by_callable else self._sums.best(calls)
         return SearchDetails(
             calls,
             [
-                found[call.started.call][candidate.number]
+                candidates[call.started.call][candidate.number]
                 for call in reversed(calls)
                 for candidate in (*call.ranked(complete=True), *_incomplete(call))
-                if candidate.number in found[call.started.call]
+                if candidate.number in candidates[call.started.call]
             ],
-            None if best is None else found[best.call].get(best.number),
+            None if best is None else candidates[best.call].get(best.number),
             calls[0].started.metric,
             by_callable,
         )
 
     def _candidates(self, call: CallProgress) -> dict[int, CandidateDetails]:
-        found: dict[int, CandidateDetails] = {}
+        candidates: dict[int, CandidateDetails] = {}
         for event in self._fits.get(call.started.call, {}).values():
             if event.candidate is None:
                 continue
-            details = found.get(event.candidate)
+            details = candidates.get(event.candidate)
             if details is None:
                 details = CandidateDetails(call.candidates[event.candidate], call.started.iteration)
-                found[event.candidate] = details
+                candidates[event.candidate] = details
             details.ended = max(details.ended, event.started + event.seconds)
             _extend(details.scores, event.scores)
             _extend(details.train_scores, event.train_scores)
-        return found
+        return candidates
 
     def _failures(self, fits: list[FitFinished]) -> list[FailureGroup]:
         groups: dict[str, FailureGroup] = {}
@@ -159,7 +159,7 @@ class _Collector:
         groups: dict[str, CallGroup] = {}
         for call in self._sums.calls.values():
             if call.started.search is not None or call.is_nested:
-                continue  # what a task of another call calls is part of that task
+                continue  # a call made by a task of another call is part of that task
             name = title(call.started)
             group = groups.setdefault(name, CallGroup(name))
             group.calls += 1

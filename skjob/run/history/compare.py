@@ -1,4 +1,4 @@
-"""Two past runs side by side: what each was, what it ran with, and what came of it. Pure."""
+"""Compare two past runs: what each was, what it ran with, and its results. Pure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from skjob.run.history.details import RunDetails
 from skjob.run.history.summary import RunSummary, summary_of
 from skjob.run.record import Record
 
-OF_ONE_RUN = {"name", "environment"}
-"""Keys of a record's cluster that differ between any two runs, or are no setting."""
+NOT_COMPARED = {"name", "environment"}
+"""Keys of a record's cluster that differ between any two runs, or are not settings."""
 
 
 @dataclass(frozen=True)
 class ComparedValue:
-    """A value of two runs; None where a record has none."""
+    """A value of two runs; None if a record has none."""
 
     section: str
     name: str
@@ -25,12 +25,12 @@ class ComparedValue:
 
     @property
     def same(self) -> bool:
-        """Whether the two are alike."""
+        """Whether the two values are equal."""
         return bool(self.first == self.second)
 
 
 def compare(first: RunDetails, second: RunDetails) -> list[ComparedValue]:
-    """Return all values that two runs can be compared by, in the order in which they are shown."""
+    """Return all values by which two runs can be compared, in display order."""
     ones, others = _sections(first), _sections(second)
     return [
         ComparedValue(section, name, ones[section].get(name), others[section].get(name))
@@ -71,15 +71,15 @@ def _run(summary: RunSummary) -> dict[str, Any]:
 
 
 def _settings(record: Record) -> dict[str, Any]:
-    settings = {name: value for name, value in record.cluster.items() if name not in OF_ONE_RUN}
+    settings = {name: value for name, value in record.cluster.items() if name not in NOT_COMPARED}
     return _flat({**settings, "data": record.data or None, "max cost": record.cost.get("most")})
 
 
-def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{before}{name}.")
+            flat |= _flat(value, f"{prefix}{name}.")
         elif value is not None:
-            flat[f"{before}{name}"] = value
+            flat[f"{prefix}{name}"] = value
     return flat

@@ -1,6 +1,6 @@
-"""What a past run did: its searches with their candidates, other calls, failures by cause, and its workers.
+"""Details of a past run: its searches with their candidates, other calls, failures by cause, and its workers.
 
-`collect.py` adds it up; `skjob show` and the report read it.
+`collect.py` fills them in; `skjob show` and the report read them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from skjob.run.record import Record
 
 @dataclass
 class CandidateDetails:
-    """A candidate with what `Candidate` leaves out: when it was done, and all of its metrics."""
+    """A candidate with what `Candidate` omits: when it was done, and all of its metrics."""
 
     candidate: Candidate
     iteration: int | None
@@ -31,7 +31,7 @@ class CandidateDetails:
 
     @property
     def mean_seconds(self) -> float | None:
-        """How long one of its fits took, if one of them ran in this run."""
+        """Mean seconds of its fits, if one of them ran in this run."""
         return self.candidate.seconds / self.candidate.measured if self.candidate.measured else None
 
 
@@ -41,7 +41,7 @@ class SearchDetails:
 
     calls: list[CallProgress]
     candidates: list[CandidateDetails]
-    """The best first; those of a later iteration before those of an earlier one."""
+    """The best first; later iterations before earlier ones."""
     best: CandidateDetails | None
     metric: str
     """The metric that the candidates are ordered by."""
@@ -49,62 +49,62 @@ class SearchDetails:
 
     @property
     def started(self) -> CallStarted:
-        """How its first call began."""
+        """The start of its first call."""
         return self.calls[0].started
 
     @property
     def halving(self) -> bool:
-        """Whether it has iterations."""
+        """Whether it is a halving search, which has iterations."""
         return self.started.iteration is not None
 
     @property
     def title(self) -> str:
-        """The search's class, and that of the estimator."""
+        """The classes of the search and of its estimator."""
         return title(self.started)
 
     @property
     def done(self) -> int:
-        """How many of its fits have finished."""
+        """Number of its fits that have finished."""
         return sum(call.done for call in self.calls)
 
     @property
     def total(self) -> int:
-        """How many fits it has, as far as that is known."""
+        """Number of its fits, as far as known."""
         return sum(max(call.done, call.total or 0) for call in self.calls)
 
     @property
     def reused(self) -> int:
-        """How many of its fits were reused."""
+        """Number of its fits that were reused."""
         return sum(call.reused for call in self.calls)
 
     @property
     def failed(self) -> int:
-        """How many of its fits failed."""
+        """Number of its fits that failed."""
         return sum(call.failed for call in self.calls)
 
     @property
     def ordering(self) -> str:
-        """What its candidates are ordered by, in words; nothing if it has one metric."""
+        """Description of the order of its candidates; empty if it has one metric."""
         if self.chosen_by_callable:
-            return f"ordered by `{self.metric}`, though the program chooses the best by a callable"
+            return f"ordered by `{self.metric}`, although a callable of the program chooses the best"
         if self.started.metric_is_first:
             return f"ordered by `{self.metric}`, the first of its metrics"
         return "" if self.metric in ("", "score") else f"ordered by `{self.metric}`"
 
     @cached_property
     def varying(self) -> list[str]:
-        """Parameters that differ between candidates, in the order in which the search has them."""
+        """Parameters that differ between candidates, in the search's order."""
         values: dict[str, set[str | None]] = {}
         for each in self.candidates:
             for name in each.candidate.parameters:
                 values.setdefault(name, set())
-        for name, found in values.items():
-            found.update(each.candidate.parameters.get(name) for each in self.candidates)
-        return [name for name, found in values.items() if len(found) > 1]
+        for name, distinct in values.items():
+            distinct.update(each.candidate.parameters.get(name) for each in self.candidates)
+        return [name for name, distinct in values.items() if len(distinct) > 1]
 
     @property
     def fixed(self) -> dict[str, str]:
-        """Parameters that all candidates have alike."""
+        """Parameters with the same value in all candidates."""
         varying = set(self.varying)
         first = self.candidates[0].candidate.parameters if self.candidates else {}
         return {name: value for name, value in first.items() if name not in varying}
@@ -112,7 +112,7 @@ class SearchDetails:
 
 @dataclass
 class CallGroup:
-    """Parallel calls that belong to no search, those of one function and one estimator together."""
+    """Parallel calls that belong to no search, grouped by function and estimator."""
 
     title: str
     calls: int = 0
@@ -125,7 +125,7 @@ class CallGroup:
 
 @dataclass
 class FailureGroup:
-    """Fits that failed for the same reason. Errors that differ in numbers alone are one."""
+    """Fits that failed for the same reason. Errors that differ only in numbers are the same."""
 
     error: str
     fits: int = 0
@@ -136,7 +136,7 @@ class FailureGroup:
 
 @dataclass(frozen=True)
 class Span:
-    """What a worker was busy with: a fit, or several tasks. `started` is in seconds since the epoch."""
+    """A time in which a worker ran a fit or several tasks. `started` is in seconds since the epoch."""
 
     started: float
     seconds: float
@@ -150,7 +150,7 @@ class Span:
 
 @dataclass
 class WorkerDetails:
-    """What a worker did; one without a name is the program's own process."""
+    """What a worker did; the one without a name is the program's own process."""
 
     name: str
     done: int = 0
@@ -159,7 +159,7 @@ class WorkerDetails:
     spans: list[Span] = field(default_factory=list)
 
     def add(self, span: Span, done: int = 1) -> None:
-        """Add a fit, or so many tasks."""
+        """Add a fit, or `done` tasks."""
         self.done += done
         self.failed += span.failed
         self.busy += span.seconds
@@ -178,7 +178,7 @@ class WorkerDetails:
 
 @dataclass
 class RunDetails:
-    """Everything that can be said of a past run."""
+    """Everything that is known about a past run."""
 
     record: Record
     began: float
@@ -190,23 +190,23 @@ class RunDetails:
     failures: list[FailureGroup] = field(default_factory=list)
     workers: list[WorkerDetails] = field(default_factory=list)
     busy_times: list[tuple[float, float]] = field(default_factory=list)
-    """From when to when there were Parallel calls, without overlaps."""
+    """Intervals in which there were Parallel calls, without overlaps."""
     fit_seconds: list[float] = field(default_factory=list)
-    """How long each fit took that was not reused."""
+    """Seconds of each fit that was not reused."""
 
     @property
     def done(self) -> int:
-        """How many fits and tasks have finished."""
+        """Number of fits and tasks that have finished."""
         return sum(each.done for each in self._counted)
 
     @property
     def reused(self) -> int:
-        """How many fits were reused."""
+        """Number of fits that were reused."""
         return sum(each.reused for each in self._counted)
 
     @property
     def failed(self) -> int:
-        """How many fits failed."""
+        """Number of fits that failed."""
         return sum(each.failed for each in self._counted)
 
     @property
@@ -215,16 +215,16 @@ class RunDetails:
 
     @property
     def threads(self) -> int:
-        """How many fits a worker does at a time."""
+        """Number of fits that a worker runs concurrently."""
         threads = self.record.cluster.get("worker_threads")
         return threads if isinstance(threads, int) and threads > 0 else 1
 
     def idle(self, worker: WorkerDetails) -> float:
-        """Return how long a worker had nothing to do while calls went on, from its first fit on."""
-        here = sum(max(0.0, end - max(start, worker.first)) for start, end in self.busy_times)
-        return max(0.0, here - worker.busy / self.threads)
+        """Return the seconds that a worker had nothing to do while calls were running, counted from its first fit."""
+        available = sum(max(0.0, end - max(start, worker.first)) for start, end in self.busy_times)
+        return max(0.0, available - worker.busy / self.threads)
 
 
 def title(started: CallStarted) -> str:
-    """Return what a call does: `GridSearchCV of SVC`."""
+    """Return a call's title, such as `GridSearchCV of SVC`."""
     return f"{started.name} of {started.estimator}" if started.estimator else started.name

@@ -1,4 +1,4 @@
-"""Find the records of past runs below a folder, and read them, also those of earlier versions."""
+"""Find and read the records of past runs below a folder, including those of earlier versions."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from skjob.utils.text import visible
 
 Part = TypeVar("Part")
 
-LISTS_RUNS = "`skjob runs` lists the runs of this folder"
+RUNS_HINT = "`skjob runs` lists the runs of this folder"
 
 
 @dataclass(frozen=True)
 class PastRun:
-    """A run that has a record, and the folder that the record is in."""
+    """A past run: its record, and the folder that contains it."""
 
     record: Record
     folder: Path
 
 
 def run_ids(folder: Path) -> list[str]:
-    """Return the ids of the runs that were started in a folder, the last one first."""
+    """Return the ids of the runs that were started in a folder, latest first."""
     try:
-        found = [each.name for each in (folder / FOLDER).iterdir() if (each / "run.json").is_file()]
+        items = [each.name for each in (folder / FOLDER).iterdir() if (each / "run.json").is_file()]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise ConfigError(f"the folder `{folder / FOLDER}` cannot be read: {error.strerror}") from error
-    return sorted(found, reverse=True)
+    return sorted(items, reverse=True)
 
 
-def find_run(folder: Path, wanted: str | None) -> PastRun:
-    """Return the run of an id, or of the beginning or the last part of one; the last run if none is named.
+def find_run(folder: Path, requested: str | None) -> PastRun:
+    """Return the run with an id, or with the first or last part of one; the last run if None.
 
     Raises:
         ConfigError: there is no such run, or several, or its record cannot be read.
@@ -46,45 +46,45 @@ def find_run(folder: Path, wanted: str | None) -> PastRun:
     known = run_ids(folder)
     if not known:
         raise ConfigError(
-            f"there are no runs below `{folder / FOLDER}`",
+            f"no runs found below `{folder / FOLDER}`",
             "change to the folder that the run was started in; `skjob run train.py` starts one here",
         )
-    return read_run(folder, known[0] if wanted is None else _id(known, wanted))
+    return read_run(folder, known[0] if requested is None else _id(known, requested))
 
 
-def _id(known: list[str], wanted: str) -> str:
-    if wanted in known:
-        return wanted
-    # The last part, six digits, is in the names of the run's objects too.
-    matches = [each for each in known if wanted and (each.startswith(wanted) or f"-{wanted}" in each[-7:])]
+def _id(known: list[str], requested: str) -> str:
+    if requested in known:
+        return requested
+    # The last part, six digits, is also in the names of the run's objects.
+    matches = [each for each in known if requested and (each.startswith(requested) or f"-{requested}" in each[-7:])]
     if len(matches) == 1:
         return matches[0]
-    shown = visible(wanted)
+    shown = visible(requested)
     if matches:
         some = ", ".join(f"`{each}`" for each in matches[:3]) + (", …" if len(matches) > 3 else "")
-        raise ConfigError(f"`{shown}` is part of the ids of {len(matches)} runs: {some}", "write more of it")
-    raise ConfigError(f"there is no run `{shown}`{did_you_mean(shown, known)}", LISTS_RUNS)
+        raise ConfigError(f"`{shown}` is part of the ids of {len(matches)} runs: {some}", "give more of it")
+    raise ConfigError(f"there is no run `{shown}`{did_you_mean(shown, known)}", RUNS_HINT)
 
 
 def read_run(folder: Path, run_id: str) -> PastRun:
     """Read the record of a run.
 
     Raises:
-        ConfigError: there is none, or it cannot be read.
+        ConfigError: it does not exist, or cannot be read.
     """
     path = folder / run_file(run_id)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else first_line(error)
-        raise ConfigError(f"the record `{path}` cannot be read: {reason}", LISTS_RUNS) from error
+        raise ConfigError(f"the record `{path}` cannot be read: {reason}", RUNS_HINT) from error
     if not isinstance(content, dict):
-        raise ConfigError(f"the record `{path}` cannot be read: it is no JSON object", LISTS_RUNS)
+        raise ConfigError(f"the record `{path}` cannot be read: it is not a JSON object", RUNS_HINT)
     return PastRun(_record(run_id, content), path.parent)
 
 
 def _record(run_id: str, content: Mapping[str, Any]) -> Record:
-    """Return a record from its JSON. What another version wrote otherwise than this one does is left out."""
+    """Parse a record from its JSON. Values that another version wrote in another form are left out."""
     known = {
         "run_id": run_id,
         "steps": _parts(RunStep, content.get("steps")),
@@ -96,14 +96,14 @@ def _record(run_id: str, content: Mapping[str, Any]) -> Record:
 
 
 def _parts(kind: type[Part], content: Any) -> list[Part]:
-    found = []
+    items = []
     for each in content if isinstance(content, list) else []:
         if not isinstance(each, Mapping):
             continue
         known = _fitting(kind, each)
         if all(name in known for name in _required(kind)):
-            found.append(kind(**known))
-    return found
+            items.append(kind(**known))
+    return items
 
 
 def _required(kind: Any) -> list[str]:
@@ -111,7 +111,7 @@ def _required(kind: Any) -> list[str]:
 
 
 def _fitting(kind: Any, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the values that have the type of their field."""
+    """Return the values that have the type of their field."""
     types = get_type_hints(kind)
     return {name: value for name, value in content.items() if name in types and _fits(value, types[name])}
 

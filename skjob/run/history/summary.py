@@ -1,4 +1,4 @@
-"""A past run in a line: for `skjob runs`, and what two runs are compared by."""
+"""Summarize a past run in one line, for `skjob runs` and for comparing two runs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What there is to say of a run in a line. What its record does not tell is None.
+    """Summary of a run in one line. What its record does not contain is None.
 
-    `fits` counts those of its searches; without a search those of its other calls, and their tasks. `best` is the best
-    mean score of the run's last search that has one, by `metric`.
+    `fits` counts those of its searches; without a search, the fits and tasks of its other calls. `best` is the best
+    mean score, in `metric`, of the run's last search that has one.
     """
 
     run_id: str
@@ -42,7 +42,7 @@ class RunSummary:
 
 
 def summarize(run: PastRun) -> RunSummary:
-    """Return the summary of a run, from its record alone if that has its searches: reading each fit takes longer."""
+    """Return the summary of a run, from the record alone if that has its searches: reading all fits takes longer."""
     if run.record.searches and run.record.outcome.status != "running":
         return _summary(run.record, run.record.searches, None)
     from skjob.run.history.collect import read_details
@@ -51,7 +51,7 @@ def summarize(run: PastRun) -> RunSummary:
 
 
 def summary_of(details: RunDetails) -> RunSummary:
-    """Return the summary of a run whose details are known."""
+    """Return the summary of a run from its details."""
     searches = [
         {
             "fits": each.done,
@@ -66,13 +66,15 @@ def summary_of(details: RunDetails) -> RunSummary:
     return _summary(details.record, searches, others)
 
 
-def _summary(record: Record, searches: Sequence[Mapping[str, Any]], others: tuple[int, int, int] | None) -> RunSummary:
-    """Return the summary of a record, of searches as `Searches.summary` has them, and of a run that has none."""
+def _summary(
+    record: Record, searches: Sequence[Mapping[str, Any]], other_counts: tuple[int, int, int] | None
+) -> RunSummary:
+    """Summarize a record with searches as in `Searches.summary`, or with the counts of a run that has none."""
     counts: tuple[int | None, int | None, int | None] = record.fits.get("fits"), record.fits.get("found"), None
     if searches:
         counts = _sum(searches, "fits"), _sum(searches, "reused"), _sum(searches, "failed")
-    elif others is not None:
-        counts = others
+    elif other_counts is not None:
+        counts = other_counts
     with_best = [each for each in searches if isinstance(each.get("best"), Mapping)]
     last = (with_best or [{}])[-1]
     best = last.get("best", {})
@@ -100,7 +102,7 @@ def _sum(searches: Sequence[Mapping[str, Any]], name: str) -> int:
 
 
 def cost_of(cost: Mapping[str, Any]) -> tuple[float | None, str]:
-    """Return the amount and the currency of a record's cost, None and nothing if it is not known."""
+    """Return the amount and the currency of a record's cost; None and an empty text if unknown."""
     amount = cost.get("amount")
     if not isinstance(amount, int | float) or not math.isfinite(amount):
         return None, ""

@@ -38,7 +38,7 @@ def test_the_last_run_comes_first(folder: Path) -> None:
 
 def test_a_folder_without_runs_has_none(tmp_path: Path) -> None:
     assert run_ids(tmp_path) == []
-    with pytest.raises(ConfigError, match="there are no runs below") as raised:
+    with pytest.raises(ConfigError, match="no runs found below") as raised:
         find_run(tmp_path, None)
     assert "change to the folder" in raised.value.hint
 
