@@ -1,7 +1,7 @@
-"""The charts of a search: the best so far, scores against parameters, parallel coordinates, spread over the splits.
+"""Draw the charts of a search: best so far, scores against parameters, parallel coordinates, spread over splits.
 
-Each is static: where there are too many candidates to draw, it draws the best ones and an even sample of the others,
-says so, and the table beside it still counts all of them.
+The charts are static. If there are too many candidates to draw, a chart shows the best ones and an even sample of the
+others, and says so; its table still counts all of them.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ from skjob.utils.units import format_duration
 
 MAX_POINTS = 1500
 MAX_LINES = 300
-MARKED = 10
-"""How many of the best candidates are set apart at most, and say what they are when pointed at."""
+MAX_HIGHLIGHTED = 10
+"""Maximum number of best candidates that are highlighted and described on hover."""
 
-SPREAD_OF = 15
+MAX_SPREAD_ROWS = 15
 MAX_AXES = 12
 BINS = 10
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart, what it shows in words, and the same as a table."""
+    """A chart, its description, and its data as a table."""
 
     title: str
     text: str
     svg: Html
     table: Html | None = None
     width: float | None = None
-    """Its width in pixels if it must not be narrower than that: it scrolls."""
+    """Minimum width in pixels, below which the chart scrolls; None if it has none."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The candidates of a search that have a score, the best first, and the scale of their scores."""
+    """The scored candidates of a search, best first, and the scale of their scores."""
 
     search: SearchDetails
     candidates: Sequence[CandidateDetails]
     scale: NumericScale
     below: int
-    """How many scores are so far below the others that they are drawn at the edge."""
+    """Number of scores so far below the others that they are drawn at the edge."""
 
     @classmethod
     def of(cls, search: SearchDetails) -> Scored:
-        """Return those of a search."""
+        """Return the scored candidates of a search."""
         scored = [each for each in search.candidates if math.isfinite(each.candidate.mean)]
         scores = sorted(each.candidate.mean for each in scored)
         low = scores[0] if scores else 0.0
@@ -65,52 +65,52 @@ class Scored:
 
     @property
     def name(self) -> str:
-        """What the scores are."""
+        """Name of the scores."""
         return "mean score" if self.search.metric in ("", "score") else f"mean {self.search.metric}"
 
     @property
-    def at_the_edge(self) -> str:
-        """What to say of the scores that are drawn at the edge."""
+    def edge_note(self) -> str:
+        """Note about scores that are drawn at the edge; empty if there are none."""
         return f" {self.below} far lower scores are drawn at the edge." if self.below else ""
 
-    def drawn(self, most: int) -> list[int]:
-        """Return the ranks of the candidates to draw, at most so many, the worst first."""
-        best = min(len(self.candidates), most // 4)
-        others = sampled(range(best, len(self.candidates)), most - best)
+    def drawn(self, maximum: int) -> list[int]:
+        """Return the ranks of at most `maximum` candidates to draw, the worst first."""
+        best = min(len(self.candidates), maximum // 4)
+        others = sampled(range(best, len(self.candidates)), maximum - best)
         return [*reversed(others), *reversed(range(best))]
 
     @property
-    def marked(self) -> int:
-        """How many of the best are set apart."""
-        return min(MARKED, math.ceil(len(self.candidates) / 4))
+    def highlighted(self) -> int:
+        """Number of best candidates that are highlighted."""
+        return min(MAX_HIGHLIGHTED, math.ceil(len(self.candidates) / 4))
 
-    def sample(self, drawn: Sequence[int]) -> str:
-        """Return what to say if not all candidates are drawn."""
+    def sample_note(self, drawn: Sequence[int]) -> str:
+        """Return a note if not all candidates are drawn."""
         if len(drawn) == len(self.candidates):
             return ""
         best = f"the best {len(drawn) // 4} and an even sample of the others"
         return f" {len(drawn)} of {len(self.candidates)} candidates are drawn: {best}."
 
     def dots(self, ranks: Sequence[int], points: Sequence[Point], titles: bool = True) -> list[Html | None]:
-        """Return these candidates as dots, darker the better they are, and the best of them as diamonds on top."""
+        """Return candidates as dots, darker the better they are, with the best as diamonds on top."""
         by_shade: dict[int, list[Point]] = {each: [] for each in range(SHADES)}
         marks: list[Html | None] = []
         for rank, point in zip(ranks, points, strict=True):
-            if titles and rank < self.marked:
+            if titles and rank < self.highlighted:
                 marks.append(mark(*point, self.describe(rank)))
             else:
                 by_shade[shade(rank, len(self.candidates))].append(point)
-        return [*(dots(found, f"s{each}") for each, found in by_shade.items()), *marks]
+        return [*(dots(group, f"s{each}") for each, group in by_shade.items()), *marks]
 
     def describe(self, rank: int) -> str:
-        """Return what a candidate is, in a line."""
+        """Describe a candidate in one line."""
         each = self.candidates[rank]
         values = ", ".join(f"{name}={shortened(value, 60)}" for name, value in each.candidate.parameters.items())
         return f"#{rank + 1}: {self.name} {label(each.candidate.mean)}; {values}"
 
 
 def best_so_far(scored: Scored, details: RunDetails) -> Chart:
-    """Return how the best score grew with time; that of each iteration by itself in a halving search."""
+    """Return a chart of the best score over time; for a halving search, of each iteration separately."""
     first = min((call.started.at for call in scored.search.calls), default=details.began)
     last = max((each.ended for each in scored.candidates), default=first)
     unit, name = time_unit(last - details.began)
@@ -123,23 +123,25 @@ def best_so_far(scored: Scored, details: RunDetails) -> Chart:
     lines: list[Html | None] = []
     rows = []
     for iteration in dict.fromkeys(each.iteration for each in reversed(scored.candidates)):
-        of_it = [each for each in scored.candidates if each.iteration == iteration]
-        best, rises = -math.inf, list[CandidateDetails]()
-        for each in sorted((each for each in of_it if each.candidate.complete), key=lambda each: each.ended):
+        in_iteration = [each for each in scored.candidates if each.iteration == iteration]
+        best, improvements = -math.inf, list[CandidateDetails]()
+        for each in sorted((each for each in in_iteration if each.candidate.complete), key=lambda each: each.ended):
             if each.candidate.mean > best:
                 best = each.candidate.mean
-                rises.append(each)
-        end = max(each.ended for each in of_it)
-        lines.append(steps([point(each.ended, each.candidate.mean) for each in rises], point(end, 0.0)[0], "line-best"))
-        rows += [_rise(each, details, iteration) for each in rises]
+                improvements.append(each)
+        end = max(each.ended for each in in_iteration)
+        lines.append(
+            steps([point(each.ended, each.candidate.mean) for each in improvements], point(end, 0.0)[0], "line-best")
+        )
+        rows += [_improvement_row(each, details, iteration) for each in improvements]
     ranks = scored.drawn(MAX_POINTS)
     points = [point(scored.candidates[rank].ended, scored.candidates[rank].candidate.mean) for rank in ranks]
     heading = ["after", "best so far", "candidate"]
     title = "Best so far"
-    shown = f"The line is the best {scored.name} so far, each dot a candidate when its last split was done."
+    shown = f"The line is the best {scored.name} so far, each dot a candidate at the time its last split was done."
     if scored.search.halving:
         heading.insert(1, "iteration")
-        shown += " Each iteration starts a line of its own: it scores on more data."
+        shown += " Each iteration has its own line, because it scores on more data."
     svg = frame.svg(
         f"{title}: {scored.name} over time; {len(rows)} improvements",
         frame.y_axis(scored.scale.ticks()),
@@ -147,22 +149,22 @@ def best_so_far(scored: Scored, details: RunDetails) -> Chart:
         *scored.dots(ranks, points, titles=False),
         *lines,
     )
-    return Chart(title, shown + scored.at_the_edge + scored.sample(ranks), svg, table(heading, rows[-50:], title))
+    return Chart(title, shown + scored.edge_note + scored.sample_note(ranks), svg, table(heading, rows[-50:], title))
 
 
-def _rise(each: CandidateDetails, details: RunDetails, iteration: int | None) -> list[str]:
+def _improvement_row(each: CandidateDetails, details: RunDetails, iteration: int | None) -> list[str]:
     after = format_duration(max(0.0, each.ended - details.began))
     row = [after, label(each.candidate.mean), str(each.candidate.number)]
     return row if iteration is None else [after, str(iteration), *row[1:]]
 
 
 def against(scored: Scored, name: str) -> Chart:
-    """Return the scores against one parameter: numbers below, names at the side."""
+    """Return a chart of the scores against one parameter: numbers on the horizontal axis, names on the vertical one."""
     values = [each.candidate.parameters.get(name) for each in scored.candidates]
     axis = ParameterAxis.of(name, values)
     ranks = scored.drawn(MAX_POINTS)
     if axis.numeric is not None:
-        frame, shown = Frame(), "The axis below is logarithmic." if axis.numeric.log else ""
+        frame, shown = Frame(), "The horizontal axis is logarithmic." if axis.numeric.log else ""
         points = [
             (frame.x(axis.place(values[rank])), frame.y(scored.scale.place(scored.candidates[rank].candidate.mean)))
             for rank in ranks
@@ -183,14 +185,14 @@ def against(scored: Scored, name: str) -> Chart:
     heading = [name, "candidates", "best", "median"]
     return Chart(
         name,
-        (shown + scored.at_the_edge + scored.sample(ranks)).strip(),
+        (shown + scored.edge_note + scored.sample_note(ranks)).strip(),
         svg,
         table(heading, rows, f"{scored.name} by {name}"),
     )
 
 
 def _groups(scored: Scored, axis: ParameterAxis, values: Sequence[str | None]) -> list[list[str]]:
-    """Return the rows of a table: candidates by ranges of a number, or by name."""
+    """Return table rows that group the candidates by ranges of a number, or by name."""
     groups: dict[str, list[float]] = {}
     ranges: dict[int, list[tuple[float, float]]] = {}
     for each, value in zip(scored.candidates, values, strict=True):
@@ -198,13 +200,13 @@ def _groups(scored: Scored, axis: ParameterAxis, values: Sequence[str | None]) -
         if slot is not None:
             groups.setdefault(slot, []).append(each.candidate.mean)
         elif axis.numeric is not None and value is not None:
-            at = min(BINS - 1, int(axis.numeric.place(float(value)) * BINS))
-            ranges.setdefault(at, []).append((float(value), each.candidate.mean))
+            index = min(BINS - 1, int(axis.numeric.place(float(value)) * BINS))
+            ranges.setdefault(index, []).append((float(value), each.candidate.mean))
     rows = []
-    for _, found in sorted(ranges.items()):
-        low, high = min(found)[0], max(found)[0]
+    for _, group in sorted(ranges.items()):
+        low, high = min(group)[0], max(group)[0]
         named = label(low) if low == high else f"{label(low)} to {label(high)}"
-        rows.append([named, *_best_and_median([score for _, score in found])])
+        rows.append([named, *_best_and_median([score for _, score in group])])
     return rows + [[slot, *_best_and_median(groups[slot])] for slot in axis.slots if slot in groups]
 
 
@@ -214,7 +216,7 @@ def _best_and_median(scores: Sequence[float]) -> list[str]:
 
 
 def parallel_coordinates(scored: Scored) -> Chart | None:
-    """Return each candidate as a line through an axis for each parameter, the score last."""
+    """Return a chart with each candidate as a line through one axis per parameter, the score last."""
     names = scored.search.varying[: MAX_AXES - 1]
     if len(names) < 2 or len(scored.candidates) < 3:
         return None
@@ -234,20 +236,20 @@ def parallel_coordinates(scored: Scored) -> Chart | None:
             for x, (name, axis) in zip(places, axes.items(), strict=False)
         ]
         points.append((places[-1], frame.y(scored.scale.place(each.candidate.mean))))
-        best = rank < scored.marked
+        best = rank < scored.highlighted
         class_ = "line-mark" if best else f"line s{shade(rank, len(scored.candidates))}"
         parts.append(line(points, class_, scored.describe(rank) if best else ""))
     ticks = [axis.ticks() for axis in axes.values()] + [scored.scale.ticks()]
     for x, title, marks in zip(places, [*names, scored.name], ticks, strict=True):
         parts.append(_vertical_axis(frame, x, title, marks))
     shown = (
-        f"Each line is a candidate; the {scored.marked} best are thick, and say what they are when pointed at."
+        f"Each line is a candidate; the {scored.highlighted} best are thick; hover over one for its details."
         f" The last axis is the {scored.name}."
     )
-    left = len(scored.search.varying) - len(names)
-    shown += f" {left} more parameters are left out." if left else ""
+    hidden = len(scored.search.varying) - len(names)
+    shown += f" {hidden} more parameters are not shown." if hidden else ""
     svg = frame.svg(f"Parallel coordinates of {len(names)} parameters and the {scored.name}", *parts)
-    return Chart("Parallel coordinates", shown + scored.at_the_edge + scored.sample(ranks), svg, width=width)
+    return Chart("Parallel coordinates", shown + scored.edge_note + scored.sample_note(ranks), svg, width=width)
 
 
 def _vertical_axis(frame: Frame, x: float, title: str, ticks: Sequence[Tick]) -> Html:
@@ -262,8 +264,8 @@ def _vertical_axis(frame: Frame, x: float, title: str, ticks: Sequence[Tick]) ->
 
 
 def spread(scored: Scored) -> Chart | None:
-    """Return the scores of the single splits of the best candidates."""
-    best = [each for each in scored.candidates if len(each.candidate.scores) > 1][:SPREAD_OF]
+    """Return a chart of the scores of each split for the best candidates."""
+    best = [each for each in scored.candidates if len(each.candidate.scores) > 1][:MAX_SPREAD_ROWS]
     if not best:
         return None
     frame = Frame(height=58 + 20 * len(best), left=44)
@@ -285,6 +287,6 @@ def spread(scored: Scored) -> Chart | None:
         row = [f"#{rank + 1}", label(each.candidate.mean), label(min(scores)), label(max(scores))]
         rows.append([*row, f"{each.candidate.spread:.2g}", str(each.candidate.number)])
     title = f"Spread over the splits of the best {len(best)}"
-    shown = "Dots are splits, the upright line is their mean: ranges that overlap are no clear order."
+    shown = "Dots are splits, the vertical line is their mean. If ranges overlap, the order is not clear."
     svg = frame.svg(title, *parts)
     return Chart(title, shown, svg, table(["rank", "mean", "lowest", "highest", "±", "candidate"], rows, title))

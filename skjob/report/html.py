@@ -1,4 +1,4 @@
-"""Make HTML and SVG in which every text is text: what is no `Html` is escaped, so that no value can forget it."""
+"""Build HTML and SVG in which every text is escaped unless it is `Html`, so that no value can be forgotten."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from skjob.utils.text import visible
 
 
 class Html(str):
-    """Text that is HTML already. Only this module makes it from plain text, escaped."""
+    """Text that is already HTML. Only this module makes it from plain text, by escaping."""
 
     __slots__ = ()
 
 
 Child = str | None
-"""`Html` goes in as it is, other text is escaped, None is left out."""
+"""`Html` is inserted as it is, other text is escaped, None is left out."""
 
 
 def escaped(text: str) -> Html:
-    """Return a text as HTML shows it: control characters made visible, no passwords of addresses."""
+    """Escape a text: make control characters visible, remove passwords from addresses."""
     return text if isinstance(text, Html) else Html(html.escape(visible(without_credentials(text), lines=True)))
 
 
 def tag(name: str, /, *children: Child, **attributes: str | float | None) -> Html:
-    """Return an element. `class_` is the attribute `class`, `aria_label` is `aria-label`."""
+    """Return an element. `class_` becomes the attribute `class`, `aria_label` becomes `aria-label`."""
     shown = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{_value(value)}"'
         for key, value in attributes.items()
@@ -38,7 +38,7 @@ def tag(name: str, /, *children: Child, **attributes: str | float | None) -> Htm
 
 
 def joined(parts: Iterable[Child]) -> Html:
-    """Return parts one after the other."""
+    """Concatenate parts."""
     return Html("".join(escaped(part) for part in parts if part is not None))
 
 
@@ -54,12 +54,12 @@ def table(heading: Iterable[str], rows: Iterable[Iterable[str]], caption: str = 
 
 
 def scrollable(content: Html, label: str) -> Html:
-    """Return content that scrolls sideways where it is too wide, also by the keyboard."""
+    """Return content that scrolls sideways if it is too wide, by keyboard as well."""
     return tag("div", content, class_="scroll", tabindex="0", role="region", aria_label=label)
 
 
 def folded(summary: str, content: Html) -> Html:
-    """Return content that is shown when its summary is clicked, or chosen by the keyboard."""
+    """Return content that is hidden until its summary is clicked, or activated by keyboard."""
     return tag("details", tag("summary", summary), content)
 
 

@@ -1,4 +1,4 @@
-"""A run's summary in Markdown, as GitHub shows it on the page of a job."""
+"""Summarize a run in Markdown, for the summary page of a GitHub job."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 
 
 def escaped(text: str) -> str:
-    """Return a text as Markdown shows it, in one line.
+    """Escape a text for Markdown, on one line.
 
-    Each sign that Markdown or HTML could act on is written by its number, which stands for the sign as text alone.
+    Each character that Markdown or HTML could interpret is written as a character reference.
     """
     return _PUNCTUATION.sub(lambda sign: f"&#{ord(sign[0])};", visible(without_credentials(text)))
 

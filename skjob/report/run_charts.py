@@ -1,4 +1,4 @@
-"""The charts of a run as a whole: how long fits took, what each worker did and when, how many workers there were."""
+"""Draw the charts of a whole run: how long fits took, what each worker did and when, and the number of workers."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from skjob.utils.units import format_bytes, format_duration
 
 BARS = 24
 MAX_SPANS = 600
-"""With more fits than these, the timeline shows how busy a worker was instead of each fit."""
+"""Above this number of fits, the timeline shows how busy a worker was instead of each fit."""
 
 MAX_LANES = 40
 LANE = 20
 COLUMNS = 560
-"""How many moments of a worker's time are told apart where fits are not drawn one by one."""
+"""Number of time slots per worker if fits are not drawn one by one."""
 
 CROSS_COLUMNS = 14
-"""How many of these moments share a cross for fits that failed: closer ones would hide the lane."""
+"""Number of slots that share a cross for failed fits: closer crosses would hide the lane."""
 
-BUSY = 4
-"""Levels of how busy a worker was at a moment."""
+BUSY_LEVELS = 4
+"""Number of levels of how busy a worker was."""
 
 PROGRAM = "(program)"
 
 
 def fit_times(details: RunDetails) -> Chart | None:
-    """Return a histogram of how long fits took, without those that were reused."""
+    """Return a histogram of fit times, without reused fits."""
     times = sorted(details.fit_seconds)
     if len(times) < 2:
         return None
@@ -58,9 +58,9 @@ def fit_times(details: RunDetails) -> Chart | None:
         for index, count in enumerate(counts)
         if count
     ]
-    quantiles = {"shortest": 0.0, "median": 0.5, "nine in ten within": 0.9, "longest": 1.0}
+    quantiles = {"shortest": 0.0, "median": 0.5, "90 % within": 0.9, "longest": 1.0}
     rows = [[name, format_duration(times[int(each * (len(times) - 1))])] for name, each in quantiles.items()]
-    rows.append(["all together", format_duration(math.fsum(times))])
+    rows.append(["in total", format_duration(math.fsum(times))])
     title = "Fit times"
     svg = frame.svg(
         f"Histogram of {len(times)} fit times",
@@ -68,12 +68,12 @@ def fit_times(details: RunDetails) -> Chart | None:
         frame.x_axis(scale.ticks(), "seconds of a fit" + (", logarithmic" if scale.log else "")),
         *bars,
     )
-    what = f"How long each of {len(times)} fits took on its worker. Reused fits are left out."
-    return Chart(title, what, svg, table(["", "a fit took"], rows, title))
+    what = f"Times of {len(times)} fits on their workers, without reused fits."
+    return Chart(title, what, svg, table(["", "fit time"], rows, title))
 
 
 def timeline(details: RunDetails) -> Chart | None:
-    """Return a lane for each worker with what it did when: gaps are idle time, and a lane that ends early was lost."""
+    """Return a chart with a lane per worker: gaps are idle time, and the lane of a lost worker ends early."""
     if not details.workers:
         return None
     shown = details.workers[:MAX_LANES]
@@ -102,14 +102,14 @@ def timeline(details: RunDetails) -> Chart | None:
         rows.append(_worker_row(worker, details))
     title = "What each worker did"
     words = (
-        "Each bar is a fit, or tasks that were sent together; a cross marks one that failed."
+        "Each bar is a fit or a batch of tasks; a cross marks a failed one."
         if each_fit
-        else "The stronger its colour, the busier a worker was at that moment; a cross marks fits that failed."
+        else "The darker the colour, the busier a worker was at that time; a cross marks failed fits."
     )
-    words += " Behind them, the times are shaded in which there was parallel work: gaps there are idle workers."
-    words += " The last column has when a worker finished its last fit: one that was lost stops before the others."
-    left = len(details.workers) - len(shown)
-    words += f" {left} more workers are not drawn." if left else ""
+    words += " Times with parallel work are shaded in the background: gaps in a shaded time are idle workers."
+    words += " The last column shows when a worker finished its last fit: a lost worker stops before the others."
+    hidden = len(details.workers) - len(shown)
+    words += f" {hidden} more workers are not drawn." if hidden else ""
     heading = ["worker", "fits", "failed", "busy", "idle", "peak memory", "last fit ended after"]
     rows += [_worker_row(worker, details) for worker in details.workers[MAX_LANES:200]]
     svg = frame.svg(f"Timeline of {len(shown)} workers", *parts)
@@ -117,7 +117,7 @@ def timeline(details: RunDetails) -> Chart | None:
 
 
 def _span(span: Span, left: float, right: float, top: float, began: float) -> Html:
-    title = f"{format_duration(span.seconds)}, from {format_duration(max(0.0, span.started - began))} on"
+    title = f"{format_duration(span.seconds)}, starting after {format_duration(max(0.0, span.started - began))}"
     width = max(0.5, right - left - 0.5)
     if not span.failed:
         return bar(left, top + 3, width, LANE - 6, "fit", title)
@@ -139,7 +139,7 @@ def _worker_row(worker: WorkerDetails, details: RunDetails) -> list[str]:
 
 
 def _lane(worker: WorkerDetails, details: RunDetails, top: float, frame: Frame) -> list[Html | None]:
-    """Return how busy a worker was: a path for each level, so that a hundred thousand fits stay small."""
+    """Return how busy a worker was, as one path per level, so that a hundred thousand fits stay small."""
     span = details.ended - details.began
     width = span / COLUMNS or 1.0
     busy, failed = [0.0] * COLUMNS, set[int]()
@@ -150,7 +150,7 @@ def _lane(worker: WorkerDetails, details: RunDetails, top: float, frame: Frame) 
             busy[column] += max(0.0, min(end, column + 1) - max(start, column))
         if each.failed:
             failed.add(last)
-    levels = [min(BUSY, math.ceil(each / details.threads * BUSY - 0.02)) for each in busy]
+    levels = [min(BUSY_LEVELS, math.ceil(each / details.threads * BUSY_LEVELS - 0.02)) for each in busy]
     paths: dict[int, list[str]] = {}
     start = 0
     for column in range(1, COLUMNS + 1):
@@ -160,7 +160,7 @@ def _lane(worker: WorkerDetails, details: RunDetails, top: float, frame: Frame) 
                 paths.setdefault(levels[start], []).append(f"{place}H{number(frame.x(column / COLUMNS))}")
             start = column
     parts: list[Html | None] = [
-        tag("path", class_=f"lane b{level}", d="".join(found)) for level, found in paths.items()
+        tag("path", class_=f"lane b{level}", d="".join(segments)) for level, segments in paths.items()
     ]
     crosses = sorted({column // CROSS_COLUMNS for column in failed})
     parts += [_cross(frame.x((each + 0.5) * CROSS_COLUMNS / COLUMNS), top + LANE / 2) for each in crosses]
@@ -173,7 +173,7 @@ def _cross(x: float, y: float) -> Html:
 
 
 def workers_over_time(details: RunDetails) -> Chart | None:
-    """Return how many workers were asked for and connected; where some were lost is marked."""
+    """Return a chart of requested and connected workers over time, with losses marked."""
     counts = details.record.workers
     if not counts:
         return None
@@ -194,27 +194,27 @@ def workers_over_time(details: RunDetails) -> Chart | None:
         steps([at(each, each.asked) for each in counts], frame.x(1), "line-asked"),
         steps([at(each, each.connected) for each in counts], frame.x(1), "line-best"),
         *(
-            mark(*at(each, each.connected), f"{gone} lost after {format_duration(each.seconds)}")
-            for gone, each in lost[:50]
+            mark(*at(each, each.connected), f"{number} lost after {format_duration(each.seconds)}")
+            for number, each in lost[:50]
         ),
     )
     rows = [[format_duration(each.seconds), str(each.asked), str(each.connected)] for each in counts[:200]]
-    words = "The whole line is the workers that are connected, the dashed one those that were asked for."
+    words = "The solid line shows connected workers, the dashed line requested ones."
     if lost:
-        where = ", ".join(f"{gone} after {format_duration(each.seconds)}" for gone, each in lost[:10])
-        words += f" Lost, or let go before they were no longer asked for (diamonds): {where}."
+        where = ", ".join(f"{number} after {format_duration(each.seconds)}" for number, each in lost[:10])
+        words += f" Lost, or released while still requested (diamonds): {where}."
     return Chart(
-        "Workers over time", words, svg, table(["after", "asked for", "connected"], rows, "Workers"), width=frame.width
+        "Workers over time", words, svg, table(["after", "requested", "connected"], rows, "Workers"), width=frame.width
     )
 
 
 def whole(ticks: Sequence[Tick]) -> list[Tick]:
-    """Return the ticks that are whole numbers: there is no half a fit."""
+    """Return the ticks that are whole numbers: there is no half fit."""
     return [tick for tick in ticks if "." not in tick.label]
 
 
 def losses(counts: Sequence[WorkersAt]) -> list[tuple[int, WorkersAt]]:
-    """Return where fewer workers were connected than before, and than were asked for, and how many fewer."""
+    """Return when fewer workers were connected than before and than requested, and by how many."""
     pairs = pairwise(counts)
     return [
         (before.connected - each.connected, each)
@@ -224,7 +224,7 @@ def losses(counts: Sequence[WorkersAt]) -> list[tuple[int, WorkersAt]]:
 
 
 def cost_words(details: RunDetails) -> list[list[str]]:
-    """Return the rows of what a run cost."""
+    """Return table rows of a run's cost."""
     from skjob.deploy.kubernetes.costs.prices import money
     from skjob.run.history.summary import cost_of
 
@@ -234,9 +234,11 @@ def cost_words(details: RunDetails) -> list[list[str]]:
     rows = [["the run", money(amount, currency)]]
     ran = len(details.fit_seconds)
     if ran:
-        rows.append(["for each fit that ran", money(amount / ran, currency)])
+        rows.append(["per fit that ran", money(amount / ran, currency)])
     if details.reused and ran:
-        rows.append([f"saved by {details.reused} reused fits, about", money(amount / ran * details.reused, currency)])
+        rows.append(
+            [f"saved by {details.reused} reused fits (estimate)", money(amount / ran * details.reused, currency)]
+        )
     most = details.record.cost.get("most")
     if isinstance(most, int | float):
         rows.append(["limit of the run", money(float(most), currency)])

@@ -1,4 +1,4 @@
-"""The sections of the report on the run as a whole: its outcome, failures, workers, steps, environment, notes."""
+"""Build the report's sections about the whole run: outcome, failures, workers, steps, environment, notes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from skjob.run.record import read_moment
 from skjob.utils.text import counts, shortened
 from skjob.utils.units import format_bytes, format_duration
 
-NO_EVENTS = "This run has kept no fits: an earlier version wrote its record, or it had no parallel calls."
+NO_EVENTS = "This run has no record of its fits: an earlier version wrote it, or the program made no parallel calls."
 
 MAX_GROUPS = 20
 MAX_NOTES = 200
 MAX_LOG = 20_000
-"""Characters of a log's end."""
+"""Maximum number of characters of a log, from its end."""
 
 
 def head(details: RunDetails) -> Html:
-    """Return the top of the page: which run, how it ended, and its totals."""
+    """Return the top of the page: which run it is, how it ended, and its totals."""
     record, summary = details.record, summary_of(details)
     status = record.outcome.status
     good = status == "succeeded"
@@ -73,27 +73,27 @@ def _facts(details: RunDetails) -> list[tuple[str, str]]:
 
 def _moment(text: str) -> str:
     read = read_moment(text)
-    return text or "at a time that is not known" if read is None else f"{read.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return text or "at an unknown time" if read is None else f"{read.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def failures(details: RunDetails) -> Html | None:
-    """Return why fits failed, alike errors together."""
+    """Return why fits failed, with similar errors grouped."""
     if not details.failures:
         return None
     rows = [
         [
             str(group.fits),
-            shortened(group.error or "no reason is known", 500),
+            shortened(group.error or "unknown reason", 500),
             shortened(group.example, 300) or "-",
             _names(group.workers),
         ]
         for group in details.failures[:MAX_GROUPS]
     ]  # fmt: skip
-    left = len(details.failures) - len(rows)
+    hidden = len(details.failures) - len(rows)
     return joined([
-        tag("p", f"{details.failed} fits failed. Errors that differ in numbers alone are one row, with an example."),
+        tag("p", f"{details.failed} fits failed. Errors that differ only in numbers share a row, with an example."),
         table(["fits", "error", "for example with", "on workers"], rows, "Failed fits by cause"),
-        tag("p", f"{left} more causes are not listed.") if left else None,
+        tag("p", f"{hidden} more causes are not listed.") if hidden else None,
     ])  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def _names(workers: set[str]) -> str:
 
 
 def work(details: RunDetails) -> Html | None:
-    """Return how long fits took, what workers did, and what that cost."""
+    """Return charts of fit times and workers, and the costs."""
     charts = [figure(each) for each in (timeline(details), workers_over_time(details), fit_times(details))]
     costs = cost_words(details)
     if not any(charts) and not costs:
@@ -112,7 +112,7 @@ def work(details: RunDetails) -> Html | None:
 
 
 def steps(details: RunDetails) -> Html | None:
-    """Return what the run waited for, with bars from when it began to when it ended."""
+    """Return the steps that the run waited for, with bars from start to end."""
     found = details.record.steps
     if not found:
         return None
@@ -130,7 +130,7 @@ def steps(details: RunDetails) -> Html | None:
 
 
 def environment(details: RunDetails) -> Html | None:
-    """Return versions, the cluster's settings, and whether numbers are those of a local run."""
+    """Return versions, the cluster's settings, and whether numbers match a local run."""
     record = details.record
     cluster = [[name, _setting(name, value)] for name, value in record.cluster.items() if value not in (None, {}, [])]
     numbers = [[name, _setting(name, value)] for name, value in record.numbers.items() if value not in (None, {}, [])]
@@ -140,7 +140,7 @@ def environment(details: RunDetails) -> Html | None:
         for kind, rows, caption in (
             ("package", [[name, version] for name, version in record.versions.items()], "Versions here"),
             ("setting", cluster, "Cluster"),
-            ("numbers", numbers, "Are numbers those of this machine?"),
+            ("numbers", numbers, "Do numbers match a local run?"),
             ("data", data, "Data of the job"),
         )
         if rows
@@ -157,7 +157,7 @@ def _setting(name: str, value: Any) -> str:
 
 
 def notes(details: RunDetails) -> Html | None:
-    """Return what skjob had to say during the run, and the logs that it kept of one that failed."""
+    """Return skjob's notes during the run, and the logs that it kept of a failed one."""
     record = details.record
     parts: list[Html] = []
     if record.notes:

@@ -1,4 +1,4 @@
-"""Scales of charts: where a value is between 0 and 1, and which ticks an axis has. Pure."""
+"""Scales for charts: the position of a value between 0 and 1, and the ticks of an axis. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 DECADES_FOR_LOG = 2.0
-"""An axis is logarithmic if its values span at least so many powers of ten."""
+"""Powers of ten that values must span for an axis to be logarithmic."""
 
 MAX_CATEGORIES = 12
 MISSING = "(not set)"
@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Tick:
-    """A mark on an axis, at a place between 0 and 1."""
+    """A mark on an axis, at a position between 0 and 1."""
 
     place: float
     label: str
@@ -28,7 +28,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class NumericScale:
-    """Numbers from one to another, linear or logarithmic."""
+    """A range of numbers, linear or logarithmic."""
 
     low: float
     high: float
@@ -36,28 +36,28 @@ class NumericScale:
 
     @classmethod
     def of(cls, values: Iterable[float], *, log: bool | None = None, margin: float = 0.04) -> NumericScale:
-        """Return a scale that has room for all of the values; logarithmic, unless it is said, if they span decades."""
+        """Return a scale with room for all of the values; by default it is logarithmic if they span decades."""
         known = [value for value in values if math.isfinite(value)]
         low, high = (min(known), max(known)) if known else (0.0, 1.0)
         if log is None:
             log = low > 0 and math.log10(high / low) >= DECADES_FOR_LOG
         if log:
-            room = margin * math.log10(high / low) if high > low else 0.5
-            return cls(low / 10**room, high * 10**room, log=True)
-        room = margin * (high - low) if high > low else (abs(low) * 0.1 or 1.0)
-        return cls(low - room, high + room)
+            space = margin * math.log10(high / low) if high > low else 0.5
+            return cls(low / 10**space, high * 10**space, log=True)
+        space = margin * (high - low) if high > low else (abs(low) * 0.1 or 1.0)
+        return cls(low - space, high + space)
 
     def place(self, value: float) -> float:
-        """Return where a value is: 0 at the lower end, 1 at the upper one, and not beyond them."""
+        """Return the position of a value: 0 at the lower end, 1 at the upper one, never outside."""
         if self.log:
             low, high = math.log10(self.low), math.log10(self.high)
-            at = (math.log10(value) - low) / (high - low) if value > 0 else 0.0
+            position = (math.log10(value) - low) / (high - low) if value > 0 else 0.0
         else:
-            at = (value - self.low) / (self.high - self.low)
-        return min(1.0, max(0.0, at))
+            position = (value - self.low) / (self.high - self.low)
+        return min(1.0, max(0.0, position))
 
     def ticks(self, number: int = 5) -> list[Tick]:
-        """Return about so many ticks at round numbers."""
+        """Return about `number` ticks at round numbers."""
         values = _log_ticks(self.low, self.high, number) if self.log else _linear_ticks(self.low, self.high, number)
         return [Tick(self.place(value), label(value)) for value in values]
 
@@ -82,14 +82,14 @@ def _log_ticks(low: float, high: float, number: int) -> list[float]:
 
 
 def label(value: float) -> str:
-    """Return a number as a tick has it."""
+    """Format a number for a tick."""
     if value == 0 or abs(value) < 1e-12:
         return "0"
     return f"{value:.5g}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
 
 
 def as_number(text: str) -> float | None:
-    """Return the number that a parameter's text is; None for anything else, `nan`, `inf` and `True` among it."""
+    """Parse the text of a parameter as a number; None for anything else, including `nan`, `inf` and `True`."""
     if not _NUMBER.fullmatch(text.strip()):
         return None
     value = float(text)
@@ -98,9 +98,9 @@ def as_number(text: str) -> float | None:
 
 @dataclass(frozen=True)
 class ParameterAxis:
-    """An axis for the texts of a parameter: numbers on a scale, whatever is none in slots after it.
+    """An axis for the values of a parameter: numbers on a scale, other texts in slots after it.
 
-    A parameter of whose values half are no numbers has slots alone; the rarest of too many share one.
+    If at least half of the values are not numbers, there are only slots; if there are too many, the rarest share one.
     """
 
     name: str
@@ -110,35 +110,35 @@ class ParameterAxis:
 
     @classmethod
     def of(cls, name: str, values: Sequence[str | None]) -> ParameterAxis:
-        """Return the axis for these values of a parameter; None is a candidate that does not set it."""
+        """Return the axis for a parameter's values; None stands for a candidate that does not set it."""
         counts = Counter(MISSING if value is None else value for value in values)
-        numbers = {text: found for text in counts if (found := as_number(text)) is not None}
+        numbers = {text: value for text in counts if (value := as_number(text)) is not None}
         texts = [text for text in counts if text not in numbers]
         if len(texts) >= len(numbers) or len(texts) > MAX_CATEGORIES // 2:
-            kept = [text for text, _ in counts.most_common(MAX_CATEGORIES)]
+            names = [text for text, _ in counts.most_common(MAX_CATEGORIES)]
             if len(counts) > MAX_CATEGORIES:
-                kept = [*kept[: MAX_CATEGORIES - 1], OTHERS]
-            return cls(name, None, sorted(kept, key=_order))
+                names = [*names[: MAX_CATEGORIES - 1], OTHERS]
+            return cls(name, None, sorted(names, key=_order))
         return cls(name, NumericScale.of(numbers.values()), sorted(texts, key=_order), frozenset(numbers))
 
     @property
     def _numeric_part(self) -> float:
-        """How much of the axis numbers have; each slot after them has as much as a twelfth of it."""
+        """Share of the axis for numbers; each slot after them has about a twelfth."""
         return 1.0 if not self.slots else max(0.4, 1.0 - 0.12 * len(self.slots))
 
     def slot(self, value: str | None) -> str | None:
-        """Return the name of the slot that a value is in; None if it is a number on the scale."""
+        """Return the name of the slot for a value; None if it is a number on the scale."""
         text = MISSING if value is None else value
         if self.numeric is not None and text in self._numbers:
             return None
         return text if text in self.slots else OTHERS
 
     def place(self, value: str | None) -> float:
-        """Return where a value is between 0 and 1."""
+        """Return the position of a value between 0 and 1."""
         slot = self.slot(value)
         if slot is not None:
             return self._slot_place(self.slots.index(slot))
-        assert self.numeric is not None  # noqa: S101 - else each value has a slot
+        assert self.numeric is not None  # noqa: S101 - otherwise each value has a slot
         return self._numeric_part * self.numeric.place(float(value or 0))
 
     def _slot_place(self, index: int) -> float:
@@ -146,7 +146,7 @@ class ParameterAxis:
         return first + (1.0 - first) * (index + 0.5) / len(self.slots)
 
     def ticks(self, number: int = 5) -> list[Tick]:
-        """Return the ticks of the numbers, then those of the slots."""
+        """Return the ticks for numbers, then those for slots."""
         part = self._numeric_part
         numbers = [] if self.numeric is None else self.numeric.ticks(number)
         slots = [Tick(self._slot_place(index), slot) for index, slot in enumerate(self.slots)]
@@ -154,19 +154,19 @@ class ParameterAxis:
 
 
 def _order(text: str) -> tuple[bool, float, str]:
-    found = as_number(text)
-    return (found is None, found or 0.0, text)
+    value = as_number(text)
+    return (value is None, value or 0.0, text)
 
 
 def time_unit(seconds: float) -> tuple[float, str]:
-    """Return the seconds of the unit in which a span of time is shown, and its name."""
+    """Return the unit in which a time span is shown: its seconds and its name."""
     if seconds < 180:
         return 1.0, "seconds"
     return (60.0, "minutes") if seconds < 3 * 3600 else (3600.0, "hours")
 
 
-def sampled(items: Sequence[int], most: int) -> list[int]:
-    """Return at most so many of the items, at even distances."""
-    if len(items) <= most:
+def sampled(items: Sequence[int], maximum: int) -> list[int]:
+    """Return at most `maximum` items at even distances."""
+    if len(items) <= maximum:
         return list(items)
-    return [items[round(each * (len(items) - 1) / (most - 1))] for each in range(most)]
+    return [items[round(each * (len(items) - 1) / (maximum - 1))] for each in range(maximum)]

@@ -1,4 +1,4 @@
-"""The sections of the report on searches and other parallel calls: best candidates, tables and charts."""
+"""Build the report's sections about searches and other parallel calls: best candidates, tables and charts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from skjob.utils.text import counts, shortened
 from skjob.utils.units import format_duration, format_score
 
 MAX_SEARCHES = 6
-"""How many searches have charts; a program with more has the largest of them drawn, and all of them in a table."""
+"""Number of searches with charts: of more, only the largest are drawn, but all are in a table."""
 
 MAX_CALLS = 100
 TOP = 15
 
 
 def figure(chart: Chart | None) -> Html | None:
-    """Return a chart with its words and its table."""
+    """Return a chart with its description and table."""
     if chart is None:
         return None
     drawn: Html = chart.svg
@@ -29,32 +29,36 @@ def figure(chart: Chart | None) -> Html | None:
         drawn = scrollable(tag("div", drawn, style=f"min-width:{chart.width:.0f}px"), chart.title)
     inner = [tag("figcaption", tag("h3", chart.title), tag("p", chart.text) if chart.text else None), drawn]
     if chart.table is not None:
-        inner.append(folded("The same as a table", chart.table))
+        inner.append(folded("Show as a table", chart.table))
     return tag("figure", *inner, class_="wide" if chart.width is not None else None)
 
 
 def searches(details: RunDetails) -> Iterator[tuple[str, str, Html]]:
-    """Yield a section for each search, and an overview first where there are several."""
-    found = details.searches
-    if len(found) > 1:
-        yield "searches", "Searches", _overview(found)
-    largest = sorted(range(len(found)), key=lambda index: -found[index].done)[:MAX_SEARCHES]
+    """Yield a section per search, after an overview if there are several."""
+    searches_of_run = details.searches
+    if len(searches_of_run) > 1:
+        yield "searches", "Searches", _overview(searches_of_run)
+    largest = sorted(range(len(searches_of_run)), key=lambda index: -searches_of_run[index].done)[:MAX_SEARCHES]
     for index in sorted(largest):
-        search = found[index]
-        number = f"Search {index + 1}: " if len(found) > 1 else ""
+        search = searches_of_run[index]
+        number = f"Search {index + 1}: " if len(searches_of_run) > 1 else ""
         yield f"search-{index + 1}", f"{number}{search.title}", _search(search, details)
 
 
-def _overview(found: list[SearchDetails]) -> Html:
+def _overview(searches_of_run: list[SearchDetails]) -> Html:
     rows = []
-    for index, search in enumerate(found[:MAX_CALLS], 1):
+    for index, search in enumerate(searches_of_run[:MAX_CALLS], 1):
         best = "-" if search.best is None else label(search.best.candidate.mean)
         counts = [str(search.done), str(search.total), str(search.reused), str(search.failed)]
         rows.append([str(index), search.title, *counts, best, search.metric or "-"])
     heading = ["search", "what", "fits done", "of", "reused", "failed", "best", "metric"]
-    words = "" if len(found) <= MAX_SEARCHES else f"The {MAX_SEARCHES} with the most fits are shown in full below."
-    left = len(found) - len(rows)
-    words += f" {left} more searches are not listed." if left else ""
+    words = (
+        ""
+        if len(searches_of_run) <= MAX_SEARCHES
+        else f"The {MAX_SEARCHES} with the most fits are shown in detail below."
+    )
+    hidden = len(searches_of_run) - len(rows)
+    words += f" {hidden} more searches are not listed." if hidden else ""
     return joined([tag("p", words) if words else None, table(heading, rows, "All searches of the run")])
 
 
@@ -68,14 +72,14 @@ def _search(search: SearchDetails, details: RunDetails) -> Html:
         *(against(scored, name) for name in search.varying[:MAX_AXES]),
         parallel_coordinates(scored),
     ]
-    left = search.varying[MAX_AXES:]
+    hidden = search.varying[MAX_AXES:]
     fixed = search.fixed
     return joined([
         tag("p", _words(search)),
         _best(search),
         _top(search),
-        tag("p", f"Alike in all candidates: {_assigned(fixed)}", class_="soft") if fixed else None,
-        tag("p", f"Not drawn, as there are too many parameters: {', '.join(left)}", class_="soft") if left else None,
+        tag("p", f"The same in all candidates: {_assigned(fixed)}", class_="soft") if fixed else None,
+        tag("p", f"Too many parameters to draw all; not drawn: {', '.join(hidden)}", class_="soft") if hidden else None,
         tag("p", _how_to_read(scored), class_="soft"),
         tag("div", *(figure(chart) for chart in charts), class_="charts"),
     ])  # fmt: skip
@@ -86,7 +90,7 @@ def _words(search: SearchDetails) -> str:
     parts += counts(reused=search.reused, failed=search.failed)
     if search.halving:
         sizes = ", ".join(str(call.started.candidates or len(call.candidates)) for call in search.calls)
-        parts.append(f"{len(search.calls)} iterations with {sizes} candidates; those of the last one lead")
+        parts.append(f"{len(search.calls)} iterations with {sizes} candidates; the last iteration comes first")
     else:
         parts.append(f"{len(search.candidates)} candidates")
     return "; ".join(filter(None, [*parts, search.ordering])) + "."
@@ -94,8 +98,9 @@ def _words(search: SearchDetails) -> str:
 
 def _how_to_read(scored: Scored) -> str:
     return (
-        "In the charts each dot or line is a candidate, darker (on a dark page, lighter) the better it ranks. Diamonds"
-        f" and thick lines are the best {scored.marked}; point at one to see what it is. Tables count all candidates."
+        "In the charts each dot or line is a candidate; the better it ranks, the darker (on a dark page, the lighter)."
+        f" Diamonds and thick lines are the best {scored.highlighted}; hover over one for its details."
+        " Tables count all candidates."
     )
 
 
@@ -116,7 +121,7 @@ def _top(search: SearchDetails) -> Html:
     best = search.candidates[:TOP]
     others = [metric for metric in dict.fromkeys(m for each in best for m in each.scores) if metric != search.metric]
     trained = any(each.train_scores for each in best)
-    heading = ["rank", "score", "±", "splits", "a fit took", *(["train score"] if trained else [])]
+    heading = ["rank", "score", "±", "splits", "fit time", *(["train score"] if trained else [])]
     heading += [*others, *names]
     rows = [_row(rank, each, search, others, trained, names) for rank, each in enumerate(best, 1)]
     if search.halving:
@@ -139,15 +144,15 @@ def _row(
 
 
 def others(details: RunDetails) -> Html | None:
-    """Return the parallel calls that belong to no search."""
+    """Return a table of the parallel calls that belong to no search."""
     if not details.others:
         return None
     rows = [
         [group.title, str(group.calls), str(group.done), format_duration(group.seconds), _means(group)]
         for group in details.others
     ]
-    heading = ["call", "calls", "fits or tasks", "time in all", "scores"]
-    return table(heading, rows[:MAX_CALLS], "Calls that belong to no search, alike ones together")
+    heading = ["call", "calls", "fits or tasks", "total time", "scores"]
+    return table(heading, rows[:MAX_CALLS], "Calls that belong to no search, grouped")
 
 
 def _means(group: CallGroup) -> str:

@@ -1,4 +1,4 @@
-"""The style of the report: light and dark as the reader's system has it, one column on a narrow screen."""
+"""Style of the report: light or dark by the reader's system, one column on narrow screens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts of charts as SVG: the frame with its axes, points, lines and bars. Colours come from the page's style."""
+"""Build parts of charts as SVG: the frame with its axes, points, lines and bars. The page's style sets colours."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from skjob.report.scales import Tick
 from skjob.utils.text import shortened
 
 SHADES = 6
-"""From the worst scores, `s0`, to the best, `s5`."""
+"""Number of shades from the worst scores, `s0`, to the best, `s5`."""
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The area of a chart that values are drawn in, within its margins."""
+    """The area of a chart in which values are drawn, within its margins."""
 
     width: float = 360
     height: float = 240
@@ -27,20 +27,20 @@ class Frame:
     bottom: float = 44
 
     def x(self, place: float) -> float:
-        """Return the coordinate of a place between 0 and 1 from left to right."""
+        """Return the horizontal coordinate of a position between 0 (left) and 1 (right)."""
         return self.left + place * (self.width - self.left - self.right)
 
     def y(self, place: float) -> float:
-        """Return the coordinate of a place between 0 and 1 from bottom to top."""
+        """Return the vertical coordinate of a position between 0 (bottom) and 1 (top)."""
         return self.height - self.bottom - place * (self.height - self.top - self.bottom)
 
     def svg(self, label: str, *parts: Html | None) -> Html:
-        """Return the chart. `label` is what is read out in its place."""
+        """Return the chart. Screen readers read out `label` instead."""
         box = f"0 0 {number(self.width)} {number(self.height)}"
         return tag("svg", *parts, viewBox=box, role="img", aria_label=label)
 
     def x_axis(self, ticks: Iterable[Tick], title: str, *, length: int = 9) -> Html:
-        """Return the axis below, with lines up from its ticks."""
+        """Return the horizontal axis at the bottom, with grid lines at its ticks."""
         bottom, parts = self.y(0), []
         for tick in ticks:
             x = self.x(tick.place)
@@ -52,7 +52,7 @@ class Frame:
         return joined(parts)
 
     def y_axis(self, ticks: Iterable[Tick], *, length: int = 8) -> Html:
-        """Return the axis to the left, with lines to the right from its ticks."""
+        """Return the vertical axis at the left, with grid lines at its ticks."""
         parts = []
         for tick in ticks:
             y = self.y(tick.place)
@@ -67,19 +67,19 @@ def _text(x: float, y: float, content: str, anchor: str, class_: str | None = No
 
 
 def label(x: float, y: float, content: str, *, anchor: str = "start", class_: str | None = None) -> Html:
-    """Return text at a place."""
+    """Return text at a position."""
     return _text(x, y, content, anchor, class_)
 
 
 def dots(points: Sequence[Point], class_: str) -> Html | None:
-    """Return points as one path: a dot each, in ten bytes."""
+    """Return points as one path, ten bytes per dot."""
     if not points:
         return None
     return tag("path", class_=f"dots {class_}", d="".join(f"M{number(x)} {number(y)}h0" for x, y in points))
 
 
 def mark(x: float, y: float, title: str) -> Html:
-    """Return a diamond that says what it is when it is pointed at: shape, and not only colour, sets it apart."""
+    """Return a diamond with a tooltip: its shape, not only its colour, sets it apart."""
     return tag("path", tag("title", title), class_="mark", d=f"M{number(x)} {number(y - 5)}l5 5-5 5-5-5z")
 
 
@@ -91,7 +91,7 @@ def line(points: Sequence[Point], class_: str, title: str = "") -> Html:
 
 
 def steps(points: Sequence[Point], until: float, class_: str) -> Html | None:
-    """Return a line that stays at each point's height until the next one, and at the last until a coordinate."""
+    """Return a step line that keeps each point's height until the next one, and the last until a coordinate."""
     if not points:
         return None
     first, *rest = points
@@ -106,5 +106,5 @@ def bar(x: float, y: float, width: float, height: float, class_: str, title: str
 
 
 def shade(rank: int, number_of: int) -> int:
-    """Return the shade of what has this rank, 0 for the best, among so many."""
+    """Return the shade for a rank among `number_of`; rank 0 is the best."""
     return SHADES - 1 - min(SHADES - 1, rank * SHADES // max(1, number_of))

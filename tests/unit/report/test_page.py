@@ -71,7 +71,7 @@ def test_each_question_has_its_answer(whole: Page) -> None:
     for words in (
         "train.py", "✗ failed, exit status 3", "Cause: ValueError: no", "160 (15 reused, 5 failed)", "0.12 EUR",
         "Best: 0.93021 ± 0.0096 with C=707.946, gamma=0.000316228, kernel=rbf, tol=0.001",
-        "Alike in all candidates: tol=0.001", "Best so far", "Spread over the splits of the best 15",
+        "The same in all candidates: tol=0.001", "Best so far", "Spread over the splits of the best 15",
         "Parallel coordinates", "RandomForestClassifier of DecisionTreeClassifier", "5 fits failed.",
         "ValueError: gamma == 0.012 must be positive", "What each worker did", "1 after 30.0 s", "Fit times",
         "start the scheduler", "scikit-learn", "1.9.1", "same_as_local", "Log of worker 0", "limit of the run",
@@ -163,7 +163,7 @@ def _long(candidates: int) -> Iterator[Event]:
 
 def test_a_run_without_events_has_a_report() -> None:
     shown = Page(page(add_up(a_record(fits={"fits": 20, "found": 3}, cost={}, workers=[], steps=[], notes=[]), [])))
-    assert "This run has kept no fits" in shown.text
+    assert "This run has no record of its fits" in shown.text
     assert shown.of("svg") == []
     assert [each["id"] for each in shown.of("h2")] == ["environment"]
 
