@@ -458,5 +458,5 @@ def test_without_a_builder(venv: Venv, tmp_path: Path) -> None:
     assert (ended.returncode, ended.stdout) == (120, "")
     assert ended.stderr == (
         "error: no image can be built here: `docker` is not installed, `podman` is not installed\n\nhint: start one of "
-        "them, or take the files to where one runs: `skjob env build --output FOLDER`\n"
+        "them, or build the files elsewhere: `skjob env build --output FOLDER`\n"
     )

@@ -92,7 +92,7 @@ def listed(skjob: Skjob, *arguments: str) -> dict[str, Manifest]:
 def test_an_empty_namespace_is_no_error(skjob: Skjob, namespace: str) -> None:
     done = skjob("ps")
     assert (done.returncode, done.stdout) == (0, "")
-    assert f"nothing runs in namespace `{namespace}`" in done.stderr
+    assert f"no clusters in namespace `{namespace}`" in done.stderr
     assert listed(skjob) == {}
     assert skjob("down", "--all").returncode == 0
 
@@ -178,7 +178,7 @@ def test_who_does_not_wait_has_asked_all_the_same(api: kube.Api, skjob: Skjob) -
     names = start(api)
     done = skjob("down", names.cluster, "--no-wait")
     assert done.returncode == 0
-    assert f"asked for the removal of `{names.cluster}`" in done.stderr
+    assert f"requested the removal of `{names.cluster}`" in done.stderr
     until(lambda: leftovers(api, names.run_id) == [])
 
 

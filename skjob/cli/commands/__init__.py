@@ -1,1 +1,1 @@
-"""The verbs of the command line, one file each."""
+"""The subcommands of skjob, one file each."""

@@ -36,7 +36,7 @@ def costs(
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option(metavar="DATE|TIME", help="Only runs that began since then: 2026-11-01, or 48h. [default: all]"),
+        typer.Option(metavar="DATE|TIME", help="Only runs that began since then: 2026-11-01 or 48h. [default: all]"),
     ] = None,
     context: ContextOption = None,
     namespace: NamespaceOption = None,
@@ -45,9 +45,9 @@ def costs(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object, with each entry of the ledger.")] = False,
 ) -> None:
-    """Add up the costs of a namespace's runs. A run counts for the time when it began.
+    """Add up the costs of a namespace's runs. A run's costs count at the time it began.
 
-    Runs under way count with their costs so far. The platform team sets the prices.
+    Running programs count with their costs so far. The platform team sets the prices.
     """
     from datetime import UTC, datetime
 
@@ -57,9 +57,9 @@ def costs(
     now = datetime.now(UTC)
     first = _moment(since, now) if since is not None else None
     api = connect_as_asked("costs", context, namespace)
-    own = api.context.namespace
+    current = api.context.namespace
     with looking(everywhere=all_namespaces):
-        ledgers = ledger.read_everywhere(api) if all_namespaces else {own: ledger.read_ledger(api, own)}
+        ledgers = ledger.read_everywhere(api) if all_namespaces else {current: ledger.read_ledger(api, current)}
     if first is not None:
         ledgers = {namespace: ledger.since(entries, first) for namespace, entries in ledgers.items()}
     by = by or (By.NAMESPACE if all_namespaces else By.USER)
@@ -69,7 +69,7 @@ def costs(
     if json:
         typer.echo(_as_json(totals, ledgers, now))
     elif not totals:
-        where = "any namespace" if all_namespaces else f"namespace `{own}`"
+        where = "any namespace" if all_namespaces else f"namespace `{current}`"
         typer.echo(f"skjob: no run in {where} has cost anything", err=True)
     else:
         for line in table(totals, by):
@@ -77,14 +77,14 @@ def costs(
 
 
 def _named(ledgers: Ledgers, by: By) -> Iterator[tuple[str, Entry]]:
-    """Yield each entry with the name that it is added up by."""
+    """Yield each entry with the name of its group."""
     for namespace, entries in ledgers.items():
         for entry in entries.values():
             yield namespace if by is By.NAMESPACE else str(getattr(entry, by)), entry
 
 
 def table(totals: list[Total], by: By) -> list[str]:
-    """Return the lines of the table, its heading first, and a last one for each currency."""
+    """Return the lines of the table: its heading, the groups, and a total per currency."""
     from skjob.deploy.kubernetes.costs.ledger import Total
 
     sums = [
@@ -107,7 +107,7 @@ def table(totals: list[Total], by: By) -> list[str]:
 
 
 def _moment(text: str, now: datetime) -> datetime:
-    """Return the beginning of a day, in UTC, or the moment so long ago."""
+    """Return the start of a day in UTC, or the time `text` ago."""
     from datetime import UTC, datetime, timedelta
 
     from skjob.config.parsers import parse_seconds
@@ -120,7 +120,7 @@ def _moment(text: str, now: datetime) -> datetime:
             return now - timedelta(seconds=parse_seconds(text))
         except ValueError as error:
             raise ConfigError(
-                f"`--since` must be a day, `{now:%Y-%m}-01`, or how long ago, `48h`, not `{text}`",
+                f"`--since` must be a date such as `{now:%Y-%m}-01` or a duration such as `48h`, not `{text}`",
                 "see `skjob costs --help`",
             ) from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -20,9 +20,7 @@ def doctor(
     ctx: typer.Context,
     context: ContextOption = None,
     namespace: NamespaceOption = None,
-    image: Annotated[
-        str | None, typer.Option(help="The image to check. [default: the one that a run would use]")
-    ] = None,
+    image: Annotated[str | None, typer.Option(help="The image to check. [default: the one a run would use]")] = None,
     worker_cpu: Annotated[
         str | None, typer.Option(metavar="CORES", help="Check that a node has this much for a worker.")
     ] = None,
@@ -38,21 +36,22 @@ def doctor(
     ] = False,
     timeout: Annotated[str, typer.Option(metavar="TIME", help="How long to wait for that pod.")] = "2m",
     role: Annotated[
-        bool, typer.Option("--role", help="Print the Role that a user of skjob needs, as YAML, and check nothing.")
+        bool,
+        typer.Option("--role", help="Print the Role that a user of skjob needs, as YAML, without checking anything."),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
-    """Check everything that a run needs. The exit status is 0, or that of the first check that fails."""
+    """Check everything that a run needs. The exit status is 0, or that of the first failed check."""
     from skjob.cli.options import layers, namespace_of, resolved
 
-    asked, seconds = resolved("doctor", layers("doctor", ctx.params), timeout)
+    requested, seconds = resolved("doctor", layers("doctor", ctx.params), timeout)
     if role:
-        _print_role(namespace_of(asked.settings))
+        _print_role(namespace_of(requested.settings))
         return
 
     from skjob.deploy.kubernetes.doctor import examine
 
-    report = examine(asked, check_image=not skip_image, timeout=seconds, on_check=_ignore if json else _show)
+    report = examine(requested, check_image=not skip_image, timeout=seconds, on_check=_ignore if json else _show)
     if json:
         typer.echo(_as_json(report))
     raise typer.Exit(report.exit_code)
@@ -68,7 +67,7 @@ def _show(check: Check) -> None:
 
 
 def _ignore(_: Check) -> None:
-    """Show nothing: all checks are printed at the end."""
+    """Print nothing: all checks are printed at the end."""
 
 
 def _as_json(report: DoctorReport) -> str:

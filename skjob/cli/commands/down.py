@@ -1,4 +1,4 @@
-"""`skjob down`: remove clusters that were kept, or whose run no longer removes them."""
+"""`skjob down`: remove kept clusters, and those whose run no longer removes them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def down(
         list[str] | None,
         typer.Argument(
             metavar="[NAME]...",
-            help="Clusters, as `skjob ps` names them.",
+            help="Names of clusters, as listed by `skjob ps`.",
             show_default=False,
             autocompletion=complete_cluster,
         ),
@@ -36,15 +36,15 @@ def down(
     from skjob.errors import ConfigError
 
     if bool(names) == every or (everyone and not every):
-        raise ConfigError("`skjob down` takes names or `--all`", "`skjob ps` lists the names")
+        raise ConfigError("`skjob down` takes names or `--all`", "list the names with `skjob ps`")
     api = connect_as_asked("down", context, namespace)
     found = runs.runs(api, api.context.namespace)
     user = None if everyone else getpass.getuser()
     chosen = runs.choose(found, names or None, user)
     if not chosen:
         whose = "" if everyone else f" of `{user}`"
-        typer.echo(f"skjob: nothing{whose} runs in namespace `{api.context.namespace}`", err=True)
+        typer.echo(f"skjob: no clusters{whose} in namespace `{api.context.namespace}`", err=True)
         return
     cleanup.remove_runs(api, chosen, wait=not no_wait)
     for run in chosen:
-        typer.echo(f"skjob: {'asked for the removal of' if no_wait else 'removed'} `{run.name}`", err=True)
+        typer.echo(f"skjob: {'requested the removal of' if no_wait else 'removed'} `{run.name}`", err=True)

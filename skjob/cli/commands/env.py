@@ -1,4 +1,4 @@
-"""`skjob env`: show what would be sent to workers and why; `skjob env build`: build an image of it."""
+"""`skjob env`: show what would be sent to workers and why; `skjob env build`: build an image with it."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def show(
     if context.invoked_subcommand is not None:
         context.obj = {"env": env, "program": program}
         return
-    sent = _shipment(env, program)
+    plan = _plan(env, program)
     if json:
-        typer.echo(_as_json(sent))
-        raise typer.Exit(_exit_code(sent))
-    for line in table(sent):
+        typer.echo(_as_json(plan))
+        raise typer.Exit(_exit_code(plan))
+    for line in table(plan):
         typer.echo(line)
-    typer.echo(f"\nskjob: {summary(sent)}", err=True)
-    _refuse(sent)
+    typer.echo(f"\nskjob: {summary(plan)}", err=True)
+    _require_no_problems(plan)
 
 
 @env.command(cls=Command)
@@ -64,7 +64,7 @@ def build(
         Path | None, typer.Option(metavar="FOLDER", help="Write all files an image is built from into this folder.")
     ] = None,
     print_: Annotated[
-        bool, typer.Option("--print", help="Print the Dockerfile. [default: if neither of the others is given]")
+        bool, typer.Option("--print", help="Print the Dockerfile. [default: if neither --tag nor --output is given]")
     ] = False,
 ) -> None:
     """Build an image with this environment, for `skjob run --image`."""
@@ -72,50 +72,52 @@ def build(
     from skjob.errors import ConfigError
 
     outer = context.obj or {}
-    sent = _shipment(env or outer.get("env"), program or outer.get("program"), into_image=True)
-    if not sent.pins:
-        raise ConfigError("`--env none` leaves nothing to build", "name a file of requirements, or take `auto`")
-    _refuse(sent)
-    archive = sent.packed.content if sent.packed.sizes else b""
-    text = dockerfile(sent.python, sent.pins, local=bool(archive), base=base)
+    plan = _plan(env or outer.get("env"), program or outer.get("program"), into_image=True)
+    if not plan.pins:
+        raise ConfigError("`--env none` leaves nothing to build", "name a file of requirements, or use `auto`")
+    _require_no_problems(plan)
+    archive = plan.packed.content if plan.packed.sizes else b""
+    text = dockerfile(plan.python, plan.pins, local=bool(archive), base=base)
     if print_ or (tag is None and output is None):
         typer.echo(text, nl=False)
     if output is not None:
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise ConfigError(f"the folder `{output}` of `--output` already exists", "name a new or empty folder")
         try:
-            write_context(output, text, sent.pins, archive)
+            write_context(output, text, plan.pins, archive)
         except OSError as error:
             raise ConfigError(f"`{output}` cannot be written: {error.strerror}", "choose another folder") from error
-        typer.echo(f"skjob: `{output}` has what an image is built from: {summary(sent)}", err=True)
+        typer.echo(f"skjob: wrote the files of an image to `{output}`: {summary(plan)}", err=True)
     if tag is not None:
         with tempfile.TemporaryDirectory(prefix="skjob-build-") as folder:
-            write_context(Path(folder, "context"), text, sent.pins, archive)
+            write_context(Path(folder, "context"), text, plan.pins, archive)
             _build(tag, Path(folder))
-        typer.echo(f"skjob: built `{tag}`; `skjob run --image {tag}` takes it, once the cluster can pull it", err=True)
+        typer.echo(
+            f"skjob: built `{tag}`; use it with `skjob run --image {tag}` once the cluster can pull it", err=True
+        )
 
 
-def table(sent: TransferPlan) -> list[str]:
-    """Return the lines of a table, one for each distribution."""
+def table(plan: TransferPlan) -> list[str]:
+    """Return the lines of a table, one per distribution."""
     from skjob.cli.tables import aligned
 
-    rows = [[item.name, item.version, str(item.how), item.why] for item in sent.items]
+    rows = [[item.name, item.version, str(item.how), item.why] for item in plan.items]
     return aligned([["NAME", "VERSION", "HOW", "WHY"], *rows])
 
 
-def summary(sent: TransferPlan) -> str:
-    """Return how many distributions go in which way, and the size of the archive."""
+def summary(plan: TransferPlan) -> str:
+    """Summarize how many distributions are sent in which way, and the size of the archive."""
     from skjob.environment.transfer_plan import TransferMethod
 
-    number = {way: sum(item.how is way for item in sent.items) for way in TransferMethod}
-    archive = f", {len(sent.packed.content):,} bytes" if number[TransferMethod.ARCHIVE] else ""
+    number = {way: sum(item.how is way for item in plan.items) for way in TransferMethod}
+    archive = f", {len(plan.packed.content):,} bytes" if number[TransferMethod.ARCHIVE] else ""
     return (
-        f"Python {sent.python} ({sent.tool}): {number[TransferMethod.INDEX]} from an index, "
+        f"Python {plan.python} ({plan.tool}): {number[TransferMethod.INDEX]} from an index, "
         f"{number[TransferMethod.ARCHIVE]} as an archive{archive}, {number[TransferMethod.NOT_SENT]} not sent"
     )
 
 
-def _shipment(env: str | None, program: Path | None, *, into_image: bool = False) -> TransferPlan:
+def _plan(env: str | None, program: Path | None, *, into_image: bool = False) -> TransferPlan:
     from skjob.cli.options import layers
     from skjob.config import sources
     from skjob.config.plan import JobSpec
@@ -130,41 +132,41 @@ def _shipment(env: str | None, program: Path | None, *, into_image: bool = False
     return plan_transfer(settings.env, imported, into_image=into_image)
 
 
-def _refuse(sent: TransferPlan) -> None:
+def _require_no_problems(plan: TransferPlan) -> None:
     from skjob.errors import EnvironmentFault
 
-    if sent.problems:
-        raise EnvironmentFault.collect([*sent.problems], "`--env none` takes the image as it is")
+    if plan.problems:
+        raise EnvironmentFault.collect([*plan.problems], "`--env none` uses the image as it is")
 
 
-def _exit_code(sent: TransferPlan) -> int:
+def _exit_code(plan: TransferPlan) -> int:
     from skjob.errors import EnvironmentFault
 
-    return EnvironmentFault.exit_code if sent.problems else 0
+    return EnvironmentFault.exit_code if plan.problems else 0
 
 
-def _as_json(sent: TransferPlan) -> str:
+def _as_json(plan: TransferPlan) -> str:
     import json
     from collections import Counter
     from dataclasses import asdict
 
     return json.dumps(
         {
-            "env": sent.env,
-            "python": sent.python,
-            "tool": sent.tool,
-            "distributions": [asdict(item) for item in sent.items],
-            "totals": Counter(item.how for item in sent.items),
-            "archive_bytes": len(sent.packed.content) if sent.packed.sizes else 0,
-            "compiled": sent.packed.compiled,
-            "problems": sent.problems,
+            "env": plan.env,
+            "python": plan.python,
+            "tool": plan.tool,
+            "distributions": [asdict(item) for item in plan.items],
+            "totals": Counter(item.how for item in plan.items),
+            "archive_bytes": len(plan.packed.content) if plan.packed.sizes else 0,
+            "compiled": plan.packed.compiled,
+            "problems": plan.problems,
         },
         indent=2,
     )
 
 
 def _build(tag: str, folder: Path) -> None:
-    """Build what is in `folder/context`; the builder writes to this command's output."""
+    """Build the image in `folder/context`; the builder's output goes to this command's output."""
     from skjob.environment.image_build import write_secrets
     from skjob.environment.index.discovery import index_settings
     from skjob.errors import ConfigError
@@ -185,33 +187,33 @@ def _build(tag: str, folder: Path) -> None:
         raise ConfigError(f"`{builder} build` did not finish within {BUILD_TIMEOUT} s") from error
     if ended.returncode:
         raise ConfigError(
-            f"`{builder} build` ended with status {ended.returncode}; what it said is above",
-            "`skjob env build --output FOLDER` writes the files, to fix and build by hand",
+            f"`{builder} build` ended with status {ended.returncode}; its output is above",
+            "`skjob env build --output FOLDER` writes the files, so that you can fix and build them by hand",
         )
 
 
 def _builder() -> str:
-    """Return docker or podman, the first of them that works.
+    """Return `docker` or `podman`, whichever works first.
 
     Raises:
         ConfigError: neither works.
     """
     from skjob.errors import ConfigError
 
-    seen = []
+    problems = []
     for name in ("docker", "podman"):
         if shutil.which(name) is None:
-            seen.append(f"`{name}` is not installed")
+            problems.append(f"`{name}` is not installed")
             continue
         try:
-            asked = subprocess.run([name, "info"], capture_output=True, timeout=60, check=False)
+            result = subprocess.run([name, "info"], capture_output=True, timeout=60, check=False)
         except (OSError, subprocess.TimeoutExpired):
-            seen.append(f"`{name} info` does not answer")
+            problems.append(f"`{name} info` does not answer")
             continue
-        if asked.returncode == 0:
+        if result.returncode == 0:
             return name
-        seen.append(f"`{name} info` fails")
+        problems.append(f"`{name} info` fails")
     raise ConfigError(
-        f"no image can be built here: {', '.join(seen)}",
-        "start one of them, or take the files to where one runs: `skjob env build --output FOLDER`",
+        f"no image can be built here: {', '.join(problems)}",
+        "start one of them, or build the files elsewhere: `skjob env build --output FOLDER`",
     )

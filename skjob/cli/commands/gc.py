@@ -1,4 +1,4 @@
-"""`skjob gc`: remove what is left of runs that are over, and nothing else."""
+"""`skjob gc`: remove the remains of runs that have ended, and nothing else."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 def gc(
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be removed, and remove nothing.")
+        bool, typer.Option("--dry-run", help="Print what would be removed, without removing it.")
     ] = False,
     context: ContextOption = None,
     namespace: NamespaceOption = None,
     all_namespaces: Annotated[
         bool, typer.Option("--all-namespaces", "-A", help="In every namespace; requires the permissions for that.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON array of what is found.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON array of the objects' runs.")] = False,
 ) -> None:
     """Remove what is left of runs that are over, regardless of owner: what nothing owns, or should be gone by now.
 

@@ -1,4 +1,4 @@
-"""`skjob install`: the Dask operator, and a namespace's defaults."""
+"""`skjob install`: install the Dask operator, and set a namespace's defaults."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def install(
     worker_memory: Annotated[
         str | None, typer.Option(metavar="BYTES", help="Default for runs in the namespace.")
     ] = None,
-    timeout: Annotated[str, typer.Option(metavar="TIME", help="How long to wait until the operator acts.")] = "3m",
+    timeout: Annotated[str, typer.Option(metavar="TIME", help="How long to wait for the operator to run.")] = "3m",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be applied, as YAML; needs no cluster.")
     ] = False,
@@ -40,13 +40,13 @@ def install(
     from skjob.deploy.kubernetes.operator import install as installation
 
     given = {"image": image, "worker_cpu": worker_cpu, "worker_memory": worker_memory}
-    asked, seconds = resolved("install", layers("install", ctx.params), timeout)
+    requested, seconds = resolved("install", layers("install", ctx.params), timeout)
 
     def defaults(where: str) -> Defaults:
         return Defaults(where, **given)
 
     if dry_run:
-        _print_yaml(install_manifests(image, defaults(namespace_of(asked.settings))))
+        _print_yaml(install_manifests(image, defaults(namespace_of(requested.settings))))
         return
     api = connect_as_asked("install", context, namespace)
     done = installation.install_operator(
@@ -59,6 +59,6 @@ def install(
 def _print_yaml(manifests: list[dict[str, Any]]) -> None:
     import yaml
 
-    # Without aliases, which kubectl and people read badly; in C, since the custom resources are a megabyte.
+    # Without aliases, which are hard to read; in C, because the custom resources are a megabyte.
     dumper = type("Dumper", (getattr(yaml, "CSafeDumper", yaml.SafeDumper),), {"ignore_aliases": lambda *_: True})
     typer.echo(yaml.dump_all(manifests, Dumper=dumper, sort_keys=False, explicit_start=True), nl=False)

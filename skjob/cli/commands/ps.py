@@ -1,4 +1,4 @@
-"""`skjob ps`: list the clusters of skjob, and until when they live."""
+"""`skjob ps`: list skjob's clusters, and when they expire."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def ps(
     context: ContextOption = None,
     namespace: NamespaceOption = None,
     all_namespaces: Annotated[
-        bool, typer.Option("--all-namespaces", "-A", help="In every namespace; requires permission to list them.")
+        bool, typer.Option("--all-namespaces", "-A", help="List every namespace; requires permission to do so.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
 ) -> None:
@@ -33,14 +33,14 @@ def ps(
         return
     if not found:
         where = "any namespace" if all_namespaces else f"namespace `{api.context.namespace}`"
-        typer.echo(f"skjob: nothing runs in {where} of context `{api.context.name}`", err=True)
+        typer.echo(f"skjob: no clusters in {where} of context `{api.context.name}`", err=True)
         return
     for line in table(found, with_namespace=all_namespaces):
         typer.echo(line)
 
 
 def table(found: list[RunningCluster], *, with_namespace: bool) -> list[str]:
-    """Return the lines of the table, its heading first."""
+    """Return the lines of the table, starting with its heading."""
     from skjob.deploy.kubernetes.costs.prices import money
 
     heading = ["NAME", "USER", "PROGRAM", "AGE", "WORKERS", "COST", "STATE", "EXPIRES"]
@@ -69,7 +69,7 @@ def table(found: list[RunningCluster], *, with_namespace: bool) -> list[str]:
 
 
 def expiry(run: RunningCluster) -> str:
-    """Return when Kubernetes will remove a cluster. That of a run is renewed as long as its skjob lives."""
+    """Return when Kubernetes will remove a cluster. Heartbeats renew a run's cluster while its skjob lives."""
     if run.expires_in is None:
         return "never"
     renewed = " unless renewed" if run.state in ("starting", "running") else ""

@@ -103,27 +103,29 @@ def run(
             reporter.notify(line)
         problems = sources.Problems()
         job: JobSpec | None = None
-        asked: sources.ResolvedSettings | None = None
+        requested: sources.ResolvedSettings | None = None
         with problems:
             path = find_module(program, Path.cwd(), sys.path) if module else Path(program)
             job = JobSpec(path, tuple(arguments or ()), program if module else None)
         with problems:
-            asked = sources.resolve(layers("run", ctx.params))
-            if (keep or cluster) and asked.settings.on is Place.LOCAL:
+            requested = sources.resolve(layers("run", ctx.params))
+            if (keep or cluster) and requested.settings.on is Place.LOCAL:
                 option = "--keep" if keep else "--cluster"
-                raise ConfigError(f"`{option}` needs a cluster that outlives skjob", f"leave out {asked.called('on')}")
-        if asked is not None:
+                raise ConfigError(
+                    f"`{option}` needs a cluster that outlives skjob", f"leave out {requested.called('on')}"
+                )
+        if requested is not None:
             with problems:
-                reporter.mlflow = MlflowLog(mlflow, variables_of(asked).values)
+                reporter.mlflow = MlflowLog(mlflow, variables_of(requested).values)
                 reporter.mlflow.check()
         if problems.found and job is not None:
             with problems:
-                check_program(job)  # which a run begins with
+                check_program(job)  # a run's first step
         problems.raise_any()
-        assert job is not None  # noqa: S101 - else there was a problem
-        assert asked is not None  # noqa: S101
+        assert job is not None  # noqa: S101 - otherwise there was a problem
+        assert requested is not None  # noqa: S101
         options = RunOptions(keep=keep, resume=resume, cluster=cluster)
-        code = run_job(job, asked, options, reporter, Path.cwd())
+        code = run_job(job, requested, options, reporter, Path.cwd())
     except SkjobError as error:
         if not json:
             raise

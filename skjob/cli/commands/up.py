@@ -1,4 +1,4 @@
-"""`skjob up`: start a cluster that waits for programs of `skjob run --cluster NAME`."""
+"""`skjob up`: start a cluster for later runs of `skjob run --cluster NAME`."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def up(
     start_timeout: StartTimeoutOption = None,
     idle_timeout: IdleTimeoutOption = None,
 ) -> None:
-    """Start a cluster that stays: `skjob run --cluster NAME` begins on it at once, one run at a time.
+    """Start a cluster that stays: `skjob run --cluster NAME` starts on it at once, one run at a time.
 
-    It is removed when nobody has used it for its idle timeout, or by `skjob down NAME`.
+    It is removed when it has been unused for its idle timeout, or by `skjob down NAME`.
     """
     from skjob.run.warm_cluster import start_warm_cluster
 

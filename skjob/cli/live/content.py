@@ -1,7 +1,7 @@
-"""What the live view shows: a run's state as rich renderables. Pure.
+"""Build the content of the live view: a run's state as rich renderables. Pure.
 
-From the top: a rule with workers, time and cost; a line for each running call, nested ones below the call that makes
-them; the best candidates of a search. What does not fit into the height is left out from the end, the candidates first.
+From the top: a rule with workers, time and cost; a line per running call, nested ones below the call that makes them;
+the best candidates of a search. What does not fit into the height is omitted from the end, candidates first.
 """
 
 from __future__ import annotations
@@ -29,39 +29,39 @@ from skjob.run.events.searches import CallProgress, Candidate
 from skjob.utils.text import counts, shortened, visible
 from skjob.utils.units import format_rough_duration
 
-BEST = 5
+MAX_CANDIDATES = 5
 MAX_CALLS = 4
 WIDE = 72
-"""Columns from which on there is room for a bar and a rate."""
+"""Number of columns from which there is space for a bar and a rate."""
 MEDIUM = 40
-"""Columns from which on the spread of a candidate and its number of fits are shown."""
+"""Number of columns from which a candidate's spread and number of fits are shown."""
 GAP = 2
 MIN_BAR, MAX_BAR = 8, 40
 MAX_METRIC_LENGTH = 16
 MAX_VALUE_LENGTH = 12
-"""Characters of a parameter's value where each parameter has a column."""
+"""Maximum characters of a parameter's value if each parameter has a column."""
 
 
 def view(state: RunState, now: float, width: int, height: int) -> Group:
-    """Return what to show `now`, in seconds since the epoch, in so many columns and lines."""
+    """Return the content at `now`, in seconds since the epoch, for `width` columns and `height` lines."""
     with state.lock:
         parts: list[RenderableType] = [_heading(state, now, width)]
-        left = height - 1
+        lines_left = height - 1
         calls = _calls_to_show(state)
-        shown = calls[: min(MAX_CALLS, left)]
+        shown = calls[: min(MAX_CALLS, lines_left)]
         if len(calls) > len(shown) and len(shown) > 1:
             shown = shown[:-1]
         if shown:
             parts.append(_progress(shown, now, width))
-            left -= len(shown)
+            lines_left -= len(shown)
         if hidden := len(calls) - len(shown):
             parts.append(Text(f"and {hidden} more calls", style="dim"))
-            left -= 1
-        if left >= 3 and (search := _search_to_show(state, [call for _, call in calls])) is not None:
+            lines_left -= 1
+        if lines_left >= 3 and (search := _search_to_show(state, [call for _, call in calls])) is not None:
             if len(calls) > 1 or search.started.metric_is_first:
                 parts.append(Text(_caption(search), style="dim"))
-                left -= 1
-            parts.append(_candidates(search, width, left - 1))
+                lines_left -= 1
+            parts.append(_candidates(search, width, lines_left - 1))
     return Group(*parts)
 
 
@@ -86,7 +86,7 @@ def _heading(state: RunState, now: float, width: int) -> RenderableType:
 
 
 def _calls_to_show(state: RunState) -> list[tuple[int, CallProgress]]:
-    """Return the running calls, each with its depth, in the order of a tree; if none runs, the one that ended last."""
+    """Return the running calls with their depth, in tree order; if none is running, the one that ended last."""
     running = state.searches.running
     if not running:
         ended = [call for call in state.searches.calls.values() if call.finished is not None]
@@ -111,8 +111,8 @@ def _progress(calls: Sequence[tuple[int, CallProgress]], now: float, width: int)
     facts = [_facts(call, now, wide=wide) for _, call in calls]
     names = ["  " * (depth - 1) + ("└ " if depth else "") + name_of(call) for depth, call in calls]
     longest = max(map(len, names))
-    room = width - sum(max(map(len, column)) + GAP for column in zip(*facts, strict=True))
-    bar = min(MAX_BAR, room - longest - GAP)
+    available = width - sum(max(map(len, column)) + GAP for column in zip(*facts, strict=True))
+    bar = min(MAX_BAR, available - longest - GAP)
     table = Table.grid(padding=(0, GAP, 0, 0))
     table.add_column(no_wrap=True)
     if bar >= MIN_BAR:
@@ -121,12 +121,12 @@ def _progress(calls: Sequence[tuple[int, CallProgress]], now: float, width: int)
         table.add_column(no_wrap=True, justify="right")
     for name, (_, call), row in zip(names, calls, facts, strict=True):
         bars = [_bar(call, bar)] if bar >= MIN_BAR else []
-        table.add_row(Text(shortened(name, max(1, room))), *bars, *map(Text, row))
+        table.add_row(Text(shortened(name, max(1, available))), *bars, *map(Text, row))
     return table
 
 
 def _bar(call: CallProgress, width: int) -> RenderableType:
-    """Return a bar for a call whose total is known, nothing for another."""
+    """Return a bar for a call whose total is known, otherwise nothing."""
     if call.total is None:
         return ""
     return ProgressBar(
@@ -135,8 +135,8 @@ def _bar(call: CallProgress, width: int) -> RenderableType:
 
 
 def _facts(call: CallProgress, now: float, *, wide: bool) -> list[str]:
-    count, left = _count(call, wide=wide), _left(call, now, wide=wide)
-    return [count, rate(call, _moment(call, now)), left] if wide else [count, left]
+    count, time_left = _count(call, wide=wide), _time_left(call, now, wide=wide)
+    return [count, rate(call, _end_or_now(call, now)), time_left] if wide else [count, time_left]
 
 
 def _count(call: CallProgress, *, wide: bool) -> str:
@@ -145,11 +145,11 @@ def _count(call: CallProgress, *, wide: bool) -> str:
     return f"{call.done} of {call.total} {unit(call)}" if wide else f"{call.done}/{call.total}"
 
 
-def _moment(call: CallProgress, now: float) -> float:
+def _end_or_now(call: CallProgress, now: float) -> float:
     return now if call.finished is None else call.finished.at
 
 
-def _left(call: CallProgress, now: float, *, wide: bool) -> str:
+def _time_left(call: CallProgress, now: float, *, wide: bool) -> str:
     if call.finished is not None:
         return "ended" if call.finished.ok else "stopped"
     seconds = call.seconds_left(now)
@@ -162,7 +162,8 @@ def _left(call: CallProgress, now: float, *, wide: bool) -> str:
 
 
 def _search_to_show(state: RunState, calls: Sequence[CallProgress]) -> CallProgress | None:
-    """Return the first of these calls whose candidates have scores; of a halving search, else its last iteration."""
+    """Return the first of these calls whose candidates have scores; for a halving search, or its latest such
+    iteration."""
     for call in calls:
         if call.started.candidates is None or not call.started.metric:
             continue
@@ -178,13 +179,13 @@ def _caption(call: CallProgress) -> str:
     return f"best of {name_of(call)}{first}:"
 
 
-def _candidates(call: CallProgress, width: int, most: int) -> Table:
-    ranked = call.ranked(min(BEST, most))
+def _candidates(call: CallProgress, width: int, maximum: int) -> Table:
+    ranked = call.ranked(min(MAX_CANDIDATES, maximum))
     metric = shortened(visible(call.started.metric), MAX_METRIC_LENGTH)
     headers = ["#", metric, "±", "fits"] if width >= MEDIUM else ["#", metric]
-    rows = [_row(place, candidate)[: len(headers)] for place, candidate in enumerate(ranked, 1)]
-    room = width - sum(max(map(len, column)) + GAP for column in zip(headers, *rows, strict=True))
-    columns = _parameter_columns(ranked, room)
+    rows = [_row(rank, candidate)[: len(headers)] for rank, candidate in enumerate(ranked, 1)]
+    available = width - sum(max(map(len, column)) + GAP for column in zip(headers, *rows, strict=True))
+    columns = _parameter_columns(ranked, available)
     table = Table.grid(padding=(0, GAP, 0, 0))
     for _ in (*headers, *(columns or ["parameters"])):
         table.add_column(no_wrap=True)
@@ -193,14 +194,14 @@ def _candidates(call: CallProgress, width: int, most: int) -> Table:
         if columns is not None:
             values = [shortened(value, MAX_VALUE_LENGTH) for value in _values(candidate, columns)]
         else:
-            values = [shortened(parameters_of(candidate), max(1, room))]
+            values = [shortened(parameters_of(candidate), max(1, available))]
         table.add_row(*map(Text, (*row, *values)), style="bold" if candidate is ranked[0] else None)
     return table
 
 
-def _row(place: int, candidate: Candidate) -> list[str]:
+def _row(rank: int, candidate: Candidate) -> list[str]:
     fits = f"{len(candidate.scores)}/{candidate.splits}" if candidate.splits else str(len(candidate.scores))
-    return [str(place), number(candidate.mean), spread_of(candidate), fits]
+    return [str(rank), number(candidate.mean), spread_of(candidate), fits]
 
 
 def _values(candidate: Candidate, columns: Sequence[str]) -> list[str]:
@@ -208,11 +209,11 @@ def _values(candidate: Candidate, columns: Sequence[str]) -> list[str]:
     return [values.get(name, "") for name in columns]
 
 
-def _parameter_columns(candidates: Sequence[Candidate], room: int) -> list[str] | None:
-    """Return the names of the parameters if a column for each of them fits into so many characters; None if not."""
+def _parameter_columns(candidates: Sequence[Candidate], available: int) -> list[str] | None:
+    """Return the names of the parameters if a column for each fits into the available characters; None if not."""
     columns = list(dict.fromkeys(visible(name) for each in candidates for name in each.parameters))
-    taken = -GAP
+    total_width = -GAP
     for name in columns:
         longest = max(len(shortened(_values(each, [name])[0], MAX_VALUE_LENGTH)) for each in candidates)
-        taken += max(len(name), longest) + GAP
-    return columns if columns and taken <= room else None
+        total_width += max(len(name), longest) + GAP
+    return columns if columns and total_width <= available else None

@@ -1,4 +1,4 @@
-"""Moments in which the program writes nothing, so that a redraw does not split what it writes.
+"""Find moments in which the program writes nothing, so that a redraw does not split its output.
 
 The kernel does not mix two writes to a terminal. But a program with much output may write half of an escape sequence,
 or of a character, and the other half microseconds later.
@@ -12,28 +12,28 @@ from collections.abc import Callable
 from skjob.utils.operating_system import children, written_bytes
 
 PAUSE_SECONDS = 0.001
-"""A process that has written nothing for so long is not within an escape sequence or a character."""
-MAX_LOOKS = 50
+"""Seconds without output after which a process is not in the middle of an escape sequence or a character."""
+MAX_CHECKS = 50
 CHILDREN_TTL = 5.0
-"""Seconds after which the processes are looked for again."""
+"""Seconds after which the list of child processes is refreshed."""
 
 
 class ChildrenOutput:
-    """Counts what the children of this process have written; the program is one of them."""
+    """Counts the bytes written by the children of this process; the program is one of them."""
 
     def __init__(self) -> None:
         self._children: list[int] = []
         self._found = -CHILDREN_TTL
 
     def __call__(self) -> int:
-        """Return the number of bytes so far. Linux counts them; elsewhere it is always 0."""
+        """Return the number of bytes so far. Only Linux counts them; elsewhere the result is always 0."""
         if time.monotonic() - self._found > CHILDREN_TTL:
             self._children, self._found = children(), time.monotonic()
         return sum(map(written_bytes, self._children))
 
 
 class OutputPauses:
-    """Waits for pauses of a count of bytes. Where nothing counts them, every moment is one."""
+    """Waits for pauses in a count of bytes. If nothing counts them, every moment is a pause."""
 
     def __init__(self, written: Callable[[], int], sleep: Callable[[float], None] = time.sleep) -> None:
         self._written = written
@@ -42,7 +42,7 @@ class OutputPauses:
     def wait(self) -> bool:
         """Wait for a pause, and return whether there was one."""
         before = self._written()
-        for _ in range(MAX_LOOKS):
+        for _ in range(MAX_CHECKS):
             self._sleep(PAUSE_SECONDS)
             now = self._written()
             if now == before:

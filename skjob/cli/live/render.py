@@ -1,4 +1,4 @@
-"""Renderables of rich as lines of text with the escape sequences of their styles."""
+"""Render rich renderables into lines of text with escape sequences for their styles."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Literal
 from rich.console import Console, RenderableType
 
 COLOURS: Literal["standard"] = "standard"
-"""The 16 colours that each terminal has and each user's theme chooses."""
+"""The 16 colours that every terminal has and each user's theme defines."""
 
 _ASCII = str.maketrans({"±": "~", "…": "~", "└": "`", "─": "-", "━": "=", "╸": "-", "╺": "-"})
 
 
 class _Output(io.StringIO):
-    """Text in memory, for a terminal of some encoding: rich draws with what that has."""
+    """Text in memory for a terminal with some encoding, so that rich uses only characters that it has."""
 
     def __init__(self, encoding: str) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class _Output(io.StringIO):
 
 
 def to_lines(content: RenderableType, width: int, height: int, *, colour: bool, encoding: str = "utf-8") -> list[str]:
-    """Return `height` lines of `width` columns at most."""
+    """Return at most `height` lines of at most `width` columns."""
     output = _Output(encoding)
     console = Console(
         file=output, width=width, height=height, force_terminal=True, color_system=COLOURS if colour else None,

@@ -1,9 +1,9 @@
-"""The control sequences that keep lines at the bottom of a terminal, below its scroll region (DECSTBM). Pure.
+"""Build the control sequences that keep lines at the bottom of a terminal, below its scroll region (DECSTBM). Pure.
 
-What the program writes scrolls above the lines and does not reach them. Each sequence here is written at once and
-leaves the cursor, its colours and its character set as the program had them: it saves the cursor (DECSC), moves, and
-restores it (DECRC). Two things of the program are lost where a redraw comes between two of its writes: a cursor that
-it has saved itself, and, in terminals that do not save it (tmux), that a line is full to its last column.
+The program's output scrolls above the lines and does not reach them. Each sequence here is written at once and leaves
+the cursor, its colours and its character set as the program had them: it saves the cursor (DECSC), moves, and restores
+it (DECRC). If a redraw comes between two of the program's writes, two things are lost: a cursor that the program has
+saved itself, and, in terminals that do not save it (tmux), the state of a line that is full to its last column.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ ERASE_REST_OF_LINE = "\x1b[K"
 ERASE_BELOW = "\x1b[J"
 
 REQUIRED = ("csr", "sc", "rc", "cup", "el", "ed", "ind")
-"""What the terminfo entry of a terminal must have."""
+"""Capabilities that the terminfo entry of a terminal must have."""
 
 MIN_ROWS = 8
-"""A lower terminal is left to the program."""
+"""A terminal with fewer rows is left to the program."""
 MIN_COLUMNS = 20
 MAX_HEIGHT = 14
 
@@ -37,27 +37,27 @@ class Size:
 
     @property
     def fits(self) -> bool:
-        """Whether there is room for lines of ours."""
+        """Whether there is space for the view's lines."""
         return self.rows >= MIN_ROWS and self.columns >= MIN_COLUMNS
 
     @property
     def max_height(self) -> int:
-        """How many lines may be ours: half of the rows at most."""
+        """Maximum number of the view's lines: at most half of the rows."""
         return min(MAX_HEIGHT, self.rows // 2)
 
 
 def enter(size: Size, lines: Sequence[str]) -> str:
     """Set the scroll region above the lines, and draw them.
 
-    It works wherever the cursor is, and however the terminal has moved its text when its size changed: whatever is
-    below the line of the cursor goes. The cursor stays on its line; if this is too low, all lines scroll up first.
+    This works wherever the cursor is, and however the terminal has moved its text when its size changed: everything
+    below the cursor's line is erased. The cursor stays on its line; if that is too low, all lines scroll up first.
     """
     height = len(lines)
     return _reset_below(height) + redraw(size, lines)
 
 
 def redraw(size: Size, lines: Sequence[str]) -> str:
-    """Draw the lines again. The scroll region is set again too: a program may have reset it."""
+    """Draw the lines again, and set the scroll region again: a program may have reset it."""
     first = size.rows - len(lines) + 1
     drawn = "".join(
         f"\x1b[{first + number};1H{RESET_STYLE}{line}{RESET_STYLE}{ERASE_REST_OF_LINE}"
@@ -67,15 +67,15 @@ def redraw(size: Size, lines: Sequence[str]) -> str:
 
 
 def leave() -> str:
-    """Give all rows back to the program, and erase what is below the line of the cursor."""
+    """Give all rows back to the program, and erase everything below the cursor's line."""
     return _reset_below(1)
 
 
 def _reset_below(height: int) -> str:
-    """Reset the scroll region, make room for so many lines below the cursor, and erase them.
+    """Reset the scroll region, make space for `height` lines below the cursor, and erase them.
 
-    Nothing tells where the cursor is: an answer of the terminal would go to the program's stdin. Moving down by
-    `height` lines scrolls by as many as are missing at the bottom, moving up again returns to the cursor's own line.
+    The cursor's position is unknown: the terminal's answer to a query would go to the program's stdin. Moving down by
+    `height` lines scrolls by as many as are missing at the bottom; moving up again returns to the cursor's own line.
     """
     return (
         f"{SAVE}{RESET_REGION}{RESTORE}"

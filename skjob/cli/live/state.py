@@ -1,4 +1,4 @@
-"""What a run has reported so far, for whoever shows it. Thread-safe: several threads report, another one draws."""
+"""State of a run as reported so far, for display. Thread-safe: several threads report, another one draws."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from skjob.run.events.searches import Searches
 
 @dataclass(frozen=True)
 class CostSoFar:
-    """What a run has cost, and the most that it may cost, if there is a limit."""
+    """Cost of a run so far, and its limit if there is one."""
 
     amount: float
     currency: str
@@ -27,8 +27,8 @@ class RunState:
     began: float = field(default_factory=time.time)
     searches: Searches = field(default_factory=Searches)
     workers: WorkerCounts | None = None
-    most_workers: int = 0
-    """The most workers that were connected at a time."""
+    max_workers: int = 0
+    """Maximum number of workers that were connected at the same time."""
     cost: CostSoFar | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -38,12 +38,12 @@ class RunState:
             self.searches.add(event)
 
     def set_workers(self, counts: WorkerCounts) -> None:
-        """Take note of how many workers there are."""
+        """Record how many workers there are."""
         with self.lock:
             self.workers = counts
-            self.most_workers = max(self.most_workers, counts.connected)
+            self.max_workers = max(self.max_workers, counts.connected)
 
     def set_cost(self, cost: CostSoFar) -> None:
-        """Take note of what the run has cost."""
+        """Record what the run has cost."""
         with self.lock:
             self.cost = cost

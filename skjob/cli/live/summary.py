@@ -1,4 +1,4 @@
-"""The lines that close a run: how long it took, what it did, what it cost, and what is best. Pure."""
+"""Build the closing lines of a run: how long it took, what it did, what it cost, and the best candidates. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_SEARCHES = 3
 
 
 def summary(state: RunState, record: Record) -> list[str]:
-    """Return the lines, without how the run ended and where its record is."""
+    """Return the lines, except for how the run ended and where its record is."""
     with state.lock:
         lines = [] if record.seconds is None else [f"time: {format_duration(record.seconds)}"]
         lines += _counts(state)
@@ -24,8 +24,8 @@ def summary(state: RunState, record: Record) -> list[str]:
         searches = [search for search in state.searches.searches if state.searches.best(search) is not None]
         if len(searches) > MAX_SEARCHES:
             lines.append(f"searches: {len(searches)}, the {MAX_SEARCHES} with the most fits:")
-            most = sorted(searches, key=_fits, reverse=True)[:MAX_SEARCHES]
-            searches = [search for search in searches if search in most]
+            largest = sorted(searches, key=_fits, reverse=True)[:MAX_SEARCHES]
+            searches = [search for search in searches if search in largest]
         for search in searches:
             lines += _best(state, search)
     return lines
@@ -45,9 +45,9 @@ def _counts(state: RunState) -> list[str]:
 
 
 def _workers(state: RunState) -> list[str]:
-    if not state.most_workers:
+    if not state.max_workers:
         return []
-    return [f"workers: {state.most_workers} at most" if state.most_workers > 1 else "workers: 1"]
+    return [f"workers: {state.max_workers} at most" if state.max_workers > 1 else "workers: 1"]
 
 
 def _fits(search: list[CallProgress]) -> int:
@@ -57,11 +57,11 @@ def _fits(search: list[CallProgress]) -> int:
 def _best(state: RunState, search: list[CallProgress]) -> list[str]:
     name = name_of(search[-1]).partition(", iteration")[0]
     best = state.searches.best(search)
-    if best is None:  # looked at before
+    if best is None:  # excluded by the caller
         return []
     metric = visible(search[-1].started.metric)
-    chosen = ", the first of its metrics" if search[-1].started.metric_is_first else ""
-    lines = [f"best of {name}: {metric} {number(best.mean)} ± {spread_of(best)}{chosen}"]
+    note = ", the first of its metrics" if search[-1].started.metric_is_first else ""
+    lines = [f"best of {name}: {metric} {number(best.mean)} ± {spread_of(best)}{note}"]
     if best.parameters:
         lines.append(f"  with {parameters_of(best)}")
     return lines

@@ -1,4 +1,4 @@
-"""The terminal that stderr is connected to: its size, what its mode says about the program, and writing to it."""
+"""Access the terminal that stderr is connected to: its size, whether it is free for the view, and writing to it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from skjob.cli.live.screen import REQUIRED, Size
 
 
 class Terminal:
-    """A terminal, opened for writing apart from the streams that the program shares.
+    """A terminal, opened for writing separately from the streams that it shares with the program.
 
-    The program may make those non-blocking; then half of a write could be missing.
+    The program may make those non-blocking; then half of a write could be lost.
     """
 
     def __init__(self, name: str) -> None:
@@ -23,12 +23,12 @@ class Terminal:
 
     @property
     def descriptor(self) -> int:
-        """The open file."""
+        """The open file descriptor."""
         return self._file
 
     @property
     def size(self) -> Size:
-        """Its size now; of 0 rows if it is gone."""
+        """Its current size; 0 rows and columns if it is gone."""
         try:
             size = os.get_terminal_size(self._file)
         except OSError:
@@ -36,11 +36,11 @@ class Terminal:
         return Size(size.lines, size.columns)
 
     @property
-    def is_ours(self) -> bool:
-        """Whether the run is in the foreground, and the terminal shows lines as they are typed.
+    def is_free(self) -> bool:
+        """Whether the run is in the foreground, and the terminal echoes lines as they are typed.
 
-        A full-screen program, a debugger that edits its line and a question for a password turn off one or the other,
-        or are processes of a group of their own.
+        Full-screen programs, debuggers that edit their prompt and password prompts turn off echo or line mode, or run
+        in a process group of their own.
         """
         try:
             mode = termios.tcgetattr(self._file)[3]
@@ -54,7 +54,7 @@ class Terminal:
             return True
 
     def write(self, text: str) -> bool:
-        """Write all of a text by one system call, which no other process's write can interrupt.
+        """Write a text with one system call, which no other process's write can interrupt.
 
         Return whether that succeeded.
         """
@@ -64,8 +64,8 @@ class Terminal:
         except OSError:  # it is gone
             return False
 
-    def ask_to_redraw(self) -> None:
-        """Tell the processes in the foreground that the size has changed: a full-screen program then draws all anew."""
+    def request_redraw(self) -> None:
+        """Signal a change of size to the foreground processes, so that a full-screen program redraws everything."""
         import signal
 
         with suppress(OSError):
@@ -79,10 +79,10 @@ class Terminal:
 
 
 def find_terminal(stream: TextIO, environment: Mapping[str, str]) -> str | None:
-    """Return the name of the terminal that a stream goes to.
+    """Return the name of the terminal that a stream is connected to.
 
-    None if it goes elsewhere, if the terminal is too small or cannot do what it takes, or if this is CI, where nobody
-    looks.
+    None if it is connected elsewhere, if the terminal is too small or lacks a capability, or in CI, where nobody
+    watches.
     """
     if not stream.isatty() or environment.get("CI") or environment.get("TERM", "dumb") in ("", "dumb"):
         return None
@@ -97,7 +97,7 @@ def find_terminal(stream: TextIO, environment: Mapping[str, str]) -> str | None:
 def _is_capable(descriptor: int) -> bool:
     try:
         import curses
-    except ImportError:  # a Python without it: most terminals can
+    except ImportError:  # this Python lacks it; most terminals are capable
         return True
     try:
         curses.setupterm(fd=descriptor)

@@ -1,7 +1,7 @@
-"""Gives the terminal back when skjob is killed and cannot do it itself.
+"""Restore the terminal if skjob is killed and cannot do so itself.
 
-A shell waits for the end of a pipe that skjob alone holds open. If skjob ends without having said so, the shell writes
-the control sequences that reset the scroll region. It is in a session of its own, where no key reaches it.
+A shell waits for the end of a pipe that only skjob holds open. If skjob ends without a message, the shell writes the
+control sequences that reset the scroll region. It runs in its own session, where key presses do not reach it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _SCRIPT = 'trap "" INT HUP TERM QUIT TSTP TTOU; read -r done || printf "%s" "$1"
 
 
 class Watchdog:
-    """The shell, for the terminal that is open as `descriptor`. `close` ends it."""
+    """The shell that watches over the terminal open as `descriptor`. `close` ends it."""
 
     def __init__(self, descriptor: int) -> None:
         self._process = subprocess.Popen(
@@ -25,6 +25,6 @@ class Watchdog:
         )  # fmt: skip
 
     def close(self) -> None:
-        """Tell it that the terminal has been given back."""
+        """Report that the terminal has been restored."""
         with suppress(OSError, subprocess.TimeoutExpired):
             self._process.communicate(b"done\n", ENDING_TIMEOUT)

@@ -1,4 +1,4 @@
-"""Words and numbers that the live view and the closing lines have in common. Pure."""
+"""Format words and numbers for the live view and the closing lines. Pure."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ MAX_NAME_LENGTH = 40
 
 
 def number(score: float) -> str:
-    """Return a score with five significant digits, so that those of a column are aligned; `nan` if there is none."""
+    """Format a score with five significant digits, so that those in a column align; `nan` if there is none."""
     return f"{score:#.5g}".rstrip(".")
 
 
 def spread_of(candidate: Candidate) -> str:
-    """Return the spread of a candidate's scores; `0` where only rounding makes one, empty if there is none."""
+    """Format the spread of a candidate's scores; `0` if it is only rounding, empty if there is none."""
     spread = candidate.spread
     if math.isnan(spread):
         return ""
@@ -27,7 +27,7 @@ def spread_of(candidate: Candidate) -> str:
 
 
 def rate(call: CallProgress, now: float) -> str:
-    """Return how many fits or tasks of a call end in a second, or in a minute; empty before the first."""
+    """Format how many fits or tasks of a call finish per second or minute; empty before the first."""
     elapsed = now - call.started.at
     if call.measured <= 0 or elapsed <= 0:
         return ""
@@ -36,12 +36,12 @@ def rate(call: CallProgress, now: float) -> str:
 
 
 def unit(call: CallProgress) -> str:
-    """Return what a call consists of: `fits` of a search or a cross-validation, else `tasks`."""
+    """Return the unit of a call's work: `fits` for a search or a cross-validation, else `tasks`."""
     return "tasks" if call.started.splits is None else "fits"
 
 
 def name_of(call: CallProgress) -> str:
-    """Return `GridSearchCV(SVC)`, with the iteration of a halving search."""
+    """Return a call's name, such as `GridSearchCV(SVC)`, with the iteration of a halving search."""
     begun = call.started
     name = visible(begun.name)
     if begun.estimator and begun.estimator != begun.name:
@@ -51,12 +51,12 @@ def name_of(call: CallProgress) -> str:
 
 
 def parameters_of(candidate: Candidate) -> str:
-    """Return `C=10, kernel=rbf`."""
+    """Format a candidate's parameters as `C=10, kernel=rbf`."""
     return ", ".join(f"{visible(name)}={visible(value)}" for name, value in candidate.parameters.items())
 
 
 def workers_in_words(counts: WorkerCounts, *, short: bool = False) -> str:
-    """Return `2 of 4 workers`, with those that start, if any; where it must be short, `2/4 workers`."""
+    """Format worker counts as `2 of 4 workers`, with the number starting, or as `2/4 workers` if `short`."""
     if short:
         return f"{counts.connected}/{counts.asked} workers"
     words = f"{counts.connected} of {counts.asked} workers"
@@ -65,6 +65,6 @@ def workers_in_words(counts: WorkerCounts, *, short: bool = False) -> str:
 
 
 def cost_in_words(cost: CostSoFar) -> str:
-    """Return `0.04 EUR of 2.00 EUR`."""
+    """Format a cost as `0.04 EUR of 2.00 EUR`."""
     words = money(cost.amount, cost.currency)
     return words if cost.limit is None else f"{words} of {money(cost.limit, cost.currency)}"

@@ -80,4 +80,7 @@ def test_since_when(text: str, moment: datetime) -> None:
 def test_since_no_time() -> None:
     with pytest.raises(ConfigError) as caught:
         _moment("last week", NOW)
-    assert caught.value.message == "`--since` must be a day, `2026-11-01`, or how long ago, `48h`, not `last week`"
+    assert (
+        caught.value.message
+        == "`--since` must be a date such as `2026-11-01` or a duration such as `48h`, not `last week`"
+    )

@@ -68,7 +68,7 @@ def test_options_are_in_groups(typed: Callable[..., str]) -> None:
 def test_descriptions_of_commands_are_whole(typed: Callable[..., str]) -> None:
     _, _, shown = typed("--help").partition("Commands:")
     assert "..." not in shown
-    assert "`skjob run --cluster NAME` begins on it at once, one run at a time. ps" in " ".join(shown.split())
+    assert "`skjob run --cluster NAME` starts on it at once, one run at a time. ps" in " ".join(shown.split())
 
 
 def test_a_value_is_one_of_those_there_are(complete: Callable[..., list[str]]) -> None:

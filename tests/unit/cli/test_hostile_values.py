@@ -14,7 +14,7 @@ from past_runs import EPOCH, RUN_ID, a_record, write_run
 
 from skjob.cli.app import report
 from skjob.cli.commands.history.runs import table
-from skjob.cli.commands.history.show import as_data, described, side_by_side
+from skjob.cli.commands.history.show import comparison_lines, run_data, run_lines
 from skjob.cli.github import annotation, append_summary
 from skjob.cli.live.content import view
 from skjob.cli.live.render import to_lines
@@ -132,14 +132,14 @@ def test_in_the_terminal(
 ) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     write(table([summary_of(details)]))
-    write(described(details, 10))
-    write(side_by_side(details, details, compare(details, add_up(_record("plain"), []))))
+    write(run_lines(details, 10))
+    write(comparison_lines(details, details, compare(details, add_up(_record("plain"), []))))
     shown = capsys.readouterr().out
     _assert_harmless(shown)
     if value.isprintable() and "##[" not in value and not value.startswith("::"):
         assert value in shown
     monkeypatch.delenv("GITHUB_ACTIONS")
-    write(described(details, 10))
+    write(run_lines(details, 10))
     shown = capsys.readouterr().out
     assert ESCAPES.search(shown) is None
     if value.isprintable():
@@ -148,7 +148,7 @@ def test_in_the_terminal(
 
 def test_in_json(details: RunDetails, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    shown = as_json(as_data(details, 10))
+    shown = as_json(run_data(details, 10))
     _assert_harmless(shown)
     assert json.loads(shown)["record"]["program"] == value
 
@@ -230,11 +230,11 @@ def test_passwords_of_addresses_are_shown_nowhere(
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     Reporter(json=False, verbose=True).ended(record)
     write(table([summary_of(details)]))
-    write(described(details, 10))
-    write(side_by_side(details, details, compare(details, add_up(a_record(), []))))
+    write(run_lines(details, 10))
+    write(comparison_lines(details, details, compare(details, add_up(a_record(), []))))
     written = capsys.readouterr()
     summary = (tmp_path / "summary.md").read_text()
-    for shown in (page(details), as_json(as_data(details, 10)), written.out, written.err, summary):
+    for shown in (page(details), as_json(run_data(details, 10)), written.out, written.err, summary):
         assert "secret" not in shown
         assert "****@host" in html.unescape(shown)
 

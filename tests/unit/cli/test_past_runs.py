@@ -102,7 +102,7 @@ def test_only_the_latest_are_listed_unless_all_are_asked_for(skjob: Callable[...
     ended = skjob("runs")
     assert len(ended.out.splitlines()) == 21
     assert ended.out.splitlines()[1].startswith("20261128-090022-")
-    assert ended.err == "skjob: 3 older ones; `skjob runs --all` lists them too\n"
+    assert ended.err == "skjob: 3 older runs are not listed; use `skjob runs --all`\n"
     assert len(skjob("runs", "--all").out.splitlines()) == 24
 
 
@@ -146,7 +146,7 @@ def test_the_record_of_an_earlier_version_is_shown(skjob: Callable[..., Ended]) 
     lines = [" ".join(line.split()) for line in ended.out.splitlines()]
     assert "outcome failed (3)" in lines
     assert "cause ValueError: no" in lines
-    assert "This run has kept no scores: its record is of an earlier version, or it had no search." in lines
+    assert "This run has no record of scores: an earlier version wrote it, or there was no search." in lines
 
 
 @pytest.mark.usefixtures("folder")
@@ -189,7 +189,7 @@ def test_a_run_that_is_not_there_is_one_error(skjob: Callable[..., Ended], comma
 def test_a_folder_without_runs_is_one_error(skjob: Callable[..., Ended], command: str, tmp_path: Path) -> None:
     ended = skjob(command)
     assert (ended.code, ended.out) == (120, "")
-    assert ended.err.startswith(f"error: there are no runs below `{tmp_path}/.skjob/runs`\n\nhint: ")
+    assert ended.err.startswith(f"error: no runs found below `{tmp_path}/.skjob/runs`\n\nhint: ")
 
 
 def test_a_report_is_made_beside_the_record(
@@ -207,7 +207,7 @@ def test_a_report_is_made_beside_the_record(
     assert ended == (0, f".skjob/runs/{RUN_ID}/report.html\n", "")
     assert opened == [path.as_uri()]
     assert path.read_text().startswith("<!doctype html>")
-    assert skjob("report", "--open").err == "skjob: no browser can be opened here\n"
+    assert skjob("report", "--open").err == "skjob: cannot open a browser here\n"
 
 
 def test_a_report_is_written_where_it_is_asked_for(skjob: Callable[..., Ended], folder: Path) -> None:
@@ -217,7 +217,7 @@ def test_a_report_is_written_where_it_is_asked_for(skjob: Callable[..., Ended], 
     assert ended.code == 120
     assert ended.err == (
         "error: the report `nonesuch/a.html` cannot be written: No such file or directory\n\n"
-        "hint: `--output FILE` writes it elsewhere\n"
+        "hint: write it elsewhere with `--output FILE`\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""`skjob report`: make the report of a past run, one HTML file."""
+"""`skjob report`: write the report of a past run as an HTML file."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def report(
             "--output", "-o", metavar="FILE", help="Where to write it. [default: report.html beside the run's record]"
         ),
     ] = None,
-    opened: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
-    """Make the report of a run, one HTML file that needs no network, and print its path.
+    """Write the report of a run, one HTML file that needs no network, and print its path.
 
-    It has the scores against each parameter, the best candidates, fit times, failures, a timeline of the workers, costs
-    and versions.
+    It shows the scores against each parameter, the best candidates, fit times, failures, a timeline of the workers,
+    costs and versions.
     """
     from skjob.errors import ConfigError
     from skjob.report.page import write_report
@@ -35,11 +35,11 @@ def report(
         write_report(past, path)
     except OSError as error:
         raise ConfigError(
-            f"the report `{path}` cannot be written: {error.strerror}", "`--output FILE` writes it elsewhere"
+            f"the report `{path}` cannot be written: {error.strerror}", "write it elsewhere with `--output FILE`"
         ) from error
     typer.echo(path if output else path.relative_to(Path.cwd()))
-    if opened:
+    if open_browser:
         import webbrowser
 
         if not webbrowser.open(path.resolve().as_uri()):
-            typer.echo("skjob: no browser can be opened here", err=True)
+            typer.echo("skjob: cannot open a browser here", err=True)

@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from skjob.run.history.summary import RunSummary
 
 LATEST = 20
-"""How many runs are listed unless all are asked for."""
+"""How many runs are listed without `--all`."""
 
 
 def runs(
-    every: Annotated[bool, typer.Option("--all", help=f"All of them. [default: the latest {LATEST}]")] = False,
+    every: Annotated[bool, typer.Option("--all", help=f"List all runs. [default: the latest {LATEST}]")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
 ) -> None:
-    """List the runs that were started in this folder, the last one first: what came of them and what they took.
+    """List the runs that were started in this folder, latest first, with their outcomes, times and costs.
 
-    It needs no cluster: each run has left a record below `.skjob/runs`.
+    It needs no cluster: each run leaves a record below `.skjob/runs`.
     """
     from skjob.cli.values import as_json
     from skjob.errors import ConfigError
@@ -32,25 +32,25 @@ def runs(
 
     folder = Path.cwd()
     known = run_ids(folder)
-    found = []
+    summaries = []
     for run_id in known if every else known[:LATEST]:
         try:
-            found.append(summarize(read_run(folder, run_id)))
+            summaries.append(summarize(read_run(folder, run_id)))
         except ConfigError as error:
             typer.echo(f"skjob: {shown(error.message)}", err=True)
     if json:
-        typer.echo(as_json(found))
+        typer.echo(as_json(summaries))
         return
     if not known:
         typer.echo("skjob: no run was started in this folder", err=True)
         return
-    write(table(found))
+    write(table(summaries))
     if len(known) > LATEST and not every:
-        typer.echo(f"skjob: {len(known) - LATEST} older ones; `skjob runs --all` lists them too", err=True)
+        typer.echo(f"skjob: {len(known) - LATEST} older runs are not listed; use `skjob runs --all`", err=True)
 
 
-def table(found: list[RunSummary]) -> list[str]:
-    """Return the lines of the table, its heading first."""
+def table(summaries: list[RunSummary]) -> list[str]:
+    """Return the lines of the table, starting with its heading."""
     from skjob.cli.values import cost, outcome, when
     from skjob.utils.text import shortened
     from skjob.utils.units import format_duration, format_score
@@ -68,13 +68,13 @@ def table(found: list[RunSummary]) -> list[str]:
             "-" if run.seconds is None else format_duration(run.seconds),
             cost(run.cost, run.currency),
         ]
-        for run in found
+        for run in summaries
     ]
     return aligned([heading, *rows])
 
 
 def fits(run: RunSummary) -> str:
-    """Return how many fits a run has had: `160`, `160 (40 reused, 2 failed)`."""
+    """Format the number of fits of a run, as `160` or `160 (40 reused, 2 failed)`."""
     from skjob.utils.text import counts
 
     if run.fits is None:

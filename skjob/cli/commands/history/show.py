@@ -1,4 +1,4 @@
-"""`skjob show`: what a past run did, from its record; or two of them side by side."""
+"""`skjob show`: show what a past run did, from its record, or compare two runs."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from skjob.run.history.details import CandidateDetails, FailureGroup, RunDetails, SearchDetails
 
 MAX_PARAMETERS = 6
-"""Columns of parameters in a table of candidates: more do not fit a terminal."""
+"""Maximum number of parameter columns in a table of candidates: more do not fit a terminal."""
 
 MAX_WIDTH = 24
-"""Columns of a terminal that one value gets in a table."""
+"""Maximum width of a value in a table."""
 
 RunArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="[RUN]",
-        help="The id of a run, or its beginning or last part. [default: the last run in this folder]",
+        help="The id of a run, or its first or last part. [default: the last run in this folder]",
         show_default=False,
         autocompletion=complete_run,
     ),
@@ -49,7 +49,7 @@ def show(
 ) -> None:
     """Show a run: its outcome, the best candidates, failures by cause, workers, steps and notes; or compare two runs.
 
-    It needs no cluster: the run has left a record below `.skjob/runs`.
+    It needs no cluster: each run leaves a record below `.skjob/runs`.
     """
     from skjob.cli.values import as_json
     from skjob.run.history.collect import read_details
@@ -60,9 +60,9 @@ def show(
     details = read_details(find_run(folder, run))
     if other is None:
         if json:
-            typer.echo(as_json(as_data(details, top)))
+            typer.echo(as_json(run_data(details, top)))
         else:
-            write(described(details, top))
+            write(run_lines(details, top))
         return
     second = read_details(find_run(folder, other))
     compared = compare(details, second)
@@ -70,11 +70,11 @@ def show(
         runs = [details.record.run_id, second.record.run_id]
         typer.echo(as_json({"runs": runs, "values": [{**vars(each), "same": each.same} for each in compared]}))
     else:
-        write(side_by_side(details, second, compared))
+        write(comparison_lines(details, second, compared))
 
 
-def as_data(details: RunDetails, top: int) -> dict[str, Any]:
-    """Return what is shown as plain data."""
+def run_data(details: RunDetails, top: int) -> dict[str, Any]:
+    """Return what is shown, as plain data."""
     from dataclasses import asdict
 
     from skjob.run.history.summary import summary_of
@@ -127,7 +127,7 @@ def _candidate(each: CandidateDetails) -> dict[str, Any]:
 # ---- one run as lines
 
 
-def described(details: RunDetails, top: int) -> Iterator[str]:
+def run_lines(details: RunDetails, top: int) -> Iterator[str]:
     """Yield the lines that describe a run."""
     from skjob.utils.text import visible
 
@@ -142,7 +142,7 @@ def described(details: RunDetails, top: int) -> Iterator[str]:
         yield from aligned(_others(details))
     if not details.has_events:
         yield ""
-        yield "This run has kept no scores: its record is of an earlier version, or it had no search."
+        yield "This run has no record of scores: an earlier version wrote it, or there was no search."
     if details.failures:
         yield ""
         yield "Failures"
@@ -192,8 +192,8 @@ def _head(details: RunDetails) -> list[list[str]]:
     if gpus := record.cluster.get("worker_gpu"):
         rows.append(["GPUs", f"{gpus} for each worker"])
     if summary.cost is not None:
-        most = record.cost.get("most")
-        limit = f" of at most {most:g}" if isinstance(most, int | float) else ""
+        maximum = record.cost.get("most")
+        limit = f" of at most {maximum:g}" if isinstance(maximum, int | float) else ""
         rows.append(["cost", f"{cost(summary.cost, summary.currency)}{limit}"])
     if isinstance(gpu_hours := record.cost.get("gpu_hours"), int | float):
         rows.append(["GPU hours", f"{gpu_hours:.3g}"])
@@ -207,17 +207,17 @@ def _search_line(search: SearchDetails) -> str:
     parts = [f"{search.title}: {search.done} of {search.total} fits"]
     parts += counts(reused=search.reused, failed=search.failed)
     if search.halving:
-        parts.append(f"{len(search.calls)} iterations, the last one first")
+        parts.append(f"{len(search.calls)} iterations, latest first")
     return "; ".join(filter(None, [*parts, search.ordering]))
 
 
 def candidates(search: SearchDetails, top: int) -> list[list[str]]:
-    """Return the rows of a table of the best candidates, its heading first."""
+    """Return the rows of a table of the best candidates, starting with its heading."""
     from skjob.utils.text import shortened
     from skjob.utils.units import format_score
 
     names = search.varying[:MAX_PARAMETERS]
-    heading = ["#", "SCORE", "±", "SPLITS", "A FIT", *(shortened(name, MAX_WIDTH) for name in names)]
+    heading = ["#", "SCORE", "±", "SPLITS", "FIT TIME", *(shortened(name, MAX_WIDTH) for name in names)]
     rows = []
     for rank, each in enumerate(search.candidates[:top], 1):
         candidate = each.candidate
@@ -235,7 +235,7 @@ def candidates(search: SearchDetails, top: int) -> list[list[str]]:
 def _others(details: RunDetails) -> list[list[str]]:
     from skjob.utils.units import format_score
 
-    heading = ["PARALLEL CALLS", "CALLS", "FITS OR TASKS", "TIME IN ALL", "MEAN SCORE"]
+    heading = ["PARALLEL CALLS", "CALLS", "FITS OR TASKS", "TOTAL TIME", "MEAN SCORE"]
     rows = []
     for group in details.others:
         means = [f"{name} {format_score(sum(scores) / len(scores))}" for name, scores in group.scores.items() if scores]
@@ -246,7 +246,7 @@ def _others(details: RunDetails) -> list[list[str]]:
 def _failure(group: FailureGroup) -> Iterator[str]:
     from skjob.utils.text import shortened, visible
 
-    yield visible(f"  {group.fits} fits: {shortened(group.error or 'no reason is known', 300)}")
+    yield visible(f"  {group.fits} fits: {shortened(group.error or 'unknown reason', 300)}")
     if group.example:
         yield visible(f"    for example with {shortened(group.example, 200)}")
 
@@ -272,8 +272,8 @@ def _workers(details: RunDetails) -> list[list[str]]:
 # ---- two runs
 
 
-def side_by_side(first: RunDetails, second: RunDetails, compared: list[ComparedValue]) -> Iterator[str]:
-    """Yield the lines that compare two runs. Versions and settings that are the same are counted, not listed."""
+def comparison_lines(first: RunDetails, second: RunDetails, compared: list[ComparedValue]) -> Iterator[str]:
+    """Yield the lines that compare two runs. Equal versions and settings are counted, not listed."""
     heading = ["", first.record.run_id, second.record.run_id, "CHANGE"]
     rows, same = [heading], dict[str, int]()
     section = ""
@@ -295,7 +295,7 @@ def side_by_side(first: RunDetails, second: RunDetails, compared: list[ComparedV
 
 
 def change(each: ComparedValue) -> str:
-    """Return how a number has changed: a score by its difference, anything else in percent. `differs` for text."""
+    """Describe how a number has changed: a score by its difference, others in percent, and text as `differs`."""
     first, second = each.first, each.second
     if each.same:
         return ""

@@ -81,28 +81,28 @@ def test_its_size_and_what_is_written(ends: tuple[int, int]) -> None:
     terminal.close()
     assert not terminal.write("two")
     assert terminal.size == Size(0, 0)
-    assert not terminal.is_ours
+    assert not terminal.is_free
 
 
 @pytest.mark.parametrize("flag", [termios.ICANON, termios.ECHO])
 def test_it_is_the_programs_without_echo_or_lines(ends: tuple[int, int], flag: int) -> None:
     """As for a password, or a full-screen program."""
     terminal = Terminal(os.ttyname(ends[1]))
-    assert terminal.is_ours
+    assert terminal.is_free
     mode = termios.tcgetattr(ends[1])
     mode[3] &= ~flag
     termios.tcsetattr(ends[1], termios.TCSANOW, mode)
-    assert not terminal.is_ours
+    assert not terminal.is_free
     mode[3] |= flag
     termios.tcsetattr(ends[1], termios.TCSANOW, mode)
-    assert terminal.is_ours
+    assert terminal.is_free
     terminal.close()
 
 
 def test_in_the_background_it_is_not_ours(ends: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal(os.ttyname(ends[1]))
     monkeypatch.setattr(os, "tcgetpgrp", lambda _: os.getpgrp() + 1)
-    assert not terminal.is_ours
+    assert not terminal.is_free
     terminal.close()
 
 

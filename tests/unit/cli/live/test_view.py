@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from skjob.cli.live import screen
-from skjob.cli.live.pauses import MAX_LOOKS, OutputPauses
+from skjob.cli.live.pauses import MAX_CHECKS, OutputPauses
 from skjob.cli.live.screen import Size
 from skjob.cli.live.view import (
     DRAW_SECONDS,
@@ -24,7 +24,7 @@ class Surface:
 
     def __init__(self) -> None:
         self.size = Size(24, 80)
-        self.is_ours = True
+        self.is_free = True
         self.written: list[str] = []
         self.asked = 0
 
@@ -32,7 +32,7 @@ class Surface:
         self.written.append(text)
         return True
 
-    def ask_to_redraw(self) -> None:
+    def request_redraw(self) -> None:
         self.asked += 1
 
 
@@ -48,7 +48,7 @@ class Shown:
     def look(self, now: float) -> list[str]:
         """What is written at this time."""
         self.surface.written.clear()
-        self.drawing.look(now)
+        self.drawing.check(now)
         return [*self.surface.written]
 
 
@@ -95,14 +95,14 @@ def test_a_terminal_that_is_too_small_is_left(shown: Shown) -> None:
 
 def test_it_steps_aside_and_comes_back_when_the_terminal_has_been_free_for_a_while(shown: Shown) -> None:
     shown.look(0.0)
-    shown.surface.is_ours = False
+    shown.surface.is_free = False
     assert shown.look(1.0) == [screen.leave()]
     assert shown.surface.asked == 1
-    shown.surface.is_ours = True
+    shown.surface.is_free = True
     assert shown.look(2.0) == []
-    shown.surface.is_ours = False  # the next prompt of a debugger
+    shown.surface.is_free = False  # the next prompt of a debugger
     assert shown.look(2.5) == []
-    shown.surface.is_ours = True
+    shown.surface.is_free = True
     assert shown.look(3.0) == []
     assert shown.look(3.0 + RETURN_SECONDS) == [screen.enter(shown.surface.size, ["view", "a"])]
     assert shown.surface.asked == 1
@@ -121,16 +121,16 @@ def test_it_gives_the_terminal_back_once(shown: Shown) -> None:
 
 def test_lines_that_were_left_below_a_full_screen_program_are_erased_at_the_end(shown: Shown) -> None:
     shown.look(0.0)
-    shown.surface.is_ours = False
+    shown.surface.is_free = False
     shown.look(1.0)
-    shown.surface.is_ours = True
+    shown.surface.is_free = True
     shown.surface.written.clear()
     shown.drawing.hide()
     assert shown.surface.written == [screen.leave()]
 
 
 def test_what_was_never_shown_is_not_erased(shown: Shown) -> None:
-    shown.surface.is_ours = False
+    shown.surface.is_free = False
     assert shown.look(0.0) == []
     shown.drawing.hide()
     assert shown.surface.written == []
@@ -152,7 +152,7 @@ def test_a_pause_is_two_equal_counts() -> None:
     assert len(slept) == 2
     growing = iter(range(1000))
     assert not OutputPauses(lambda: next(growing), slept.append).wait()
-    assert len(slept) == 2 + MAX_LOOKS
+    assert len(slept) == 2 + MAX_CHECKS
 
 
 def test_rich_is_imported_by_the_thread_that_draws_and_by_nothing_before() -> None:

@@ -270,7 +270,7 @@ def test_gpu_hours_are_measured_and_go_into_the_ledger_with_the_pool(monkeypatch
     watch._look()
     now = 1800.0
     assert (watch.cost().gpu_hours, watch.cost().amount) == (1.0, 10.0)
-    watch.finalize(left_for=3600.0, workers=1)
+    watch.finalize(lifetime=3600.0, workers=1)
     entry = read_entries(api.ledger or {})["1"]
     assert (entry.pool, entry.gpu_hours, entry.gpus) == ("gpu", 1.0, 2)
     assert entry.gpu_hours_by(datetime.fromisoformat(entry.at) + timedelta(minutes=30)) == 2.0
