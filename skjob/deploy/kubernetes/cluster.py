@@ -194,14 +194,9 @@ class KubernetesCluster:
 
     def _scheduler_start(self) -> SchedulerStart:
         return SchedulerStart(
-            self._api,
-            self.name,
-            self._pods,
-            self._plan.start_timeout,
-            self.pending_problems,
-            self._check_start,
-            self._notify,
-        )
+            self._api, self.name, self._pods, self._plan.start_timeout,
+            self.pending_problems, self._check_start, self._notify,
+        )  # fmt: skip
 
     def _check_start(self) -> None:
         """Raise StartError if the start was stopped or costs too much. Call the caller's check as well."""

@@ -157,8 +157,8 @@ def _checks(requested: ResolvedSettings, check_image: bool, timeout: float) -> I
         yield from _operator(api, may_try=not denied)
         size = settings.worker_cpu or DEFAULT_CPU, settings.worker_memory or DEFAULT_MEMORY
         yield _nodes(api, rules, *size, settings.worker_gpu or 0)
-        installs_missing, may_try = settings.env != NONE, check_image and not denied
-        yield _image(api, settings.image, local, timeout, rules, installs_missing=installs_missing, may_try=may_try)
+        installs, may_try = settings.env != NONE, check_image and not denied
+        yield _image(api, settings.image, local, timeout, rules, installs=installs, may_try=may_try)
     except SkjobError as error:  # the API became unreachable, or denies what every user may do
         yield _failed("api", error)
 
@@ -373,10 +373,10 @@ def _image(
     timeout: float,
     rules: NamespacePolicy,
     *,
-    installs_missing: bool,
+    installs: bool,
     may_try: bool,
 ) -> Check:
-    """Check the image. With `installs_missing`, a run's pods install what it lacks."""
+    """Check the image. With `installs`, a run's pods install what it lacks."""
     if not may_try:
         return Check("image", CheckOutcome.SKIPPED, "not checked")
     # Python's own image has none of the packages: the pods of a run install them.
@@ -387,14 +387,14 @@ def _image(
         return _failed("image", error)
     found = contents.distributions
     inside = Versions(contents.python, {package: found.get(package) for package in _COMPARED_PACKAGES})
-    failures, warnings = compare_versions(local, inside, packages=not installs_missing)
+    failures, warnings = compare_versions(local, inside, packages=not installs)
     remedy = "choose an image with the versions of this machine: `--image`"
     if failures:
         detail = f"`{chosen}`: {'; '.join(failures + warnings)}"
         return Check("image", CheckOutcome.FAILED, detail, remedy, StartError.exit_code)
     if warnings:
         return Check("image", CheckOutcome.WARNING, f"`{chosen}`: {'; '.join(warnings)}", remedy)
-    matches = "a run installs what it lacks" if installs_missing else "the same versions as here"
+    matches = "a run installs what it lacks" if installs else "the same versions as here"
     return _ok("image", f"`{chosen}` has Python {inside.python}; {matches}")
 
 

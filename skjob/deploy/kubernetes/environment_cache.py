@@ -149,9 +149,8 @@ def ensure_environment(
         created = _create(api, name, image, PodRequirements(spec.python, missing, uv=uv_version()), spec.index, rules)
     details = _wait(api, name, began + timeout, timeout, check, created=created)
     how = "made" if created else "kept"
-    return CachedEnvironment(
-        name, requirements, {"lacking": len(missing), how: round(time.monotonic() - began, 2), **details}
-    )
+    seconds = round(time.monotonic() - began, 2)
+    return CachedEnvironment(name, requirements, {"lacking": len(missing), how: seconds, **details})
 
 
 def _check_python(image: str, actual: str, expected: str) -> None:
@@ -230,10 +229,7 @@ def keep(api: Api, name: str, seconds: float = LIFETIME) -> None:
 
 
 def _record_cost(api: Api, job: Manifest, now: datetime, limit: float) -> None:
-    """Record what the environment's pod costs until its deadline, for the user who had it made.
-
-    A missing ledger is not reported here: the run does that.
-    """
+    """Record what its pod costs until its deadline, for the user who had it made. The run reports a missing ledger."""
     metadata = job["metadata"]
     annotations = metadata.get("annotations") or {}
     cost = read_cost(annotations.get(COST_ANNOTATION))
@@ -255,10 +251,7 @@ def _record_cost(api: Api, job: Manifest, now: datetime, limit: float) -> None:
 
 
 def _name(image: str, python: str, missing: Mapping[str, str], index: IndexSettings, architecture: str = "") -> str:
-    """Return a name derived from everything that makes up the environment.
-
-    The same version from another index may be another distribution.
-    """
+    """Return a name derived from all that defines it: the same version may differ between indexes."""
     places = [hashlib.sha256(each.url.encode()).hexdigest() for each in index.indexes]
     parts = [_FORMAT, image, python, sorted(missing.items()), places, index.find_links, index.no_index]
     if architecture:
