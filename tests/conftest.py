@@ -59,7 +59,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return lane(nodeid)
 
         def _assign_work_unit(self, node: Any) -> None:
-            for name in next_lanes(list(self.workqueue), cluster_is_there=cluster_state() != STARTING):
+            for name in next_lanes(list(self.workqueue), cluster_is_ready=cluster_state() != STARTING):
                 self.workqueue.move_to_end(name)
             super()._assign_work_unit(node)
 

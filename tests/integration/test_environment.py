@@ -1,4 +1,4 @@
-"""An environment on its way: installed by the keeper, served over TLS, unpacked by a pod as it imports.
+"""An environment on its way: installed by the package server, served over TLS, unpacked by a pod as it imports.
 
 Real uv, real TLS, real processes; the wheels come from a folder of the test's own, so that no index is asked.
 """
@@ -150,7 +150,7 @@ def test_a_pod_knows_what_there_is_and_gets_what_it_imports(served: str, site: P
 
     assert unit_beta.VALUE == 13
     assert _unpacked(site) == {"unit_alpha.py", "unit_beta.py"}  # with what it requires
-    assert Path(unit_beta.__cached__).exists()  # compiled by the keeper
+    assert Path(unit_beta.__cached__).exists()  # compiled by the package server
     assert importlib.util.find_spec("unit_gamma") is not None
     assert _unpacked(site) == {"unit_alpha.py", "unit_beta.py", "unit_gamma.py"}
     with pytest.raises(ModuleNotFoundError):
@@ -273,7 +273,7 @@ def test_whoever_says_nothing_holds_up_nobody(served: str, site: Path, tmp_path:
         assert ensure_requirements(_needs(served), site, tmp_path / "tls") > 0
 
 
-def test_a_keeper_that_does_not_come_back(site: Path, tmp_path: Path) -> None:
+def test_a_package_server_that_does_not_come_back(site: Path, tmp_path: Path) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{closed.getsockname()[1]}"
@@ -307,7 +307,7 @@ def test_the_pod_becomes_dask_with_the_environment_that_it_unpacked(
     assert done.stderr.startswith("skjob: the environment is ready after ")
 
 
-def test_what_the_keeper_says_of_its_work_is_one_line_of_json(wheels: IndexSettings, tmp_path: Path) -> None:
+def test_what_the_package_server_says_of_its_work_is_one_line_of_json(wheels: IndexSettings, tmp_path: Path) -> None:
     """The client reads it from the pod's log."""
     run, index = tmp_path / "run", tmp_path / "index"
     for folder in (run, index, tmp_path / "site", tmp_path / "scratch"):
@@ -317,10 +317,10 @@ def test_what_the_keeper_says_of_its_work_is_one_line_of_json(wheels: IndexSetti
         (index / name).write_bytes(content)
     tls = _certificates(tmp_path / "tls", "kept")
     start = (
-        "from skjob.environment.pod import package_server as keeper; from pathlib import Path;"
-        f"keeper.RUN_FOLDER, keeper.INDEX_FOLDER = {str(run)!r}, {str(index)!r};"
-        f"keeper.SITE_FOLDER, keeper.SERVER_TLS_FOLDER = {str(tmp_path / 'site')!r}, {str(tls)!r};"
-        f"keeper.TEMP_FOLDER, keeper.PORT = {str(tmp_path / 'scratch')!r}, 0; keeper.main()"
+        "from skjob.environment.pod import package_server as server; from pathlib import Path;"
+        f"server.RUN_FOLDER, server.INDEX_FOLDER = {str(run)!r}, {str(index)!r};"
+        f"server.SITE_FOLDER, server.SERVER_TLS_FOLDER = {str(tmp_path / 'site')!r}, {str(tls)!r};"
+        f"server.TEMP_FOLDER, server.PORT = {str(tmp_path / 'scratch')!r}, 0; server.main()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", start], env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True

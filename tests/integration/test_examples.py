@@ -26,9 +26,9 @@ from support.example_programs import (
     SCRIPTS,
     SUCCEEDED,
     best_or_only_score,
-    found,
     measurements,
     notebook,
+    printed_results,
     results,
     scores,
 )
@@ -76,7 +76,7 @@ def test_a_script_finds_by_skjob_what_it_finds_by_python(
     assert expected.returncode == 0, expected.stderr
     ended = by_skjob.run(Path(name), arguments=arguments)
     assert ended.record["outcome"] == SUCCEEDED, ended.stderr
-    assert found(ended.stdout) == found(expected.stdout)
+    assert printed_results(ended.stdout) == printed_results(expected.stdout)
     assert scores(by_skjob.folder) == scores(alone.folder)
     assert bool(scores(alone.folder)) == (SCORES in arguments)
 
@@ -96,9 +96,9 @@ def test_a_package_of_the_users_own(tmp_path: Path) -> None:
         folder.mkdir()
         (folder / OWN_PACKAGE).write_text((EXAMPLES / OWN_PACKAGE).read_text())
     environment = environment_of_a_user(tmp_path)
-    expected = found(_run(alone, environment, python, OWN_PACKAGE).stdout)
+    expected = printed_results(_run(alone, environment, python, OWN_PACKAGE).stdout)
     ended = _run(by_skjob, environment, python, "-m", "skjob", "run", "--on", "local", "--workers", "2", OWN_PACKAGE)
-    assert found(ended.stdout) == expected
+    assert printed_results(ended.stdout) == expected
     [record] = (by_skjob / ".skjob" / "runs").glob("*/run.json")
     assert json.loads(record.read_text())["outcome"] == SUCCEEDED
 
@@ -107,7 +107,7 @@ def test_a_notebook_brings_its_cluster(tmp_path: Path) -> None:
     (tmp_path / BRINGS_ITS_CLUSTER).write_text(notebook())
     environment = environment_of_a_user(tmp_path) | {"SKJOB_ON": "local"}
     ended = _run(tmp_path, environment, sys.executable, BRINGS_ITS_CLUSTER)
-    assert found(ended.stdout)[1:] == [
+    assert printed_results(ended.stdout)[1:] == [
         "fitted on 2 workers", "best C:     0.0826", "best score: 0.9916", "fitted in … s"
     ]  # fmt: skip
     assert "skjob: running on this machine: " in ended.stderr

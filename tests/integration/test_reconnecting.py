@@ -17,7 +17,7 @@ import numpy
 import pytest
 from distributed import Client
 from joblib import Parallel, delayed
-from support.flaky_network import Network
+from support.flaky_network import FlakyNetwork
 from support.python_server import programs_forked
 from waiting import DEADLINE, until
 
@@ -52,13 +52,13 @@ def _started(folder: Path) -> LocalCluster:
 
 def test_a_client_survives_its_network(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     cluster = _started(tmp_path)
-    network = Network("127.0.0.1", int(cluster.address.rpartition(":")[2]))
+    network = FlakyNetwork("127.0.0.1", int(cluster.address.rpartition(":")[2]))
     try:
         address = f"tls://127.0.0.1:{network.port}"
         with Client(address, security=cluster.tls.security(), timeout=DEADLINE, set_as_default=False) as client:
             set_reconnect_timeout(client, DEADLINE)
             assert client.submit(sum, [1, 2]).result(DEADLINE) == 3
-            _cut_and_mend(network, client)
+            _cut_and_restore(network, client)
             until(lambda: client.status == "running", "the client is not connected again")
             assert client.submit(sum, [3, 4]).result(DEADLINE) == 7
     finally:
@@ -85,11 +85,11 @@ def opened(client: Client, cluster: LocalCluster) -> Iterator[ClusterMonitor]:
         yield monitor
 
 
-def _cut_and_mend(network: Network, client: Client) -> None:
+def _cut_and_restore(network: FlakyNetwork, client: Client) -> None:
     """Gone until the client has seen it, and has tried in vain to come back."""
     network.cut()
     until(lambda: client.status != "running" and network.refused > 0, "the client has not seen its network go")
-    network.mend()
+    network.restore()
 
 
 def napping(begun: Path, end: Path | None = None) -> Callable[..., int]:
@@ -147,7 +147,7 @@ def test_a_cluster_that_is_lost_for_good_ends_calls_with_its_cause(tmp_path: Pat
 
 def test_a_network_that_goes_in_the_middle_of_a_call(tmp_path: Path) -> None:
     cluster = _started(tmp_path)
-    network = Network("127.0.0.1", int(cluster.address.rpartition(":")[2]))
+    network = FlakyNetwork("127.0.0.1", int(cluster.address.rpartition(":")[2]))
     try:
         address = f"tls://127.0.0.1:{network.port}"
         with (
@@ -157,7 +157,7 @@ def test_a_network_that_goes_in_the_middle_of_a_call(tmp_path: Path) -> None:
             begun, back = tmp_path / "begun", tmp_path / "back"
 
             def interrupt() -> None:
-                _cut_and_mend(network, client)
+                _cut_and_restore(network, client)
                 back.touch()
 
             with when_begun(begun, interrupt):

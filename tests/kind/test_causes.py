@@ -22,14 +22,14 @@ import uv
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException, NotFoundException
 from support.fault_injection import IMAGE, THINK, THOUGHT_ABOUT, StandIn, policy, stand_in, webhook
-from support.flaky_network import through
+from support.flaky_network import make_flaky_network
 from support.message_timing import (
-    Known,
+    ApiTimeline,
     TimedRun,
     ended,
     event,
-    leaving,
     running_worker,
+    terminating,
     timed_run,
     unscheduled,
     waiting,
@@ -65,7 +65,7 @@ UNTIL_TOLD = """
 class Cause:
     """Provokes one cause, checks what is told of it, and adds the row."""
 
-    def __init__(self, runs: Runs, row: Row, kind_api: client.ApiClient, known: Known | None) -> None:
+    def __init__(self, runs: Runs, row: Row, kind_api: client.ApiClient, known: ApiTimeline | None) -> None:
         self.runs = runs
         self.row = row
         self.kind_api = kind_api
@@ -132,7 +132,7 @@ class Cause:
 
 @contextmanager
 def provoking(stage: Stage) -> Iterator[Cause]:
-    known = Known(stage.kind_api, stage.namespace)
+    known = ApiTimeline(stage.kind_api, stage.namespace)
     try:
         yield Cause(stage.runs, partial(stage.row, "cause_row"), stage.kind_api, known)
     finally:
@@ -442,7 +442,7 @@ def test_a_namespace_that_is_deleted_in_mid_run(cause: Cause) -> None:
     with cause.searching() as run:
         client.CoreV1Api(cause.kind_api).delete_namespace(cause.namespace)
         run.wait()
-        known = cause.known(leaving)
+        known = cause.known(terminating)
         cells = ("namespace being deleted", "in mid-run; from when its pods are told to go")
         cause.check(
             run, 126, f"error: the namespace `{cause.namespace}` is being deleted", "run it again", known, *cells
@@ -596,13 +596,13 @@ def test_credentials_that_end_in_mid_run(cause: Cause) -> None:
 
 @caused
 def test_a_network_that_is_cut_in_mid_run(cause: Cause) -> None:
-    network, kubeconfig = through(Path(cause.runs.environment["KUBECONFIG"]), cause.runs.folder)
+    network, kubeconfig = make_flaky_network(Path(cause.runs.environment["KUBECONFIG"]), cause.runs.folder)
     try:
         with cause.searching(KUBECONFIG=str(kubeconfig), script=UNTIL_TOLD) as run:
             network.cut()
             at = time.monotonic()
             run.until("the scheduler does not answer: retrying for")
-            network.mend()
+            network.restore()
             (cause.runs.folder / "told").touch()
             cells = ("network cut", "in mid-run, until that is told: goes on")
             cause.check(run, 0, "the scheduler does not answer: retrying for", "", at, *cells)

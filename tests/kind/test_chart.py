@@ -19,10 +19,10 @@ import render
 import yaml
 from kubernetes import client
 from support.command import run_command
-from support.operators import no_operator, refusals
+from support.operators import denied_requests, no_operator
 from support.releases import CHART, DEFAULTS, HOME, LIMITS, TEAM, USER, Release, Result, call, installed, search_path
 from support.runs import DEADLINE, Runs
-from support.users import may, user_environment
+from support.users import is_allowed, user_environment
 from support.wait import until
 
 from skjob.config.namespace_policy import parse_rules
@@ -584,7 +584,7 @@ def test_an_uninstallation_that_does_not_ask_removes_nothing_of_a_run(
             before = pods(kind_api, space)
             release.helm("uninstall", release.name, "--no-hooks")
             user = f"system:serviceaccount:{space}:{USER}"
-            until(lambda: not may(kind_api, user, verb="patch", group="batch", resource="jobs", namespace=space))
+            until(lambda: not is_allowed(kind_api, user, verb="patch", group="batch", resource="jobs", namespace=space))
             wait_for_the_garbage_collector(kind_api, space)
             assert pods(kind_api, space) == before
             [run] = names(kind_api, space)
@@ -621,7 +621,8 @@ def test_a_release_with_an_operator_of_its_own(
         [pod] = core.list_namespaced_pod(home).items
         log = core.read_namespaced_pod_log(pod.metadata.name, home)
         until(lambda: not client.BatchV1Api(kind_api).list_namespaced_job(release.namespace).items)
-        assert refusals(kind_api, log) == []  # it asks for the rights that there are, and these go with the release
+        # The operator asks for permissions that exist, and these are removed with the release.
+        assert denied_requests(kind_api, log) == []
     assert home not in {each.metadata.name for each in core.list_namespace().items if each.status.phase == "Active"}
     definitions = client.ApiextensionsV1Api(kind_api).list_custom_resource_definition().items
     ours = [each for each in definitions if each.spec.group == "kubernetes.dask.org"]

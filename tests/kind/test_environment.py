@@ -55,7 +55,7 @@ class Seen:
     """On the same, with another environment."""
     later: Result
     """On a cluster of its own."""
-    keepers: list[list[str]]
+    servers: list[list[str]]
     """The pods that keep the environment, after the first and in the end."""
     record: dict[str, Any]
     """Of the later one."""
@@ -73,14 +73,14 @@ def seen(
     beside.write_text("def word(): return 'beside'\n")
     user_environment.write("VALUE = 1\n")
 
-    def keepers() -> list[str]:
+    def servers() -> list[str]:
         selector = "app.kubernetes.io/component=environment"
         pods = client.CoreV1Api(kind_api).list_namespaced_pod(runs.namespace, label_selector=selector)
         return [pod.metadata.uid for pod in pods.items]
 
     first = runs.run(LOOKING, "--keep")
     assert first.returncode == 0, first.stderr
-    kept = [keepers()]
+    kept = [servers()]
     [name] = re.findall(r"`skjob run --cluster (\S+) ", first.stderr)
     try:
         user_environment.write("VALUE = 'edited'\n")
@@ -92,7 +92,7 @@ def seen(
         down = runs.skjob("down", name)
     assert down.returncode == 0, down.stderr
     later = runs.run(LOOKING.replace("range(8)", "range(6)"))
-    return Seen(first, edited, refused, later, [*kept, keepers()], runs.records()[-1])
+    return Seen(first, edited, refused, later, [*kept, servers()], runs.records()[-1])
 
 
 def found(ended: Result) -> list[object]:
@@ -109,7 +109,7 @@ def test_the_whole_environment_and_a_package_that_is_edited(seen: Seen) -> None:
 
 def test_what_is_kept_is_used_by_later_runs(seen: Seen) -> None:
     """Another script, another cluster; the pod that keeps the environment is the same."""
-    before, after = seen.keepers
+    before, after = seen.servers
     assert len(before) == 1
     assert after == before
     assert found(seen.later) == found(seen.edited)

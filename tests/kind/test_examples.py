@@ -22,9 +22,9 @@ from support.example_programs import (
     SCRIPTS,
     SUCCEEDED,
     best_or_only_score,
-    found,
     measurements,
     notebook,
+    printed_results,
     results,
     scores,
 )
@@ -73,7 +73,7 @@ def test_a_script_finds_in_pods_what_it_finds_by_python(user_runs: Runs, warm: s
     arguments = ARGUMENTS.get(name, [])
     ended = user_runs.run((EXAMPLES / name).read_text(), "--cluster", warm, "--", *arguments)
     assert ended.returncode == 0, ended.stderr
-    assert found(ended.stdout) == found(by_python(user_runs, name, *arguments).stdout)
+    assert printed_results(ended.stdout) == printed_results(by_python(user_runs, name, *arguments).stdout)
     assert scores(user_runs.folder) == scores(user_runs.folder / "alone")
     assert bool(scores(user_runs.folder)) == (SCORES in arguments)
     told = user_runs.record()
@@ -84,7 +84,7 @@ def test_a_script_finds_in_pods_what_it_finds_by_python(user_runs: Runs, warm: s
 def test_a_notebook_brings_its_cluster(user_runs: Runs) -> None:
     where = {"SKJOB_ON": "kubernetes", "SKJOB_CONTEXT": "kind-skjob", "SKJOB_NAMESPACE": user_runs.namespace}
     ended = by_python(user_runs, BRINGS_ITS_CLUSTER, **where)
-    assert found(ended.stdout)[1:] == [
+    assert printed_results(ended.stdout)[1:] == [
         "fitted on 2 workers", "best C:     0.0826", "best score: 0.9916", "fitted in … s"
     ]  # fmt: skip
     assert f"running on Kubernetes: context `kind-skjob`, namespace `{user_runs.namespace}`" in ended.stderr

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from kubernetes import client
-from support.searches import AGAIN, WORKERS, pods_of, searching
+from support.searches import MAX_REPEATED, WORKERS, pods_of, searching
 from support.side_by_side import Stage, side_by_side
 
 
@@ -21,13 +21,13 @@ def test_a_pod_deleted_in_mid_search(stage: Stage, component: str) -> None:
         pod = pods_of(stage.kind_api, stage.namespace, component)[0].metadata.name
         at = time.monotonic()
         client.CoreV1Api(stage.kind_api).delete_namespaced_pod(pod, stage.namespace, grace_period_seconds=0)
-        search.to_the_end()
+        search.finish()
     again = search.check()
     # A result that has not been fetched yet dies with its worker too. Of a scheduler that is gone, nobody knows
     # what had begun.
-    assert again <= AGAIN if component == "worker" else again <= WORKERS
+    assert again <= MAX_REPEATED if component == "worker" else again <= WORKERS
     told = again if component == "worker" else WORKERS
-    seconds = search.carried_on(at)
+    seconds = search.seconds_until_next_fit(at)
     stage.row("fault_row", f"{component} pod", "deleted in mid-search", "its results", 0, told, seconds)
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from kubernetes import client
 from support.command import Result, run_here
-from support.operators import refusals
+from support.operators import denied_requests
 
 from skjob.deploy.kubernetes.api import client as kube
 from skjob.deploy.kubernetes.operator.manifests import OPERATOR_NAMESPACE, operator_manifests
@@ -94,7 +94,7 @@ def test_the_operator_was_refused_nothing(kind_api: client.ApiClient) -> None:
     assert pods
     for pod in pods:
         log = core.read_namespaced_pod_log(pod.metadata.name, OPERATOR_NAMESPACE)
-        assert refusals(kind_api, log) == []
+        assert denied_requests(kind_api, log) == []
 
 
 def test_a_right_that_the_operator_lacks_is_found_in_its_log(kind_api: client.ApiClient) -> None:
@@ -102,4 +102,4 @@ def test_a_right_that_the_operator_lacks_is_found_in_its_log(kind_api: client.Ap
     granted = f'pods {user} watch resource "pods" in API group "" at the cluster scope'
     lacking = f'secrets {user} get resource "secrets" in API group "" in the namespace "default"'
     other = f'{user} get path "/metrics"'
-    assert refusals(kind_api, f"{granted}\n{lacking}\n{other}\nit acts\n") == [lacking, other]
+    assert denied_requests(kind_api, f"{granted}\n{lacking}\n{other}\nit acts\n") == [lacking, other]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from kubernetes import client
-from support.flaky_network import through
-from support.leftovers import GRACE, counted, until_gone
+from support.flaky_network import make_flaky_network
+from support.leftovers import GRACE, describe_count, wait_until_gone
 from support.runs import DEADLINE, Runs
 from support.side_by_side import Stage, side_by_side
 
@@ -36,8 +36,8 @@ def test_an_end_of_the_script(stage: Stage, end: str) -> None:
     script, code = ENDS[end]
     ended = stage.runs.run(script, "--workers", "1")
     assert ended.returncode == code, ended.stderr
-    left, seconds = until_gone(stage.api, stage.runs.record()["run_id"])
-    stage.row("leftover_row", end, counted(left), seconds, "skjob")
+    left, seconds = wait_until_gone(stage.api, stage.runs.record()["run_id"])
+    stage.row("leftover_row", end, describe_count(left), seconds, "skjob")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
@@ -49,8 +49,8 @@ def test_a_signal(stage: Stage, number: signal.Signals, code: int) -> None:
     assert process.returncode == code
     told = stage.runs.record()
     assert told["outcome"]["cause"] == f"stopped by {number.name}"
-    left, seconds = until_gone(stage.api, told["run_id"])
-    stage.row("leftover_row", f"the client, by {number.name}", counted(left), seconds, "skjob")
+    left, seconds = wait_until_gone(stage.api, told["run_id"])
+    stage.row("leftover_row", f"the client, by {number.name}", describe_count(left), seconds, "skjob")
 
 
 @side_by_side(waits=True)
@@ -60,27 +60,27 @@ def test_a_client_that_is_killed(stage: Stage) -> None:
         [run] = runs(stage.api, stage.namespace)  # while its heartbeat goes on: afterwards it may be gone
         process.kill()
         process.wait(DEADLINE)
-        left, seconds = until_gone(stage.api, run.run_id, REMOVAL_SECONDS)
+        left, seconds = wait_until_gone(stage.api, run.run_id, REMOVAL_SECONDS)
     assert left
-    stage.row("leftover_row", "the client, by SIGKILL", counted(left), seconds, f"its anchor, --grace {GRACE}s")
+    stage.row("leftover_row", "the client, by SIGKILL", describe_count(left), seconds, f"its anchor, --grace {GRACE}s")
 
 
 @side_by_side(waits=True)
 def test_a_client_whose_network_is_gone(stage: Stage) -> None:
-    network, kubeconfig = through(Path(stage.runs.environment["KUBECONFIG"]), stage.folder)
+    network, kubeconfig = make_flaky_network(Path(stage.runs.environment["KUBECONFIG"]), stage.folder)
     lost = Runs(stage.folder, stage.runs.environment | {"KUBECONFIG": str(kubeconfig)}, stage.namespace)
     try:
         with lost.searching("--workers", "1", "--grace", f"{GRACE}s") as process:
             [run] = runs(stage.api, stage.namespace)
             network.cut()
-            left, seconds = until_gone(stage.api, run.run_id, REMOVAL_SECONDS)
+            left, seconds = wait_until_gone(stage.api, run.run_id, REMOVAL_SECONDS)
             _, told = process.communicate(timeout=DEADLINE)
     finally:
         network.close()
     assert process.returncode in (126, 127), told
     assert "error: the scheduler of `skjob-train-" in told
     assert " - distributed." not in told
-    stage.row("leftover_row", "the client's network", counted(left), seconds, f"its anchor, --grace {GRACE}s")
+    stage.row("leftover_row", "the client's network", describe_count(left), seconds, f"its anchor, --grace {GRACE}s")
 
 
 @side_by_side
@@ -120,5 +120,5 @@ def test_a_scheduler_that_is_deleted_for_good(stage: Stage) -> None:
         _, told = process.communicate(timeout=DEADLINE)
     assert process.returncode == 126, told
     assert f"error: the scheduler of `{run.name}` is gone" in told
-    left, seconds = until_gone(stage.api, run.run_id)
-    stage.row("leftover_row", "the scheduler's Deployment", counted(left), seconds, "skjob")
+    left, seconds = wait_until_gone(stage.api, run.run_id)
+    stage.row("leftover_row", "the scheduler's Deployment", describe_count(left), seconds, "skjob")

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from kubernetes import client
 from support.daskclusters import sleeping_cluster
-from support.leftovers import FIRST_LOOK_SECONDS, GRACE, counted, leftovers, until_gone
+from support.leftovers import FIRST_CHECK_SECONDS, GRACE, describe_count, leftovers, wait_until_gone
 from support.namespaces import new_namespace
 from support.nodes import CONTROL_PLANE, api_server_is_ready, on_node, paused, wait_ready
 from support.operators import no_operator
 from support.runs import DEADLINE
-from support.searches import AGAIN, pods_of, searching
+from support.searches import MAX_REPEATED, pods_of, searching
 from support.side_by_side import Stage, side_by_side
 from support.wait import until
 
@@ -46,8 +46,8 @@ def test_a_run_that_begins_without_an_operator(stage: Stage) -> None:
     ended = stage.runs.run("print('never')")
     assert (ended.returncode, ended.stdout) == (123, "")
     assert "error: the Dask operator has not acted on `skjob-train-" in ended.stderr
-    left, seconds = until_gone(stage.api, stage.runs.record()["run_id"])
-    stage.row("leftover_row", "the start, the operator before", counted(left), seconds, "skjob")
+    left, seconds = wait_until_gone(stage.api, stage.runs.record()["run_id"])
+    stage.row("leftover_row", "the start, the operator before", describe_count(left), seconds, "skjob")
 
 
 @side_by_side(during=operator_away)
@@ -56,8 +56,8 @@ def test_a_run_that_ends_without_an_operator(stage: Stage) -> None:
         stage.outage()
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=DEADLINE)
-        left, seconds = until_gone(stage.api, stage.runs.record()["run_id"])
-    stage.row("leftover_row", "the client by SIGTERM, the operator before", counted(left), seconds, "skjob")
+        left, seconds = wait_until_gone(stage.api, stage.runs.record()["run_id"])
+    stage.row("leftover_row", "the client by SIGTERM, the operator before", describe_count(left), seconds, "skjob")
 
 
 @side_by_side(during=operator_away)
@@ -90,9 +90,9 @@ def test_a_client_that_is_killed_without_an_operator(stage: Stage) -> None:
         began = time.monotonic()
         did = stage.runs.skjob("gc", limits=soon)
         assert did.returncode == 0, did.stderr
-        until_gone(api, run.run_id)
+        wait_until_gone(api, run.run_id)
     seconds = time.monotonic() - began
-    stage.row("leftover_row", "the client by SIGKILL, the operator before", counted(left), seconds, "skjob gc")
+    stage.row("leftover_row", "the client by SIGKILL, the operator before", describe_count(left), seconds, "skjob gc")
 
 
 def being_removed(api: Api, name: str) -> dict[str, Any] | None:
@@ -107,9 +107,17 @@ def test_the_operator_stopped_in_mid_search(stage: Stage) -> None:
         search.read_enough()
         at = time.monotonic()
         stage.outage()
-        search.to_the_end()
+        search.finish()
     assert search.check() == 0
-    stage.row("fault_row", "the Dask operator", "scaled to 0 in mid-search", "its results", 0, 0, search.carried_on(at))
+    stage.row(
+        "fault_row",
+        "the Dask operator",
+        "scaled to 0 in mid-search",
+        "its results",
+        0,
+        0,
+        search.seconds_until_next_fit(at),
+    )
 
 
 # --- a node
@@ -151,15 +159,15 @@ def test_a_dead_node(stage: Stage) -> None:
         process.communicate(timeout=DEADLINE)
         ended = time.monotonic()
         run_id = stage.runs.record()["run_id"]
-        time.sleep(FIRST_LOOK_SECONDS)
+        time.sleep(FIRST_CHECK_SECONDS)
         left = leftovers(api, run_id)
         until(lambda: all(item.startswith("Pod/") for item in leftovers(api, run_id)), "more than pods are left")
         assert leftovers(api, run_id) != []
         removed = stage.runs.skjob("gc", limits=soon)
         assert removed.returncode == 0, removed.stderr
-        until_gone(api, run_id)
+        wait_until_gone(api, run_id)
         seconds = time.monotonic() - ended
-    stage.row("leftover_row", "the client by SIGTERM, a node before", counted(left), seconds, "skjob gc")
+    stage.row("leftover_row", "the client by SIGTERM, a node before", describe_count(left), seconds, "skjob gc")
 
 
 @pytest.mark.slow
@@ -173,10 +181,10 @@ def test_a_worker_node_stopped_in_mid_search(stage: Stage) -> None:
         away = nodes_of(workers) - home
         at = time.monotonic()
         stage.outage(away)
-        search.to_the_end()
+        search.finish()
     again = search.check()
-    assert again <= AGAIN * sum(pod.spec.node_name in away for pod in workers)
-    seconds = search.carried_on(at)
+    assert again <= MAX_REPEATED * sum(pod.spec.node_name in away for pod in workers)
+    seconds = search.seconds_until_next_fit(at)
     stage.row("fault_row", "a worker node", "stopped in mid-search", "its results", 0, again, seconds)
 
 
@@ -214,5 +222,5 @@ def test_a_restart_of_the_api_server(stage: Stage) -> None:
         (stage.folder / "restarted").touch()
         _, told = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0, told
-    left, seconds = until_gone(stage.api, stage.runs.record()["run_id"])
-    stage.row("leftover_row", "the API server, in mid-run", counted(left), seconds, "skjob")
+    left, seconds = wait_until_gone(stage.api, stage.runs.record()["run_id"])
+    stage.row("leftover_row", "the API server, in mid-run", describe_count(left), seconds, "skjob")

@@ -37,7 +37,7 @@ NETWORKS = "/apis/networking.k8s.io/v1 networkpolicies"
 
 RUN = "a-run"
 GROUP = f"{RUN}-default"
-KEEPER = "skjob-environment-0123456789ab"
+PACKAGE_SERVER = "skjob-environment-0123456789ab"
 UID = "00000000-0000-0000-0000-000000000000"
 KOPF = "kopf.zalando.org/KopfFinalizerMarker"
 
@@ -252,10 +252,10 @@ def own_objects() -> tuple[Manifest, Manifest]:
     names = RunNames("20261123-155901-3f9a1c", "train", "ann", existing="other", team="somebodys")
     made = anchor_job(names, "none", 60)
     made["metadata"]["uid"] = UID
-    keeper = RunNames("20261123-155901-3f9a1d", "environment", "ann", existing=KEEPER)
+    package_server = RunNames("20261123-155901-3f9a1d", "environment", "ann", existing=PACKAGE_SERVER)
     cluster, job = (
-        dask_cluster(names, "none", plan, None, KEEPER),
-        package_server_job(keeper, "none", "i", ["a"], 60, RULES),
+        dask_cluster(names, "none", plan, None, PACKAGE_SERVER),
+        package_server_job(package_server, "none", "i", ["a"], 60, RULES),
     )
     for each in (cluster, job):
         del each["metadata"]["namespace"]
@@ -505,7 +505,7 @@ ATTACKS = {
     ),
     "a second cluster of a run": create(CLUSTERS, cluster("another-run"), "must have the name of the Job"),
     "an environment's Job as the owner": create(
-        CLUSTERS, cluster(KEEPER, owners=[owner(KEEPER)]), "may live longer than a run"
+        CLUSTERS, cluster(PACKAGE_SERVER, owners=[owner(PACKAGE_SERVER)]), "may live longer than a run"
     ),
     "no owner any more": change(f"{CLUSTERS}/{RUN}", {"metadata": {"ownerReferences": None}}, "cannot be changed"),
     "another owner": change(f"{CLUSTERS}/{RUN}", {"metadata": {"ownerReferences": [owner()]}}, "cannot be changed"),
@@ -591,7 +591,7 @@ ATTACKS = {
     "a late deadline": create(JOBS, job("other", activeDeadlineSeconds=601), "no run may for more than 600 s"),
     "a later deadline": change(f"{JOBS}/{RUN}", {"spec": {"activeDeadlineSeconds": 601}}, "`max-time`"),
     "no deadline any more": change(f"{JOBS}/{RUN}", {"spec": {"activeDeadlineSeconds": None}}, "for how long it may"),
-    "an environment for ever": create(JOBS, job(KEEPER, activeDeadlineSeconds=2592001), "live for 2592001 s"),
+    "an environment for ever": create(JOBS, job(PACKAGE_SERVER, activeDeadlineSeconds=2592001), "live for 2592001 s"),
     "a Job that stays": create(JOBS, job("other", ttlSecondsAfterFinished=None), "must go at most 60 s after its end"),
     "a Job that stays long": change(f"{JOBS}/{RUN}", {"spec": {"ttlSecondsAfterFinished": 3600}}, "at most 60 s after"),
     "a suspended Job": create(JOBS, job("other", suspend=True), "cannot be suspended"),
@@ -913,7 +913,7 @@ TAKEN = {
     "other numbers of workers": change(f"{CLUSTERS}/{RUN}", {"spec": {"worker": {"replicas": 3}}}, ""),
     "other numbers of workers in the group": change(f"{GROUPS}/{GROUP}", {"spec": {"worker": {"replicas": 0}}}, ""),
     "a heartbeat": change(f"{JOBS}/{RUN}", {"spec": {"activeDeadlineSeconds": 600}}, ""),
-    "an environment": create(JOBS, job(KEEPER, activeDeadlineSeconds=86400, parallelism=1), ""),
+    "an environment": create(JOBS, job(PACKAGE_SERVER, activeDeadlineSeconds=86400, parallelism=1), ""),
     "labels of workers and scheduler": create(
         CLUSTERS,
         described(

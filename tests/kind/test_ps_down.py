@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from kubernetes import client
 from support.command import Result, run_command
-from support.daskclusters import sleeping
+from support.daskclusters import sleeping_spec
 from support.leftovers import leftovers
 from support.users import user_environment
 from support.wait import until
@@ -76,7 +76,7 @@ def start_dask(api: kube.Api) -> RunNames:
             "labels": names.labels("cluster"),
             "annotations": names.annotations(),
         },
-        "spec": sleeping(names.cluster, workers=2),
+        "spec": sleeping_spec(names.cluster, workers=2),
     }
     anchor = api.get("Job", names.cluster, api.context.namespace)
     api.create(owned_by(anchor, cluster))

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from kubernetes import client
 from support.command import run_here
-from support.leftovers import GRACE, leftovers, until_gone
+from support.leftovers import GRACE, leftovers, wait_until_gone
 from support.runs import DEADLINE, SEARCHING, Runs
 from support.side_by_side import Stage, side_by_side
 from support.users import user_environment
@@ -70,7 +70,7 @@ def test_tasks_run_in_pods_that_the_api_knows(stage: Stage) -> None:
     assert len(told) == 2
     assert set(told) == known
     run_id = stage.runs.record()["run_id"]
-    until_gone(stage.api, run_id)
+    wait_until_gone(stage.api, run_id)
 
 
 @side_by_side
@@ -83,7 +83,7 @@ def test_a_second_signal_skips_waiting_but_not_the_deletion(stage: Stage) -> Non
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=DEADLINE)
     assert process.returncode == 143
-    until_gone(stage.api, stage.runs.record()["run_id"])
+    wait_until_gone(stage.api, stage.runs.record()["run_id"])
 
 
 @side_by_side
@@ -232,7 +232,7 @@ def test_what_can_not_run_ends_with_its_cause(
     assert "\nhint: " in ended.stderr
     told = kind_runs.record()
     assert error == f"error: {told['outcome']['cause']}"
-    until_gone(api, told["run_id"])
+    wait_until_gone(api, told["run_id"])
 
 
 def test_an_api_that_refuses_is_told_as_such(kind_runs: Runs, kind_env: dict[str, str]) -> None:

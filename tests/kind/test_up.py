@@ -10,7 +10,7 @@ from pathlib import Path
 from shutil import copytree, ignore_patterns
 
 import pytest
-from support.leftovers import leftovers, until_gone
+from support.leftovers import leftovers, wait_until_gone
 from support.runs import DEADLINE, Runs
 from support.side_by_side import Stage, side_by_side
 from support.wait import until
@@ -110,7 +110,7 @@ def test_a_warm_cluster_goes_when_nobody_uses_it(stage: Stage) -> None:
     started = stage.runs.skjob("up", "dev", "--workers", "1", "--idle-timeout", "15s")
     assert started.returncode == 0, started.stderr
     run_id = only(stage.api).run_id
-    until_gone(stage.api, run_id)
+    wait_until_gone(stage.api, run_id)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

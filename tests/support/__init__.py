@@ -1,1 +1,2 @@
-"""What tests on Kubernetes share: runs, namespaces, faults, attackers, and the order in which processes take tests."""
+"""Shared helpers for tests on Kubernetes: runs, namespaces, faults, attackers, and the order in which processes run
+tests."""

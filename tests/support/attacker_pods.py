@@ -1,5 +1,7 @@
-"""Pods that attack a run from inside the cluster: each with `attack.py`, and some also with Dask workers that try to
-join it."""
+"""Pods that attack a run from inside the cluster.
+
+Each runs `attack.py`; some also have Dask workers that try to join the run.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from skjob.deploy.kubernetes.manifests.pods import PAGES_PORT, SCHEDULER_PORT
-from skjob.environment.pod.package_server import PORT as KEEPER_PORT
-from support.victim_run import Attacked
+from skjob.environment.pod.package_server import PORT as PACKAGE_SERVER_PORT
+from support.victim_run import VictimRun
 
 IMAGE = "localhost/skjob:dev"
 ATTACK_SECONDS = 20
@@ -24,14 +26,14 @@ TIMEOUT = 240.0
 JOINING = {"joins without": "tcp", "joins as another": "tls"}
 
 BESIDE, ELSEWHERE, IMPOSTOR = "a pod beside it", "a pod of another namespace", "a pod with the run's labels"
-"""The last gets past any policy, as whoever may create pods in the namespace can."""
+"""Kinds of attackers. The last one passes any NetworkPolicy, as anyone who may create pods in the namespace can."""
 
 
 @dataclass(frozen=True)
 class Intruder:
-    """A pod with these labels, and its orders by what they are after.
+    """An attacking pod with these labels, and its attempts (`orders`) by name.
 
-    `joins` is the scheduler that its workers want, where it has some.
+    `joins` is the scheduler that its workers try to join, if it has any.
     """
 
     namespace: str
@@ -41,7 +43,7 @@ class Intruder:
     joins: str = ""
 
     def start(self, core: client.CoreV1Api, certificates: Path) -> None:
-        """Create it, with all certificates that there are."""
+        """Create the pod, with all of the forged certificates."""
         files = {f"{file.parent.name}.{file.name}": file.read_text() for file in certificates.glob("*/*")}
         files["attack.py"] = (Path(__file__).parent / "attacker_probe.py").read_text()
         core.create_namespaced_secret(self.namespace, {"metadata": {"name": self.name}, "stringData": files})
@@ -66,7 +68,7 @@ class Intruder:
         core.create_namespaced_pod(self.namespace, pod)
 
     def remove(self, core: client.CoreV1Api) -> None:
-        """Delete what `start` created, as far as it came."""
+        """Delete whatever `start` created."""
         for delete in (core.delete_namespaced_pod, core.delete_namespaced_secret):
             try:
                 delete(self.name, self.namespace)
@@ -102,7 +104,7 @@ def _container(name: str, arguments: list[str]) -> dict[str, Any]:
 
 
 def outcomes(core: client.CoreV1Api, intruder: Intruder) -> dict[str, str]:
-    """What came of each order, and what its workers logged, when all of its containers have ended."""
+    """Wait until all containers of an attacker have ended; return the result of each attempt, and its workers' logs."""
     deadline = time.monotonic() + TIMEOUT
     while core.read_namespaced_pod(intruder.name, intruder.namespace).status.phase not in ("Succeeded", "Failed"):
         assert time.monotonic() < deadline, f"the pod `{intruder.name}` did not end"
@@ -112,14 +114,14 @@ def outcomes(core: client.CoreV1Api, intruder: Intruder) -> dict[str, str]:
         text: str = core.read_namespaced_pod_log(intruder.name, intruder.namespace, container=container)
         return text
 
-    told = dict(zip(intruder.orders, json.loads(log("attack")), strict=True))
-    return told | {what: log(_dns(what)) for what in JOINING if intruder.joins}
+    results = dict(zip(intruder.orders, json.loads(log("attack")), strict=True))
+    return results | {what: log(_dns(what)) for what in JOINING if intruder.joins}
 
 
 @contextmanager
-def attacking_pods(core: client.CoreV1Api, attacked: Attacked) -> Iterator[dict[str, Intruder]]:
-    """A pod beside the run, one in another namespace, and one with the run's own labels."""
-    scheduler, keeper = (attacked.pod(part)["status"]["podIP"] for part in ("scheduler", "environment"))
+def attacking_pods(core: client.CoreV1Api, attacked: VictimRun) -> Iterator[dict[str, Intruder]]:
+    """Run an attacking pod beside the run, one in another namespace, and one with the run's own labels."""
+    scheduler, package_server = (attacked.pod(part)["status"]["podIP"] for part in ("scheduler", "environment"))
     worker_host, worker_port = attacked.report["workers"][0].removeprefix("tls://").split(":")
     orders = {
         "scheduler": ["connect", scheduler, SCHEDULER_PORT],
@@ -128,19 +130,19 @@ def attacking_pods(core: client.CoreV1Api, attacked: Attacked) -> Iterator[dict[
         "worker": ["connect", worker_host, worker_port],
         "worker, no certificate": ["tls", worker_host, worker_port],
         "worker, another's certificate": ["tls", worker_host, worker_port, "/attack/another"],
-        "keeper": ["connect", keeper, KEEPER_PORT],
-        "keeper, no certificate": ["tls", keeper, KEEPER_PORT],
-        "keeper, another's certificate": ["tls", keeper, KEEPER_PORT, "/attack/another"],
+        "package server": ["connect", package_server, PACKAGE_SERVER_PORT],
+        "package server, no certificate": ["tls", package_server, PACKAGE_SERVER_PORT],
+        "package server, another's certificate": ["tls", package_server, PACKAGE_SERVER_PORT, "/attack/another"],
         "pages": ["get", scheduler, PAGES_PORT, "/status"],
         "retire": ["get", scheduler, PAGES_PORT, "/api/v1/retire_workers"],
     }
-    own = {"skjob/run": attacked.run_id, "app.kubernetes.io/name": "skjob"}
+    run_labels = {"skjob/run": attacked.run_id, "app.kubernetes.io/name": "skjob"}
     address = f"{attacked.name}-scheduler.{attacked.namespace}:{SCHEDULER_PORT}"
     elsewhere = f"{attacked.namespace}-else"
     intruders = {
         BESIDE: Intruder(attacked.namespace, "beside", {}, orders),
-        ELSEWHERE: Intruder(elsewhere, "elsewhere", own, orders),
-        IMPOSTOR: Intruder(attacked.namespace, "impostor", own, orders, joins=address),
+        ELSEWHERE: Intruder(elsewhere, "elsewhere", run_labels, orders),
+        IMPOSTOR: Intruder(attacked.namespace, "impostor", run_labels, orders, joins=address),
     }
     core.create_namespace({"metadata": {"name": elsewhere}})
     try:

@@ -1,7 +1,7 @@
-"""What somebody who should not gets to see of a run: connections, answered or refused. The standard library only.
+"""Probe what an outsider can reach of a run: connections, accepted or refused. Uses only the standard library.
 
-The tests import it, and pods that attack run it: `python attack.py '[[kind, host, port, argument], ...]'` prints what
-came of each as a list in JSON.
+Tests import it, and attacking pods run it: `python attack.py '[[kind, host, port, argument], ...]'` prints the result
+of each attempt as a JSON list.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NO_ANSWER = "no answer"
 
 
 def connect(host: str, port: int) -> str:
-    """Whether the port is reached at all."""
+    """Try to reach the port at all."""
     try:
         with socket.create_connection((host, port), SECONDS):
             return "connected"
@@ -30,7 +30,7 @@ def connect(host: str, port: int) -> str:
 
 
 def plain(host: str, port: int) -> str:
-    """Dask's own greeting, without TLS: whether anything comes back that is not TLS saying no."""
+    """Send Dask's greeting without TLS, and check whether anything other than a TLS rejection comes back."""
     greeting = b"\x00" * 8
     try:
         with socket.create_connection((host, port), SECONDS) as connection:
@@ -39,22 +39,23 @@ def plain(host: str, port: int) -> str:
             answer = connection.recv(64)
     except OSError as error:
         return f"refused: {error}"
-    # An alert of TLS begins with the number of its record type.
+    # A TLS alert begins with the number of its record type.
     return f"{IN}: {answer!r}" if answer and answer[0] != 21 else "refused: the connection is closed"
 
 
 def tls(host: str, port: int, folder: str = "") -> str:
-    """TLS with the certificate in a folder, or none; whom it speaks to, an attacker does not mind.
+    """Connect by TLS with the certificate in a folder, or without one. The server is not verified: attackers do not
+    care.
 
-    With TLS 1.3 a client hears only after its own part that its certificate was refused. Who hears nothing of the kind
-    is let in: the other side waits for what it has to say. One that has not even done its part of the handshake has
-    said nothing yet, and is tried again.
+    With TLS 1.3 a client learns that its certificate was rejected only after its own part of the handshake. A client
+    that is not rejected is let in: the server waits for its message. A server that has not even finished its part of
+    the handshake has not decided yet, and is tried again.
     """
     for _ in range(TRIES):
-        told = _tls_once(host, port, folder)
-        if not told.startswith(NO_ANSWER):
+        result = _tls_once(host, port, folder)
+        if not result.startswith(NO_ANSWER):
             break
-    return told
+    return result
 
 
 def _tls_once(host: str, port: int, folder: str) -> str:
@@ -67,13 +68,13 @@ def _tls_once(host: str, port: int, folder: str) -> str:
         connection = socket.create_connection((host, port), SECONDS)
     except OSError as error:
         return f"{UNREACHED}: {error}"
-    shaken = False
+    handshake_done = False
     try:
         with connection, context.wrap_socket(connection) as secured:
-            shaken = True
+            handshake_done = True
             answer = secured.recv(64)
     except TimeoutError:
-        return f"{IN}: it waits for a message" if shaken else f"{NO_ANSWER}: the handshake does not end"
+        return f"{IN}: it waits for a message" if handshake_done else f"{NO_ANSWER}: the handshake does not end"
     except ssl.SSLError as error:
         return f"refused: {error.reason or error}".lower().replace("_", " ")
     except OSError as error:
@@ -82,7 +83,7 @@ def _tls_once(host: str, port: int, folder: str) -> str:
 
 
 def get(host: str, port: int, path: str) -> str:
-    """An HTTP request; of the paths that change something it is a POST."""
+    """Send an HTTP request; a POST for paths that change something."""
     method = "POST" if "/api/" in path else "GET"
     connection = http.client.HTTPConnection(host, port, timeout=SECONDS)
     try:
@@ -98,10 +99,10 @@ KINDS = {"connect": connect, "plain": plain, "tls": tls, "get": get}
 
 
 def attack(orders: list[list[str]]) -> list[str]:
-    """Several at the same time: one that is not answered holds up no other."""
+    """Make several attempts in parallel, so that one without an answer does not delay the others."""
     with ThreadPoolExecutor(16) as pool:
-        tried = [pool.submit(KINDS[kind], host, int(port), *more) for kind, host, port, *more in orders]
-    return [each.result() for each in tried]
+        attempts = [pool.submit(KINDS[kind], host, int(port), *more) for kind, host, port, *more in orders]
+    return [each.result() for each in attempts]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The `skjob` command in the tests' own process: as the shell would run it, without a start of Python each time."""
+"""Run the `skjob` command in the tests' own process: as from a shell, but without starting Python each time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run_command(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Result:
-    """`skjob` with these arguments: its exit status and what it wrote."""
+    """Run `skjob` with these arguments; return its exit status and output."""
     capsys.readouterr()
     with monkeypatch.context() as patch:
         patch.setattr(sys, "argv", ["skjob", *arguments])
@@ -39,7 +39,7 @@ def run_command(
 
 
 def run_here(arguments: list[str], environment: Mapping[str, str], folder: Path) -> Result:
-    """The same in this folder, with all that its program and other processes of it write."""
+    """Run `skjob` in this folder, and also capture the output of its program and other child processes."""
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.chdir(folder)
@@ -48,21 +48,21 @@ def run_here(arguments: list[str], environment: Mapping[str, str], folder: Path)
             patch.delenv(name)
         for name, value in environment.items():
             patch.setenv(name, value)
-        stack.enter_context(_pythons_own_warnings())
-        written, told = stack.enter_context(_redirected("stdout")), stack.enter_context(_redirected("stderr"))
+        stack.enter_context(_default_warnings())
+        stdout, stderr = stack.enter_context(_redirected("stdout")), stack.enter_context(_redirected("stderr"))
         with pytest.raises(SystemExit) as ended:
             main()
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        return Result(arguments, int(ended.value.code or 0), content(written), content(told))
+        return Result(arguments, int(ended.value.code or 0), content(stdout), content(stderr))
 
 
 @contextmanager
 def _redirected(name: str) -> Iterator[IO[bytes]]:
-    """Into a file, for this process and those that it starts."""
+    """Redirect a stream into a file, for this process and those that it starts."""
     stream, number = getattr(sys, name), getattr(sys, f"__{name}__").fileno()
     stream.flush()
-    kept = os.dup(number)
+    saved = os.dup(number)
     try:
         with tempfile.TemporaryFile() as file:
             os.dup2(file.fileno(), number)
@@ -71,14 +71,14 @@ def _redirected(name: str) -> Iterator[IO[bytes]]:
                 yield file
             finally:
                 setattr(sys, name, stream)
-                os.dup2(kept, number)
+                os.dup2(saved, number)
     finally:
-        os.close(kept)
+        os.close(saved)
 
 
 @contextmanager
-def _pythons_own_warnings() -> Iterator[None]:
-    """As a user has them: the tests make each an error, also those of libraries."""
+def _default_warnings() -> Iterator[None]:
+    """Set Python's default warning filters, as users have them: the tests turn every warning into an error."""
     with warnings.catch_warnings():
         warnings.resetwarnings()
         for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):

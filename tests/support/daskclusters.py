@@ -1,4 +1,4 @@
-"""DaskClusters whose pods only sleep: all that Kubernetes and the operator do for one, without a start of Python."""
+"""DaskClusters whose pods only sleep: all that Kubernetes and the operator do, without starting Python."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from support.namespaces import IMAGE
 KIND = ("kubernetes.dask.org", "v1")
 
 
-def sleeping(name: str, workers: int) -> dict[str, Any]:
-    """The spec of one. Its pods pass the restricted standard."""
+def sleeping_spec(name: str, workers: int) -> dict[str, Any]:
+    """Return the spec of a sleeping DaskCluster. Its pods satisfy the restricted standard."""
     security = {
         "allowPrivilegeEscalation": False,
         "runAsNonRoot": True,
@@ -41,9 +41,14 @@ def sleeping(name: str, workers: int) -> dict[str, Any]:
 
 @contextmanager
 def sleeping_cluster(kind_api: client.ApiClient, namespace: str) -> Iterator[None]:
-    """One of nobody's, with one worker."""
+    """Create a sleeping DaskCluster that no run owns, with one worker."""
     custom, name = client.CustomObjectsApi(kind_api), "sleeping"
-    body = {"apiVersion": "/".join(KIND), "kind": "DaskCluster", "metadata": {"name": name}, "spec": sleeping(name, 1)}
+    body = {
+        "apiVersion": "/".join(KIND),
+        "kind": "DaskCluster",
+        "metadata": {"name": name},
+        "spec": sleeping_spec(name, 1),
+    }
     custom.create_namespaced_custom_object(*KIND, namespace, "daskclusters", body)
     try:
         yield

@@ -1,7 +1,7 @@
-"""The programs of examples/, for the tests that run them here and those that run them on Kubernetes.
+"""The programs in examples/, for tests that run them locally or on Kubernetes.
 
-They are those that lie in the folder, so that none can be forgotten. What a program found is what it prints, without
-seconds and without what a library logs beside it.
+All programs in the folder are used, so that none can be forgotten. A program's results are what it prints, without
+seconds and without what libraries log.
 """
 
 from __future__ import annotations
@@ -34,49 +34,49 @@ RESULTS = {
     "declared_job/job.yaml": {"best.joblib": ["StandardScaler", "SVC"], "results.csv": 8},
     "declared_job/larger.yaml": {"larger.joblib": ["StandardScaler", "LogisticRegression"]},
 }
-"""What each declared job leaves: models, by their steps, and tables, by their rows."""
+"""Expected output files of each declared job: models by their steps, and tables by their number of rows."""
 
 SUCCEEDED = {"status": "succeeded", "exit_code": 0, "cause": None, "cleanup": None}
 
 
-def found(printed: str) -> list[str]:
-    """The lines that a program printed, with its seconds masked: there are some, in each."""
+def printed_results(printed: str) -> list[str]:
+    """Return the lines that a program printed, with its seconds masked; each program prints some."""
     assert FITTED.search(printed), printed
-    # LightGBM tells of its ports first, from several processes at once, whatever its `verbose` says.
-    before, _, own = printed.rpartition("accuracy")
-    told = f"accuracy{own}" if "open ports for workers" in before else printed
-    return FITTED.sub("fitted in … s", told).splitlines()
+    # LightGBM first reports its ports, from several processes at once, whatever its `verbose` says.
+    before, _, after = printed.rpartition("accuracy")
+    output = f"accuracy{after}" if "open ports for workers" in before else printed
+    return FITTED.sub("fitted in … s", output).splitlines()
 
 
 def notebook() -> str:
-    """The one that brings its cluster, with a wait for both workers: the first may have done all before the other."""
+    """Return the program that starts its own cluster, made to wait for both workers: one could do all the work."""
     before, use, after = (EXAMPLES / BRINGS_ITS_CLUSTER).read_text().partition("    began = perf_counter()\n")
-    assert use, "the notebook has no such line any more"
+    assert use, "the notebook no longer has this line"
     return f"{before}    client.wait_for_workers(2)\n{use}{after}"
 
 
 def scores(folder: Path) -> dict[str, object]:
-    """What the grid search wrote there, without times; nothing where another program ran."""
+    """Return the scores that the grid search wrote, without times; empty if another program ran."""
     written = json.loads((folder / SCORES).read_text()) if (folder / SCORES).exists() else {}
     return {name: values for name, values in written.items() if "_time" not in name}
 
 
 def results(folder: Path) -> dict[str, list[str] | int]:
-    """The models and tables there."""
+    """Return the models and tables in a folder."""
     models = {path.name: joblib.load(path) for path in folder.glob("*.joblib")}
     steps = {name: [type(step).__name__ for _, step in model.steps] for name, model in models.items()}
     return {**steps, **{path.name: len(pandas.read_csv(path)) for path in folder.glob("*.csv")}}
 
 
 def best_or_only_score(printed: str) -> float:
-    """The score that a declared job has told."""
+    """Return the score that a declared job printed."""
     [score] = re.findall(r"^(?:best )?score +([0-9.]+)", printed, re.MULTILINE)
     return float(score)
 
 
 @contextmanager
 def measurements(host: str) -> Iterator[dict[str, str]]:
-    """The data of declared_job/larger.yaml, on an S3-speaking server here; the variables that lead there."""
+    """Serve the data of declared_job/larger.yaml on a local S3 server; yield the variables to access it."""
     import fsspec
     from moto.server import ThreadedMotoServer
 
@@ -95,7 +95,7 @@ def measurements(host: str) -> Iterator[dict[str, str]]:
         for name, value in variables.items():
             patch.setenv(name, value)
         system = fsspec.filesystem("s3", skip_instance_cache=True)
-        system.makedirs("bucket", exist_ok=True)  # in one process, all of them have the same
+        system.makedirs("bucket", exist_ok=True)  # all servers in one process share their content
         for number, part in enumerate((frame[:10_000], frame[10_000:])):
             file = io.BytesIO()
             part.to_parquet(file, index=False)

@@ -1,7 +1,7 @@
-"""What stands in the cluster for a registry that refuses, and for admission webhooks. The standard library only.
+"""Fake servers in the cluster: a registry that rejects pulls, and admission webhooks. Uses only the standard library.
 
-`python stand_in.py REGISTRY_PORT WEBHOOK_PORT CERTIFICATE KEY`, in a pod of each node. The registry has no image:
-`private/…` is for nobody, of the rest there is none. A webhook does what its path says.
+`python stand_in.py REGISTRY_PORT WEBHOOK_PORT CERTIFICATE KEY` runs in a pod on each node. The registry has no images:
+`private/…` is denied, everything else is not found. A webhook's path selects what it does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 BREAKING = {"name": "DASK_DISTRIBUTED__COMM__TLS__CA_FILE", "value": "/nonexistent/ca.crt"}
 
-THINKING = 15.0
+THINK_SECONDS = 15.0
 
 PATCHES: dict[str, list[dict[str, Any]]] = {
     "/loosen": [{"op": "add", "path": "/spec/hostNetwork", "value": True}],
@@ -26,7 +26,7 @@ PATCHES: dict[str, list[dict[str, Any]]] = {
 
 
 class Answering(BaseHTTPRequestHandler):
-    """Says nothing of what it is asked."""
+    """A handler that logs nothing."""
 
     def answer(self, status: int, content: dict[str, Any], **headers: str) -> None:
         text = json.dumps(content).encode()
@@ -40,11 +40,11 @@ class Answering(BaseHTTPRequestHandler):
             self.wfile.write(text)
 
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 class Registry(Answering):
-    """As the distribution specification has it."""
+    """A registry after the OCI distribution specification."""
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -58,13 +58,13 @@ class Registry(Answering):
 
 
 class Webhook(Answering):
-    """`/refuse` refuses, `/think` takes its time; the others change what they are shown."""
+    """An admission webhook: `/refuse` rejects, `/think` is slow, other paths change the object."""
 
     def do_POST(self) -> None:
         review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         path = self.path.partition("?")[0]
         if path == "/think":
-            time.sleep(THINKING)
+            time.sleep(THINK_SECONDS)
         response: dict[str, Any] = {"uid": review["request"]["uid"], "allowed": path != "/refuse"}
         if path in PATCHES:
             patch = base64.b64encode(json.dumps(PATCHES[path]).encode()).decode()

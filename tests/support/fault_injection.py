@@ -1,4 +1,5 @@
-"""What the tests of causes put into the cluster: a registry that refuses, webhooks, and rules for one namespace."""
+"""Inject faults into the cluster for tests of causes: a registry that rejects pulls, webhooks, and rules for one
+namespace."""
 
 from __future__ import annotations
 
@@ -30,17 +31,19 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class StandIn:
-    """The pods of `stand_in.py`: the registry at the same port of each node, the webhooks behind a Service."""
+    """The running pods of `stand_in.py`: the registry on the same port of each node, the webhooks behind a Service."""
 
     namespace: str
     authority: bytes
 
     def image(self, path: str) -> str:
-        """The name of an image that containerd asks this registry for, without TLS, since it is the node itself."""
+        """Return the name of an image in this registry, which containerd reaches without TLS because it is on the
+        node."""
         return f"localhost:{REGISTRY_PORT}/{path}"
 
     def webhook(self, path: str, namespace: str) -> Object:
-        """For the pods of one namespace, or for what is labelled to be thought about."""
+        """Return the configuration of a webhook for one namespace's pods, or for objects with the label for
+        `/think`."""
         resource = "configmaps" if path == THINK else "pods"
         service = {"name": NAME, "namespace": self.namespace, "path": path, "port": 443}
         return {
@@ -57,7 +60,7 @@ class StandIn:
 
 @contextmanager
 def stand_in(api: client.ApiClient) -> Iterator[StandIn]:
-    """A pod on each node that takes pods."""
+    """Run the fake servers in a pod on each schedulable node."""
     core, apps = client.CoreV1Api(api), client.AppsV1Api(api)
     namespace = f"test-{NAME}-{secrets.token_hex(4)}"
     certificate, key = _certificate(f"{NAME}.{namespace}.svc")
@@ -141,11 +144,11 @@ def _certificate(host: str) -> tuple[str, str]:
 
 
 @contextmanager
-def webhook(api: client.ApiClient, of: StandIn, path: str, namespace: str) -> Iterator[None]:
-    """Acts on the pods of a namespace within this block, and from its beginning on; that to think, a moment later."""
+def webhook(api: client.ApiClient, servers: StandIn, path: str, namespace: str) -> Iterator[None]:
+    """Apply a webhook to a namespace's pods in this block; wait until it is in effect, except for `/think`."""
     admission = client.AdmissionregistrationV1Api(api)
     name = f"{NAME}-{namespace}"
-    body = {"metadata": {"name": name}, "webhooks": [of.webhook(path, namespace)]}
+    body = {"metadata": {"name": name}, "webhooks": [servers.webhook(path, namespace)]}
     if path in ("/refuse", THINK):
         admission.create_validating_webhook_configuration(body)
         delete = admission.delete_validating_webhook_configuration
@@ -154,7 +157,7 @@ def webhook(api: client.ApiClient, of: StandIn, path: str, namespace: str) -> It
         delete = admission.delete_mutating_webhook_configuration
     try:
         if path != THINK:
-            _settle(lambda: _acts(api, namespace, path))
+            _settle(lambda: _is_in_effect(api, namespace, path))
         yield
     finally:
         delete(name)
@@ -162,7 +165,7 @@ def webhook(api: client.ApiClient, of: StandIn, path: str, namespace: str) -> It
 
 @contextmanager
 def policy(api: client.ApiClient, namespace: str, group: str, resource: str) -> Iterator[None]:
-    """No object of this kind may be created in a namespace, within this block."""
+    """Forbid the creation of objects of this kind in a namespace, within this block."""
     admission = client.AdmissionregistrationV1Api(api)
     name = f"test-{namespace}"
     rules = [{"apiGroups": [group], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": [resource]}]
@@ -188,8 +191,8 @@ def policy(api: client.ApiClient, namespace: str, group: str, resource: str) -> 
             }
         )
         try:
-            tried = _pod() if resource == "pods" else _dask_cluster()
-            _settle(lambda: "six o'clock" in _tried(api, namespace, group, resource, tried))
+            attempt = _pod() if resource == "pods" else _dask_cluster()
+            _settle(lambda: "six o'clock" in _dry_run(api, namespace, group, resource, attempt))
             yield
         finally:
             admission.delete_validating_admission_policy_binding(name)
@@ -197,13 +200,13 @@ def policy(api: client.ApiClient, namespace: str, group: str, resource: str) -> 
         admission.delete_validating_admission_policy(name)
 
 
-def _acts(api: client.ApiClient, namespace: str, path: str) -> bool:
+def _is_in_effect(api: client.ApiClient, namespace: str, path: str) -> bool:
     words = {"/refuse": "need an owner", "/loosen": "host namespaces", "/break": BREAKING["value"]}
-    return words[path] in _tried(api, namespace, "", "pods", _pod())
+    return words[path] in _dry_run(api, namespace, "", "pods", _pod())
 
 
 def _pod() -> Object:
-    """Passes the restricted standard."""
+    """Return a pod that satisfies the restricted standard."""
     security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     return {
         "apiVersion": "v1",
@@ -228,8 +231,8 @@ def _dask_cluster() -> Object:
     }
 
 
-def _tried(api: client.ApiClient, namespace: str, group: str, resource: str, body: Object) -> str:
-    """What the API has against it, or would make of it."""
+def _dry_run(api: client.ApiClient, namespace: str, group: str, resource: str, body: Object) -> str:
+    """Return the API's error for an object, or what it would create."""
     try:
         if group:
             client.CustomObjectsApi(api).create_namespaced_custom_object(
@@ -242,9 +245,9 @@ def _tried(api: client.ApiClient, namespace: str, group: str, resource: str, bod
     return ""
 
 
-def _settle(acts: Callable[[], bool]) -> None:
-    """API servers take a moment to notice a rule."""
+def _settle(in_effect: Callable[[], bool]) -> None:
+    """Wait until a rule is in effect: API servers take a moment to notice one."""
     deadline = time.monotonic() + SETTLE_SECONDS
-    while not acts():
-        assert time.monotonic() < deadline, "the rule does not act"
+    while not in_effect():
+        assert time.monotonic() < deadline, "the rule did not take effect"
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""A way to the API server that can be cut: what a client sees when its network goes."""
+"""A connection to the API server that can be cut, as if the client's network failed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 import yaml
 
 
-class Network:
-    """Forwards connections to a server; while it is cut, none goes through and those there are end.
+class FlakyNetwork:
+    """Forwards connections to a server; while it is cut, new ones fail and existing ones are closed.
 
-    `refused` counts those that were tried in vain.
+    `refused` counts connections that were attempted while it was cut.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -27,24 +27,24 @@ class Network:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
-        """End all connections and take no more."""
+        """Close all connections and accept no more."""
         self._cut = True
         for side in list(self._open):
             self._end(side)
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         """Let connections through again."""
         self._cut = False
 
     def close(self) -> None:
-        """End."""
+        """Stop forwarding for good."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
 
     def _accept(self) -> None:
-        with suppress(OSError):  # it is closed
+        with suppress(OSError):  # the listener was closed
             while True:
                 self._connect(self._listener.accept()[0])
 
@@ -78,14 +78,14 @@ class Network:
         side.close()
 
 
-def through(kubeconfig: Path, folder: Path) -> tuple[Network, Path]:
-    """A network to the server of a kubeconfig, and a kubeconfig that goes through it."""
+def make_flaky_network(kubeconfig: Path, folder: Path) -> tuple[FlakyNetwork, Path]:
+    """Return a network to a kubeconfig's server, and a kubeconfig that uses it."""
     content = yaml.safe_load(kubeconfig.read_text())
     [cluster] = content["clusters"]
     server = urlsplit(cluster["cluster"]["server"])
     assert server.hostname is not None
     assert server.port is not None
-    network = Network(server.hostname, server.port)
+    network = FlakyNetwork(server.hostname, server.port)
     cluster["cluster"] |= {"server": f"https://127.0.0.1:{network.port}", "tls-server-name": server.hostname}
     path = folder / "cut.kubeconfig"
     path.write_text(yaml.safe_dump(content))

@@ -1,4 +1,4 @@
-"""Certificates that come close to a run's own."""
+"""Forge certificates that are similar to a run's own."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ FORGED = {
 
 
 def forge(folder: Path, secret: dict[str, bytes], authority_key: bytes) -> None:
-    """Certificates that come close, in a folder each; and the run's own."""
+    """Write forged certificates, one per folder, and the run's own."""
     authority = x509.load_pem_x509_certificate(secret["ca.crt"])
-    own = x509.load_pem_x509_certificate(secret["tls.crt"])
+    genuine = x509.load_pem_x509_certificate(secret["tls.crt"])
     key = serialization.load_pem_private_key(authority_key, None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     assert key.public_key() == authority.public_key()
     hour, other = timedelta(hours=1), ec.generate_private_key(ec.SECP256R1())
-    _write(folder / "namesake", authority.subject, own.subject, other, hour)
-    _write(folder / "expired", authority.subject, own.subject, key, -hour)
-    _write(folder / "self-made", own.subject, own.subject, None, hour)
+    _write(folder / "namesake", authority.subject, genuine.subject, other, hour)
+    _write(folder / "expired", authority.subject, genuine.subject, key, -hour)
+    _write(folder / "self-made", genuine.subject, genuine.subject, None, hour)
     for name, files in (("own", secret), ("another", make_certificates("another").files())):
         folder.joinpath(name).mkdir()
         for file, content in files.items():

@@ -1,4 +1,4 @@
-"""What is left of a run in the tests' cluster."""
+"""Find what is left of a run in the tests' cluster."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.inventory.runs import DERIVED_KINDS, RUN_KINDS
 from support.namespaces import GONE_SECONDS
 
-FIRST_LOOK_SECONDS = 5.0
-"""Seconds after which the table of leftovers tells what is left."""
+FIRST_CHECK_SECONDS = 5.0
+"""Seconds after which leftovers are counted for the table."""
 
 GRACE = 20
-"""Seconds for which a run outlives its client, where a test waits for its anchor's end."""
+"""Seconds that a run outlives its client, if a test waits for its anchor to end."""
 
 
-def counted(left: list[str]) -> str:
-    """For the table."""
-    return f"{len(left)} objects" if left else "nothing"
+def describe_count(remaining: list[str]) -> str:
+    """Describe the number of leftovers for the table."""
+    return f"{len(remaining)} objects" if remaining else "nothing"
 
 
 def leftovers(api: Api, run_id: str) -> list[str]:
-    """As `Pod/name`. Events are not counted: Kubernetes keeps them for an hour."""
+    """Return leftovers as `Pod/name`. Events are not included: Kubernetes keeps them for an hour."""
     return sorted(_found(api, run_id))
 
 
@@ -33,14 +33,15 @@ def _found(api: Api, run_id: str) -> Iterator[str]:
             yield f"{kind}/{item['metadata']['name']}"
 
 
-def until_gone(api: Api, run_id: str, at_most: float = GONE_SECONDS) -> tuple[list[str], float]:
-    """What was left after `FIRST_LOOK_SECONDS`, and the seconds until nothing was."""
+def wait_until_gone(api: Api, run_id: str, at_most: float = GONE_SECONDS) -> tuple[list[str], float]:
+    """Wait until nothing is left; return what was left after `FIRST_CHECK_SECONDS`, and the seconds until all was
+    gone."""
     began = time.monotonic()
-    soon: list[str] | None = None
-    while any(_found(api, run_id)):  # one object is enough, and the anchor is the first to be asked for
-        passed = time.monotonic() - began
-        assert passed < at_most, f"still exist after {at_most:.0f} s: {leftovers(api, run_id)}"
-        if soon is None and passed >= FIRST_LOOK_SECONDS:
-            soon = leftovers(api, run_id)
+    early: list[str] | None = None
+    while any(_found(api, run_id)):  # one object is enough, and the anchor is listed first
+        elapsed = time.monotonic() - began
+        assert elapsed < at_most, f"still exist after {at_most:.0f} s: {leftovers(api, run_id)}"
+        if early is None and elapsed >= FIRST_CHECK_SECONDS:
+            early = leftovers(api, run_id)
         time.sleep(0.2)
-    return soon or [], time.monotonic() - began
+    return early or [], time.monotonic() - began

@@ -1,4 +1,4 @@
-"""When something became known to the API of Kubernetes, and when a run told its user."""
+"""Measure when something became visible in the Kubernetes API, and when a run reported it to its user."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from support.wait import until
 Object = dict[str, Any]
 
 
-class Known:
-    """The pods and events of a namespace, each of their states at the time when the API sent it."""
+class ApiTimeline:
+    """Records the pods and events of a namespace, with the time at which the API sent each state."""
 
     def __init__(self, api: client.ApiClient, namespace: str) -> None:
         core = client.CoreV1Api(api)
@@ -54,49 +54,49 @@ class Known:
 
 
 def waiting(*reasons: str) -> Callable[[Object], bool]:
-    """A container waits for one of these reasons."""
+    """Match states in which a container waits for one of these reasons."""
 
-    def is_so(state: Object) -> bool:
+    def matches(state: Object) -> bool:
         return any(
             (status.get("state", {}).get("waiting") or {}).get("reason") in reasons for status in _containers(state)
         )
 
-    return is_so
+    return matches
 
 
 def ended(reason: str = "Error") -> Callable[[Object], bool]:
-    """A container has ended, for this reason."""
+    """Match states in which a container has ended for this reason."""
 
-    def is_so(state: Object) -> bool:
+    def matches(state: Object) -> bool:
         return any(
             (status.get(when, {}).get("terminated") or {}).get("reason") == reason
             for status in _containers(state)
             for when in ("state", "lastState")
         )
 
-    return is_so
+    return matches
 
 
 def event(reason: str, words: str = "") -> Callable[[Object], bool]:
-    """An event of this reason, with these words."""
+    """Match events with this reason and these words."""
     return lambda state: state.get("reason") == reason and words in (state.get("message") or "")
 
 
 def running_worker(state: Object) -> bool:
-    """A worker's container runs."""
+    """Match states in which a worker's container is running."""
     labels = state.get("metadata", {}).get("labels") or {}
     return labels.get("dask.org/component") == "worker" and any(
         status.get("state", {}).get("running") for status in _containers(state)
     )
 
 
-def leaving(state: Object) -> bool:
-    """A pod that is told to go."""
+def terminating(state: Object) -> bool:
+    """Match states in which a pod is terminating."""
     return "deletionTimestamp" in state["metadata"] and "containers" in state.get("spec", {})
 
 
 def unscheduled(state: Object) -> bool:
-    """A pod finds no node."""
+    """Match states in which a pod is unschedulable."""
     conditions = state.get("status", {}).get("conditions") or []
     return any(each["type"] == "PodScheduled" and each["status"] == "False" for each in conditions)
 
@@ -106,7 +106,7 @@ def _containers(state: Object) -> list[Object]:
 
 
 class TimedRun:
-    """A run, and the lines it writes to stderr with the time of each."""
+    """A run, with the time of each line that it writes to stderr."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -121,13 +121,13 @@ class TimedRun:
             self.lines.append((time.monotonic(), line.rstrip("\n")))
 
     def wait(self) -> int:
-        """Until it has ended; its exit status."""
+        """Wait until the run has ended; return its exit status."""
         code = self.process.wait(DEADLINE)
         self._reading.join(DEADLINE)
         return code
 
     def until(self, words: str, seconds: float = 180.0) -> None:
-        """Until a line with these words has come."""
+        """Wait for a line with these words."""
         deadline = time.monotonic() + seconds
         while not any(words in line for _, line in list(self.lines)):
             assert time.monotonic() < deadline, f"`{words}` was not reported: {self.text}"
@@ -135,20 +135,20 @@ class TimedRun:
             time.sleep(0.05)
 
     def line(self, words: str) -> tuple[float, str]:
-        """The first line with these words, and when it came."""
-        found = [(at, line) for at, line in self.lines if words in line]
-        assert found, f"`{words}` was not reported: {self.text}"
-        return found[0]
+        """Return the first line with these words, and its time."""
+        matching = [(at, line) for at, line in self.lines if words in line]
+        assert matching, f"`{words}` was not reported: {self.text}"
+        return matching[0]
 
     @property
     def text(self) -> str:
-        """Everything that it has written to stderr."""
+        """Everything that it has written to stderr so far."""
         return "\n".join(line for _, line in list(self.lines))
 
 
 @contextmanager
 def timed_run(command: list[str], **options: Any) -> Iterator[TimedRun]:
-    """A run; killed in the end, if it is still there."""
+    """Start a run; kill it at the end if it is still running."""
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options
     ) as process:

@@ -1,4 +1,4 @@
-"""Namespaces for tests, each of which must be left as it was found."""
+"""Create namespaces for tests, and check that each is left clean."""
 
 from __future__ import annotations
 
@@ -17,30 +17,33 @@ from kubernetes.client.exceptions import ApiException
 
 IMAGE = "localhost/skjob:dev"
 GONE_SECONDS = 120.0
-"""More than a busy cluster takes to collect what is to go, and less than what a run leaves behind lives: its grace is
-five minutes."""
+"""Maximum seconds for Kubernetes to collect deleted objects.
+
+More than a busy cluster needs, and less than a run's grace of five minutes, for which anything left behind lives.
+"""
 
 LISTS_AT_ONCE = 4
 
 ALL_GROUPS = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-"""What to accept for all groups of resources in one answer (Kubernetes 1.30)."""
+"""Accept header to get all resource groups in one response (Kubernetes 1.30)."""
 
 DEFAULTS = {"image": IMAGE, "worker-cpu": "100m", "worker-memory": "512Mi", "env": "none"}
-"""Tests of anything but the environment take the image as it is: that of the tests is full of tools."""
+"""Defaults of runs. Only tests of environments install one: the tests' image has everything."""
 
 
 @contextmanager
 def new_namespace(kind_api: client.ApiClient) -> Iterator[str]:
-    """One that admits only restricted pods, with the defaults of runs. Nothing of a run may be in it in the end."""
+    """Create a namespace that admits only restricted pods, with defaults for runs. Nothing of a run may be left in
+    it."""
     with unchecked_namespace(kind_api) as name:
         yield name
-        left = wait_until_nothing_is_left(kind_api, [name])
-    assert not left, are_left(name, left[name])
+        remaining = wait_for_cleanup(kind_api, [name])
+    assert not remaining, leftovers_message(name, remaining[name])
 
 
 @contextmanager
 def unchecked_namespace(kind_api: client.ApiClient) -> Iterator[str]:
-    """The same, of which `wait_until_nothing_is_left` is asked for many at once."""
+    """Create such a namespace without the check; call `wait_for_cleanup` for many of them at once."""
     core = client.CoreV1Api(kind_api)
     name = f"test-{secrets.token_hex(4)}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -55,26 +58,26 @@ def unchecked_namespace(kind_api: client.ApiClient) -> Iterator[str]:
             core.delete_namespace(name, _request_timeout=30)
 
 
-def are_left(namespace: str, left: list[str]) -> str:
-    """What is wrong where objects of runs are."""
-    return f"{GONE_SECONDS:.0f} s after the test, skjob's objects are still in `{namespace}`: {', '.join(left)}"
+def leftovers_message(namespace: str, remaining: list[str]) -> str:
+    """Return the error message for objects that are left."""
+    return f"{GONE_SECONDS:.0f} s after the test, skjob's objects are still in `{namespace}`: {', '.join(remaining)}"
 
 
-def wait_until_nothing_is_left(api: client.ApiClient, namespaces: Collection[str]) -> dict[str, list[str]]:
-    """What is still there of skjob after `GONE_SECONDS`, by namespace; a clean test is through at once."""
+def wait_for_cleanup(api: client.ApiClient, namespaces: Collection[str]) -> dict[str, list[str]]:
+    """Return skjob's objects that still exist after `GONE_SECONDS`, by namespace; return at once if there are none."""
     paths = listable_paths(api, only=next(iter(namespaces)) if len(namespaces) == 1 else "")
     deadline = time.monotonic() + GONE_SECONDS
     late = False
-    while (left := managed_objects(api, paths, namespaces)) and not late:
+    while (remaining := managed_objects(api, paths, namespaces)) and not late:
         time.sleep(0.5)
-        late = time.monotonic() > deadline  # a look takes long: the last one begins after the deadline
-    return left
+        late = time.monotonic() > deadline  # a check takes long: the last one starts after the deadline
+    return remaining
 
 
 def listable_paths(api: client.ApiClient, only: str = "") -> list[tuple[str, str]]:
-    """The kind and path of every namespaced resource that the API can list, custom ones too; events excepted.
+    """Return the kind and path of every namespaced resource that can be listed, including custom ones, except events.
 
-    In one namespace, or in all of them.
+    The paths are for one namespace, or for all of them.
     """
     paths = []
     for root in ("/api", "/apis"):
@@ -91,7 +94,7 @@ def listable_paths(api: client.ApiClient, only: str = "") -> list[tuple[str, str
 def managed_objects(
     api: client.ApiClient, paths: list[tuple[str, str]], namespaces: Collection[str]
 ) -> dict[str, list[str]]:
-    """skjob's objects in these namespaces, as "Pod `name`"."""
+    """Return skjob's objects in these namespaces, as "Pod `name`"."""
     selector = [("labelSelector", "app.kubernetes.io/managed-by=skjob")]
     found: dict[str, list[str]] = defaultdict(list)
     with ThreadPoolExecutor(LISTS_AT_ONCE) as pool:
@@ -106,7 +109,7 @@ def managed_objects(
 def get(
     api: client.ApiClient, path: str, query: list[tuple[str, str]] | None = None, accept: str = "application/json"
 ) -> Any:
-    """A GET of the API, as plain data; asked again where the API is too busy to answer."""
+    """Get plain data from the API; retry if it is too busy to answer."""
     request = api.param_serialize(
         method="GET",
         resource_path=path,

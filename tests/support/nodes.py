@@ -1,4 +1,4 @@
-"""The nodes of the tests' cluster: each is a container of Podman's or Docker's."""
+"""The nodes of the tests' cluster, each of which is a Podman or Docker container."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ CONTROL_PLANE = "skjob-control-plane"
 
 
 def on_node(node: str, *command: str, text: str = "") -> str:
-    """What a command on the node writes."""
+    """Run a command on a node; return its output."""
     return _engine(["exec", "-i", node, *command], f"`{' '.join(command)}` failed on the node `{node}`", text)
 
 
 @contextmanager
 def paused(node: str) -> Iterator[None]:
-    """All that is on the node stands still for this block."""
-    _engine(["pause", node], f"the node `{node}` cannot be stopped")
+    """Pause everything on the node within this block."""
+    _engine(["pause", node], f"the node `{node}` cannot be paused")
     try:
         yield
     finally:
-        _engine(["unpause", node], f"the node `{node}` cannot be let go on")
+        _engine(["unpause", node], f"the node `{node}` cannot be resumed")
 
 
 def wait_ready(api: client.ApiClient, node: str) -> None:
-    """Until Kubernetes has the node back, and sends pods to it."""
+    """Wait until the node is ready and schedulable again."""
 
     def ready() -> bool:
-        found = client.CoreV1Api(api).read_node(node)
-        heard = any(each.type == "Ready" and each.status == "True" for each in found.status.conditions)
-        return heard and not any(taint.key.startswith("node.kubernetes.io/") for taint in found.spec.taints or ())
+        current = client.CoreV1Api(api).read_node(node)
+        is_ready = any(each.type == "Ready" and each.status == "True" for each in current.status.conditions)
+        return is_ready and not any(taint.key.startswith("node.kubernetes.io/") for taint in current.spec.taints or ())
 
     until(ready, f"the node `{node}` did not come back", 120)
 
 
 def api_server_is_ready() -> bool:
-    """Whether the cluster's own says so. It is asked on its node.
+    """Return whether the cluster's own API server reports that it is ready, when asked on its node.
 
-    From here, a server that is away is a port whose connections break as TLS begins. Python 3.11 leaves such a socket
-    open, and pytest ends the session with an error for it, whenever it is collected.
+    From this machine, an unreachable server is a port whose connections break as TLS begins. Python 3.11 leaves such a
+    socket open, and pytest ends the session with an error for it, whenever it is collected.
     """
     ready = ["kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "get", "--raw", "/readyz"]
     done = _run(["exec", CONTROL_PLANE, *ready])
@@ -54,12 +54,12 @@ def api_server_is_ready() -> bool:
 def _engine(arguments: list[str], what: str, text: str = "") -> str:
     done = _run(arguments, text)
     if done is None or done.returncode:
-        pytest.fail(f"{what}: {done.stderr if done else 'there is neither Podman nor Docker'}")
+        pytest.fail(f"{what}: {done.stderr if done else 'neither Podman nor Docker is installed'}")
     return done.stdout
 
 
 def _run(arguments: list[str], text: str = "") -> subprocess.CompletedProcess[str] | None:
-    """By Podman or Docker, whichever has the nodes; None where there is neither."""
+    """Run Podman or Docker, whichever has the nodes; return None if neither is installed."""
     done = None
     for engine in ("podman", "docker"):
         with suppress(FileNotFoundError):

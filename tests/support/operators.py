@@ -1,4 +1,4 @@
-"""The Dask operator of the tests' cluster: what it may not do, and where it is taken away for a while."""
+"""The Dask operator of the tests' cluster: what it is not allowed to do, and running tests without it."""
 
 from __future__ import annotations
 
@@ -8,44 +8,44 @@ from contextlib import contextmanager
 
 from kubernetes import client
 
-from support.users import may
+from support.users import is_allowed
 from support.wait import until
 
 OPERATOR = ("dask-kubernetes-operator", "dask-operator")
 
-_REFUSAL = re.compile(
+_DENIED = re.compile(
     r'User "(?P<user>[^"]+)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"'
     r' (?:at the cluster scope|in the namespace "(?P<namespace>[^"]+)")'
 )
 
 
-def refusals(kind_api: client.ApiClient, log: str) -> list[str]:
-    """The lines of an operator's log in which it is refused for want of a right.
+def denied_requests(kind_api: client.ApiClient, log: str) -> list[str]:
+    """Return the lines of an operator's log in which it was denied a permission that it lacks.
 
-    An API server that has just started refuses what it has not read the roles for, and grants it a moment later.
+    An API server that has just started denies requests until it has read the roles, and grants them a moment later.
     """
     return [line for line in log.splitlines() if "forbidden: User" in line and not _granted(kind_api, line)]
 
 
 def _granted(kind_api: client.ApiClient, line: str) -> bool:
-    told = _REFUSAL.search(line)
-    if told is None:
+    denied = _DENIED.search(line)
+    if denied is None:
         return False
-    resource, _, subresource = told["resource"].partition("/")
-    return may(
+    resource, _, subresource = denied["resource"].partition("/")
+    return is_allowed(
         kind_api,
-        told["user"],
-        verb=told["verb"],
-        group=told["group"],
+        denied["user"],
+        verb=denied["verb"],
+        group=denied["group"],
         resource=resource,
         subresource=subresource,
-        namespace=told["namespace"] or "",
+        namespace=denied["namespace"] or "",
     )
 
 
 @contextmanager
 def no_operator(kind_api: client.ApiClient, *, wait: bool = True) -> Iterator[None]:
-    """It is gone when the block begins, or with no `wait` about to go, and back when it is over."""
+    """Remove the operator within this block; with `wait`, the block starts only once it is gone."""
     apps, core = client.AppsV1Api(kind_api), client.CoreV1Api(kind_api)
     apps.patch_namespaced_deployment_scale(*OPERATOR, {"spec": {"replicas": 0}})
     try:

@@ -1,4 +1,4 @@
-"""What is done to the run of `attacked.py` from this machine, and what is to be seen of it."""
+"""Probe the victim run from this machine: what an outsider can do to it, and see of it."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from kubernetes import client
 
 from skjob.deploy.kubernetes.manifests.pods import PAGES_PORT
 from skjob.utils.tls import TlsFiles
-from support.victim_run import Attacked
+from support.victim_run import VictimRun
 
 CONNECT_SECONDS = 60
 FORWARD_SECONDS = 180
 GIVE_UP_SECONDS = 4
-"""For one who is never let in, however long it tries."""
+"""Timeout for a client that is never let in, however long it tries."""
 
 HEALTH = "GET /health"
 RETIRE = "POST /api/v1/retire_workers"
 
 
-def connected_workers(attacked: Attacked) -> list[str]:
-    """The names that the scheduler has, asked by one with the run's own certificate."""
+def connected_workers(attacked: VictimRun) -> list[str]:
+    """Return the names of the scheduler's workers, as a client with the run's own certificate sees them."""
     security = TlsFiles.inside(attacked.certificates / "own").security()
 
     async def identity() -> dict[str, Any]:
         address = f"tls://{':'.join(map(str, attacked.scheduler))}"
         async with rpc(address, connection_args=security.get_connection_args("client")) as scheduler:
-            told: dict[str, Any] = await asyncio.wait_for(scheduler.identity(n_workers=-1), CONNECT_SECONDS)
-            return told
+            info: dict[str, Any] = await asyncio.wait_for(scheduler.identity(n_workers=-1), CONNECT_SECONDS)
+            return info
 
     return [str(worker["name"]) for worker in asyncio.run(identity())["workers"].values()]
 
 
-def speak_plainly(attacked: Attacked) -> Exception:
-    """The error that a Dask client without TLS gets."""
+def connect_without_tls(attacked: VictimRun) -> Exception:
+    """Connect a Dask client without TLS; return its error."""
     host, port = attacked.scheduler
     with pytest.raises(OSError) as refused:  # noqa: PT011 - whichever, it is not let in
         Client(f"tcp://{host}:{port}", timeout=GIVE_UP_SECONDS).close()
@@ -65,8 +65,8 @@ FORWARDED = """
 """
 
 
-def through_port_forward(attacked: Attacked, user: dict[str, str], *requests: str) -> dict[str, str]:
-    """The first line of the scheduler's answer to each HTTP request through the API."""
+def through_port_forward(attacked: VictimRun, user: dict[str, str], *requests: str) -> dict[str, str]:
+    """Return the first line of the scheduler's response to each HTTP request through the API."""
     pod = attacked.pod("scheduler")["metadata"]["name"]
     command = [sys.executable, "-c", textwrap.dedent(FORWARDED), pod, attacked.namespace, str(PAGES_PORT), *requests]
     done = subprocess.run(command, env=user, capture_output=True, text=True, timeout=FORWARD_SECONDS)
@@ -74,8 +74,8 @@ def through_port_forward(attacked: Attacked, user: dict[str, str], *requests: st
     return dict(zip(requests, done.stdout.splitlines(), strict=True))
 
 
-def shown_to_others(attacked: Attacked, kind_api: client.ApiClient) -> dict[str, str]:
-    """All that the API shows to whoever may not read Secrets, the logs, the arguments of its processes here."""
+def visible_to_others(attacked: VictimRun, kind_api: client.ApiClient) -> dict[str, str]:
+    """Return everything that users without access to Secrets can see: objects, logs, and process arguments here."""
     return {
         "the API's objects": json.dumps(everything_but_secrets(kind_api, attacked.namespace)),
         "logs": "".join(
@@ -86,7 +86,7 @@ def shown_to_others(attacked: Attacked, kind_api: client.ApiClient) -> dict[str,
 
 
 def everything_but_secrets(kind_api: client.ApiClient, namespace: str) -> list[Any]:
-    """Every object of the namespace, events too."""
+    """Return every object of the namespace except Secrets, including events."""
     apps, core, batch = client.AppsV1Api(kind_api), client.CoreV1Api(kind_api), client.BatchV1Api(kind_api)
     custom = client.CustomObjectsApi(kind_api)
     lists = [
@@ -94,13 +94,15 @@ def everything_but_secrets(kind_api: client.ApiClient, namespace: str) -> list[A
         core.list_namespaced_service, apps.list_namespaced_deployment, apps.list_namespaced_replica_set,
         batch.list_namespaced_job,
     ]  # fmt: skip
-    found = [kind_api.sanitize_for_serialization(each(namespace)) for each in lists]
+    objects = [kind_api.sanitize_for_serialization(each(namespace)) for each in lists]
     group = ("kubernetes.dask.org", "v1", namespace)
-    return found + [custom.list_namespaced_custom_object(*group, kind) for kind in ("daskclusters", "daskworkergroups")]
+    return objects + [
+        custom.list_namespaced_custom_object(*group, kind) for kind in ("daskclusters", "daskworkergroups")
+    ]
 
 
 def arguments_of(pid: int) -> str:
-    """The arguments of a process and of all that it has started."""
+    """Return the arguments of a process and of all processes that it has started."""
     parents = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():

@@ -1,9 +1,9 @@
-"""Start Python programs by a fork of a process that has imported their libraries already.
+"""Start Python programs as forks of a process that has already imported their libraries.
 
 The tests run hundreds of small programs; each start of Python with scikit-learn and Dask costs three seconds of a core.
-A server imports these libraries once and forks a child for each program. The child has the folder, the environment,
-the streams and the arguments that it was started with, runs the program as `__main__` like `python FILE`,
-`python -m MODULE` or `python -P -m MODULE`, and ends as Python ends. `skjob` itself is imported in the child.
+A server imports these libraries once and forks a child for each program. The child gets the folder, environment,
+streams and arguments of the request, runs the program as `__main__` like `python FILE`, `python -m MODULE` or `python
+-P -m MODULE`, and ends as Python ends. `skjob` itself is imported in the child.
 
 `ForkedProcess` is the part of `subprocess.Popen` that such a start needs; `run` is `subprocess.run`. Within
 `programs_forked()`, a run of skjob in this process starts its program's process in this way, and that of its cluster on
@@ -90,7 +90,7 @@ _servers: dict[Server, str] = {}
 
 
 class ForkedProcess:
-    """A program that a server has forked; what `subprocess.Popen` says of `wait`, `poll` and signals holds for it."""
+    """A program that a server has forked. `wait`, `poll` and signals work as in `subprocess.Popen`."""
 
     def __init__(
         self,
@@ -101,9 +101,10 @@ class ForkedProcess:
         *,
         own_session: bool = False,
     ) -> None:
-        """Start `python ARGUMENTS…`; `descriptors` has, by its number in the program, the open file of this process.
+        """Start `python ARGUMENTS…`; `descriptors` maps descriptor numbers in the program to open files of this
+        process.
 
-        With a session of its own, all processes that the program leaves in its group are killed when it ends.
+        With `own_session`, all processes that the program leaves in its group are killed when it ends.
         """
         self.args = [sys.executable, *arguments]
         self.returncode: int | None = None
@@ -151,7 +152,7 @@ class ForkedProcess:
             return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Send the program a signal, if it still runs."""
+        """Send the program a signal if it is still running."""
         if self.returncode is None:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._descriptor, number)
@@ -183,7 +184,7 @@ def run(
     stdin: str = "",
     timeout: float,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python ARGUMENTS…` to its end, with all that it writes, as subprocess.run does.
+    """Run `python ARGUMENTS…` to its end and capture its output, like subprocess.run.
 
     Raises:
         subprocess.TimeoutExpired: it did not end in time, and was killed.
@@ -219,7 +220,7 @@ def run_new(
     timeout: float,
     python: str = sys.executable,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `PYTHON ARGUMENTS…` by a new Python, as subprocess.run does."""
+    """Run `PYTHON ARGUMENTS…` in a new Python process, like subprocess.run."""
     return subprocess.run(
         [python, *arguments], cwd=folder, env=environment, input=stdin,
         capture_output=True, text=True, timeout=timeout,
@@ -402,7 +403,7 @@ class _Server:
         self._children.pop(watched).end()
 
     def _leave(self, connection: socket.socket) -> None:
-        """Close, in a child, what is the server's."""
+        """Close the server's descriptors in a child."""
         connection.close()
         for watched, child in self._children.items():
             os.close(watched)
@@ -420,11 +421,11 @@ class _Child:
     own_session: bool
 
     def answer(self, number: int) -> None:
-        with suppress(OSError):  # who asked is gone
+        with suppress(OSError):  # the requester is gone
             self.connection.sendall(f"{number}\n".encode())
 
     def end(self) -> None:
-        """Tell how the child has ended; first the rest of its session, so that nothing of it is left then."""
+        """Report how the child has ended, after killing the rest of its session so that nothing is left by then."""
         if self.own_session:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -433,7 +434,7 @@ class _Child:
 
 
 def _place(descriptors: dict[int, int]) -> None:
-    """Give each open file the number that the program has for it."""
+    """Move each open file to the descriptor number that the program expects."""
     above = max([*descriptors, *descriptors.values()]) + 1
     copies = {number: fcntl.fcntl(descriptor, fcntl.F_DUPFD, above) for number, descriptor in descriptors.items()}
     for descriptor in descriptors.values():
@@ -444,7 +445,7 @@ def _place(descriptors: dict[int, int]) -> None:
 
 
 def _become(request: dict[str, Any]) -> None:
-    """Make this process the program's: its folder, its environment and what libraries have read of it."""
+    """Turn this process into the program's: folder, environment, and what libraries have read from it."""
     if request["own_session"]:
         os.setsid()
     _open_streams()
@@ -452,10 +453,10 @@ def _become(request: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     time.tzset()
-    tempfile.tempdir = None  # it is looked for once a process
+    tempfile.tempdir = None  # it is determined once per process
     import numpy as np
 
-    # As at NumPy's import; `seed` would leave it as one that the program has seeded.
+    # As on NumPy's import; after `seed` it would look as if the program had seeded it.
     np.random.set_state(np.random.MT19937().state)
     late = {name: value for name, value in os.environ.items() if READ_LATE.match(name)}
     if late:
@@ -493,7 +494,7 @@ def _run(arguments: list[str]) -> None:
         sys.orig_argv[:] = [sys.executable, *(["-P"] if sys.flags.safe_path else []), *arguments]
         if not sys.flags.safe_path:
             sys.path[0] = str(Path.cwd())
-        # Not `run_module`: as with `python -m`, the module that is there as `__main__` is the program's.
+        # Not `run_module`: as with `python -m`, the existing `__main__` module is the program's.
         sys.modules["__main__"] = main = _main_module("")
         main.__dict__.clear()
         main.__dict__["__name__"] = "__main__"
@@ -507,7 +508,7 @@ def _run(arguments: list[str]) -> None:
 
 
 def _show(error: Exception) -> None:
-    """Show what has ended the program as Python does: without the lines of this file."""
+    """Show the error that ended the program as Python does: without the lines of this file."""
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
         traceback = traceback.tb_next
@@ -534,13 +535,13 @@ if __name__ == "__main__":
     gc.freeze()  # what is collected in a child is its own
     server = _Server(Path(sys.argv[1]), Path(sys.argv[2]))
     if os.fork():
-        os._exit(0)  # it is ready, and not to be waited for
-    mine = sys.modules["__main__"]  # kept, as its functions are running
-    asked = server.serve()
-    if asked is not None:
-        _become(asked)
+        os._exit(0)  # it is ready; the caller does not wait for it
+    this_module = sys.modules["__main__"]  # keep it: its functions are running
+    request = server.serve()
+    if request is not None:
+        _become(request)
         try:
-            _run(asked["arguments"])
+            _run(request["arguments"])
         except Exception as error:
             _show(error)
             sys.exit(1)

@@ -1,4 +1,4 @@
-"""Releases of the chart on the tests' cluster, each for one team in a namespace of its own."""
+"""Install releases of the chart on the tests' cluster, each for one team in a namespace of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kubernetes import client
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "skjob"
 HOME = "default"
-"""Where Helm keeps what it knows of a release."""
+"""Namespace in which Helm stores its releases."""
 
 USER = "somebody"
 TEAM = "somebodys"
@@ -36,7 +36,7 @@ Result = subprocess.CompletedProcess[str]
 
 @cache
 def search_path() -> str:
-    """A search path with kubectl, and with Helm, which is built where there is none."""
+    """Return a search path with kubectl and Helm; build Helm if it is missing."""
     found = subprocess.run(
         [str(ROOT / "tests" / "kind" / "cluster"), "helm"],
         text=True, capture_output=True, timeout=INSTALL_SECONDS, check=False,
@@ -49,7 +49,7 @@ def search_path() -> str:
 
 
 def call(environment: dict[str, str], *command: str, succeeds: bool = True, text: str | None = None) -> Result:
-    """A program of the platform team's."""
+    """Run a command of the platform team."""
     done = subprocess.run(
         command, env=os.environ | environment | {"PATH": search_path()}, input=text, text=True, capture_output=True,
         timeout=SECONDS, check=False,
@@ -60,7 +60,7 @@ def call(environment: dict[str, str], *command: str, succeeds: bool = True, text
 
 @dataclass(frozen=True)
 class Release:
-    """A release, its team's namespace, and the values that it was installed with."""
+    """A release of the chart, with its team's namespace and its values."""
 
     environment: dict[str, str]
     name: str = field(default_factory=lambda: f"chart-{secrets.token_hex(4)}")
@@ -70,7 +70,7 @@ class Release:
         return f"test-{self.name}"
 
     def values(self, **more: Any) -> Values:
-        """For a cluster that has an operator and its custom resources; `more` in place of parts of it."""
+        """Return the values for a cluster with an operator and its custom resources; `more` replaces parts of them."""
         team = {
             "name": TEAM,
             "namespace": self.namespace,
@@ -81,8 +81,8 @@ class Release:
         return {**values, "teams": [team], **more}
 
     def upgrade(self, **more: Any) -> Result:
-        """Install it, or bring it to other values."""
-        # Custom resources that there are become the release's, where it brings them.
+        """Install the release, or upgrade it to other values."""
+        # The release takes over existing custom resources if it contains them.
         return self.helm(
             "upgrade", "--install", "--take-ownership", "--wait", "--timeout", "2m", self.name, str(CHART),
             "--values", "-", text=json.dumps(self.values(**more)),
@@ -97,7 +97,7 @@ class Release:
 def installed(
     environment: dict[str, str], api: client.ApiClient, release: Release | None = None, **values: Any
 ) -> Iterator[Release]:
-    """A release, which is gone in the end, whatever runs, and the namespace with all that it keeps."""
+    """Install a release; at the end remove it and its namespace, whatever happens."""
     release = release or Release(environment)
     try:
         release.upgrade(**values)

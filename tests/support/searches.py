@@ -1,8 +1,9 @@
-"""A search in which something is killed: which fits were begun, which are done, and when.
+"""A search during which something is killed: which fits have begun, which are done, and when.
 
-A script of a user's, whose fits sleep, print a line each, and tell Dask's event log when they begin. A line is printed
-when the client has the fit's outcome: each once, or a fit was lost or had twice. It searches on until the test has
-done its deed, and once more: however long the deed takes, fits run when it is done, and fits begin after it.
+It is a user's script whose fits sleep, print a line each, and record their start in Dask's event log. A line is printed
+when the client has a fit's outcome: exactly once each, unless a fit was lost or ran twice. The search goes on until the
+test has caused its fault, and once more: however long that takes, fits are running when it happens, and more start
+after it.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from support.runs import DEADLINE, Runs
 
 WORKERS = 3
 FITS = 18
-"""Fits of one search of the script."""
+"""Number of fits in one search of the script."""
 
 ENOUGH = 6
-"""Fits that are done when something is killed: the search is in full swing."""
+"""Number of fits that are done when something is killed: the search is in full swing."""
 
-AGAIN = 8
-"""Fits that a worker takes with it at most: the one it runs, and those whose results nobody has fetched yet."""
+MAX_REPEATED = 8
+"""Maximum number of fits lost with a worker: the running one, and those whose results were not fetched yet."""
 
 SCRIPT = f"""
     import itertools, json, time
@@ -73,7 +74,7 @@ SCRIPT = f"""
 
 
 class Search:
-    """The search as it goes on: the fits whose lines have come, and when."""
+    """The running search: the fits whose lines have arrived, and when."""
 
     def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
         self.process = process
@@ -82,7 +83,7 @@ class Search:
         self.result: Any = None
 
     def read(self, until: Callable[[], bool] = lambda: False) -> None:
-        """Read lines until that is so, or the script has ended."""
+        """Read lines until a condition holds, or the script has ended."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             words = line.split(maxsplit=1)
@@ -98,35 +99,35 @@ class Search:
         """Read until `ENOUGH` fits are done."""
         self.read(lambda: len(self.fits) >= ENOUGH)
 
-    def to_the_end(self) -> str:
-        """Tell the script that the deed is done, and read all; what was on stderr."""
+    def finish(self) -> str:
+        """Signal the script that the fault has happened, and read to the end; return its stderr."""
         (self.folder / "done").touch()
         self.read()
-        _, told = self.process.communicate(timeout=DEADLINE)
-        assert self.process.returncode == 0, told
-        return told
+        _, stderr = self.process.communicate(timeout=DEADLINE)
+        assert self.process.returncode == 0, stderr
+        return stderr
 
     def check(self) -> int:
-        """No fit is lost and none had twice; how many were begun again."""
+        """Check that no fit was lost or reported twice; return how many were started again."""
         scores, begun = self.result
         assert scores == [float(number) for number in range(len(scores))]
         assert Counter(fit for _, fit, _ in self.fits) == Counter({fit: 1 for _, fit, _ in self.fits})
         assert len(self.fits) == 2 * len(scores) >= 2 * FITS
         return sum(times - 1 for times in Counter((number, fold) for number, fold, _ in begun).values() if times > 1)
 
-    def carried_on(self, at: float) -> float:
-        """Seconds from `at` until a fit was done that began later (a fit takes 1 s)."""
+    def seconds_until_next_fit(self, at: float) -> float:
+        """Return the seconds from `at` until a fit was done that began later (a fit takes 1 s)."""
         return min(done for done, _, _ in self.fits if done > at + 1) - at
 
 
 @contextmanager
 def searching(runs: Runs, *options: str) -> Iterator[Search]:
-    """One that has begun."""
+    """Start the search, and wait until it is running."""
     with runs.searching("--workers", str(WORKERS), *options, script=SCRIPT) as process:
         yield Search(process, runs.folder)
 
 
 def pods_of(kind_api: client.ApiClient, namespace: str, component: str) -> list[Any]:
-    """The pods of one component, without those that are told to go."""
+    """Return the pods of one component that are not terminating."""
     pods = client.CoreV1Api(kind_api).list_namespaced_pod(namespace, label_selector=f"dask.org/component={component}")
     return [pod for pod in pods.items if pod.metadata.deletion_timestamp is None]

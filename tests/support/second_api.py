@@ -1,8 +1,8 @@
-"""A second API server in the cluster's control plane: a Kubernetes of its own, empty, with no controllers and no nodes.
+"""Run a second API server on the cluster's control plane: an empty Kubernetes without controllers and nodes.
 
-What cannot be tried on the tests' cluster without taking it from all its users, no operator or another version of its
-custom resources, is tried there. It is a static pod beside the first, with the same certificates, and keeps its
-objects under another prefix in the same etcd.
+It serves tests that would take the tests' cluster away from others, such as those without an operator or with another
+version of its custom resources. It is a static pod beside the first API server, with the same certificates, and keeps
+its objects under another prefix in the same etcd.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kubernetes import client, config
 
 from support.namespaces import DEFAULTS
 from support.nodes import CONTROL_PLANE, on_node
-from support.wait import answers, until
+from support.wait import is_reachable, until
 
 MANIFESTS = "/etc/kubernetes/manifests"
 NAME = "kube-apiserver-second"
@@ -28,7 +28,7 @@ START_SECONDS = 120.0
 
 
 class SecondApi:
-    """One that is on its way, or runs."""
+    """A second API server that is starting or running."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -36,10 +36,11 @@ class SecondApi:
         self._collecting = ExitStack()
 
     def kubeconfig(self) -> Path:
-        """That of its administrator, with the first's context, when it answers and has the defaults of runs."""
+        """Return its administrator's kubeconfig, with the first one's context, once it answers and has defaults for
+        runs."""
         if not self._ready.is_set():
             api = self._collecting.enter_context(config.new_client_from_config(str(self._path)))
-            until(lambda: answers(api), "the second API server did not start", START_SECONDS)
+            until(lambda: is_reachable(api), "the second API server did not start", START_SECONDS)
             defaults = {"metadata": {"name": "skjob-defaults"}, "data": DEFAULTS}
             client.CoreV1Api(api).create_namespaced_config_map("default", defaults)
             self._collecting.enter_context(_garbage_collected(api))
@@ -47,13 +48,13 @@ class SecondApi:
         return self._path
 
     def close(self) -> None:
-        """Collect no garbage any more."""
+        """Stop collecting garbage."""
         self._collecting.close()
 
 
 @contextmanager
 def second_api(kubeconfig: Path, folder: Path) -> Iterator[SecondApi]:
-    """One for this block."""
+    """Run a second API server within this block."""
     pod = yaml.safe_load(on_node(CONTROL_PLANE, "cat", f"{MANIFESTS}/kube-apiserver.yaml"))
     address = pod["metadata"]["annotations"]["kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"]
     on_node(CONTROL_PLANE, "sh", "-c", f"cat > {MANIFESTS}/{NAME}.yaml", text=yaml.safe_dump(_second(pod)))
@@ -74,10 +75,14 @@ def second_api(kubeconfig: Path, folder: Path) -> Iterator[SecondApi]:
 def _second(pod: dict[str, Any]) -> dict[str, Any]:
     pod["metadata"] = {"name": NAME, "namespace": "kube-system"}
     [container] = pod["spec"]["containers"]
-    # The rights of the first's administrator are objects of the first.
-    own = [f"--secure-port={PORT}", f"--etcd-prefix=/second-{secrets.token_hex(4)}", "--authorization-mode=AlwaysAllow"]
-    names = tuple(flag.partition("=")[0] for flag in own)
-    container["command"] = [*(flag for flag in container["command"] if not flag.startswith(names)), *own]
+    # The permissions of the first server's administrator are objects on that server.
+    flags = [
+        f"--secure-port={PORT}",
+        f"--etcd-prefix=/second-{secrets.token_hex(4)}",
+        "--authorization-mode=AlwaysAllow",
+    ]
+    names = tuple(flag.partition("=")[0] for flag in flags)
+    container["command"] = [*(flag for flag in container["command"] if not flag.startswith(names)), *flags]
     container["ports"] = [{"name": "probe-port", "containerPort": PORT}]
     container["resources"] = {"requests": {"cpu": "50m"}}
     for probe in ("livenessProbe", "startupProbe"):
@@ -87,14 +92,14 @@ def _second(pod: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _garbage_collected(api: client.ApiClient) -> Iterator[None]:
-    """What is owned goes with its owner, as the garbage collector, which is not there, would have it."""
-    over = threading.Event()
+    """Delete owned objects with their owner, in place of the garbage collector, which is not running."""
+    stopped = threading.Event()
     core, jobs = client.CoreV1Api(api), client.BatchV1Api(api)
     network, custom = client.NetworkingV1Api(api), client.CustomObjectsApi(api)
     daskclusters = ("kubernetes.dask.org", "v1", "default", "daskclusters")
 
     def collect() -> None:
-        there = {job.metadata.uid for job in jobs.list_namespaced_job("default").items}
+        existing = {job.metadata.uid for job in jobs.list_namespaced_job("default").items}
         for listed, delete in (
             (core.list_namespaced_secret, core.delete_namespaced_secret),
             (core.list_namespaced_config_map, core.delete_namespaced_config_map),
@@ -102,15 +107,15 @@ def _garbage_collected(api: client.ApiClient) -> Iterator[None]:
         ):
             for each in listed("default").items:
                 owners = each.metadata.owner_references or []
-                if owners and not any(owner.uid in there for owner in owners):
+                if owners and not any(owner.uid in existing for owner in owners):
                     delete(each.metadata.name, "default")
         for cluster in custom.list_namespaced_custom_object(*daskclusters)["items"]:
-            if cluster["metadata"]["ownerReferences"][0]["uid"] not in there:
+            if cluster["metadata"]["ownerReferences"][0]["uid"] not in existing:
                 custom.delete_namespaced_custom_object(*daskclusters, cluster["metadata"]["name"])
 
     def keep_collecting() -> None:
-        while not over.wait(0.2):
-            with suppress(Exception):  # of what is gone meanwhile, and of kinds that are not there
+        while not stopped.wait(0.2):
+            with suppress(Exception):  # objects may be gone in the meantime, and kinds may be missing
                 collect()
 
     thread = threading.Thread(target=keep_collecting, daemon=True)
@@ -118,5 +123,5 @@ def _garbage_collected(api: client.ApiClient) -> Iterator[None]:
     try:
         yield
     finally:
-        over.set()
+        stopped.set()
         thread.join(10)

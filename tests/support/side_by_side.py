@@ -1,16 +1,16 @@
-"""Tests whose runs go on at the same time: most of a run's seconds are waiting, for pods or for a limit to be reached.
+"""Run the scenarios of several tests at the same time: a run mostly waits, for pods or for a limit to be reached.
 
-A scenario is the body of a test; its first argument is a `Stage`: a namespace, a folder and an API of its own.
-`@side_by_side` makes a test of it. The first such test of a lane (`xdist_lanes.py`) that is run plays the scenarios of
-all that were chosen there, in their order, `AT_ONCE` at a time; each test then shows what came of its own scenario.
+A scenario is the body of a test; its first argument is a `Stage` with its own namespace, folder and API.
+`@side_by_side` turns it into a test. The first such test of a lane (`xdist_lanes.py`) that is run plays the scenarios
+of all selected tests of the lane, in their order, `AT_ONCE` at a time; each test then reports the outcome of its own.
 
-`waits=True` says that a scenario does nothing but wait, most of its time: such ones are played beside the others.
+`waits=True` marks a scenario that mostly waits: such scenarios are played in addition to the others.
 
-`one_by_one=…` is for those that share what only one can have at a time: they are played in a row.
+`one_by_one=…` names something that only one scenario can have at a time: its scenarios are played one after the other.
 
-`during=…` is for what a part of the whole cluster is taken away for. All scenarios that name the same outage are played
-at once; each calls `Stage.outage()` where it wants the outage to begin. It begins when all of them wait for it, and is
-over when all have ended.
+`during=…` is an outage, which takes a part of the whole cluster away. All scenarios with the same outage are played at
+once; each calls `Stage.outage()` when it is ready for the outage. It begins when all of them are waiting for it, and
+ends when all have ended.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ import pytest
 from kubernetes import client
 
 from skjob.deploy.kubernetes.api.client import Api, connect_api
-from support.namespaces import are_left, unchecked_namespace, wait_until_nothing_is_left
+from support.namespaces import leftovers_message, unchecked_namespace, wait_for_cleanup
 from support.runs import Runs
 from support.xdist_lanes import lane
 
 AT_ONCE = 4
-"""Scenarios at the same time, and as many that only wait: on two cores, more of them would only take longer each."""
+"""Number of scenarios at a time, and as many that only wait: on two cores, more would only slow each other down."""
 
 PLAYED_SECONDS = 1800
-"""The time limit of a test that plays all scenarios of its lane."""
+"""Time limit of a test that plays all scenarios of its lane."""
 
 POLL_SECONDS = 0.1
 
 Scenario = Callable[..., None]
 Outage = Callable[[client.ApiClient, Mapping[str, Any]], AbstractContextManager[None]]
-"""Entered with the administrator's client, and what each scenario has passed to `Stage.outage`, by its test's name."""
+"""Context manager of an outage: gets the administrator's client, and what each scenario passed to `Stage.outage`."""
 
 Share = Callable[["Played"], AbstractContextManager[Any]]
 
 
 @dataclass
 class Stage:
-    """What a scenario has for itself, and the rows that it adds to the tables."""
+    """Resources of one scenario, and the rows that it adds to tables."""
 
     name: str
     runs: Runs
@@ -71,13 +71,13 @@ class Stage:
         return self.runs.folder
 
     def row(self, table: str, *cells: object) -> None:
-        """Add a row to a table, which is called as the fixture that adds to it: `leftover_row`."""
+        """Add a row to a table, named after the fixture that adds to it, such as `leftover_row`."""
         self.rows.append((table, cells))
 
-    def outage(self, told: Any = None) -> None:
+    def outage(self, value: Any = None) -> None:
         """Wait until the outage has begun."""
         assert self.meeting is not None, "this scenario names no outage"
-        self.meeting.wait(self.name, told)
+        self.meeting.wait(self.name, value)
 
 
 def side_by_side(
@@ -89,9 +89,10 @@ def side_by_side(
     during: Outage | None = None,
     shared: Mapping[str, Share] = MappingProxyType({}),
 ) -> Any:
-    """Make a test of a scenario. `stage` makes of the `Stage` what the scenario takes as its first argument.
+    """Turn a scenario into a test. `stage` turns the `Stage` into the scenario's first argument.
 
-    Its other arguments are those of `parametrize`, and what `shared` makes for all that take an argument of that name.
+    Its other arguments come from `parametrize`, or from `shared`, which creates them once for all scenarios that take
+    an argument of that name.
     """
 
     def decorate(scenario: Scenario) -> Callable[..., None]:
@@ -100,8 +101,8 @@ def side_by_side(
                 request.getfixturevalue(table)(*cells)
 
         update_wrapper(test, scenario)
-        own, *others = inspect.signature(scenario).parameters.values()
-        parameters = [own.replace(name="request"), *(other for other in others if other.name not in shared)]
+        first, *others = inspect.signature(scenario).parameters.values()
+        parameters = [first.replace(name="request"), *(other for other in others if other.name not in shared)]
         test.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         test.part = _Part(scenario, stage, waits, one_by_one, during, shared)  # type: ignore[attr-defined]
         return pytest.mark.whole_cluster(test) if during else test
@@ -111,7 +112,7 @@ def side_by_side(
 
 @dataclass(frozen=True)
 class _Part:
-    """What a test that `side_by_side` has made plays."""
+    """Options of a test that `side_by_side` has made."""
 
     scenario: Scenario
     stage: Callable[[Stage], AbstractContextManager[Any]]
@@ -122,7 +123,7 @@ class _Part:
 
 
 def part_of(item: pytest.Item) -> _Part | None:
-    """None where `side_by_side` has not made the test."""
+    """Return the options of a test, or None if `side_by_side` has not made it."""
     return getattr(getattr(item, "function", None), "part", None)
 
 
@@ -130,12 +131,12 @@ _outcomes = pytest.StashKey[dict[str, "Future[Stage]"]]()
 
 
 def was_played(item: pytest.Item) -> bool:
-    """Whether a test has nothing to do but to show what came of its scenario."""
+    """Return whether a test's scenario was played already, so that it only reports the outcome."""
     return item.nodeid in item.session.stash.get(_outcomes, {})
 
 
 class Played:
-    """The scenarios that were played in this session."""
+    """Plays scenarios, and remembers their outcomes in this session."""
 
     def __init__(
         self, kind_api: client.ApiClient, environment: dict[str, str], folders: pytest.TempPathFactory
@@ -145,7 +146,7 @@ class Played:
         self.folders = folders
 
     def show(self, request: pytest.FixtureRequest) -> list[tuple[str, tuple[object, ...]]]:
-        """The rows of a test's scenario, which is played now if it was not before; what it raised is raised."""
+        """Return the rows of a test's scenario, playing it first if needed; raise what it raised."""
         outcomes = request.session.stash.setdefault(_outcomes, {})
         if request.node.nodeid not in outcomes:
             playing = [_Playing(item) for item in _played_together(request.node)]
@@ -166,7 +167,7 @@ class Played:
                 for each in playing:
                     each.namespace = namespaces.enter_context(unchecked_namespace(self.kind_api))
                 shared: dict[str, Any] = {}
-                # The longest rows begin first, and before them those that need not wait for what is shared.
+                # The longest rows start first, but before them those that need not wait for shared resources.
                 for row in sorted(rows.values(), key=lambda row: (bool(row[0].shared), -len(row))):
                     for name, share in row[0].shared.items():
                         if name not in shared:
@@ -179,7 +180,7 @@ class Played:
         except BaseException as error:
             for each in playing:
                 if not each.outcome.done():
-                    each.outcome.set_exception(RuntimeError(f"it was not played to its end: {error}"))
+                    each.outcome.set_exception(RuntimeError(f"it was not played to the end: {error}"))
             raise
         finally:
             for pool in pools.values():
@@ -200,12 +201,12 @@ class Played:
                     meeting.leave(each.item.name)
 
     def _conclude(self, playing: list[_Playing]) -> None:
-        """What came of each: nothing of a run may be left in its namespace."""
-        well = [each for each in playing if each.ended.exception() is None]
-        left = wait_until_nothing_is_left(self.kind_api, [each.namespace for each in well]) if well else {}
+        """Set the outcome of each scenario: nothing of a run may be left in its namespace."""
+        succeeded = [each for each in playing if each.ended.exception() is None]
+        left = wait_for_cleanup(self.kind_api, [each.namespace for each in succeeded]) if succeeded else {}
         for each in playing:
             if each.namespace in left:
-                each.outcome.set_exception(AssertionError(are_left(each.namespace, left[each.namespace])))
+                each.outcome.set_exception(AssertionError(leftovers_message(each.namespace, left[each.namespace])))
             elif error := each.ended.exception():
                 each.outcome.set_exception(error)
             else:
@@ -213,7 +214,7 @@ class Played:
 
 
 class _Playing:
-    """The scenario of a test with its arguments, how it has ended, and what comes of its test."""
+    """A test's scenario with its arguments, how it ended, and the outcome for the test."""
 
     def __init__(self, item: pytest.Function) -> None:
         part = part_of(item)
@@ -237,7 +238,7 @@ class _Playing:
 
 
 def _played_together(item: pytest.Function) -> list[pytest.Function]:
-    """The tests whose scenarios are played with this one's."""
+    """Return the tests whose scenarios are played together with this one's."""
     part = part_of(item)
     assert part is not None
     return [
@@ -251,32 +252,32 @@ def _played_together(item: pytest.Function) -> list[pytest.Function]:
 
 
 class _Meeting:
-    """Where the scenarios of an outage wait for it to begin."""
+    """Makes the scenarios of an outage wait for its beginning."""
 
     def __init__(self, number: int) -> None:
         self._number = number
-        self._told: dict[str, Any] = {}
-        self._gone: set[str] = set()
+        self._values: dict[str, Any] = {}
+        self._ended: set[str] = set()
         self._begun = threading.Event()
         self._failed = False
 
-    def wait(self, name: str, told: Any) -> None:
-        """Until the outage has begun."""
-        self._told[name] = told
+    def wait(self, name: str, value: Any) -> None:
+        """Wait until the outage has begun."""
+        self._values[name] = value
         self._begun.wait()
         assert not self._failed, "the outage could not begin"
 
     def leave(self, name: str) -> None:
-        """This scenario has ended."""
-        self._gone.add(name)
+        """Record that this scenario has ended."""
+        self._ended.add(name)
 
     def hold(self, outage: Outage, api: client.ApiClient) -> None:
-        """Let it begin when all scenarios wait for it or have ended, and be over when all have ended."""
+        """Hold the outage: begin it when all scenarios wait for it or have ended, and end it when all have ended."""
         try:
-            self._until(lambda: len(self._told.keys() | self._gone) == self._number)
-            with outage(api, dict(self._told)):
+            self._until(lambda: len(self._values.keys() | self._ended) == self._number)
+            with outage(api, dict(self._values)):
                 self._begun.set()
-                self._until(lambda: len(self._gone) == self._number)
+                self._until(lambda: len(self._ended) == self._number)
         except BaseException:
             self._failed = True
             raise

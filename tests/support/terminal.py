@@ -1,4 +1,4 @@
-"""A terminal for a test: a process on a pseudo-terminal, whose screen pyte draws and a test reads as text."""
+"""A terminal for tests: a process on a pseudo-terminal, whose screen is drawn by pyte and read as text."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from typing import Any
 import pyte
 
 DEADLINE = 150.0
-LOOK_AGAIN = 0.02
+POLL_INTERVAL = 0.02
 
 
 class Terminal:
-    """A process with a terminal of its own, in a session of its own. End it with `close`.
+    """A process with its own terminal, in its own session. Stop it with `close`.
 
-    `written` is all that it wrote. `screens` has the screen at the end of each chunk that was read.
+    `written` is all of its output so far.
     """
 
     def __init__(
@@ -43,25 +43,25 @@ class Terminal:
         self._set_size(rows, columns)
         ends = {name: streams.get(name, follower) for name in ("stdin", "stdout", "stderr")}
         name = os.ttyname(follower)
-        # The first terminal that the leader of a session opens controls it. In a shell, as a process with threads must
-        # not run Python between fork and exec.
+        # The first terminal that a session's leader opens becomes its controlling terminal. Done in a shell, because a
+        # process with threads must not run Python between fork and exec.
         opening = ["/bin/sh", "-c", ': <"$0"; exec "$@"', name, *command]
         self.process = subprocess.Popen(opening, cwd=folder, env=environment, start_new_session=True, **ends)
         os.close(follower)
 
     @property
     def text(self) -> str:
-        """The screen, without what has scrolled out of it."""
+        """The current screen, without lines that have scrolled out of it."""
         return "\n".join(line.rstrip() for line in self._screen.display)
 
     @property
     def history(self) -> list[str]:
-        """The lines that have scrolled out of the screen, and those that are on it."""
+        """All lines, including those that have scrolled out of the screen."""
         return ["".join(sign for sign, _ in line).rstrip() for line in self.coloured_history]
 
     @property
     def coloured_history(self) -> list[list[tuple[str, str]]]:
-        """The same, each character with its colour."""
+        """All lines as characters with their colours."""
         rows = [*self._screen.history.top, *(self._screen.buffer[row] for row in range(self._screen.lines))]
         return [[(row[x].data, row[x].fg) for x in range(self._screen.columns)] for row in rows]
 
@@ -70,13 +70,13 @@ class Terminal:
         os.write(self._leader, keys.encode())
 
     def resize(self, rows: int, columns: int) -> None:
-        """Change the size, as a user does who drags the window's corner."""
+        """Change the size, as when a user drags the window's corner."""
         self.read()
         self._screen.resize(rows, columns)
         self._set_size(rows, columns)
 
     def read(self) -> bool:
-        """Read what there is to read now. Return False once no process has the terminal any more."""
+        """Read the available output. Return False once no process has the terminal open."""
         while select.select([self._leader], [], [], 0)[0]:
             try:
                 chunk = os.read(self._leader, 65536)
@@ -90,12 +90,12 @@ class Terminal:
         """Read until the screen's text fulfils a condition, and return it."""
         deadline = time.monotonic() + DEADLINE
         while True:
-            there = self.read()
+            is_open = self.read()
             if condition(self.text):
                 return self.text
-            assert there, f"no process has the terminal any more:\n{self.text}"
+            assert is_open, f"no process has the terminal open any more:\n{self.text}"
             assert time.monotonic() < deadline, f"still waiting:\n{self.text}"
-            time.sleep(LOOK_AGAIN)
+            time.sleep(POLL_INTERVAL)
 
     def wait(self) -> int:
         """Read until the process has ended, and return its exit status."""
@@ -103,12 +103,12 @@ class Terminal:
         while self.process.poll() is None:
             self.read()
             assert time.monotonic() < deadline, f"still running:\n{self.text}"
-            time.sleep(LOOK_AGAIN)
+            time.sleep(POLL_INTERVAL)
         self.read()
         return self.process.returncode
 
     def close(self) -> None:
-        """End all processes of the session that still have the terminal: it goes away."""
+        """Kill the session's leader if it is still running, and close the terminal."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()

@@ -1,7 +1,7 @@
-"""A user's own environment on a real Kubernetes: a virtual environment, what it has installed, and an editable package.
+"""A user's own environment on a real Kubernetes: a virtual environment with packages, one of them editable.
 
-One for all tests that need it, and one namespace, in which its environment is made once and kept. The package stands
-in the next folder, as a user's would, and tests may edit it.
+There is one for all tests that need it, and one namespace, in which its environment is built once and kept. The package
+is in a folder beside it, like a user's, and tests may edit it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ ROOT = Path(__file__).parents[2]
 INSTALL_SECONDS = 600
 OLDER_PANDAS = "2.3.3"
 OTHER_PANDAS = "2.3.2"
-"""Neither the user's nor the image's."""
+"""A version that neither the user nor the image has."""
 
 MORE = ("dask-ml", "lightgbm", "s3fs", "xgboost-cpu")
-"""What the tests of boosters and of large data import."""
+"""Packages that the tests of boosters and of large data import."""
 
 PYPROJECT = """
 [build-system]
@@ -41,7 +41,7 @@ version = "1.5"
 
 @dataclass(frozen=True)
 class UserEnvironment:
-    """The interpreter, and the folder of the package that is installed there in editable mode."""
+    """The interpreter, and the folder of the editable package that is installed there."""
 
     python: str
     package: Path
@@ -53,7 +53,7 @@ class UserEnvironment:
 
 @pytest.fixture(scope="session")
 def user_environment(tmp_path_factory: pytest.TempPathFactory) -> UserEnvironment:
-    """Made with uv from what is locked here, with an older pandas than the image's."""
+    """Create the environment with uv from the development lock, with an older pandas than the image's."""
     folder = tmp_path_factory.mktemp("user")
     package = folder / "features"
     (package / "user_features").mkdir(parents=True)
@@ -63,7 +63,7 @@ def user_environment(tmp_path_factory: pytest.TempPathFactory) -> UserEnvironmen
     run_uv("venv", "--quiet", str(folder / "venv"))
     install = ["pip", "install", "--quiet", "--python", environment.python]
     locked = ["--constraint", str(ROOT / "requirements-dev.lock")]
-    # A copy: a build in the repository would leave its traces there.
+    # A copy: a build inside the repository would leave files there.
     shutil.copytree(ROOT / "skjob", folder / "skjob" / "skjob", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / "skjob" / name)
@@ -73,7 +73,7 @@ def user_environment(tmp_path_factory: pytest.TempPathFactory) -> UserEnvironmen
 
 
 def run_uv(*arguments: str) -> None:
-    """Run uv, which must succeed."""
+    """Run uv; fail the test if it fails."""
     done = subprocess.run(
         [uv.find_uv_bin(), *arguments], capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
     )
@@ -82,7 +82,8 @@ def run_uv(*arguments: str) -> None:
 
 @pytest.fixture(scope="session")
 def user_namespace(kind_api: client.ApiClient) -> Iterator[str]:
-    """Admits only restricted pods; the environment is kept there from the first test to the last."""
+    """Create a namespace that admits only restricted pods, and keeps the environment from the first test to the
+    last."""
     core = client.CoreV1Api(kind_api)
     name = f"test-user-{secrets.token_hex(4)}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -107,12 +108,12 @@ def user_runs_in(
     user_environment: UserEnvironment,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> RunsIn:
-    """Runs of `skjob` as the user has it installed, in a folder; all have one cache."""
+    """Return a factory for runs of the user's own `skjob` in a folder; all share one cache."""
     environment = shared_env | {"XDG_CACHE_HOME": str(tmp_path_factory.getbasetemp() / "cache")}
     return lambda folder: Runs(folder, dict(environment), user_namespace, user_environment.python)
 
 
 @pytest.fixture
 def user_runs(tmp_path: Path, user_runs_in: RunsIn) -> Runs:
-    """The same in the test's own folder."""
+    """Return the user's runs in the test's own folder."""
     return user_runs_in(tmp_path)

@@ -1,4 +1,4 @@
-"""Users of the tests' cluster who may do less than its administrator."""
+"""Create users of the tests' cluster with fewer permissions than its administrator."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from skjob.deploy.kubernetes.api.rbac import role
 from support.wait import until
 
 
-def may(api: client.ApiClient, user: str, **attributes: str) -> bool:
-    """Whether somebody has a right, as the API sees it now."""
+def is_allowed(api: client.ApiClient, user: str, **attributes: str) -> bool:
+    """Return whether a user has a permission, as the API sees it now."""
     spec = client.V1SubjectAccessReviewSpec(user=user, resource_attributes=client.V1ResourceAttributes(**attributes))
     review = client.AuthorizationV1Api(api).create_subject_access_review(client.V1SubjectAccessReview(spec=spec))
     return bool(review.status.allowed)
@@ -30,8 +30,10 @@ def user_environment(
     name: str = "",
     without: Collection[tuple[str, str]] = (),
 ) -> dict[str, str]:
-    """The environment of somebody who has, in one namespace, the Role that skjob asks for and nothing else; or
-    nothing at all. `without` are verbs on resources that this Role lacks."""
+    """Return the environment of a user with the Role that skjob requires in one namespace, or without any permissions.
+
+    `without` are verbs on resources that this Role lacks.
+    """
     core, rbac = client.CoreV1Api(api), client.RbacAuthorizationV1Api(api)
     name = name or ("somebody" if may_run else "nobody")
     core.create_namespaced_service_account(namespace, {"metadata": {"name": name}})
@@ -48,9 +50,11 @@ def user_environment(
             "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
         }
         rbac.create_namespaced_role_binding(namespace, binding)
-        # The API goes by what it has read of the roles, which may be a moment old.
+        # The API's view of the roles may be a moment old.
         user = f"system:serviceaccount:{namespace}:{name}"
-        until(lambda: may(api, user, verb="list", resource="pods", namespace=namespace), "the Role grants nothing")
+        until(
+            lambda: is_allowed(api, user, verb="list", resource="pods", namespace=namespace), "the Role grants nothing"
+        )
     token = core.create_namespaced_service_account_token(name, namespace, {"spec": {"expirationSeconds": 3600}})
     kubeconfig: dict[str, Any] = yaml.safe_load(Path(environment["KUBECONFIG"]).read_text())
     kubeconfig["users"] = [{"name": name, "user": {"token": token.status.token}}]

@@ -1,9 +1,9 @@
-"""The run that most attacks of `security/` are on.
+"""The run that most tests in `security/` attack.
 
-It is of a user with the Role that skjob asks for and nothing else, in a namespace that admits only restricted pods and
-only containers that say what they need. It stands still while it is attacked, from this machine and from pods beside
-it. Its own program tells what a task sees. One thing is unlike other runs: the key of its certificate authority is not
-thrown away, so that there can be a certificate that it signed and that has expired.
+Its user has only the Role that skjob requires, in a namespace that admits only restricted pods whose containers declare
+their resources. The run stands still while it is attacked from this machine and from pods beside it; its own program
+reports what a task can see. In one respect it differs from other runs: the key of its certificate authority is kept, so
+that the tests can create an expired certificate signed by it.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ LAUNCHER = """
 """
 
 
-class Attacked:
-    """The run that is attacked, in the middle of its program."""
+class VictimRun:
+    """The attacked run, in the middle of its program."""
 
     def __init__(self, api: Api, runs: Runs, process: subprocess.Popen[str], keys: Path, certificates: Path) -> None:
         assert process.stdout is not None
@@ -142,13 +142,13 @@ class Attacked:
 
     @property
     def scheduler(self) -> tuple[str, int]:
-        """Where the client reaches it: this end of the port-forward."""
+        """Address of the scheduler for the client: this end of the port-forward."""
         host, port = self.report["forwarded"].removeprefix("tls://").split(":")
         return host, int(port)
 
     @property
-    def private(self) -> dict[str, list[str]]:
-        """What must be nowhere but where it has to be, in each form in which it may appear."""
+    def secrets(self) -> dict[str, list[str]]:
+        """Secrets that must not be visible to others, in each form in which they may appear."""
         key = self.secret["tls.key"]
         return {
             "the private key": [key.decode().splitlines()[1], base64.b64encode(key).decode()[40:100]],
@@ -159,7 +159,7 @@ class Attacked:
 
     @cached_property
     def ended(self) -> tuple[list[str], str]:
-        """Let it end: the names of its workers, and what it wrote to stderr."""
+        """Let the run end; its workers' names, and what it wrote to stderr."""
         (self.runs.folder / "attacked").touch()
         output, errors = self.process.communicate(timeout=DEADLINE)
         assert self.process.returncode == 0, errors
@@ -169,8 +169,9 @@ class Attacked:
 @contextmanager
 def attacked_run(
     user: dict[str, str], namespace: str, kubeconfig: str, temporary: pytest.TempPathFactory
-) -> Iterator[Attacked]:
-    """In the end nothing of it is left, and no environment is kept. The kubeconfig is an administrator's."""
+) -> Iterator[VictimRun]:
+    """Start the victim run; at the end nothing of it is left, not even its environment. `kubeconfig` is an
+    administrator's."""
     folder, keys, certificates = (temporary.mktemp(name) for name in ("run", "keys", "certificates"))
     (folder / "packages.txt").write_text("humanize==4.12.0\n")
     (folder / "launcher.py").write_text(textwrap.dedent(LAUNCHER))
@@ -178,7 +179,7 @@ def attacked_run(
         "AWS_ACCESS_KEY_ID": "ann",
         "AWS_SECRET_ACCESS_KEY": STORAGE_SECRET,
         "MY_SECRET_VARIABLE": SECRET_VARIABLE,
-        "UV_DEFAULT_INDEX": with_credentials(own_index(), "ann", INDEX_PASSWORD),
+        "UV_DEFAULT_INDEX": with_credentials(configured_index(), "ann", INDEX_PASSWORD),
         "XDG_CACHE_HOME": str(temporary.getbasetemp() / "cache"),
         "KEYS": str(keys),
     }
@@ -196,14 +197,14 @@ def attacked_run(
             )
         )  # fmt: skip
         stack.callback(process.kill)
-        run = Attacked(api, runs, process, keys, certificates)
+        run = VictimRun(api, runs, process, keys, certificates)
         yield run
         assert run.ended
         done = Runs(folder, user, namespace).skjob("down", "--all")
         assert done.returncode == 0, done.stderr
 
 
-def own_index() -> str:
-    """The index that this machine installs from; the public one takes no notice of who asks."""
+def configured_index() -> str:
+    """Return the index that this machine installs from; the public one ignores credentials."""
     names = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
     return next((os.environ[name] for name in names if name in os.environ), "https://pypi.org/simple")

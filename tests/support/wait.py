@@ -1,4 +1,4 @@
-"""What tests wait for, each with a deadline."""
+"""Wait for conditions, with a deadline."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from kubernetes import client
 T = TypeVar("T")
 
 TIMEOUT = 180.0
-"""Seconds for what takes a few on a quiet machine."""
+"""Seconds for conditions that take a few seconds on a quiet machine."""
 
 
-def until(condition: Callable[[], T], what: str = "it did not come to be", seconds: float = TIMEOUT) -> T:
-    """What it gives as soon as that counts as true; `what` is told where it does not in time."""
+def until(condition: Callable[[], T], what: str = "the condition was never met", seconds: float = TIMEOUT) -> T:
+    """Wait until the condition returns a true value, and return that; fail with `what` after `seconds`."""
     deadline = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (value := condition()):
         assert time.monotonic() < deadline, what
         time.sleep(0.3)
-    return found
+    return value
 
 
-def answers(api: client.ApiClient) -> bool:
-    """Whether an API server does."""
+def is_reachable(api: client.ApiClient) -> bool:
+    """Return whether an API server answers."""
     with suppress(Exception):
         client.CoreV1Api(api).read_namespace("default", _request_timeout=5)
         return True

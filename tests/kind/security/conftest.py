@@ -18,9 +18,16 @@ from support import attacker_probe
 from support.attacker_pods import Intruder, attacking_pods, outcomes
 from support.forged_certificates import FORGED
 from support.namespaces import new_namespace
-from support.probes import HEALTH, RETIRE, connected_workers, shown_to_others, speak_plainly, through_port_forward
+from support.probes import (
+    HEALTH,
+    RETIRE,
+    connect_without_tls,
+    connected_workers,
+    through_port_forward,
+    visible_to_others,
+)
 from support.users import user_environment
-from support.victim_run import Attacked, attacked_run
+from support.victim_run import VictimRun, attacked_run
 
 
 @pytest.fixture(scope="package")
@@ -48,7 +55,7 @@ def attacked(
     shared_namespace: str,
     user: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Attacked]:
+) -> Iterator[VictimRun]:
     """One run for most attacks."""
     demand_sizes(kind_api, shared_namespace)
     with attacked_run(user, shared_namespace, shared_env["KUBECONFIG"], tmp_path_factory) as run:
@@ -66,14 +73,14 @@ def demand_sizes(kind_api: client.ApiClient, namespace: str) -> None:
 
 
 @pytest.fixture(scope="package")
-def intruders(attacked: Attacked, kind_api: client.ApiClient) -> Iterator[dict[str, Intruder]]:
+def intruders(attacked: VictimRun, kind_api: client.ApiClient) -> Iterator[dict[str, Intruder]]:
     """Pods that attack it: they take half a minute, in which the rest goes on."""
     with attacking_pods(client.CoreV1Api(kind_api), attacked) as pods:
         yield pods
 
 
 @pytest.fixture(scope="package")
-def by_certificate(attacked: Attacked, intruders: dict[str, Intruder]) -> dict[str, str]:
+def by_certificate(attacked: VictimRun, intruders: dict[str, Intruder]) -> dict[str, str]:
     """What the scheduler answered to each forged certificate, and to its own. Meanwhile, the pods attack it."""
     folders = FORGED | {"its own": "own"}
     orders = [
@@ -84,20 +91,20 @@ def by_certificate(attacked: Attacked, intruders: dict[str, Intruder]) -> dict[s
 
 
 @pytest.fixture(scope="package")
-def in_plain_text(attacked: Attacked) -> tuple[str, Exception]:
+def in_plain_text(attacked: VictimRun) -> tuple[str, Exception]:
     """What the scheduler answered to Dask's greeting, and what a Dask client heard."""
-    return attacker_probe.plain(*attacked.scheduler), speak_plainly(attacked)
+    return attacker_probe.plain(*attacked.scheduler), connect_without_tls(attacked)
 
 
 @pytest.fixture(scope="package")
-def over_http(attacked: Attacked, user: dict[str, str]) -> dict[str, str]:
+def over_http(attacked: VictimRun, user: dict[str, str]) -> dict[str, str]:
     """What the scheduler's HTTP answered to a user who forwards its port; and the workers that it had then."""
     told = through_port_forward(attacked, user, HEALTH, RETIRE)
     return told | {"workers": " ".join(connected_workers(attacked))}
 
 
 @pytest.fixture(scope="package")
-def policies(attacked: Attacked) -> dict[str, Any]:
+def policies(attacked: VictimRun) -> dict[str, Any]:
     """Its NetworkPolicies, by name."""
     return {each["metadata"]["name"]: each for each in attacked.api.list("NetworkPolicy", attacked.namespace)}
 
@@ -110,15 +117,15 @@ def from_pods(intruders: dict[str, Intruder], kind_api: client.ApiClient) -> dic
 
 
 @pytest.fixture(scope="package")
-def workers_after(attacked: Attacked, from_pods: dict[str, dict[str, str]]) -> list[str]:
+def workers_after(attacked: VictimRun, from_pods: dict[str, dict[str, str]]) -> list[str]:
     """The workers that the scheduler has when all of them have tried to join."""
     return connected_workers(attacked)
 
 
 @pytest.fixture(scope="package")
-def visible(attacked: Attacked, kind_api: client.ApiClient) -> dict[str, str]:
+def visible(attacked: VictimRun, kind_api: client.ApiClient) -> dict[str, str]:
     """What whoever may not read Secrets gets to see of it, by place."""
-    return shown_to_others(attacked, kind_api)
+    return visible_to_others(attacked, kind_api)
 
 
 # ---- and then
@@ -126,7 +133,7 @@ def visible(attacked: Attacked, kind_api: client.ApiClient) -> dict[str, str]:
 
 @pytest.fixture(scope="package")
 def ended(
-    attacked: Attacked,
+    attacked: VictimRun,
     by_certificate: object,
     in_plain_text: object,
     over_http: object,

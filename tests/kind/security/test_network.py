@@ -9,19 +9,19 @@ import pytest
 from support.attacker_pods import ATTACK_SECONDS, BESIDE, ELSEWHERE, IMPOSTOR
 from support.attacker_probe import IN, UNREACHED
 from support.probes import HEALTH, RETIRE
-from support.victim_run import Attacked
+from support.victim_run import VictimRun
 
-from skjob.environment.pod.package_server import PORT as KEEPER_PORT
+from skjob.environment.pod.package_server import PORT as PACKAGE_SERVER_PORT
 
 Row = Callable[..., None]
 
 
 @pytest.mark.parametrize("who", [BESIDE, ELSEWHERE])
-@pytest.mark.parametrize("what", ["scheduler", "worker", "keeper"])
+@pytest.mark.parametrize("what", ["scheduler", "worker", "package server"])
 def test_no_other_pod_connects_where_policies_are_enforced(
     from_pods: dict[str, dict[str, str]], who: str, what: str, security_row: Row
 ) -> None:
-    """A run's policy and the keeper's. What is seen decides which it is; the content is the next test's."""
+    """A run's policy and the package server's. What is seen decides which it is; the content is the next test's."""
     told = from_pods[who][what]
     enforced = not told.startswith("connected")
     assert not enforced or told.startswith(UNREACHED)
@@ -29,27 +29,27 @@ def test_no_other_pod_connects_where_policies_are_enforced(
     behind = told if enforced else f"connected; then {from_pods[who][f'{what}, no certificate']}"
     security_row(
         f"no pod but the run's connects to its {what}"
-        if what != "keeper"
-        else "no pod but skjob's connects to a keeper",
+        if what != "package server"
+        else "no pod but skjob's connects to a package server",
         f"TCP from {who}",
         behind,
         "yes" if enforced else "not enforced here",
     )
 
 
-def test_what_the_policies_say(attacked: Attacked, policies: dict[str, Any], security_row: Row) -> None:
+def test_what_the_policies_say(attacked: VictimRun, policies: dict[str, Any], security_row: Row) -> None:
     found = dict(policies)
-    keeper = attacked.pod("environment")["metadata"]["labels"]
-    assert set(found) == {attacked.name, keeper["app.kubernetes.io/instance"]}
+    package_server = attacked.pod("environment")["metadata"]["labels"]
+    assert set(found) == {attacked.name, package_server["app.kubernetes.io/instance"]}
     run = found.pop(attacked.name)
     own = {"podSelector": {"matchLabels": {"skjob/run": attacked.run_id}}}
     assert run["spec"] == {**own, "policyTypes": ["Ingress"], "ingress": [{"from": [own]}]}
     [environment] = found.values()
-    assert environment["spec"]["podSelector"] == {"matchLabels": {"skjob/run": keeper["skjob/run"]}}
+    assert environment["spec"]["podSelector"] == {"matchLabels": {"skjob/run": package_server["skjob/run"]}}
     assert environment["spec"]["ingress"] == [
         {
             "from": [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "skjob"}}}],
-            "ports": [{"protocol": "TCP", "port": KEEPER_PORT}],
+            "ports": [{"protocol": "TCP", "port": PACKAGE_SERVER_PORT}],
         }
     ]
     for policy in (run, environment):
@@ -58,10 +58,12 @@ def test_what_the_policies_say(attacked: Attacked, policies: dict[str, Any], sec
         assert len(chosen) == (3 if policy is run else 1)
         [owner] = policy["metadata"]["ownerReferences"]
         assert owner["kind"] == "Job"
-    security_row("a NetworkPolicy for each run and keeper", "what it says, and which pods it is for", "as meant", "–")
+    security_row(
+        "a NetworkPolicy for each run and package server", "what it says, and which pods it is for", "as meant", "–"
+    )
 
 
-@pytest.mark.parametrize("what", ["scheduler", "worker", "keeper"])
+@pytest.mark.parametrize("what", ["scheduler", "worker", "package server"])
 def test_a_pod_that_gets_near_gets_no_further(
     from_pods: dict[str, dict[str, str]], what: str, security_row: Row
 ) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
-from support.victim_run import Attacked
+from support.victim_run import VictimRun
 
 Row = Callable[..., None]
 
 
 def test_pods_are_restricted(
-    attacked: Attacked, kind_api: client.ApiClient, shared_namespace: str, security_row: Row
+    attacked: VictimRun, kind_api: client.ApiClient, shared_namespace: str, security_row: Row
 ) -> None:
     """The namespace admits no other, as a pod that asks for more hears; the run's are there."""
     assert {pod["metadata"]["labels"]["app.kubernetes.io/component"] for pod in attacked.pods} == {
@@ -30,7 +30,7 @@ def test_pods_are_restricted(
 
 
 def test_every_container_has_its_size(
-    attacked: Attacked, kind_api: client.ApiClient, shared_namespace: str, security_row: Row
+    attacked: VictimRun, kind_api: client.ApiClient, shared_namespace: str, security_row: Row
 ) -> None:
     containers = [
         container
@@ -73,7 +73,7 @@ def refused_pod(kind_api: client.ApiClient, namespace: str, container: dict[str,
     return str(json.loads(refused.value.body)["message"])
 
 
-def test_a_task_changes_nothing_in_its_container(attacked: Attacked, security_row: Row) -> None:
+def test_a_task_changes_nothing_in_its_container(attacked: VictimRun, security_row: Row) -> None:
     for seen in (*attacked.report["in workers"], attacked.report["in the scheduler"]):
         writes = {folder: tuple(outcome) for folder, outcome in seen["writes"].items()}
         assert writes.pop("/tmp") == ("written", "")
@@ -87,7 +87,7 @@ def test_a_task_changes_nothing_in_its_container(attacked: Attacked, security_ro
     )
 
 
-def test_no_pod_has_a_token_of_the_api(attacked: Attacked, security_row: Row) -> None:
+def test_no_pod_has_a_token_of_the_api(attacked: VictimRun, security_row: Row) -> None:
     """Kubernetes would mount it as a projected volume."""
     for seen in (*attacked.report["in workers"], attacked.report["in the scheduler"]):
         assert seen["token"] is False

@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 from kubernetes import client
 from support.command import run_command
-from support.leftovers import until_gone
+from support.leftovers import wait_until_gone
 from support.runs import Runs
 from support.users import user_environment
-from support.victim_run import Attacked
+from support.victim_run import VictimRun
 
 Row = Callable[..., None]
 
 
-def test_the_role_was_enough(attacked: Attacked, ended: tuple[list[str], str], security_row: Row) -> None:
+def test_the_role_was_enough(attacked: VictimRun, ended: tuple[list[str], str], security_row: Row) -> None:
     """The whole run, with an environment of its own, as a user with that Role; and nothing of it is left."""
     _, errors = ended
     assert "skjob: succeeded" in errors
     assert "not allowed to" not in errors
-    until_gone(attacked.api, attacked.run_id)
+    wait_until_gone(attacked.api, attacked.run_id)
     security_row("users need one Role in one namespace", "a whole run with it", "succeeded, nothing is left", "yes")
 
 
