@@ -1,4 +1,4 @@
-"""The command line as a shell sees it: its answers, its errors, its exit statuses, and how light it is."""
+"""Test the command line as a shell sees it: its output, errors and exit statuses, and how light it is."""
 
 import json
 import os
@@ -23,13 +23,13 @@ OPTIONS = "`skjob run --help` lists the options and their defaults"
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Without what the user has set."""
+    """Remove the user's own settings."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("SKJOB_", "KUBE"))}
     return {**environ, "HOME": str(folder), "NO_COLOR": "1", "COLUMNS": "200"}
 
 
 def _process(*arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """`skjob` in a process of its own."""
+    """Run `skjob` in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "skjob", *arguments],
         cwd=folder,
@@ -43,7 +43,7 @@ def _process(*arguments: str, folder: Path, **variables: str) -> subprocess.Comp
 
 @dataclass
 class Ended:
-    """As a `subprocess.CompletedProcess`."""
+    """Result like a `subprocess.CompletedProcess`."""
 
     returncode: int
     stdout: str
@@ -52,11 +52,11 @@ class Ended:
 
 @pytest.fixture
 def skjob(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
-    """`skjob` in this process: what it writes and its exit status are those of a process of its own."""
+    """Run `skjob` in this process, with the same output and exit status as in a process of its own."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(os, "environ", _environment(folder))
     monkeypatch.setattr(app, "freeze", lambda: None)  # this process goes on
-    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))  # pytest's gives the command another name
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))  # pytest's argv differs
 
     def run(*arguments: str) -> Ended:
         monkeypatch.setattr(sys, "argv", ["skjob", *arguments])
@@ -231,7 +231,7 @@ def test_a_relative_import_in_a_script_is_told_with_the_command_to_use(
 
 
 def test_an_error_of_a_process(folder: Path) -> None:
-    """It calls itself as it was called."""
+    """It uses the name by which it was called."""
     ended = _process("run", "--xyzzy", "train.py", folder=folder)
     hint = "`python -m skjob run --help` lists what there is"
     assert (ended.stderr, ended.stdout, ended.returncode) == (
@@ -275,7 +275,7 @@ def test_schema_is_json_on_stdout(skjob: Callable[..., Ended]) -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
 def test_light(folder: Path, arguments: list[str]) -> None:
-    """skjob answers in less time than these would take to import."""
+    """skjob responds in less time than these would take to import."""
     code = (
         "import sys\n"
         f"sys.argv = ['skjob', *{arguments!r}]\n"
@@ -334,6 +334,6 @@ def test_a_stdout_that_is_full_is_told_as_such(folder: Path, arguments: str, unb
 
 
 def test_an_interrupt_while_the_command_is_imported(folder: Path) -> None:
-    (folder / "typer.py").write_text("raise KeyboardInterrupt\n")  # as Ctrl-C does; found before typer itself
+    (folder / "typer.py").write_text("raise KeyboardInterrupt\n")  # as Ctrl-C does; imported before typer itself
     ended = _process("--version", folder=folder)
     assert (ended.stdout, ended.stderr, ended.returncode) == ("", "", 130)

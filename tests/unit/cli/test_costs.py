@@ -1,4 +1,4 @@
-"""`skjob costs`: its table, and what `--since` means."""
+"""Test `skjob costs`: its table, and the values of `--since`."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -38,7 +38,7 @@ def test_a_table_has_gpu_hours_where_there_are_any() -> None:
 
 
 class _Everywhere(Api):
-    """The ledgers of two namespaces."""
+    """Ledgers of two namespaces."""
 
     def __init__(self) -> None:
         super().__init__(None, Context("c", "a", "https://api"))

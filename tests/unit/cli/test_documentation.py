@@ -1,4 +1,4 @@
-"""The documentation names options that exist, and each option of `run` and `up` is in it."""
+"""Check that the documentation only names options that exist, and each option of `run` and `up`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from skjob.config.sources import is_setting
 pytestmark = pytest.mark.unit
 
 OTHER_TOOLS = {"--cascade", "--no-hooks", "--set"}
-"""Options of kubectl and helm, which pages name by themselves."""
+"""Options of kubectl and helm that pages mention without the command."""
 
 COMMANDS = {name.removeprefix("skjob "): command for name, command in reference_parts.all_commands().items()}
 
 
 def _options(command: Any) -> dict[str, bool]:
-    """Each option of a command, and whether it takes a value."""
+    """Return each option of a command, and whether it takes a value."""
     return {
         name: not param.is_flag for param in command.params if param.param_type_name == "option" for name in param.opts
     } | {"--help": False, "-h": False}
@@ -36,13 +36,13 @@ OPTIONS = {name: _options(command) for name, command in COMMANDS.items()}
 
 
 def _code(page: Path) -> Iterator[str]:
-    """Each line of a block of code, and each piece of code in a line of text."""
+    """Yield each line of a code block, and each inline code of a text line."""
     for number, part in enumerate(page.read_text().split("```")):
         yield from part.splitlines()[1:] if number % 2 else re.findall(r"`([^`\n]+)`", part)
 
 
 def _skjob_options(code: str) -> Iterator[tuple[str, str]]:
-    """Each option of skjob's in code, with its command."""
+    """Yield each option of skjob's in code, with its command."""
     for found in re.finditer(r"\bskjob ([a-z]+)\b([^|;&>`)\n]*)", code):
         command, rest = found[1], found[2]
         words = shlex.split(rest, comments=True) if rest.count("'") % 2 == rest.count('"') % 2 == 0 else rest.split()

@@ -1,4 +1,4 @@
-"""What GitHub Actions is told: annotations, and the summary of a job."""
+"""Test the output for GitHub Actions: annotations, and the summary of a job."""
 
 from __future__ import annotations
 

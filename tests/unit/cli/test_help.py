@@ -1,4 +1,4 @@
-"""The help of commands: options in groups, whole descriptions, `-h`; and the values that a shell completes."""
+"""Test the help of commands: groups of options, whole descriptions, `-h`; and the completion of values."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ pytestmark = pytest.mark.unit
 
 @pytest.fixture
 def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., str]:
-    """Run `skjob` with these words in this process, and return what it writes to stdout."""
+    """Run `skjob` with these arguments in this process, and return its stdout."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))  # pytest's gives the command another name
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))  # pytest's argv differs
     monkeypatch.setattr("skjob.cli.app.freeze", lambda: None)  # this process goes on
 
     def run(*words: str) -> str:
@@ -38,7 +38,7 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
 
 @pytest.fixture
 def complete(typed: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
-    """Complete the last of these words as bash asks for it."""
+    """Complete the last of these words as bash requests it."""
 
     def ask(*words: str) -> list[str]:
         monkeypatch.setenv("_SKJOB_COMPLETE", "complete_bash")
@@ -95,7 +95,7 @@ def test_contexts_are_those_of_the_kubeconfig(complete: Callable[..., list[str]]
 
 
 class _Api:
-    """Has a namespace for each of two teams."""
+    """A kubeconfig with a namespace for each of two teams."""
 
     def list(self, kind: str) -> list[Any]:
         assert kind == "Namespace"

@@ -1,4 +1,4 @@
-"""Values of a program are text wherever they are shown: nothing acts on them, and nothing takes them for its own."""
+"""Check that values of a program are only text wherever they are shown: nothing interprets them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ HOSTILE = (
 )
 
 ESCAPES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What no outlet may write: control characters but tabs and line breaks, and changes of direction."""
+"""Characters that no output may contain: control characters except tabs and line breaks, and direction changes."""
 
 
 def _record(value: str) -> Record:
@@ -96,7 +96,7 @@ def _assert_harmless(text: str) -> None:
 
 
 class Elements(HTMLParser):
-    """Reads a page as a browser does: which elements and attributes are in it, and its text."""
+    """Parses a page as a browser does: its elements, their attributes, and its text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -202,7 +202,7 @@ def test_in_the_summary_of_a_job(value: str, tmp_path: Path) -> None:
     assert len(shown) == len(plain)
     for line, other in zip(shown, plain, strict=True):
         assert ESCAPES.search(line) is None
-        # As plain text has it: as many cells, and no other sign that Markdown or HTML acts on.
+        # Same as for plain text: as many cells, and no other character that Markdown or HTML interprets.
         assert [line.count(sign) for sign in "|`*[]<>_~$@\\"] == [other.count(sign) for sign in "|`*[]<>_~$@\\"]
         assert "http:" not in line
     if value.isprintable():
@@ -220,7 +220,7 @@ def test_what_a_program_reports_is_read_back_as_it_was(value: str, tmp_path: Pat
 def test_passwords_of_addresses_are_shown_nowhere(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The engine leaves them out of events, a record's file has none, and outlets do not rely on either."""
+    """The engine removes them from events and a record's file has none, but outputs rely on neither."""
     value = "s3://ann:secret@host/a?sig=secret"
     outcome, why = RunOutcome("failed", 3, value, value), f"running at {value}"
     record = a_record(program=value, arguments=[value], why=why, notes=[value], logs={"a": value}, outcome=outcome)

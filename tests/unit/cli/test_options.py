@@ -1,4 +1,4 @@
-"""What is wrong with a request, as each command tells it: all at once, by the name given, with that command's help."""
+"""Test how each command reports invalid requests: all problems at once, under the given names, with its own help."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NO_SCRIPT = "check the path; it is relative to the working directory"
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where nothing is set and no cluster can be reached."""
+    """An environment without settings and without a cluster."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KUBECONFIG", "/nonexistent")
     for name in Settings.__dataclass_fields__:
@@ -169,7 +169,7 @@ def test_a_role_is_for_the_namespace_of_the_project_file(folder: Path, capsys: p
 
 @pytest.fixture
 def kubeconfig(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a context for each of two teams."""
+    """A kubeconfig with a context for each of two teams."""
     teams = ("team-b", "team-c")
     content = {
         "apiVersion": "v1", "kind": "Config", "current-context": "team-b",
@@ -187,7 +187,7 @@ def test_what_is_printed_is_for_the_namespace_of_the_context(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     definitions = "skjob.deploy.kubernetes.operator.manifests.custom_resource_definitions"
-    monkeypatch.setattr(definitions, list)  # a megabyte, of no namespace
+    monkeypatch.setattr(definitions, list)  # a megabyte, without a namespace
     for options, namespace in (("", "team-b"), ("--context team-c", "team-c"), ("--namespace own", "own")):
         _typed(*command.split(), *options.split())
         *_, printed = yaml.load_all(capsys.readouterr().out, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))

@@ -1,4 +1,4 @@
-"""`skjob runs`, `show` and `report`, without a cluster, on runs of this version and of earlier ones."""
+"""Test `skjob runs`, `show` and `report`, without a cluster, on runs of this and of earlier versions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EARLIER, OTHER = "20261128-090000-aaaaaa", "20261128-100000-bbbbbb"
 
 
 class Ended(NamedTuple):
-    """What a command has written, and its exit status."""
+    """Output of a command, and its exit status."""
 
     code: int
     out: str
@@ -30,12 +30,12 @@ class Ended(NamedTuple):
 
 @pytest.fixture
 def skjob(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Ended]:
-    """Run `skjob` with these words in this process, in the test's folder, with no way to a cluster."""
+    """Run `skjob` with these arguments in this process, in the test's folder, without access to a cluster."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KUBECONFIG", "/nonexistent")
     monkeypatch.setenv("TZ", "UTC")
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
-    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))  # pytest's gives the command another name
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))  # pytest's argv differs
     monkeypatch.setattr("skjob.cli.app.freeze", lambda: None)  # this process goes on
 
     def run(*words: str) -> Ended:
@@ -50,7 +50,7 @@ def skjob(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three runs: the last with events, one that failed, and one of an earlier version."""
+    """Create three runs: the last with events, a failed one, and one of an earlier version."""
     write_run(tmp_path, a_record(), [*a_search(), *a_forest()])
     write_run(tmp_path, a_record(OTHER, versions={"python": "3.12.1"}, seconds=87.0), a_search(16, failing=()))
     earlier = a_record(

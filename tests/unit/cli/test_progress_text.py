@@ -1,4 +1,4 @@
-"""The line about progress, as text and as numbers."""
+"""Test the progress line, as text and as numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person reads on stderr when a run has ended."""
+"""Test what a user reads on stderr at the end of a run."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 class Clock:
-    """Stands for `time`; the run begins at 100."""
+    """A fake `time`; the run begins at 100."""
 
     now = 100.0
 

@@ -1,4 +1,4 @@
-"""Whose word is whose on a command line of `skjob run`."""
+"""Test which arguments of `skjob run` are its own, and which the program's."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The variables that the process has which this machine's workers are forked from."""
+"""Test the variables of the process that this machine's workers are forked from."""
 
 from dask import config
 
@@ -23,5 +23,5 @@ def test_variables_of_the_users_stay_as_they_are() -> None:
 
 
 def test_workers_know_that_they_share_the_programs_files() -> None:
-    """The name is written twice: an import would slow each start down."""
+    """The name is written twice, because an import would slow down each start."""
     assert set(SHARES_FILES) == {FILES_VARIABLE}

@@ -1,4 +1,4 @@
-"""What this machine has to offer, in a container too."""
+"""Test how much this machine offers, in a container too."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NO_QUOTA = {"cpu.max": "max 100000\n", "memory.max": "max\n", "memory.high": "ma
 
 @pytest.fixture
 def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[str, str]], None]:
-    """A node with 64 cores and 256 GiB, whose `/sys/fs/cgroup` and `/proc/self/cgroup` hold these files alone.
+    """Fake a node with 64 cores and 256 GiB, whose `/sys/fs/cgroup` and `/proc/self/cgroup` hold only these files.
 
     Dask opens them by their fixed paths, so its two modules get an `open` that looks for them in the test's folder.
     """
@@ -89,7 +89,7 @@ def test_a_pod_with_two_cores_gets_two_workers(cgroup: Callable[[Mapping[str, st
 
 
 def test_memory_is_read_without_importing_distributed() -> None:
-    """That takes a second, which a start on this machine would wait for."""
+    """That takes a second, for which a start on this machine would wait."""
     script = (
         "import sys; from skjob.deploy.machine import ThisMachine; memory = ThisMachine().memory;"
         "print(memory, 'distributed' in sys.modules)"

@@ -1,4 +1,4 @@
-"""What travels with a run, what of it the pods can import, and when the two ends do not match."""
+"""Test what is sent with a run, what of it pods can import, and mismatches between the two ends."""
 
 import io
 import json
@@ -101,7 +101,7 @@ def test_what_a_job_file_and_a_notebook_import(tmp_path: Path, monkeypatch: pyte
     assert "packaging" in imported_by(JobSpec(tmp_path / "notebook"))
 
 
-# ------------------------------------------------------------------------------------------------- what travels
+# ------------------------------------------------------------------------------------------------- what is sent
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_the_archive_holds_the_source_without_what_only_the_user_needs_and_nothi
     assert content == {name: text for name, text in source.items() if not name.startswith(left_out)}
     for each in left_out:
         assert any(name.startswith(each) for name in source)
-    command = content.pop("skjob/__main__.py")  # which no pod runs
+    command = content.pop("skjob/__main__.py")  # no pod runs this
     names = "|".join(re.escape(each.removesuffix(".py").replace("/", ".")) for each in NOT_FOR_PODS)
     imports = re.compile(rf"^\s*(?:from|import) (?:{names})\b".encode(), re.M)
     by_name = re.compile(rb"^\s*from skjob\.deploy\.kubernetes(?:\.operator)? import .*\b(?:doctor|install)\b", re.M)
@@ -149,13 +149,14 @@ def test_python_imports_from_the_archive(archive: bytes, tmp_path: Path) -> None
         timeout=DEADLINE,
         check=False,
     )
-    # joblib, which tasks use, is not there: as far as that, it is skjob's own code that runs.
+    # joblib, which tasks use, is missing: up to that import, skjob's own code runs.
     assert ended.returncode == 1
     assert "No module named 'joblib'" in ended.stderr
     assert f"{file}/skjob/engine/task.py" in ended.stderr
 
 
-# ------------------------------------------------------------------------------------------------- whether both match
+# ------------------------------------------------------------------------------------------------- whether both ends
+# match
 
 
 def _peer(python: str = "3.11.9.final.0", **packages: str | None) -> dict[str, Any]:
@@ -176,8 +177,8 @@ def _versions(*workers: Any, client: Any = None, scheduler: Any = None) -> dict[
         (_versions(), []),
         (_versions(_peer(), _peer()), []),
         (_versions(_peer("3.11.2.final.0")), []),
-        (_versions(None), []),  # a worker that left while it was asked
-        (_versions(_peer(pandas="3")), []),  # which is not here
+        (_versions(None), []),  # a worker that left during the request
+        (_versions(_peer(pandas="3")), []),  # not installed here
         (_versions(_peer(numpy=None)), []),
         (_versions(_peer(tornado="6"), client=_peer(tornado="5")), []),
         (_versions(_peer(numpy="2.1")), ["numpy 2 here, 2.1 on the cluster"]),

@@ -1,4 +1,4 @@
-"""What a run's numbers depend on, and what its record says of them."""
+"""Test what a run's numbers depend on, and what its record says about them."""
 
 import os
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The report: what is in it, that nothing in it loads or runs anything, and how large it is."""
+"""Test the report: its content, that nothing in it loads or runs anything, and its size."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VOID = {"meta", "path", "rect"}
 
 
 class Page(HTMLParser):
-    """Reads a page, and fails where an element is not closed in its turn."""
+    """Parses a page, and fails if an element is not closed in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def whole() -> Page:
-    """The report of a run that has everything."""
+    """Return the report of a run that has everything."""
     logs = {"worker 0": "first\nlast"}
     record = a_record(
         outcome=RunOutcome("failed", 3, "ValueError: no\nmore"), logs=logs, numbers={"same_as_local": "bits"}
@@ -96,8 +96,8 @@ def test_it_can_be_used_without_seeing_it(whole: Page) -> None:
     assert all(after - before <= 1 for before, after in pairwise(titles))
     assert all(each["role"] == "img" and each["aria-label"] for each in whole.of("svg"))
     assert len(whole.of("figure")) == len(whole.of("svg")) >= 8
-    # Each chart but the parallel coordinates, whose table is that of the best candidates, has its own.
-    assert len(whole.of("details")) == len(whole.of("figure")) - 1 + 1  # and a log
+    # Each chart has its own table except the parallel coordinates, for which the best candidates are listed.
+    assert len(whole.of("details")) == len(whole.of("figure")) - 1 + 1  # and a log of it
     anchors = {each["href"][1:] for each in whole.of("a")}
     assert anchors == {each["id"] for each in whole.of("h2")}
     assert all(
@@ -136,7 +136,7 @@ def _contrast(one: str, other: str) -> float:
     [(200, 8, 1_500_000), pytest.param(20_000, 60, 5_000_000, marks=pytest.mark.slow)],
 )
 def test_it_stays_small(candidates: int, workers: int, largest: int) -> None:
-    """1,000 fits, and 100,000."""
+    """Tested with 1,000 and with 100,000 fits."""
     failing = range(7, candidates, 50)
     text = page(add_up(a_record(), a_search(candidates, workers=workers, failing=failing)))
     assert len(text.encode()) < largest / 4

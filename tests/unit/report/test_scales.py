@@ -1,4 +1,4 @@
-"""Axes of charts: linear and logarithmic numbers, names, and a mix of both."""
+"""Test axes of charts: linear and logarithmic numbers, names, and a mix of both."""
 
 from __future__ import annotations
 

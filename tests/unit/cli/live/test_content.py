@@ -1,4 +1,4 @@
-"""What the live view shows, as text."""
+"""Test the content of the live view, as text."""
 
 from __future__ import annotations
 

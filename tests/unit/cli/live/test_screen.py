@@ -1,4 +1,4 @@
-"""Lines at the bottom of a terminal: pyte is the terminal."""
+"""Test the lines at the bottom of a terminal, emulated by pyte."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ VIEW = ["-- view --", "a", "b"]
 
 
 class Screen:
-    """A terminal, and what is on it."""
+    """A terminal and its content."""
 
     def __init__(self, size: Size = SIZE) -> None:
         self.screen = pyte.Screen(size.columns, size.rows)
         self._stream = pyte.Stream(self.screen)
 
     def write(self, text: str) -> None:
-        """What a program prints: a terminal returns to the first column at each end of a line."""
+        """Print text as a program does: a terminal returns to the first column at each line end."""
         self._stream.feed(text.replace("\n", "\r\n"))
 
     def draw(self, text: str) -> None:
-        """What we write."""
+        """Write text of the view."""
         self._stream.feed(text)
 
     @property

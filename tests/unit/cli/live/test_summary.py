@@ -1,4 +1,4 @@
-"""The lines that close a run."""
+"""Test the closing lines of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The terminal: whether there is one, whether it is ours, and that it is given back."""
+"""Test the terminal: whether there is one, whether it is free, and that it is restored."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ XTERM = {"TERM": "xterm-256color"}
 
 @pytest.fixture
 def ends() -> Iterator[tuple[int, int]]:
-    """The two ends of a terminal: of whoever looks at it, and of the processes on it."""
+    """Both ends of a terminal: the user's, and that of the processes on it."""
     leader, follower = pty.openpty()
     yield leader, follower
     os.close(leader)
@@ -33,7 +33,7 @@ def ends() -> Iterator[tuple[int, int]]:
 
 @pytest.fixture
 def stream(ends: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> Iterator[TextIO]:
-    """A stream that goes to the terminal."""
+    """A stream that is connected to the terminal."""
     monkeypatch.setenv("TERM", XTERM["TERM"])
     resize(ends[0], 24, 80)
     with open(ends[1], "w", closefd=False) as stream:
@@ -86,7 +86,7 @@ def test_its_size_and_what_is_written(ends: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("flag", [termios.ICANON, termios.ECHO])
 def test_it_is_the_programs_without_echo_or_lines(ends: tuple[int, int], flag: int) -> None:
-    """As for a password, or a full-screen program."""
+    """As for a password prompt or a full-screen program."""
     terminal = Terminal(os.ttyname(ends[1]))
     assert terminal.is_free
     mode = termios.tcgetattr(ends[1])
@@ -107,7 +107,7 @@ def test_in_the_background_it_is_not_ours(ends: tuple[int, int], monkeypatch: py
 
 
 def test_the_watchdog_gives_the_terminal_back_if_nobody_has() -> None:
-    """Its pipe closes without a word, as when skjob is killed."""
+    """Its pipe closes without a message, as when skjob is killed."""
     read, write = os.pipe()
     watchdog = Watchdog(write)
     os.close(write)

@@ -1,4 +1,4 @@
-"""When the live view draws, steps aside and returns."""
+"""Test when the live view draws, steps aside and returns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from skjob.cli.live.view import (
 
 
 class Surface:
-    """A terminal that takes note of what is written."""
+    """A terminal that records what is written."""
 
     def __init__(self) -> None:
         self.size = Size(24, 80)
@@ -37,7 +37,7 @@ class Surface:
 
 
 class Shown:
-    """A drawing, what it shows, and the terminal."""
+    """A drawing, its content, and its terminal."""
 
     def __init__(self) -> None:
         self.surface = Surface()
@@ -46,7 +46,7 @@ class Shown:
         self.drawing = Drawing(self.surface, lambda _: self.lines, lambda: self.pauses)
 
     def look(self, now: float) -> list[str]:
-        """What is written at this time."""
+        """Return what is written at this time."""
         self.surface.written.clear()
         self.drawing.check(now)
         return [*self.surface.written]

@@ -1,4 +1,4 @@
-"""What the API answers, and what becomes of it: errors in the user's words, and requests that are made again."""
+"""Test responses of the API, and how they are handled: errors in the user's words, and retried requests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Answer = tuple[int, dict[str, Any]]
 
 
 class Response:
-    """As the client library gives it."""
+    """A response as the client library returns it."""
 
     def __init__(self, status: int, content: dict[str, Any], pause: str) -> None:
         self.status = status
@@ -47,7 +47,7 @@ class Response:
 
 
 class Client:
-    """Gives these answers, one after the other, and keeps what it was asked."""
+    """A client that gives these responses in order, and records the requests."""
 
     def __init__(self, answers: Sequence[Answer], pause: str = "0") -> None:
         self.answers = [Response(*answer, pause) for answer in answers]
@@ -153,7 +153,7 @@ def test_what_is_forbidden_to_a_user_and_what_is_refused_to_all(message: str, er
 
 @pytest.mark.parametrize("hours", [-1, 0, 1])
 def test_the_time_is_that_of_the_api_servers_clock(hours: int) -> None:
-    """By which ages and deadlines are counted: with that of this machine, `gc` would take a run for overdue."""
+    """Ages and deadlines are counted by that clock: by this machine's, `gc` would consider a run overdue."""
     api, client = asking(FINE)
     there = datetime.now(UTC) + timedelta(hours=hours)
     client.answers[0].headers["Date"] = format_datetime(there, usegmt=True)
@@ -170,7 +170,7 @@ def test_an_api_that_tells_no_time_has_that_of_this_machine() -> None:
 
 
 class Stream(Response):
-    """What a watch reads, line by line."""
+    """The response of a watch, read line by line."""
 
     def __init__(self, *lines: bytes) -> None:
         super().__init__(200, {}, "0")
@@ -181,7 +181,7 @@ class Stream(Response):
         return iter(self.lines)
 
     def close(self) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 ADDED = b'{"type": "ADDED", "object": {"kind": "Pod"}}'
@@ -224,13 +224,13 @@ def test_a_watch_that_is_put_off_for_longer_than_there_is_time_is_told(monkeypat
 
 @contextmanager
 def server(serve: Callable[[int], bool], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Api]:
-    """An API server that answers the requests, numbered from 0 on, of which `serve` says so, and keeps the connection;
-    on the others it closes it."""
+    """An API server that answers those requests, numbered from 0, for which `serve` is true; on others it closes the
+    connection."""
     asked: list[bytes] = []
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
-            with suppress(ConnectionError):  # a client that has gone
+            with suppress(ConnectionError):  # a client that is gone
                 while self._answers():
                     pass
 
@@ -246,7 +246,7 @@ def server(serve: Callable[[int], bool], monkeypatch: pytest.MonkeyPatch, tmp_pa
             return True
 
     class Server(socketserver.ThreadingTCPServer):
-        daemon_threads = True  # one that is kept open waits for the next request
+        daemon_threads = True  # a kept-alive connection waits for the next request
 
     with Server(("127.0.0.1", 0), Handler) as listening:
         thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.05})

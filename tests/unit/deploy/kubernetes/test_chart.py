@@ -1,6 +1,6 @@
-"""The chart: its values are described, and what it shares with skjob is equal to skjob's own.
+"""Check the chart: its values are described, and what it shares with skjob is equal to skjob's own.
 
-What Helm makes of the chart is in k8s/, which `tests/kind/test_chart.py` compares with it. So no Helm is needed here.
+What Helm renders from the chart is in k8s/, and `tests/kind/test_chart.py` compares the two. So no Helm is needed here.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def named(manifests: list[Manifest], kind: str, name: str) -> Manifest:
 
 
 def properties(part: Manifest, definitions: Manifest, path: str = "") -> Iterator[tuple[str, Manifest, Manifest]]:
-    """The path of every value, what is said of it where it stands, and that with what it refers to."""
+    """Yield the path of every value, its own schema, and the schema with references resolved."""
     for name, said in part.get("properties", {}).items():
         target = definitions[said["$ref"].rpartition("/")[2]] if "$ref" in said else {}
         whole = target | said
@@ -90,14 +90,14 @@ def test_every_value_of_the_schema_says_what_it_is() -> None:
 
 
 def test_no_value_is_taken_that_is_not_in_the_schema() -> None:
-    """Else a slip of the pen is a limit that does not hold."""
+    """Otherwise a typo would be a limit that does not hold."""
     definitions = schema()["definitions"]
     lax = [
         path
         for path, _, whole in properties(schema(), definitions)
         if "properties" in whole and whole.get("additionalProperties") is not False
     ]
-    # Names of resources, of which there may be any.
+    # Names of resources, which may be anything.
     assert lax == ["quota", "teams[].quota"]
     assert schema()["additionalProperties"] is False
 
@@ -105,7 +105,7 @@ def test_no_value_is_taken_that_is_not_in_the_schema() -> None:
 def test_the_schema_and_the_values_know_the_same() -> None:
     text = (CHART / "values.yaml").read_text()
     known = {path for path, _, _ in properties(schema(), schema()["definitions"])}
-    # Of a resource's amounts, names are Kubernetes' own.
+    # Names of a resource's amounts are Kubernetes' own.
     given = {path for path in leaves(yaml.safe_load(text)) if not path.startswith("operator.resources.")}
     assert given <= known
     kubernetes = re.compile(r"tolerations\[\]\.|limitRange\[\]\.|subjects\[\]\.|operator\.resources\.|^global$")
@@ -133,13 +133,13 @@ def test_every_setting_of_the_chart_is_one_of_skjobs() -> None:
     with pytest.raises(ConfigError, match="is not a setting") as caught:
         resolve([Layer({"nonesuch": "1"}, lambda name: name.replace("_", "-"))])
     settings = set(re.findall(r"`([a-z-]+)`", str(caught.value))) - {"nonesuch"}
-    # Where a run takes place is the user's to say; that ConfigMap is read when it has been said. Variables are, too.
+    # The user chooses where a run takes place, before that ConfigMap is read, and its variables.
     assert settings - defaults == {"on", "context", "namespace", "set-env", "secret-env"}
     assert defaults <= settings
 
 
 def takes(said: Manifest, value: str | float) -> bool:
-    """Whether the schema does, as far as this chart's values need it."""
+    """Return whether the schema accepts a value, as far as this chart's values need it."""
     if "$ref" in said:
         return takes(schema()["definitions"][said["$ref"].rpartition("/")[2]], value)
     if "allOf" in said:
@@ -191,7 +191,7 @@ def client_takes(name: str, value: str | float) -> bool:
 def test_the_schema_and_skjob_take_the_same_at_the_edges(
     part: str, name: str, right: list[str | float], wrong: list[str | float]
 ) -> None:
-    """What it lets through and skjob refuses would end every run of the team."""
+    """A value that the schema accepts and skjob rejects would end every run of the team."""
     said = schema()["definitions"][part]["properties"][name]
     key = f"limits.{name}" if part == "limits" and name.startswith("max-") else name
     for value in right + wrong:
@@ -217,7 +217,7 @@ def test_pods_in_the_chart_have_the_fields_that_skjob_reads() -> None:
 
 
 def pods_with(path: str, value: Any) -> str:
-    """The key `pods` with one value in it, at a path of the schema."""
+    """Return the key `pods` with one value in it, at a path of the schema."""
     variable = {"name": "A", "value": "x"}
     mount = {"mountPath": "/x", "persistentVolumeClaim": {"claimName": "data"}}
     token = {"mountPath": "/x", "serviceAccountToken": {"audience": "a"} | {path.rpartition(".")[2]: value}}
@@ -244,7 +244,7 @@ def pods_with(path: str, value: Any) -> str:
 
 
 def described_at(path: str) -> Manifest:
-    """What the schema says of that value, without references."""
+    """Return the schema of that value, without references."""
     definitions = schema()["definitions"]
     pods = definitions["pods"]["properties"]
     mount = pods["mounts"]["items"]["properties"]
@@ -344,7 +344,7 @@ def test_the_example_is_what_the_client_reads() -> None:
 
 
 def test_a_second_team_leaves_the_first_its_policies() -> None:
-    """Nothing that is the cluster's has a name that a copy for another team has too."""
+    """No cluster-wide object has a name that a copy for another team has too."""
     assert yaml.safe_load((EXAMPLE / "kustomization.yaml").read_text())["resources"] == ["team.yaml"]
     text = (EXAMPLE / "team.yaml").read_text()
     first, second = (
@@ -359,7 +359,7 @@ def test_a_second_team_leaves_the_first_its_policies() -> None:
 
 
 def test_what_the_policies_read_is_told_and_named_in_their_refusals() -> None:
-    """Who writes manifests by hand has the same in two places."""
+    """Users who write manifests by hand have the same in two places."""
     policies = (ROOT / "k8s" / "base" / "policies.yaml").read_text()
     read = set(re.findall(r"'(skjob/[a-zA-Z.-]+)' in variables\.limits", policies))
     limits = set(
@@ -394,7 +394,7 @@ def test_the_ledger_has_nothing_that_an_upgrade_could_bring_back() -> None:
 
 
 def test_who_is_let_in_nowhere_is_kept_out() -> None:
-    """Pods of skjob's that have no policy of their run's."""
+    """Pods of skjob that no policy of their run covers."""
     spec = named(load_all(EXAMPLE / "team.yaml"), "NetworkPolicy", "skjob")["spec"]
     assert spec == {"podSelector": {"matchLabels": {NAME_LABEL: "skjob"}}, "policyTypes": ["Ingress"]}
     assert RunNames("20261126-000000-000000", "train.py", "somebody").labels("worker")[NAME_LABEL] == "skjob"
@@ -408,7 +408,7 @@ def test_the_custom_resources_are_the_packages() -> None:
 
 
 def test_the_operator_is_that_of_skjob_install() -> None:
-    """But for the labels that say who looks after it."""
+    """Except for the labels that name the managing tool."""
     chart = {
         (each["kind"], each["metadata"]["name"]): unlabelled(each)
         for each in load_all(ROOT / "k8s" / "base" / "operator.yaml")
@@ -435,13 +435,13 @@ def test_the_versions_are_skjobs_and_the_packages() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert (chart["version"], chart["appVersion"]) == (project["version"], project["version"])
-    # The operator's labels tell of it, and are compared above.
+    # The operator's labels contain it, and are compared above.
     assert operator_version() in (CHART / "templates" / "_values.tpl").read_text()
     assert yaml.safe_load((CHART / "values.yaml").read_text())["operator"]["image"].endswith(f":{operator_version()}")
 
 
 def helm_check() -> Any:
-    """What `helm test` runs, as a module."""
+    """Import what `helm test` runs as a module."""
     spec = importlib.util.spec_from_file_location("check", CHART / "check.py")
     assert spec is not None
     assert spec.loader is not None

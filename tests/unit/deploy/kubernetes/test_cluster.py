@@ -1,4 +1,4 @@
-"""How many workers a cluster on Kubernetes was asked for, where the API does not do as it is asked."""
+"""Test how many workers a cluster on Kubernetes requests if the API does not always comply."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.unit
 
 
 class _Group(Api):
-    """Takes numbers of workers, but for those times when it fails."""
+    """An API that accepts numbers of workers, except when it is told to fail."""
 
     def __init__(self, *failures: SkjobError | None) -> None:
         super().__init__(None, Context("c", "team", "https://api"))
@@ -73,7 +73,7 @@ def test_workers_that_went_are_not_asked_for_any_more(tmp_path: Path) -> None:
 
 
 def test_one_that_went_is_replaced_although_the_number_could_not_be_lowered(tmp_path: Path) -> None:
-    """The operator acts on a number that changes: it must have seen the lower one."""
+    """The operator reacts to a changed number, so it must see the lower one first."""
     api = _Group(Unanswered("the API does not answer"))
     cluster = _cluster(api, tmp_path)
     with pytest.raises(Unanswered):

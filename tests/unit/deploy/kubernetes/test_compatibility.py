@@ -1,4 +1,4 @@
-"""Which clusters of another skjob may be used."""
+"""Test which clusters of another skjob may be used."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ HERE = Skjob("0.2.0", "aaaa", 3)
         (HERE, True),
         (Skjob("0.1.0", "bbbb", 3), True),  # a release with the same messages
         (Skjob("0.1.0", "bbbb", 2), False),
-        (Skjob("0.2.0", "bbbb", 3), False),  # somebody works on it
-        (Skjob("0.2.0", "aaaa", 2), True),  # whatever it says: it is the same source
+        (Skjob("0.2.0", "bbbb", 3), False),  # a development version
+        (Skjob("0.2.0", "aaaa", 2), True),  # whatever its version: it is the same source
     ],
 )
 def test_who_understands_whom(there: Skjob, understood: bool) -> None:

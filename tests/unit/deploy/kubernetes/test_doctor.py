@@ -1,4 +1,4 @@
-"""Doctor's judgements, apart from asking a cluster."""
+"""Test doctor's checks that need no cluster."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_exit_status_is_that_of_the_first_thing_that_is_missing() -> None:
 
 
 class _Misled(Api):
-    """A cluster whose platform team has written what cannot be read."""
+    """A cluster whose platform team has written an invalid ConfigMap."""
 
     def __init__(self) -> None:
         super().__init__(None, Context("c", "team", "https://api"))
@@ -146,7 +146,7 @@ def test_old_names_of_limits_are_a_warning() -> None:
 
 
 class _Bound(Api):
-    """A cluster with some bindings; None for one whose bindings the user may not list."""
+    """A cluster with some bindings; None if the user may not list them."""
 
     def __init__(self, bindings: dict[str, list[Manifest]] | None) -> None:
         super().__init__(None, Context("c", "team", "https://api"))

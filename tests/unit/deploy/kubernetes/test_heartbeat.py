@@ -1,4 +1,4 @@
-"""How far a heartbeat moves the deadline of a run's anchor: never past the platform team's limit."""
+"""Test how far a heartbeat moves the deadline of a run's anchor: never past the platform team's limit."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,12 +16,12 @@ from skjob.deploy.kubernetes.manifests import Manifest
 
 @pytest.fixture(autouse=True)
 def clock(clock_of: Callable[..., Clock]) -> Clock:
-    """The age of an anchor is that by this clock."""
+    """The age of an anchor by this clock."""
     return clock_of(module)
 
 
 class _Recording(Api):
-    """Keeps the patches that it gets."""
+    """An API that records its patches."""
 
     def __init__(self) -> None:
         super().__init__(None, Context("c", "team", "https://api"))
@@ -45,7 +45,7 @@ def _heartbeat(api: Api, **how: Any) -> Heartbeat:
         (1000.5, None, 1300),
         (1000.5, 3600.0, 1300),
         (3500.5, 3600.0, 3600),
-        (5000.5, 3600.0, 3600),  # a clock that goes ahead
+        (5000.5, 3600.0, 3600),  # a clock that runs ahead
         (0.5, 60.0, 60),
     ],
 )
@@ -76,7 +76,7 @@ def test_what_is_left_of_the_time(age: float, max_lifetime: float | None, second
 
 @pytest.mark.parametrize(("grace", "timeout"), [(20.0, 4.0), (4 * 3600.0, 15.0)])
 def test_a_beat_waits_for_no_part_of_a_long_grace(grace: float, timeout: float) -> None:
-    """A warm cluster's is its idle timeout: hours, for which nobody waits at the end of a run."""
+    """A warm cluster's grace is its idle timeout: hours, for which nobody waits at the end of a run."""
     api = _Recording()
     Heartbeat(api, "skjob-train-1", "team", grace, lambda _: None).extend(grace)
     assert api.timeout == timeout

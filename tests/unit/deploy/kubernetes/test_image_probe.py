@@ -1,4 +1,4 @@
-"""What an image has in it: as its own Python says, among other words of the image's."""
+"""Test the contents of an image as reported by its own Python, among other output."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def clock(clock_of: Callable[..., Clock]) -> Clock:
 
 
 class Ran(Api):
-    """Its one pod has run, and has written `text`; or what is raised for whoever wants to read it."""
+    """An API whose only pod has run and written `text`, or whose log raises an error."""
 
     def __init__(self, text: str | SkjobError) -> None:
         super().__init__(None, Context("c", "team", "https://api"))
@@ -65,7 +65,7 @@ class Ran(Api):
     [("", ""), ("starting\\n", ""), ("starting", ""), ("", "bye"), ("", "a\\nb\\n{}"), ("[1]\\n", "[1]\\n")],
 )
 def test_our_line_is_found_among_others(before: str, after: str) -> None:
-    """As a `sitecustomize` writes them, or what is called as Python ends."""
+    """As written by a `sitecustomize`, or by whatever runs when Python ends."""
     script = f"import atexit; print('{before}', end=''); atexit.register(print, '{after}')\n{image_probe._SCRIPT}"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=DEADLINE)
     contents = image_contents(Ran(ran.stdout), "busy:1", 10.0)

@@ -1,4 +1,4 @@
-"""The port on this machine that leads to a scheduler, and the first answer from there."""
+"""Test the local port that leads to a scheduler, and the first answer from there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from skjob.errors import StartError
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """A port that is in use, and on which nobody answers: what a connection from here looks like."""
+    """A used port on which nobody listens, like that of an outgoing connection."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield held.getsockname()[1]
@@ -40,7 +40,8 @@ def test_a_port_that_is_taken_is_not_the_last(taken: int, monkeypatch: pytest.Mo
         opened = await open_port_forward(forward)
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", opened.local_port)
-            # Until the other side has closed it, for want of a pod: the loop's end would leave that connection open.
+            # Until the other side has closed it, since there is no pod: the end of the loop would leave that connection
+            # open.
             assert await reader.read() == b""
             writer.close()
             await writer.wait_closed()
@@ -60,7 +61,7 @@ def test_no_free_port_is_an_error(taken: int, monkeypatch: pytest.MonkeyPatch) -
 
 
 class SlowScheduler:
-    """Refuses whoever gives a connection less time than it needs."""
+    """A scheduler that rejects connections with less time than it needs."""
 
     def __init__(self, needs: float) -> None:
         self.needs = needs

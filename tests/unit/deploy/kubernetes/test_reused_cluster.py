@@ -1,4 +1,4 @@
-"""A cluster that was left, as the next run finds it, and leaves it."""
+"""Test a kept cluster as the next run finds it, and leaves it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _plan(workers: WorkerRange) -> Plan:
 
 
 class _Left(Api):
-    """The objects of a cluster whose range is 1:20, with so many workers by now."""
+    """Return the objects of a cluster with the range 1:20, and so many workers by now."""
 
     def __init__(self, workers: int, *, lists: bool = True) -> None:
         super().__init__(None, Context("c", "team", "https://api"))
@@ -101,7 +101,7 @@ class _Left(Api):
 
 
 def _used(api: Api, folder: Path, monkeypatch: pytest.MonkeyPatch, rules: NamespacePolicy = NO_RULES) -> ReusedCluster:
-    """By a run, without a connection to its scheduler."""
+    """Use the cluster for a run, without a connection to its scheduler."""
     account = BillingKey("20261126-130000-bbbbbb", "bob", "train")
     plan = replace(_plan(WorkerRange(1, 20)), rules=rules)
     kept = ReusedCluster(api, "dev", plan, rules, folder, lambda _: None, account)
@@ -134,7 +134,7 @@ def test_what_is_asked_in_vain_of_a_cluster_that_is_there_is_told(tmp_path: Path
 
 
 def test_a_run_has_the_variables_of_its_cluster_and_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its own are sent to the workers, which start with the cluster's."""
+    """The run's own variables are sent to the workers, which start with the cluster's."""
     monkeypatch.setattr(errors, "_hidden", [])
     api, notes = _Left(1), list[str]()
     theirs = Variables({"LEVEL": "1", "GREETING": "$5"}, {"TOKEN": "sesame", "OTHER": "cucumber"})
@@ -233,7 +233,7 @@ def test_a_run_on_it_is_in_the_node_pool_that_it_was_started_in(
 
 
 class _Client:
-    """Of a scheduler on which another run's claim stands, or none."""
+    """A client of a scheduler that another run has locked, or none."""
 
     id = "Client-1"
     held: dict[str, str] | None = None
@@ -280,11 +280,11 @@ def test_nothing_begins_on_a_cluster_whose_certificates_end(tmp_path: Path, monk
     [
         {"Secret", "Job", "DaskWorkerGroup"},
         {"DaskCluster", "Job", "DaskWorkerGroup"},
-        {"Secret"},  # another one's, of that name: `kubectl create secret generic dev`
+        {"Secret"},  # somebody else's, with that name: `kubectl create secret generic dev`
     ],
 )
 def test_a_cluster_that_is_not_there(tmp_path: Path, there: set[str]) -> None:
-    """It is looked for in its namespace: who may use one may not list all of them."""
+    """It is looked up in its namespace: a user who may use one may not be allowed to list all of them."""
     api = _Left(1)
     api.objects = {kind: {"metadata": {}} if there == {"Secret"} else api.objects[kind] for kind in there}
     with pytest.raises(ConfigError, match="there is no cluster `dev` in namespace `team`") as refused:

@@ -1,4 +1,4 @@
-"""A claim on a cluster whose scheduler is lost at that moment."""
+"""Test locking a cluster whose scheduler is lost at that moment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.unit
 
 
 class _Lost:
-    """A client whose connection breaks as it asks."""
+    """A client whose connection breaks during the request."""
 
     id = "Client-1"
 

@@ -1,4 +1,5 @@
-"""How often the scaling loop looks at the cluster, which costs a request to Kubernetes each time; and what it owes."""
+"""Test how often the scaling loop queries the cluster, each time at the cost of an API request, and its
+replacements."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -34,7 +35,7 @@ def test_what_changes_is_looked_at_each_time() -> None:
 
 
 class HalfGone:
-    """A cluster of three workers; one's machine is gone, and the API is away once, just after that one was removed."""
+    """A cluster of three workers: one's machine is gone, and the API fails once, just after that one was removed."""
 
     def __init__(self) -> None:
         self.workers = 3
@@ -66,7 +67,7 @@ class Scheduler:
 
 
 def loop_of(cluster: Any, **listeners: Callable[[Any], None]) -> ScalingLoop:
-    """A loop that wants three workers; whom nobody listens to here, it tells nothing."""
+    """A loop for three workers; it notifies nobody unless given a listener."""
     told = dict.fromkeys(("observe", "progress", "notify", "lost", "memory"), lambda _: None) | listeners
     scheduler: Any = Scheduler()
     return ScalingLoop(cluster, scheduler, WorkerRange(3, 3), 1, reconnect_timeout=30, usual_start=5.0, **told)
@@ -93,7 +94,7 @@ def test_a_rule_of_the_cluster_is_told_without_a_hint_where_there_is_none() -> N
 
 
 class Unseen:
-    """Its scheduler does not answer, and the API has a reason of its own."""
+    """A client whose scheduler does not answer, while the API reports a reason of its own."""
 
     def __init__(self, error: SkjobError) -> None:
         self.error = error
@@ -128,7 +129,7 @@ def sight(*workers: str, quiet: tuple[str, ...] = ()) -> SchedulerSnapshot:
 
 
 class TakenOver(HalfGone):
-    """Another run has come to it."""
+    """Another run has locked the cluster."""
 
     def lost_reason(self) -> None: ...
 
@@ -137,7 +138,7 @@ class TakenOver(HalfGone):
 
 
 def test_a_cluster_that_another_run_has_taken_is_scaled_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whose scheduler did not answer for a while looks first whether it is still his."""
+    """If the scheduler did not answer for a while, first check whether the cluster is still this run's."""
     cluster: Any = TakenOver()
     lost: list[Exception] = []
     loop = loop_of(cluster, lost=lost.append)
@@ -159,7 +160,7 @@ def test_a_cluster_that_another_run_has_taken_is_scaled_no_more(monkeypatch: pyt
 
 
 def test_what_an_earlier_run_has_done_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A warm cluster's scheduler has counted since it started."""
+    """A warm cluster's scheduler has been counting since it started."""
     told: list[Progress] = []
     cluster: Any = HalfGone()
     loop = loop_of(cluster, progress=told.append, done_here=lambda: 100)
@@ -170,4 +171,4 @@ def test_what_an_earlier_run_has_done_is_not_told(monkeypatch: pytest.MonkeyPatc
     loop.start()
     wait_for(lambda: told)
     loop.stop()
-    assert told == [Progress(104, 0)]  # with what the program has done itself
+    assert told == [Progress(104, 0)]  # including what the program has done itself

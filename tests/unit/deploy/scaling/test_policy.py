@@ -1,4 +1,5 @@
-"""How many workers, and who goes: a table of decisions, and a simulated cluster under thousands of random loads."""
+"""Test how many workers to have, and which to release: a table of decisions, and simulated clusters under random
+loads."""
 
 import math
 import random
@@ -26,7 +27,7 @@ from skjob.deploy.scaling.task_durations import DurationTracker, mean_length
 from skjob.deploy.scaling.worker_startup import StartupEstimate
 
 START = 10.0
-"""Seconds that a worker takes to come, in the tables."""
+"""Seconds that a worker takes to start, in the tables."""
 
 
 def _workers(*idle_seconds: float) -> tuple[Worker, ...]:
@@ -73,7 +74,8 @@ def test_up_to_what_tasks_of_unknown_length_can_use(
 @pytest.mark.parametrize(
     ("waiting", "length", "remaining", "pending", "total"),
     [
-        # One worker is here. Another comes in 10 s; it is worth it if it finds 1 s of work that would not be begun.
+        # There is one worker. Another takes 10 s to start; it is worth it if it finds 1 s of work that would not be
+        # begun.
         (5, 100.0, (100.0,), (), 6),
         (1, 100.0, (100.0,), (), 2),
         (1, 100.0, (11.0,), (), None),
@@ -83,10 +85,10 @@ def test_up_to_what_tasks_of_unknown_length_can_use(
         (24, 0.5, (0.5,), (), 2),
         (26, 0.5, (0.5,), (), 3),
         (1000, 0.5, (0.5,), (), 50),
-        # The same with one that will be here in 2 s: it does 19 of the tasks.
+        # The same with one that will join in 2 s: it does 19 of the tasks.
         (42, 0.5, (0.5,), (8.0,), None),
         (43, 0.5, (0.5,), (8.0,), 3),
-        # Nobody counts on one that is late.
+        # A late one is not counted on.
         (24, 0.5, (0.5,), (MIN_LATE_SECONDS + 1,), 3),
     ],
 )
@@ -102,7 +104,7 @@ def test_the_least_work_brings_one_worker_where_there_is_none() -> None:
 
 
 def test_a_window_that_stays_full_means_more_to_come() -> None:
-    """40 tasks of 0.1 s are over before a worker comes; if 100 were done already, many more may follow."""
+    """40 tasks of 0.1 s are done before a worker starts; if 100 were done already, many more may follow."""
     assert _decide(39, 0.1, (0.1,), (0.0,), (1, 10)) == Decision()
     assert _decide(39, 0.1, (0.1,), (0.0,), (1, 10), finished=100) == Decision(total=10)
     assert _decide(20, 0.1, (0.1,), (0.0,), (1, 10), finished=100) == Decision()
@@ -111,19 +113,19 @@ def test_a_window_that_stays_full_means_more_to_come() -> None:
 @pytest.mark.parametrize(
     ("waiting", "busy", "idle", "limits", "threads", "peak", "release"),
     [
-        # those that were not needed lately, the longest idle first
+        # those not needed lately, the longest idle first
         (0, 0, (30, 20, 40), (0, 4), 1, 0, ("w2", "w0", "w1")),
         (0, 0, (30, 20, 40), (0, 4), 1, 1, ("w2", "w0")),
         (0, 0, (30, 20, 40), (1, 4), 1, 0, ("w2", "w0")),
         (0, 0, (30, 20, 40), (3, 4), 1, 0, ()),
         (0, 0, (30, 20, 40), (0, 4), 1, 3, ()),
-        # never who is busy
+        # never a busy one
         (0, 1, (40, 50), (0, 4), 1, 1, ("w2", "w1")),
         (0, 2, (50,), (1, 4), 2, 1, ("w2",)),
         (0, 3, (), (0, 4), 1, 0, ()),
-        # nor who has just become idle, as it may have got its next task already
+        # nor one that has just become idle, as it may have its next task already
         (0, 0, (0, 30), (0, 4), 1, 0, ("w1",)),
-        # what waits will soon be theirs
+        # waiting tasks will soon be theirs
         (2, 1, (50, 50), (1, 4), 1, 0, ()),
     ],
 )
@@ -171,7 +173,7 @@ def test_an_idle_worker_is_kept_as_long_as_one_takes_to_come() -> None:
     ],
 )
 def test_nobody_is_kept_for_work_that_is_far_off(waiting: int, remaining: tuple[float, ...], kept: float) -> None:
-    """What follows comes when the last task is done, and some more than 10 s lie before that."""
+    """More work comes when the last task is done, and that is more than 10 s away."""
     assert idle_seconds_allowed(10, waiting, remaining) == kept
 
 
@@ -249,7 +251,7 @@ class Watched:
         self.changes.append((cluster.now, 1 if how == "up" else -1))
 
     def turns(self) -> list[float]:
-        """When it went down after it had gone up, or the reverse."""
+        """Return when it scaled down after scaling up, or the reverse."""
         return [at for (_, before), (at, after) in pairwise(self.changes) if before != after]
 
 
@@ -273,7 +275,7 @@ def _load(chance: random.Random, slots: int) -> Load:
 def _simulation(seed: int, *, faults: bool) -> tuple[SimulatedCluster, Watched, Load, float]:
     chance = random.Random(seed)  # noqa: S311 - to be repeatable, not secret
     never = chance.choice([0.0, 0.3, 1.0]) if faults else 0.0
-    # A cluster that has let everybody go, and where nobody ever comes, finishes nothing.
+    # A cluster without workers, where none ever starts, finishes nothing.
     minimum = chance.choice([1, 1, 3] if never else [0, 0, 1, 3])
     limits = WorkerRange(minimum, max(minimum, 1) + chance.randint(1, 9))
     threads = chance.randint(1, 4)
@@ -300,7 +302,7 @@ PARTS = [range(start, start + 200) for start in range(0, 1200, 200)]
 
 @pytest.mark.parametrize("seeds", PARTS, ids=str)
 def test_no_load_and_no_fault_gets_the_cluster_out_of_line(seeds: range) -> None:
-    """Workers that never come and workers that die: everything is finished all the same, and nobody is left over."""
+    """Workers never start or die: everything is finished nevertheless, and no worker is left over."""
     for seed in seeds:
         cluster, _, load, _ = _simulation(seed, faults=True)
         assert cluster.run(1e5), f"seed {seed}: not finished"
@@ -312,10 +314,10 @@ def test_no_load_and_no_fault_gets_the_cluster_out_of_line(seeds: range) -> None
 
 @pytest.mark.parametrize("seeds", PARTS, ids=str)
 def test_neither_time_nor_workers_are_wasted(seeds: range) -> None:
-    """Against the best schedule known, which knows every length and every call beforehand.
+    """Compare with the best known schedule, which knows every task's length and every call beforehand.
 
-    What ignorance costs at most: the longest task may come last; and each call may have to wait for workers twice,
-    once for the first and once for more when its tasks turn out to be long. Workers wait as long for the next call.
+    What ignorance costs at most: the longest task may come last, and each call may have to wait for workers twice, once
+    for the first ones and once for more when its tasks turn out to be long. Workers wait as long for the next call.
     """
     ratios = []
     for seed in seeds:
@@ -334,7 +336,7 @@ def test_neither_time_nor_workers_are_wasted(seeds: range) -> None:
 
 
 def test_the_simulation_is_not_idle_itself() -> None:
-    """It would prove nothing if no worker were ever busy, late, added, released or taken back in it."""
+    """The simulation would prove nothing if no worker were ever busy, late, added, released or cancelled."""
     seen: set[str] = set()
     for seed in range(100):
         cluster, watched, _, _ = _simulation(seed, faults=True)

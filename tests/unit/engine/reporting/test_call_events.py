@@ -1,4 +1,4 @@
-"""The events of one call, without a cluster."""
+"""Test the events of one call, without a cluster."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_fit_here_is_reported_at_once(run: RunEvents, events: list[Event]) -> 
 
 
 def test_parameters_are_reported_again_after_results_were_dropped(run: RunEvents, events: list[Event]) -> None:
-    """A reader may have forgotten the fit that had them."""
+    """A reader may have dropped the fit that had them."""
     call = begun(run, fit_call(0))
     call.ran_here(0, fit_call(0), RESULT, 0.25)
     call.drop_results(0)
@@ -153,7 +153,7 @@ def test_one_numbering_for_all_backends_of_a_run(run: RunEvents) -> None:
 
 
 def test_a_search_is_numbered_by_its_fit(events: list[Event], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Found by scikit-learn's frames, in any of its versions: those before 1.9 pass no `caller`."""
+    """Found by scikit-learn's frames in any version: those before 1.9 pass no `caller`."""
     run = RunEvents(events.append)
     original = Parallel.__call__
 

@@ -1,4 +1,4 @@
-"""Values of parameters as short text."""
+"""Test values of parameters as short text."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_no_code_of_the_program_describes_its_parameters() -> None:
     shown = describe_parameters({"a": Loud(), "b": Loud, "c": short_text, "d": numpy.mean, "e": "text"})
     assert (shown["a"], shown["b"], shown["c"], shown["e"]) == ("<Loud>", "Loud", "short_text", "'text'")
     assert Loud.called == 0
-    # Within another value it cannot be told before; it ends nothing.
+    # Within another value it cannot be recognized beforehand; it breaks nothing.
     assert describe_parameters({"a": [Loud()]}) == {"a": "<list>"}
 
 

@@ -1,4 +1,4 @@
-"""Where packages come from: what uv's and pip's variables and files say, and how it travels."""
+"""Test where packages come from: the variables and files of uv and pip, and how they are sent."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ AUTHORITY = "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----"
 def _settings(
     tmp_path: Path, environ: Mapping[str, str] | None = None, pip: str | None = None, uv: str | None = None
 ) -> IndexSettings:
-    """Of these variables and the text of these files, where there is nothing else."""
+    """Return the settings from these variables and file contents, where nothing else exists."""
     files: dict[str, list[Path]] = {"pip.conf": [], "uv.toml": []}
     for name, content in (("pip.conf", pip), ("uv.toml", uv)):
         if content is not None:
@@ -44,7 +44,7 @@ def _problem(tmp_path: Path, *args: Any, **kwargs: Any) -> str:
     return caught.value.message
 
 
-# ------------------------------------------------------------------------------------------------- what pip is told
+# ------------------------------------------------------------------------------------------------- pip
 
 
 @pytest.mark.parametrize("environ", [{}, {"PIP_INDEX_URL": ""}, {"PIP_QUIET": "1"}, {"UV_CACHE_DIR": "/c"}])
@@ -80,7 +80,7 @@ def test_what_pips_files_say_the_last_one_first_and_the_variables_before_all(tmp
     found = index_settings(environ, tmp_path, [weak, tmp_path / "absent.conf", strong], [])
     assert found == IndexSettings(
         indexes=(Index(B, default=True),),
-        find_links=(C,),  # a section of the command goes before the one for all, in whatever file
+        find_links=(C,),  # a command's section takes precedence over the global one, whichever the file
         insecure_hosts=("one", "two"),
         proxies={"HTTPS_PROXY": "weak%20proxy", "HTTP_PROXY": "weak%20proxy"},
     )
@@ -104,7 +104,7 @@ def test_the_files_that_pip_reads(tmp_path: Path) -> None:
     assert pip_config_files(environ | {"PIP_CONFIG_FILE": os.devnull}) == []
 
 
-# ------------------------------------------------------------------------------------------------- what uv is told
+# ------------------------------------------------------------------------------------------------- uv
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_an_index_may_be_asked_for_by_the_name_it_has_in_a_file(tmp_path: Path) 
 
 
 def test_an_index_for_chosen_packages_only_is_asked_for_all_after_the_fact(tmp_path: Path) -> None:
-    """Which packages those are is said in the project; pins are exact, so the index that has one is the right one."""
+    """The project says which packages those are; pins are exact, so any index that has one is right."""
     found = _settings(tmp_path, uv=f'[[index]]\nurl = "{A}"\nexplicit = true\n')
     assert found == IndexSettings(indexes=(Index(A),), strategy="unsafe-best-match")
 
@@ -291,7 +291,7 @@ NETRC = "machine a.example login ann password s3cret\nmachine other.example logi
     ],
 )
 def test_netrc(tmp_path: Path, asked: str, given: str, named: bool) -> None:
-    """Of the hosts that are indexes, and of no others."""
+    """Only for hosts of indexes."""
     (tmp_path / "home").mkdir()
     file = tmp_path / "mine" if named else tmp_path / "home" / ".netrc"
     file.write_text(NETRC)
@@ -344,7 +344,7 @@ def test_an_address_as_it_is_shown(url: str, expected: str) -> None:
 
 @pytest.fixture
 def authorities(tmp_path: Path) -> dict[str, str]:
-    """A certificate file for each way to name one, the strongest first."""
+    """Create a certificate file for each way to name one, the strongest first."""
     names = ("SSL_CERT_FILE", "PIP_CERT", "file", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR")
     for name in names:
         (tmp_path / name).write_text(AUTHORITY.format(name))
@@ -382,7 +382,7 @@ def test_folders_of_certificates_give_each_certificate_once_and_no_keys(tmp_path
 def test_the_systems_certificates_where_uv_is_told_to_trust_them(
     authorities: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Any
 ) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", authorities["SSL_CERT_FILE"])  # what OpenSSL takes for the system's
+    monkeypatch.setenv("SSL_CERT_FILE", authorities["SSL_CERT_FILE"])  # what OpenSSL uses as the system's
     found = _settings(tmp_path, uv=how) if isinstance(how, str) else _settings(tmp_path, how)
     assert found.authority == f"{AUTHORITY.format('SSL_CERT_FILE')}\n".encode()
 

@@ -1,4 +1,4 @@
-"""Local distributions in an archive: unpacked, they are installed; the same content gives the same bytes."""
+"""Test local distributions in an archive: unpacked, they are installed; equal content gives equal bytes."""
 
 import io
 import os
@@ -29,7 +29,7 @@ def write(folder: Path, files: dict[str, str]) -> Path:
 
 @pytest.fixture
 def info(tmp_path: Path) -> Path:
-    """The metadata of a distribution, with what its installation here left in it."""
+    """Create the metadata of a distribution, including what its installation here left in it."""
     return write(
         tmp_path / "site-packages" / "mine-1.2.dist-info",
         {
@@ -55,7 +55,7 @@ def names(content: bytes) -> list[str]:
 
 
 def run_unpacked(content: bytes, folder: Path, code: str) -> str:
-    """What a program prints that has the archive, unpacked, on its import path, and nothing else."""
+    """Return the output of a program with only the unpacked archive on its import path."""
     zipfile.ZipFile(io.BytesIO(content)).extractall(folder)
     ended = subprocess.run(
         [sys.executable, "-I", "-S", "-B", "-c", f"import sys; sys.path.insert(0, {str(folder)!r}); {code}"],
@@ -102,7 +102,7 @@ def test_unpacked_it_is_installed(info: Path, tmp_path: Path) -> None:
 
 
 def test_single_modules_stand_where_import_looks_for_them(info: Path, tmp_path: Path) -> None:
-    """As setuptools maps them: wherever they are in the project."""
+    """As setuptools maps them, wherever they are in the project."""
     write(
         tmp_path / "lib",
         {"pkg/__init__.py": "", "pkg/deep/er.py": "", "one.py": "", f"fast{SUFFIX}": "", "part/__init__.py": ""},

@@ -1,4 +1,4 @@
-"""What is found of an environment: the distributions, where each is from, and what goes to workers."""
+"""Test the scan of an environment: the distributions, where each is from, and what goes to workers."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ Install = Callable[..., Path]
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of installed distributions, the only ones there are."""
+    """A folder of installed distributions, the only ones that exist."""
     folder = tmp_path / "site-packages"
     folder.mkdir()
     monkeypatch.setattr(sys, "path", [str(folder)])
@@ -36,7 +36,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def install(site: Path) -> Install:
-    """Installs a distribution: its metadata, and the files that it is said to have. Returns its .dist-info."""
+    """Install a distribution: its metadata, and the files that it claims to have. Return its .dist-info."""
 
     def add(
         name: str,
@@ -70,7 +70,7 @@ def install(site: Path) -> Install:
 
 @pytest.fixture
 def engine(install: Install) -> None:
-    """What workers are made of."""
+    """Install the distributions that workers consist of."""
     for name in ENGINE:
         install(name, "9.0")
 
@@ -79,7 +79,7 @@ ENGINE_PINS = dict.fromkeys(ENGINE, "9.0")
 
 
 def local(**more: object) -> LocalDistribution:
-    """The only local distribution, found as this says."""
+    """Return the only local distribution, found in this way."""
     [only] = scan_environment().local
     for name, value in more.items():
         assert getattr(only, name) == value, name
@@ -273,7 +273,7 @@ def test_conda_tells_folders_of_other_machines(install: Install, tmp_path: Path)
 
 @pytest.mark.usefixtures("engine")
 def test_metadata_beside_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `setup.py develop` leaves: a link in the folder of installed packages, and the folder on the path."""
+    """Create what `setup.py develop` leaves: a link in the folder of installed packages, and the folder on the path."""
     source = tmp_path / "source"
     info = source / "old_style.egg-info"
     info.mkdir(parents=True)
@@ -285,7 +285,7 @@ def test_metadata_beside_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.usefixtures("engine")
 def test_installed_into_a_folder_of_ones_own(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`pip install --target libraries`: published all the same."""
+    """`pip install --target libraries` still counts as published."""
     install("x")
     (tmp_path / "libraries").mkdir()
     info = tmp_path / "libraries" / "y-1.0.dist-info"
@@ -410,7 +410,7 @@ def test_an_engine_that_is_local_or_absent_is_told(install: Install) -> None:
     assert [each.name for each in found.local] == ["joblib"]
 
 
-# ------------------------------------------------------------------------------------------------- who made it
+# ------------------------------------------------------------------------------------------------- which tool made it
 
 
 @pytest.mark.usefixtures("site")

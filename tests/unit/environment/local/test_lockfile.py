@@ -1,4 +1,4 @@
-"""What a lock requests: versions by name for a worker, and every problem of a lock that cannot be used."""
+"""Test what a lock requests: versions by name for a worker, and every problem of an unusable lock."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def test_a_local_version_is_encoded_in_the_address_of_its_wheel(tmp_path: Path) 
 
 
 def test_a_lock_of_uv_0_9_is_read(tmp_path: Path) -> None:
-    """It has no packages if the project has no dependencies, and no hashes if the index has none."""
+    """It has no packages if the project has no dependencies, and no hashes if the index provides none."""
     assert read(tmp_path, "") == {}
     wheel = 'wheels = [{ url = "https://example.org/six-1-py3-none-any.whl", hashes = {} }]\n'
     assert read(tmp_path, f'[[packages]]\nname = "six"\nversion = "1"\n{wheel}') == {"six": "1"}

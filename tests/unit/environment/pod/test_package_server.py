@@ -1,4 +1,4 @@
-"""Environments that are kept in a namespace: what they are called, and for which platform they are made."""
+"""Test environments that are kept in a namespace: their names, and the platform they are made for."""
 
 import re
 import time
@@ -51,7 +51,7 @@ def test_nodes_that_may_not_be_listed() -> None:
 def test_an_image_with_another_python_is_told_before_anything_is_made_of_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """No request is made: the API has no client."""
+    """Make no request: the API has no client."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(environment_cache, "image_contents", lambda *_, **__: Contents("3.12.4", {"numpy": "2.4.0"}))
     wanted = EnvironmentSpec("3.11", {"numpy": "2.4.0"}, b"", IndexSettings())
@@ -60,11 +60,11 @@ def test_an_image_with_another_python_is_told_before_anything_is_made_of_it(
         ensure_environment(api, wanted, "ours:1", "x86_64-manylinux_2_36", 60, lambda _: None)
     assert raised.value.message == "the image `ours:1` has Python 3.12.4, but this environment has 3.11"
     assert "choose an image with Python 3.11" in raised.value.hint
-    assert known_contents("ours:1") is None  # it is looked into again
+    assert known_contents("ours:1") is None  # it is inspected again
 
 
 class _Keeping(Api):
-    """A Job, and a ledger."""
+    """A fake API with a Job and a ledger."""
 
     def __init__(self, job: Manifest) -> None:
         super().__init__(None, Context("c", "team", "https://api"))
@@ -102,7 +102,7 @@ def test_what_an_environment_costs_is_its_makers(priced: bool) -> None:
 
 
 def test_no_environment_is_kept_for_longer_than_the_chart_allows() -> None:
-    """Else each run that needs it would be refused, until its time is over."""
+    """Otherwise each run that needs it would be rejected until its time is over."""
     names = RunNames("20261126-120000-aaaaaa", "environment", "Ann", existing="skjob-environment-1")
     job = package_server_job(names, "team", "an-image", [], 30 * 86400 - 60)
     job["metadata"]["creationTimestamp"] = (datetime.now(UTC) - timedelta(days=30, minutes=-10)).isoformat()
@@ -127,7 +127,7 @@ def test_an_environment_is_called_by_all_that_makes_it() -> None:
 
 
 class _Making(Api):
-    """The pod that makes an environment: as the watch tells it, and as it is found in between."""
+    """A fake API with the pod that makes an environment: as watched, and as listed in between."""
 
     def __init__(self, *pods: Manifest, events: tuple[Manifest, ...] = (), job: Manifest | None = None) -> None:
         super().__init__(None, Context("c", "team", "https://api"))

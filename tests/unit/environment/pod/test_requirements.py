@@ -1,4 +1,4 @@
-"""What pods must have: written here, read there, and compared with what is there."""
+"""Test the requirements of pods: written here, read there, and compared with what is installed."""
 
 import subprocess
 import sys

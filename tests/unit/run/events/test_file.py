@@ -1,4 +1,4 @@
-"""The file of a run's events: written a line at a time, and read while it grows."""
+"""Test the file of a run's events: written line by line, and read while it grows."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_disk_that_is_full_ends_the_file_and_not_the_run(tmp_path: Path, monke
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", full)
         writer.report(EVENTS[1])
-    writer.report(EVENTS[2])  # not after a line that is missing
+    writer.report(EVENTS[2])  # not after a missing line
     assert list(read_events(tmp_path)) == EVENTS[:1]
 
 

@@ -1,4 +1,4 @@
-"""Progress, ranking and time left, added up from events."""
+"""Test progress, ranking and time left, added up from events."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_best_has_all_its_splits_and_the_first_of_equals_leads() -> None:
     assert best is not None
     assert (best.number, best.parameters) == (0, {"C": "0"})
     assert (best.mean, best.spread) == (pytest.approx(0.7), pytest.approx(0.1))
-    # The live table shows also candidates that lack a split.
+    # The live table also shows candidates that lack a split.
     assert [each.number for each in only(searches).ranked(5)] == [2, 0, 1]
 
 
@@ -95,7 +95,7 @@ def test_the_time_left_follows_the_candidates_own_fits() -> None:
     assert only(searches).seconds_left(100.0) is None
     searches.add(fit(0, 0, 0.5, started=100.0, seconds=10.0))
     searches.add(fit(1, 0, 0.5, started=100.0, seconds=2.0))
-    # Two fits are left, as long as the first splits of their candidates; 12 s of work took 10 s.
+    # Two fits are left, expected to take as long as their candidates' first splits; 12 s of work took 10 s.
     assert only(searches).seconds_left(110.0) == pytest.approx(12.0 / 1.2)
     searches.add(fit(0, 1, 0.5, started=110.0, seconds=10.0))
     assert only(searches).seconds_left(120.0) == pytest.approx(2.0 / (22.0 / 20.0))
@@ -123,7 +123,7 @@ def test_an_event_of_a_call_whose_start_is_missing_is_ignored() -> None:
 
 
 def test_results_that_are_dropped_do_not_count_until_they_come_again() -> None:
-    """A call that is taken back from workers: the tasks after the first two are done again."""
+    """If a call is withdrawn from workers, the tasks after the first two run again."""
     ahead = fit(2, 0, 0.9, status=FitStatus.FAILED)  # task 4
     searches = Searches([started(), fit(0, 0, 0.5), fit(0, 1, 0.5), fit(1, 1, 0.7), ahead])
     searches.add(ResultsDropped(1, 2))

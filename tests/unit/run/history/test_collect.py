@@ -1,4 +1,4 @@
-"""What a run did, added up from its events."""
+"""Test what a run did, collected from its events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Past runs are found by their ids, and records are read whatever version wrote them."""
+"""Test that past runs are found by their ids, and that records of any version can be read."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_record_that_is_written_is_read_as_it_was(tmp_path: Path) -> None:
 
 
 def test_the_last_run_comes_first(folder: Path) -> None:
-    (folder / ".skjob" / "runs" / "20261201-000000-000000").mkdir()  # has no record
+    (folder / ".skjob" / "runs" / "20261201-000000-000000").mkdir()  # without a record
     assert run_ids(folder) == [LATER, RUN_ID, EARLIER]
 
 

@@ -1,4 +1,4 @@
-"""A run in a line, and two runs side by side."""
+"""Test the one-line summary of a run, and the comparison of two."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a kubeconfig can lack, and what is told of it."""
+"""Test kubeconfigs that lack something, and the messages about them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def outside_of_pods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def in_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Its home, in which there is nothing yet."""
+    """The user's home folder, which is empty."""
     account, home = tmp_path / "account", tmp_path / "home"
     account.mkdir()
     home.mkdir()
@@ -37,7 +37,7 @@ def in_a_pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Writes one with the context `lab`, whose user is this, and with what else is given."""
+    """Write a kubeconfig with the context `lab`, this user, and whatever else is given."""
 
     def written(user: dict[str, Any] | None = None, **more: Any) -> None:
         content = {
@@ -55,7 +55,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.parametrize("content", [b"a: [b", b"[1, 2]", b"hello", b"\xff\xfe\x00", None])
 def test_a_file_that_is_no_kubeconfig(content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """None is a folder."""
+    """None stands for a folder."""
     file = tmp_path / "config"
     file.mkdir() if content is None else file.write_bytes(content)
     monkeypatch.setenv("KUBECONFIG", str(file))
@@ -71,7 +71,7 @@ def test_one_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("current", [None, "", "gone"])
 def test_a_context_that_is_named_needs_no_current_one(write: Any, current: str | None) -> None:
-    """Some leave it out on purpose."""
+    """Some users omit it on purpose."""
     write(**{} if current is None else {"current-context": current})
     found = kubeconfig.find_context("lab")
     assert (found.context, found.namespace, found.configuration.host) == ("lab", "team", "https://lab.example.org")
@@ -111,7 +111,7 @@ def test_a_login_plugin_that_is_missing_or_fails(write: Any, command: str, why: 
 
 
 def test_a_pod_with_a_kubeconfig_means_that(write: Any, in_a_pod: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As kr8s takes it, which connects to the scheduler."""
+    """As kr8s does, which connects to the scheduler."""
     write(**{"current-context": "lab"})
     monkeypatch.delenv("KUBECONFIG")
     (in_a_pod / ".kube").mkdir()

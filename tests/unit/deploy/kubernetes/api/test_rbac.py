@@ -1,4 +1,4 @@
-"""The table of what a run may do, and the Role made from it."""
+"""Test the table of a run's permissions, and the Role made from it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.unit
 
 
 class AnsweringApi:
-    """Answers access reviews: everything is allowed but what is denied."""
+    """An API that answers access reviews: everything is allowed unless it is denied."""
 
     def __init__(self, *denied: tuple[str, str]) -> None:
         self.denied = denied
@@ -65,7 +65,7 @@ def test_of_what_is_there_already_a_user_may_write_to_the_ledger_alone() -> None
 
 def test_no_user_needs_what_gives_more_than_a_run() -> None:
     granted = {(permission.resource, verb) for permission in RUN_PERMISSIONS for verb in permission.verbs}
-    # Pods come from the operator alone, other people's secrets are theirs, and the platform team's policies stay.
+    # Only the operator creates pods, other users' secrets are private, and the platform team's policies stay.
     assert not granted & {("pods", "create"), ("pods/exec", "create"), ("secrets", "list"), ("secrets", "watch")}
     assert not granted & {("networkpolicies", verb) for verb in ("delete", "patch", "update", "deletecollection")}
     assert not any(verb == "*" or resource == "*" for resource, verb in granted)

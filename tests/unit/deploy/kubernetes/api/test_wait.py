@@ -1,4 +1,4 @@
-"""Waiting for a pod: what ends it, and what does not."""
+"""Test waiting for a pod: what ends the wait, and what does not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AWAY = Unanswered("the API does not answer")
 
 
 class Watched(Api):
-    """What each watch tells, one after the other: pods, or that the API is away."""
+    """An API whose watches return these results in order: pods, or that the API is unreachable."""
 
     def __init__(self, *watches: list[Manifest] | Unanswered) -> None:
         super().__init__(None, Context("c", "team", "https://api"))
@@ -51,7 +51,7 @@ def clock(clock_of: Callable[..., Clock]) -> Clock:
 
 @pytest.fixture
 def soon(clock: Clock) -> float:
-    """A deadline."""
+    """Return a deadline."""
     return clock.now + 10
 
 
@@ -84,7 +84,7 @@ def test_an_api_that_stays_away(soon: float, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_an_api_that_has_put_off_the_watch_for_long(soon: float) -> None:
-    """It has been asked again until that made no more sense."""
+    """The request was already retried for as long as that makes sense."""
     busy = Throttled("the API has too much to do", "try again later", "1")
     with pytest.raises(Throttled):
         wait_for_pod(Watched(busy, [READY]), "a=b", name_of_ready, nothing, soon)

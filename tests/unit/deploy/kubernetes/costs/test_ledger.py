@@ -1,4 +1,4 @@
-"""The ledger of costs: what an entry tells later, totals, and adding up past months without losing a cent."""
+"""Test the ledger of costs: an entry's amount over time, totals, and compacting past months without losing a cent."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ GOING = replace(ENDED, rate=2.0, at="2026-11-26T11:00:00+00:00", until="2026-11-
 
 
 class _Ledger(Api):
-    """A ConfigMap; somebody else writes to it before each of the first `races` conditional patches."""
+    """A ConfigMap that somebody else changes before each of the first `races` conditional patches."""
 
     def __init__(self, data: dict[str, str] | None, races: int = 0) -> None:
         super().__init__(None, Context("c", "team", "https://api"))
@@ -57,7 +57,7 @@ class _Ledger(Api):
         (ENDED, 1000.0, 4.0),
         (GOING, 0.0, 6.0),
         (GOING, 0.5, 7.0),
-        (GOING, 1000.0, 8.0),  # its client died: Kubernetes has removed it by then
+        (GOING, 1000.0, 8.0),  # its client died: by then Kubernetes has removed it
         (GOING, -2.0, 4.0),
     ],
 )
@@ -108,7 +108,7 @@ def test_totals_by_user_and_month() -> None:
 
 def test_since_a_day() -> None:
     assert [*since(ENTRIES, datetime(2026, 11, 1, tzinfo=UTC))] == ["1", "2", "4"]
-    # Of a month that was added up nothing is known but the month.
+    # Of a compacted month, nothing but the month is known.
     assert [*since(ENTRIES, datetime(2026, 10, 31, tzinfo=UTC))] == ["1", "2", "4", "month-2026-10.ann.USD"]
 
 
@@ -133,7 +133,7 @@ def test_the_oldest_are_added_up_by_user_and_month() -> None:
     for by in ("user", "month"):
         assert totals(_by(by, after), NOON) == totals(_by(by, entries), NOON)
     left = {key for key, entry in aggregate(after, NOON, 0).items() if entry is None}
-    assert left == {"1", "4"}  # what goes on, and what was added up, stays
+    assert left == {"1", "4"}  # running entries and compacted ones stay
 
 
 @pytest.mark.parametrize("races", [0, 1, 9])

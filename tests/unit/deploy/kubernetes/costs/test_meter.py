@@ -1,4 +1,4 @@
-"""What a run tells of its costs while it goes on, and when it stops for them."""
+"""Test how a run publishes its costs, and when costs stop it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PODS = [_pod("s", "scheduler", "1"), _pod("w1", "worker", "4"), _pod("w2", "work
 
 
 class _Kept(Api):
-    """Pods and nodes, an anchor's annotations, and a ledger; what may not be had raises."""
+    """A fake API with pods, nodes, an anchor and a ledger; what the user may not access raises an error."""
 
     def __init__(self, *, ledger: bool = True, nodes: dict[str, dict[str, str]] | None = None) -> None:
         super().__init__(None, Context("c", "team", "https://api"))
@@ -119,7 +119,7 @@ def test_what_is_told_while_it_goes_on_and_in_the_end(watch_of: Callable[..., Co
     api = _Kept()
     watch = watch_of(api)
     _told(api, watch)
-    # A scheduler and a worker that run, one that waits for a node, and one that is not there yet.
+    # A running scheduler and worker, a worker without a node, and one without a pod.
     assert watch.cost().rate == 2.0 * (1 + 4 + 4 + 4)
     assert watch.cost().currency == "EUR"
     on_anchor = read_cost(api.annotations["skjob/cost"])
@@ -137,7 +137,7 @@ def test_what_is_told_while_it_goes_on_and_in_the_end(watch_of: Callable[..., Co
 
 
 def test_what_came_since_the_last_look_costs_something(watch_of: Callable[..., CostMeter]) -> None:
-    """Or a run of some seconds would cost nothing: the first look is before there are pods."""
+    """Otherwise a run of a few seconds would cost nothing: the first measurement is made before there are pods."""
     api = _Kept()
     api.pods = []
     watch = watch_of(api)
@@ -146,7 +146,7 @@ def test_what_came_since_the_last_look_costs_something(watch_of: Callable[..., C
 
 
 class _Turns:
-    """A lock that counts who has asked for it."""
+    """A lock that counts the attempts to acquire it."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -163,7 +163,7 @@ class _Turns:
 def test_nothing_is_written_over_what_was_settled(
     watch_of: Callable[..., CostMeter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a request that was under way, and took longer than anybody waits for it."""
+    """A request that was in progress and took longer than anybody waits for it."""
     monkeypatch.setattr(meter, "JOIN_TIMEOUT", 0.01)
     api, answers, written = _Kept(), threading.Event(), threading.Semaphore(0)
     patch = api.patch
@@ -185,7 +185,7 @@ def test_nothing_is_written_over_what_was_settled(
     _told(api, watch)
     settling = threading.Thread(target=watch.finalize)
     settling.start()
-    wait_for(lambda: turns.asked == 2 or not settling.is_alive())  # it has written, if it does not wait for the other
+    wait_for(lambda: turns.asked == 2 or not settling.is_alive())  # otherwise it has written by now
     answers.set()
     settling.join(DEADLINE)
     assert written.acquire(timeout=DEADLINE)
@@ -235,7 +235,7 @@ def test_the_price_of_a_node_that_may_be_looked_at() -> None:
     prices = NodePrices(api, RULES)
     assert [prices(_pod("w", "worker", "1", node)) for node in ("a", "b", "a")] == [(BATCH,), (ANY,), (BATCH,)]
     assert api.asked == ["a", "b"]
-    # One that no price fits may cost as much as any.
+    # A node that matches no price may cost as much as any.
     only = NodePrices(api, replace(RULES, prices=Prices((BATCH,))))
     assert only(_pod("w", "worker", "1", "b")) == (BATCH,)
 
@@ -285,7 +285,7 @@ def test_a_node_is_looked_for_again_when_the_api_was_away(monkeypatch: pytest.Mo
     assert prices(PODS[0]) == (ANY,)
 
 
-# -------------------------------------------------------------------------------------- and when a run stops for them
+# -------------------------------------------------------------------------------------- when costs stop a run
 
 
 def _plan(**settings: Any) -> Plan:
@@ -297,7 +297,7 @@ def _plan(**settings: Any) -> Plan:
     [(1.0, False), (4.69, False), (4.71, True), (5.0, True), (6.0, True)],
 )
 def test_a_run_stops_while_its_removal_can_still_be_paid(amount: float, stops: bool) -> None:
-    """At 36 an hour, the 30 seconds that may take cost 0.30."""
+    """At 36 per hour, the 30 seconds that this may take cost 0.30."""
     limit = RunBudget(time.monotonic(), _plan(max_cost=5.0), lambda: Cost(amount, 36.0, NOW, "EUR"))
     error = limit.reached()
     assert (error is not None) is stops

@@ -1,4 +1,4 @@
-"""What pods cost: by their requests, their node's price and their time, never too low; and what others read of it."""
+"""Test what pods cost by their requests, their node's price and their time, never too low; and how others read it."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -65,11 +65,11 @@ def test_gpus_of_pods_that_hold_a_node_cost_something() -> None:
 def test_a_meter_adds_up_from_look_to_look() -> None:
     meter = Meter(began=1000.0)
     meter.see(1000.0, {"a": 3600.0})
-    meter.see(1010.0, {"a": 3600.0, "b": 7200.0})  # b came at some time since
+    meter.see(1010.0, {"a": 3600.0, "b": 7200.0})  # b appeared at some time since
     assert meter.amount(1010.0) == 10 + 20
     assert meter.rate == 10800.0
     assert meter.amount(1015.0) == 30 + 15
-    meter.see(1020.0, {"b": 7200.0})  # a went at some time since
+    meter.see(1020.0, {"b": 7200.0})  # a disappeared at some time since
     assert meter.amount(1020.0) == 30 + 10 + 20
     meter.see(1025.0, {})
     assert meter.amount(2000.0) == 60 + 10
@@ -97,7 +97,7 @@ def test_what_others_read_of_it() -> None:
     spending = Cost(1.5, 2.0, NOON, "EUR")
     assert read_cost(spending.as_json()) == spending
     assert spending.by(NOON + timedelta(minutes=30)) == 2.5
-    assert spending.by(NOON - timedelta(minutes=30)) == 1.5  # their clock is behind
+    assert spending.by(NOON - timedelta(minutes=30)) == 1.5  # the other clock is behind
     assert str(spending) == "1.50 EUR"
 
 
@@ -129,13 +129,13 @@ GPU = Price(9.0, 9.0, {"pool": "gpu"})
 @pytest.mark.parametrize(
     ("rules", "prices"),
     [
-        # Of the nodes that the platform team tells of, those that the selector chooses.
+        # Of the nodes that the platform team lists, those that match the selector.
         (_rules({"pool": "batch"}, {"pool": "gpu"}, prices=(CHEAP, GPU)), (CHEAP, GPU)),
         (_rules({"pool": "batch"}, {"pool": "gpu"}, chosen={"pool": "gpu"}, prices=(CHEAP, GPU, DEAR)), (GPU,)),
-        # Where it tells of none: by the selector itself, or what is without labels.
+        # If it lists none: by the selector itself, or the price without labels.
         (_rules(chosen={"pool": "batch"}, prices=(CHEAP, GPU, DEAR)), (CHEAP,)),
         (_rules(prices=(CHEAP, GPU, DEAR)), (DEAR,)),
-        # Nothing fits: it may be any.
+        # Nothing matches: any price is possible.
         (_rules(prices=(CHEAP, GPU)), (CHEAP, GPU)),
         (_rules({"pool": "other"}, prices=(CHEAP, GPU)), (CHEAP, GPU)),
     ],

@@ -1,4 +1,4 @@
-"""What the API refuses to a run as it begins, as Kubernetes 1.34 says it, and what the user gets to read."""
+"""Test rejections at the start of a run, in Kubernetes 1.34's words, and the messages for the user."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.unit
 
 
 class Nobody:
-    """An API of which nothing is asked but its context."""
+    """An API of which only the context is used."""
 
     context = Context("ours", "team", "https://api.example.org")
 

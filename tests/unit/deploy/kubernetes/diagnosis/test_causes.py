@@ -1,4 +1,4 @@
-"""What the API says of pods that do not run, as Kubernetes 1.34 says it, and the cause that a user gets to read."""
+"""Test causes of pods that do not run: from what Kubernetes 1.34 reports to the message for the user."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def pod(role: str = "worker", number: int = 1, **status: Any) -> Manifest:
 
 
 def container(role: str = "worker", *, restarts: int = 0, ready: bool = False, **states: Any) -> Manifest:
-    """A pod's one container. `state` and `lastState` as the kubelet reports them."""
+    """Return a pod with one container, with `state` and `lastState` as the kubelet reports them."""
     return {"name": role, "image": IMAGE, "ready": ready, "restartCount": restarts, "lastState": {}, **states}
 
 
@@ -125,7 +125,7 @@ def one(causes: list[Cause]) -> Cause:
 
 PULL = f'failed to pull and unpack image "{IMAGE}": failed to resolve reference "{IMAGE}": '
 PULLS = [
-    # what the kubelet says, what the user reads, whether it is fatal at once
+    # the kubelet's message, the user's message, whether it is fatal at once
     (f"{IMAGE}: not found", "not found", True),
     ("unexpected status from HEAD request to https://r/v2: 401 Unauthorized", "401 Unauthorized", True),
     ("pull access denied, repository does not exist or may require authorization", "pull access denied", True),
@@ -335,7 +335,7 @@ def test_a_volume_that_can_not_be_mounted_yet() -> None:
     assert not cause.fatal
 
 
-# --- pods that the API refuses
+# --- pods that the API rejects
 
 
 @pytest.mark.parametrize(
@@ -393,7 +393,7 @@ def test_pods_that_the_api_refuses(words: str, hint: str, fatal: bool) -> None:
 @pytest.mark.parametrize(
     ("numbers", "fatal"),
     [
-        # a scheduler and a worker fit, whoever has the rest: another run's pods, or this run's
+        # a scheduler and a worker fit, whether other runs' pods use the rest or this run's
         ("requested: pods=1, used: pods=2, limited: pods=2", False),
         ("requested: pods=1, used: pods=1, limited: pods=1", True),
         ("requested: count/pods=1,limits.memory=2Gi, used: count/pods=9,limits.memory=3Gi, limited: pods=9", False),
@@ -576,7 +576,7 @@ def test_an_init_container_that_fails() -> None:
     assert cause.fatal
 
 
-# --- all together
+# --- combinations
 
 
 def test_nothing_is_wrong() -> None:

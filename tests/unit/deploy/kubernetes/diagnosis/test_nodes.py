@@ -1,4 +1,4 @@
-"""Which nodes a run's pods may have, by the platform team's selector and tolerations."""
+"""Test which nodes a run's pods may use, by the platform team's selector and tolerations."""
 
 from typing import Any
 
@@ -44,7 +44,7 @@ def test_a_taint_that_is_tolerated_is_none(toleration: dict[str, str], tolerated
     node = _node("a", None, BATCH)
     [found] = open_to([node], Scheduling(tolerations=(toleration,)))
     assert found["spec"]["taints"] == ([] if tolerated else [BATCH])
-    assert node["spec"]["taints"] == [BATCH]  # made anew, not changed
+    assert node["spec"]["taints"] == [BATCH]  # a new object, not changed in place
 
 
 class _Forbidding(Api):

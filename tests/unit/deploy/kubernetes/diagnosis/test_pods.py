@@ -1,4 +1,4 @@
-"""What is kept of what a cluster's pods wrote, and of the nodes that they are on."""
+"""Test which logs of a cluster's pods, and which of their nodes, are remembered."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CRASHED = {"terminated": {"exitCode": 1, "reason": "Error", "finishedAt": "2026-
 
 
 class RestartingApi:
-    """Its one pod has crashed, and by the next look its container has been started again."""
+    """An API whose only pod has crashed; by the next check its container has been restarted."""
 
     context = Context("kind-skjob", "team", "https://localhost")
 
@@ -60,7 +60,7 @@ def test_what_a_pod_wrote_before_it_was_started_again_is_not_lost() -> None:
 
 
 class CrowdedApi(RestartingApi):
-    """Its cluster has more pods than are asked at the same time; each log takes its time."""
+    """An API with more pods than are read in parallel; each log takes a while."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
@@ -78,15 +78,15 @@ class CrowdedApi(RestartingApi):
 
 
 def test_no_log_is_asked_for_longer_than_all_of_them_may_take(clock_of: Callable[..., Clock]) -> None:
-    """Python waits at its exit for the threads that ask: one that asks a lost node would hold it up."""
+    """Python waits at exit for threads with open requests: one to a lost node would delay it."""
     api: Any = CrowdedApi(clock_of(pods_module))
     assert len(Pods(api, "skjob-train", NamespacePolicy()).logs()) == 20
     assert max(api.timeouts) <= LOG_TIMEOUT
-    assert min(api.timeouts) < max(api.timeouts) - 0.05  # who is asked later has less time left
+    assert min(api.timeouts) < max(api.timeouts) - 0.05  # later requests have less time left
 
 
 class RebootingApi(RestartingApi):
-    """The node of its pod, which runs, does not answer at first."""
+    """An API whose running pod's node does not answer at first."""
 
     ready = "Unknown"
 

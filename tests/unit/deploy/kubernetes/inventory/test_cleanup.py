@@ -1,4 +1,4 @@
-"""A removal against an API that has its own mind."""
+"""Test removals against an API with its own behaviour."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ pytestmark = pytest.mark.unit
 
 @pytest.fixture(autouse=True)
 def clock(clock_of: Callable[..., Clock]) -> Clock:
-    """A removal waits by this one."""
+    """A clock and sleep for removals."""
     return clock_of(cleanup)
 
 
 class StubbornApi:
-    """An API that keeps objects until what holds them lets go."""
+    """An API that keeps objects until their finalizers are gone."""
 
     context = Context("kind-skjob", "team", "https://localhost")
 
@@ -94,7 +94,7 @@ def test_everything_of_a_run_is_removed_and_nothing_else() -> None:
     owned = item("files", "owned", metadata={"ownerReferences": [{"kind": "Job", "name": NAMES.cluster}]})
     api: Any = StubbornApi({"Job": [anchor(), anchor(OTHERS)], "ConfigMap": [orphan, owned]})
     with pytest.raises(CleanupFailed) as caught:
-        # Nobody collects garbage here: what has an owner is left to it.
+        # There is no garbage collector here: owned objects are left to their owner.
         remove(api, NAMES.cluster, "team", deadline=0.1)
     assert caught.value.message.startswith("`ConfigMap/owned` of `skjob-train-py-3f9a1c` still exist after")
     assert caught.value.hint == (

@@ -1,4 +1,4 @@
-"""What `skjob gc` takes, and what it says of runs that Kubernetes is removing at that moment."""
+"""Test what `skjob gc` removes, and what it says about runs that Kubernetes is removing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.unit
 
 @pytest.fixture(autouse=True)
 def clock(clock_of: Callable[..., Clock]) -> Clock:
-    """A removal waits by this one."""
+    """A clock and sleep for removals."""
     return clock_of(cleanup)
 
 
@@ -43,9 +43,9 @@ STAYS = replace(LIVES, name="old", state=RunState.REMOVING, removing_for=OVERDUE
         (LIVES, None),
         (replace(LIVES, state=RunState.KEPT), None),
         (replace(LIVES, state=RunState.ABANDONED), Garbage(LIVES, "nothing owns its objects")),
-        # The last to go are a dead node's pods.
+        # A dead node's pods go last.
         (GOES, Terminating(LIVES, "its removal was requested 3 s ago", OVERDUE - 3.2)),
-        # Of a pod, the API tells when its time to end is over.
+        # For a pod, the API reports when its grace period ends.
         (replace(GOES, removing_for=-1.0), Terminating(LIVES, "its removal was requested 0 s ago", OVERDUE + 1)),
         (replace(GOES, removing_for=OVERDUE), Terminating(LIVES, "its removal was requested 15 s ago", 0.0)),
         (STAYS, Garbage(LIVES, "its removal was requested 20 s ago, and it still exists")),
@@ -67,7 +67,7 @@ NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 
 
 class _DeadNode(Api):
-    """Has pods that their node does not end, each of a run of its own."""
+    """An API with pods that their node does not end, each of another run."""
 
     def __init__(self, **removed_ago: float) -> None:
         super().__init__(None, Context("c", "team", "https://api"))
@@ -100,7 +100,7 @@ def _pod(name: str, removed_ago: float) -> Manifest:
 
 
 def _gc(monkeypatch: pytest.MonkeyPatch, api: _DeadNode, *arguments: str) -> tuple[str, str]:
-    """What it writes to stdout and to stderr."""
+    """Return its stdout and stderr."""
     monkeypatch.setattr(options, "connect_as_asked", lambda *_: api)
     done = CliRunner().invoke(app, ["gc", *arguments])
     assert done.exit_code == 0, done.output

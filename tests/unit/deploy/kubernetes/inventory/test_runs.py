@@ -1,4 +1,4 @@
-"""From a run's objects to the line of `skjob ps`."""
+"""Test how a run's objects become a line of `skjob ps`."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_use_that_can_not_be_read_is_none(text: str) -> None:
 
 
 def test_what_others_wrote_does_nothing_to_a_terminal() -> None:
-    """Anybody who may create a Job in the namespace chooses its annotations."""
+    """Anyone who may create a Job in the namespace chooses its annotations."""
     hostile = {"skjob/user": "ann\x1b[2J", "skjob/program": "a\nskjob-forged  ann  b\r"}
     (run,) = summarize({"Job": [anchor(annotations=hostile)]}, NOW)
     assert (run.user, run.program) == ("ann?[2J", "a?skjob-forged  ann  b?")

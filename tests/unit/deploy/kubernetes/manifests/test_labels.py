@@ -1,4 +1,4 @@
-"""Names and labels are valid whatever the program and the user are called, and no two runs share one."""
+"""Check that names and labels are valid whatever the program and user are called, and that no two runs share one."""
 
 import re
 

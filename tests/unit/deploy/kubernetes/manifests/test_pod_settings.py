@@ -1,4 +1,4 @@
-"""What a platform team gives pods, in the manifests: all of it for workers, and for other pods what starts them."""
+"""Test the platform team's pod settings in manifests: all for workers, and for other pods what they need to start."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def cluster(rules: NamespacePolicy = RULES, plan: Plan = PLAN) -> Manifest:
 
 
 def jobs(rules: NamespacePolicy = RULES) -> list[Manifest]:
-    """The pods that are no scheduler and no worker."""
+    """Return the pods that are neither scheduler nor worker."""
     keeper = package_server_job(NAMES, "team", "an-image", ["settings.json"], 3600, rules)
     probe = image_probe._job(NAMES, "team", "an-image", 60, rules)
     return [job["spec"]["template"] for job in (keeper, probe)]
@@ -84,12 +84,12 @@ def test_workers_have_all_of_it_after_what_they_have_anyway() -> None:
         {"name": "team-2", "projected": {"sources": [{"serviceAccountToken": token}], "defaultMode": 0o440}},
     ]
     assert after["spec"]["serviceAccountName"] == "trainer"
-    # Not the one for the API, whoever the account is.
+    # Not the API token, whichever the account.
     assert after["spec"]["automountServiceAccountToken"] is False
 
 
 def test_a_variable_that_a_user_has_set_stays_the_users() -> None:
-    """And what a run on this cluster later takes for a user's is a user's."""
+    """And a later run on this cluster reads only the user's variables as such."""
     users = Variables({"HTTPS_PROXY": "mine", "MINE": "1"}, {"TOKEN": "sesame"})
     made = dask_cluster(NAMES, "team", replace(PLAN, rules=RULES), NEEDS, variables=users)
     entries = made["spec"]["worker"]["spec"]["containers"][0]["env"]
@@ -99,12 +99,12 @@ def test_a_variable_that_a_user_has_set_stays_the_users() -> None:
     data = secret(NAMES, "team", {"TOKEN": b"sesame"})["data"]
     assert variables_of(made, data) == users
     assert variables_of(cluster(), data) == Variables()
-    # Not even if a user's secret has a name of the team's.
+    # Not even if a user's secret has the same name as one of the team's.
     assert variables_of(cluster(), {"HUB_TOKEN": data["TOKEN"]}) == Variables()
 
 
 def test_the_operator_can_write_down_what_team_and_user_have_at_most() -> None:
-    """It has 32 KiB for a cluster, as the policies do (helm/skjob/templates/_policies.tpl)."""
+    """A cluster's settings may have 32 KiB, as in the policies (helm/skjob/templates/_policies.tpl)."""
     mounts = [{"mountPath": f"/mnt/data-of-team-{n}", "secret": {"secretName": f"data-of-team-{n}"}} for n in range(20)]
     most: Manifest = {"labels": {"cost-centre": "42"}, "mounts": mounts, "env": [{"name": "A", "value": ""}]}
     most["env"][0]["value"] = "x" * (MAX_SIZE - len(json.dumps(most)))
@@ -125,7 +125,7 @@ def test_every_pod_has_the_labels_annotations_and_pull_secrets() -> None:
         assert template["spec"]["imagePullSecrets"] == [{"name": "registry"}, {"name": "other"}]
     for template in jobs():
         assert template["metadata"]["annotations"] == ANNOTATIONS
-    # The operator gives a DaskCluster's to its pods, and would take those of a part for its own notes.
+    # The operator copies a DaskCluster's annotations to its pods, and uses those of a part for itself.
     for role in ("scheduler", "worker"):
         assert "annotations" not in whole["spec"][role]["metadata"]
 
@@ -140,7 +140,7 @@ def test_pods_that_run_no_task_have_no_variables_mounts_and_account() -> None:
 
 
 def test_what_skjob_has_itself_is_refused_to_the_team() -> None:
-    """Each variable, path, label and annotation of today's manifests: a new one must be refused too."""
+    """Collect each variable, path, label and annotation of today's manifests: a new one must be rejected too."""
     whole = cluster(NamespacePolicy())
     templates = [whole["spec"]["scheduler"], whole["spec"]["worker"], *jobs(NamespacePolicy())]
     containers = [each for template in templates for each in template["spec"]["containers"]]

@@ -1,4 +1,4 @@
-"""The objects of a run, whole: with and without an environment to see to, and what no object may ever be."""
+"""Test the whole objects of a run, with and without an environment, and what no object may ever contain."""
 
 import base64
 import json
@@ -243,7 +243,7 @@ def test_everything_else_goes_when_the_anchor_goes() -> None:
             "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "skjob-train-3f9a1c", "uid": "1234"}],
         },
     }
-    assert before == secret(NAMES, "team", CERTIFICATES.files())  # made anew, not changed
+    assert before == secret(NAMES, "team", CERTIFICATES.files())  # a new object, not changed in place
 
 
 def _encoded(value: bytes) -> str:
@@ -338,7 +338,7 @@ def test_a_cluster_says_which_variables_users_have_set(environment: str) -> None
 
 
 def test_a_users_variables_replace_the_teams_which_are_not_taken_for_theirs() -> None:
-    """The program has the user's value, and not the team's."""
+    """The program gets the user's value, not the team's."""
     of_team = PodSettings(variables=(PodVariable("GREETING", "ours"), PodVariable("PROXY", "ours")))
     plan = replace(_plan(), rules=NamespacePolicy(pods=of_team))
     made = dask_cluster(NAMES, "team", plan, None, variables=VARIABLES)
@@ -349,7 +349,7 @@ def test_a_users_variables_replace_the_teams_which_are_not_taken_for_theirs() ->
 
 
 def test_the_operator_can_write_down_the_most_variables_that_there_may_be() -> None:
-    """It has 32 KiB for a cluster, as the policies do (helm/skjob/templates/_policies.tpl)."""
+    """A cluster's settings may have 32 KiB, as in the policies (helm/skjob/templates/_policies.tpl)."""
     most = Variables({"A": "x" * (MAX_ORDINARY_BYTES - 1)}, {f"SECRET_{number}": "x" for number in range(20)})
     made = dask_cluster(NAMES, "team", _plan(), NEEDS, "skjob-environment-1", most)
     assert len(json.dumps([made["spec"], made["metadata"]])) < 24 * 1024
@@ -436,7 +436,7 @@ def test_only_skjobs_pods_fetch_an_environment() -> None:
 
 
 def test_the_policy_selects_the_pods_it_is_for() -> None:
-    """The operator gives a DaskCluster's labels to the pods it makes; a Job's pods have those of its template."""
+    """The operator copies a DaskCluster's labels to the pods it creates; a Job's pods have those of its template."""
     cluster = dask_cluster(NAMES, "team", _plan(), None)
     keeper = package_server_job(NAMES, "team", "an-image", [], 3600)
     for policy, pods in ((network_policy, cluster), (package_server_policy, keeper["spec"]["template"])):
@@ -529,7 +529,7 @@ PODS = dict(_pods())
 
 @pytest.mark.parametrize("pod", PODS.values(), ids=PODS)
 def test_every_pod_passes_the_restricted_standard_and_holds_no_token(pod: dict[str, Any]) -> None:
-    """The controls of the Pod Security Standard `restricted`, as far as a pod has what they are about."""
+    """The controls of the Pod Security Standard `restricted`, as far as they apply to a pod."""
     assert pod["automountServiceAccountToken"] is False
     assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
     assert pod["securityContext"]["runAsNonRoot"] is True

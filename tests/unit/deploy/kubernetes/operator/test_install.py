@@ -1,4 +1,4 @@
-"""What `skjob install` applies: the operator's objects as a whole, and the defaults."""
+"""Test what `skjob install` applies: the operator's objects, and the defaults."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_the_custom_resources_are_complete(manifests: list[dict[str, Any]]) -> N
         f"{plural}.kubernetes.dask.org"
         for plural in ("daskclusters", "daskworkergroups", "daskjobs", "daskautoscalers")
     }
-    # The package also has templates whose references are not resolved; no API takes those.
+    # The package also has templates with unresolved references, which no API accepts.
     assert "$ref" not in str(definitions)
 
 
@@ -154,7 +154,7 @@ def test_an_operator_that_may_not_be_looked_at_is_in_no_trouble(
 
 
 class FakeApi:
-    """An API that has what it was given and takes what is applied; Deployments never become available by themselves."""
+    """An API with given objects that accepts what is applied; Deployments never become available by themselves."""
 
     context = Context("fake", "team", "https://localhost")
 
@@ -252,7 +252,7 @@ def test_an_operator_that_never_comes_has_a_deadline() -> None:
 
 
 def refused(at: str) -> dict[str, Any]:
-    """The operator's pod, by its namespace."""
+    """Return the operator's pod, by its namespace."""
     return {
         "reason": "FailedCreate",
         "involvedObject": {"kind": "ReplicaSet", "name": "dask-kubernetes-operator-5d"},
@@ -265,7 +265,7 @@ def refused(at: str) -> dict[str, Any]:
 def test_a_refusal_of_an_earlier_installation_does_not_end_this_one(
     at: str, ends: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may have been mended. Where it has not, it is told when the time is over."""
+    """The problem may have been fixed. If not, it is reported when the time is over."""
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(time, "sleep", lambda seconds: clock.append(clock.pop() + seconds))
@@ -312,7 +312,7 @@ def test_what_can_be_seen_against_an_operator(state: OperatorState, problem: str
 
 
 def test_an_operator_with_an_image_of_ones_own_is_not_given_another_unasked() -> None:
-    """The published one may be out of the cluster's reach, and then nobody's runs would start any more."""
+    """The cluster may not be able to pull the published image, and then no user's runs would start any more."""
     with pytest.raises(ConfigError) as caught:
         check_published(OperatorState(True, Presence.PRESENT, image="registry.example.org:5000/skjob:1", ours=True))
     assert "`registry.example.org:5000/skjob:1`; without `--image` it would get `ghcr.io/dask/" in caught.value.message
