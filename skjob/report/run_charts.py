@@ -239,9 +239,9 @@ def cost_words(details: RunDetails) -> list[list[str]]:
         rows.append(
             [f"saved by {details.reused} reused fits (estimate)", money(amount / ran * details.reused, currency)]
         )
-    most = details.record.cost.get("most")
-    if isinstance(most, int | float):
-        rows.append(["limit of the run", money(float(most), currency)])
+    maximum = details.record.cost.get("most")
+    if isinstance(maximum, int | float):
+        rows.append(["limit of the run", money(float(maximum), currency)])
     gpu_hours = details.record.cost.get("gpu_hours")
     if isinstance(gpu_hours, int | float):
         rows.append(["GPU hours in it", f"{gpu_hours:.3g}"])

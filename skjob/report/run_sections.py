@@ -113,12 +113,12 @@ def work(details: RunDetails) -> Html | None:
 
 def steps(details: RunDetails) -> Html | None:
     """Return the steps that the run waited for, with bars from start to end."""
-    found = details.record.steps
-    if not found:
+    recorded = details.record.steps
+    if not recorded:
         return None
     whole = max(details.ended - details.began, 0.001)
     rows = []
-    for step in found:
+    for step in recorded:
         seconds = step.seconds
         moment = read_moment(step.started)
         start = 0.0 if moment is None else moment.timestamp() - details.began

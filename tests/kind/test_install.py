@@ -38,7 +38,12 @@ def api(kind_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> kube.Api:
 def test_the_operator_is_seen(api: kube.Api, kind_cluster: Any) -> None:
     assert has_operator(api)
     state = operator_state(api)
-    assert (state.custom_resources, state.deployment, state.ready, state.ours) == (True, Presence.PRESENT, True, True)
+    assert (state.custom_resources, state.deployment, state.ready, state.managed_by_skjob) == (
+        True,
+        Presence.PRESENT,
+        True,
+        True,
+    )
     assert (state.namespace, state.name, state.image) == (OPERATOR_NAMESPACE, OPERATOR_NAME, kind_cluster.image)
 
 

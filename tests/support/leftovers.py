@@ -23,10 +23,10 @@ def describe_count(remaining: list[str]) -> str:
 
 def leftovers(api: Api, run_id: str) -> list[str]:
     """Return leftovers as `Pod/name`. Events are not included: Kubernetes keeps them for an hour."""
-    return sorted(_found(api, run_id))
+    return sorted(_list_leftovers(api, run_id))
 
 
-def _found(api: Api, run_id: str) -> Iterator[str]:
+def _list_leftovers(api: Api, run_id: str) -> Iterator[str]:
     selector = f"app.kubernetes.io/managed-by=skjob,skjob/run={run_id}"
     for kind in RUN_KINDS + DERIVED_KINDS:
         for item in api.list(kind, api.context.namespace, selector=selector):
@@ -38,7 +38,7 @@ def wait_until_gone(api: Api, run_id: str, at_most: float = GONE_SECONDS) -> tup
     gone."""
     began = time.monotonic()
     early: list[str] | None = None
-    while any(_found(api, run_id)):  # one object is enough, and the anchor is listed first
+    while any(_list_leftovers(api, run_id)):  # one object is enough, and the anchor is listed first
         elapsed = time.monotonic() - began
         assert elapsed < at_most, f"still exist after {at_most:.0f} s: {leftovers(api, run_id)}"
         if early is None and elapsed >= FIRST_CHECK_SECONDS:

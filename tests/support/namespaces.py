@@ -96,14 +96,14 @@ def managed_objects(
 ) -> dict[str, list[str]]:
     """Return skjob's objects in these namespaces, as "Pod `name`"."""
     selector = [("labelSelector", "app.kubernetes.io/managed-by=skjob")]
-    found: dict[str, list[str]] = defaultdict(list)
+    objects: dict[str, list[str]] = defaultdict(list)
     with ThreadPoolExecutor(LISTS_AT_ONCE) as pool:
         lists = pool.map(lambda path: get(api, path[1], selector)["items"], paths)
         for (kind, _), items in zip(paths, lists, strict=True):
             for metadata in (item["metadata"] for item in items):
                 if metadata["namespace"] in namespaces:
-                    found[metadata["namespace"]].append(f"{kind} `{metadata['name']}`")
-    return found
+                    objects[metadata["namespace"]].append(f"{kind} `{metadata['name']}`")
+    return objects
 
 
 def get(

@@ -37,12 +37,12 @@ Result = subprocess.CompletedProcess[str]
 @cache
 def search_path() -> str:
     """Return a search path with kubectl and Helm; build Helm if it is missing."""
-    found = subprocess.run(
+    built = subprocess.run(
         [str(ROOT / "tests" / "kind" / "cluster"), "helm"],
         text=True, capture_output=True, timeout=INSTALL_SECONDS, check=False,
     )  # fmt: skip
-    path = f"{os.environ['PATH']}{os.pathsep}{Path(found.stdout.strip()).parent}"
-    problem = found.stderr if found.returncode else "" if shutil.which("kubectl", path=path) else "no `kubectl`"
+    path = f"{os.environ['PATH']}{os.pathsep}{Path(built.stdout.strip()).parent}"
+    problem = built.stderr if built.returncode else "" if shutil.which("kubectl", path=path) else "no `kubectl`"
     if problem:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(problem)
     return path

@@ -203,10 +203,10 @@ class Played:
     def _conclude(self, playing: list[_Playing]) -> None:
         """Set the outcome of each scenario: nothing of a run may be left in its namespace."""
         succeeded = [each for each in playing if each.ended.exception() is None]
-        left = wait_for_cleanup(self.kind_api, [each.namespace for each in succeeded]) if succeeded else {}
+        remaining = wait_for_cleanup(self.kind_api, [each.namespace for each in succeeded]) if succeeded else {}
         for each in playing:
-            if each.namespace in left:
-                each.outcome.set_exception(AssertionError(leftovers_message(each.namespace, left[each.namespace])))
+            if each.namespace in remaining:
+                each.outcome.set_exception(AssertionError(leftovers_message(each.namespace, remaining[each.namespace])))
             elif error := each.ended.exception():
                 each.outcome.set_exception(error)
             else:

@@ -38,9 +38,9 @@ def down(
     if bool(names) == every or (everyone and not every):
         raise ConfigError("`skjob down` takes names or `--all`", "list the names with `skjob ps`")
     api = connect_as_asked("down", context, namespace)
-    found = runs.runs(api, api.context.namespace)
+    all_runs = runs.runs(api, api.context.namespace)
     user = None if everyone else getpass.getuser()
-    chosen = runs.choose(found, names or None, user)
+    chosen = runs.choose(all_runs, names or None, user)
     if not chosen:
         whose = "" if everyone else f" of `{user}`"
         typer.echo(f"skjob: no clusters{whose} in namespace `{api.context.namespace}`", err=True)

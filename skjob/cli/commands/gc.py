@@ -33,20 +33,20 @@ def gc(
 
     api = connect_as_asked("gc", context, namespace)
     with looking(everywhere=all_namespaces):
-        found = garbage.find_garbage(api, None if all_namespaces else api.context.namespace)
+        result = garbage.find_garbage(api, None if all_namespaces else api.context.namespace)
     if json:
-        typer.echo(_as_json(found.garbage))
+        typer.echo(_as_json(result.garbage))
     else:
-        for each in found.garbage:
+        for each in result.garbage:
             run = each.run
             verb = "would remove" if dry_run else "removing"
             typer.echo(f"skjob: {verb} `{run.name}` of `{run.user}` in `{run.namespace}`: {each.why}", err=True)
-        if not found.garbage and not found.terminating:
+        if not result.garbage and not result.terminating:
             typer.echo("skjob: nothing to clean up", err=True)
-    for terminating in found.terminating:
+    for terminating in result.terminating:
         typer.echo(_describe(terminating), err=True)
-    if found.garbage and not dry_run:
-        garbage.remove_garbage(api, found.garbage)
+    if result.garbage and not dry_run:
+        garbage.remove_garbage(api, result.garbage)
 
 
 def _describe(terminating: Terminating) -> str:
@@ -58,8 +58,8 @@ def _describe(terminating: Terminating) -> str:
     return f"skjob: `{run.name}` of `{run.user}` in `{run.namespace}` is being removed: {terminating.why}{due}"
 
 
-def _as_json(found: list[Garbage]) -> str:
+def _as_json(result: list[Garbage]) -> str:
     import json
     from dataclasses import asdict
 
-    return json.dumps([asdict(each) for each in found], indent=2, default=str)
+    return json.dumps([asdict(each) for each in result], indent=2, default=str)

@@ -27,19 +27,19 @@ def ps(
 
     api = connect_as_asked("ps", context, namespace)
     with looking(everywhere=all_namespaces):
-        found = runs.runs(api, None if all_namespaces else api.context.namespace)
+        clusters = runs.runs(api, None if all_namespaces else api.context.namespace)
     if json:
-        typer.echo(_as_json(found))
+        typer.echo(_as_json(clusters))
         return
-    if not found:
+    if not clusters:
         where = "any namespace" if all_namespaces else f"namespace `{api.context.namespace}`"
         typer.echo(f"skjob: no clusters in {where} of context `{api.context.name}`", err=True)
         return
-    for line in table(found, with_namespace=all_namespaces):
+    for line in table(clusters, with_namespace=all_namespaces):
         typer.echo(line)
 
 
-def table(found: list[RunningCluster], *, with_namespace: bool) -> list[str]:
+def table(clusters: list[RunningCluster], *, with_namespace: bool) -> list[str]:
     """Return the lines of the table, starting with its heading."""
     from skjob.deploy.kubernetes.costs.prices import money
 
@@ -55,15 +55,15 @@ def table(found: list[RunningCluster], *, with_namespace: bool) -> list[str]:
             str(run.state),
             expiry(run),
         ]
-        for run in found
+        for run in clusters
     ]
-    if any(run.used_by for run in found):
+    if any(run.used_by for run in clusters):
         heading.append("USED BY")
-        for row, run in zip(rows, found, strict=True):
+        for row, run in zip(rows, clusters, strict=True):
             row.append(run.used_by)
     if with_namespace:
         heading.insert(0, "NAMESPACE")
-        for row, run in zip(rows, found, strict=True):
+        for row, run in zip(rows, clusters, strict=True):
             row.insert(0, run.namespace)
     return aligned([heading, *rows])
 
@@ -88,8 +88,8 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
 
 
-def _as_json(found: list[RunningCluster]) -> str:
+def _as_json(clusters: list[RunningCluster]) -> str:
     import json
     from dataclasses import asdict
 
-    return json.dumps([asdict(run) for run in found], indent=2, default=str)
+    return json.dumps([asdict(run) for run in clusters], indent=2, default=str)

@@ -168,22 +168,22 @@ def _checks(requested: ResolvedSettings, check_image: bool, timeout: float) -> I
 
 def local_versions() -> Versions:
     """Return the versions on this machine."""
-    found: dict[str, str | None] = {}
+    installed: dict[str, str | None] = {}
     for package in _COMPARED_PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
-            found[package] = None
-    return Versions(platform.python_version(), found)
+            installed[package] = None
+    return Versions(platform.python_version(), installed)
 
 
 def _local_packages(local: Versions) -> Check:
-    absent = [package for package, found in local.packages.items() if found is None]
+    absent = [package for package, installed in local.packages.items() if installed is None]
     if absent:
         names = ", ".join(f"`{package}`" for package in absent)
         remedy = f"`pip install {' '.join(absent)}`"
         return Check("packages", CheckOutcome.FAILED, f"{names} is not installed here", remedy, INTERNAL_FAULT)
-    listed = ", ".join(f"{package} {found}" for package, found in local.packages.items())
+    listed = ", ".join(f"{package} {installed}" for package, installed in local.packages.items())
     return _ok("packages", f"Python {local.python}, {listed}, dask-kubernetes {operator_version()}")
 
 
@@ -385,8 +385,8 @@ def _image(
         contents = image_contents(api, chosen, timeout, rules)
     except SkjobError as error:
         return _failed("image", error)
-    found = contents.distributions
-    inside = Versions(contents.python, {package: found.get(package) for package in _COMPARED_PACKAGES})
+    installed = contents.distributions
+    inside = Versions(contents.python, {package: installed.get(package) for package in _COMPARED_PACKAGES})
     failures, warnings = compare_versions(local, inside, packages=not installs)
     remedy = "choose an image with the versions of this machine: `--image`"
     if failures:
@@ -416,8 +416,8 @@ _TITLES = {PYTHON: "Python"}
 
 
 def _by_name(versions: Versions, *, packages: bool) -> dict[str, str]:
-    found = {name: version for name, version in versions.packages.items() if version is not None}
-    return {PYTHON: versions.python, **(found if packages else {})}
+    installed = {name: version for name, version in versions.packages.items() if version is not None}
+    return {PYTHON: versions.python, **(installed if packages else {})}
 
 
 def _release(text: str) -> tuple[str, ...]:

@@ -118,8 +118,8 @@ def _parsed(image: str, text: str) -> Contents:
             "\n".join(text.splitlines()[-_QUOTED:]),
         ) from error
     # The first one of a name counts, as it does for imports.
-    found = {normalized(name): version for name, version in reversed(printed["distributions"])}
-    return Contents(printed["python"], found)
+    distributions = {normalized(name): version for name, version in reversed(printed["distributions"])}
+    return Contents(printed["python"], distributions)
 
 
 def _failed(cause: Cause) -> StartError:

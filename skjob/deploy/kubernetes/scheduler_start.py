@@ -86,7 +86,7 @@ class SchedulerStart:
     def _inspect_operator(self) -> None:
         """Find out about the operator while the scheduler's pod is being created.
 
-        Only users who may list Deployments in all namespaces learn anything. An operator that is not running may be
+        Only users who may list Deployments in all namespaces get a result. An operator that is not running may be
         about to: it gets its timeout.
         """
         with suppress(SkjobError):

@@ -100,8 +100,8 @@ def idle_seconds_allowed(seconds: float, waiting: int, remaining: Sequence[float
     If nothing waits, a program submits more work when the last of its tasks is done. If that takes longer than any
     worker would be kept, idle ones may as well go now.
     """
-    kept = max(MIN_IDLE_SECONDS, min(MAX_IDLE_SECONDS, seconds))
-    return MIN_IDLE_SECONDS if not waiting and kept < max(remaining, default=0.0) < math.inf else kept
+    allowed = max(MIN_IDLE_SECONDS, min(MAX_IDLE_SECONDS, seconds))
+    return MIN_IDLE_SECONDS if not waiting and allowed < max(remaining, default=0.0) < math.inf else allowed
 
 
 def late_after(seconds: float) -> float:

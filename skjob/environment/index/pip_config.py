@@ -15,8 +15,8 @@ from skjob.utils.operating_system import ON_MACOS
 
 def pip_config_files(environ: Mapping[str, str]) -> list[Path]:
     """Return the files that pip would read here, weakest first."""
-    own = environ.get("PIP_CONFIG_FILE")
-    if own == os.devnull:
+    configured = environ.get("PIP_CONFIG_FILE")
+    if configured == os.devnull:
         return []
     home = Path(environ.get("HOME") or Path.home())
     if ON_MACOS:
@@ -28,9 +28,9 @@ def pip_config_files(environ: Mapping[str, str]) -> list[Path]:
         shared.append(Path("/etc/pip.conf"))
         user = Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "pip"
     users = [home / ".pip" / "pip.conf", user / "pip.conf"]
-    if own and Path(own).exists():
+    if configured and Path(configured).exists():
         users = []
-    return [*shared, *users, Path(sys.prefix) / "pip.conf", *([Path(own)] if own else [])]
+    return [*shared, *users, Path(sys.prefix) / "pip.conf", *([Path(configured)] if configured else [])]
 
 
 def pip_settings(environ: Mapping[str, str], config_files: Iterable[Path], problems: list[str]) -> dict[str, str]:

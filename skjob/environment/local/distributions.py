@@ -88,21 +88,21 @@ def scan_environment(imported: Collection[str] = ()) -> InstalledEnvironment:
 
     Distributions that pip or uv has recorded as requested are sent even if skjob needs them too.
     """
-    found: dict[str, _Distribution] = {}
+    installed: dict[str, _Distribution] = {}
     for each in metadata.distributions():
         distribution = _Distribution.read(each)
         if distribution is not None:
-            found.setdefault(distribution.name, distribution)  # the first counts, as it does for import
+            installed.setdefault(distribution.name, distribution)  # the first counts, as it does for import
 
-    left_out = {name: REMAINDER for name, distribution in found.items() if distribution.is_remainder}
+    left_out = {name: REMAINDER for name, distribution in installed.items() if distribution.is_remainder}
     for name in left_out:
-        del found[name]
-    left_out |= _not_needed(found, imported)
+        del installed[name]
+    left_out |= _not_needed(installed, imported)
     pins: dict[str, str] = {}
     local: list[LocalDistribution] = []
     unusable: list[str] = []
-    for name in sorted(found.keys() - left_out.keys()):
-        distribution = found[name]
+    for name in sorted(installed.keys() - left_out.keys()):
+        distribution = installed[name]
         kind = distribution.kind
         if kind is None:
             pins[name] = distribution.version
@@ -113,7 +113,7 @@ def scan_environment(imported: Collection[str] = ()) -> InstalledEnvironment:
     unusable += [
         f"`{name}` has no metadata here, but workers need it: install it with `uv pip install {name}`"
         for name in ENGINE
-        if name not in found
+        if name not in installed
     ]
     unsendable = [
         f"`{each.name}` is installed from {each.origin}, but workers need it before anything can be sent to them: "
@@ -121,10 +121,10 @@ def scan_environment(imported: Collection[str] = ()) -> InstalledEnvironment:
         for each in local
         if each.name in ENGINE
     ]
-    engine = _closure(found, _plain(ENGINE))
+    engine = _closure(installed, _plain(ENGINE))
     return InstalledEnvironment(
         python=python_here(),
-        tool=_environment_tool(found.get("joblib")),
+        tool=_environment_tool(installed.get("joblib")),
         pins=pins,
         local=tuple(local),
         engine={name: version for name, version in pins.items() if name in engine},
@@ -134,19 +134,23 @@ def scan_environment(imported: Collection[str] = ()) -> InstalledEnvironment:
     )
 
 
-def _not_needed(found: Mapping[str, _Distribution], imported: Collection[str]) -> dict[str, str]:
+def _not_needed(installed: Mapping[str, _Distribution], imported: Collection[str]) -> dict[str, str]:
     """Return the distributions that are not sent, with the reasons."""
-    skjob = found.get("skjob")
+    skjob = installed.get("skjob")
     requirements = skjob.needs(frozenset()) if skjob else []
-    client_side = _closure(found, [each for each in requirements if each.name not in WORKER_SIDE])
+    client_side = _closure(installed, [each for each in requirements if each.name not in WORKER_SIDE])
     # After an installation from a lock, every distribution counts as requested, and the records mean nothing.
-    recorded = not all(found[name].is_requested for name in client_side)
+    recorded = not all(installed[name].is_requested for name in client_side)
     requested = {
-        name for name in client_side if (recorded and found[name].is_requested) or found[name].provides(imported)
+        name
+        for name in client_side
+        if (recorded and installed[name].is_requested) or installed[name].provides(imported)
     }
-    needed = _closure(found, _plain((found.keys() - client_side - INSTALLERS - {"skjob"}) | requested | set(ENGINE)))
+    needed = _closure(
+        installed, _plain((installed.keys() - client_side - INSTALLERS - {"skjob"}) | requested | set(ENGINE))
+    )
     left_out = dict.fromkeys(client_side - needed, CLIENT_SIDE)
-    left_out |= dict.fromkeys(INSTALLERS & found.keys() - needed, INSTALLER)
+    left_out |= dict.fromkeys(INSTALLERS & installed.keys() - needed, INSTALLER)
     return left_out | ({"skjob": SKJOB_ITSELF} if skjob else {})
 
 
@@ -160,16 +164,16 @@ def _plain(names: Iterable[str]) -> list[_Requirement]:
     return [_Requirement(name) for name in names]
 
 
-def _closure(found: Mapping[str, _Distribution], required: Iterable[_Requirement]) -> set[str]:
+def _closure(installed: Mapping[str, _Distribution], required: Iterable[_Requirement]) -> set[str]:
     """Return the installed distributions of these names, and all that they require."""
     pending = list(required)
     seen: set[_Requirement] = set()
     while pending:
         item = pending.pop()
-        if item in seen or item.name not in found or item.name == "skjob":
+        if item in seen or item.name not in installed or item.name == "skjob":
             continue
         seen.add(item)
-        pending += found[item.name].needs(item.extras)
+        pending += installed[item.name].needs(item.extras)
     return {item.name for item in seen}
 
 

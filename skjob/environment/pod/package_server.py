@@ -71,9 +71,9 @@ def install_packages(
 
 def _uv(version: str, settings: IndexSettings, index: Path, scratch: Path) -> str:
     """Return the image's own uv, or one installed by pip."""
-    found = shutil.which("uv")
-    if found:
-        return found
+    path = shutil.which("uv")
+    if path:
+        return path
     requirement = f"uv=={version}" if version else "uv"
     command = [
         sys.executable, "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--no-cache-dir",

@@ -43,8 +43,8 @@ def wait_for_pod(
     while True:
         try:
             for pod in api.watch("Pod", api.context.namespace, selector=selector, seconds=_CHECK_INTERVAL):
-                if (found := find(pod)) is not None:
-                    return found
+                if (result := find(pod)) is not None:
+                    return result
             look()
             failing_since = None
         except Throttled:  # the request was already retried for long

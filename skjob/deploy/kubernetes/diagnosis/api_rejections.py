@@ -23,8 +23,8 @@ def is_terminating(error: SkjobError) -> bool:
 
 def other_definition(message: str) -> str:
     """Return why the API rejects every DaskCluster of this version; empty if it rejects this one for another reason."""
-    found = _OTHER_DEFINITION.search(message)
-    return " ".join((found[1] or found[2]).split()) if found else ""
+    match = _OTHER_DEFINITION.search(message)
+    return " ".join((match[1] or match[2]).split()) if match else ""
 
 
 @contextmanager

@@ -94,7 +94,7 @@ def in_words(text: str, limit: int = 400) -> str:
 
 def readable(words: str) -> str:
     """Return a text with large numbers of bytes written as `512Mi`."""
-    return re.sub(r"(?<=[= ])\d{7,}(?=[,;\s]|$)", lambda found: _binary(int(found[0])), words)
+    return re.sub(r"(?<=[= ])\d{7,}(?=[,;\s]|$)", lambda match: _binary(int(match[0])), words)
 
 
 def _binary(size: int) -> str:

@@ -163,16 +163,16 @@ class _Removal:
     def _delete_own(self, kind: str) -> None:
         """Delete the object of this name if it belongs to this run; leave somebody else's alone."""
         with suppress(NotFound, Conflict):  # it is gone, or another object has its name by now
-            found = self.api.get(kind, self.name, self.namespace)
-            if found["metadata"].get("labels", {}).get(labels.RUN_LABEL) == self.run_id:
-                self.api.delete(kind, self.name, self.namespace, uid=found["metadata"]["uid"])
+            current = self.api.get(kind, self.name, self.namespace)
+            if current["metadata"].get("labels", {}).get(labels.RUN_LABEL) == self.run_id:
+                self.api.delete(kind, self.name, self.namespace, uid=current["metadata"]["uid"])
                 self._release_own(kind)
 
     def _release_own(self, kind: str) -> None:
         for _ in range(_MAX_RELEASE_ATTEMPTS):
-            found = self.api.get(kind, self.name, self.namespace)
+            current = self.api.get(kind, self.name, self.namespace)
             with suppress(Conflict):  # the operator is changing it too: read it again
-                self._release(kind, found)
+                self._release(kind, current)
                 return
 
     def finish(
@@ -181,35 +181,35 @@ class _Removal:
         """Check until nothing has been left for `empty_for` seconds; help along what does not go by itself."""
         everything = RUN_KINDS + DERIVED_KINDS
         started = time.monotonic()
-        found: dict[str, list[Manifest]] = {}
+        objects: dict[str, list[Manifest]] = {}
         failure: SkjobError | None = None
         empty_since: float | None = None
         while not hurried():
             # A kind without objects nearly always stays so: all kinds are listed again only at the end.
-            kinds = tuple(kind for kind, manifests in found.items() if manifests) or everything
+            kinds = tuple(kind for kind, manifests in objects.items() if manifests) or everything
             elapsed = time.monotonic() - started
             try:
-                found = self._list(pool, kinds)
-                if kinds != everything and not any(found.values()):
-                    found = self._list(pool, everything)
+                objects = self._list(pool, kinds)
+                if kinds != everything and not any(objects.values()):
+                    objects = self._list(pool, everything)
             except AccessError as error:
                 failure = error
             else:
-                if not any(found.values()):
+                if not any(objects.values()):
                     empty_since = time.monotonic() if empty_since is None else empty_since
                     if time.monotonic() - empty_since >= empty_for or elapsed > deadline:
                         return
                 failure = None
-                self._delete_orphans(pool, found)
-                self._release_all(found)
-                self._force_delete_pods(found.get("Pod", []))
+                self._delete_orphans(pool, objects)
+                self._release_all(objects)
+                self._force_delete_pods(objects.get("Pod", []))
             if elapsed > deadline:
                 break
             time.sleep(_POLL_INTERVAL)
         else:
             return
-        remaining_kinds = [kind for kind, manifests in found.items() if manifests]
-        remaining = ", ".join(f"`{item}`" for item in _named(found)) or "its objects"
+        remaining_kinds = [kind for kind, manifests in objects.items() if manifests]
+        remaining = ", ".join(f"`{item}`" for item in _named(objects)) or "its objects"
         cause = f" ({failure.message})" if failure else ""
         raise CleanupFailed(
             f"{remaining} of `{self.name}` still exist after {deadline:.0f} s{cause}", self._command(remaining_kinds)
@@ -218,11 +218,11 @@ class _Removal:
     def _list(self, pool: ThreadPoolExecutor, kinds: Iterable[str]) -> dict[str, list[Manifest]]:
         return list_kinds(pool, self.api, kinds, self.namespace, selector_of(self.run_id))
 
-    def _delete_orphans(self, pool: ThreadPoolExecutor, found: Mapping[str, list[Manifest]]) -> None:
+    def _delete_orphans(self, pool: ThreadPoolExecutor, objects: Mapping[str, list[Manifest]]) -> None:
         """Delete objects without an owner; the rest goes with its owner."""
         orphans = [
             (kind, manifest["metadata"])
-            for kind, manifests in found.items()
+            for kind, manifests in objects.items()
             for manifest in manifests
             if is_orphan(manifest)
         ]
@@ -243,8 +243,8 @@ class _Removal:
                     metadata = pod["metadata"]
                     self.api.delete("Pod", metadata["name"], self.namespace, uid=metadata["uid"], at_once=True)
 
-    def _release_all(self, found: Mapping[str, list[Manifest]]) -> None:
-        for kind, manifests in found.items():
+    def _release_all(self, objects: Mapping[str, list[Manifest]]) -> None:
+        for kind, manifests in objects.items():
             for manifest in manifests:
                 with suppress(NotFound, *DEFERRED_ERRORS):
                     self._release(kind, manifest)
@@ -267,5 +267,5 @@ class _Removal:
         return f"`{shlex.join(words)}` removes it"
 
 
-def _named(found: Mapping[str, list[Manifest]]) -> list[str]:
-    return sorted(f"{kind}/{item['metadata']['name']}" for kind, items in found.items() for item in items)
+def _named(objects: Mapping[str, list[Manifest]]) -> list[str]:
+    return sorted(f"{kind}/{item['metadata']['name']}" for kind, items in objects.items() for item in items)

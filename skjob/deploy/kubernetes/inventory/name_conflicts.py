@@ -36,9 +36,9 @@ def check_available(api: Api, name: str) -> None:
     """Raise ConfigError if an existing object has a name that a cluster of this name needs."""
     with ThreadPoolExecutor(len(_NEEDED), thread_name_prefix="skjob-names") as pool:
         lookups = [(kind, pool.submit(_find, api, kind, name + suffix)) for kind, suffix in _NEEDED]
-    found = [(kind, manifest) for kind, lookup in lookups if (manifest := lookup.result()) is not None]
-    if found:
-        raise _conflict(api, found)
+    existing = [(kind, manifest) for kind, lookup in lookups if (manifest := lookup.result()) is not None]
+    if existing:
+        raise _conflict(api, existing)
 
 
 def create(api: Api, manifest: Manifest, *, strict: bool = False) -> None:
@@ -49,9 +49,9 @@ def create(api: Api, manifest: Manifest, *, strict: bool = False) -> None:
         raise
     except Conflict as error:
         kind, name = manifest["kind"], manifest["metadata"]["name"]
-        found = _find(api, kind, name)
-        if found is not None:
-            raise _conflict(api, [(kind, found)]) from error
+        existing = _find(api, kind, name)
+        if existing is not None:
+            raise _conflict(api, [(kind, existing)]) from error
         raise ConfigError(
             f"there is a {kind} `{name}` in namespace `{api.context.namespace}`, which does not belong to this cluster",
             _CHOOSE_ANOTHER,
@@ -69,13 +69,13 @@ def _find(api: Api, kind: str, name: str) -> Manifest | None:
         return None
 
 
-def _conflict(api: Api, found: Sequence[tuple[str, Manifest]]) -> ConfigError:
-    foreign = [(kind, manifest) for kind, manifest in found if not _is_ours(manifest)]
-    objects = " and ".join(f"a {kind} `{manifest['metadata']['name']}`" for kind, manifest in foreign or found)
+def _conflict(api: Api, existing: Sequence[tuple[str, Manifest]]) -> ConfigError:
+    foreign = [(kind, manifest) for kind, manifest in existing if not _is_ours(manifest)]
+    objects = " and ".join(f"a {kind} `{manifest['metadata']['name']}`" for kind, manifest in foreign or existing)
     problem = f"there is {objects} in namespace `{api.context.namespace}`"
     if foreign:
         return ConfigError(f"{problem}, which {'is' if len(foreign) == 1 else 'are'} not skjob's", _CHOOSE_ANOTHER)
-    of_runs = [manifest["metadata"] for _, manifest in found if RUN_LABEL in manifest["metadata"]["labels"]]
+    of_runs = [manifest["metadata"] for _, manifest in existing if RUN_LABEL in manifest["metadata"]["labels"]]
     if not of_runs:
         return ConfigError(f"{problem}, which skjob needs for something else", _CHOOSE_ANOTHER)
     user = shown((of_runs[0].get("annotations") or {}).get(USER_ANNOTATION, "somebody"))

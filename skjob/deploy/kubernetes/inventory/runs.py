@@ -108,8 +108,8 @@ def summarize(objects: Mapping[str, list[Manifest]], now: datetime) -> list[Runn
         for manifest in manifests:
             metadata = manifest["metadata"]
             by_run[metadata.get("namespace", ""), metadata["labels"][names.RUN_LABEL]].append((kind, manifest))
-    found = [_summary(namespace, run_id, items, now) for (namespace, run_id), items in by_run.items()]
-    return sorted(found, key=lambda run: (-run.age_seconds, run.namespace, run.name))
+    clusters = [_summary(namespace, run_id, items, now) for (namespace, run_id), items in by_run.items()]
+    return sorted(clusters, key=lambda run: (-run.age_seconds, run.namespace, run.name))
 
 
 def _summary(namespace: str, run_id: str, items: list[tuple[str, Manifest]], now: datetime) -> RunningCluster:
@@ -234,15 +234,15 @@ def _remaining(anchor: Manifest, now: datetime) -> float:
     return float(limit) - (now - started).total_seconds()
 
 
-def choose(found: Sequence[RunningCluster], chosen: Sequence[str] | None, user: str | None) -> list[RunningCluster]:
+def choose(clusters: Sequence[RunningCluster], chosen: Sequence[str] | None, user: str | None) -> list[RunningCluster]:
     """Return the runs with the chosen names; without names, those of a user; without either, all.
 
     Raises:
         ConfigError: a name is not among them; the hint lists those that are.
     """
     if chosen is None:
-        return [run for run in found if user is None or run.user == user]
-    by_name = {run.name: run for run in found}
+        return [run for run in clusters if user is None or run.user == user]
+    by_name = {run.name: run for run in clusters}
     unknown = [name for name in dict.fromkeys(chosen) if name not in by_name]
     if unknown:
         existing = ", ".join(f"`{name}`" for name in by_name)

@@ -62,7 +62,7 @@ def install_operator(
     end = time.monotonic() + timeout
     state = operator_state(api)
     begun = f"{api.now():%Y-%m-%dT%H:%M:%SZ}"
-    foreign = state.deployment is Presence.PRESENT and not state.ours
+    foreign = state.deployment is Presence.PRESENT and not state.managed_by_skjob
     if operator_image is None:
         check_published(state)
     manifests = install_manifests(operator_image, defaults)
@@ -92,7 +92,7 @@ def check_published(state: OperatorState) -> None:
     Without `--image` it would get the published one, which this cluster may not be able to pull.
     """
     published = default_operator_image()
-    if state.ours and state.image.rpartition(":")[0] != published.rpartition(":")[0]:
+    if state.managed_by_skjob and state.image.rpartition(":")[0] != published.rpartition(":")[0]:
         raise ConfigError(
             f"the Dask operator has the image `{state.image}`; without `--image` it would get `{published}`",
             f"`--image {state.image}` leaves it as it is, `--image {published}` changes it",

@@ -40,7 +40,7 @@ class OperatorState:
     image: str = ""
     version: str = ""
     ready: bool = False
-    ours: bool = False
+    managed_by_skjob: bool = False
 
     @property
     def too_old(self) -> bool:
@@ -104,7 +104,7 @@ def operator_state(api: Api) -> OperatorState:
         image=image,
         version=(metadata.get("labels") or {}).get("app.kubernetes.io/version", "") or _tag(image),
         ready=is_available(deployment),
-        ours=_is_ours(deployment),
+        managed_by_skjob=_is_ours(deployment),
     )
 
 

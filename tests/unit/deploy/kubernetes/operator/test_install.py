@@ -221,7 +221,7 @@ def test_an_operator_that_somebody_else_installed_is_left_alone() -> None:
     assert done.applied == ("ConfigMap `skjob-defaults` in `team`",)
     assert [manifest["kind"] for manifest in api.applied] == ["ConfigMap"]
     assert said[0] == "a Dask operator already exists, `platform/theirs`, and is left as it is"
-    assert (done.operator.version, done.operator.ready, done.operator.ours) == ("2026.1.0", True, False)
+    assert (done.operator.version, done.operator.ready, done.operator.managed_by_skjob) == ("2026.1.0", True, False)
 
 
 def test_somebody_elses_operator_that_does_not_run_is_an_error() -> None:
@@ -314,7 +314,9 @@ def test_what_can_be_seen_against_an_operator(state: OperatorState, problem: str
 def test_an_operator_with_an_image_of_ones_own_is_not_given_another_unasked() -> None:
     """The cluster may not be able to pull the published image, and then no user's runs would start any more."""
     with pytest.raises(ConfigError) as caught:
-        check_published(OperatorState(True, Presence.PRESENT, image="registry.example.org:5000/skjob:1", ours=True))
+        check_published(
+            OperatorState(True, Presence.PRESENT, image="registry.example.org:5000/skjob:1", managed_by_skjob=True)
+        )
     assert "`registry.example.org:5000/skjob:1`; without `--image` it would get `ghcr.io/dask/" in caught.value.message
     assert "`--image registry.example.org:5000/skjob:1` leaves it" in caught.value.hint
 
@@ -324,8 +326,10 @@ def test_an_operator_with_an_image_of_ones_own_is_not_given_another_unasked() ->
     [
         OperatorState(False, Presence.ABSENT),
         OperatorState(True, Presence.UNKNOWN),
-        OperatorState(True, Presence.PRESENT, image=default_operator_image(), ours=True),
-        OperatorState(True, Presence.PRESENT, image="ghcr.io/dask/dask-kubernetes-operator:2026.1.0", ours=True),
+        OperatorState(True, Presence.PRESENT, image=default_operator_image(), managed_by_skjob=True),
+        OperatorState(
+            True, Presence.PRESENT, image="ghcr.io/dask/dask-kubernetes-operator:2026.1.0", managed_by_skjob=True
+        ),
         OperatorState(True, Presence.PRESENT, image="registry.example.org/operator:1"),
     ],
 )
