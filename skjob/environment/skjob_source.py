@@ -20,7 +20,7 @@ NOT_FOR_PODS = (
     "skjob/report",
     "skjob/run/history",
 )
-"""Rooms and modules that only the user's commands need; nothing else imports them."""
+"""Packages and modules that only the commands need; nothing else imports them."""
 
 
 def skjob_archive() -> bytes:

@@ -244,5 +244,5 @@ def cost_words(details: RunDetails) -> list[list[str]]:
         rows.append(["limit of the run", money(float(maximum), currency)])
     gpu_hours = details.record.cost.get("gpu_hours")
     if isinstance(gpu_hours, int | float):
-        rows.append(["GPU hours in it", f"{gpu_hours:.3g}"])
+        rows.append(["GPU hours", f"{gpu_hours:.3g}"])
     return rows

@@ -128,4 +128,4 @@ def test_a_pod_that_cannot_reach_the_api_is_told_what_may_bar_it(core: client.Co
     """A port that nothing listens at stands for a NetworkPolicy, which not every pod network enforces."""
     log = notebook(core, namespace, KUBERNETES_SERVICE_HOST="127.0.0.1", KUBERNETES_SERVICE_PORT="9")
     assert "error: the Kubernetes API at `https://127.0.0.1:9` does not answer this pod: " in log
-    assert "hint: a NetworkPolicy may bar the pod's egress to it" in log
+    assert "hint: a NetworkPolicy may block the pod's egress to it" in log

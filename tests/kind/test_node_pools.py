@@ -366,4 +366,4 @@ def test_where_nodes_differ_all_pods_go_to_those_of_one_architecture(
     assert process.returncode == 0, err
     assert {pod.spec.node_selector[label] for pod in found} == {asked or "amd64"}
     assert {pod.spec.node_name for pod in found} == {names[1] if asked else names[0]}
-    assert ("nodes differ in their architecture: pods go to those of `amd64`" in err) is not bool(asked)
+    assert ("nodes have different architectures: pods run on `amd64`" in err) is not bool(asked)

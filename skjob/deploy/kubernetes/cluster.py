@@ -100,7 +100,7 @@ class KubernetesCluster:
         """Create everything and wait until the scheduler answers."""
         self._check = check
         self._pods.look_at_nodes()
-        self._choose_architecture()
+        self._plan = _on_one_architecture(self._plan, self._pods, self._notify)
         if unfit := _why_nothing_fits(self._pods.nodes, self._plan):
             self._notify(f"{unfit}; waiting for an autoscaler until `--start-timeout`")
         requirements = None
@@ -128,22 +128,6 @@ class KubernetesCluster:
             self._create_what_pods_need(anchor, requirements)
             name_conflicts.create(self._api, owned_by(anchor, cluster), strict=True)
         self._connect(cluster)
-
-    def _choose_architecture(self) -> None:
-        """Where nodes differ, let all pods go to those of one architecture, unless that is settled already."""
-        rules = self._plan.rules
-        found = common_architecture(self._pods.all_nodes or (), rules.scheduling)
-        if not found or rules.architecture:
-            return
-        on_it = rules.on_architecture(found)
-        if on_it.node_pool is not None and on_it.pool_of_others is None:
-            raise ConfigError(
-                f"workers in node pool `{on_it.node_pool.name}` have `{found}`, and no pool takes a scheduler with it",
-                "ask the platform team for a pool with `schedulers: true` on that architecture",
-            )
-        self._plan = replace(self._plan, rules=on_it)
-        self._pods.on_architecture(found)
-        self._notify(f"nodes differ in their architecture: pods go to those of `{found}`; `--arch` chooses another")
 
     def _create_anchor(self, lifetime: float) -> Manifest:
         """Create the run's first object: if it is forbidden, the run is. If the API does not answer, it may exist."""
@@ -322,6 +306,23 @@ class KubernetesCluster:
         heartbeat.extend(self._idle_timeout)
         self._environment.keep(self._idle_timeout)
         return until
+
+
+def _on_one_architecture(plan: Plan, pods: Pods, notify: Notify) -> Plan:
+    """Return the plan with all pods on nodes of one architecture, if nodes differ and the rules do not choose one."""
+    architecture = common_architecture(pods.all_nodes or (), plan.rules.scheduling)
+    if not architecture or plan.rules.architecture:
+        return plan
+    rules = plan.rules.on_architecture(architecture)
+    if rules.node_pool is not None and rules.pool_of_others is None:
+        raise ConfigError(
+            f"workers in node pool `{rules.node_pool.name}` need `{architecture}`, but no node pool of that"
+            " architecture takes a scheduler",
+            "ask the platform team for a pool with `schedulers: true` on that architecture",
+        )
+    pods.on_architecture(architecture)
+    notify(f"nodes have different architectures: pods run on `{architecture}`; `--arch` chooses another")
+    return replace(plan, rules=rules)
 
 
 def _why_nothing_fits(nodes: Sequence[Manifest] | None, plan: Plan) -> str:

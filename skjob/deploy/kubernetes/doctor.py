@@ -147,8 +147,8 @@ def _checks(requested: ResolvedSettings, check_image: bool, timeout: float) -> I
             return
         if rules.node_pool is not None:
             others = [f"`{pool.name}`" for pool in rules.node_pools if pool != rules.node_pool]
-            there = f"; there are {', '.join(others)} too" if others else ""
-            yield _ok("node pool", f"runs go to `{rules.node_pool.name}`{there}")
+            other_pools = f"; other pools: {', '.join(others)}" if others else ""
+            yield _ok("node pool", f"workers run in `{rules.node_pool.name}`{other_pools}")
         yield from _costs(api, rules)
         yield from _account(api, rules)
         permissions = list(_permissions(api))

@@ -107,7 +107,7 @@ class ReusedCluster(KubernetesCluster):
         annotations = self._anchor["metadata"].get("annotations") or {}
         compatibility.check(name, annotations, compatibility.this_skjob())
         run_id = cluster["metadata"]["labels"][RUN_LABEL]
-        # A pool that the platform team has taken away since has no limits of its own any more.
+        # A pool that the platform team has removed in the meantime has no limits any more.
         with suppress(KeyError):
             plan = replace(plan, rules=rules.in_pool(manifest.pool_of(cluster)))
         super().__init__(api, RunNames(run_id, user="", program="", existing=name), plan, private, notify)

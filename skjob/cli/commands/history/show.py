@@ -190,7 +190,7 @@ def _head(details: RunDetails) -> list[list[str]]:
     if pool := record.cluster.get("node_pool"):
         rows.append(["node pool", str(pool)])
     if gpus := record.cluster.get("worker_gpu"):
-        rows.append(["GPUs", f"{gpus} for each worker"])
+        rows.append(["GPUs", f"{gpus} per worker"])
     if summary.cost is not None:
         maximum = record.cost.get("most")
         limit = f" of at most {maximum:g}" if isinstance(maximum, int | float) else ""

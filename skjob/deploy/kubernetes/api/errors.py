@@ -67,8 +67,8 @@ def map_errors(context: Context, action: str) -> Iterator[None]:
         if context.in_cluster:
             raise Unanswered(
                 f"the Kubernetes API at `{context.server}` does not answer this pod: {first_line(cause)}",
-                "a NetworkPolicy may bar the pod's egress to it: ask for one that allows the API server's addresses (in"
-                " JupyterHub's chart, `singleuser.networkPolicy.egress`); `skjob run --on local` runs in this pod",
+                "a NetworkPolicy may block the pod's egress to it: ask for one that allows the API server's addresses"
+                " (in JupyterHub's chart, `singleuser.networkPolicy.egress`); `skjob run --on local` runs in this pod",
             ) from error
         raise Unanswered(
             f"the Kubernetes API of context `{context.name}` at `{context.server}` does not answer:"

@@ -15,7 +15,7 @@ from skjob.errors import AccessError, Unauthorized, first_line
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 INSIDE_PAGE = "skjob's page `Run from a pod`"
-"""What says how a pod gets what a run needs (docs/howto/inside-the-cluster.md)."""
+"""The page that explains how a pod gets what a run needs (docs/howto/inside-the-cluster.md)."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def find_context(context: str | None) -> FoundContext:
 
     Raises:
         AccessError: there is no kubeconfig, or no such context in it, or it cannot be used; or this is a pod that has
-            neither that nor a token.
+            neither a kubeconfig nor a token.
     """
     if context is None and not _has_kubeconfig():
         if _SERVICE_ACCOUNT.joinpath("token").exists():

@@ -133,10 +133,10 @@ class CostMeter:
         """Return what this run has cost so far, and the hourly rate with all requested workers."""
         with self._lock:
             now, rate = _seconds(), self._meter.rate
-            coming = max(0, self._requested() - self._workers)
-            rate += coming * self._worker_rate
+            pending = max(0, self._requested() - self._workers)
+            rate += pending * self._worker_rate
             rate += max(0, 1 - self._schedulers) * self._scheduler_rate
-            gpu_hours = self._gpu_meter.amount(now, self._gpu_meter.rate + coming * self._worker_gpus)
+            gpu_hours = self._gpu_meter.amount(now, self._gpu_meter.rate + pending * self._worker_gpus)
             currency = self._rules.prices.currency
             return Cost(self._meter.amount(now, rate), rate, datetime.now(UTC), currency, gpu_hours)
 

@@ -21,8 +21,10 @@ def find_nodes(api: Api, rules: NamespacePolicy) -> list[Manifest] | None:
 
 
 def all_nodes(api: Api, rules: NamespacePolicy) -> list[Manifest]:
-    """Return the nodes, also those from which the rules keep pods; none if the user may not list them and the rules
-    name none."""
+    """Return every node, including those from which the rules keep pods away.
+
+    The list is empty if the user may not list nodes and the rules name none.
+    """
     try:
         return api.list("Node")
     except ForbiddenError:
@@ -30,18 +32,18 @@ def all_nodes(api: Api, rules: NamespacePolicy) -> list[Manifest]:
 
 
 def common_architecture(nodes: Sequence[Manifest], scheduling: Scheduling) -> str:
-    """Return the architecture that all pods of a run must have, where nodes differ; empty if they do not.
+    """Return the architecture that all pods of a run must have; empty if all nodes have the same one.
 
-    Packages are installed for one architecture, and an image may have only one.
+    Packages are installed for one architecture, and an image may support only one.
     """
     if len(_architectures(nodes)) < 2:
         return ""
-    found = _architectures(open_to(nodes, scheduling))
-    return found.pop() if len(found) == 1 else DEFAULT_ARCHITECTURE
+    usable = _architectures(open_to(nodes, scheduling))
+    return usable.pop() if len(usable) == 1 else DEFAULT_ARCHITECTURE
 
 
 def _architectures(nodes: Sequence[Manifest]) -> set[str]:
-    """Return those of the labels, which pods are sent by."""
+    """Return the architectures of nodes, from the label that selectors use if there is one."""
     return {labels_of(node).get(ARCHITECTURE_LABEL) or node["status"]["nodeInfo"]["architecture"] for node in nodes}
 
 

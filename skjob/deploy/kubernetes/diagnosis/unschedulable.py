@@ -20,7 +20,7 @@ def unschedulable(pod: Manifest, condition: Manifest, evidence: Evidence) -> Fin
     name, role = pod["metadata"]["name"], role_of_pod(pod)
     cpu, memory = requests(pod)
     gpus = requests_of_gpus(pod)
-    nodes = _chosen_by(pod, evidence)
+    nodes = _matching_nodes(pod, evidence)
     fit = best_node(nodes, cpu, memory, gpus=gpus, what=role or "pod") if nodes else None
     words = in_words(re.split(r"\.? (?:no new claims|preemption:)", condition.get("message", ""))[0])
     hint = "request fewer or smaller workers (`--workers`, `--worker-cpu`, `--worker-memory`), or free resources"
@@ -51,7 +51,7 @@ def unschedulable(pod: Manifest, condition: Manifest, evidence: Evidence) -> Fin
     return Finding(CauseKind.UNSCHEDULABLE, text, hint, False, f"Pod/{name}", role, topic=topic)
 
 
-def _chosen_by(pod: Manifest, evidence: Evidence) -> list[Manifest]:
-    """Return the nodes that the pod's selector chooses: of a run's pods, not all have the same."""
+def _matching_nodes(pod: Manifest, evidence: Evidence) -> list[Manifest]:
+    """Return the nodes that the pod's selector matches: not all pods of a run have the same selector."""
     selector = pod.get("spec", {}).get("nodeSelector") or {}
     return [node for node in evidence.nodes or () if selector.items() <= labels_of(node).items()]

@@ -218,7 +218,7 @@ def size_of(cluster: Manifest) -> WorkerSize:
 
 
 def pool_of(cluster: Manifest) -> str | None:
-    """Return the node pool of the workers of a DaskCluster; None if it is in none."""
+    """Return the node pool of a DaskCluster's workers, None if it has none."""
     name = (cluster["metadata"].get("annotations") or {}).get(POOL_ANNOTATION)
     return None if name is None else str(name)
 

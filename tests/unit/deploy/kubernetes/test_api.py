@@ -314,5 +314,5 @@ def test_an_api_that_a_pod_may_not_connect_to() -> None:
     with pytest.raises(Unanswered) as told, map_errors(inside, "get /version"):
         raise TimeoutError("timed out")
     assert told.value.message == "the Kubernetes API at `https://10.96.0.1:443` does not answer this pod: timed out"
-    assert told.value.hint.startswith("a NetworkPolicy may bar the pod's egress to it: ask for one that allows")
+    assert told.value.hint.startswith("a NetworkPolicy may block the pod's egress to it: ask for one that allows")
     assert "in-cluster" not in str(told.value)

@@ -120,8 +120,8 @@ class _Pools(Api):
 @pytest.mark.parametrize(
     ("name", "outcome", "detail"),
     [
-        (None, CheckOutcome.OK, "runs go to `batch`; there are `gpu` too"),
-        ("gpu", CheckOutcome.OK, "runs go to `gpu`; there are `batch` too"),
+        (None, CheckOutcome.OK, "workers run in `batch`; other pools: `gpu`"),
+        ("gpu", CheckOutcome.OK, "workers run in `gpu`; other pools: `batch`"),
         ("other", CheckOutcome.FAILED, "there is no node pool `other`: the namespace has `batch`, `gpu`"),
     ],
 )
