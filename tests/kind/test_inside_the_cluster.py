@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from kubernetes import client
 from support.namespaces import IMAGE
-from support.users import may
+from support.users import is_allowed
 from support.wait import until
 
 from skjob.deploy.kubernetes.api.rbac import role
@@ -105,7 +105,11 @@ def core(kind_api: client.ApiClient, namespace: str) -> client.CoreV1Api:
         },
     )
     user = f"system:serviceaccount:{namespace}:{ACCOUNT}"
-    until(lambda: may(kind_api, user, verb="list", resource="pods", namespace=namespace), "the Role grants nothing")
+    until(
+        lambda: is_allowed(kind_api, user, verb="list", resource="pods", namespace=namespace), "the Role grants nothing"
+    )
+        lambda: is_allowed(kind_api, user, verb="list", resource="pods", namespace=namespace), "the Role grants nothing"
+    )
     return found
 
 
