@@ -108,8 +108,6 @@ def core(kind_api: client.ApiClient, namespace: str) -> client.CoreV1Api:
     until(
         lambda: is_allowed(kind_api, user, verb="list", resource="pods", namespace=namespace), "the Role grants nothing"
     )
-        lambda: is_allowed(kind_api, user, verb="list", resource="pods", namespace=namespace), "the Role grants nothing"
-    )
     return found
 
 
