@@ -23,6 +23,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn
 
+from skjob.utils.hash_seed import hash_seed
 from skjob.utils.operating_system import ON_LINUX, close_descriptors, thread_names
 
 ENVIRONMENT = {
@@ -32,9 +33,6 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
 }
 """Default of Dask's `distributed.nanny.pre-spawn-environ`: what it sets before it starts a worker's process."""
-
-HASH_SEED = {"PYTHONHASHSEED": "6640"}
-"""Set by Dask's nanny so that all workers of a cluster hash strings alike."""
 
 SHARES_FILES = {"SKJOB_WORKER_SHARES_FILES": "1"}
 """`skjob.engine.fidelity.effects.guard.FILES_VARIABLE`; importing it would import joblib too and slow down each
@@ -53,7 +51,7 @@ HARMLESS_THREADS = frozenset({"jemalloc_bg_thd"})
 def process_environment(base: Mapping[str, str]) -> dict[str, str]:
     """Return the environment for the cluster's process: `base`, and what Dask would set for workers."""
     added = {name: value for name, value in ENVIRONMENT.items() if name not in base}
-    return {**base, **added, **HASH_SEED, **SHARES_FILES, SET_BY_SKJOB: " ".join(added)}
+    return {**base, **added, **hash_seed(base), **SHARES_FILES, SET_BY_SKJOB: " ".join(added)}
 
 
 def apply_user_settings() -> None:

@@ -275,11 +275,12 @@ def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
 
 def _environment_of(server: Server, own: Mapping[str, str]) -> dict[str, str]:
     """What such processes have from their start."""
-    if server is not Server.CLUSTERS:
+    if server is Server.PYTHON:
         return dict(own)
     from skjob.deploy.fork_server import process_environment
+    from skjob.utils.hash_seed import hash_seed
 
-    return process_environment(own)
+    return process_environment(own) if server is Server.CLUSTERS else {**own, **hash_seed(own)}
 
 
 def _server(server: Server) -> str:

@@ -20,6 +20,7 @@ from dataclasses import asdict
 from skjob.errors import StartError
 from skjob.run.program.spec import INTERRUPT_GRACE, ProgramSpec
 from skjob.run.signals import GroupSignalProbe
+from skjob.utils.hash_seed import hash_seed
 
 
 class ProgramProcess:
@@ -32,7 +33,7 @@ class ProgramProcess:
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "skjob.run.program.child", str(read_end), *preload],
             pass_fds=[read_end],
-            env={**os.environ, **(variables or {})},
+            env={**os.environ, **hash_seed(os.environ), **(variables or {})},
         )
         os.close(read_end)
 

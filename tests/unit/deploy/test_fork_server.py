@@ -2,8 +2,9 @@
 
 from dask import config
 
-from skjob.deploy.fork_server import ENVIRONMENT, HASH_SEED, SET_BY_SKJOB, SHARES_FILES, process_environment
+from skjob.deploy.fork_server import ENVIRONMENT, SET_BY_SKJOB, SHARES_FILES, process_environment
 from skjob.engine.fidelity.effects.guard import FILES_VARIABLE
+from skjob.utils.hash_seed import SEED
 
 
 def test_it_sets_what_dask_sets_before_it_starts_a_worker() -> None:
@@ -12,9 +13,11 @@ def test_it_sets_what_dask_sets_before_it_starts_a_worker() -> None:
 
 
 def test_variables_of_the_users_stay_as_they_are() -> None:
+    assert process_environment({"PYTHONHASHSEED": "3"})["PYTHONHASHSEED"] == "3"
+    assert process_environment({"PYTHONHASHSEED": "random"})["PYTHONHASHSEED"] == SEED
     assert process_environment({"OMP_NUM_THREADS": "4", "HOME": "/home/me"}) == {
         **ENVIRONMENT,
-        **HASH_SEED,
+        "PYTHONHASHSEED": SEED,
         **SHARES_FILES,
         "OMP_NUM_THREADS": "4",
         "HOME": "/home/me",

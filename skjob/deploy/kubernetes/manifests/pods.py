@@ -15,6 +15,7 @@ from skjob.deploy.kubernetes.manifests.labels import (
     RunNames,
 )
 from skjob.environment.pod.entrypoint import RUN_FOLDER
+from skjob.utils.hash_seed import SEED
 from skjob.utils.tls import CA_FILE, CERTIFICATE_FILE, KEY_FILE
 
 SCHEDULER_PORT = 8786
@@ -221,6 +222,7 @@ def pod_environment(python_path: str, retries: int) -> list[Manifest]:
         "HOME": SCRATCH_FOLDER,  # the root file system is read-only
         "PYTHONPATH": python_path,
         "PYTHONUNBUFFERED": "1",
+        "PYTHONHASHSEED": SEED,  # else sets of strings have another order in each pod
         "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "True",
         f"{tls}__CA_FILE": f"{TLS_FOLDER}/{CA_FILE}",
         # Otherwise the scheduler drops copies of shared data 2 s after a call, and the next call fetches them again.

@@ -33,6 +33,7 @@ from skjob.deploy.kubernetes.manifests.run import (
 from skjob.engine.cancellation import RESTARTED_VARIABLE
 from skjob.engine.fidelity.effects.guard import FOLDER_VARIABLE
 from skjob.environment.pod.requirements import PodRequirements
+from skjob.utils.hash_seed import SEED
 from skjob.utils.tls import Certificates
 
 NAMES = RunNames("20261123-155901-3f9a1c", "train", "Ann")
@@ -91,6 +92,7 @@ def _environment(python_path: str) -> list[dict[str, str]]:
         "HOME": "/tmp",
         "PYTHONPATH": python_path,
         "PYTHONUNBUFFERED": "1",
+        "PYTHONHASHSEED": SEED,
         "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "True",
         "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": "/skjob/tls/ca.crt",
         "DASK_DISTRIBUTED__SCHEDULER__ACTIVE_MEMORY_MANAGER__START": "False",
