@@ -256,7 +256,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         ran = [result for result in results if isinstance(result, Outcome)]
         if ran and not ran[-1].ok:
             self._relay.show(ran)
-            raise load_error(ran[-1].content, ran[-1].traceback)
+            raise load_error(ran[-1].content, ran[-1].traceback, ran[-1].causes)
         values, states = [], []
         for call, result in zip(future.calls, results, strict=True):
             if isinstance(result, KnownResult):
@@ -272,8 +272,32 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         else:
             replay.unseen.update(dict.fromkeys(name for result in ran for name in result.unseen))
             report = partial(_report, replay.events, future, values, results)
-            replay.finished(future.start, values, partial(self._relay.show, ran, states), report)
+            created = tuple(path for result in ran for path in result.created)
+            if replay.shows_as_yielded:
+                self._finish_each(replay, future.start, values, results, states, report, created)
+            else:
+                replay.finished(future.start, values, partial(self._relay.show, ran, states), report, created)
         return values
+
+    def _finish_each(
+        self,
+        replay: Replay,
+        start: int,
+        values: list[Any],
+        results: list[Any],
+        states: list[Any],
+        report: Callable[[], None],
+        created: tuple[str, ...],
+    ) -> None:
+        """Note the results of a batch one by one, each with what its task printed."""
+        changed = iter(states)
+        for index, (value, result) in enumerate(zip(values, results, strict=True)):
+            ran = [] if isinstance(result, KnownResult) else [result]
+            show = partial(self._relay.show, ran, [next(changed) for _ in ran])
+            if index:
+                replay.finished(start + index, [value], show)
+            else:
+                replay.finished(start, [value], show, report, created)
 
     def compute_batch_size(self) -> int:
         """Return the size of the next batch. joblib's own rule only doubles one that is too short, which takes long."""

@@ -109,7 +109,7 @@ def label(calls: list[JoblibCall]) -> str:
         function, arguments, _ = calls[0]
         inner = inner_function(function)
         name = getattr(inner, "__name__", type(inner).__name__)
-        if arguments and hasattr(arguments[0], "get_params"):
+        if arguments and hasattr(type(arguments[0]), "get_params"):
             name = f"{name}-{type(arguments[0]).__name__}"
     except Exception:  # the user's own objects are called
         name = "batch"

@@ -94,7 +94,10 @@ class ParallelCall:
         self._data: CallData = shared_data(client, wait_for_workers).begin_call(self._cluster.wait_for_worker)
         settings = CallSettings(root)
         jobs = nested.in_key if isinstance(nested, InnerBackend) else ()
-        self._fits = fits.begin_call(root, self._data.key, settings.taken.in_key(), jobs) if fits is not None else None
+        self._fits = None
+        if fits is not None:
+            taken = settings.taken.in_key()
+            self._fits = fits.begin_call(root, self._data.key, taken, jobs, shares_memory=shares_memory)
         self._measurements = CallMeasurements(small_calls_of(client))
         self._results = BatchResults(
             client, self._outstanding, self._data, self._measurements, self._fits, in_order=shares_memory

@@ -10,6 +10,8 @@ import linecache
 import pickle
 import re
 import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 HEAD = "Traceback (most recent call last):\n"
@@ -31,11 +33,42 @@ class RemoteTraceback(Exception):
         return f'\n"""\n{self.text}"""'
 
 
-def load_error(content: bytes, traceback_text: str) -> BaseException:
-    """Return the exception that a task raised, from its pickle, with the task's traceback as its cause."""
-    error: BaseException = pickle.loads(content)  # noqa: S301 - from our own workers, over mutual TLS
-    error.__cause__ = RemoteTraceback(frames_of(with_source(traceback_text), error))
+@dataclass(frozen=True)
+class Causes:
+    """What led to an exception: the pickles of its cause and its context, with what led to these."""
+
+    cause: tuple[bytes, Causes] | None = None
+    context: tuple[bytes, Causes] | None = None
+    suppressed: bool = False
+
+
+NO_CAUSES = Causes()
+
+
+def load_error(content: bytes, traceback_text: str, causes: Causes = NO_CAUSES) -> BaseException:
+    """Return the exception that a task raised, from its pickle, with the task's traceback as its first cause."""
+    error = _loaded(content, causes)
+    *_, first = _causes_of(error)
+    first.__cause__ = RemoteTraceback(frames_of(with_source(traceback_text), error))
     return error
+
+
+def _loaded(content: bytes, causes: Causes) -> BaseException:
+    error: BaseException = pickle.loads(content)  # noqa: S301 - from our own workers, over mutual TLS
+    if causes.cause is not None:
+        error.__cause__ = _loaded(*causes.cause)
+    if causes.context is not None:
+        error.__context__ = _loaded(*causes.context)
+    error.__suppress_context__ = causes.suppressed
+    return error
+
+
+def _causes_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception, its cause, the cause of that, and so on."""
+    each: BaseException | None = error
+    while each is not None:
+        yield each
+        each = each.__cause__
 
 
 def with_source(text: str) -> str:
@@ -59,7 +92,7 @@ def frames_of(text: str, error: BaseException) -> str:
 
 def as_one(error: BaseException) -> str | None:
     """Return the traceback of an error that a task raised, as if it had been raised here; None for any other."""
-    cause = error.__cause__
+    *_, cause = _causes_of(error)
     if not isinstance(cause, RemoteTraceback) or HEAD not in cause.text:
         return None
     shown = "".join(traceback.format_exception_only(error))

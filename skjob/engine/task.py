@@ -14,8 +14,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext, suppress
-from dataclasses import dataclass, replace
-from types import FunctionType
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import joblib
@@ -23,15 +22,18 @@ from distributed import get_worker
 
 from skjob.engine.cancellation import TaskCancelled, interruptible, raise_if_cancelled
 from skjob.engine.fidelity.effects.code_identity import received_code
-from skjob.engine.fidelity.effects.guard import guarded
-from skjob.engine.fidelity.effects.random_draws import drawn, positions
-from skjob.engine.fidelity.effects.returned_arguments import ArgumentKey, dumps_result
+from skjob.engine.fidelity.effects.guard import FILES_VARIABLE, guarded, remove_created
+from skjob.engine.fidelity.effects.process_questions import why_of_process
+from skjob.engine.fidelity.effects.process_state import ProcessState, changed_settings, process_state, restore
+from skjob.engine.fidelity.effects.random_draws import SEEDED, begin_anew, drawn, moved, positions, seeded_by
+from skjob.engine.fidelity.effects.returned_arguments import ArgumentKey, CannotReturn, dumps_result
 from skjob.engine.fidelity.effects.shared_state import (
     LiveArguments,
     State,
     changed,
     describe_unknown,
     imported_modules,
+    own_objects,
     state_of,
 )
 from skjob.engine.fidelity.settings.applying import applied
@@ -39,9 +41,10 @@ from skjob.engine.fidelity.settings.logs import LoggedRecord, captured_log
 from skjob.engine.fidelity.settings.own_variables import differing_variables
 from skjob.engine.fidelity.settings.packing import PackedSettings, unpack
 from skjob.engine.fidelity.settings.process import CannotApply, restore_variables
-from skjob.engine.fidelity.settings.values import ProgramSettings
+from skjob.engine.fidelity.settings.values import ProgramSettings, process_token
 from skjob.engine.joblib_calls import JoblibCall
 from skjob.engine.output import captured
+from skjob.engine.remote_traceback import NO_CAUSES, Causes
 from skjob.engine.task_warnings import TaskWarning, captured_warnings
 from skjob.engine.threads import all_threads, inner_threads, limit_inner_threads
 from skjob.engine.transfer.pickling import dumps
@@ -49,8 +52,11 @@ from skjob.engine.transfer.received_data import Pickled, Shared, protected
 from skjob.engine.transfer.worker_plugins import unpacked_folders
 from skjob.utils.versions import differences
 
+MAX_CAUSES = 3
+"""How many exceptions that led to one another come back with the one that a task raised."""
+
 READ_ONLY = "is read-only"
-"""What numpy says of an array that cannot be written to."""
+"""What numpy says of an array that cannot be written to. In a result it is the error of a fit that failed."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,10 @@ class Outcome:
         The time on the worker alone, without waiting and transfer.
     stdout, stderr, warnings, logged
         What the call wrote, warned of and logged.
+    causes : Causes
+        What led to the exception, if plain Python raises it in the program's process.
+    cuts : tuple
+        For stdout and stderr, the sizes after each write.
     differs : tuple of str
         The versions on the worker that differ from the expected ones.
     refused : str
@@ -71,14 +81,20 @@ class Outcome:
         The arguments in the result, which come back as the program's own objects.
     effects : tuple of str
         What the call did besides returning a result.
+    created : tuple of str
+        Files and folders that it created on the program's machine, if plain Python runs the calls in its process.
     missing : tuple of str
         Files that it tried to read and that are not on the worker's machine.
+    read : tuple
+        Files and folders that it read, each with its size and the time of its last change.
     inner_threads : int
         How many threads its numerics may have used.
     drawn : tuple of str
         Modules whose global generator the program has seeded and the call drew from.
     own_variables : tuple of str
         Environment variables that the program's code reads and that have another value on the worker.
+    generators : dict
+        The states of global generators of random numbers that the call has seeded, by module.
     unseen : tuple of str
         Descriptions of what it shares with the program and may have changed without being seen.
     worker : str
@@ -93,16 +109,21 @@ class Outcome:
     traceback: str = ""
     stdout: str = ""
     stderr: str = ""
+    causes: Causes = NO_CAUSES
+    cuts: tuple[tuple[int, ...], ...] = ((), ())
     warnings: tuple[TaskWarning, ...] = ()
     differs: tuple[str, ...] = ()
     refused: str = ""
     returned: tuple[ArgumentKey, ...] = ()
     effects: tuple[str, ...] = ()
+    created: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    read: tuple[tuple[str, int, int], ...] = ()
     inner_threads: int = 1
     logged: tuple[LoggedRecord, ...] = ()
     drawn: tuple[str, ...] = ()
     own_variables: tuple[str, ...] = ()
+    generators: dict[str, Any] = field(default_factory=dict)
     unseen: tuple[str, ...] = ()
     worker: str = ""
     ended: float = 0.0
@@ -149,16 +170,20 @@ def run_batch(
             stack.enter_context(applied(program))
             with received_code() as codes:
                 calls, backend, expected = TaskUnpickler(payload, data).load()
-            if _reads_arguments(codes):
-                return [Outcome(False, b"", 0.0, refused="its tasks read the arguments of the program, `sys.argv`")]
+            if why := why_of_process(codes, shares_memory=live_arguments is not None):
+                return [Outcome(False, b"", 0.0, refused=why)]
             before: State = {}
+            own: dict[int, str] = {}
             variables: dict[str, str] = {}
+            had = process_state() if codes else {}  # code of the program runs
+            seeds = seeded_by(codes) if live_arguments is not None else frozenset()
             if live_arguments is not None:
                 variables = dict(os.environ)
                 codes += imported_modules(codes, unpacked_folders())
-                before = state_of(codes, calls, live_arguments)
+                before = state_of(codes, calls, live_arguments, caches=program.asks_caches)
+                own = own_objects(codes, calls)
             differs = differences(expected)
-            own = differing_variables(program, codes)
+            own_variables = differing_variables(program, codes)
         except TaskCancelled as error:
             return [_failed(error, started)]
         except CannotApply as error:
@@ -170,13 +195,20 @@ def run_batch(
         worker = _worker_name()
         with joblib.parallel_config(backend=backend, n_jobs=None), all_threads(calls) if whole else nullcontext():
             for call in calls:
-                outcome = _run(call, differs, program, shares_memory=live_arguments is not None)
-                outcomes.append(replace(outcome, own_variables=own, worker=worker))
+                outcome = _run(call, differs, program, seeds, own, shares_memory=live_arguments is not None)
+                outcomes.append(replace(outcome, own_variables=own_variables, worker=worker))
                 if not outcomes[-1].ok:
                     break
-        if live_arguments is not None and (why := _why_refused(outcomes, before, codes, calls, live_arguments)):
+        why = _undo_settings(had)
+        if live_arguments is not None and not why:
+            why = _why_refused(outcomes, before, state_of(codes, calls, live_arguments, caches=program.asks_caches))
+        if live_arguments is not None and why:
             restore_variables(variables)
-            return [replace(outcome, refused=why) for outcome in outcomes]
+            for outcome in outcomes:
+                remove_created(outcome.created)
+            return [replace(outcome, refused=why, created=()) for outcome in outcomes]
+        if FILES_VARIABLE not in os.environ:
+            outcomes = [replace(outcome, created=()) for outcome in outcomes]  # the program's machine has others
         if unseen := describe_unknown(before):
             return [replace(outcome, unseen=unseen) for outcome in outcomes]
         return outcomes
@@ -189,32 +221,39 @@ def _worker_name() -> str:
         return ""
 
 
-def _reads_arguments(codes: list[Any]) -> bool:
-    """Return whether code of the program uses `sys.argv`, which a worker has of its own."""
-    return any(isinstance(code, FunctionType) and _ARGUMENTS.issubset(code.__code__.co_names) for code in codes)
+def _undo_settings(had: ProcessState) -> str:
+    """Undo what the calls have changed of the settings of the process, and return what that was."""
+    names = changed_settings(had, process_state()) if had else ()
+    restore(had, names)
+    return f"its tasks change settings of the process by {', '.join(f'`{name}`' for name in names)}" if names else ""
 
 
-_ARGUMENTS = frozenset({"sys", "argv"})
-
-
-def _why_refused(
-    outcomes: list[Outcome], before: State, codes: list[Any], calls: list[JoblibCall], live: LiveArguments
-) -> str:
+def _why_refused(outcomes: list[Outcome], before: State, after: State) -> str:
     """Return what the calls did to memory that they share with the program in plain Python."""
     returned = [outcome.returned for outcome in outcomes]
-    if names := changed(before, state_of(codes, calls, live), returned):
+    if names := changed(before, after, returned):
         return f"its tasks change {', '.join(f'`{name}`' for name in names)}"
-    if any(READ_ONLY in outcome.traceback for outcome in outcomes):
+    if any(READ_ONLY in outcome.traceback or READ_ONLY.encode() in outcome.content for outcome in outcomes):
         return "its tasks write to data that they share"
     return ""
 
 
-def _run(call: JoblibCall, differs: tuple[str, ...], settings: ProgramSettings, *, shares_memory: bool) -> Outcome:
+def _run(
+    call: JoblibCall,
+    differs: tuple[str, ...],
+    settings: ProgramSettings,
+    seeds: frozenset[str],
+    own: Mapping[int, str],
+    *,
+    shares_memory: bool,
+) -> Outcome:
     function, arguments, keywords = call
     started = time.perf_counter()
-    before = positions(settings.seeded) if settings.seeded else {}
+    seeded = settings.seeded - seeds
+    before = positions(seeded) if seeded else {}
+    unseeded = begin_anew(seeds)
     with (
-        captured() as (stdout, stderr),
+        captured(raw=settings.taken_in != process_token()) as (stdout, stderr),
         captured_warnings() as warned,
         captured_log(settings.levels, stdout, stderr) as log,
         guarded(in_order=shares_memory) as watched,
@@ -225,33 +264,48 @@ def _run(call: JoblibCall, differs: tuple[str, ...], settings: ProgramSettings, 
         except BaseException as error:
             outcome = _failed(error, started, as_raised=shares_memory)
             watched.note_error(error)
+            watched.cancelled = isinstance(error, TaskCancelled)
         else:
-            outcome = _finished(result, seconds, call if shares_memory else None)
+            outcome = _finished(result, seconds, own, call if shares_memory else None)
     ended = time.time()
+    generators = moved(unseeded)
+    if generators:
+        watched.effects.add(SEEDED)
+    if watched.refused or watched.cancelled:
+        remove_created(watched.created)
     if watched.refused:
         return replace(outcome, ok=False, content=b"", refused=watched.refused)
     return replace(
         outcome,
         stdout=stdout.text,
         stderr=stderr.text,
+        cuts=(tuple(stdout.cuts), tuple(stderr.cuts)),
         warnings=tuple(warned),
         differs=differs,
         effects=tuple(sorted(watched.effects)),
+        created=tuple(sorted(watched.created)),
         missing=tuple(sorted(watched.missing)),
+        read=tuple((path, *found) for path, found in sorted(watched.read.items())),
         inner_threads=inner_threads(),
         logged=log.result,
-        drawn=drawn(settings.seeded, before),
+        drawn=drawn(seeded, before),
+        generators=generators,
         ended=ended,
     )
 
 
-def _finished(result: Any, seconds: float, sharing: JoblibCall | None) -> Outcome:
-    """Return the outcome of a call that returned. `sharing` is the call if it shares its arguments with the program."""
+def _finished(result: Any, seconds: float, own: Mapping[int, str], sharing: JoblibCall | None) -> Outcome:
+    """Return the outcome of a call that returned. `sharing` is the call if it shares its arguments with the program.
+
+    `own` are the program's own objects, which must not come back as copies.
+    """
     try:
         if sharing is None:
             return Outcome(True, dumps(result), seconds)
-        content, returned = dumps_result(result, sharing)
+        content, returned = dumps_result(result, sharing, own)
         return Outcome(True, content, seconds, returned=tuple(returned))
+    except CannotReturn as error:
+        return Outcome(False, b"", seconds, refused=f"its results are not what they are in one process: {error}")
     except Exception as error:  # whatever its objects raise
         return Outcome(False, b"", seconds, refused=f"its results cannot be sent back: {_error_text(error)}")
 
@@ -262,7 +316,19 @@ def _failed(error: BaseException, started: float, *, as_raised: bool = False) ->
     content = _pickled_error(error, as_raised)
     if not content:
         return Outcome(False, b"", seconds, refused=f"its error cannot be sent back: {_error_text(error)}")
-    return Outcome(False, content, seconds, _user_traceback(error))
+    causes = _causes_of(error, MAX_CAUSES) if as_raised else NO_CAUSES
+    return Outcome(False, content, seconds, _user_traceback(error), causes=causes)
+
+
+def _causes_of(error: BaseException, depth: int) -> Causes:
+    def linked(other: BaseException | None) -> tuple[bytes, Causes] | None:
+        if other is None or not depth:
+            return None
+        return _pickled_error(other, as_raised=False), _causes_of(other, depth - 1)
+
+    cause = linked(error.__cause__)
+    context = None if error.__context__ is error.__cause__ else linked(error.__context__)
+    return Causes(cause, context or cause, error.__suppress_context__)
 
 
 def _pickled_error(error: BaseException, as_raised: bool) -> bytes:

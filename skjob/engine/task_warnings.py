@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, cast
 
+from skjob.engine.task_threads import inherit
+
 MAX_WARNINGS = 100
 """Limit for one call: repeated warnings must not fill the client's memory."""
 
@@ -40,6 +42,7 @@ class _ShowWarning:
     def __init__(self, original: Any) -> None:
         self._original = original
         self.of_thread = threading.local()
+        inherit(self.of_thread, "captured")
 
     def __call__(
         self,
@@ -59,6 +62,7 @@ class _ShowWarning:
 
 
 _installing = threading.Lock()
+_WARN = warnings.warn
 
 
 @contextmanager
@@ -86,6 +90,9 @@ def warn_again(warned: TaskWarning, registry: dict[Any, Any]) -> None:
         message: Warning | str = category(warned.text)
     except Exception:  # a category that takes other arguments
         category, message = UserWarning, f"{warned.category}: {warned.text}"
+    if warnings.warn is not _WARN:  # the program's own, which may show it or not
+        warnings.warn(message, category, stacklevel=2)
+        return
     # Without a module it would count as one that is issued as Python exits, and not be shown.
     source = warned.source or Path(warned.file).stem
     warnings.warn_explicit(message, category, warned.file, warned.line, module=source, registry=registry)

@@ -117,7 +117,7 @@ def _threaded(call: JoblibCall) -> Iterator[tuple[Any, str | None, Any]]:
 
 def _estimators_in(candidate: Any) -> Iterator[tuple[str, Any, dict[str, Any]]]:
     """Yield an estimator and those inside it (steps of a pipeline, what a meta-estimator fits), by their names."""
-    if isinstance(candidate, type) or not hasattr(candidate, "get_params"):
+    if not hasattr(type(candidate), "get_params"):  # an object may answer to any name
         return
     try:
         given = candidate.get_params()
@@ -125,7 +125,7 @@ def _estimators_in(candidate: Any) -> Iterator[tuple[str, Any, dict[str, Any]]]:
         return
     yield "", candidate, given
     for name, value in given.items():
-        if hasattr(value, "get_params") and not isinstance(value, type):
+        if hasattr(type(value), "get_params"):
             yield name, value, given
 
 

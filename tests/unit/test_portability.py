@@ -21,7 +21,7 @@ ALLOWED = Path(operating_system.__file__)
 KERNEL_FOLDERS = ("/proc", "/sys", "/dev/shm", "/run/systemd")
 NOT_OPENED = {
     "config/pod_settings.py": "where a team mounts nothing in pods",
-    "engine/fidelity/effects/guard.py": "what a task may open without an effect",
+    "engine/fidelity/effects/paths.py": "what a task may open without an effect",
 }
 """Modules with such a path as a value, which they compare others with."""
 

@@ -96,6 +96,7 @@ class CodeHasher(ModuleHasher):
     def _write_local_function(self, walk: Walk, value: types.FunctionType) -> None:
         if walk.seen(value):
             return
+        walk.local = True
         name = f"function `{value.__qualname__}`"
         walk.out.append(b"F" + self._code(value.__code__))
         with naming_holder(name):
@@ -187,6 +188,7 @@ class CodeHasher(ModuleHasher):
     def _write_local_class(self, walk: Walk, value: type) -> None:
         if walk.seen(value):
             return
+        walk.local = True
         walk.out.append(encode_text(b"class", value.__name__))
         name = f"class `{value.__qualname__}`"
         self._write_class(walk, type(value))

@@ -9,6 +9,7 @@ same otherwise, because they are meant to differ.
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import threading
 from collections import Counter
@@ -20,7 +21,7 @@ from typing import Any
 
 from skjob.engine.checkpoint.fit_counts import FitCounts
 from skjob.engine.checkpoint.fit_key import FitIdentity, FitKeyBuilder, Unidentifiable
-from skjob.engine.checkpoint.store import FitStore
+from skjob.engine.checkpoint.store import FilesRead, FitStore
 from skjob.engine.joblib_calls import JoblibCall, fit_arguments
 from skjob.utils.notify import Notify
 
@@ -72,6 +73,8 @@ class FitCache:
         self._counts: Counter[str] = Counter()
         self._unseeded: Counter[str] = Counter()
         """How often each unseeded fit has come up in this run."""
+        self.shown: set[str] = set()
+        """Fits of this run that printed, warned or logged: plain Python would show that each time."""
         if self.store.has_older():
             self.notify_once("fits kept by an earlier release are not reused")
         self.writers = ThreadPoolExecutor(WRITERS, "skjob-store") if self.store.remote else None
@@ -88,13 +91,17 @@ class FitCache:
         data_key: Callable[[Any], str],
         settings: tuple[Any, ...] = (),
         jobs: tuple[Any, ...] = (),
+        *,
+        shares_memory: bool = True,
     ) -> CallFitCache:
         """Return the cache for one Parallel call. `data_key` gives the content key of a large array.
 
         `settings` are those of the program that may change a result, `jobs` what the number of jobs inside the fits
         depends on.
+        `shares_memory`: whether plain Python runs the fits in the program's process.
         """
-        return CallFitCache(self, FitKeyBuilder(root, data_key, {}, settings, jobs))
+        keys = FitKeyBuilder(root, data_key, {}, settings, jobs, shares_memory=shares_memory)
+        return CallFitCache(self, keys)
 
     def with_number(self, identity: FitIdentity) -> FitIdentity:
         """Return the identity of an unseeded fit with how many of the same this run has had before."""
@@ -159,6 +166,10 @@ class CallFitCache:
         found = self._fits.store.find(identity)
         if found is None:
             return None
+        if not all(map(_is_unchanged, found.files)):
+            return None
+        if found.run == self._fits.run and identity.fit in self._fits.shown:
+            return None
         if not identity.seeded and not self._fits.resume:
             self._fits.count("unseeded")
             return None
@@ -172,19 +183,38 @@ class CallFitCache:
         """Return the versions that the fits so far must run with, by distribution."""
         return {} if self._identifier is None else self._identifier.versions()
 
-    def store(self, identity: FitIdentity, result: Any, seconds: float, differs: tuple[str, ...]) -> None:
-        """Store the result of a fit, unless its worker had other versions than those in its identity."""
+    def store(
+        self,
+        identity: FitIdentity,
+        result: Any,
+        seconds: float,
+        differs: tuple[str, ...],
+        read: FilesRead = (),
+        *,
+        shown: bool = False,
+    ) -> None:
+        """Store the result of a fit, unless its worker had other versions than those in its identity.
+
+        `read` are the files that the fit has read: the result is reused while they are unchanged on this machine. Those
+        that only workers have cannot be checked.
+        `shown`: whether the fit printed, warned or logged; then it is done again if this run has it again.
+        """
+        if shown:
+            self._fits.shown.add(identity.fit)
+        read = tuple(filter(_is_unchanged, read))
         versions = self.versions()
         if differs:
             self._fits.notify_once(f"fits are not stored for later runs: workers have {', '.join(differs)}")
         elif self._fits.writers is None:
-            self._store(identity, result, seconds, versions)
+            self._store(identity, result, seconds, versions, read)
         else:
             self._writes = [write for write in self._writes if not write.done()]
-            self._writes.append(self._fits.writers.submit(self._store, identity, result, seconds, versions))
+            self._writes.append(self._fits.writers.submit(self._store, identity, result, seconds, versions, read))
 
-    def _store(self, identity: FitIdentity, result: Any, seconds: float, versions: Mapping[str, str]) -> None:
-        if self._fits.store.save(identity, result, seconds, versions):
+    def _store(
+        self, identity: FitIdentity, result: Any, seconds: float, versions: Mapping[str, str], read: FilesRead
+    ) -> None:
+        if self._fits.store.save(identity, result, seconds, versions, read):
             self._fits.count("kept", *["kept_unseeded"] * (not identity.seeded))
 
     def end(self) -> None:
@@ -197,3 +227,12 @@ class CallFitCache:
         if self._has_fits:
             self._fits.report()
             self._has_fits = False
+
+
+def _is_unchanged(file: tuple[str, int, int]) -> bool:
+    path, size, changed = file
+    try:
+        found = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return False
+    return (found.st_size, found.st_mtime_ns) == (size, changed)

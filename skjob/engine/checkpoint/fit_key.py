@@ -71,6 +71,9 @@ class FitKeyBuilder:
         Settings of the program's process that may change a result.
     jobs : tuple
         What plain Python's number of jobs inside the fits depends on. Only fits that ask for jobs use it.
+    shares_memory : bool, default=True
+        Whether plain Python runs the fits in the program's process. Otherwise changes that local code makes are lost,
+        and such fits are not reused where they count.
     """
 
     def __init__(
@@ -80,6 +83,8 @@ class FitKeyBuilder:
         versions: Mapping[str, str],
         settings: tuple[Any, ...] = (),
         jobs: tuple[Any, ...] = (),
+        *,
+        shares_memory: bool = True,
     ) -> None:
         origins = Origins(root, versions)
         self._origins = origins
@@ -90,6 +95,7 @@ class FitKeyBuilder:
             + [settings]
         )
         self._jobs = jobs
+        self._shares_memory = shares_memory
         # All fits of a call have the same scorer, data and settings: the very same objects, kept alive for their id.
         self._shared: dict[str, tuple[Any, Digest]] = {}
 
@@ -134,6 +140,8 @@ class FitKeyBuilder:
         asks = any(asks_for_jobs(name, value) for name, value in parameters.items())
         if asks or any(digest.asks_for_jobs for digest in (*parts, *named.values())):
             parts += [self._contents.digest(self._jobs)]
+        if not self._shares_memory and any(digest.local for digest in (*parts, *named.values())):
+            parts += [self._contents.digest("in processes")]
         seeded = all(digest.seeded for digest in (*parts, *named.values()))
         seeded = seeded and not unseeded(estimator, parameters) and not unseeded(arguments.get("scorer"))
         return FitIdentity(_joined(data), _joined(parts), seeded)

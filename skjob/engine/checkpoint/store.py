@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -35,13 +36,30 @@ UNFINISHED_TTL = 3600.0
 _INSTALL = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 
 
+FilesRead = tuple[tuple[str, int, int], ...]
+"""Files and folders, each with its size and the time of its last change in nanoseconds."""
+
+
 @dataclass(frozen=True)
 class StoredFit:
-    """A finished fit: its result as the fit returned it, the run that did it, and the seconds it took."""
+    """A finished fit: its result as the fit returned it, the run that did it, and the seconds it took.
+
+    `files` are those that it read.
+    """
 
     result: Any
     run: str
     seconds: float
+    files: FilesRead = ()
+
+
+def _is_not_the_stores(record: logging.LogRecord) -> bool:
+    """Return whether a record is not of a file of a store: a program that logs everything must not see those."""
+    return not getattr(_at_work, "store", False)
+
+
+_at_work = threading.local()
+logging.getLogger("fsspec.local").addFilter(_is_not_the_stores)
 
 
 class DamagedEntry(ValueError):
@@ -108,15 +126,23 @@ class FitStore:
                 self._problems[f"`{self._backend.path(identity.data, name)}` is damaged: {error}"] = None
             return None
 
-    def save(self, identity: FitIdentity, result: Any, seconds: float, versions: Mapping[str, str]) -> bool:
+    def save(
+        self,
+        identity: FitIdentity,
+        result: Any,
+        seconds: float,
+        versions: Mapping[str, str],
+        files: FilesRead = (),
+    ) -> bool:
         """Store a finished fit. Return whether it is stored. Never raises.
 
-        Failed fits are not stored, nor results that are not plain data. `seconds` is what the fit took on its worker.
+        Failed fits are not stored, nor results that are not plain data. `seconds` is what the fit took on its worker,
+        `files` what it read there.
         """
         if isinstance(result, dict) and result.get("fit_error") is not None:
             return False
         try:
-            content = encode(identity, result, self.run, seconds, versions)
+            content = encode(identity, result, self.run, seconds, versions, files)
         except NotSerializable:
             return False
         try:
@@ -139,7 +165,14 @@ class FitStore:
             self._problems[f"{what}: {reason}"] = None
 
 
-def encode(identity: FitIdentity, result: Any, run: str, seconds: float, versions: Mapping[str, str]) -> bytes:
+def encode(
+    identity: FitIdentity,
+    result: Any,
+    run: str,
+    seconds: float,
+    versions: Mapping[str, str],
+    files: FilesRead = (),
+) -> bytes:
     """Return an entry as bytes. Raises `NotSerializable` if the result is not plain data."""
     entry = {
         "data": identity.data,
@@ -151,6 +184,8 @@ def encode(identity: FitIdentity, result: Any, run: str, seconds: float, version
         "versions": dict(versions),
         "result": to_plain(result),
     }
+    if files:  # other entries are as earlier releases write them
+        entry["files"] = [list(file) for file in files]
     return json.dumps({"format": FORMAT, "sha256": _checksum(entry), "entry": entry}).encode()
 
 
@@ -181,7 +216,11 @@ def decode(content: bytes, identity: FitIdentity) -> StoredFit:
     if type(run) is not str or type(seconds) is not float:
         raise DamagedEntry("it is not of the expected form")
     try:
-        return StoredFit(from_plain(entry.get("result")), run, seconds)
+        files = tuple((str(path), int(size), int(changed)) for path, size, changed in entry.get("files", ()))
+    except (TypeError, ValueError) as error:
+        raise DamagedEntry("it is not of the expected form") from error
+    try:
+        return StoredFit(from_plain(entry.get("result")), run, seconds, files)
     except NotSerializable as error:
         raise DamagedEntry(str(error)) from error
 
@@ -232,7 +271,8 @@ class StoreBackend:
         """Return the content; None if there is no such entry."""
         if not self.remote:
             try:
-                return bytes(self._files.cat_file(f"{self._root}/{group}/{name}"))
+                with _quietly():
+                    return bytes(self._files.cat_file(f"{self._root}/{group}/{name}"))
             except FileNotFoundError:
                 return None
         with self._lock:
@@ -259,7 +299,8 @@ class StoreBackend:
             self._prepare(group, folder)
             unfinished = self._unfinished(folder)
             try:
-                self._files.pipe_file(unfinished, content)
+                with _quietly():
+                    self._files.pipe_file(unfinished, content)
                 # fsspec's `mv` copies a local file if the rename fails, and readers would find half of it.
                 (self._files.mv if self.remote else os.replace)(unfinished, f"{folder}/{name}")
             except BaseException:
@@ -297,12 +338,22 @@ class StoreBackend:
         if self._files.exists(marker):
             return False
         has_entries = any(each["type"] == "directory" for each in self._files.ls(self._root, detail=True))
-        self._files.pipe_file(marker, b"skjob")
+        with _quietly():
+            self._files.pipe_file(marker, b"skjob")
         return has_entries
 
     @staticmethod
     def _unfinished(folder: str) -> str:
         return f"{folder}/.{uuid4().hex}.tmp"
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    _at_work.store = True
+    try:
+        yield
+    finally:
+        _at_work.store = False
 
 
 def _filesystem(address: str) -> tuple[Any, str, bool]:

@@ -48,11 +48,13 @@ class Digest:
 
     `seeded` is False if the object reaches code that draws random numbers without a seed. `asks_for_jobs` is True if it
     contains an estimator, or reaches local code, whose result may depend on how many jobs plain Python has for it.
+    `local` is True if it reaches local code.
     """
 
     value: bytes
     seeded: bool = True
     asks_for_jobs: bool = False
+    local: bool = False
 
 
 @dataclass
@@ -66,6 +68,7 @@ class Walk:
     seeded: bool = True
     expects_seed: bool = True
     asks_for_jobs: bool = False
+    local: bool = False
 
     def note_jobs(self, name: Any, value: Any) -> None:
         """Note a parameter `n_jobs` that asks for other than one job."""
@@ -75,6 +78,7 @@ class Walk:
         """Add the properties of a part that has a digest of its own."""
         self.seeded &= digest.seeded
         self.asks_for_jobs |= digest.asks_for_jobs
+        self.local |= digest.local
 
     def seen(self, value: Any) -> bool:
         """Return whether this mutable object was seen before, and write its number then. It stays alive, for its id."""
@@ -88,7 +92,8 @@ class Walk:
 
     def end(self) -> Digest:
         """Return the digest of all that was written."""
-        return Digest(hashlib.blake2b(b"".join(self.out), digest_size=20).digest(), self.seeded, self.asks_for_jobs)
+        value = hashlib.blake2b(b"".join(self.out), digest_size=20).digest()
+        return Digest(value, self.seeded, self.asks_for_jobs, self.local)
 
 
 def encode_text(tag: bytes, text: str) -> bytes:

@@ -27,6 +27,9 @@ from skjob.engine.task import Outcome
 from skjob.engine.transfer.shared_data import CallData
 from skjob.utils.reconnect import abandon_reason
 
+SCORING_FAILED = "Scoring failed."
+"""How the warning of such a fit begins (scikit-learn 1.9, metrics/_scorer.py and model_selection/_validation.py)."""
+
 
 class BatchResults:
     """Settles the batches of one call.
@@ -115,10 +118,11 @@ class BatchResults:
                 _settle(first)
 
     def _store(self, identity: FitIdentity | None, outcome: Outcome, call: JoblibCall) -> None:
-        if self._fits is not None and identity is not None and not outcome.effects:
+        if self._fits is not None and identity is not None and not outcome.effects and not _failed_scoring(outcome):
             with arguments_of(call):
                 result = pickle.loads(outcome.content)  # noqa: S301 - from our own workers, over mutual TLS
-            self._fits.store(identity, result, outcome.seconds, outcome.differs)
+            shown = bool(outcome.stdout or outcome.stderr or outcome.warnings or outcome.logged)
+            self._fits.store(identity, result, outcome.seconds, outcome.differs, outcome.read, shown=shown)
 
     # ------------------------------------------------------------------------------------------------ errors
 
@@ -163,6 +167,11 @@ class BatchResults:
         with suppress(Exception):
             error.add_note(f"while {task.name} was sent to a worker")
         return error
+
+
+def _failed_scoring(outcome: Outcome) -> bool:
+    """Return whether a fit could not be scored, for which it has `error_score`: like one that failed, it is retried."""
+    return any(warned.text.startswith(SCORING_FAILED) for warned in outcome.warnings)
 
 
 def _settle(batch: Batch) -> None:

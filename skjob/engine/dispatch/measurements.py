@@ -34,7 +34,9 @@ class CallMeasurements:
         if ran:
             seconds = sum(outcome.seconds for outcome in ran)
             self._seconds += seconds
-            self._has_effects = self._has_effects or any(outcome.effects or outcome.refused for outcome in ran)
+            self._has_effects = self._has_effects or any(
+                outcome.effects or outcome.read or outcome.refused for outcome in ran
+            )
             self._small_calls.note_round_trip(time.perf_counter() - task.sent_at - seconds)
             self._small_calls.inner_threads = ran[-1].inner_threads
 

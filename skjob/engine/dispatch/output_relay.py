@@ -9,7 +9,7 @@ from typing import Any
 
 from distributed import Client
 
-from skjob.engine.fidelity.effects.random_draws import describe_draw as describe_draw
+from skjob.engine.fidelity.effects.random_draws import continue_from, describe_draw
 from skjob.engine.fidelity.effects.returned_arguments import ArgumentStates
 from skjob.engine.fidelity.settings.logs import log_again, write_again
 from skjob.engine.fidelity.settings.own_variables import describe_difference
@@ -35,9 +35,10 @@ class OutputRelay:
             changed.apply()
         again = partial(log_again, complete=with_source, thread=self.caller)
         for outcome in outcomes:
-            write_again(outcome.stdout, outcome.stderr, outcome.logged, again)
+            write_again(outcome.stdout, outcome.stderr, outcome.logged, again, outcome.cuts)
             for warned in outcome.warnings:
                 warn_again(warned, self._warned)
+            continue_from(outcome.generators)
             for module in outcome.drawn:
                 self._notify_once(describe_draw(module))
             for name in outcome.own_variables:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,15 +20,17 @@ from skjob.engine.checkpoint.fit_cache import CallFitCache
 from skjob.engine.dispatch.batch import BatchTask, WorkersLost
 from skjob.engine.dispatch.cluster_watch import MAX_TRIES, ClusterWatch
 from skjob.engine.dispatch.outstanding import OutstandingTasks
+from skjob.engine.fidelity.effects.lossy_pickles import describe_loss, lost_attributes
 from skjob.engine.fidelity.effects.returned_arguments import live_arguments
 from skjob.engine.fidelity.effects.unpicklable import why_unpicklable
 from skjob.engine.fidelity.replay import CallRefused
 from skjob.engine.fidelity.settings.packing import CallSettings
-from skjob.engine.joblib_calls import label
+from skjob.engine.joblib_calls import iter_nested, label
 from skjob.engine.memory import WorkerMemory, needed
 from skjob.engine.task import Outcome, run_batch
 from skjob.engine.threads import WholeWorkers
 from skjob.engine.transfer.import_path import send_new_code
+from skjob.engine.transfer.local_code import SCRIPT, is_local
 from skjob.engine.transfer.shared_data import CallData
 from skjob.engine.transfer.worker_plugins import check_workers, register_plugins_again
 
@@ -127,6 +131,8 @@ class TaskSender:
 
     def _dump(self, task: BatchTask, versions: Mapping[str, str]) -> bytes:
         context = self._context
+        if context.shares_memory and (why := self._why_lossy(task)):
+            raise CallRefused(f"it cannot be sent to workers: {why}")
         try:
             task.settings = context.settings.packed(task.calls)
             return self._data.dump(task.calls, context.nested, task.data, context.root, versions)
@@ -136,6 +142,18 @@ class TaskSender:
             raise CallRefused(
                 f"it cannot be sent to workers: {why_unpicklable(task.calls, error, context.root)}"
             ) from error
+
+    def _why_lossy(self, task: BatchTask) -> str:
+        """Return what one of the program's objects loses when it is pickled; empty if none loses anything."""
+        for part in iter_nested(task.calls):
+            with suppress(Exception):  # the program's own objects are called; the pickle will tell
+                if lost := lost_attributes(part, self._is_of_program):
+                    return describe_loss(part, lost)
+        return ""
+
+    def _is_of_program(self, kind: type) -> bool:
+        module = sys.modules.get(kind.__module__)
+        return kind.__module__ in SCRIPT or (module is not None and is_local(module, self._context.root))
 
     def _send(self, number: int, task: BatchTask) -> None:
         if task.tries >= MAX_TRIES:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import cloudpickle
 from distributed import Client
 from joblib.parallel import Parallel
 
@@ -19,14 +20,21 @@ from skjob.engine.checkpoint.fit_cache import FitCache
 from skjob.engine.fidelity.effects.shared_state import describe_unseen
 from skjob.engine.fidelity.job_counts import inner_backend
 from skjob.engine.fidelity.local_tasks import COUNTER, LocalTaskCounter
-from skjob.engine.fidelity.monkeypatches import patched_by_program
-from skjob.engine.fidelity.placement import CallSite, CallSiteNotes, prefers_threads, shares_memory, why_local
+from skjob.engine.fidelity.placement import (
+    CallSite,
+    CallSiteNotes,
+    prefers_threads,
+    shares_memory,
+    shows_progress_itself,
+    why_local,
+)
 from skjob.engine.fidelity.settings.snapshot import take_settings, why_settings_stay
 from skjob.engine.fidelity.small_calls import CallKind, Measured, size_class, small_calls_of
 from skjob.engine.fidelity.small_run import SmallRun
 from skjob.engine.joblib_calls import JoblibCall, fit_arguments, inner_function, label, strip_context
 from skjob.engine.reporting.call_events import CallEvents, RunEvents
 from skjob.engine.threads import takes_whole_worker
+from skjob.engine.transfer.local_code import local_modules
 from skjob.engine.transfer.shared_data import shared_data
 from skjob.utils.notify import Notify
 
@@ -63,12 +71,20 @@ class CallRouter:
             return known
         threads = prefers_threads(parallel._backend_kwargs)
         why = why_local(first, shares_memory=shares_memory(parallel), threads=threads) or why_settings_stay()
-        if why is None and site not in self._sites.checked:
-            self._sites.checked.add(site)
-            if patched := patched_by_program(self.root):
-                why = f"the program has replaced `{patched}`, which workers have as it is installed"
         if why is not None:
             self.note_local(first, site, why)
+        return why
+
+    def why_patched(self, first: JoblibCall, site: CallSite) -> str | None:
+        """Return that the program has replaced functions of libraries, if it has; then its calls cannot go to workers.
+
+        Report it, once for each line of the program.
+        """
+        patched = self._sites.patches.find(self.root)
+        if patched is None:
+            return None
+        why = f"the program has replaced `{patched}`, which workers have as it is installed"
+        self.note_local(first, site, why)
         return why
 
     def small_call(
@@ -79,14 +95,32 @@ class CallRouter:
         known = small_calls_of(self.client)
         seconds = known.local_seconds(kind)
         # joblib itself shows progress and keeps time limits.
-        if seconds is None or parallel.verbose or parallel.timeout is not None:
+        if seconds is None or parallel.verbose or parallel.timeout is not None or shows_progress_itself(parallel):
+            return kind, None
+        shares = shares_memory(parallel)
+        if not shares and self._reaches_own_module(first):
             return kind, None
         nested = inner_backend(parallel.n_jobs, self.nesting_level)
         fits = None
         if self.checkpoint is not None and fit_arguments(first) is not None:
             data = shared_data(self.client, self.wait_for_workers).begin_call()
-            fits = self.checkpoint.begin_call(self.root, data.key, take_settings(self.root).in_key(), nested.in_key)
-        return kind, SmallRun(known, kind, seconds, nested, copies=not shares_memory(parallel), fits=fits)
+            settings = take_settings(self.root).in_key()
+            fits = self.checkpoint.begin_call(self.root, data.key, settings, nested.in_key, shares_memory=shares)
+        return kind, SmallRun(known, kind, seconds, nested, copies=not shares, fits=fits)
+
+    def _reaches_own_module(self, first: JoblibCall) -> bool:
+        """Return whether a call reaches a module of the program beside its script.
+
+        Code of the script is copied for a task, as for a process; a module is imported, and its state would be shared.
+        """
+        names = [module.__name__.encode() for module in local_modules(self.root)]
+        if not names:
+            return False
+        try:
+            content = cloudpickle.dumps(strip_context(first), protocol=5, buffer_callback=lambda _: None)
+        except Exception:  # the program's own objects are called
+            return True
+        return any(name in content for name in names)
 
     def note_measured(self, kind: CallKind, first: JoblibCall, measured: Measured | None) -> None:
         """Note what a call took on workers, if all of it ran there.
@@ -115,6 +149,15 @@ class CallRouter:
             self._sites.unseen_reported.add(site)
             self.notify_at_end(describe_unseen(label([first]), str(site) if site.file else "", unseen))
 
+    def note_ahead(self, first: JoblibCall, site: CallSite) -> None:
+        """Report that tasks ran ahead of a program that takes their results one by one: at the end of the run, once."""
+        if site not in self._sites.ahead_reported:
+            self._sites.ahead_reported.add(site)
+            where = f" ({site})" if site.file else ""
+            self.notify_at_end(
+                f"the tasks of `{label([first])}`{where} began before the program took the results before them"
+            )
+
     @property
     def _sites(self) -> CallSiteNotes:
         notes: CallSiteNotes = self.client.extensions.setdefault("skjob-call-sites", CallSiteNotes())
@@ -126,7 +169,7 @@ def call_kind(first: JoblibCall, line: str, tasks: int | None) -> CallKind:
     function, arguments, keywords = first
     inner = inner_function(function)
     values = [*arguments, *keywords.values()]
-    estimator = next((type(value).__qualname__ for value in values if hasattr(value, "get_params")), "")
+    estimator = next((type(value).__qualname__ for value in values if hasattr(type(value), "get_params")), "")
     name = f"{getattr(inner, '__module__', '')}.{getattr(inner, '__qualname__', type(inner).__qualname__)}"
     return CallKind(line, name, estimator, tasks, size_class(sum(map(number_of_items, values))))
 

@@ -22,7 +22,14 @@ from joblib.parallel import BACKENDS, Parallel
 
 from skjob.engine.fidelity.call_router import CallRouter
 from skjob.engine.fidelity.job_counts import NOT_GIVEN, PLAIN_BACKEND
-from skjob.engine.fidelity.placement import CallSite, call_site, is_of_program, prefers_threads, shares_memory
+from skjob.engine.fidelity.placement import (
+    CallSite,
+    call_site,
+    is_of_program,
+    prefers_threads,
+    shares_memory,
+    why_in_order,
+)
 from skjob.engine.fidelity.replay import CallRefused, Replay
 from skjob.engine.joblib_calls import JoblibCall
 from skjob.engine.reporting.call_events import CallEvents, is_within_task
@@ -61,14 +68,24 @@ def _with_routing(call: Any) -> Any:
         if parallel.n_jobs == 1:
             return _call_sequentially(call, parallel, iterable, router, caller)
         of_program = is_of_program(caller)
-        replay = Replay(iterable, in_order=shares_memory(parallel), of_program=of_program)
+        replay = Replay(
+            iterable,
+            in_order=shares_memory(parallel),
+            of_program=of_program,
+            shows_as_yielded=bool(parallel.return_generator),
+        )
         first = replay.peek()
         if first is None:
             return call(parallel, replay.tasks())
         site = call_site(caller)
         replay.events = router.begin_events(parallel, first, replay.length, caller)
         why = router.why_local(parallel, first, site)
+        if why is None and of_program and shares_memory(parallel):
+            why = why_in_order(parallel, iterable)
+            if why is not None:
+                router.note_local(first, site, why)
         if parallel.return_generator:
+            why = why or router.why_patched(first, site)
             generate = _generate if why is None else _generate_locally
             return _started(generate(call, parallel, replay, router, first, site))
         with _reported(replay.events):
@@ -108,14 +125,18 @@ def _call(
         tasks = replay.remaining()
         done, ended = small.run(tasks, events)
         router.count_local(len(done))
+        parallel.n_completed_tasks = parallel.n_dispatched_tasks = len(done)
         if ended:
             return done
         replay = Replay(tasks, in_order=shares_memory(parallel), of_program=replay.of_program, events=events)
+    elif router.why_patched(first, site) is not None:
+        return list(_call_locally(call, parallel, replay, router))
     if events is not None:
         events.begin_on_workers(len(done))
     try:
         setattr(parallel, _REPLAY, replay)
         results: list[Any] = call(parallel, replay.tasks())
+        replay.raise_error()
         # The backend that made the call, which may be another than the one that the call began with.
         router.note_measured(kind, first, parallel._backend.measured_call)
         router.note_unseen(first, site, replay.unseen)
@@ -124,6 +145,9 @@ def _call(
         router.note_local(first, site, str(refusal))
         replay.take_back()
         return done + list(replay.merged(iter(_call_locally(call, parallel, replay, router))))
+    except BaseException:
+        replay.remove_uncounted_files()
+        raise
     finally:
         _end(parallel, replay)
 
@@ -208,19 +232,24 @@ def _generate(
 ) -> Generator[Any, None, None]:
     """Yield None, then the results of a call on workers, and, if it is taken back, of what is then done here."""
     began = False
+    ahead = replay.of_program and shares_memory(parallel)
     setattr(parallel, _REPLAY, replay)
     with _reported(replay.events):
         try:
             if replay.events is not None:
                 replay.events.begin()
+            if shares_memory(parallel):
+                parallel.return_ordered = True  # one after the other, they end in the order in which they begin
             results = call(parallel, replay.tasks())
             began = True
             yield None
             for result in results:
                 replay.note_yielded()
                 yield result
+            replay.raise_error()
             router.note_unseen(first, site, replay.unseen)
         except CallRefused as refusal:
+            ahead = False
             router.note_local(first, site, str(refusal))
             replay.take_back()
             results = iter(_call_locally(call, parallel, replay, router))
@@ -228,6 +257,8 @@ def _generate(
                 yield None
             yield from replay.merged(results)
         finally:
+            if ahead:
+                router.note_ahead(first, site)
             _end(parallel, replay)
 
 

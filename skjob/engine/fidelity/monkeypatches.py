@@ -7,46 +7,92 @@ tasks on workers would use the original, and silently give other results.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import threading
 from pathlib import Path
 from types import FunctionType, ModuleType
+from typing import Any
 
 from skjob.engine.transfer.local_code import SCRIPT, CodeOrigin, local_modules, origin_of
 
-HARMLESS = frozenset({"sys", "warnings", "threading", "logging", "skjob", "pytest", "_pytest"})
-"""Packages whose functions a program may replace without changing results: hooks, and display of warnings and logs."""
+HARMLESS = frozenset({"sys", "warnings", "threading", "skjob", "pytest", "_pytest"})
+"""Packages whose functions a program may replace without changing results: hooks, and display of warnings."""
 
 ACCESSORS = "pandas.core.accessor"
 """The module of what pandas puts into its classes for a registered accessor."""
 
 
-def patched_by_program(root: Path | None) -> str | None:
-    """Return the name of a library's function that the program has replaced, as `GaussianNB.predict`; None if none is.
+class Patches:
+    """Finds functions of libraries that the program has replaced.
 
-    It checks every imported module, which takes about ten milliseconds: do this once for each line of the program that
-    makes calls.
+    The first search takes about ten milliseconds; a later one looks only at modules and classes whose content is not
+    what it was then.
     """
-    own = SCRIPT | {module.__name__ for module in local_modules(root)}
-    for name, module in list(sys.modules.items()):
-        if name in own or name.partition(".")[0] in HARMLESS or not isinstance(module, ModuleType):
-            continue
-        file = getattr(module, "__file__", None)
-        if isinstance(file, str) and origin_of(name, file, root) not in (CodeOrigin.PYTHON, CodeOrigin.INSTALLED):
-            continue  # the user's own code, which may import functions of the program
-        for path, code in _code_of(name, module):
-            if code.__module__ in own:
-                return path
-    return None
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._own: frozenset[str] = frozenset()
+        self._searched: dict[int, tuple[Any, list[Any]]] = {}
+        self._classes: dict[int, list[type]] = {}
+
+    def find(self, root: Path | None) -> str | None:
+        """Return the name of a library's function that the program has replaced, as `GaussianNB.predict`."""
+        own = SCRIPT | {module.__name__ for module in local_modules(root)}
+        with self._lock:
+            if own != self._own:
+                self._own, self._searched = own, {}
+            for name, module in list(sys.modules.items()):
+                if name in own or name.partition(".")[0] in HARMLESS or not isinstance(module, ModuleType):
+                    continue
+                if (path := self._find_in(name, module, root)) is not None:
+                    return path
+        return None
+
+    def _find_in(self, name: str, module: ModuleType, root: Path | None) -> str | None:
+        if not self._is_known(module):
+            file = getattr(module, "__file__", None)
+            if isinstance(file, str) and origin_of(name, file, root) not in (CodeOrigin.PYTHON, CodeOrigin.INSTALLED):
+                return None  # the user's own code, which may import functions of the program
+            for key, value in list(vars(module).items()):
+                if _is_code(value) and self._is_own(value):
+                    return f"{name}.{key}"
+            self._note(module)
+            self._classes[id(module)] = [
+                value for value in vars(module).values() if isinstance(value, type) and value.__module__ == name
+            ]
+        for kind in self._classes[id(module)]:
+            if not self._is_known(kind):
+                for key, value in list(vars(kind).items()):
+                    # An accessor that is registered with pandas has its class inside.
+                    part = getattr(value, "_accessor", value) if type(value).__module__ == ACCESSORS else value
+                    if _is_code(part) and self._is_own(part):
+                        return f"{kind.__name__}.{key}"
+                self._note(kind)
+        return None
+
+    def _is_known(self, owner: Any) -> bool:
+        """Return whether a module or class has the content that it had when it was searched."""
+        known, content = self._searched.get(id(owner), (None, []))
+        try:
+            return known is owner and content == list(vars(owner).values())  # identical ones are equal
+        except Exception:  # what was replaced cannot be compared
+            return False
+
+    def _note(self, owner: Any) -> None:
+        self._searched[id(owner)] = owner, list(vars(owner).values())
+
+    def _is_own(self, value: Any) -> bool:
+        """Return whether the program has made this: a function or class of its own, or an object of such a class."""
+        return value.__module__ in self._own if _has_name(value) else type(value).__module__ in self._own
 
 
-def _code_of(name: str, module: ModuleType) -> Iterator[tuple[str, FunctionType | type]]:
-    """Yield the functions and classes in a module and in its classes, with how a message names them."""
-    for key, value in list(vars(module).items()):
-        if isinstance(value, type) and value.__module__ == name:
-            for attribute, part in list(vars(value).items()):
-                # An accessor that is registered with pandas has its class inside.
-                part = getattr(part, "_accessor", part) if type(part).__module__ == ACCESSORS else part
-                if type(part) is FunctionType or isinstance(part, type):
-                    yield f"{key}.{attribute}", part
-        elif type(value) is FunctionType or isinstance(value, type):
-            yield f"{name}.{key}", value
+def _is_code(value: Any) -> bool:
+    return _has_name(value) or (callable(value) and type(value).__module__ != "builtins")
+
+
+def _has_name(value: Any) -> bool:
+    return type(value) is FunctionType or isinstance(value, type)
+
+
+def patched_by_program(root: Path | None) -> str | None:
+    """Return the name of a library's function that the program has replaced; None if none is."""
+    return Patches().find(root)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from types import FrameType, FunctionType, GeneratorType
@@ -18,6 +18,7 @@ from typing import Any
 from joblib.parallel import Parallel
 
 from skjob.engine.fidelity.job_counts import NOT_GIVEN
+from skjob.engine.fidelity.monkeypatches import Patches
 from skjob.engine.joblib_calls import JoblibCall, inner_function, iter_nested
 
 THREADED_PACKAGES = frozenset({"sklearn", "imblearn"})
@@ -50,10 +51,12 @@ class CallSiteNotes:
 
     local: dict[CallSite, str] = field(default_factory=dict)
     """Why the calls of a line run in the program's process."""
-    checked: set[CallSite] = field(default_factory=set)
-    """The lines at whose first call the libraries were checked for replaced functions."""
+    patches: Patches = field(default_factory=Patches)
+    """Finds functions of libraries that the program has replaced."""
     unseen_reported: set[CallSite] = field(default_factory=set)
     """The lines of which it is reported what their tasks may have changed without being seen."""
+    ahead_reported: set[CallSite] = field(default_factory=set)
+    """The lines of which it is reported that their tasks begin before the program takes the results before them."""
 
 
 def call_site(frame: FrameType | None) -> CallSite:
@@ -78,6 +81,24 @@ def prefers_threads(configured: Mapping[str, Any]) -> bool:
 def shares_memory(parallel: Parallel) -> bool:
     """Return whether plain Python runs the tasks in the program's process: one after the other, or in threads."""
     return parallel.n_jobs == NOT_GIVEN or prefers_threads(parallel._backend_kwargs)
+
+
+def shows_progress_itself(parallel: Parallel) -> bool:
+    """Return whether the program has a Parallel class of its own that shows how many tasks are done."""
+    return type(parallel).print_progress is not Parallel.print_progress
+
+
+def why_in_order(parallel: Parallel, iterable: Iterable[JoblibCall]) -> str | None:
+    """Return why the program sees that its tasks run one after the other, in a call of its own without `n_jobs`.
+
+    A generator function may decide by results which tasks it makes; joblib reads it as it runs them. A generator
+    expression is read ahead.
+    """
+    if isinstance(iterable, GeneratorType) and iterable.gi_code.co_name != "<genexpr>":
+        return f"its tasks come from the generator `{iterable.gi_code.co_name}`, which may depend on their results"
+    if shows_progress_itself(parallel):
+        return f"`{type(parallel).__name__}` shows the progress of each task"
+    return None
 
 
 def is_of_threaded_package(call: JoblibCall) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
+from skjob.engine.fidelity.effects.guard import remove_created
 from skjob.engine.joblib_calls import JoblibCall
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Replay:
         Whether the program itself makes the call, and no library for it.
     events : CallEvents, default=None
         What reports the events of the call.
+    shows_as_yielded : bool, default=False
+        Whether what a task printed is shown only when the program gets its result, as plain Python runs it then.
     """
 
     def __init__(
@@ -50,9 +53,11 @@ class Replay:
         in_order: bool,
         of_program: bool = False,
         events: CallEvents | None = None,
+        shows_as_yielded: bool = False,
     ) -> None:
         self.of_program = of_program
         self.events = events
+        self.shows_as_yielded = shows_as_yielded and in_order
         self._source = iter(iterable)
         self.length = len(iterable) if isinstance(iterable, Sized) else None
         self._in_order = in_order
@@ -65,7 +70,9 @@ class Replay:
         self._counted = 0
         self._yielded = 0
         self._ended = False
+        self._error: Exception | None = None
         self._first: Any = _END
+        self._created: dict[int, tuple[str, ...]] = {}
         self.unseen: dict[str, None] = {}
         """Descriptions of what tasks may have changed without being seen, in the order in which they were noted."""
 
@@ -93,14 +100,32 @@ class Replay:
         if self._first is not _END:
             task, self._first = self._first, _END
             return task
-        return next(self._source, _END)
+        try:
+            return next(self._source, _END)
+        except Exception as error:
+            if not self._in_order:
+                raise
+            # Plain Python has run all tasks before this one when it asks for it.
+            self._error, self._source = error, iter(())
+            return _END
+
+    def raise_error(self) -> None:
+        """Raise what the iterable raised instead of a task: all tasks before it are done."""
+        if self._error is not None:
+            raise self._error
 
     def finished(
-        self, start: int, values: list[Any], show: Callable[[], None], report: Callable[[], None] = lambda: None
+        self,
+        start: int,
+        values: list[Any],
+        show: Callable[[], None],
+        report: Callable[[], None] = lambda: None,
+        created: tuple[str, ...] = (),
     ) -> None:
         """Note the results of the tasks from `start` on; `show` shows what they printed.
 
-        `report` reports them at once, even if results of earlier tasks are still to come.
+        `report` reports them at once, even if results of earlier tasks are still to come. `created` are the files that
+        these tasks created.
         """
         with self._lock:
             if self._ended:
@@ -111,8 +136,10 @@ class Replay:
                 for index in range(start, start + len(values)):
                     self._tasks.pop(index, None)
             self._shown[start] = show
+            if created:
+                self._created[start] = created
             shows = self._count(start)
-            for each in shows:
+            for each in [] if self.shows_as_yielded else shows:
                 each()
 
     def _count(self, start: int) -> list[Callable[[], None]]:
@@ -122,7 +149,9 @@ class Replay:
         shows = []
         while self._counted in self._values:
             if self._counted in self._shown:
-                shows.append(self._shown.pop(self._counted))
+                if not self.shows_as_yielded:
+                    shows.append(self._shown.pop(self._counted))
+                self._created.pop(self._counted, None)
             self._tasks.pop(self._counted, None)
             if self._counted < self._yielded:
                 del self._values[self._counted]
@@ -130,8 +159,10 @@ class Replay:
         return shows
 
     def note_yielded(self) -> None:
-        """Note that the program got the next result, which need not be stored any longer."""
+        """Note that the program gets the next result, which need not be stored any longer."""
         with self._lock:
+            if self.shows_as_yielded and (show := self._shown.pop(self._yielded, None)) is not None:
+                show()
             if self._yielded < self._counted or not self._in_order:
                 self._values.pop(self._yielded, None)
             self._yielded += 1
@@ -141,9 +172,15 @@ class Replay:
         with self._lock:
             self._ended = True
 
+    def remove_uncounted_files(self) -> None:
+        """Stop, and remove what tasks have created on this machine whose results do not count."""
+        self.end()
+        while self._created:
+            remove_created(self._created.popitem()[1])
+
     def take_back(self) -> None:
         """Stop, and report that results do not count that had to wait for those before them."""
-        self.end()
+        self.remove_uncounted_files()
         if self._in_order and self.events is not None:
             self.events.drop_results(self._counted)
 
@@ -167,6 +204,7 @@ class Replay:
             yield unfinished.pop()
         while (task := self._next()) is not _END:
             yield task
+        self.raise_error()
 
     def merged(self, results: Iterator[Any]) -> Iterator[Any]:
         """Yield the results that the program does not have yet, in the order of the tasks: those that count, and in
@@ -181,6 +219,8 @@ class Replay:
         while True:
             if index in known:
                 value = known.pop(index)
+                if (show := self._shown.pop(index, None)) is not None and self.shows_as_yielded:
+                    show()
             else:
                 value = next(results, _END)
                 if value is _END:

@@ -100,7 +100,8 @@ class SmallRun:
         if events is not None:
             events.ran_here(task, call, result, self._clock() - began)
         if self._fits is not None and identity is not None:
-            self._fits.store(identity, result, self._clock() - began, ())
+            # What it printed is not known: if this run has it again, it is done again.
+            self._fits.store(identity, result, self._clock() - began, (), shown=True)
         return result
 
 

@@ -10,6 +10,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 import cloudpickle
+from joblib.externals.loky.cloudpickle_wrapper import CloudpickledObjectWrapper
 
 from skjob.engine.fidelity.effects import code_identity
 
@@ -47,6 +48,9 @@ class MarkingPickler(CodePickler):
 
     def reducer_override(self, obj: Any) -> Any:
         """Return how an object is reduced."""
+        if isinstance(obj, CloudpickledObjectWrapper):
+            # Its own pickle has another one inside, whose code has no marks.
+            return (type(obj), (obj._obj, True)) if obj._keep_wrapper else (_itself, (obj._obj,))
         if isinstance(obj, CACHE_TYPE) and not is_importable(obj):
             return reduced_cache(obj)
         if isinstance(obj, FunctionType) and obj.__code__ is DISPATCH_CODE and not is_importable(obj):
@@ -55,6 +59,10 @@ class MarkingPickler(CodePickler):
         if isinstance(obj, FunctionType | type) and type(reduced) is tuple and len(reduced) == STATE_SETTER_LENGTH:
             return code_identity.with_mark(obj, reduced)
         return reduced
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 class _Cached:

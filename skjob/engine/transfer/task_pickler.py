@@ -5,6 +5,7 @@ from __future__ import annotations
 import copyreg
 import hashlib
 import io
+import logging
 import pickle
 import sys
 import threading
@@ -17,7 +18,7 @@ import cloudpickle
 
 from skjob.engine.fidelity.effects.shared_state import SCIPY_CACHES
 from skjob.engine.task_warnings import restore_category
-from skjob.engine.transfer.local_code import is_local, local_modules
+from skjob.engine.transfer.local_code import SCRIPT, is_local, local_modules
 from skjob.engine.transfer.modules import reduce_module
 from skjob.engine.transfer.pickling import MarkingPickler
 from skjob.engine.transfer.received_data import Pickled
@@ -76,6 +77,8 @@ class TaskPickler(MarkingPickler):
         (all of them travel with each task of scikit-learn, as filters) may be missing on the worker. In scikit-learn
         1.9 each fit refers to the tree of all fits of its search, which stays here.
         """
+        if isinstance(obj, logging.Logger) and type(obj).__module__ in SCRIPT:
+            raise pickle.PicklingError(f"workers do not have the program's class of loggers `{type(obj).__qualname__}`")
         if isinstance(obj, ModuleType) and is_local(obj, self._root):
             reduced = reduce_module(obj)
             return reduced if reduced is not NotImplemented else super().reducer_override(obj)

@@ -254,10 +254,13 @@ def test_a_long_or_many_lined_parameter_is_cut(recorded: Recorded) -> None:
     assert len(array) < MAX_SHOWN_LENGTH + 70
 
 
-@pytest.mark.parametrize("call", [(OddCallable(), (), {}), (abs, (OddCallable(),), {}), (None, (), {})])
-def test_an_object_that_answers_with_errors_has_a_name(call: Any) -> None:
-    assert label([call]) == "batch" if call[0] is not None else "NoneType"
-    assert describe(call) in ("`batch`", "`NoneType`")
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [((OddCallable(), (), {}), "batch"), ((abs, (OddCallable(),), {}), "abs"), ((None, (), {}), "NoneType")],
+)
+def test_an_object_that_answers_with_errors_has_a_name(call: Any, name: str) -> None:
+    assert label([call]) == name
+    assert describe(call) == f"`{name}`"
 
 
 def test_an_object_that_answers_with_errors_is_no_fit() -> None:

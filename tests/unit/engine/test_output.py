@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -39,6 +41,10 @@ def test_what_a_batch_prints_comes_back_with_its_outcome() -> None:
     assert (outcome.ok, outcome.stdout, outcome.stderr) == (True, "fitting\n", "a problem\n")
 
 
+def test_lines_that_are_written_at_once_belong_to_the_batch_too() -> None:
+    assert _ran(lambda: sys.stdout.writelines(["one\n", "two\n"])).stdout == "one\ntwo\n"
+
+
 def test_what_a_batch_that_fails_has_printed_comes_back_too() -> None:
     def failing() -> None:
         print("before")
@@ -49,10 +55,12 @@ def test_what_a_batch_that_fails_has_printed_comes_back_too() -> None:
 
 
 def test_other_threads_write_where_they_always_did(capsys: pytest.CaptureFixture[str]) -> None:
+    may_print = threading.Event()
+    thread = threading.Thread(target=lambda: (may_print.wait(DEADLINE), print("not mine")))
+    thread.start()
     with captured() as (stdout, _):
         print("mine")
-        thread = threading.Thread(target=lambda: print("not mine"))
-        thread.start()
+        may_print.set()
         thread.join()
     print("after")
     assert stdout.text == "mine\n"
@@ -84,3 +92,24 @@ def test_endless_output_is_cut_and_counted(monkeypatch: pytest.MonkeyPatch) -> N
         for _ in range(5):
             sys.stdout.write("12345")
     assert stdout.text == "1234512345\n… 15 more characters were printed\n"
+
+
+def test_a_thread_that_a_task_starts_prints_for_it() -> None:
+    def starts_one() -> None:
+        thread = threading.Thread(target=lambda: print("part"))
+        thread.start()
+        thread.join()
+
+    assert _ran(starts_one).stdout == "part\n"
+
+
+def test_what_does_not_pass_through_python_is_captured_in_its_order() -> None:
+    def writes() -> None:
+        print("first")
+        os.write(1, b"raw\n")
+        print("then")
+        subprocess.run(["echo", "by a command"], check=True)
+
+    outcome = _ran(writes)
+    assert outcome.stdout == "first\nraw\nthen\nby a command\n"
+    assert [outcome.stdout[:cut] for cut in outcome.cuts[0]][:2] == ["first", "first\n"]

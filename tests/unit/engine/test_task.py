@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +20,7 @@ from joblib._parallel_backends import SequentialBackend
 
 from skjob.engine.cancellation import TaskCancelled
 from skjob.engine.fidelity.effects.guard import FILES_VARIABLE
+from skjob.engine.remote_traceback import RemoteTraceback, load_error
 from skjob.engine.task import Outcome, run_batch
 from skjob.engine.transfer.pickling import MarkingPickler, dumps
 from skjob.engine.transfer.received_data import Pickled, Shared
@@ -353,3 +355,60 @@ def test_a_shared_pickle_may_leave_out_other_data() -> None:
     values = Shared(Pickled(_without_data([1, 2, "data"])), 100), Shared(array, array.nbytes)
     [outcome] = run_batch("the-task", buffer.getvalue(), ["the-list", "the-key"], *values)
     assert (_value(outcome) == array + 3).all()
+
+
+@pytest.mark.parametrize(
+    ("shares_memory", "causes"), [(True, ["KeyError('a')", "ZeroDivisionError('b')"]), (False, [])]
+)
+def test_an_exception_comes_with_what_led_to_it(shares_memory: bool, causes: list[str]) -> None:
+    """In plain Python's processes it does not."""
+
+    def chained() -> None:
+        try:
+            raise KeyError("a") from ZeroDivisionError("b")  # noqa: TRY301 - as a task would
+        except KeyError as error:
+            raise ValueError("c") from error
+
+    [outcome] = run_batch("the-task", _task(chained), [], live_arguments=[()] if shares_memory else None)
+    error = load_error(outcome.content, outcome.traceback, outcome.causes)
+    found = []
+    while (error := error.__cause__) and not isinstance(error, RemoteTraceback):  # type: ignore[assignment]
+        found.append(repr(error))
+    assert found == causes
+    assert isinstance(error, RemoteTraceback)
+
+
+def test_what_tasks_have_created_is_removed_if_they_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FILES_VARIABLE, "1")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    seen: list[int] = []
+
+    def writes(number: int) -> None:
+        (tmp_path / f"{number}.txt").write_text("1")
+        if number:
+            seen.append(number)
+
+    def outcome(number: int) -> Outcome:
+        content = dumps(([(writes, (number,), {})], NESTED, {}), MarkingPickler)
+        return run_batch("the-task", content, [], live_arguments=[()])[0]
+
+    assert outcome(0).created == (str(tmp_path / "0.txt"),)
+    assert "its tasks change" in outcome(1).refused
+    assert [path.name for path in tmp_path.glob("*.txt")] == ["0.txt"]
+
+
+def test_settings_that_tasks_change_are_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+
+    def enters() -> None:
+        os.chdir("other")
+
+    content = dumps(([(enters, (), {})], NESTED, {}), MarkingPickler)
+    [outcome] = run_batch("the-task", content, [], live_arguments=[()])
+    assert outcome.refused == "its tasks change settings of the process by `os.chdir`"
+    assert Path.cwd() == tmp_path
+    [outcome] = run_batch("the-task", content, [])
+    assert (outcome.ok, outcome.refused, Path.cwd()) == (True, "", tmp_path)

@@ -18,6 +18,7 @@ connected to a host or started a process is never stored.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import multiprocessing.process
 import os
@@ -32,6 +33,16 @@ from dataclasses import dataclass, field
 from functools import wraps
 from types import FrameType
 from typing import Any
+
+from skjob.engine.fidelity.effects.paths import (
+    ENVIRONMENT,
+    absolute,
+    is_below,
+    is_cache_or_device,
+    is_of_environment,
+    temporary_folder,
+)
+from skjob.engine.task_threads import inherit, install
 
 FILES_VARIABLE = "SKJOB_WORKER_SHARES_FILES"
 """Set in workers on the program's machine: what a task writes is where the program expects it."""
@@ -56,6 +67,9 @@ _CHANGES_FILES = frozenset(
 _STARTS_PROCESSES = frozenset({"subprocess.Popen", "os.system", "os.posix_spawn", "os.exec", "os.spawn"})
 MAX_MISSING = 100
 """Limit for one task: the names of files travel with its result."""
+
+MAX_READ = 1000
+"""Limit for one task. A fit that reads more files is never stored."""
 
 NO_FOLDER = -1
 """What an audit event has for `dir_fd=None`."""
@@ -85,10 +99,16 @@ class WatchedTask:
     """Temporary files and folders that the task itself has created."""
     missing: set[str] = field(default_factory=set)
     """Files and folders that the task tried to read and that are not on this machine, as the task names them."""
+    read: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Files and folders that the task has read, with their sizes and the times of their last change."""
     in_order: bool = False
     """Whether plain Python runs the tasks in the program's process: sequentially, or in its threads."""
     created: set[str] = field(default_factory=set)
     """Files and folders that the task itself has created elsewhere."""
+    ended: bool = False
+    """Whether the task has ended, though one of its threads may go on."""
+    cancelled: bool = False
+    """Whether the task was ended because its result does not count."""
 
     def note_error(self, error: BaseException) -> None:
         """Note the file of an error: the audit hook does not see the files of every library."""
@@ -111,6 +131,7 @@ class WatchedTask:
 
 
 _of_thread = threading.local()
+inherit(_of_thread, "watched")
 _installing = threading.Lock()
 _own_folder = ""
 _hook_installed = False
@@ -127,6 +148,7 @@ def guarded(*, in_order: bool = False) -> Iterator[WatchedTask]:
         yield watched
     finally:
         _of_thread.watched = None
+        watched.ended = True
         if _own_folder:
             watched.note_files(_own_folder)
 
@@ -139,8 +161,19 @@ def _remove(path: str) -> None:
             os.remove(path)
 
 
+def remove_created(paths: Iterable[str]) -> None:
+    """Remove files and folders that a task has created and that do not count. What others put into a folder stays."""
+    for path in sorted(paths, key=len, reverse=True):
+        with suppress(OSError):
+            if os.path.isdir(path) and not os.path.islink(path):
+                os.rmdir(path)
+            else:
+                os.remove(path)
+
+
 def _install() -> None:
     global _hook_installed, _wrappers_installed, _own_folder
+    install()
     with _installing:
         if not _hook_installed:
             tempfile.gettempdir()
@@ -158,6 +191,7 @@ def _install() -> None:
         signal.alarm = _refusing(signal.alarm, "its tasks set a timer")
         process = multiprocessing.process.BaseProcess
         process.start = _refusing(process.start, "its tasks start processes")  # type: ignore[method-assign]
+        atexit.register = _registering(atexit.register)
         sys.stdin = _Stdin(sys.stdin)
 
 
@@ -170,9 +204,25 @@ def _refusing(function: Callable[..., Any], why: str) -> Any:
     return guarded_function
 
 
+def _registering(register: Callable[..., Any]) -> Any:
+    @wraps(register)
+    def guarded_register(function: Any, *arguments: Any, **keywords: Any) -> Any:
+        # A library registers what it needs as it is imported, and workers need it too.
+        watched: WatchedTask | None = getattr(_of_thread, "watched", None)
+        if watched is not None and watched.in_order and not _is_of_library(sys._getframe(1)):
+            _refuse("its tasks register functions for the end of the program")
+        return register(function, *arguments, **keywords)
+
+    return guarded_register
+
+
+def _is_of_library(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(ENVIRONMENT)
+
+
 def _refuse(why: str) -> None:
     watched: WatchedTask | None = getattr(_of_thread, "watched", None)
-    if watched is not None:
+    if watched is not None and not watched.ended:
         watched.refused = watched.refused or why
         raise TaskRefused(why)
 
@@ -194,7 +244,7 @@ class _Stdin:
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     watched: WatchedTask | None = getattr(_of_thread, "watched", None)
-    if watched is None:
+    if watched is None or watched.ended:
         return
     if event == "open":
         _on_open(watched, *arguments)
@@ -225,7 +275,7 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
 def _on_open(watched: WatchedTask, path: Any, mode: Any, flags: Any) -> None:
     if not isinstance(path, str | bytes | os.PathLike):
         return  # a file that is open already
-    if _absolute(path) == _temporary_folder():
+    if absolute(path) == temporary_folder():
         return  # `tempfile` opens the folder before a file in it, which has an event too
     if isinstance(mode, str):
         writes = any(letter in mode for letter in "wax+")
@@ -236,13 +286,15 @@ def _on_open(watched: WatchedTask, path: Any, mode: Any, flags: Any) -> None:
         return
     if _NAMELESS and isinstance(flags, int) and flags & _NAMELESS == _NAMELESS:
         return
-    if isinstance(flags, int) and flags & os.O_EXCL and _is_below(_absolute(path), (_temporary_folder(),)):
-        watched.scratch.add(_absolute(path))  # a temporary file, as `tempfile` creates them
+    if isinstance(flags, int) and flags & os.O_EXCL and is_below(absolute(path), (temporary_folder(),)):
+        watched.scratch.add(absolute(path))  # a temporary file, as `tempfile` creates them
     adds = "a" in mode if isinstance(mode, str) else isinstance(flags, int) and bool(flags & os.O_APPEND)
     _on_change(watched, path, adds=adds)
 
 
 def _on_read(watched: WatchedTask, path: Any) -> None:
+    if isinstance(path, str | bytes | os.PathLike):
+        _note_source(watched, absolute(path))
     if (
         FILES_VARIABLE not in os.environ
         and isinstance(path, str | bytes | os.PathLike)
@@ -253,11 +305,31 @@ def _on_read(watched: WatchedTask, path: Any) -> None:
         watched.missing.add(os.fsdecode(path))
 
 
+def _note_source(watched: WatchedTask, path: str) -> None:
+    """Note a file or folder that the result may depend on: a stored fit is reused only while it is unchanged."""
+    if (
+        path in watched.read
+        or is_of_environment(path)
+        or is_below(path, (temporary_folder(),))
+        or is_cache_or_device(path)
+        or path in watched.created
+        or path in sys.path
+        or _in_exempt_module()
+    ):
+        return
+    if len(watched.read) >= MAX_READ:
+        watched.effects.add("read many files")
+        return
+    with suppress(OSError):
+        found = os.stat(path)
+        watched.read[path] = found.st_size, found.st_mtime_ns
+
+
 def _on_mkdir(watched: WatchedTask, path: Any) -> None:
     """Note a new folder. Only what is written into it is a result."""
     if isinstance(path, str | bytes | os.PathLike) and not os.path.lexists(path):
-        below_temporary = _is_below(_absolute(path), (_temporary_folder(),))
-        (watched.scratch if below_temporary else watched.created).add(_absolute(path))
+        below_temporary = is_below(absolute(path), (temporary_folder(),))
+        (watched.scratch if below_temporary else watched.created).add(absolute(path))
 
 
 def _on_database(watched: WatchedTask, database: Any) -> None:
@@ -285,44 +357,27 @@ def _on_change(watched: WatchedTask, path: Any, *, adds: bool = False) -> None:
     """
     if not isinstance(path, str | bytes | os.PathLike):
         return
-    absolute = _absolute(path)
+    changed = absolute(path)
     if (
-        absolute in watched.scratch
-        or _is_below(absolute, watched.scratch)
-        or _is_cache_or_device(absolute)
+        changed in watched.scratch
+        or is_below(changed, watched.scratch)
+        or is_cache_or_device(changed)
         or _in_exempt_module()
     ):
         return
     watched.effects.add("wrote files")
-    name = os.path.basename(absolute)
-    if FILES_VARIABLE not in os.environ and not _is_shared(absolute):
+    name = os.path.basename(changed)
+    if FILES_VARIABLE not in os.environ and not _is_shared(changed):
         _refuse(f"its tasks write files, `{name}` first")
-    if watched.in_order and absolute not in watched.created:
-        if adds or os.path.lexists(absolute):
+    if watched.in_order and changed not in watched.created:
+        if adds or os.path.lexists(changed):
             _refuse(f"its tasks change a file that they share, `{name}`")
-        watched.created.add(absolute)
+        watched.created.add(changed)
 
 
 def _is_shared(path: str) -> bool:
     """Return whether a file stays when this worker's pod has gone, where the other workers have it too."""
-    return _is_below(path, filter(None, os.environ.get(SHARED_VARIABLE, "").split(os.pathsep)))
-
-
-def _temporary_folder() -> str:
-    # Not `gettempdir()`: while `tempfile` itself is looking for a folder, that would wait forever.
-    return str(tempfile.tempdir)
-
-
-def _absolute(path: Any) -> str:
-    return os.path.abspath(os.fsdecode(path))
-
-
-def _is_cache_or_device(path: str) -> bool:
-    """Return whether a file is a cache or a device, and so no result of the program."""
-    if "__pycache__" in path.split(os.sep):
-        return True
-    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return _is_below(path, (caches, os.path.expanduser("~/.config/matplotlib"), "/dev", "/proc"))
+    return is_below(path, filter(None, os.environ.get(SHARED_VARIABLE, "").split(os.pathsep)))
 
 
 def _in_exempt_module() -> bool:
@@ -333,7 +388,3 @@ def _in_exempt_module() -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def _is_below(path: str, folders: Iterable[str]) -> bool:
-    return any(path.startswith(folder + os.sep) for folder in folders)

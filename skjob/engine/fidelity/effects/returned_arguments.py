@@ -12,11 +12,13 @@ import copyreg
 import io
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from types import FunctionType, MethodType, ModuleType
+from types import FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
+from skjob.engine.fidelity.effects.code_identity import mark_of
+from skjob.engine.fidelity.effects.lossy_pickles import describe_loss, lost_attributes
 from skjob.engine.joblib_calls import JoblibCall, inner_function
 from skjob.engine.transfer.pickling import ReturningPickler
 
@@ -29,6 +31,11 @@ ArgumentKey = int | str
 _loading = threading.local()
 
 _NO_INSTANCES = (type, FunctionType, MethodType, ModuleType)
+NO_OBJECTS: Mapping[int, str] = MappingProxyType({})
+
+MAX_ITEMS = 1000
+"""Items of a container that are looked at for objects of the program's own."""
+
 _UNSHARED = 2
 """References to an argument that only its task has: the task's own, and the one that `sys.getrefcount` is given."""
 
@@ -61,8 +68,9 @@ def live_arguments(call: JoblibCall) -> tuple[ArgumentKey, ...]:
 class ArgumentPickler(ReturningPickler):
     """Pickles the result of a call; an argument in it is replaced by its key and its state."""
 
-    def __init__(self, file: io.BytesIO, call: JoblibCall) -> None:
+    def __init__(self, file: io.BytesIO, call: JoblibCall, own: Mapping[int, str]) -> None:
         super().__init__(file, protocol=5)
+        self._own = own
         self._keys = {id(value): key for key, value in objects_of(call) if _has_state(value)}
         self.returned: set[ArgumentKey] = set()
 
@@ -74,22 +82,67 @@ class ArgumentPickler(ReturningPickler):
             if make is copyreg.__newobj__ and arguments == (type(obj),) and not any(rest):  # type: ignore[attr-defined]
                 self.returned.add(key)
                 return argument_of, (key,), state, None, None, note_state
+        elif id(obj) in self._own and not is_array(obj):
+            raise CannotReturn(f"they contain the program's own object `{self._own[id(obj)]}`")
+        if type(obj) not in _NO_INSTANCES and (lost := lost_attributes(obj, _is_of_program)):
+            raise CannotReturn(describe_loss(obj, lost))
         return super().reducer_override(obj)
 
 
-def dumps_result(result: Any, call: JoblibCall) -> tuple[bytes, set[ArgumentKey]]:
+def _check_containers(result: Any, call: JoblibCall, own: Mapping[int, str]) -> None:
+    """Check what pickle does not ask about: whether a result is, or directly contains, a container of the program's.
+
+    An array counts if it is a view of one of the program's too.
+    """
+    for part in (result, *items_of(result)):
+        for each in (part, part.base if is_array(part) else part):
+            if id(each) in own and not any(each is argument for _, argument in objects_of(call)):
+                raise CannotReturn(f"they contain the program's own object `{own[id(each)]}`")
+
+
+def items_of(value: Any) -> Iterable[Any]:
+    """Return the items of a container, up to a limit; none for any other object."""
+    if type(value) is dict:
+        return list(value.values())[:MAX_ITEMS]
+    return list(value)[:MAX_ITEMS] if type(value) in (list, tuple, set) else ()
+
+
+def is_array(value: Any) -> bool:
+    """Return whether a value is an array of numpy, without importing numpy."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.ndarray)
+
+
+class CannotReturn(Exception):
+    """Raised if a result would not be the same in the program's process. The message is the reason."""
+
+
+def dumps_result(result: Any, call: JoblibCall, own: Mapping[int, str] = NO_OBJECTS) -> tuple[bytes, set[ArgumentKey]]:
     """Return the result of a call as bytes, and the keys of the arguments in it.
 
-    Raises whatever pickling raises.
+    `own` are the program's own objects that would come back as copies, by identity, with their names.
+
+    Raises
+    ------
+    CannotReturn
+        The result contains one of these, or an object that loses attributes when it is pickled.
+    Exception
+        Whatever pickling raises.
     """
+    if own:
+        _check_containers(result, call, own)
     buffer = io.BytesIO()
-    pickler = ArgumentPickler(buffer, call)
+    pickler = ArgumentPickler(buffer, call, own)
     pickler.dump(result)
     return buffer.getvalue(), pickler.returned
 
 
 def _has_state(value: Any) -> bool:
-    return not isinstance(value, _NO_INSTANCES) and hasattr(value, "__dict__")
+    return not isinstance(value, _NO_INSTANCES) and (hasattr(value, "__dict__") or type(value) is object)
+
+
+def _is_of_program(kind: type) -> bool:
+    return mark_of(kind) is not None
 
 
 # ------------------------------------------------------------------------------------------- in the program's process
@@ -109,6 +162,8 @@ class ArgumentStates:
         """Give the arguments their states."""
         while self._states:
             value, state = self._states.pop(0)
+            if not hasattr(value, "__dict__"):
+                continue
             vars(value).clear()
             if hasattr(value, "__setstate__"):
                 value.__setstate__(state)

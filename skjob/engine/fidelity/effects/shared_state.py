@@ -19,11 +19,12 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import partial
+from logging import Logger
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from skjob.engine.fidelity.effects.code_identity import mark_of
-from skjob.engine.fidelity.effects.returned_arguments import ArgumentKey, objects_of
+from skjob.engine.fidelity.effects.returned_arguments import ArgumentKey, is_array, items_of, objects_of
 from skjob.engine.joblib_calls import EMPTY_CELL, JoblibCall, inner_function, iter_nested
 from skjob.engine.transfer.pickling import CACHE_TYPE
 from skjob.engine.transfer.worker_plugins import is_from, unpacked_folders
@@ -59,6 +60,10 @@ _OF_LIBRARIES = (b"DASK_", b"JOBLIB_", b"KMP_", b"LOKY_", b"MKL_", b"NUMEXPR_", 
 
 _CONTAINERS = frozenset({dict, list, set, tuple})
 
+_CHANGEABLE = frozenset({dict, list, set})
+
+_NUMBERS = frozenset({bool, int, float})
+
 _BY_IDENTITY = (FunctionType, BuiltinFunctionType, ModuleType, type, CACHE_TYPE)
 """Types that are compared by identity. The content of a function's cache is its result, and no effect."""
 
@@ -67,11 +72,15 @@ LiveArguments = Sequence[Sequence[ArgumentKey]]
 """For each call, the places of the arguments that the program still references."""
 
 
-def state_of(codes: Iterable[Any], calls: list[JoblibCall], live: LiveArguments = ()) -> State:
+def state_of(codes: Iterable[Any], calls: list[JoblibCall], live: LiveArguments = (), *, caches: bool = False) -> State:
     """Return the digests of what these functions, classes and modules reach, and of the arguments that the program
-    still references."""
+    still references; with `caches`, also how often the caches of functions were used."""
+    codes = list(codes)
     state: dict[Key, int | Unknown] = {}
-    for name, value in _reached(list(codes), calls):
+    for code in codes if caches else ():
+        if isinstance(code, CACHE_TYPE):
+            state[code.__name__, -1, "cache"] = hash(code.cache_info())
+    for name, value in _reached(codes, calls):
         key = name, -1, ""
         digest = _digest(value)
         state[key] = _combined(state.get(key, 0), digest)
@@ -141,6 +150,44 @@ def _reached(codes: list[Any], calls: list[JoblibCall]) -> Iterator[tuple[str, A
             yield from _carried(call)
 
 
+def own_objects(codes: Iterable[Any], calls: list[JoblibCall]) -> dict[int, str]:
+    """Return the objects that these functions and classes reach and that a result must not contain copies of, by
+    identity: `result is MISSING` would be False in the program, and a list that it changes be another one."""
+    found: dict[int, str] = {}
+    for name, value in _named_objects(codes, calls):
+        for part in filter(_is_unique, (value, *items_of(value))):
+            found[id(part)] = name
+            if is_array(part) and part.base is not None:  # all of its views have the same base
+                found[id(part.base)] = name
+    return found
+
+
+def _named_objects(codes: Iterable[Any], calls: list[JoblibCall]) -> Iterator[tuple[str, Any]]:
+    seen: set[int] = set()
+    for code in codes:
+        if isinstance(code, FunctionType):
+            yield from _of_function(code, seen)
+        elif isinstance(code, ModuleType):
+            yield from ((name, value) for name, value in list(vars(code).items()) if not name.startswith("__"))
+        elif isinstance(code, type):
+            yield from _of_class(code)
+    for part in iter_nested(calls):
+        if _is_instance_of_program(part):
+            yield type(part).__name__, vars(part)
+
+
+def _is_unique(value: Any) -> bool:
+    kind: Any = type(value)
+    if kind in _CHANGEABLE or is_array(value):
+        return True
+    return (
+        kind.__eq__ is object.__eq__
+        and value is not None
+        and not isinstance(value, (*_BY_IDENTITY, MethodType, property, staticmethod, classmethod, Enum, Logger))
+        and (kind is object or mark_of(kind) is not None)
+    )
+
+
 def _carried(call: JoblibCall) -> Iterator[tuple[str, Any]]:
     """Yield what the program bound to its function, or passes to its own code through a library's function."""
     function, arguments, keywords = call
@@ -152,7 +199,7 @@ def _carried(call: JoblibCall) -> Iterator[tuple[str, Any]]:
     if isinstance(inner, FunctionType) and mark_of(inner) is None:
         for name, value in _named(inner, arguments, keywords):
             if not (
-                hasattr(value, "get_params")
+                hasattr(type(value), "get_params")
                 or type(value).__module__.partition(".")[0] in _DATA
                 or type(value).__name__ == BOOKKEEPING
             ):
@@ -212,9 +259,12 @@ def _of_module(module: ModuleType, seen: set[int]) -> Iterator[tuple[str, Any]]:
 
 def _of_class(kind: type) -> Iterator[tuple[str, Any]]:
     for name, value in list(vars(kind).items()):
-        if name.startswith(("__", "_abc", "_sklearn")) or callable(value) or hasattr(value, "__get__"):
+        if name.startswith(("__", "_abc", "_sklearn")):
             continue
-        yield f"{kind.__name__}.{name}", value
+        if not (callable(value) or hasattr(value, "__get__")):
+            yield f"{kind.__name__}.{name}", value
+        elif not isinstance(value, type) and mark_of(type(value)) is not None and hasattr(value, "__dict__"):
+            yield f"{kind.__name__}.{name}", vars(value)  # a descriptor or callable of the program, with a state
 
 
 def _is_instance_of_program(part: Any) -> bool:
@@ -223,7 +273,7 @@ def _is_instance_of_program(part: Any) -> bool:
         not isinstance(part, type)
         and mark_of(type(part)) is not None
         and hasattr(part, "__dict__")
-        and not hasattr(part, "get_params")
+        and not hasattr(type(part), "get_params")
     )
 
 
@@ -235,8 +285,10 @@ def _combined(one: int | Unknown, other: int | Unknown) -> int | Unknown:
 
 
 def _digest(value: Any) -> int | Unknown:
-    if value is None or isinstance(value, bool | int | float | str | bytes):
+    if value is None or isinstance(value, str | bytes):
         return hash((type(value), value))
+    if type(value) in _NUMBERS:  # the hashes of -1 and -2 are the same
+        return hash(pickle.dumps(value, protocol=5))
     if isinstance(value, _BY_IDENTITY):
         return hash(_identity(value))
     if type(value) in _CONTAINERS and not value:

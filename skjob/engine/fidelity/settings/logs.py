@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skjob.engine.output import MAX_CHARACTERS, Output
+from skjob.engine.task_threads import inherit
 from skjob.engine.transfer.pickling import dumps
 
 WORKER_LOGGERS = frozenset({"distributed", "dask", "tornado", "bokeh", "skjob"})
@@ -95,6 +96,8 @@ class TaskLog:
     size: int = 0
     dropped: int = 0
     handlers: list[tuple[logging.Logger, logging.Handler]] = field(default_factory=list)
+    ended: bool = False
+    """Whether the call has ended, though one of its threads may go on."""
     _set: dict[str, int] = field(default_factory=dict)
     _levels: dict[str, int] = field(default_factory=dict)
     _effective: dict[str, int] = field(default_factory=dict)
@@ -199,6 +202,7 @@ def _portable(value: Any, room: int) -> Any:
 # ------------------------------------------------------------------------------------------ replaced methods of logging
 
 _of_thread = threading.local()
+inherit(_of_thread, "log")
 _installing = threading.Lock()
 _installed = False
 
@@ -206,7 +210,7 @@ _installed = False
 def _task_log(logger: logging.Logger) -> TaskLog | None:
     """Return the log of the task that runs in this thread, if the logger is of the user's code."""
     log: TaskLog | None = getattr(_of_thread, "log", None)
-    return None if log is None or is_workers_logger(logger.name) else log
+    return None if log is None or log.ended or is_workers_logger(logger.name) else log
 
 
 def _replace(name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
@@ -294,6 +298,7 @@ def captured_log(allowed: LogLevels, *outputs: Output) -> Iterator[TaskLog]:
         yield log
     finally:
         _of_thread.log = before
+        log.ended = True
         for logger, handler in log.handlers:
             logger.removeHandler(handler)
 
@@ -327,10 +332,23 @@ def log_again(
 
 
 def write_again(
-    stdout: str, stderr: str, logged: tuple[LoggedRecord, ...], again: Callable[[LoggedRecord], None]
+    stdout: str,
+    stderr: str,
+    logged: tuple[LoggedRecord, ...],
+    again: Callable[[LoggedRecord], None],
+    cuts: tuple[tuple[int, ...], ...] = ((), ()),
 ) -> None:
-    """Write what a task wrote, and call `again` for each of its records at the position where it was logged."""
-    texts = ((sys.stdout, stdout), (sys.stderr, stderr))
+    """Write what a task wrote, and call `again` for each of its records at the position where it was logged.
+
+    `cuts` are the sizes after each write of the task: a stream that the program has made gets the same writes.
+    """
+    texts = [
+        (stream, text, () if stream is original else at)
+        for stream, original, text, at in (
+            (sys.stdout, sys.__stdout__, stdout, cuts[0]),
+            (sys.stderr, sys.__stderr__, stderr, cuts[1]),
+        )
+    ]
     written = (0, 0)
     for each in logged:
         _write_parts(texts, written, each.printed)
@@ -340,7 +358,10 @@ def write_again(
 
 
 def _write_parts(texts: Any, start: tuple[int, int], end: tuple[int, int]) -> None:
-    for (stream, text), first, last in zip(texts, start, end, strict=True):
-        if part := text[first:last]:
-            stream.write(part)
-            stream.flush()
+    for (stream, text, cuts), first, last in zip(texts, start, end, strict=True):
+        if not text[first:last]:
+            continue
+        for cut in (*(each for each in cuts if first < each < last), last):
+            stream.write(text[first:cut])
+            first = cut
+        stream.flush()

@@ -25,13 +25,15 @@ class ProgramReads:
     """The variables that the program's own code reads on workers.
 
     `names` travel, `own` are those of which each worker has its own. `dynamic` means that others are read by names
-    built at run time, `uses_random` that the program seeds Python's `random` and its functions draw from it.
+    built at run time, `uses_random` that the program seeds Python's `random` and its functions draw from it,
+    `asks_caches` that it asks how often a function's cache was used.
     """
 
     names: frozenset[str] = frozenset()
     own: frozenset[str] = frozenset()
     dynamic: bool = False
     uses_random: bool = False
+    asks_caches: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class _Scanned:
     constants: frozenset[str]
     seeds: bool
     draws: bool
+    asks_caches: bool
 
 
 class Scanner:
@@ -65,7 +68,8 @@ class Scanner:
         own = frozenset(filter(is_workers_own, names))
         scanned = self._scanned.values()
         uses_random = any(each.seeds for each in scanned) and any(each.draws for each in scanned)
-        return ProgramReads(names - own, own, dynamic, uses_random)
+        asks_caches = any(each.asks_caches for each in scanned)
+        return ProgramReads(names - own, own, dynamic, uses_random, asks_caches)
 
     def _update(self, root: Path | None) -> None:
         if root != self._root:
@@ -117,7 +121,8 @@ def _scanned(module: ModuleType, codes: list[CodeType], whole: Uses | None) -> _
         chain[0] == "random" and len(chain) == 2 and chain[1] != "seed"
         for code in inner for chain in uses(code).chains
     )  # fmt: skip
-    return _Scanned(module, found, constants, seeds, draws)
+    asks_caches = any("cache_info" in each.words for each in used)
+    return _Scanned(module, found, constants, seeds, draws, asks_caches)
 
 
 def _functions(code: CodeType) -> Iterator[CodeType]:

@@ -163,6 +163,7 @@ def take_settings(root: Path | None = None) -> ProgramSettings:
         process=_process_now(read) if active is None else active,
         own_variables=own_digests(read),
         seeded=_seeded(numpy, read),
+        asks_caches=read.asks_caches,
         taken_in=process_token(),
         joins=active is not None,
     )

@@ -69,6 +69,8 @@ class ProgramSettings:
         Variables that the program's code reads and of which each worker has its own, with a digest of the value here.
     seeded : frozenset
         The modules whose global generator the program has seeded, of `numpy.random` and `random`.
+    asks_caches : bool
+        Whether the program asks how often the caches of functions were used.
     taken_in : str
         Identifies the process, in which its own settings need not be applied.
     joins : bool
@@ -83,6 +85,7 @@ class ProgramSettings:
     process: ProcessSettings = NO_SETTINGS
     own_variables: tuple[tuple[str, str], ...] = ()
     seeded: frozenset[str] = frozenset()
+    asks_caches: bool = False
     taken_in: str = field(default="", compare=False)
     joins: bool = False
 

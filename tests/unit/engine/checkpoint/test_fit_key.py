@@ -817,3 +817,26 @@ def test_a_class_is_the_same_after_its_objects_were_copied() -> None:
     copy.copy(Met())
     assert "__slotnames__" in vars(Met)
     assert Hasher(Origins(None, {}), content_key).digest(Met) == before
+
+
+def _score(estimator: Any, X: Any, y: Any) -> float:
+    return 1.0
+
+
+@pytest.mark.parametrize(("scoring", "differ"), [(_score, True), ("accuracy", False)])
+def test_whether_changes_of_memory_count_is_in_the_key_of_fits_with_code_of_the_program(
+    scoring: Any, differ: bool
+) -> None:
+    """In processes they are lost: such a fit must not be found where the program would see its change."""
+    keys = [FitKeyBuilder(None, content_key, {}, shares_memory=shares) for shares in (True, False)]
+    found: list[Any] = []
+
+    class Recording(ThreadingBackend):
+        def submit(self, func: Any, callback: Any = None) -> Any:
+            found.append([key.identify(func.items[0]).fit for key in keys])
+            return super().submit(func, callback)
+
+    register_parallel_backend("recording", Recording)
+    with parallel_config(backend="recording", n_jobs=2):
+        cross_validate(LogisticRegression(), X, Y, cv=2, scoring=scoring)
+    assert [one != other for one, other in found] == [differ] * 2

@@ -17,6 +17,7 @@ from skjob.engine.fidelity.replay import CallRefused
 from skjob.engine.fidelity.small_calls import Measured, SmallCalls
 from skjob.engine.priorities import WorkEstimate
 from skjob.engine.task import Outcome
+from skjob.engine.task_warnings import TaskWarning
 from skjob.utils.reconnect import ABANDONED
 
 DONE = Outcome(True, pickle.dumps(1), 2.0)
@@ -33,7 +34,7 @@ class _Call:
         self.outstanding = OutstandingTasks()
         self.measurements = CallMeasurements(SmallCalls())
         data: Any = SimpleNamespace(release=self.released.append)
-        fits: Any = SimpleNamespace(store=lambda *parts: self.stored.append(parts))
+        fits: Any = SimpleNamespace(store=lambda *parts, shown: self.stored.append((*parts, shown)))
         client: Any = self.client
         self.results = BatchResults(client, self.outstanding, data, self.measurements, fits, in_order=in_order)
 
@@ -116,7 +117,16 @@ def test_a_fit_is_stored_unless_it_had_effects(effects: tuple[str, ...], stored:
     _, task = call.submit()
     task.batch.identities[0] = "the fit"  # type: ignore[call-overload]
     call.results.complete(task, [Outcome(True, pickle.dumps(1), 2.0, effects=effects)])
-    assert call.stored == [("the fit", 1, 2.0, ())] * stored
+    assert call.stored == [("the fit", 1, 2.0, (), (), False)] * stored
+
+
+def test_a_fit_that_could_not_be_scored_is_not_stored() -> None:
+    call = _Call()
+    _, task = call.submit()
+    task.batch.identities[0] = "the fit"  # type: ignore[call-overload]
+    warned = TaskWarning("Scoring failed. The score on this train-test partition …", "builtins", "UserWarning", "", 1)
+    call.results.complete(task, [Outcome(True, pickle.dumps(1), 2.0, warnings=(warned,))])
+    assert call.stored == []
 
 
 def test_a_result_that_cannot_be_read_fails_its_batch() -> None:

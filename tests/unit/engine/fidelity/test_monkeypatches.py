@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import warnings
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from sklearn import metrics
 from sklearn.naive_bayes import GaussianNB
 
 from skjob.engine.fidelity import monkeypatches
-from skjob.engine.fidelity.monkeypatches import patched_by_program
+from skjob.engine.fidelity.monkeypatches import Patches, patched_by_program
 
 
 @pytest.fixture(autouse=True)
@@ -66,3 +67,27 @@ def test_an_accessor_that_is_registered_with_pandas(program: dict[str, Any], mon
 def test_what_shows_warnings_may_be_replaced(program: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warnings, "showwarning", _function(program))
     assert patched_by_program(None) is None
+
+
+def test_a_function_that_is_replaced_after_the_first_search(
+    program: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patches = Patches()
+    assert patches.find(None) is None
+    monkeypatch.setattr(GaussianNB, "predict", _function(program))
+    assert patches.find(None) == "GaussianNB.predict"
+    monkeypatch.undo()
+    assert patches.find(None) is None
+
+
+def test_an_object_of_the_programs_that_stands_for_a_function(
+    program: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exec("class Shown:\n    def __call__(self, *parts):\n        pass", program)  # noqa: S102 - as a program's own
+    monkeypatch.setattr(json, "dumps", program["Shown"]())
+    assert patched_by_program(None) == "json.dumps"
+
+
+def test_a_method_that_is_added_to_loggers(program: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.Logger, "trace", _function(program), raising=False)
+    assert patched_by_program(None) == "Logger.trace"

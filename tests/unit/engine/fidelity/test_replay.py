@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -154,3 +155,55 @@ def test_remaining_tasks_have_their_places_in_the_call(in_order: bool, places: l
 
     assert _numbers(replay.remaining(note)) == places
     assert noted == places
+
+
+def test_what_a_task_printed_is_shown_as_the_program_gets_its_result() -> None:
+    shown: list[int] = []
+    replay = Replay(_Source(4), in_order=True, shows_as_yielded=True)
+    replay.peek()
+    tasks = iter(replay.tasks())
+    for index in range(3):
+        next(tasks)
+        replay.finished(index, [index], partial(shown.append, index))
+    assert shown == []
+    replay.note_yielded()
+    assert shown == [0]
+    remaining = replay.remaining()
+    assert _numbers(remaining) == [3]
+    results = replay.merged(iter([3]))
+    assert [(next(results), list(shown)) for _ in range(3)] == [(1, [0, 1]), (2, [0, 1, 2]), (3, [0, 1, 2])]
+
+
+def test_files_of_results_that_do_not_count_are_removed(tmp_path: Path) -> None:
+    files = [tmp_path / "0", tmp_path / "2"]
+    replay = Replay(_Source(3), in_order=True)
+    replay.peek()
+    list(replay.tasks())
+    for file in files:
+        file.write_text("")
+        replay.finished(int(file.name), [None], lambda: None, created=(str(file),))
+    replay.take_back()
+    assert [file.exists() for file in files] == [True, False]
+
+
+def _broken() -> Iterator[Any]:
+    yield from _tasks(2)
+    raise ValueError("no more tasks")
+
+
+def test_an_error_of_the_iterable_waits_for_the_tasks_before_it() -> None:
+    replay = Replay(_broken(), in_order=True)
+    replay.peek()
+    assert _numbers(replay.tasks()) == [0, 1]
+    with pytest.raises(ValueError, match="no more tasks"):
+        replay.raise_error()
+
+
+def test_an_error_of_the_iterable_comes_where_the_rest_is_run() -> None:
+    replay = Replay(_broken(), in_order=True)
+    replay.peek()
+    next(iter(replay.tasks()))
+    done: list[Any] = []
+    with pytest.raises(ValueError, match="no more tasks"):
+        done.extend(replay.remaining())
+    assert _numbers(done) == [0, 1]

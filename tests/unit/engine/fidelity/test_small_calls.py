@@ -131,7 +131,7 @@ class _Fits:
     def find(self, identity: Any, call: Any) -> Any:
         return self.stored.get(identity)
 
-    def store(self, identity: Any, result: Any, seconds: float, differs: tuple[str, ...]) -> None:
+    def store(self, identity: Any, result: Any, seconds: float, differs: tuple[str, ...], *, shown: bool) -> None:
         self.stored[identity] = result
 
     def end(self) -> None:

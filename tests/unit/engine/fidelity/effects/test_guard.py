@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import multiprocessing
@@ -12,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FunctionType
@@ -21,7 +23,15 @@ import pytest
 from joblib import Memory
 
 from skjob.engine.fidelity.effects import guard
-from skjob.engine.fidelity.effects.guard import FILES_VARIABLE, SHARED_VARIABLE, TaskRefused, WatchedTask, guarded
+from skjob.engine.fidelity.effects.guard import (
+    FILES_VARIABLE,
+    MAX_READ,
+    SHARED_VARIABLE,
+    TaskRefused,
+    WatchedTask,
+    guarded,
+    remove_created,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +42,7 @@ def wrappers_removed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (signal, "setitimer"),
         (signal, "alarm"),
         (sys, "stdin"),
+        (atexit, "register"),
         (multiprocessing.process.BaseProcess, "start"),
     ):
         monkeypatch.setattr(owner, name, getattr(owner, name))
@@ -303,3 +314,48 @@ def test_outside_of_a_task_nothing_is_watched(folder: Path) -> None:
         pass
     (folder / "file").write_text("x")
     assert (folder / "file").read_text() == "x"
+
+
+def test_functions_for_the_end_of_the_program_are_its_own() -> None:
+    with guarded(in_order=True) as watched, contextlib.suppress(TaskRefused):
+        atexit.register(print)
+    assert "end of the program" in watched.refused
+
+
+def test_a_file_that_is_read_is_noted_with_what_tells_a_change(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FILES_VARIABLE, "1")
+    (folder / "scale.txt").write_text("3")
+    with guarded() as watched:
+        (folder / "scale.txt").read_text()
+        Path(os.__file__).read_text()
+        Path(tempfile.mkstemp()[1]).read_text()
+    found = (folder / "scale.txt").stat()
+    assert watched.read == {str(folder / "scale.txt"): (1, found.st_mtime_ns)}
+    assert watched.effects == set()
+
+
+def test_a_task_that_reads_many_files_is_never_stored(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "MAX_READ", 2)
+    for name in "abc":
+        (folder / name).write_text("")
+    with guarded() as watched:
+        for name in "abc":
+            (folder / name).read_text()
+    assert MAX_READ > len(watched.read) == 2
+    assert watched.effects == {"read many files"}
+
+
+def test_what_a_task_has_created_is_removed_and_what_others_have_stays(folder: Path) -> None:
+    (folder / "made" / "inside").mkdir(parents=True)
+    (folder / "made" / "mine").write_text("")
+    (folder / "made" / "theirs").write_text("")
+    remove_created([str(folder / "made"), str(folder / "made" / "inside"), str(folder / "made" / "mine")])
+    assert [path.name for path in (folder / "made").iterdir()] == ["theirs"]
+
+
+def test_a_thread_that_a_task_starts_belongs_to_it() -> None:
+    with guarded() as watched:
+        thread = threading.Thread(target=lambda: subprocess.run(["true"], check=True))
+        thread.start()
+        thread.join()
+    assert watched.effects == {"started a process"}

@@ -28,6 +28,7 @@ from skjob.engine.fidelity.effects.shared_state import (
     describe_unknown,
     describe_unseen,
     imported_modules,
+    own_objects,
     state_of,
 )
 from skjob.engine.transfer.modules import module_state, restore_module
@@ -124,6 +125,55 @@ def _fills_an_array() -> Any:
 )
 def test_a_change_is_seen_and_named(make: Callable[[], Any], name: str) -> None:
     assert name in _changes(make)
+
+
+def _counts_below_zero() -> Any:
+    scope: dict[str, Any] = {"best": -1}
+    exec("def lower():\n    global best\n    best = -2\n", scope)  # noqa: S102 - as a program's own
+    return scope["lower"]
+
+
+def _counts_in_a_descriptor() -> Any:
+    class Counted:
+        def __init__(self) -> None:
+            self.count = 0
+
+        def __get__(self, owner: Any, kind: Any = None) -> Any:
+            self.count += 1
+            return self
+
+    class Model:
+        factor = Counted()
+
+    return lambda: Model().factor
+
+
+@pytest.mark.parametrize("make", [_counts_below_zero, _counts_in_a_descriptor])
+def test_a_change_that_is_easily_overlooked(make: Callable[[], Any]) -> None:
+    assert _changes(make) != ()
+
+
+def test_which_objects_must_not_come_back_as_copies() -> None:
+    class Own:
+        pass
+
+    missing, own, plain = object(), Own(), [1]
+    function, codes = _travelled(lambda: lambda: (missing, {"a": own}, plain, Own))
+    names = set(own_objects(codes, [(function, (), {})]).values())
+    assert names >= {"missing", "own", "plain"}
+
+
+def test_how_often_a_cache_was_used_is_looked_at_if_the_program_asks() -> None:
+    @functools.lru_cache
+    def weight(number: int) -> int:
+        return number
+
+    function, codes = _travelled(lambda: lambda: weight(1))
+    calls = [(function, (), {})]
+    before = state_of(codes, calls, caches=True), state_of(codes, calls)
+    function()
+    after = state_of(codes, calls, caches=True), state_of(codes, calls)
+    assert [changed(one, other) for one, other in zip(before, after, strict=True)] == [("weight",), ()]
 
 
 def test_reading_changes_nothing() -> None:

@@ -1,11 +1,14 @@
 """What a task logs: kept in its thread alone, at the program's levels, and handed to the program's loggers."""
 
+import io
 import logging
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from clocks import DEADLINE
 
 from skjob.engine.fidelity.settings import logs
 from skjob.engine.fidelity.settings.logs import LoggedRecord, LogLevels, captured_log, log_again, write_again
@@ -90,6 +93,30 @@ def test_all_that_is_printed_is_written_beyond_the_limit(capsys: pytest.CaptureF
     assert shown.endswith(f"… {MAX_CHARACTERS} more characters were printed\ntwo\n")
 
 
+class Counting(io.StringIO):
+    """A stream of the program's own that counts what is written to it."""
+
+    writes = 0
+
+    def write(self, text: str) -> int:
+        self.writes += 1
+        return super().write(text)
+
+
+def test_a_stream_of_the_programs_own_gets_the_writes_of_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    stdout, stderr = Output(), Output()
+    with captured_log(INFO, stdout, stderr) as captured:
+        for text in ("a", "b", "\n"):
+            stdout.add(text)
+        logging.getLogger("train").info("two")
+        stdout.add("c")
+    stream = Counting()
+    monkeypatch.setattr(sys, "stdout", stream)
+    cuts = tuple(stdout.cuts), tuple(stderr.cuts)
+    write_again(stdout.text, stderr.text, captured.result, lambda logged: stream.write(logged.text), cuts)
+    assert (stream.getvalue(), stream.writes) == ("ab\ntwoc", 5)
+
+
 def test_the_programs_levels_decide() -> None:
     levels = LogLevels((("a", logging.DEBUG), ("a.quiet", logging.ERROR)), logging.WARNING, disabled=("a.off",))
     with captured_log(levels) as captured:
@@ -139,12 +166,16 @@ def test_what_the_tasks_handler_has_shown_is_no_last_resort(capsys: pytest.Captu
 
 
 def test_other_threads_and_libraries_go_on_as_before(root: Kept) -> None:
+    may_log = threading.Event()
+
     def log_elsewhere() -> None:
+        may_log.wait(DEADLINE)
         logging.getLogger("train").warning("another thread")
 
+    thread = threading.Thread(target=log_elsewhere)
+    thread.start()
     with captured_log(LogLevels(root=logging.CRITICAL)) as captured:
-        thread = threading.Thread(target=log_elsewhere)
-        thread.start()
+        may_log.set()
         thread.join()
         for name in ("dask.array", "tornado.access", "skjob.engine"):
             logging.getLogger(name).warning("own")

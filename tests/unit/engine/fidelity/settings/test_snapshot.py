@@ -24,7 +24,15 @@ import sklearn
 from gates import wait_for_waiting
 from joblib._parallel_backends import SequentialBackend
 
-from skjob.engine.fidelity.effects.random_draws import describe_draw, drawn, positions
+from skjob.engine.fidelity.effects.random_draws import (
+    begin_anew,
+    continue_from,
+    describe_draw,
+    drawn,
+    moved,
+    positions,
+    seeded_by,
+)
 from skjob.engine.fidelity.settings import program_reads
 from skjob.engine.fidelity.settings import snapshot as module
 from skjob.engine.fidelity.settings.applying import applied
@@ -416,6 +424,51 @@ def test_a_generator_that_the_program_has_seeded(monkeypatch: pytest.MonkeyPatch
     np.random.set_bit_generator(own)  # type: ignore[attr-defined]
     _script(monkeypatch, tmp_path, "import random\nrandom.seed(1)\ndef fit():\n    return random.random()\n")
     assert take_settings(tmp_path).seeded == {"random"}
+
+
+def test_tasks_that_seed_a_generator_let_the_program_continue_from_there() -> None:
+    own = np.random.get_bit_generator()  # type: ignore[attr-defined]
+    np.random.set_bit_generator(np.random.MT19937())  # type: ignore[attr-defined]
+    try:
+        np.random.seed(7)
+        expected = np.random.standard_normal(3)
+        np.random.seed(7)
+        before = begin_anew({"numpy.random", "random"})
+        assert moved(before) == {}
+        np.random.seed(7)
+        after = moved(before)
+        assert after.keys() == {"numpy.random"}
+        np.random.seed(8)
+        continue_from(after)
+        assert np.random.standard_normal(3).tolist() == expected.tolist()
+        assert take_settings().seeded == {"numpy.random"}
+    finally:
+        np.random.set_bit_generator(own)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("text", "modules"),
+    [
+        ("import numpy as np\ndef fit():\n    np.random.seed(1)", {"numpy.random"}),
+        ("from numpy.random import seed\ndef fit():\n    seed(1)", {"numpy.random"}),
+        ("import random\ndef fit():\n    random.seed(1)", {"random"}),
+        ("def fit():\n    import random\n    random.seed(1)", {"random"}),
+        ("import random\ndef fit(model):\n    model.seed(random.random())", set()),
+        ("import numpy as np\ndef fit():\n    return np.random.default_rng(1)", set()),
+    ],
+)
+def test_which_generators_code_seeds(text: str, modules: set[str]) -> None:
+    scope: dict[str, Any] = {}
+    exec(text, scope)  # noqa: S102 - as a program's own
+    assert seeded_by([scope["fit"]]) == modules
+
+
+def test_whether_a_program_asks_for_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _script(monkeypatch, tmp_path, "def fit():\n    pass\n")
+    assert not take_settings(tmp_path).asks_caches
+    (other := tmp_path / "other").mkdir()
+    _script(monkeypatch, other, "def fit():\n    pass\nif False:\n    print(fit.cache_info())\n")
+    assert take_settings(other).asks_caches
 
 
 def test_what_is_told_of_it() -> None:

@@ -1,0 +1,90 @@
+"""Objects that lose attributes when they are pickled."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy
+import pytest
+from sklearn.linear_model import Ridge
+
+from skjob.engine.fidelity.effects.lossy_pickles import describe_loss, lost_attributes
+from skjob.engine.fidelity.effects.returned_arguments import CannotReturn, dumps_result
+
+
+class LeavesOut:
+    """A wrapper that does not pickle its model."""
+
+    def __init__(self) -> None:
+        self.model: Any = Ridge()
+        self.seen = 5
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "model"}
+
+
+class SetsToNone(LeavesOut):
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "model": None}
+
+
+class MakesAnew(LeavesOut):
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, model=Ridge())
+
+
+class Labelled(numpy.ndarray):  # type: ignore[type-arg]
+    """An array with an attribute, which numpy does not pickle."""
+
+
+class Plain:
+    def __init__(self) -> None:
+        self.model = Ridge()
+
+
+def _labelled() -> Any:
+    array = numpy.arange(3.0).view(Labelled)
+    array.label = "x"
+    return array
+
+
+@pytest.mark.parametrize(
+    ("value", "lost"),
+    [
+        (LeavesOut(), ["model"]),
+        (SetsToNone(), ["model"]),
+        (MakesAnew(), []),
+        (_labelled(), ["label"]),
+        (Plain(), []),
+        (numpy.arange(3), []),
+    ],
+)
+def test_what_is_lost(value: Any, lost: list[str]) -> None:
+    assert lost_attributes(value, lambda kind: kind.__module__ == __name__) == lost
+
+
+def test_objects_of_libraries_lose_what_they_lose_anywhere() -> None:
+    assert lost_attributes(LeavesOut(), lambda kind: False) == []
+
+
+def test_how_a_loss_is_described() -> None:
+    assert describe_loss(LeavesOut(), ["model", "seen"]) == "a `LeavesOut` loses `model`, `seen` when it is pickled"
+
+
+def test_a_result_does_not_contain_a_copy_of_what_is_equal_only_to_itself() -> None:
+    missing = object()
+    with pytest.raises(CannotReturn, match="the program's own object `MISSING`"):
+        dumps_result([1, missing], (abs, (1,), {}), {id(missing): "MISSING"})
+    content, _ = dumps_result([1, 2], (abs, (1,), {}), {id(missing): "MISSING"})
+    assert pickle.loads(content) == [1, 2]  # noqa: S301 - our own bytes
+
+
+def test_a_result_is_no_copy_of_a_container_or_array_of_the_programs() -> None:
+    rows, table = [1], numpy.ones((2, 3))
+    own = {id(rows): "rows", id(table): "table"}
+    for result in (rows, {"a": rows}, (table,), table[0]):
+        with pytest.raises(CannotReturn, match=r"the program's own object `(rows|table)`"):
+            dumps_result(result, (abs, (1,), {}), own)
+    content, returned = dumps_result([rows], (len, (rows,), {}), own)
+    assert (pickle.loads(content), returned) == ([[1]], set())  # noqa: S301 - our own bytes
