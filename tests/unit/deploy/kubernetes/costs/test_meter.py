@@ -267,7 +267,7 @@ def test_gpu_hours_are_measured_and_go_into_the_ledger_with_the_pool(monkeypatch
     api.pods = [pod]
     size, key = WorkerSize(1.0, 2**30, 1, gpus=2), BillingKey("1", "ann", "train")
     watch = CostMeter(api, "skjob-train-1", "1", key, rules, size, (0.0, 0.0), lambda: 1, lambda: 300.0, lambda _: None)
-    watch._look()
+    watch._measure()
     now = 1800.0
     assert (watch.cost().gpu_hours, watch.cost().amount) == (1.0, 10.0)
     watch.finalize(lifetime=3600.0, workers=1)
