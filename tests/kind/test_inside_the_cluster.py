@@ -1,20 +1,25 @@
 """skjob in a pod of the cluster, as in a notebook server: with its service account's token, without, and without API.
 
-The pod has the project's image, with skjob's own source as the pods of a run have it.
+The pod has the project's image, with skjob's own source as the pods of a run have it. What a client of skjob needs and
+the image has not, such as the client of Kubernetes, comes from a folder of the node.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+import tarfile
 import textwrap
 import zipfile
-from importlib.metadata import version
+from collections.abc import Iterator
+from importlib.metadata import distribution, version
 from typing import Any
 
 import pytest
 from kubernetes import client
+from packaging.requirements import Requirement
 from support.namespaces import IMAGE
+from support.nodes import on_node
 from support.users import is_allowed
 from support.wait import until
 
@@ -23,7 +28,7 @@ from skjob.environment.skjob_source import skjob_archive
 
 ACCOUNT = "jupyter"
 SCRIPT = f"""
-    import os
+    import socket
     import skjob
     from joblib import Parallel, delayed
     from skjob.errors import SkjobError
@@ -32,10 +37,45 @@ SCRIPT = f"""
         with skjob.cluster(
             1, on="kubernetes", image="{IMAGE}", env="none", worker_cpu=0.1, worker_memory="512Mi", checkpoint="none"
         ):
-            print("workers:", Parallel()(delayed(os.getenv)("HOSTNAME") for _ in range(2)))
+            print("workers:", Parallel()(delayed(socket.gethostname)() for _ in range(2)))
     except SkjobError as error:
         print("error:", error)
 """
+
+
+PACKAGES = "/var/lib/skjob-test/site-packages"
+"""Where a node has what skjob requires, as this Python has it installed."""
+
+
+@pytest.fixture(scope="module")
+def packages(kind_api: client.ApiClient) -> Iterator[None]:
+    """What skjob requires, on all nodes that take pods."""
+    archive = base64.b64encode(requirements()).decode()
+    nodes = [each.metadata.name for each in client.CoreV1Api(kind_api).list_node().items]
+    for node in nodes:
+        on_node(node, "mkdir", "--parents", PACKAGES)
+        on_node(node, "sh", "-c", f"base64 --decode | tar --extract --gzip --directory {PACKAGES}", text=archive)
+    yield
+    for node in nodes:
+        on_node(node, "rm", "--recursive", "--force", PACKAGES)
+
+
+def requirements() -> bytes:
+    """Return a tar file of the distributions that skjob requires, directly or not; none of which the image has."""
+    names, missing = set(), ["kubernetes", "pydantic"]
+    while missing:
+        name = missing.pop()
+        if name not in names:
+            names.add(name)
+            needed = [Requirement(each) for each in distribution(name).requires or ()]
+            missing += [each.name for each in needed if each.marker is None or each.marker.evaluate({"extra": ""})]
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz", compresslevel=1) as archive:
+        for name in names:
+            for file in distribution(name).files or ():
+                if file.suffix != ".pyc" and ".." not in file.parts:
+                    archive.add(file.locate(), str(file))
+    return content.getvalue()
 
 
 def source() -> bytes:
@@ -57,10 +97,14 @@ def notebook(core: client.CoreV1Api, namespace: str, *, token: bool = True, **va
         "image": IMAGE,
         "command": ["python", "/notebook/train.py"],
         "env": [
-            {"name": key, "value": value} for key, value in {"PYTHONPATH": "/notebook/skjob.zip", **variables}.items()
+            {"name": key, "value": value}
+            for key, value in {"PYTHONPATH": f"/notebook/skjob.zip:{PACKAGES}", **variables}.items()
         ],
         "resources": {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"memory": "1Gi"}},
-        "volumeMounts": [{"name": "notebook", "mountPath": "/notebook"}],
+        "volumeMounts": [
+            {"name": "notebook", "mountPath": "/notebook"},
+            {"name": "packages", "mountPath": PACKAGES, "readOnly": True},
+        ],
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
     spec = {
@@ -70,7 +114,10 @@ def notebook(core: client.CoreV1Api, namespace: str, *, token: bool = True, **va
         "terminationGracePeriodSeconds": 1,
         "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [container],
-        "volumes": [{"name": "notebook", "configMap": {"name": name}}],
+        "volumes": [
+            {"name": "notebook", "configMap": {"name": name}},
+            {"name": "packages", "persistentVolumeClaim": {"claimName": "packages"}},
+        ],
     }
     core.create_namespaced_pod(namespace, {"metadata": {"name": name}, "spec": spec})
 
@@ -90,8 +137,8 @@ def program() -> str:
 
 
 @pytest.fixture
-def core(kind_api: client.ApiClient, namespace: str) -> client.CoreV1Api:
-    """The API of an administrator, who has made the notebook server's account and given it the Role."""
+def core(kind_api: client.ApiClient, namespace: str, packages: None) -> Iterator[client.CoreV1Api]:
+    """The API of an administrator, who has made the notebook server's account and its volume, and given it the Role."""
     found, rbac = client.CoreV1Api(kind_api), client.RbacAuthorizationV1Api(kind_api)
     found.create_namespaced_service_account(namespace, {"metadata": {"name": ACCOUNT}})
     rules = role(namespace)["rules"]
@@ -108,7 +155,18 @@ def core(kind_api: client.ApiClient, namespace: str) -> client.CoreV1Api:
     until(
         lambda: is_allowed(kind_api, user, verb="list", resource="pods", namespace=namespace), "the Role grants nothing"
     )
-    return found
+    volume = f"packages-{namespace}"
+    spec = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
+    found.create_persistent_volume(
+        {
+            "metadata": {"name": volume},
+            "spec": spec | {"capacity": {"storage": "1Gi"}, "hostPath": {"path": PACKAGES}},
+        }
+    )
+    claim = spec | {"volumeName": volume, "resources": {"requests": {"storage": "1Gi"}}}
+    found.create_namespaced_persistent_volume_claim(namespace, {"metadata": {"name": "packages"}, "spec": claim})
+    yield found
+    found.delete_persistent_volume(volume)
 
 
 def test_a_pod_with_a_token_runs_on_a_cluster(core: client.CoreV1Api, namespace: str) -> None:
