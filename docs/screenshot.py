@@ -15,9 +15,9 @@ from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 from skjob.cli.live.content import view
-from skjob.cli.live.state import CostSoFar, RunState
 from skjob.deploy.base import WorkerCounts
 from skjob.engine.events import CallStarted, FitFinished, FitStatus
+from skjob.run.live.state import CostSoFar, RunState
 
 PICTURE = Path(__file__).with_name("images") / "live-view.svg"
 COLUMNS = 96

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skjob.cli.github import append_summary
-from skjob.cli.live.state import CostSoFar, RunState
-from skjob.cli.progress_text import LineInterval, describe_progress, progress_numbers
 from skjob.cli.terminal import shown, shown_json
 from skjob.deploy.base import WorkerCounts
 from skjob.engine.events import Event, as_fields
 from skjob.errors import SkjobError, data_without_credentials
+from skjob.run.live.progress_text import LineInterval, describe_progress, progress_numbers
+from skjob.run.live.state import CostSoFar, RunState
 from skjob.run.record import Record, run_file
 from skjob.utils.text import shortened
 

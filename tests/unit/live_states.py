@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from skjob.cli.live.state import CostSoFar, RunState
 from skjob.deploy.base import WorkerCounts
 from skjob.engine.events import CallStarted, FitFinished, FitStatus
+from skjob.run.live.state import CostSoFar, RunState
 
 BEGAN = 1000.0
 NOW = 1043.0

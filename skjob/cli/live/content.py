@@ -14,22 +14,24 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from skjob.cli.live.state import RunState
-from skjob.cli.live.wording import (
-    cost_in_words,
-    name_of,
-    number,
-    parameters_of,
-    rate,
-    spread_of,
-    unit,
-    workers_in_words,
-)
 from skjob.run.events.searches import CallProgress, Candidate
-from skjob.utils.text import counts, shortened, visible
-from skjob.utils.units import format_rough_duration
+from skjob.run.live.selection import (
+    MAX_CANDIDATES,
+    calls_to_show,
+    caption_of,
+    count_of,
+    end_or_now,
+    facts_of,
+    parameter_names,
+    row_of,
+    search_to_show,
+    time_left,
+    values_of,
+)
+from skjob.run.live.state import RunState
+from skjob.run.live.wording import name_of, parameters_of, rate
+from skjob.utils.text import shortened, visible
 
-MAX_CANDIDATES = 5
 MAX_CALLS = 4
 WIDE = 72
 """Number of columns from which there is space for a bar and a rate."""
@@ -47,7 +49,7 @@ def view(state: RunState, now: float, width: int, height: int) -> Group:
     with state.lock:
         parts: list[RenderableType] = [_heading(state, now, width)]
         lines_left = height - 1
-        calls = _calls_to_show(state)
+        calls = calls_to_show(state)
         shown = calls[: min(MAX_CALLS, lines_left)]
         if len(calls) > len(shown) and len(shown) > 1:
             shown = shown[:-1]
@@ -57,25 +59,17 @@ def view(state: RunState, now: float, width: int, height: int) -> Group:
         if hidden := len(calls) - len(shown):
             parts.append(Text(f"and {hidden} more calls", style="dim"))
             lines_left -= 1
-        if lines_left >= 3 and (search := _search_to_show(state, [call for _, call in calls])) is not None:
+        if lines_left >= 3 and (search := search_to_show(state, [call for _, call in calls])) is not None:
             if len(calls) > 1 or search.started.metric_is_first:
-                parts.append(Text(_caption(search), style="dim"))
+                parts.append(Text(caption_of(search), style="dim"))
                 lines_left -= 1
             parts.append(_candidates(search, width, lines_left - 1))
     return Group(*parts)
 
 
 def _heading(state: RunState, now: float, width: int) -> RenderableType:
-    calls = state.searches.outermost
-    facts = []
-    if state.workers is not None:
-        facts.append(workers_in_words(state.workers, short=width < WIDE))
-    facts.append(format_rough_duration(now - state.began))
-    if state.cost is not None:
-        facts.append(cost_in_words(state.cost))
-    facts += counts(reused=sum(call.reused for call in calls), failed=sum(call.failed for call in calls))
     title = Text("skjob", style="bold")
-    for fact in facts:
+    for fact in facts_of(state, now, short=width < WIDE):
         if len(title) + len(fact) + 5 > width:
             break
         title.append(f"  {fact}", style="red" if fact.endswith("failed") else "not bold")
@@ -83,27 +77,6 @@ def _heading(state: RunState, now: float, width: int) -> RenderableType:
 
 
 # ---- calls
-
-
-def _calls_to_show(state: RunState) -> list[tuple[int, CallProgress]]:
-    """Return the running calls with their depth, in tree order; if none is running, the one that ended last."""
-    running = state.searches.running
-    if not running:
-        ended = [call for call in state.searches.calls.values() if call.finished is not None]
-        return [(0, max(ended, key=lambda call: call.finished.at if call.finished else 0.0))] if ended else []
-    numbers = {call.started.call for call in running}
-    shown: list[tuple[int, CallProgress]] = []
-
-    def add(call: CallProgress, depth: int) -> None:
-        shown.append((depth, call))
-        for nested in running:
-            if nested.started.parent == call.started.call and nested is not call:
-                add(nested, depth + 1)
-
-    for call in running:
-        if call.started.parent not in numbers:
-            add(call, 0)
-    return shown
 
 
 def _progress(calls: Sequence[tuple[int, CallProgress]], now: float, width: int) -> Table:
@@ -135,55 +108,18 @@ def _bar(call: CallProgress, width: int) -> RenderableType:
 
 
 def _facts(call: CallProgress, now: float, *, wide: bool) -> list[str]:
-    count, time_left = _count(call, wide=wide), _time_left(call, now, wide=wide)
-    return [count, rate(call, _end_or_now(call, now)), time_left] if wide else [count, time_left]
-
-
-def _count(call: CallProgress, *, wide: bool) -> str:
-    if call.total is None:
-        return f"{call.done} {unit(call)}"
-    return f"{call.done} of {call.total} {unit(call)}" if wide else f"{call.done}/{call.total}"
-
-
-def _end_or_now(call: CallProgress, now: float) -> float:
-    return now if call.finished is None else call.finished.at
-
-
-def _time_left(call: CallProgress, now: float, *, wide: bool) -> str:
-    if call.finished is not None:
-        return "ended" if call.finished.ok else "stopped"
-    seconds = call.seconds_left(now)
-    if seconds is None:
-        return ""
-    return f"about {format_rough_duration(seconds)} left" if wide else f"{format_rough_duration(seconds)} left"
+    count, left = count_of(call, short=not wide), time_left(call, now, short=not wide)
+    return [count, rate(call, end_or_now(call, now)), left] if wide else [count, left]
 
 
 # ---- candidates
-
-
-def _search_to_show(state: RunState, calls: Sequence[CallProgress]) -> CallProgress | None:
-    """Return the first of these calls whose candidates have scores; for a halving search, or its latest such
-    iteration."""
-    for call in calls:
-        if call.started.candidates is None or not call.started.metric:
-            continue
-        if call.ranked(1):
-            return call
-        if before := [each for each in state.searches.search_of(call) if each.ranked(1)]:
-            return before[-1]
-    return None
-
-
-def _caption(call: CallProgress) -> str:
-    first = f" by {visible(call.started.metric)}, the first of its metrics" if call.started.metric_is_first else ""
-    return f"best of {name_of(call)}{first}:"
 
 
 def _candidates(call: CallProgress, width: int, maximum: int) -> Table:
     ranked = call.ranked(min(MAX_CANDIDATES, maximum))
     metric = shortened(visible(call.started.metric), MAX_METRIC_LENGTH)
     headers = ["#", metric, "±", "fits"] if width >= MEDIUM else ["#", metric]
-    rows = [_row(rank, candidate)[: len(headers)] for rank, candidate in enumerate(ranked, 1)]
+    rows = [row_of(rank, candidate)[: len(headers)] for rank, candidate in enumerate(ranked, 1)]
     available = width - sum(max(map(len, column)) + GAP for column in zip(headers, *rows, strict=True))
     columns = _parameter_columns(ranked, available)
     table = Table.grid(padding=(0, GAP, 0, 0))
@@ -192,28 +128,18 @@ def _candidates(call: CallProgress, width: int, maximum: int) -> Table:
     table.add_row(*map(Text, (*headers, *(columns or ["parameters"]))), style="dim")
     for row, candidate in zip(rows, ranked, strict=True):
         if columns is not None:
-            values = [shortened(value, MAX_VALUE_LENGTH) for value in _values(candidate, columns)]
+            values = [shortened(value, MAX_VALUE_LENGTH) for value in values_of(candidate, columns)]
         else:
             values = [shortened(parameters_of(candidate), max(1, available))]
         table.add_row(*map(Text, (*row, *values)), style="bold" if candidate is ranked[0] else None)
     return table
 
 
-def _row(rank: int, candidate: Candidate) -> list[str]:
-    fits = f"{len(candidate.scores)}/{candidate.splits}" if candidate.splits else str(len(candidate.scores))
-    return [str(rank), number(candidate.mean), spread_of(candidate), fits]
-
-
-def _values(candidate: Candidate, columns: Sequence[str]) -> list[str]:
-    values = {visible(name): visible(value) for name, value in candidate.parameters.items()}
-    return [values.get(name, "") for name in columns]
-
-
 def _parameter_columns(candidates: Sequence[Candidate], available: int) -> list[str] | None:
     """Return the names of the parameters if a column for each fits into the available characters; None if not."""
-    columns = list(dict.fromkeys(visible(name) for each in candidates for name in each.parameters))
+    columns = parameter_names(candidates)
     total_width = -GAP
     for name in columns:
-        longest = max(len(shortened(_values(each, [name])[0], MAX_VALUE_LENGTH)) for each in candidates)
+        longest = max(len(shortened(values_of(each, [name])[0], MAX_VALUE_LENGTH)) for each in candidates)
         total_width += max(len(name), longest) + GAP
     return columns if columns and total_width <= available else None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from skjob.cli.live.state import CostSoFar, RunState
-from skjob.cli.live.wording import cost_in_words, name_of, number, parameters_of, spread_of, unit
 from skjob.run.events.searches import CallProgress
+from skjob.run.live.state import CostSoFar, RunState
+from skjob.run.live.wording import cost_in_words, name_of, number, parameters_of, spread_of, unit
 from skjob.run.record import Record
 from skjob.utils.text import visible
 from skjob.utils.units import format_duration

@@ -18,9 +18,9 @@ from typing import Protocol
 from skjob.cli.live import screen
 from skjob.cli.live.pauses import ChildrenOutput, OutputPauses
 from skjob.cli.live.screen import Size
-from skjob.cli.live.state import RunState
 from skjob.cli.live.terminal import Terminal
 from skjob.cli.live.watchdog import Watchdog
+from skjob.run.live.state import RunState
 from skjob.utils.periodic import PeriodicThread
 
 CHECK_SECONDS = 0.05

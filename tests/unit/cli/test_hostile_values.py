@@ -18,7 +18,6 @@ from skjob.cli.commands.history.show import comparison_lines, run_data, run_line
 from skjob.cli.github import annotation, append_summary
 from skjob.cli.live.content import view
 from skjob.cli.live.render import to_lines
-from skjob.cli.live.state import RunState
 from skjob.cli.reporter import Reporter
 from skjob.cli.terminal import write
 from skjob.cli.values import as_json
@@ -30,6 +29,7 @@ from skjob.run.history.compare import compare
 from skjob.run.history.details import RunDetails
 from skjob.run.history.records import read_run
 from skjob.run.history.summary import summary_of
+from skjob.run.live.state import RunState
 from skjob.run.record import Record, RunOutcome, RunStep
 
 pytestmark = pytest.mark.unit

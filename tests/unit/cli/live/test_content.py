@@ -11,8 +11,8 @@ from rich.cells import cell_len
 
 from skjob.cli.live.content import view
 from skjob.cli.live.render import to_lines
-from skjob.cli.live.state import RunState
 from skjob.engine.events import CallFinished, CallStarted, FitFinished, FitStatus, TasksFinished
+from skjob.run.live.state import RunState
 from skjob.utils.text import visible
 
 

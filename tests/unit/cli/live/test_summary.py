@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from live_states import BEGAN, begun, fits, search, with_cluster
 
-from skjob.cli.live.state import RunState
 from skjob.cli.live.summary import summary
-from skjob.cli.live.wording import number
 from skjob.engine.events import CallStarted, FitFinished, FitStatus, TasksFinished
+from skjob.run.live.state import RunState
+from skjob.run.live.wording import number
 from skjob.run.record import Record
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from skjob.cli.progress_text import LATER, LineInterval, describe_progress, format_rough_duration, progress_numbers
 from skjob.deploy.scaling.loop import Progress
 from skjob.engine.events import CallFinished, CallStarted, Event, FitFinished, FitStatus, TasksFinished
 from skjob.run.events.searches import Searches
+from skjob.run.live.progress_text import LATER, LineInterval, describe_progress, format_rough_duration, progress_numbers
 
 
 def search(call: int = 1, **fields: Any) -> CallStarted:

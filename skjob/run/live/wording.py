@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from skjob.cli.live.state import CostSoFar
 from skjob.deploy.base import WorkerCounts
 from skjob.deploy.kubernetes.costs.prices import money
 from skjob.run.events.searches import CallProgress, Candidate
+from skjob.run.live.state import CostSoFar
 from skjob.utils.text import shortened, visible
 
 MAX_NAME_LENGTH = 40
