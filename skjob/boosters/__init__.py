@@ -8,15 +8,19 @@ before they are used.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skjob.utils.notify import Notify
 
+if TYPE_CHECKING:
+    from skjob.boosters.worker_barrier import WorkerBarrier
 
-def prepare(client: Any, threads: int | None = None, notify: Notify = lambda _: None) -> None:
+
+def prepare(client: Any, threads: int | None = None, notify: Notify = lambda _: None) -> WorkerBarrier:
     """Make the trainings that this process starts on the client's cluster end with a reason if they lose a worker.
 
-    A training waits until the cluster has `threads` threads; None takes the workers that are connected.
+    A training waits until the cluster has `threads` threads; None takes the workers that are connected. Return what
+    waits.
     """
     from skjob.boosters.patches import patch_libraries
     from skjob.boosters.scheduler_plugin import TrainingPlugin
@@ -26,4 +30,6 @@ def prepare(client: Any, threads: int | None = None, notify: Notify = lambda _: 
 
     register_plugin(client, TrainingPlugin())
     register_plugin(client, TrackerPlugin())
-    patch_libraries(WorkerBarrier(client, threads or 0, notify))
+    barrier = WorkerBarrier(client, threads or 0, notify)
+    patch_libraries(barrier)
+    return barrier

@@ -36,6 +36,10 @@ class WorkerBarrier:
         self._lock = threading.Lock()
         self._inside = 0
 
+    def expect(self, threads: int) -> None:
+        """Wait for so many threads from the next training on."""
+        self._expected = threads
+
     @contextmanager
     def __call__(self) -> Iterator[None]:
         """Wait for the workers, and keep all of them until the block ends."""

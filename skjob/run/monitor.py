@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from skjob.errors import ClusterLost, SkjobError, without_credentials
 from skjob.run.budget import RunBudget
@@ -16,6 +17,9 @@ from skjob.run.record import Recorder
 from skjob.utils.notify import Notify
 from skjob.utils.periodic import PeriodicThread
 from skjob.utils.reconnect import abandon
+
+if TYPE_CHECKING:
+    from skjob.deploy.scaling.loop import ScalingLoop
 
 _POLL_INTERVAL = 0.1
 _COST_REPORT_INTERVAL = 2.0
@@ -54,8 +58,8 @@ class ClusterMonitor:
 @contextmanager
 def monitored(
     connection: Connection, monitor: ClusterMonitor, done_here: Callable[[], int] = lambda: 0
-) -> Iterator[None]:
-    """Within the block, the scaling loop looks after the cluster, and the run's observer hears of it.
+) -> Iterator[ScalingLoop]:
+    """Within the block, the scaling loop, which it yields, looks after the cluster, and the run's observer hears of it.
 
     When the cluster is lost, the client is closed: no call waits for a cluster that will not come back. `done_here`
     returns how many tasks the program has done itself.
@@ -83,7 +87,7 @@ def monitored(
     loop.start()
     costs.start(_COST_REPORT_INTERVAL)
     try:
-        yield
+        yield loop
     finally:
         costs.stop()
         loop.stop()

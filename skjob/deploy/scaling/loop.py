@@ -74,6 +74,8 @@ class Progress:
 class ScalingLoop:
     """Keeps the number of workers at what the policy decides.
 
+    A fixed number is left to the cluster, unless `scale` has changed it.
+
     `observe` is called with the counts each time, `progress` when it has changed, `notify` with what keeps a worker
     from running, `memory` with each worker's peak memory, and `lost` with the error that ends the run, once the cluster
     has been unreachable for `reconnect_timeout` seconds. `done_here` returns how many tasks the program has run itself.
@@ -99,6 +101,7 @@ class ScalingLoop:
         self._cluster = cluster
         self._client = client
         self._limits = limits
+        self._rescaled = False
         self._threads = self._at_once = threads
         self._reconnect_timeout = reconnect_timeout
         self._failing_since: float | None = None
@@ -135,6 +138,14 @@ class ScalingLoop:
         """End the loop, and wait until its current iteration has finished."""
         self._thread.stop()
         self._thread.join(_JOIN_TIMEOUT)
+
+    def scale(self, limits: WorkerRange) -> None:
+        """Keep the number of workers within other limits from now on.
+
+        More workers are requested at the next look, and those beyond the maximum go once they have nothing to do.
+        """
+        self._limits = limits
+        self._rescaled = True
 
     def unseen_for(self) -> float:
         """Return the seconds since the scheduler or the API stopped answering; 0 while they answer."""
@@ -228,7 +239,7 @@ class ScalingLoop:
             no_worker = not connected
             self._problems(now, no_worker, often=no_worker, no_worker=no_worker)
         self._at_once = min(self._threads, snapshot.at_once or self._at_once)
-        if self._limits.adaptive:
+        if self._limits.adaptive or self._rescaled:
             supply = Supply(requested, pending, self._startup.seconds)
             demand = self._demand(now, snapshot, supply, done - self._done_when_idle)
             self._apply(decide(demand, supply, self._limits, self._at_once), snapshot)

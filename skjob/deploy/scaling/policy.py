@@ -121,12 +121,11 @@ def decide(demand: Demand, supply: Supply, limits: WorkerRange, threads: int) ->
         return Decision()
     if supply.pending:
         return Decision(cancel=min(supply.late(), supply.requested - useful) if useful < supply.requested else 0)
+    kept = max(useful, min(demand.peak, limits.maximum))
     idle = sorted(
         (worker for worker in demand.workers if worker.idle_seconds > 0), key=lambda worker: -worker.idle_seconds
     )
-    return Decision(
-        release=tuple(worker.name for worker in idle[: max(0, supply.requested - max(useful, demand.peak))])
-    )
+    return Decision(release=tuple(worker.name for worker in idle[: max(0, supply.requested - kept)]))
 
 
 def useful_workers(tasks: int, threads: int) -> int:

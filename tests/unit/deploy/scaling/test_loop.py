@@ -172,3 +172,39 @@ def test_what_an_earlier_run_has_done_is_not_told(monkeypatch: pytest.MonkeyPatc
     wait_for(lambda: told)
     loop.stop()
     assert told == [Progress(104, 0)]  # including what the program has done itself
+
+
+class Steady:
+    """A cluster that does what it is asked to, at once."""
+
+    def __init__(self) -> None:
+        self.workers = ["a", "b", "c"]
+
+    def requested(self) -> int:
+        return len(self.workers)
+
+    running = requested
+
+    def pending_problems(self) -> list[Any]:
+        return []
+
+    def remove_workers(self, names: list[str]) -> None:
+        self.workers = [each for each in self.workers if each not in names]
+
+    def add_workers(self, total: int) -> None:
+        self.workers += [f"w{number}" for number in range(len(self.workers), total)]
+
+
+def test_another_number_of_workers_while_the_program_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster: Any = Steady()
+    loop = loop_of(cluster)
+    monkeypatch.setattr(Scheduler, "run_on_scheduler", lambda _self, _function, names, **_: names)
+    loop._tick(sight(*cluster.workers))
+    assert len(cluster.workers) == 3
+    loop.scale(WorkerRange(5, 5))
+    loop._tick(sight(*cluster.workers))
+    assert len(cluster.workers) == 5
+    loop.scale(WorkerRange(1, 1))
+    for _ in range(3):  # whoever is idle at two looks in a row goes
+        loop._tick(sight(*cluster.workers))
+    assert len(cluster.workers) == 1

@@ -125,6 +125,8 @@ def test_a_window_that_stays_full_means_more_to_come() -> None:
         (0, 3, (), (0, 4), 1, 0, ()),
         # nor one that has just become idle, as it may have its next task already
         (0, 0, (0, 30), (0, 4), 1, 0, ("w1",)),
+        # more than there may be now, although they were needed lately
+        (0, 0, (30, 20, 40), (1, 1), 1, 3, ("w2", "w0")),
         # waiting tasks will soon be theirs
         (2, 1, (50, 50), (1, 4), 1, 0, ()),
     ],
