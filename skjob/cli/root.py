@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from skjob.cli.commands.costs import costs
+from skjob.cli.commands.dashboard import dashboard
 from skjob.cli.commands.doctor import doctor
 from skjob.cli.commands.down import down
 from skjob.cli.commands.env import env
@@ -37,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(cls=RunCommand)(run)
-for command in (runs, show, report, up, ps, down, gc, costs, install, doctor, schema):
+for command in (runs, show, report, up, ps, dashboard, down, gc, costs, install, doctor, schema):
     app.command(cls=Command)(command)
 app.add_typer(env, name="env")
 

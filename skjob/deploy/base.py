@@ -105,6 +105,12 @@ class Cluster(Protocol):
     def running(self) -> int:
         """Return how many workers have a running process or pod."""
 
+    def dashboard_port(self) -> int | None:
+        """Return a port of this machine that leads to the scheduler's pages, from the first call on; None if none can.
+
+        The pages have the dashboard only if bokeh is there: `deploy/dashboard.py` finds out.
+        """
+
     def logs(self) -> dict[str, str]:
         """Return the last log lines of the scheduler and of each worker, as far as they can be read."""
 

@@ -67,6 +67,7 @@ class LocalCluster:
         self._preload = list(preload)
         self._variables = dict(variables or {})
         self._requested = workers
+        self._dashboard_port: int | None = None
         self._process: subprocess.Popen[str] | None = None
         self._responses: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._readers: list[threading.Thread] = []
@@ -102,7 +103,8 @@ class LocalCluster:
             "retries": self._retries,
             "preload": self._preload,
         }
-        self.address = self._request(request, START_TIMEOUT)["address"]
+        response = self._request(request, START_TIMEOUT)
+        self.address, self._dashboard_port = response["address"], response["dashboard"]
 
     def add_workers(self, total: int) -> None:
         """Request workers until there are `total`."""
@@ -150,6 +152,10 @@ class LocalCluster:
         if self._has_ended():
             raise self._ended()
         return []
+
+    def dashboard_port(self) -> int | None:
+        """Return the port of the scheduler's pages."""
+        return self._dashboard_port
 
     def logs(self) -> dict[str, str]:
         """Return the last lines that the scheduler and workers wrote."""
@@ -265,7 +271,8 @@ def serve() -> None:
         local_directory=request["folder"],
         silence_logs=False,
     )
-    _respond(responses, request, {"address": cluster.scheduler_address})
+    pages = cluster.scheduler.http_server.port
+    _respond(responses, request, {"address": cluster.scheduler_address, "dashboard": pages})
     cluster.scale(request["workers"])
     for line in sys.stdin:
         _handle(cluster, json.loads(line), responses)

@@ -59,6 +59,9 @@ def test_a_warm_cluster_serves_one_run_after_the_other(stage: Stage) -> None:
     assert (warm.name, warm.state, warm.used_by) == ("dev", "kept", "")
     assert warm.expires_in is not None
     assert 500 < warm.expires_in <= 600
+    shown = stage.runs.skjob("dashboard", "dev")  # its pages are reached, and are those without bokeh
+    assert shown.returncode == 120, shown.stderr
+    assert "the scheduler of `dev` has no dashboard: bokeh is not in its environment" in shown.stderr
 
     use = stage.runs.command(PAUSED, "--cluster", "dev")
     del use[use.index("--workers") : use.index("--workers") + 2]  # in the cluster's own range

@@ -248,6 +248,10 @@ class KubernetesCluster:
         """Return what the cluster has cost this run so far, and its hourly rate with all requested workers."""
         return self._costs.cost()
 
+    def dashboard_port(self) -> int | None:
+        """Return a port of this machine that is forwarded to the scheduler's pages."""
+        return self._dask.dashboard_port() if self._dask is not None and self.address else None
+
     def logs(self) -> dict[str, str]:
         """Return the last log lines of each pod of the cluster; of the previous container if it was restarted."""
         return self._pods.logs()

@@ -13,14 +13,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from skjob.deploy.kubernetes.api.context import Context
 from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.pods import PAGES_PORT, SCHEDULER_PORT
-from skjob.errors import OperatorError, StartError, Unanswered, in_a_line
+from skjob.errors import ConfigError, OperatorError, StartError, Unanswered, in_a_line
 
 LISTEN_TIMEOUT = 60.0
 """Seconds within which a scheduler must answer once its container runs."""
@@ -66,6 +66,10 @@ class DaskCluster:
     def begin(self) -> None:
         """Connect to the scheduler."""
         _kube_cluster_class()(self)
+
+    def dashboard_port(self) -> int:
+        """Return a port of this machine that is forwarded to the scheduler's pages until `end`."""
+        return int(self.kube_cluster.sync(self.kube_cluster.forward_pages))
 
     def end(self) -> None:
         """Close the connection on this side; delete nothing."""
@@ -121,6 +125,43 @@ async def first_answer(open_rpc: Callable[[float], Any], check: Callable[[], Non
             return comm
 
 
+async def _end_forward(forward: Any) -> None:
+    # Since Python 3.12, closing a server waits for its connections, which the program may still hold.
+    with suppress(TimeoutError):
+        await asyncio.wait_for(forward.__aexit__(None, None, None), timeout=1)
+
+
+@asynccontextmanager
+async def forwarded_pages(context: Context, name: str) -> AsyncIterator[int]:
+    """Within the block, forward a port of this machine, which it yields, to the pages of a cluster's scheduler.
+
+    Raises:
+        ConfigError: the cluster has no scheduler.
+        Unanswered: the API does not answer.
+    """
+    import httpx
+    import kr8s.asyncio
+    from kr8s.asyncio.objects import Deployment
+    from kr8s.asyncio.portforward import PortForward
+
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("asyncio").addFilter(_is_no_connection_error)
+    try:
+        api = await kr8s.asyncio.api(context=None if context.in_cluster else context.name, namespace=context.namespace)
+        deployment = await Deployment.get(f"{name}-scheduler", namespace=context.namespace, api=api)
+    except kr8s.NotFoundError as error:
+        raise ConfigError(
+            f"cluster `{name}` in namespace `{context.namespace}` has no scheduler", "`skjob ps` shows its state"
+        ) from error
+    except (kr8s.ServerError, kr8s.APITimeoutError, httpx.HTTPError) as error:
+        raise Unanswered(f"the Kubernetes API does not return `{name}`: {in_a_line(error)}") from error
+    forward = await open_port_forward(lambda: PortForward(deployment, PAGES_PORT, local_port="auto"))
+    try:
+        yield int(forward.local_port)
+    finally:
+        await _end_forward(forward)
+
+
 def _kube_cluster_class() -> type[Any]:
     import httpx
     import kr8s.asyncio
@@ -143,6 +184,7 @@ def _kube_cluster_class() -> type[Any]:
             self.security = owner.security
             self._owner = owner
             self._forward: Any = None
+            self._pages: Any = None
             namespace = owner.manifest["metadata"]["namespace"]
             super().__init__(
                 custom_cluster_spec=owner.manifest, namespace=namespace, shutdown_on_close=False, quiet=True
@@ -168,6 +210,12 @@ def _kube_cluster_class() -> type[Any]:
             deployment = await self._deployment()
             self._forward = await open_port_forward(lambda: PortForward(deployment, SCHEDULER_PORT, local_port="auto"))
             self.scheduler_comm = await self._first_answer(f"tls://127.0.0.1:{self._forward.local_port}")
+
+        async def forward_pages(self) -> int:
+            if self._pages is None:
+                deployment = await self._deployment()
+                self._pages = await open_port_forward(lambda: PortForward(deployment, PAGES_PORT, local_port="auto"))
+            return int(self._pages.local_port)
 
         async def _deployment(self) -> Any:
             deadline = time.monotonic() + LISTEN_TIMEOUT
@@ -198,10 +246,8 @@ def _kube_cluster_class() -> type[Any]:
 
         async def _close(self) -> None:
             await Cluster._close(self)
-            if self._forward is not None:
-                # Since Python 3.12, closing a server waits for its connections, which the program may still hold.
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._forward.__aexit__(None, None, None), timeout=1)
+            for forward in filter(None, (self._pages, self._forward)):
+                await _end_forward(forward)
 
         @property
         def dashboard_link(self) -> str:

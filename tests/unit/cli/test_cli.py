@@ -87,6 +87,7 @@ def test_help(skjob: Callable[..., Ended], arguments: list[str]) -> None:
         "report",
         "up",
         "ps",
+        "dashboard",
         "down",
         "gc",
         "costs",
