@@ -10,16 +10,20 @@ The command line, `skjob run --workers 4 train.py`, needs no change in the progr
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from distributed import Client
 
-__all__ = ["cluster"]
+    from skjob.interactive.session import Session
+
+__all__ = ["Cluster", "cluster"]
+
+_Options = ParamSpec("_Options")
 
 
 @contextmanager
@@ -105,37 +109,122 @@ def cluster(
         There is no cluster to use; the message says why, and what to do.
     """
     given = dict(locals())  # the arguments, and nothing else yet
-    import os
+    with _open(given) as session:
+        yield session.client
 
-    from skjob.config import sources
-    from skjob.config.environment_variables import SETTINGS as VARIABLES
-    from skjob.config.plan import JobSpec
-    from skjob.run.context import open_cluster
-    from skjob.run.run import RunOptions
-    from skjob.utils import dask_client
+
+def _takes_options_of(
+    declared: Callable[_Options, Any],
+) -> Callable[[Callable[..., None]], Callable[Concatenate[Any, _Options], None]]:
+    """Give a method the arguments of a function."""
+
+    def decorate(method: Callable[..., None]) -> Callable[Concatenate[Any, _Options], None]:
+        import inspect
+
+        signature = inspect.signature(declared)
+        itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        method.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[itself, *signature.parameters.values()], return_annotation=None
+        )
+        return method
+
+    return decorate
+
+
+class Cluster:
+    """A cluster that every joblib-parallel part of scikit-learn runs on from now on, until it is closed.
+
+    It is for notebooks: it is kept over cells, and shows itself as a card with its state, workers and cost. It ends by
+    `close`, at the end of a `with` block, or with the process. Of several, the one that was opened last is used.
+
+    The parameters are those of `skjob.cluster`. In a program of `skjob run` it is that run's cluster.
+
+    Raises
+    ------
+    skjob.errors.SkjobError
+        There is no cluster to use; the message says why, and what to do.
+    """
+
+    @_takes_options_of(cluster)
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        import inspect
+
+        bound = inspect.signature(cluster).bind(*arguments, **named)
+        bound.apply_defaults()
+        self._session = _open(bound.arguments)
+
+    @property
+    def client(self) -> Client:
+        """The cluster's Dask client, which is also `dask.distributed.Client.current()`."""
+        client: Client = self._session.client
+        return client
+
+    @property
+    def name(self) -> str:
+        """What the cluster is called, in `skjob ps` for example."""
+        return self._session.state.name
+
+    @property
+    def status(self) -> str:
+        """`ready`, `lost`, `closing` or `closed`."""
+        return self._session.state.status.value
+
+    @property
+    def dashboard_link(self) -> str:
+        """The address of Dask's dashboard; empty if it cannot be opened from this machine, or bokeh is not installed.
+
+        On Kubernetes, a port of this machine leads to it from the first time on that this is read.
+        """
+        return self._session.dashboard_link
+
+    def scale(self, workers: int | str | tuple[int, int]) -> None:
+        """Change the number of workers, to a number or a range to scale in. It does not wait for them.
+
+        Workers that are too many go as soon as they have nothing to do: no fit is lost.
+
+        Parameters
+        ----------
+        workers : int, "MIN:MAX" or (MIN, MAX)
+        """
+        self._session.scale(workers)
+
+    def close(self) -> None:
+        """End the cluster. One that was used by name is left, for others to use. A second call does nothing."""
+        self._session.close()
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._session.close(kind, error, traceback)
+
+    def __del__(self) -> None:
+        # Running a cell again replaces the cluster that it has made before.
+        if (session := self.__dict__.get("_session")) is not None:
+            session.release()
+
+    def __repr__(self) -> str:
+        return self._session.text
+
+    def _repr_html_(self) -> str:
+        return self._session.html
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {"text/plain": self._session.text, "text/html": self._session.html}
+
+    def _ipython_display_(self) -> None:
+        """Called by IPython to display it: the card changes as the cluster does."""
+        self._session.show_card()
+
+
+def _open(given: Mapping[str, Any]) -> Session:
     from skjob.utils.operating_system import check_supported
 
     check_supported()
-    if dask_client.run_client is not None:
-        _write("`skjob.cluster()` uses the cluster of this run, with the run's own options")
-        yield dask_client.run_client
-        return
-    options = RunOptions(cluster=given.pop("name"))
-    if isinstance(workers, tuple):
-        given["workers"] = f"{workers[0]}:{workers[1]}"
-    flags = sources.arguments(
-        {key: value if key in VARIABLES else str(value) for key, value in given.items() if value is not None}
-    )
-    asked = sources.resolve([flags, sources.environment(os.environ), sources.project(Path.cwd())])
-    with open_cluster(JobSpec(_program()), asked, options, _write) as client:
-        yield client
+    from skjob.interactive.session import Session
 
-
-def _write(line: str) -> None:
-    print(f"skjob: {line}", file=sys.stderr)
-
-
-def _program() -> Path:
-    """Return the script that runs; in a notebook or an interactive session, a name in the working directory."""
-    script = getattr(sys.modules.get("__main__"), "__file__", None)
-    return Path(script) if script else Path.cwd() / "notebook"
+    session = Session(given)
+    session.open()
+    return session

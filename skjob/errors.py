@@ -23,6 +23,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from types import TracebackType
 from typing import Any, ClassVar
 
 INTERNAL_FAULT = 127
@@ -97,6 +98,39 @@ def data_without_credentials(data: Any) -> Any:
     return data
 
 
+def lines_in_a_notebook(error: BaseException) -> list[str]:
+    """Return an error of skjob's own as IPython shows it, without the frames of skjob and of what skjob calls.
+
+    For methods `_render_traceback_`, which IPython calls.
+    """
+    from IPython import get_ipython
+
+    cause, is_hidden = error.__cause__, error.__suppress_context__
+    error.__cause__ = None  # what it came from has frames of skjob's too; the message says what matters
+    try:
+        lines: list[str] = get_ipython().InteractiveTB.structured_traceback(
+            type(error), error, frames_of_program(error.__traceback__)
+        )
+        return lines
+    finally:
+        error.__cause__, error.__suppress_context__ = cause, is_hidden
+
+
+def frames_of_program(traceback: TracebackType | None) -> TracebackType | None:
+    """Return a traceback up to the call of skjob's; all of it if skjob is not in it, or nothing else is."""
+    kept: list[TracebackType] = []
+    each = traceback
+    while each is not None and each.tb_frame.f_globals.get("__name__", "").partition(".")[0] != "skjob":
+        kept.append(each)
+        each = each.tb_next
+    while kept and kept[-1].tb_frame.f_globals.get("__name__") == "contextlib":
+        kept.pop()
+    shown: TracebackType | None = None
+    for each in reversed(kept):
+        shown = TracebackType(shown, each.tb_frame, each.tb_lasti, each.tb_lineno)
+    return shown or traceback
+
+
 class SkjobError(Exception):
     """An error that a user can fix. `message` says what and where, `hint` what to do; neither contains credentials.
 
@@ -116,6 +150,9 @@ class SkjobError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}{self.quoted_log}" + (f"\nhint: {self.hint}" if self.hint else "")
+
+    def _render_traceback_(self) -> list[str]:
+        return lines_in_a_notebook(self)
 
 
 class ConfigError(SkjobError):

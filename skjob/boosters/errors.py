@@ -5,11 +5,16 @@ It is made on the scheduler, pickled, and raised in the program that started the
 
 from __future__ import annotations
 
+from skjob.errors import lines_in_a_notebook
+
 RETRY_HINT = "run it again: this training has ended, and the cluster is free"
 
 
 class TrainingLost(RuntimeError):
     """A distributed training has ended because one of its workers was lost or failed."""
+
+    def _render_traceback_(self) -> list[str]:
+        return lines_in_a_notebook(self)
 
 
 def worker_lost_message(library: str, worker: str) -> str:

@@ -15,12 +15,15 @@ MAX_SOURCE_BYTES = 700_000
 
 NOT_FOR_PODS = (
     "skjob/cli",
+    "skjob/deploy/dashboard.py",
     "skjob/deploy/kubernetes/doctor.py",
     "skjob/deploy/kubernetes/operator/install.py",
+    "skjob/interactive",
     "skjob/report",
     "skjob/run/history",
+    "skjob/run/live",
 )
-"""Packages and modules that only the commands need; nothing else imports them."""
+"""Packages and modules that only the user's machine needs; nothing else imports them."""
 
 
 def skjob_archive() -> bytes:

@@ -14,8 +14,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,7 +24,7 @@ import pytest
 from dask.system import CPU_COUNT
 from local_runs import Ended, LocalRuns
 from support.python_server import PipedProcess
-from waiting import DEADLINE
+from waiting import DEADLINE, wait_until_gone, working_in
 
 # For a while: long enough to be stopped in, and never finished on its own.
 SEARCHING = """
@@ -64,38 +63,6 @@ def record(folder: Path) -> dict[str, Any]:
     [path] = (folder / ".skjob" / "runs").glob("*/run.json")
     content: dict[str, Any] = json.loads(path.read_text())
     return content
-
-
-def started_in(folder: Path) -> list[int]:
-    """The processes, of this run and no other, that are still there: each has the folder in its environment."""
-    mark = f"TMPDIR={folder / 'scratch'}".encode()
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark in (process / "environ").read_bytes() and (process / "cmdline").read_bytes():
-                found.append(int(process.name))
-        except OSError:
-            continue
-    return found
-
-
-def working_in(folder: Path) -> list[int]:
-    """The same of those that are forked, whose environment nobody else sees."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if (process / "cwd").readlink() == folder and (process / "cmdline").read_bytes():
-                found.append(int(process.name))
-        except OSError:
-            continue
-    return found
-
-
-def wait_until_gone(folder: Path, processes: Callable[[Path], list[int]] = started_in) -> list[int]:
-    deadline = time.monotonic() + DEADLINE
-    while (left := processes(folder)) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return left
 
 
 def test_the_script_sees_what_python_would_show_it(local_runs: LocalRuns) -> None:
@@ -423,10 +390,18 @@ def test_a_block_of_its_own_is_the_runs_cluster(local_runs: LocalRuns) -> None:
         import skjob
         with skjob.cluster(workers=1, on="kubernetes") as client:
             print(client is Client.current(), len(client.ncores()))
+        kept = skjob.Cluster(1)
+        print(kept.client is Client.current(), kept.status, bool(kept.dashboard_link))
+        try:
+            kept.scale(4)
+        except Exception as error:
+            print(error)
+        kept.close()
         print(Client.current().submit(sum, [1, 2]).result())
     """
     done = local_runs.run(script)
-    assert done.stdout == "True 2\n3\n"
+    refused = "the cluster is that of this run, whose workers `--workers` chooses"
+    assert done.stdout == f"True 2\nTrue ready False\n{refused}\n3\n"
     assert "skjob: `skjob.cluster()` uses the cluster of this run, with the run's own options\n" in done.stderr
 
 

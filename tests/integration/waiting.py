@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 DEADLINE = 120.0
@@ -24,3 +25,36 @@ def until(condition: Callable[[], Found], why: str) -> Found:
         assert time.monotonic() < deadline, why
         time.sleep(LOOK_AGAIN)
     return found
+
+
+def started_in(folder: Path) -> list[int]:
+    """The processes, of this run and no other, that are still there: each has the folder below it as `TMPDIR`."""
+    mark = f"TMPDIR={folder / 'scratch'}".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (process / "environ").read_bytes() and (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+def working_in(folder: Path) -> list[int]:
+    """The same of those that are forked, whose environment nobody else sees."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").readlink() == folder and (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+def wait_until_gone(folder: Path, processes: Callable[[Path], list[int]] = started_in) -> list[int]:
+    """Wait until none of them is left; those that are all the same."""
+    deadline = time.monotonic() + DEADLINE
+    while (left := processes(folder)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return left

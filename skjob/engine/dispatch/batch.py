@@ -17,10 +17,14 @@ from skjob.engine.fidelity.settings.packing import PackedSettings
 from skjob.engine.joblib_calls import JoblibCall, describe
 from skjob.engine.priorities import WorkEstimate
 from skjob.engine.task import Outcome
+from skjob.errors import lines_in_a_notebook
 
 
 class WorkersLost(RuntimeError):
     """A call cannot be finished: no worker, no scheduler, or every worker that took it died."""
+
+    def _render_traceback_(self) -> list[str]:
+        return lines_in_a_notebook(self)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from past_runs import EPOCH, RUN_ID, a_record, write_run
@@ -21,15 +22,18 @@ from skjob.cli.live.render import to_lines
 from skjob.cli.reporter import Reporter
 from skjob.cli.terminal import write
 from skjob.cli.values import as_json
+from skjob.deploy.base import WorkerCounts
 from skjob.engine.events import CallFinished, CallStarted, Event, FitFinished, FitStatus, TasksFinished
 from skjob.errors import StartError
+from skjob.interactive.html import card, card_text, progress, progress_text
+from skjob.interactive.observer import ClusterObserver, ClusterState, Status
 from skjob.report.page import page
 from skjob.run.history.collect import add_up, read_details
 from skjob.run.history.compare import compare
 from skjob.run.history.details import RunDetails
 from skjob.run.history.records import read_run
 from skjob.run.history.summary import summary_of
-from skjob.run.live.state import RunState
+from skjob.run.live.state import CostSoFar, RunState
 from skjob.run.record import Record, RunOutcome, RunStep
 
 pytestmark = pytest.mark.unit
@@ -247,3 +251,47 @@ def test_in_the_live_view(value: str) -> None:
             assert (
                 ESCAPES.search("\n".join(to_lines(view(state, EPOCH + 9, width, 12), width, 12, colour=False))) is None
             )
+
+
+def test_in_a_notebook(value: str) -> None:
+    """Its outputs are HTML and, where there is none, text."""
+
+    def shown(value: str) -> tuple[str, str]:
+        cluster = ClusterState(
+            Status.STARTING, value, value, value, value, WorkerCounts(2, 2, 1), CostSoFar(1.0, value), value, [value]
+        )
+        state = RunState(began=EPOCH)
+        for event in _events(value):
+            state.add(event)
+        state.set_cost(CostSoFar(1.0, value))
+        return (
+            card(cluster) + progress(state, EPOCH + 9, [value]),
+            f"{card_text(cluster)}\n{progress_text(state, EPOCH + 9, [value])}",
+        )
+
+    (page, text), (plain, _) = shown(value), shown("plain")
+    assert ESCAPES.search(page) is None
+    assert ESCAPES.search(text) is None
+    read = Elements(page)
+    assert read.found == Elements(plain).found
+    assert read.comments == []
+    assert page.count("<style>") == plain.count("<style>")
+    if value.isprintable():
+        assert value in "".join(read.text)
+        assert value in text
+
+
+def test_passwords_of_addresses_are_not_in_a_notebook() -> None:
+    class Silent:
+        """Shows nothing."""
+
+        note = changed = lambda *_: None
+
+    value = "s3://ann:secret@host/a?sig=secret"
+    state = ClusterState(place=value)
+    view: Any = Silent()
+    ClusterObserver(state, view).notify(value)
+    for shown in (card(state), progress(RunState(), EPOCH, state.notes)):
+        assert "secret" not in shown
+        assert "****@host" in html.unescape(shown)
+    assert "secret" not in progress_text(RunState(), EPOCH, state.notes)
