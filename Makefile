@@ -24,6 +24,8 @@ RELEASE := .release
 DIST ?= dist
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+# a user's environment with JupyterLab and skjob
+BROWSER := .venv-browser
 # the first Python that is new enough; 3.11 before the others, because that is what the image's default base has
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
   $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -35,7 +37,7 @@ export BASE ?= python:$(shell $(VENV)/bin/python -c 'import sys; print("%d.%d" %
 # what tells that other versions of the dependencies serve: no Kubernetes, and of the integration tests those of the engine
 ENGINE_TESTS := tests/unit $(addprefix tests/integration/test_,engine.py engine_joblib.py events.py finished.py)
 
-.PHONY: help demo test test-all test-upstream test-gallery test-works-with test-latest test-oldest check check-workflows dist format docs screenshot kind kind-down image manifests lock clean bench-startup bench-local bench-fidelity bench-stream bench-environment bench-story bench-engine
+.PHONY: help demo test test-all test-upstream test-gallery test-browser test-works-with test-latest test-oldest check check-workflows dist format docs screenshot kind kind-down image manifests lock clean bench-startup bench-local bench-fidelity bench-stream bench-environment bench-story bench-engine
 
 help: ## list what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -46,7 +48,7 @@ demo: $(READY) ## run a grid search on this machine
 test: $(COMPLETE) ## run what each landing must pass: unit, integration, upstream and kind, in 25 minutes at most
 	@tests/kind/with-cluster $(VENV)/bin/python -m pytest -n 3 --no-loadscope-reorder -m "not slow" $(PYTEST_ARGS)
 
-test-all: $(COMPLETE) $(GALLERY)/.fetched $(WORKS_WITH)/.installed ## run every test, the slow ones too: each night, an hour
+test-all: $(COMPLETE) $(GALLERY)/.fetched $(BROWSER)/.installed $(WORKS_WITH)/.installed ## run every test, the slow ones too: each night, an hour
 	@tests/kind/with-cluster $(VENV)/bin/python -m pytest -n 3 --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-upstream: $(COMPLETE) ## run all of joblib's and scikit-learn's own tests with skjob's backend, and say what differs
@@ -57,6 +59,9 @@ test-gallery: $(COMPLETE) $(GALLERY)/.fetched ## run scikit-learn's own examples
 
 test-works-with: $(COMPLETE) $(WORKS_WITH)/.installed ## run programs with MLflow, W&B, Optuna, DVC and others by plain Python and by skjob (ARGS="-k dvc")
 	@SKJOB_WORKS_WITH=$(WORKS_WITH) $(VENV)/bin/python -m pytest tests/integration/test_works_with.py $(ARGS) $(PYTEST_ARGS)
+
+test-browser: $(COMPLETE) $(BROWSER)/.installed ## run notebooks in a browser: needs chromium
+	@$(VENV)/bin/python -m pytest tests/browser $(PYTEST_ARGS)
 
 test-latest: $(READY) ## run unit and engine tests with the newest versions that pyproject.toml allows
 	@$(call test-with,highest,.venv-latest)
@@ -141,6 +146,7 @@ lock: $(READY) ## bring the locks up to date (UPGRADE=--upgrade for newer versio
 	@$(COMPILE) --no-annotate --override image-overrides.txt --constraint requirements-dev.lock image-requirements.in \
 	  | grep -v "; sys_platform == 'never'$$" > image-requirements.lock # what the overrides exclude, uv keeps with a condition
 	@$(COMPILE) --no-annotate --constraint requirements-dev.lock --output-file benchmarks/requirements.txt benchmarks/requirements.in
+	@$(COMPILE) --no-annotate --constraint requirements-dev.lock --group browser --output-file requirements-browser.lock
 	@$(COMPILE) --no-annotate --constraint requirements-dev.lock --group gallery $(foreach there,numpy packaging python-dateutil six,\
 	  --no-emit-package $(there)) --output-file requirements-gallery.lock # without what skjob has brought
 	@$(COMPILE) --no-annotate --group works-with --output-file requirements-works-with.lock pyproject.toml
@@ -150,7 +156,7 @@ lock: $(READY) ## bring the locks up to date (UPGRADE=--upgrade for newer versio
 	  --output-file requirements-docs.lock # without what the tests have
 
 clean: ## remove what was installed and built here; not the cluster
-	@rm -rf $(VENV) $(BENCH) $(GALLERY) $(DOCS) $(WORKS_WITH) $(RELEASE) .venv-latest .venv-oldest build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	@rm -rf $(VENV) $(BENCH) $(GALLERY) $(DOCS) $(BROWSER) $(WORKS_WITH) $(RELEASE) .venv-latest .venv-oldest build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 $(READY): pyproject.toml requirements.lock
 	@[ -n "$(PYTHON)" ] || { echo "error: no Python 3.11 or later found" >&2; \
@@ -190,6 +196,12 @@ $(RELEASE)/.installed: requirements-release.lock | $(READY)
 	@echo "==> Installing what checks distributions into $(RELEASE)" >&2
 	@$(VENV)/bin/python -m venv --clear $(RELEASE)
 	@$(call install,$(RELEASE),--requirement requirements-release.lock)
+	@touch $@
+
+$(BROWSER)/.installed: pyproject.toml requirements-browser.lock | $(COMPLETE)
+	@echo "==> Installing JupyterLab and skjob into $(BROWSER)" >&2
+	@$(VENV)/bin/python -m venv --clear $(BROWSER)
+	@$(call install,$(BROWSER),--requirement requirements.lock --requirement requirements-browser.lock --editable .)
 	@touch $@
 
 $(BENCH)/.installed: $(READY) benchmarks/requirements.txt

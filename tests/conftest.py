@@ -14,7 +14,7 @@ from support.cluster_state import STARTING, cluster_state
 from support.xdist_lanes import lane, next_lanes, rank
 
 TESTS = Path(__file__).parent
-KINDS = ("unit", "integration", "upstream", "kind")
+KINDS = ("unit", "integration", "upstream", "browser", "kind")
 LEAST_SHOWN = 5.0
 """Seconds of a file of tests that is named at the end of a run."""
 OUTCOMES = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")

@@ -41,7 +41,7 @@ def rank(test: str) -> int:
     """
     if lane(test) == WHOLE_CLUSTER[0]:
         return 1
-    return {"unit": 0, "upstream": 2, "integration": 3, "kind": 4}[Path(test).parts[1]]
+    return {"unit": 0, "upstream": 2, "integration": 3, "browser": 3, "kind": 4}[Path(test).parts[1]]
 
 
 def next_lanes(lanes: Sequence[str], *, cluster_is_ready: bool) -> list[str]:

@@ -21,6 +21,7 @@ GALLERY = ROOT / "requirements-gallery.lock"
 DOCS = ROOT / "requirements-docs.lock"
 WORKS_WITH = ROOT / "requirements-works-with.lock"
 RELEASE = ROOT / "requirements-release.lock"
+BROWSER = ROOT / "requirements-browser.lock"
 
 
 def _names(requirements: list[str]) -> set[str]:
@@ -43,10 +44,11 @@ def test_a_lock_has_the_versions_that_are_tested(lock: Path) -> None:
     assert {name: versions for name, versions in _pins(lock).items() if tested.get(name) != versions} == {}
 
 
-def test_the_benchmarks_have_the_versions_that_are_tested() -> None:
-    """Beside what skjob is compared with, which no test installs."""
+@pytest.mark.parametrize("lock", [BENCHMARKS, BROWSER])
+def test_others_have_the_versions_that_are_tested(lock: Path) -> None:
+    """Beside what skjob is compared with, and JupyterLab, which are installed elsewhere."""
     tested = _pins(ALL)
-    pins = _pins(BENCHMARKS).items()
+    pins = _pins(lock).items()
     assert {name: versions for name, versions in pins if name in tested and tested[name] != versions} == {}
 
 
@@ -56,11 +58,13 @@ def test_the_locks_have_what_is_asked_for() -> None:
     groups = asked["dependency-groups"]
     drawing, documentation = _names(groups.pop("gallery")), _names(groups.pop("docs"))
     libraries, checking = _names(groups.pop("works-with")), _names(groups.pop("release"))
+    notebooks = _names(groups.pop("browser"))
     tools = _names([line for group in groups.values() for line in group if isinstance(line, str)])
     assert runtime <= _pins(RUNTIME).keys()
     assert runtime | tools <= _pins(ALL).keys()
     assert not (tools - runtime) & _pins(RUNTIME).keys()
     assert drawing <= _pins(GALLERY).keys()
+    assert notebooks <= _pins(BROWSER).keys()
     assert not _pins(GALLERY).keys() & _pins(ALL).keys(), "an example would import another copy than a worker"
     assert documentation <= _pins(DOCS).keys()
     assert not _pins(DOCS).keys() & _pins(ALL).keys(), "it would be imported in another version than is tested"
