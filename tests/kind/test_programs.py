@@ -16,8 +16,8 @@ from user_programs import UserProgram, user_programs
 
 AT_EACH_LANDING = {"fold_files", "sys_path"}
 IN_PODS = {
-    *AT_EACH_LANDING, "dump_fitted", "environ_setting", "logging_in_fit", "manager_of_processes", "parquet_by_tasks",
-    "scorer_collects",
+    *AT_EACH_LANDING, "dump_fitted", "environ_setting", "hash_order", "logging_in_fit", "manager_of_processes",
+    "parquet_by_tasks", "scorer_collects",
 }  # fmt: skip
 RUNS_HERE = "runs in this process"
 

@@ -1,6 +1,7 @@
 # Tasks register functions for the end of the program, and write to a large array that they share.
 # Source: scikit-learn#5956 (assignment destination is read-only)
 # Kind: A
+# Slow
 # Told: runs in this process: its tasks register functions for the end of the program
 # Told: runs in this process: its tasks write to data that they share
 

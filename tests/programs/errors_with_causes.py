@@ -1,6 +1,7 @@
 # A program looks at the cause, the notes and the attributes of an exception that a task raises.
 # Source: Stack Overflow "Python exception chaining", handlers that decide by `__cause__`
 # Kind: E
+# Slow
 
 from joblib import Parallel, delayed
 

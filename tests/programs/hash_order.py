@@ -14,4 +14,4 @@ def vectorize(text):
 
 
 for counts, seen in Parallel()(delayed(vectorize)(text) for text in ["alpha beta", "delta delta", "gamma"]):
-    print(seen == order, [word for word, count in zip(order, counts, strict=True) if count])
+    print(seen == order, sorted(word for word, count in zip(order, counts, strict=True) if count))

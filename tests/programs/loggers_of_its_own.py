@@ -1,6 +1,7 @@
 # A program adds a method to loggers, and has a class of loggers of its own.
 # Source: Stack Overflow "how to add a custom loglevel to Python's logging facility"
 # Kind: D
+# Slow
 # Told: runs in this process: the program has replaced `Logger.trace`
 
 import logging

@@ -1,7 +1,8 @@
 # A program logs all that there is; skjob's own files are none of its business. Its class of loggers stays here.
 # Source: joblib#1017 (logging in workers), `logging.basicConfig(level=...)` for all loggers
 # Kind: A
-# Told: it cannot be sent to workers:
+# Slow
+# Told: runs in this process: it cannot be sent to workers
 
 import logging
 import sys

@@ -1,7 +1,7 @@
 # A library's method is replaced after the first call of the same line.
 # Source: a user's comparison of a method before and after it is replaced
 # Kind: D
-# Told: runs in this process: the program has replaced `GaussianNB.predict`
+# Slow
 
 import numpy as np
 from sklearn.datasets import load_iris

@@ -1,6 +1,7 @@
 # A Parallel class of the program's own shows progress.
 # Source: Stack Overflow "how can we use tqdm in a parallel execution with joblib", a subclass of Parallel
 # Kind: I
+# Slow
 # Told: runs in this process: `ProgressParallel` shows the progress of each task
 
 from joblib import Parallel, delayed

@@ -1,6 +1,7 @@
 # Tasks write to stdout past Python: by its file descriptor, by commands, by compiled code.
 # Source: scikit-learn#699, scikit-learn#5811 (what compiled code and processes print does not arrive)
 # Kind: E
+# Slow
 
 import os
 import subprocess

@@ -1,6 +1,7 @@
 # A transformer works in threads, which print, warn and log.
 # Source: transformers of the user's that load in a ThreadPoolExecutor, and say so
 # Kind: E
+# Slow
 
 import logging
 import sys

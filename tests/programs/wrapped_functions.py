@@ -1,6 +1,7 @@
 # A function that joblib wraps for pickling counts its calls; a cache is asked how often it was used.
 # Source: joblib's example "Serialization of un-picklable objects"; functools' cache_info
 # Kind: A
+# Slow
 # Told: runs in this process: its tasks change `calls`
 # Told: runs in this process: its tasks change `weight`
 

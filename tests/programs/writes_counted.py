@@ -1,6 +1,7 @@
 # A stream of the program's own counts what is written to it.
 # Source: Stack Overflow "how to duplicate sys.stdout to a log file", a class in the place of sys.stdout
 # Kind: A
+# Slow
 
 import sys
 

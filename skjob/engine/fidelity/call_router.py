@@ -102,7 +102,8 @@ class CallRouter:
             return kind, None
         nested = inner_backend(parallel.n_jobs, self.nesting_level)
         fits = None
-        if self.checkpoint is not None and fit_arguments(first) is not None:
+        # A fit that is kept does not tell in its key what the program has replaced in libraries.
+        if self.checkpoint is not None and fit_arguments(first) is not None and not self._sites.patches.find(self.root):
             data = shared_data(self.client, self.wait_for_workers).begin_call()
             settings = take_settings(self.root).in_key()
             fits = self.checkpoint.begin_call(self.root, data.key, settings, nested.in_key, shares_memory=shares)

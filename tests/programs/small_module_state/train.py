@@ -1,6 +1,7 @@
 # Small calls with n_jobs use a module with state: in plain Python its changes are lost in processes.
 # Source: counters in modules that joblib's tasks import
 # Kind: I
+# Slow
 
 import helper
 from joblib import Parallel, delayed

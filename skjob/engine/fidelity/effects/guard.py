@@ -43,6 +43,7 @@ from skjob.engine.fidelity.effects.paths import (
     temporary_folder,
 )
 from skjob.engine.task_threads import inherit, install
+from skjob.engine.transfer.worker_plugins import unpacked_folders
 
 FILES_VARIABLE = "SKJOB_WORKER_SHARES_FILES"
 """Set in workers on the program's machine: what a task writes is where the program expects it."""
@@ -310,9 +311,11 @@ def _note_source(watched: WatchedTask, path: str) -> None:
     if (
         path in watched.read
         or is_of_environment(path)
-        or is_below(path, (temporary_folder(),))
+        or is_below(path, unpacked_folders())
         or is_cache_or_device(path)
         or path in watched.created
+        or path in watched.scratch
+        or is_below(path, watched.scratch)
         or path in sys.path
         or _in_exempt_module()
     ):

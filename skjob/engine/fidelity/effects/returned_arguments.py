@@ -76,6 +76,8 @@ class ArgumentPickler(ReturningPickler):
 
     def reducer_override(self, obj: Any) -> Any:
         """Return how an object is reduced."""
+        if type(obj) not in _NO_INSTANCES and (lost := lost_attributes(obj, _is_of_program)):
+            raise CannotReturn(describe_loss(obj, lost))
         key = self._keys.get(id(obj))
         if key is not None:
             make, arguments, state, *rest = (*obj.__reduce_ex__(5), None, None, None, None)[:5]
@@ -84,8 +86,6 @@ class ArgumentPickler(ReturningPickler):
                 return argument_of, (key,), state, None, None, note_state
         elif id(obj) in self._own and not is_array(obj):
             raise CannotReturn(f"they contain the program's own object `{self._own[id(obj)]}`")
-        if type(obj) not in _NO_INSTANCES and (lost := lost_attributes(obj, _is_of_program)):
-            raise CannotReturn(describe_loss(obj, lost))
         return super().reducer_override(obj)
 
 
