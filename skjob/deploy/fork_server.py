@@ -23,7 +23,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn
 
-from skjob.utils.hash_seed import hash_seed
+from skjob.config.hash_seed import hash_seed
 from skjob.utils.operating_system import ON_LINUX, close_descriptors, thread_names
 
 ENVIRONMENT = {

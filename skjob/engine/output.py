@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from skjob.engine.task_threads import inherit, install
+from skjob.engine.fidelity.effects.task_threads import inherit, install
 
 MAX_CHARACTERS = 100_000
 """Limit for one task and stream: a task that prints without end must not fill the client's memory."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from skjob.engine.task_threads import inherit
+from skjob.engine.fidelity.effects.task_threads import inherit
 
 MAX_WARNINGS = 100
 """Limit for one call: repeated warnings must not fill the client's memory."""

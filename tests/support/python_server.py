@@ -277,8 +277,8 @@ def _environment_of(server: Server, own: Mapping[str, str]) -> dict[str, str]:
     """What such processes have from their start."""
     if server is Server.PYTHON:
         return dict(own)
+    from skjob.config.hash_seed import hash_seed
     from skjob.deploy.fork_server import process_environment
-    from skjob.utils.hash_seed import hash_seed
 
     return process_environment(own) if server is Server.CLUSTERS else {**own, **hash_seed(own)}
 

@@ -189,7 +189,7 @@ def _editable_sources() -> tuple[_Source, ...]:
 
 @lru_cache(maxsize=8)
 def _editable_in(sites: tuple[str, ...]) -> tuple[_Source, ...]:
-    from skjob.utils.editable import resolve_editable
+    from skjob.engine.transfer.editable import resolve_editable
 
     found: list[_Source] = []
     for distribution in metadata.distributions(path=list(sites)):

@@ -22,8 +22,8 @@ from urllib.parse import unquote, urlsplit
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import InvalidVersion, Version
 
+from skjob.engine.transfer.editable import EditableSources, resolve_editable
 from skjob.environment.pod.requirements import normalized, python_here
-from skjob.utils.editable import EditableSources, resolve_editable
 
 ENGINE = ("cloudpickle", "dask", "distributed", "joblib", "numpy", "scikit-learn", "threadpoolctl")
 """Distributions that a worker consists of. They are there before anything is sent to it, so an index must have them."""

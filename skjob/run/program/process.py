@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
+from skjob.config.hash_seed import hash_seed
 from skjob.errors import StartError
 from skjob.run.program.spec import INTERRUPT_GRACE, ProgramSpec
 from skjob.run.signals import GroupSignalProbe
-from skjob.utils.hash_seed import hash_seed
 
 
 class ProgramProcess:

@@ -2,9 +2,9 @@
 
 from dask import config
 
+from skjob.config.hash_seed import SEED
 from skjob.deploy.fork_server import ENVIRONMENT, SET_BY_SKJOB, SHARES_FILES, process_environment
 from skjob.engine.fidelity.effects.guard import FILES_VARIABLE
-from skjob.utils.hash_seed import SEED
 
 
 def test_it_sets_what_dask_sets_before_it_starts_a_worker() -> None:

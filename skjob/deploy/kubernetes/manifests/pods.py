@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from skjob.config.hash_seed import SEED
 from skjob.config.namespace_policy import NamespacePolicy
 from skjob.config.nodes import GPU, Scheduling
 from skjob.config.pod_settings import PodSettings
@@ -15,7 +16,6 @@ from skjob.deploy.kubernetes.manifests.labels import (
     RunNames,
 )
 from skjob.environment.pod.entrypoint import RUN_FOLDER
-from skjob.utils.hash_seed import SEED
 from skjob.utils.tls import CA_FILE, CERTIFICATE_FILE, KEY_FILE
 
 SCHEDULER_PORT = 8786

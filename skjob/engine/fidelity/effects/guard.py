@@ -42,7 +42,7 @@ from skjob.engine.fidelity.effects.paths import (
     is_of_environment,
     temporary_folder,
 )
-from skjob.engine.task_threads import inherit, install
+from skjob.engine.fidelity.effects.task_threads import inherit, install
 from skjob.engine.transfer.worker_plugins import unpacked_folders
 
 FILES_VARIABLE = "SKJOB_WORKER_SHARES_FILES"

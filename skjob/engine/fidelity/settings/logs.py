@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from skjob.engine.fidelity.effects.task_threads import inherit
 from skjob.engine.output import MAX_CHARACTERS, Output
-from skjob.engine.task_threads import inherit
 from skjob.engine.transfer.pickling import dumps
 
 WORKER_LOGGERS = frozenset({"distributed", "dask", "tornado", "bokeh", "skjob"})

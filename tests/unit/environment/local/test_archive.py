@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from clocks import DEADLINE
 
+from skjob.engine.transfer.editable import EditableSources
 from skjob.environment.local import archive as module
 from skjob.environment.local.archive import pack_local
 from skjob.environment.local.distributions import LocalDistribution
-from skjob.utils.editable import EditableSources
 
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 INFO = ("mine-1.2.dist-info/METADATA", "mine-1.2.dist-info/RECORD", "mine-1.2.dist-info/entry_points.txt")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from skjob.engine.transfer.editable import EditableSources, resolve_editable
 from skjob.environment.local import distributions as module
 from skjob.environment.local.distributions import (
     CLIENT_SIDE,
@@ -17,7 +18,6 @@ from skjob.environment.local.distributions import (
     LocalDistribution,
     scan_environment,
 )
-from skjob.utils.editable import EditableSources, resolve_editable
 
 Install = Callable[..., Path]
 

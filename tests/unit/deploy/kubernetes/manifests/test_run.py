@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from skjob.config.environment_variables import MAX_ORDINARY_BYTES, NO_VARIABLES, Variables
+from skjob.config.hash_seed import SEED
 from skjob.config.namespace_policy import NamespacePolicy
 from skjob.config.nodes import NodePool, Scheduling
 from skjob.config.plan import Plan, WorkerSize
@@ -33,7 +34,6 @@ from skjob.deploy.kubernetes.manifests.run import (
 from skjob.engine.cancellation import RESTARTED_VARIABLE
 from skjob.engine.fidelity.effects.guard import FOLDER_VARIABLE
 from skjob.environment.pod.requirements import PodRequirements
-from skjob.utils.hash_seed import SEED
 from skjob.utils.tls import Certificates
 
 NAMES = RunNames("20261123-155901-3f9a1c", "train", "Ann")
