@@ -274,30 +274,10 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
             report = partial(_report, replay.events, future, values, results)
             created = tuple(path for result in ran for path in result.created)
             if replay.shows_as_yielded:
-                self._finish_each(replay, future.start, values, results, states, report, created)
+                _finish_each(self._relay, replay, future.start, values, results, states, report, created)
             else:
                 replay.finished(future.start, values, partial(self._relay.show, ran, states), report, created)
         return values
-
-    def _finish_each(
-        self,
-        replay: Replay,
-        start: int,
-        values: list[Any],
-        results: list[Any],
-        states: list[Any],
-        report: Callable[[], None],
-        created: tuple[str, ...],
-    ) -> None:
-        """Note the results of a batch one by one, each with what its task printed."""
-        changed = iter(states)
-        for index, (value, result) in enumerate(zip(values, results, strict=True)):
-            ran = [] if isinstance(result, KnownResult) else [result]
-            show = partial(self._relay.show, ran, [next(changed) for _ in ran])
-            if index:
-                replay.finished(start + index, [value], show)
-            else:
-                replay.finished(start, [value], show, report, created)
 
     def compute_batch_size(self) -> int:
         """Return the size of the next batch. joblib's own rule only doubles one that is too short, which takes long."""
@@ -330,6 +310,27 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         """End the call. joblib calls it as a Parallel object is left."""
         self.stop_call()
         self.reset_batch_stats()
+
+
+def _finish_each(
+    relay: OutputRelay,
+    replay: Replay,
+    start: int,
+    values: list[Any],
+    results: list[Any],
+    states: list[Any],
+    report: Callable[[], None],
+    created: tuple[str, ...],
+) -> None:
+    """Note the results of a batch one by one, each with what its task printed."""
+    changed = iter(states)
+    for index, (value, result) in enumerate(zip(values, results, strict=True)):
+        ran = [] if isinstance(result, KnownResult) else [result]
+        show = partial(relay.show, ran, [next(changed) for _ in ran])
+        if index:
+            replay.finished(start + index, [value], show)
+        else:
+            replay.finished(start, [value], show, report, created)
 
 
 def _report(events: CallEvents | None, future: BatchFuture, values: list[Any], results: list[Any]) -> None:

@@ -169,18 +169,15 @@ class KubernetesCluster:
 
     def _connect(self, cluster: Manifest) -> None:
         """Wait until the scheduler of a DaskCluster answers."""
-        scheduler = self._scheduler_start()
+        scheduler = SchedulerStart(
+            self._api, self.name, self._pods, self._plan.start_timeout,
+            self.pending_problems, self._check_start, self._notify,
+        )  # fmt: skip
         self._dask = DaskCluster(
             cluster, self._api.context, self.tls.security(), scheduler.wait, scheduler.check_running
         )
         self._dask.begin()
         self.address = self._dask.scheduler_address
-
-    def _scheduler_start(self) -> SchedulerStart:
-        return SchedulerStart(
-            self._api, self.name, self._pods, self._plan.start_timeout,
-            self.pending_problems, self._check_start, self._notify,
-        )  # fmt: skip
 
     def _check_start(self) -> None:
         """Raise StartError if the start was stopped or costs too much. Call the caller's check as well."""

@@ -199,18 +199,10 @@ class ScalingLoop:
             return True
         if self.unseen_for() >= _NOTICE_DELAY:
             self._notify(f"the scheduler does not answer: retrying for {self._reconnect_timeout:.0f} s")
-            self._report_credentials()
+            if (rejected := _rejected_credentials(self._cluster)) is not None:
+                self._api_error = rejected
+                self._notify(str(Problem(rejected.message, rejected.hint)))
         return False
-
-    def _report_credentials(self) -> None:
-        """Report refused credentials: a scheduler in Kubernetes is reached through the API."""
-        try:
-            self._cluster.running()
-        except (Unauthorized, ForbiddenError) as error:
-            self._api_error = error
-            self._notify(str(Problem(error.message, error.hint)))
-        except SkjobError:
-            pass
 
     def _tick(self, snapshot: SchedulerSnapshot) -> None:
         self._memory(snapshot.peaks)
@@ -327,6 +319,17 @@ class ScalingLoop:
                 self._cluster.remove_workers(released)
         if decision.cancel:
             self._cluster.cancel_pending(decision.cancel, list(snapshot.processing))
+
+
+def _rejected_credentials(cluster: Cluster) -> SkjobError | None:
+    """Return why the API rejects the user's credentials, if it does: it is the way to a scheduler in Kubernetes."""
+    try:
+        cluster.running()
+    except (Unauthorized, ForbiddenError) as error:
+        return error
+    except SkjobError:
+        pass
+    return None
 
 
 def _done(snapshot: SchedulerSnapshot) -> int:
