@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 import subprocess
 import sys
@@ -65,8 +66,8 @@ USER = """
     from support import python_server
 
     for line in sys.stdin:
-        ended = python_server.run(["parent.py"], Path(), os.environ, timeout=%s)
-        print(ended.stdout, end="", flush=True)
+        ended = python_server.run(["parent.py"], Path.cwd(), os.environ, timeout=%s)
+        print(ended.stdout or ended.stderr, end="", flush=True)
 """
 
 
@@ -74,7 +75,7 @@ USER = """
 def test_all_processes_of_a_run_of_the_tests_share_a_server_that_ends_with_the_last(tmp_path: Path) -> None:
     (tmp_path / "parent.py").write_text("import os; print(os.getppid())\n")
     (tmp_path / "user.py").write_text(textwrap.dedent(USER % DEADLINE))
-    environment = environment_of_a_user(tmp_path) | {"PYTEST_XDIST_TESTRUNUID": tmp_path.name}
+    environment = environment_of_a_user(tmp_path) | {"PYTEST_XDIST_TESTRUNUID": secrets.token_hex(8)}
     environment["PYTHONPATH"] = str(Path(__file__).parents[1])
 
     def started() -> subprocess.Popen[str]:
