@@ -30,8 +30,8 @@ TIMEOUT = 60.0
 MAX_PROBLEM = 300
 """Characters of MLflow's own message."""
 
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
-"""What MLflow reads, unless the user has set it: by default it tries for minutes."""
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15", "AWS_MAX_ATTEMPTS": "2"}
+"""What MLflow and boto3 read, unless the user has set it: by default they try for minutes."""
 
 STATUSES = {"succeeded": "FINISHED", "stopped": "KILLED"}
 
@@ -61,7 +61,7 @@ class MlflowLog:
         except KeyboardInterrupt:
             notify("not logged to MLflow: interrupted")
         except subprocess.TimeoutExpired:
-            notify(f"not logged to MLflow: it takes longer than {TIMEOUT:.0f} s")
+            notify(_failed(f"it takes longer than {TIMEOUT:.0f} s"))
         except Exception as error:  # the run is over, and has its outcome
             notify(_failed(f"{type(error).__name__}: {first_line(error)}"))
 

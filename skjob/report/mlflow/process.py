@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 ARTIFACTS = "skjob"
@@ -29,21 +31,43 @@ def main() -> None:
 def log(order: dict[str, Any]) -> dict[str, Any]:
     """Log `runs`, or one that is begun for it, as `new` has it; the first of them also gets `whole` and `report`."""
     problems: list[str] = []
-    where: tuple[Any, str] | None = None
+    first: tuple[Any, str, dict[str, Any]] | None = None
     for run in order["runs"] or [order["new"]]:
-        try:
+        with _noted(problems):
             client, run_id = _found(run)
-            _log(client, run_id, run)
-            if where is None:
-                where = client, _outermost(client, run_id)
-                _log(client, where[1], {**order["whole"], "tags": {**run["tags"], **order["whole"]["tags"]}})
-                if order["report"] is not None:
-                    client.log_artifact(where[1], order["report"], ARTIFACTS)
-            if run.get("status"):
-                client.set_terminated(run_id, run["status"], run["ended"])
-        except Exception as error:  # whatever MLflow raises, it is said and no more
-            problems.append(" ".join(f"{type(error).__name__}: {error}".split()))
-    return {"run_id": where and where[1], "problems": problems}
+            try:
+                with _noted(problems):
+                    _log(client, run_id, run)
+                    if first is None:
+                        first = client, _outermost(client, run_id), run
+                        _log(client, first[1], {**order["whole"], "tags": {**run["tags"], **order["whole"]["tags"]}})
+            finally:
+                if run.get("status"):
+                    client.set_terminated(run_id, run["status"], run["ended"])
+    # The last of all: the store of artifacts may be another server, with credentials and a patience of its own.
+    if first is not None and order["report"] is not None:
+        client, run_id, run = first
+        with _noted(problems):
+            _enter(run["folder"])
+            client.log_artifact(run_id, order["report"], ARTIFACTS)
+    return {"run_id": first and first[1], "problems": problems}
+
+
+@contextmanager
+def _noted(problems: list[str]) -> Iterator[None]:
+    """Add to `problems`, once, what MLflow raises, whatever it is, and go on."""
+    try:
+        yield
+    except Exception as error:
+        problem = " ".join(f"{type(error).__name__}: {error}".split())
+        if problem not in problems:
+            problems.append(problem)
+
+
+def _enter(folder: str | None) -> None:
+    """Make a run's folder the current one: the addresses of its stores may be relative to it."""
+    if folder is not None:
+        os.chdir(folder)
 
 
 def _found(run: dict[str, Any]) -> tuple[Any, str]:
@@ -51,8 +75,7 @@ def _found(run: dict[str, Any]) -> tuple[Any, str]:
     import mlflow
     from mlflow import MlflowClient
 
-    if run["folder"] is not None:
-        os.chdir(run["folder"])
+    _enter(run["folder"])
     client = MlflowClient(run["tracking_uri"])
     if run["run_id"] is not None:
         return client, run["run_id"]

@@ -73,12 +73,14 @@ def test_a_run_of_the_program_gets_id_scores_cost_and_report(tmp_path: Path, mon
 
 def test_mlflow_gets_the_programs_variables_and_is_not_patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "40")
+    monkeypatch.delenv("AWS_MAX_ATTEMPTS", raising=False)
     answering = Answering({"run_id": "a", "problems": []})
     log = MlflowLog(variables={"MLFLOW_TRACKING_TOKEN": "t0k"})
     logged(monkeypatch, tmp_path, a_record(mlflow=[ITS_RUN]), answering, log)
     assert answering.environment["MLFLOW_TRACKING_TOKEN"] == "t0k"
     assert answering.environment["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "2"
     assert answering.environment["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "40"
+    assert answering.environment["AWS_MAX_ATTEMPTS"] == "2"
     assert "t0k" not in repr(log)
 
 
@@ -114,7 +116,7 @@ def test_a_run_that_never_began_is_not_logged(tmp_path: Path, monkeypatch: pytes
         ({"run_id": "a", "problems": ["x: no", "y: no"]}, "not all could be logged to MLflow: x: no; y: no"),
         ("Traceback\nIt: broke", "not all could be logged to MLflow: RuntimeError: It: broke"),
         ("", "not all could be logged to MLflow: RuntimeError: it ended with status 1"),
-        (subprocess.TimeoutExpired("x", TIMEOUT), "not logged to MLflow: it takes longer than 60 s"),
+        (subprocess.TimeoutExpired("x", TIMEOUT), "not all could be logged to MLflow: it takes longer than 60 s"),
         (KeyboardInterrupt(), "not logged to MLflow: interrupted"),
         (OSError(11, "no processes"), "not all could be logged to MLflow: BlockingIOError: [Errno 11] no processes"),
         (
@@ -172,6 +174,9 @@ class Server:
         self.terminated: list[tuple[str, str, int]] = []
         self.created: list[tuple[str, int, str]] = []
         self.gone: set[str] = set()
+        self.store_fails = False
+        self.folder = Path()  # where an artifact was logged
+        self.steps: list[str] = []
 
     def __call__(self, uri: str | None) -> Server:
         return self
@@ -184,13 +189,19 @@ class Server:
         assert len(metrics) <= 1000, "MLflow refuses more at a time"
         if run_id in self.gone:
             raise ValueError(f"Run '{run_id}'\nnot found")
+        self.steps.append(f"batch {run_id}")
         self.metrics.setdefault(run_id, []).extend((name, value, step) for name, value, _, step in metrics)
         self.tags.setdefault(run_id, {}).update(tags)
 
     def log_artifact(self, run_id: str, path: str, folder: str) -> None:
+        self.steps.append(f"artifact {run_id}")
+        if self.store_fails:
+            raise ModuleNotFoundError("No module named 'boto3'")
+        self.folder = Path.cwd()
         self.artifacts.append((run_id, path, folder))
 
     def set_terminated(self, run_id: str, status: str, ended: int) -> None:
+        self.steps.append(f"end {run_id}")
         self.terminated.append((run_id, status, ended))
 
     def get_run(self, run_id: str) -> Any:
@@ -242,6 +253,40 @@ def test_a_new_run_is_begun_and_ended(server: Server, monkeypatch: pytest.Monkey
     assert process.log(an_order(new=new)) == {"run_id": "new", "problems": []}
     assert server.created == [("number of digits", 5, "run")]
     assert server.terminated == [("new", "KILLED", 9)]
+
+
+def a_new_run() -> dict[str, Any]:
+    return a_run(None, tracking_uri=None, status="FINISHED", name="run", started=5)
+
+
+def test_the_report_is_last_and_a_store_that_fails_leaves_no_run_open(server: Server) -> None:
+    server.store_fails = True
+    assert process.log(an_order(new=a_new_run())) == {
+        "run_id": "new",
+        "problems": ["ModuleNotFoundError: No module named 'boto3'"],
+    }
+    assert server.metrics["new"] == [("skjob.best_score", 0.5, 0), ("skjob.cost", 2.0, 0)]
+    assert server.terminated == [("new", "FINISHED", 9)]
+    assert server.steps == ["batch new", "batch new", "end new", "artifact new"]
+
+
+def test_a_new_run_is_ended_even_if_its_metrics_are_refused(server: Server) -> None:
+    server.gone = {"new"}
+    assert process.log(an_order(new=a_new_run()))["problems"] == ["ValueError: Run 'new' not found"]
+    assert server.terminated == [("new", "FINISHED", 9)]
+    assert server.artifacts == []
+
+
+def test_the_report_waits_for_every_run_and_is_logged_from_the_folder_of_the_first(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    runs = [a_run("a", folder=str(tmp_path / "one")), a_run("b", folder=str(tmp_path / "two"))]
+    assert process.log(an_order(*runs)) == {"run_id": "a", "problems": []}
+    assert server.steps == ["batch a", "batch a", "batch b", "artifact a"]
+    assert server.folder == tmp_path / "one"
 
 
 def test_many_metrics_are_logged_in_parts(server: Server) -> None:
