@@ -110,6 +110,14 @@ def test_who_may_release_is_asked_before_anything_is_published() -> None:
     assert environments == dict.fromkeys(CHECKS) | dict.fromkeys(PUBLISHING - {"site"}, "release")
 
 
+def test_actions_of_others_cannot_change_under_a_release() -> None:
+    used = {step["uses"] for job in jobs("release.yml").values() for step in job.get("steps", ()) if "uses" in step}
+    others = {action for action in used if not action.startswith("actions/")}
+    by_name = {action for action in others if not re.search("@[0-9a-f]{40}$", action)}
+    assert len(others) == 5
+    assert by_name == {"pypa/gh-action-pypi-publish@release/v1"}  # as its own documentation has it
+
+
 @pytest.mark.parametrize(("branch", "status"), [("main", 0), ("other", 1)])
 def test_only_a_commit_on_main_is_released(tmp_path: Path, branch: str, status: int) -> None:
     [step] = [step for step in jobs("release.yml")["distributions"]["steps"] if "merge-base" in step.get("run", "")]
