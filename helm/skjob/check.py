@@ -141,6 +141,8 @@ def cluster(
         "automountServiceAccountToken": False,
         **fields,
     }
+    # Its pool may take workers alone.
+    of_scheduler = pods.get("pool", {}).get("scheduler") if selector else None
     labels = {"labels": pods["labels"]}
     return {
         "apiVersion": "kubernetes.dask.org/v1",
@@ -150,7 +152,7 @@ def cluster(
             "worker": {"replicas": workers, "metadata": labels, "spec": spec},
             "scheduler": {
                 "metadata": labels,
-                "spec": spec,
+                "spec": {**spec, "nodeSelector": of_scheduler or spec["nodeSelector"]},
                 "service": {"type": "ClusterIP", "selector": {}, "ports": []},
             },
         },

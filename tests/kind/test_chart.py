@@ -289,10 +289,15 @@ def test_node_pools_are_the_same_for_skjob_and_the_policies(kind_env: dict[str, 
     [quota] = [each["metadata"]["annotations"] for each in made if each["kind"] == "ResourceQuota"]
     assert quota == {
         "skjob/node-pools": (
-            "batch pool=batch,zone=a - -\n"
-            "gpu pool=gpu gpu:Exists::NoSchedule:,a:Equal:b:: max-cpu=500m,max-gpus=4,max-workers=2"
+            "batch pool=batch,zone=a - - schedulers\n"
+            "gpu pool=gpu gpu:Exists::NoSchedule:,a:Equal:b:: max-cpu=500m,max-gpus=4,max-workers=2 -"
         )
     }
+    # `helm test` asks for a run in the default pool with its scheduler where skjob would have it.
+    [check] = [each for each in made if each["kind"] == "Pod" and each["metadata"]["name"] == "skjob-test-a"]
+    *_, of_pods, label = check["spec"]["containers"][0]["args"]
+    assert label == "pool=gpu"
+    assert json.loads(of_pods)["pool"]["scheduler"] == {"pool": "batch", "zone": "a"}
     [defaults] = [each["data"] for each in made if each["kind"] == "ConfigMap" and each.get("data")]
     rules = parse_rules(defaults, "x")
     assert [each.name for each in rules.node_pools] == ["batch", "gpu"]

@@ -238,6 +238,7 @@ def replicas(number: int) -> Callable[[Manifest], None]:
 OLD_CLIENT: Manifest = {"nodeSelector": {}, "tolerations": []}
 PLAIN_POD: Manifest = {"nodeSelector": PLAIN, "tolerations": []}
 NOT_IN_A_POOL = "each pod must be in a node pool, with its whole nodeSelector: plain, gpu"
+WORKERS_ALONE = "this node pool takes workers alone (`schedulers`, `spot`"
 NOT_ITS_TAINT = "a pod tolerates the taints of its node pool, and no others"
 EVERY = {"nodeSelector": {LABEL: "gpu"}, "tolerations": [{"operator": "Exists"}]}
 
@@ -251,6 +252,10 @@ ATTACKS: dict[str, tuple[Callable[[Manifest], None], str]] = {
         NOT_ITS_TAINT,
     ),
     "a pool's taint for the scheduler of another": (pod("scheduler", tolerations=[TOLERATION]), NOT_ITS_TAINT),
+    "a scheduler on nodes that may be taken away": (
+        pod("scheduler", nodeSelector={LABEL: "gpu"}, tolerations=[TOLERATION]),
+        WORKERS_ALONE,
+    ),
     "every taint": (pod("worker", **EVERY), NOT_ITS_TAINT),
     "the taint of the pool, with another effect": (
         pod("worker", tolerations=[TOLERATION | {"effect": "NoExecute"}]),
@@ -332,6 +337,8 @@ def test_a_job_is_in_a_pool_and_has_no_gpu(seen: Seen, user_api: client.ApiClien
     del container["resources"]["limits"][GPU]
     spec |= {"nodeSelector": {}}
     assert NOT_IN_A_POOL in refusal(user_api, namespace, keeper)
+    spec |= {"nodeSelector": {LABEL: "gpu"}, "tolerations": [TOLERATION]}
+    assert WORKERS_ALONE in refusal(user_api, namespace, keeper)
 
 
 # ---- architectures

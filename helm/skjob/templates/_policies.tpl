@@ -45,7 +45,8 @@ spec:
   expression: "'skjob/node-selector' in variables.limits ? variables.limits['skjob/node-selector'].split(',') : []"
 - name: tolerations
   expression: "'skjob/tolerations' in variables.limits ? variables.limits['skjob/tolerations'].split(',') : []"
-# Each `[name, selector, tolerations, limits]`. No node is in two, so that no pod can have the labels of two.
+# Each `[name, selector, tolerations, limits, schedulers]`, the last `schedulers` or `-`; lines that an older chart wrote lack
+# it. No node is in two, so that no pod can have the labels of two.
 - name: pools
   expression: >-
     ('skjob/node-pools' in variables.limits ? variables.limits['skjob/node-pools'].split('\n') : [])
@@ -127,6 +128,14 @@ spec:
 {{- define "skjob.isInPool" -}}
 pool[1].split(',').all(label,
     has({{ . }}.nodeSelector) && {{ . }}.nodeSelector.exists(key, key + '=' + {{ . }}.nodeSelector[key] == label))
+{{- end }}
+
+{{/* Pods that run no tasks, such as the one with this name, are in a pool that takes them. */}}
+{{- define "skjob.schedulersRule" -}}
+- expression: >-
+    !variables.isPlaced || size(variables.pools) == 0 || variables.pools.exists(pool,
+    (size(pool) < 5 || pool[4] == 'schedulers') && {{ include "skjob.isInPool" . }})
+  message: this node pool takes workers alone (`schedulers`, `spot`; `node-pools`, annotation `skjob/node-pools` of ResourceQuota skjob)
 {{- end }}
 
 {{- define "skjob.totalRules" -}}

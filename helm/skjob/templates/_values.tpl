@@ -85,9 +85,14 @@ stricter.
 {{- join "," $texts -}}
 {{- end }}
 
+{{/* `true` if a pool takes the pods that must not be lost: of its own accord one that is not `spot`. */}}
+{{- define "skjob.takesSchedulers" -}}
+{{- hasKey . "schedulers" | ternary .schedulers (not .spot) -}}
+{{- end }}
+
 {{/*
-Named pools of nodes, a line each, `NAME SELECTOR TOLERATIONS LIMITS`, as the policies read them. `-` is nothing: no part of
-a line but this has no sign of its own in it.
+Named pools of nodes, a line each, `NAME SELECTOR TOLERATIONS LIMITS SCHEDULERS`, as the policies read them; the last is
+`schedulers` where those may be. `-` is nothing: no part of a line but this has no sign of its own in it.
 */}}
 {{- define "skjob.poolsText" -}}
 {{- $lines := list -}}
@@ -96,9 +101,24 @@ a line but this has no sign of its own in it.
 {{- range $name, $value := .limits | default dict -}}{{- $limits = append $limits (printf "%s=%s" $name (include "skjob.text" $value)) -}}{{- end -}}
 {{- $selector := get . "node-selector" -}}
 {{- $parts := list .name (include "skjob.selectorText" $selector) (include "skjob.tolerationsText" .tolerations | default "-") -}}
-{{- $lines = append $lines (join " " (append $parts (join "," $limits | default "-"))) -}}
+{{- $takes := eq (include "skjob.takesSchedulers" .) "true" | ternary "schedulers" "-" -}}
+{{- $lines = append $lines (join " " (concat $parts (list (join "," $limits | default "-") $takes))) -}}
 {{- end -}}
 {{- join "\n" $lines -}}
+{{- end }}
+
+{{/* As JSON, the pool for the scheduler of a run in a pool: that one, or the first that takes it. Takes (list pool pools). */}}
+{{- define "skjob.poolForSchedulers" -}}
+{{- $pool := index . 0 -}}
+{{- $arch := get (get $pool "node-selector") "kubernetes.io/arch" | default "" -}}
+{{- $found := dict -}}
+{{- range $other := prepend (index . 1) $pool -}}
+{{- $theirs := get (get $other "node-selector") "kubernetes.io/arch" | default "" -}}
+{{- if and (not $found) (eq (include "skjob.takesSchedulers" $other) "true") (or (not $arch) (not $theirs) (eq $arch $theirs)) -}}
+{{- $found = $other -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $found -}}
 {{- end }}
 
 {{/* Mistakes in pools that the schema cannot see. Takes (list team-name placement default-pool). */}}
@@ -114,8 +134,6 @@ a line but this has no sign of its own in it.
 {{- range $number, $pool := $pools -}}
 {{- if has $pool.name $names -}}{{- fail (printf "the team `%s` has two node pools called `%s`" $team $pool.name) -}}{{- end -}}
 {{- $names = append $names $pool.name -}}
-{{- $arch := get (get $pool "node-selector") "kubernetes.io/arch" | default "" -}}
-{{- $scheduling := list -}}
 {{- range $other := $pools -}}
 {{- if ne $other.name $pool.name -}}
 {{- $differ := false -}}
@@ -127,11 +145,8 @@ a line but this has no sign of its own in it.
 {{- fail (printf "the node pools `%s` and `%s` of the team `%s` may share nodes: give both a label of the same name, with different values" $pool.name $other.name $team) -}}
 {{- end -}}
 {{- end -}}
-{{- $takes := hasKey $other "schedulers" | ternary $other.schedulers (not $other.spot) -}}
-{{- $theirArch := get (get $other "node-selector") "kubernetes.io/arch" | default "" -}}
-{{- if and $takes (or (not $arch) (not $theirArch) (eq $arch $theirArch)) -}}{{- $scheduling = append $scheduling $other.name -}}{{- end -}}
 {{- end -}}
-{{- if not $scheduling -}}
+{{- if not (include "skjob.poolForSchedulers" (list $pool $pools) | fromJson) -}}
 {{- fail (printf "the team `%s` has no node pool for the schedulers of runs in `%s`: set `schedulers: true` of one" $team $pool.name) -}}
 {{- end -}}
 {{- end -}}

@@ -377,6 +377,15 @@ def test_what_the_policies_read_is_told_and_named_in_their_refusals() -> None:
     assert [name for name in read if f"annotation `{name}` of ResourceQuota skjob" not in policies] == []
 
 
+def test_schedulers_and_jobs_are_in_pools_that_take_them() -> None:
+    policies = load_all(ROOT / "k8s" / "base" / "policies.yaml")
+    for name, pod in (("clusters", "object.spec.scheduler.spec"), ("jobs", "object.spec.template.spec")):
+        rules = named(policies, "ValidatingAdmissionPolicy", f"skjob-{name}")["spec"]["validations"]
+        [rule] = [each for each in rules if each.get("message", "").startswith("this node pool takes workers alone")]
+        assert f"{pod}.nodeSelector" in rule["expression"]
+        assert "size(pool) < 5 || pool[4] == 'schedulers'" in rule["expression"]
+
+
 def test_users_may_do_what_a_run_needs_and_add_up_costs() -> None:
     assert json.loads((CHART / "definitions" / "user-rules.json").read_text()) == role_rules()
     ledger = {
@@ -464,3 +473,9 @@ def test_helm_test_asks_for_pods_as_the_team_wants_them() -> None:
         assert whole["spec"][role]["metadata"]["labels"] == pods["labels"]
         assert whole["spec"][role]["spec"]["automountServiceAccountToken"] is False
         assert whole["spec"][role]["spec"]["nodeSelector"] == {"pool": "batch"}
+    # A pool that takes workers alone: the scheduler is where skjob would have it, and both are nowhere to be refused.
+    pods["pool"] = {"name": "gpu", "limits": {}, "scheduler": {"pool": "batch"}}
+    for selector, of_scheduler in (({"pool": "gpu"}, {"pool": "batch"}), ({}, {})):
+        spec = check.cluster("skjob-test", None, 1, [check.CONTAINER], selector, pods)["spec"]
+        assert spec["worker"]["spec"]["nodeSelector"] == selector
+        assert spec["scheduler"]["spec"]["nodeSelector"] == of_scheduler
