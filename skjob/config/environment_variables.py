@@ -19,10 +19,13 @@ from skjob.utils.text import listed
 
 SETTINGS = ("set_env", "secret_env")
 
+GPUS_VARIABLE = "NVIDIA_VISIBLE_DEVICES"
+"""By this variable NVIDIA's runtime may give a container GPUs that it has not asked for."""
+
 OWN_NAMES = frozenset(
     {
         "PATH", "HOME", "TMPDIR", "TEMP", "TMP", "PWD", "OLDPWD", "SHLVL", "_", "HOSTNAME", "KUBECONFIG",
-        "SSL_CERT_FILE", "SSL_CERT_DIR", "ARROW_DEFAULT_MEMORY_POOL",
+        "SSL_CERT_FILE", "SSL_CERT_DIR", "ARROW_DEFAULT_MEMORY_POOL", GPUS_VARIABLE,
     }
 )  # fmt: skip
 OWN_PREFIXES = ("SKJOB_", "DASK_", "KUBERNETES_", "MALLOC_", "PYTHON", "LD_", "DYLD_")

@@ -23,6 +23,7 @@ from support.runs import DEADLINE, Runs
 from support.users import user_environment
 from support.wait import until
 
+from skjob.config.environment_variables import GPUS_VARIABLE
 from skjob.config.namespace_policy import NamespacePolicy, parse_rules
 from skjob.config.nodes import GPU
 from skjob.config.plan import Machine, make_plan
@@ -217,6 +218,17 @@ def resources(part: str, **kinds: Manifest) -> Callable[[Manifest], None]:
     return change
 
 
+def variable(part: str, **entry: Any) -> Callable[[Manifest], None]:
+    """One variable more for the container of a part: that by which NVIDIA's runtime gives it GPUs."""
+
+    def change(manifest: Manifest) -> None:
+        [container] = manifest["spec"][part]["spec"]["containers"]
+        others = [each for each in container["env"] if each["name"] != GPUS_VARIABLE]
+        container["env"] = [*others, {"name": GPUS_VARIABLE, **entry}]
+
+    return change
+
+
 def without_gpus(manifest: Manifest) -> None:
     [container] = manifest["spec"]["worker"]["spec"]["containers"]
     for kind in ("limits", "requests"):
@@ -239,6 +251,7 @@ OLD_CLIENT: Manifest = {"nodeSelector": {}, "tolerations": []}
 PLAIN_POD: Manifest = {"nodeSelector": PLAIN, "tolerations": []}
 NOT_IN_A_POOL = "each pod must be in a node pool, with its whole nodeSelector: plain, gpu"
 WORKERS_ALONE = "this node pool takes workers alone (`schedulers`, `spot`"
+ITS_OWN_GPUS = "a container has the GPUs that it asks for, and no others"
 NOT_ITS_TAINT = "a pod tolerates the taints of its node pool, and no others"
 EVERY = {"nodeSelector": {LABEL: "gpu"}, "tolerations": [{"operator": "Exists"}]}
 
@@ -276,6 +289,13 @@ ATTACKS: dict[str, tuple[Callable[[Manifest], None], str]] = {
         "no run may have more than 0 in all (`max-gpus`",
     ),
     "a GPU of the scheduler": (resources("scheduler", limits={GPU: "1"}), "a scheduler has no GPU"),
+    "all GPUs of a node by a variable": (variable("worker", value="all"), ITS_OWN_GPUS),
+    "a GPU of a node by a variable of the scheduler": (variable("scheduler", value="0"), ITS_OWN_GPUS),
+    "GPUs by a variable of the run's own Secret": (
+        variable("worker", valueFrom={"secretKeyRef": {"name": "other", "key": "a"}}),
+        ITS_OWN_GPUS,
+    ),
+    "GPUs by a variable that says nothing": (variable("worker"), ITS_OWN_GPUS),
     "another device": (
         resources("worker", limits={"amd.com/gpu": "1"}, requests={"amd.com/gpu": "1"}),
         "nothing else that costs something",
@@ -335,6 +355,11 @@ def test_a_job_is_in_a_pool_and_has_no_gpu(seen: Seen, user_api: client.ApiClien
     container["resources"]["limits"] |= {GPU: "1"}
     assert "nothing else that costs something" in refusal(user_api, namespace, keeper)
     del container["resources"]["limits"][GPU]
+    none = [each for each in container["env"] if each["name"] == GPUS_VARIABLE]
+    assert none == [{"name": GPUS_VARIABLE, "value": "void"}]
+    none[0]["value"] = "all"
+    assert ITS_OWN_GPUS in refusal(user_api, namespace, keeper)
+    none[0]["value"] = "void"
     spec |= {"nodeSelector": {}}
     assert NOT_IN_A_POOL in refusal(user_api, namespace, keeper)
     spec |= {"nodeSelector": {LABEL: "gpu"}, "tolerations": [TOLERATION]}

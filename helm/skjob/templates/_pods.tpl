@@ -186,6 +186,11 @@ the user who made them.
     e.name + ' configMapKeyRef ' + e.valueFrom.configMapKeyRef.name + ' ' + e.valueFrom.configMapKeyRef.key
     in variables.teamEnv)))))
   message: a variable's value is from the run's own Secret, or from where the platform team says (`pods.env`, annotation `skjob/pods.env` of ResourceQuota skjob)
+# On some nodes a container has the GPUs that this variable names, and nothing counts them.
+- expression: >-
+    !variables.isNew || variables.allContainers.all(cs, cs.all(c, !has(c.env) || c.env.all(e,
+    e.name != 'NVIDIA_VISIBLE_DEVICES' || has(e.value) && e.value == 'void')))
+  message: a container has the GPUs that it asks for, and no others (NVIDIA_VISIBLE_DEVICES may be `void`, and nothing else)
 {{- end }}
 
 {{/*

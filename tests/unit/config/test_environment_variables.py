@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from skjob.config.environment_variables import (
+    GPUS_VARIABLE,
     MAX_ORDINARY_BYTES,
     MAX_SECRET_BYTES,
     NO_VARIABLES,
@@ -98,7 +99,7 @@ def test_what_workers_have_is_reserved() -> None:
     """All that skjob sets there, and all that never travels with a task."""
     names = {variable["name"] for variable in pod_environment("", 1)} | set(ENVIRONMENT) | set(travelling.OWN_NAMES)
     names |= {f"{beginning}X" for beginning in travelling.OWN_BEGINNINGS}
-    names |= {f"X{end}" for end in travelling.OWN_ENDS}
+    names |= {f"X{end}" for end in travelling.OWN_ENDS} | {GPUS_VARIABLE}
     assert {name for name in names if can_be_set(name)} == set()
     assert all(map(can_be_set, ("TZ", "LANG", "AWS_PROFILE", "HTTPS_PROXY", "https_proxy", "MYPROJECT_PATH")))
 

@@ -224,7 +224,7 @@ def test_nothing_is_mounted_where_pods_have_something_of_their_own(path: str, ow
     "name",
     [
         "SKJOB_X", "DASK_LOGGING", "KUBERNETES_SERVICE_HOST", "MALLOC_ARENA_MAX", "HOME", "PYTHONPATH",
-        "PATH", "LD_PRELOAD", "PYTHONWARNINGS",
+        "PATH", "LD_PRELOAD", "PYTHONWARNINGS", "NVIDIA_VISIBLE_DEVICES",
         "OMP_NUM_THREADS", "OMP_DYNAMIC", "MKL_DYNAMIC", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
     ],
 )  # fmt: skip

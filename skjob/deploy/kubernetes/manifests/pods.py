@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from skjob.config.environment_variables import GPUS_VARIABLE
 from skjob.config.hash_seed import SEED
 from skjob.config.namespace_policy import NamespacePolicy
 from skjob.config.nodes import GPU, Scheduling
@@ -132,6 +133,7 @@ def with_team_settings(template: Manifest, rules: NamespacePolicy, *, runs_tasks
     settings = rules.pods
     metadata = template.get("metadata", {})
     pod = placed(template["spec"], rules.scheduling if runs_tasks else rules.scheduling_of_others)
+    pod = pod | {"containers": [_without_others_gpus(container) for container in pod["containers"]]}
     if settings.pull_secrets:
         pod["imagePullSecrets"] = [{"name": name} for name in settings.pull_secrets]
     if runs_tasks:
@@ -143,6 +145,13 @@ def with_team_settings(template: Manifest, rules: NamespacePolicy, *, runs_tasks
         "annotations": {**settings.annotations, **metadata.get("annotations", {})},
     }
     return template | {"metadata": metadata, "spec": pod}
+
+
+def _without_others_gpus(container: Manifest) -> Manifest:
+    """Return a container that has no GPUs unless it asks for them, whatever its image says to NVIDIA's runtime."""
+    if GPU in container["resources"]["limits"]:
+        return container  # Kubernetes says which
+    return container | {"env": [*container.get("env", []), {"name": GPUS_VARIABLE, "value": "void"}]}
 
 
 def _with_mounts(pod: Manifest, settings: PodSettings) -> Manifest:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from skjob.config.environment_variables import OWN_NAMES, OWN_PREFIXES, THREAD_PREFIXES
+from skjob.config.environment_variables import GPUS_VARIABLE, OWN_NAMES, OWN_PREFIXES, THREAD_PREFIXES
 from skjob.config.namespace_policy import parse_rules
 from skjob.config.nodes import POOL_KEYS
 from skjob.config.parsers import ARCHITECTURES
@@ -384,6 +384,14 @@ def test_schedulers_and_jobs_are_in_pools_that_take_them() -> None:
         [rule] = [each for each in rules if each.get("message", "").startswith("this node pool takes workers alone")]
         assert f"{pod}.nodeSelector" in rule["expression"]
         assert "size(pool) < 5 || pool[4] == 'schedulers'" in rule["expression"]
+
+
+@pytest.mark.parametrize("name", ["clusters", "worker-groups", "jobs"])
+def test_no_variable_gives_a_pod_gpus_that_it_does_not_ask_for(name: str) -> None:
+    policies = load_all(ROOT / "k8s" / "base" / "policies.yaml")
+    rules = named(policies, "ValidatingAdmissionPolicy", f"skjob-{name}")["spec"]["validations"]
+    [rule] = [each["expression"] for each in rules if GPUS_VARIABLE in each.get("message", "")]
+    assert f"e.name != '{GPUS_VARIABLE}' || has(e.value) && e.value == 'void'" in rule
 
 
 def test_users_may_do_what_a_run_needs_and_add_up_costs() -> None:

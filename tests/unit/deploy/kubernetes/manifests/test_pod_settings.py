@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from skjob.config.environment_variables import MAX_ORDINARY_BYTES, Variables
+from skjob.config.environment_variables import GPUS_VARIABLE, MAX_ORDINARY_BYTES, Variables
 from skjob.config.namespace_policy import NamespacePolicy
 from skjob.config.plan import Machine, Plan, make_plan
 from skjob.config.pod_settings import MAX_SIZE, parse_pods, refused_folder, refused_key, refused_variable
@@ -146,6 +146,7 @@ def test_what_skjob_has_itself_is_refused_to_the_team() -> None:
     containers = [each for template in templates for each in template["spec"]["containers"]]
     variables = {each["name"] for container in containers for each in container.get("env", [])}
     assert len(variables) > 20
+    assert all({"name": GPUS_VARIABLE, "value": "void"} in container["env"] for container in containers)
     assert [name for name in variables if not refused_variable(name)] == []
     paths = {each["mountPath"] for container in containers for each in container.get("volumeMounts", [])}
     assert {"/skjob/tls", "/skjob/run", "/skjob/site", "/skjob/environment", "/tmp", "/skjob/index"} == paths

@@ -120,6 +120,7 @@ def _environment(python_path: str) -> list[dict[str, str]]:
     return [{"name": name, "value": value} for name, value in variables.items()]
 
 
+NO_GPUS = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}
 MOUNTS: list[dict[str, Any]] = [
     {"name": "tls", "mountPath": "/skjob/tls", "readOnly": True},
     {"name": "run", "mountPath": "/skjob/run", "readOnly": True},
@@ -150,7 +151,7 @@ SCHEDULER: dict[str, Any] = {
         "python", "-m", "distributed.cli.dask_scheduler", "--protocol", "tls", "--port", "8786",
         "--dashboard-address", "127.0.0.1:8787", "--no-show",
     ],
-    "env": _environment("/skjob/run/skjob.zip"),
+    "env": [*_environment("/skjob/run/skjob.zip"), NO_GPUS],
     "ports": [{"name": "tcp-comm", "containerPort": 8786}],
     "resources": {"requests": {"cpu": "50m", "memory": "1073741824"}, "limits": {"memory": "1073741824"}},
     "securityContext": CONTAINER,
@@ -167,6 +168,7 @@ WORKER: dict[str, Any] = {
     "env": [
         *_environment("/skjob/run/skjob.zip"),
         {"name": "DASK_SCHEDULER_ADDRESS", "value": "tls://skjob-train-3f9a1c-scheduler.team:8786"},
+        NO_GPUS,
     ],
     "ports": [],
     "resources": {"requests": {"cpu": "1500m", "memory": "1073741824"}, "limits": {"memory": "1073741824"}},
@@ -387,6 +389,7 @@ def test_the_pod_that_keeps_an_environment(index_files: list[str]) -> None:
                         {"name": "HOME", "value": "/tmp"},
                         {"name": "PYTHONPATH", "value": "/skjob/run/skjob.zip"},
                         {"name": "PYTHONUNBUFFERED", "value": "1"},
+                        NO_GPUS,
                     ],
                     "ports": [{"name": "environment", "containerPort": 8443}],
                     "readinessProbe": {"tcpSocket": {"port": 8443}, "periodSeconds": 1},
@@ -485,6 +488,10 @@ def test_a_run_in_a_node_pool() -> None:
     resources = worker["containers"][0]["resources"]
     assert (resources["limits"]["nvidia.com/gpu"], resources["requests"]["nvidia.com/gpu"]) == ("2", "2")
     assert "nvidia.com/gpu" not in str(scheduler)
+    # Workers have the GPUs that Kubernetes gives them, and others none, whatever variables their image has.
+    assert NO_GPUS["name"] not in str(worker)
+    for pod in (scheduler, keeper):
+        assert NO_GPUS in pod["containers"][0]["env"]
     assert (size_of(cluster), pool_of(cluster)) == (plan.size, "gpu")
     assert pool_of(dask_cluster(NAMES, "team", _plan(), None)) is None
 
