@@ -24,6 +24,7 @@ from skjob.deploy.kubernetes.api.client import Api, connect_api
 from skjob.deploy.kubernetes.api.errors import NotFound
 from skjob.deploy.kubernetes.api.rbac import RUN_PERMISSIONS, bindings_of, missing
 from skjob.deploy.kubernetes.costs import ledger
+from skjob.deploy.kubernetes.costs.prices import possible_prices
 from skjob.deploy.kubernetes.diagnosis.capacity import best_node
 from skjob.deploy.kubernetes.diagnosis.nodes import find_nodes
 from skjob.deploy.kubernetes.image_probe import anchored, image_contents
@@ -45,7 +46,7 @@ from skjob.errors import (
     StartError,
 )
 from skjob.utils.tls import make_certificates
-from skjob.utils.units import format_size
+from skjob.utils.units import format_gpus, format_size
 from skjob.utils.versions import PYTHON
 
 _COMPARED_PACKAGES = (*MUST_AGREE, *MAY_CHANGE_NUMBERS)
@@ -225,6 +226,10 @@ def _costs(api: Api, rules: NamespacePolicy) -> Iterator[Check]:
     """Check that a run's costs can be added to the team's totals, if prices are known."""
     if not rules.prices.entries:
         return
+    if rules.limits.gpus and not any(price.gpu_hour for price in possible_prices(rules)):
+        gpus = format_gpus(rules.limits.gpus)
+        detail = f"a run may have {gpus}, and no price of its nodes has `gpu-hour`: GPUs cost nothing"
+        yield Check("costs", CheckOutcome.WARNING, detail, "ask the platform team for a price of GPUs")
     namespace = api.context.namespace
     try:
         api.get("ConfigMap", LEDGER_CONFIGMAP, namespace)

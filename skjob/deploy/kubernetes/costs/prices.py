@@ -77,10 +77,23 @@ def possible_prices(rules: NamespacePolicy) -> tuple[Price, ...]:
 
 
 def prices_in(rules: NamespacePolicy, chosen: Mapping[str, str]) -> tuple[Price, ...]:
-    """Return the prices of the nodes that a selector chooses, as far as the rules say."""
-    kinds = [kind.node_labels for kind in rules.nodes if chosen.items() <= kind.node_labels.items()] or [chosen]
-    prices = [rules.prices.of(labels) for labels in kinds]
-    return tuple(price for price in prices if price is not None) or rules.prices.entries
+    """Return the prices that nodes chosen by a selector may have, as far as the rules say.
+
+    A node may have labels of which the rules do not tell, so that a price for more labels than the chosen ones counts
+    too; and every price does if nodes may be without one.
+    """
+    every = rules.prices.entries
+    if kinds := [kind.node_labels for kind in rules.nodes if chosen.items() <= kind.node_labels.items()]:
+        known = [rules.prices.of(labels) for labels in kinds]
+        prices = tuple(price for price in known if price is not None)
+        return prices if len(prices) == len(known) else every
+    possible: list[Price] = []
+    for price in every:
+        if all(chosen.get(key, value) == value for key, value in price.labels.items()):
+            possible.append(price)
+            if price.labels.items() <= chosen.items():
+                return tuple(possible)
+    return every
 
 
 def hourly(cpu: float, memory: float, prices: Iterable[Price], gpus: int = 0) -> float:

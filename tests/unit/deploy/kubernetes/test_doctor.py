@@ -135,6 +135,38 @@ def test_the_node_pool_of_runs(
     assert (check.outcome, check.detail) == (outcome, detail)
 
 
+@pytest.mark.parametrize(
+    ("limits", "price", "warned"),
+    [
+        ("{max-gpus: 2}", "{cpu-hour: 1, gib-hour: 1}", True),
+        ("{max-gpus: 2}", "{cpu-hour: 1, gib-hour: 1, gpu-hour: 2}", False),
+        ("{max-workers: 2}", "{cpu-hour: 1, gib-hour: 1}", False),
+    ],
+)
+def test_gpus_without_a_price_are_a_warning(limits: str, price: str, warned: bool) -> None:
+    pools = f"[{{name: gpu, node-selector: {{a: b}}, limits: {limits}, price: {price}}}]"
+    prices = "[{cpu-hour: 1, gib-hour: 1, gpu-hour: 3}]"
+    rules = parse_rules({"node-pools": pools, "prices": prices}, "ConfigMap team/skjob-defaults").in_pool("gpu")
+    warning = Check(
+        "costs",
+        CheckOutcome.WARNING,
+        "a run may have 2 GPUs, and no price of its nodes has `gpu-hour`: GPUs cost nothing",
+        "ask the platform team for a price of GPUs",
+    )
+    first = next(iter(doctor._costs(_Priced(), rules)))
+    assert (first == warning) is warned
+
+
+class _Priced(_Pools):
+    """A namespace that has a ledger."""
+
+    def get(self, kind: str, name: str, namespace: str = "") -> Manifest:
+        return {}
+
+    def allowed(self, *_: str, **__: str) -> bool:
+        return True
+
+
 def test_old_names_of_limits_are_a_warning() -> None:
     limits, renamed = doctor._rules(parse_rules({"most-workers": "3"}, "ConfigMap team/skjob-defaults"))
     assert (limits.outcome, limits.detail) == (

@@ -124,6 +124,7 @@ def _rules(*nodes: dict[str, str], chosen: dict[str, str] | None = None, prices:
 
 
 GPU = Price(9.0, 9.0, {"pool": "gpu"})
+LARGE = Price(4.0, 4.0, {"pool": "batch", "node.kubernetes.io/instance-type": "m5.8xlarge"})
 
 
 @pytest.mark.parametrize(
@@ -132,12 +133,19 @@ GPU = Price(9.0, 9.0, {"pool": "gpu"})
         # Of the nodes that the platform team lists, those that match the selector.
         (_rules({"pool": "batch"}, {"pool": "gpu"}, prices=(CHEAP, GPU)), (CHEAP, GPU)),
         (_rules({"pool": "batch"}, {"pool": "gpu"}, chosen={"pool": "gpu"}, prices=(CHEAP, GPU, DEAR)), (GPU,)),
-        # If it lists none: by the selector itself, or the price without labels.
+        (_rules({"pool": "batch"}, {"pool": "gpu"}, prices=(CHEAP, GPU, DEAR)), (CHEAP, GPU)),
+        # If it lists none: by the selector itself, of which a node can have no other value.
         (_rules(chosen={"pool": "batch"}, prices=(CHEAP, GPU, DEAR)), (CHEAP,)),
-        (_rules(prices=(CHEAP, GPU, DEAR)), (DEAR,)),
+        (_rules(chosen={"pool": "batch"}, prices=(GPU, CHEAP, DEAR)), (CHEAP,)),
+        # It may have more labels, and with them a price that comes before that of the selector.
+        (_rules(chosen={"pool": "batch"}, prices=(LARGE, GPU, CHEAP, DEAR)), (LARGE, CHEAP)),
+        (_rules(chosen={"pool": "batch"}, prices=(CHEAP, LARGE, DEAR)), (CHEAP,)),
+        (_rules(prices=(CHEAP, GPU, DEAR)), (CHEAP, GPU, DEAR)),
         # Nothing matches: any price is possible.
         (_rules(prices=(CHEAP, GPU)), (CHEAP, GPU)),
         (_rules({"pool": "other"}, prices=(CHEAP, GPU)), (CHEAP, GPU)),
+        (_rules({"pool": "other"}, {"pool": "batch"}, prices=(CHEAP, GPU)), (CHEAP, GPU)),
+        (_rules(chosen={"pool": "batch"}, prices=(LARGE, GPU)), (LARGE, GPU)),
     ],
 )
 def test_prices_of_a_node_that_nobody_may_look_at(rules: NamespacePolicy, prices: tuple[Price, ...]) -> None:
