@@ -24,6 +24,7 @@ from skjob.deploy.kubernetes.costs.meter import BillingKey
 from skjob.deploy.kubernetes.costs.prices import Cost, read_cost
 from skjob.deploy.kubernetes.heartbeat import MAX_INTERVAL, Heartbeat
 from skjob.deploy.kubernetes.inventory import runs
+from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests import run as manifest
 from skjob.deploy.kubernetes.manifests.labels import (
     COST_ANNOTATION,
@@ -74,6 +75,21 @@ def _read_options(annotations: Mapping[str, str], defaults: _StoredOptions, wher
     return _StoredOptions(workers, idle_timeout)
 
 
+def _rules_of(cluster: Manifest, rules: NamespacePolicy) -> NamespacePolicy:
+    """Return the rules for a run on a cluster: those of the pool that it was started in, if it is there.
+
+    A pool that the platform team has removed in the meantime has no limits and no price any more, and a cluster from
+    before there were pools is in none: not in the default one.
+    """
+    pool = manifest.pool_of(cluster)
+    if pool is None:
+        return rules
+    try:
+        return rules.in_pool(pool)
+    except KeyError:
+        return rules
+
+
 class ReusedCluster(KubernetesCluster):
     """A kept cluster: connect to it, and leave it again with the fewest of its workers.
 
@@ -107,9 +123,7 @@ class ReusedCluster(KubernetesCluster):
         annotations = self._anchor["metadata"].get("annotations") or {}
         compatibility.check(name, annotations, compatibility.this_skjob())
         run_id = cluster["metadata"]["labels"][RUN_LABEL]
-        # A pool that the platform team has removed in the meantime has no limits any more.
-        with suppress(KeyError):
-            plan = replace(plan, rules=rules.in_pool(manifest.pool_of(cluster)))
+        plan = replace(plan, rules=_rules_of(cluster, rules))
         super().__init__(api, RunNames(run_id, user="", program="", existing=name), plan, private, notify)
         content = [base64.b64decode(secret[file]) for file in (CA_FILE, CERTIFICATE_FILE, KEY_FILE)]
         certificates = Certificates(*content)

@@ -103,7 +103,7 @@ class _Left(Api):
 def _used(api: Api, folder: Path, monkeypatch: pytest.MonkeyPatch, rules: NamespacePolicy = NO_RULES) -> ReusedCluster:
     """Use the cluster for a run, without a connection to its scheduler."""
     account = BillingKey("20261126-130000-bbbbbb", "bob", "train")
-    plan = replace(_plan(WorkerRange(1, 20)), rules=rules)
+    plan = replace(_plan(WorkerRange(1, 20)), rules=rules.in_pool(None))
     kept = ReusedCluster(api, "dev", plan, rules, folder, lambda _: None, account)
     monkeypatch.setattr(kept, "_connect", lambda _: None)
     kept.start()
@@ -230,6 +230,29 @@ def test_a_run_on_it_is_in_the_node_pool_that_it_was_started_in(
     gone = _used(api, tmp_path, monkeypatch, replace(rules, limits=Limits(workers=9, gpus=6)))
     assert gone.planned(WorkerRange(1, 20)).workers == WorkerRange(1, 3)
     gone.close()
+
+
+@pytest.mark.parametrize("pool", [None, "gone"])
+def test_a_cluster_in_no_pool_is_not_in_the_default_one(
+    pool: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One from before there were pools, or in a pool that is gone, costs as much as it may on any of their nodes."""
+    cheap, dear = Price(1.0, 0.0, {"pool": "batch"}), Price(5.0, 0.0, {"pool": "large"})
+    batch = NodePool("batch", {"pool": "batch"}, limits={"workers": 1}, price=cheap)
+    rules = NamespacePolicy(
+        limits=Limits(workers=9), prices=Prices((cheap, dear)), node_pools=(batch, NodePool("large", {"pool": "large"}))
+    )
+    api = _Left(1)
+    if pool is not None:
+        api.objects["DaskCluster"]["metadata"]["annotations"]["skjob/node-pool"] = pool
+    used = _used(api, tmp_path, monkeypatch, rules)
+    plan = used.planned(WorkerRange(1, 20))
+    assert (plan.rules.node_pool, plan.rules.limits.workers, plan.workers) == (None, 9, WorkerRange(1, 9))
+    cost = used._costs.cost()
+    assert cost is not None
+    assert cost.rate == pytest.approx(5.0 * (plan.size.cpu + 0.05))
+    used.close()
+    assert read_entries(api.objects["ConfigMap"]["data"])["20261126-130000-bbbbbb"].pool == ""
 
 
 class _Client:
