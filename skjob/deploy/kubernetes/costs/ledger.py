@@ -4,8 +4,8 @@ Each run patches its own key while it goes on, so that no two overwrite each oth
 far, the hourly rate, and until when it can go on at most: if a run's client dies, that is its cost until Kubernetes
 removes it at its deadline, although nobody is there to record it.
 
-A ConfigMap holds 1 MiB, some thousands of entries; the oldest are then added up by user and month, in one write that
-fails if anybody has written in between. It is a record, not proof: every user of skjob may edit it.
+A ConfigMap holds 1 MiB, some thousands of entries; the oldest are then added up by user, month and node pool, in one
+write that fails if anybody has written in between. It is a record, not proof: every user of skjob may edit it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _TRIES = 3
 
 @dataclass(frozen=True)
 class Entry:
-    """Costs of one run or, if `runs` is more than one, of all runs of a user in a month.
+    """Costs of one run or, if `runs` is more than one, of all runs of a user in a month and a node pool.
 
     `amount` was spent by `at`; from then until `until`, `rate` is spent per hour. Times are in ISO 8601, UTC.
     `pool` is the node pool of its workers. They had GPUs for `gpu_hours` by `at`, and have `gpus` from then on.
@@ -150,8 +150,14 @@ def aggregate(entries: Mapping[str, Entry], now: datetime, max_entries: int) -> 
     changes: dict[str, Entry | None] = {}
     for key in oldest:
         entry = ended[key]
-        sum_key = f"{_MONTH_PREFIX}{entry.month}.{_as_key(entry.user)}.{_as_key(entry.currency)}"
-        empty = replace(entry, program="", pool="", amount=0.0, runs=0, gpu_hours=0.0)
+        parts = [
+            entry.month,
+            _as_key(entry.user),
+            _as_key(entry.currency),
+            *([_as_key(entry.pool)] if entry.pool else []),
+        ]
+        sum_key = f"{_MONTH_PREFIX}{'.'.join(parts)}"
+        empty = replace(entry, program="", amount=0.0, runs=0, gpu_hours=0.0)
         so_far = changes.get(sum_key) or entries.get(sum_key) or empty
         changes[sum_key] = replace(
             so_far,

@@ -136,6 +136,30 @@ def test_the_oldest_are_added_up_by_user_and_month() -> None:
     assert left == {"1", "4"}  # running entries and compacted ones stay
 
 
+def test_what_is_added_up_keeps_pool_and_gpu_hours() -> None:
+    """Sums from before there were pools stay as they are, and take what was in no pool."""
+    began = "2026-10-30T00:00:00+00:00"
+    gpu = replace(ENDED, began=began, pool="gpu-a", gpu_hours=1.5)
+    entries = {"month-2026-10.ann.USD": ENTRIES["month-2026-10.ann.USD"]} | {
+        "1": gpu,
+        "2": gpu,
+        "3": replace(gpu, pool="gpu.b"),
+        "4": replace(ENDED, began=began),
+    }
+    added = {key: entry for key, entry in (entries | aggregate(entries, NOON, 0)).items() if entry is not None}
+    assert {key: (entry.pool, entry.runs, entry.gpu_hours) for key, entry in added.items()} == {
+        "month-2026-10.ann.USD": ("", 8, 0.0),
+        "month-2026-10.ann.USD.gpu_2d_a": ("gpu-a", 2, 3.0),
+        "month-2026-10.ann.USD.gpu_2e_b": ("gpu.b", 1, 1.5),
+    }
+    assert read_entries({key: entry.as_json() for key, entry in added.items()}) == added
+    for by in ("pool", "user", "month"):
+        assert totals(_by(by, added), NOON) == totals(_by(by, entries), NOON)
+    # The next time, more of the same goes into the same sums.
+    again = aggregate(added | {"5": gpu}, NOON, 0)
+    assert [*again] == ["month-2026-10.ann.USD.gpu_2d_a", "5"]
+
+
 @pytest.mark.parametrize("races", [0, 1, 9])
 def test_many_entries_are_tidied_up_and_none_is_lost(races: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "MAX_ENTRIES", 3)
