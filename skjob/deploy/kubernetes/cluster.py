@@ -28,7 +28,7 @@ from skjob.deploy.kubernetes.costs.prices import Cost, money
 from skjob.deploy.kubernetes.diagnosis.api_rejections import explain_rejections
 from skjob.deploy.kubernetes.diagnosis.capacity import best_node
 from skjob.deploy.kubernetes.diagnosis.evidence import CauseKind
-from skjob.deploy.kubernetes.diagnosis.nodes import common_architecture
+from skjob.deploy.kubernetes.diagnosis.nodes import common_architecture, known_nodes
 from skjob.deploy.kubernetes.diagnosis.pods import Pods
 from skjob.deploy.kubernetes.diagnosis.removal import removal_reason
 from skjob.deploy.kubernetes.environment_cache import PodEnvironment
@@ -311,7 +311,8 @@ class KubernetesCluster:
 
 def _on_one_architecture(plan: Plan, pods: Pods, notify: Notify) -> Plan:
     """Return the plan with all pods on nodes of one architecture, if nodes differ and the rules do not choose one."""
-    architecture = common_architecture(pods.all_nodes or (), plan.rules.scheduling)
+    nodes = pods.all_nodes or ()
+    architecture = common_architecture(nodes, plan.rules)
     if not architecture or plan.rules.architecture:
         return plan
     rules = plan.rules.on_architecture(architecture)
@@ -322,7 +323,13 @@ def _on_one_architecture(plan: Plan, pods: Pods, notify: Notify) -> Plan:
             "ask the platform team for a pool with `schedulers: true` on that architecture",
         )
     pods.on_architecture(architecture)
-    notify(f"nodes have different architectures: pods run on `{architecture}`; `--arch` chooses another")
+    if known_nodes(nodes, plan.rules):
+        words = f"nodes have different architectures: pods run on `{architecture}`"
+    elif rules.node_pool is not None:
+        words = f"no node of node pool `{rules.node_pool.name}` is up: assuming `{architecture}`"
+    else:
+        words = f"no node that `node-selector` chooses is up: assuming `{architecture}`"
+    notify(f"{words}; `--arch` chooses another")
     return replace(plan, rules=rules)
 
 

@@ -31,15 +31,20 @@ def all_nodes(api: Api, rules: NamespacePolicy) -> list[Manifest]:
         return as_nodes(rules.nodes)
 
 
-def common_architecture(nodes: Sequence[Manifest], scheduling: Scheduling) -> str:
+def known_nodes(nodes: Sequence[Manifest], rules: NamespacePolicy) -> list[Manifest]:
+    """Return the nodes for workers; if none of them is up, those that the rules say there may be."""
+    return open_to(nodes, rules.scheduling) or open_to(as_nodes(rules.nodes), rules.scheduling)
+
+
+def common_architecture(nodes: Sequence[Manifest], rules: NamespacePolicy) -> str:
     """Return the architecture that all pods of a run must have; empty if all nodes have the same one.
 
     Packages are installed for one architecture, and an image may support only one.
     """
     if len(_architectures(nodes)) < 2:
         return ""
-    usable = _architectures(open_to(nodes, scheduling))
-    return usable.pop() if len(usable) == 1 else DEFAULT_ARCHITECTURE
+    known = _architectures(known_nodes(nodes, rules))
+    return known.pop() if len(known) == 1 else DEFAULT_ARCHITECTURE
 
 
 def _architectures(nodes: Sequence[Manifest]) -> set[str]:

@@ -1,17 +1,22 @@
-"""Test how many workers a cluster on Kubernetes requests if the API does not always comply."""
+"""Test how many workers a cluster on Kubernetes requests if the API does not always comply, and where its pods go."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from skjob.config.namespace_policy import NamespacePolicy
+from skjob.config.nodes import NodeKind, NodePool, Scheduling
 from skjob.config.plan import Machine, make_plan
 from skjob.config.settings import Place, Settings, WorkerRange
 from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.api.context import Context
 from skjob.deploy.kubernetes.api.errors import Rejected
-from skjob.deploy.kubernetes.cluster import KubernetesCluster
+from skjob.deploy.kubernetes.cluster import KubernetesCluster, _on_one_architecture
+from skjob.deploy.kubernetes.diagnosis.nodes import as_nodes
+from skjob.deploy.kubernetes.diagnosis.pods import Pods
 from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import RunNames
 from skjob.errors import SkjobError, Unanswered
@@ -81,3 +86,40 @@ def test_one_that_went_is_replaced_although_the_number_could_not_be_lowered(tmp_
     cluster.add_workers(2)
     cluster.add_workers(3)
     assert (cluster.requested(), api.replicas) == (3, [1, 2, 3])
+
+
+AMD, ARM = ({"kubernetes.io/arch": name} for name in ("amd64", "arm64"))
+POOLS = (NodePool("batch", {"pool": "batch"}), NodePool("new", {"pool": "new"}))
+UP = as_nodes([NodeKind("a", 1, 1, 1, {"pool": "batch", **ARM}), NodeKind("b", 1, 1, 1, {"pool": "web", **AMD})])
+OF_NEW = NodeKind("n", 1, 1, 1, {"pool": "new", **ARM})
+
+
+@pytest.mark.parametrize(
+    ("rules", "architecture", "words"),
+    [
+        (
+            NamespacePolicy(node_pools=POOLS).in_pool("batch"),
+            "arm64",
+            "nodes have different architectures: pods run on",
+        ),
+        (NamespacePolicy(node_pools=POOLS).in_pool("new"), "amd64", "no node of node pool `new` is up: assuming"),
+        (
+            NamespacePolicy(node_pools=POOLS, nodes=(OF_NEW,)).in_pool("new"),
+            "arm64",
+            "nodes have different architectures: pods run on",
+        ),
+        (
+            NamespacePolicy(scheduling=Scheduling({"pool": "new"})),
+            "amd64",
+            "no node that `node-selector` chooses is up: assuming",
+        ),
+    ],
+)
+def test_what_is_said_of_the_architecture_of_pods(rules: NamespacePolicy, architecture: str, words: str) -> None:
+    api, notes = _Group(), list[str]()
+    pods = Pods(api, "train", rules)
+    pods.all_nodes = UP
+    plan = make_plan(Settings(), Place.KUBERNETES, "", Machine(2, 2**33), "3.11")
+    placed = _on_one_architecture(replace(plan, rules=rules), pods, notes.append)
+    assert placed.rules.architecture == architecture
+    assert notes == [f"{words} `{architecture}`; `--arch` chooses another"]

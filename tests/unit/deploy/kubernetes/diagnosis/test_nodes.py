@@ -77,10 +77,20 @@ def _of(architecture: str, pool: str) -> dict[str, Any]:
 def test_where_nodes_differ_all_pods_have_one_architecture() -> None:
     same = [_of("arm64", "a"), _of("arm64", "b")]
     mixed = [*same, _of("amd64", "b")]
-    assert common_architecture(same, Scheduling()) == ""
-    assert common_architecture(mixed, Scheduling({"pool": "a"})) == "arm64"
-    assert common_architecture(mixed, Scheduling({"pool": "b"})) == "amd64"
-    assert common_architecture(mixed, Scheduling({"pool": "new"})) == "amd64"
+
+    def found(nodes: list[dict[str, Any]], selector: dict[str, str], *kinds: NodeKind) -> str:
+        return common_architecture(nodes, NamespacePolicy(scheduling=Scheduling(selector), nodes=kinds))
+
+    assert found(same, {}) == ""
+    assert found(mixed, {"pool": "a"}) == "arm64"
+    assert found(mixed, {"pool": "b"}) == "amd64"
+    # Nodes of which none is up, such as those of a pool that is scaled to zero: what the platform team says of them.
+    arm = NodeKind("arm", 1.0, 1, labels={"pool": "new", "kubernetes.io/arch": "arm64"})
+    assert found(mixed, {"pool": "new"}) == "amd64"
+    assert found(mixed, {"pool": "new"}, arm) == "arm64"
+    assert found(mixed, {"pool": "new"}, arm, NodeKind("amd", 1.0, 1, labels={"pool": "new"})) == "amd64"
+    assert found(mixed, {"pool": "other"}, arm) == "amd64"
+    assert found([*mixed, _of("amd64", "new")], {"pool": "new"}, arm) == "amd64"
     assert platform_of(mixed, "arm64").startswith("aarch64-")
 
 
