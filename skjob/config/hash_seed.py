@@ -1,7 +1,7 @@
 """Give all processes of a run the same hashes of strings.
 
-The order of a set of strings depends on them. In plain Python it is the same everywhere in a process: a task that goes
-through a set finds the order that the program found. Otherwise each process has its own.
+The order of a set of strings depends on them. In plain Python it is the same everywhere in a process: a set that a task
+makes has the order that it has in the program. Otherwise each process has its own.
 """
 
 from __future__ import annotations

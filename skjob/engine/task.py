@@ -272,7 +272,7 @@ def _run(
     if generators:
         watched.effects.add(SEEDED)
     if watched.refused or watched.cancelled:
-        remove_created(watched.created)
+        remove_created(watched.created | watched.scratch)
     if watched.refused:
         return replace(outcome, ok=False, content=b"", refused=watched.refused)
     return replace(
@@ -283,7 +283,7 @@ def _run(
         warnings=tuple(warned),
         differs=differs,
         effects=tuple(sorted(watched.effects)),
-        created=tuple(sorted(watched.created)),
+        created=tuple(sorted(watched.created | watched.scratch)) if shares_memory else (),
         missing=tuple(sorted(watched.missing)),
         read=tuple((path, *found) for path, found in sorted(watched.read.items())),
         inner_threads=inner_threads(),

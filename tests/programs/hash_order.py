@@ -1,17 +1,15 @@
-# Tasks go through a set of strings, whose order the program knows.
+# Tasks make sets of strings, whose order depends on hashes; the program makes the same set.
 # Source: dask/dask#6640 (workers that hash strings in different ways)
 # Kind: C
 # New python
 
 from joblib import Parallel, delayed
 
-words = {"alpha", "beta", "gamma", "delta", "epsilon"}
-order = list(words)
+TEXT = "alpha beta gamma delta epsilon zeta eta theta iota kappa"
 
 
-def vectorize(text):
-    return [text.count(word) for word in words], list(words)
+def vocabulary(text):
+    return list(set(text.split())), hash(text)
 
 
-for counts, seen in Parallel()(delayed(vectorize)(text) for text in ["alpha beta", "delta delta", "gamma"]):
-    print(seen == order, sorted(word for word, count in zip(order, counts, strict=True) if count))
+print([each == vocabulary(TEXT) for each in Parallel()(delayed(vocabulary)(TEXT) for _ in range(4))])
