@@ -34,8 +34,50 @@ class MakesAnew(LeavesOut):
         vars(self).update(state, model=Ridge())
 
 
+class TakesApart(MakesAnew):
+    """Its state is what it consists of, and setting it takes that apart."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.model = state.pop("model")
+        state.pop("seen")
+
+
+class Slotted:
+    __slots__ = ("__dict__", "size")
+
+    def __init__(self) -> None:
+        self.size, self.model, self.lock = 3, Ridge(), object()
+
+    def __getstate__(self) -> Any:
+        return {"model": self.model}, {"size": self.size}
+
+
+class KeepsData(MakesAnew):
+    def __init__(self) -> None:
+        super().__init__()
+        self.data = numpy.zeros(3)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"data": self.data}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state["data"][:] = 1
+
+
 class Labelled(numpy.ndarray):  # type: ignore[type-arg]
     """An array with an attribute, which numpy does not pickle."""
+
+
+class SetsDict(LeavesOut):
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = state
+        self.model = None
 
 
 class Plain:
@@ -57,11 +99,26 @@ def _labelled() -> Any:
         (MakesAnew(), []),
         (_labelled(), ["label"]),
         (Plain(), []),
+        (TakesApart(), []),
+        (Slotted(), ["lock"]),
+        (KeepsData(), ["model", "seen", "data"]),
         (numpy.arange(3), []),
     ],
 )
 def test_what_is_lost(value: Any, lost: list[str]) -> None:
     assert lost_attributes(value, lambda kind: kind.__module__ == __name__) == lost
+
+
+@pytest.mark.parametrize("kind", [TakesApart, KeepsData])
+def test_the_programs_own_object_stays_as_it_is(kind: type) -> None:
+    value = kind()
+    before = dict(vars(value))
+    lost_attributes(value, lambda kind: kind.__module__ == __name__)
+    assert vars(value) == before
+    assert not getattr(value, "data", numpy.zeros(1)).any()
+    value = SetsDict()
+    lost_attributes(value, lambda kind: kind.__module__ == __name__)
+    assert value.model is not None
 
 
 def test_objects_of_libraries_lose_what_they_lose_anywhere() -> None:
