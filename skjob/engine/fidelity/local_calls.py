@@ -129,10 +129,11 @@ def _call(
         if ended:
             return done
         replay = Replay(tasks, in_order=shares_memory(parallel), of_program=replay.of_program, events=events)
-    elif router.why_patched(first, site) is not None:
-        return list(_call_locally(call, parallel, replay, router))
-    if events is not None:
+    patched = router.why_patched(first, site) is not None
+    if events is not None and (done or not patched):
         events.begin_on_workers(len(done))
+    if patched:
+        return done + list(_call_locally(call, parallel, replay, router))
     try:
         setattr(parallel, _REPLAY, replay)
         results: list[Any] = call(parallel, replay.tasks())
@@ -256,6 +257,9 @@ def _generate(
             if not began:
                 yield None
             yield from replay.merged(results)
+        except BaseException:  # also if the program stops reading
+            replay.remove_uncounted_files()
+            raise
         finally:
             if ahead:
                 router.note_ahead(first, site)
