@@ -66,7 +66,9 @@ def _loaded(content: bytes, causes: Causes) -> BaseException:
 def _causes_of(error: BaseException) -> Iterator[BaseException]:
     """Yield an exception, its cause, the cause of that, and so on."""
     each: BaseException | None = error
-    while each is not None:
+    seen: set[int] = set()
+    while each is not None and id(each) not in seen:  # `raise error from error` has no end
+        seen.add(id(each))
         yield each
         each = each.__cause__
 

@@ -64,6 +64,15 @@ def test_other_errors_are_shown_as_they_are(cause: BaseException | None) -> None
     assert as_one(error) is None
 
 
+def test_an_error_that_is_its_own_cause() -> None:
+    error = ValueError("here")
+    error.__cause__ = error
+    assert as_one(error) is None
+    other = KeyError("other")
+    error.__cause__, other.__cause__ = other, error
+    assert as_one(error) is None
+
+
 def test_a_remote_traceback_gets_the_lines_that_only_the_client_has(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text("def fit():\n    return 1 / 0\n")
