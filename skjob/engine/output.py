@@ -87,21 +87,23 @@ class RawOutput:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a handler of signals may print meanwhile
         self._running = 0
         self._original = -1
         self._file = -1
 
-    def begin(self) -> None:
-        """Let what is written go to the file: a task begins."""
+    def begin(self) -> bool:
+        """Let what is written go to the file: a task begins. Return whether it does."""
         with self._lock, suppress(OSError):  # the descriptor may be closed
             if not self._running:
                 if self._file < 0:
                     with tempfile.TemporaryFile() as file:
+                        self._original = os.dup(self._descriptor)
                         self._file = os.dup(file.fileno())
-                    self._original = os.dup(self._descriptor)
                 os.dup2(self._file, self._descriptor)
             self._running += 1
+            return True
+        return False
 
     def end(self, output: Output) -> None:
         """Give a task what was written; if it was the last, what is written goes where it always went."""
@@ -146,7 +148,7 @@ def captured(*, raw: bool = False) -> Iterator[tuple[Output, Output]]:
     if raw:
         with suppress(Exception):  # whatever stands for the original stream
             streams[0].flush()
-        _raw.begin()
+        raw = _raw.begin()
     try:
         yield outputs
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from joblib._parallel_backends import SequentialBackend
 from skjob.engine import output
 from skjob.engine.output import captured
 from skjob.engine.task import Outcome, run_batch
+
+_start = getattr(threading.Thread.start, "__wrapped__", threading.Thread.start)
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +104,50 @@ def test_a_thread_that_a_task_starts_prints_for_it() -> None:
         thread.join()
 
     assert _ran(starts_one).stdout == "part\n"
+
+
+def test_a_thread_prints_for_its_task_though_others_have_wrapped_how_threads_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    @functools.wraps(_start)
+    def traced(self: threading.Thread) -> None:
+        _start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", traced)
+
+    def starts_one() -> None:
+        thread = threading.Thread(target=lambda: print("part"))
+        thread.start()
+        thread.join()
+
+    assert _ran(starts_one).stdout == "part\n"
+
+
+def test_a_handler_may_print_while_output_is_taken() -> None:
+    raw = output.RawOutput(-1)
+    with raw._lock:  # as the thread that the handler interrupts may hold it
+        acquired = raw._lock.acquire(blocking=False)
+    assert acquired
+
+
+def test_a_closed_descriptor_is_not_captured() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    os.close(writing)
+    raw = output.RawOutput(writing)
+    assert not raw.begin()
+    reading, writing = os.pipe()
+    raw = output.RawOutput(writing)
+    try:
+        text = output.Output()
+        assert raw.begin()
+        os.write(writing, b"inside")
+        raw.end(text)
+        os.write(writing, b"after")
+        assert (text.text, os.read(reading, 100)) == ("inside", b"after")
+    finally:
+        os.close(reading)
+        os.close(writing)
 
 
 def test_what_does_not_pass_through_python_is_captured_in_its_order() -> None:

@@ -11,6 +11,9 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+_MARK = "skjob_inherits"
+"""The attribute of the method that replaces `threading.Thread.start`: others may have replaced it too."""
+
 _lock = threading.Lock()
 _inherited: list[tuple[threading.local, str]] = []
 
@@ -18,7 +21,7 @@ _inherited: list[tuple[threading.local, str]] = []
 def install() -> None:
     """Replace `threading.Thread.start`, once a process that runs tasks."""
     with _lock:
-        if not hasattr(threading.Thread.start, "__wrapped__"):
+        if not hasattr(threading.Thread.start, _MARK):
             threading.Thread.start = _inheriting(threading.Thread.start)  # type: ignore[assignment, method-assign]
 
 
@@ -37,6 +40,7 @@ def _inheriting(start: Callable[[threading.Thread], None]) -> Callable[[threadin
             self.run = _run_with(held, self.run)  # type: ignore[method-assign]
         start(self)
 
+    setattr(start_inheriting, _MARK, True)
     return start_inheriting
 
 
@@ -44,6 +48,10 @@ def _run_with(held: list[tuple[threading.local, str, Any]], run: Callable[[], No
     def run_inheriting() -> None:
         for of_thread, name, value in held:
             setattr(of_thread, name, value)
-        run()
+        try:
+            run()
+        finally:
+            for of_thread, name, _ in held:
+                setattr(of_thread, name, None)
 
     return run_inheriting
