@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from skjob.config.environment_variables import GPUS_VARIABLE
-from skjob.config.hash_seed import SEED
+from skjob.config.hash_seed import hash_seed
 from skjob.config.namespace_policy import NamespacePolicy
 from skjob.config.nodes import GPU, Scheduling
 from skjob.config.pod_settings import PodSettings
@@ -231,7 +232,7 @@ def pod_environment(python_path: str, retries: int) -> list[Manifest]:
         "HOME": SCRATCH_FOLDER,  # the root file system is read-only
         "PYTHONPATH": python_path,
         "PYTHONUNBUFFERED": "1",
-        "PYTHONHASHSEED": SEED,  # else sets of strings have another order in each pod
+        **hash_seed(os.environ),  # the program's: else sets of strings have another order in each pod
         "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "True",
         f"{tls}__CA_FILE": f"{TLS_FOLDER}/{CA_FILE}",
         # Otherwise the scheduler drops copies of shared data 2 s after a call, and the next call fetches them again.

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from skjob.config.environment_variables import MAX_ORDINARY_BYTES, NO_VARIABLES, Variables
-from skjob.config.hash_seed import SEED
+from skjob.config.hash_seed import SEED, hash_seed
 from skjob.config.namespace_policy import NamespacePolicy
 from skjob.config.nodes import NodePool, Scheduling
 from skjob.config.plan import Plan, WorkerSize
@@ -21,7 +22,7 @@ from skjob.deploy.kubernetes.manifests.environment import (
     package_server_service,
 )
 from skjob.deploy.kubernetes.manifests.labels import RunNames
-from skjob.deploy.kubernetes.manifests.pods import anchor_job, owned_by
+from skjob.deploy.kubernetes.manifests.pods import anchor_job, owned_by, pod_environment
 from skjob.deploy.kubernetes.manifests.run import (
     dask_cluster,
     files,
@@ -92,7 +93,7 @@ def _environment(python_path: str) -> list[dict[str, str]]:
         "HOME": "/tmp",
         "PYTHONPATH": python_path,
         "PYTHONUNBUFFERED": "1",
-        "PYTHONHASHSEED": SEED,
+        **hash_seed(os.environ),
         "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "True",
         "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": "/skjob/tls/ca.crt",
         "DASK_DISTRIBUTED__SCHEDULER__ACTIVE_MEMORY_MANAGER__START": "False",
@@ -357,6 +358,12 @@ def test_the_operator_can_write_down_the_most_variables_that_there_may_be() -> N
     most = Variables({"A": "x" * (MAX_ORDINARY_BYTES - 1)}, {f"SECRET_{number}": "x" for number in range(20)})
     made = dask_cluster(NAMES, "team", _plan(), NEEDS, "skjob-environment-1", most)
     assert len(json.dumps([made["spec"], made["metadata"]])) < 24 * 1024
+
+
+@pytest.mark.parametrize(("given", "expected"), [("3", "3"), ("random", SEED)])
+def test_pods_hash_strings_as_the_program(monkeypatch: pytest.MonkeyPatch, given: str, expected: str) -> None:
+    monkeypatch.setenv("PYTHONHASHSEED", given)
+    assert {"name": "PYTHONHASHSEED", "value": expected} in pod_environment("", 1)
 
 
 @pytest.mark.parametrize("index_files", [[], [*INDEX_FILES]])
