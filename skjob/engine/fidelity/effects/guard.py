@@ -90,6 +90,10 @@ class TaskRefused(BaseException):
     """Raised in a task that must run in the program's own process. Not an Exception: scikit-learn catches those."""
 
 
+class ThreadRefused(Exception):
+    """Raised in a thread that such a task has started: pools of threads pass only an Exception on to who waits."""
+
+
 @dataclass
 class WatchedTask:
     """Why a task was refused, and the effects for which its result is not stored."""
@@ -106,6 +110,8 @@ class WatchedTask:
     """Whether plain Python runs the tasks in the program's process: sequentially, or in its threads."""
     created: set[str] = field(default_factory=set)
     """Files and folders that the task itself has created elsewhere."""
+    thread: int = field(default_factory=threading.get_ident)
+    """The thread that runs the task; it may start others."""
     ended: bool = False
     """Whether the task has ended, though one of its threads may go on."""
     cancelled: bool = False
@@ -225,7 +231,7 @@ def _refuse(why: str) -> None:
     watched: WatchedTask | None = getattr(_of_thread, "watched", None)
     if watched is not None and not watched.ended:
         watched.refused = watched.refused or why
-        raise TaskRefused(why)
+        raise TaskRefused(why) if threading.get_ident() == watched.thread else ThreadRefused(why)
 
 
 class _Stdin:

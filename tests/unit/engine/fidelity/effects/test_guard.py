@@ -15,11 +15,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from types import FunctionType
 
 import pyarrow.parquet
 import pytest
+from clocks import DEADLINE
 from joblib import Memory
 
 from skjob.engine.fidelity.effects import guard
@@ -28,6 +30,7 @@ from skjob.engine.fidelity.effects.guard import (
     MAX_READ,
     SHARED_VARIABLE,
     TaskRefused,
+    ThreadRefused,
     WatchedTask,
     guarded,
     remove_created,
@@ -155,6 +158,15 @@ def test_a_file_that_tasks_share_is_changed_in_the_programs_order(
     assert "change a file that they share" in watched.refused
     assert (folder / "there.txt").read_text() == "0"
     assert _stopped_at(write).refused == ""
+
+
+def test_a_pool_of_threads_passes_on_that_its_task_is_refused(folder: Path) -> None:
+    with guarded() as watched, ThreadPool(2) as pool:
+        tasks = pool.map_async(lambda name: Path(name).write_text("1"), ["a.txt", "b.txt"])
+        with pytest.raises(ThreadRefused):
+            tasks.get(timeout=DEADLINE)
+    assert "write files" in watched.refused
+    assert list(folder.glob("*.txt")) == []
 
 
 def _makes_its_own() -> None:
