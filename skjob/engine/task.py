@@ -25,7 +25,7 @@ from skjob.engine.fidelity.effects.code_identity import received_code
 from skjob.engine.fidelity.effects.guard import FILES_VARIABLE, guarded, remove_created
 from skjob.engine.fidelity.effects.process_questions import why_of_process
 from skjob.engine.fidelity.effects.process_state import ProcessState, changed_settings, process_state, restore
-from skjob.engine.fidelity.effects.random_draws import SEEDED, begin_anew, drawn, moved, positions, seeded_by
+from skjob.engine.fidelity.effects.random_draws import SEEDED, note_seeds, seeded_by, states, watched_draws
 from skjob.engine.fidelity.effects.returned_arguments import ArgumentKey, CannotReturn, dumps_result
 from skjob.engine.fidelity.effects.shared_state import (
     LiveArguments,
@@ -168,6 +168,7 @@ def run_batch(
             raise_if_cancelled(key)
             program = unpack(settings)
             stack.enter_context(applied(program))
+            note_seeds()
             with received_code() as codes:
                 calls, backend, expected = TaskUnpickler(payload, data).load()
             if why := why_of_process(codes, shares_memory=live_arguments is not None):
@@ -249,14 +250,12 @@ def _run(
 ) -> Outcome:
     function, arguments, keywords = call
     started = time.perf_counter()
-    seeded = settings.seeded - seeds
-    before = positions(seeded) if seeded else {}
-    unseeded = begin_anew(seeds)
     with (
         captured(raw=settings.taken_in != process_token()) as (stdout, stderr),
         captured_warnings() as warned,
         captured_log(settings.levels, stdout, stderr) as log,
         guarded(in_order=shares_memory) as watched,
+        watched_draws(settings.seeded | seeds) as draws,
     ):
         try:
             result = function(*arguments, **keywords)
@@ -268,7 +267,7 @@ def _run(
         else:
             outcome = _finished(result, seconds, own, call if shares_memory else None)
     ended = time.time()
-    generators = moved(unseeded)
+    generators = states(draws.seeded) if shares_memory else {}
     if generators:
         watched.effects.add(SEEDED)
     if watched.refused or watched.cancelled:
@@ -288,7 +287,7 @@ def _run(
         read=tuple((path, *found) for path, found in sorted(watched.read.items())),
         inner_threads=inner_threads(),
         logged=log.result,
-        drawn=drawn(seeded, before),
+        drawn=tuple(sorted(draws.drawn)),
         generators=generators,
         ended=ended,
     )

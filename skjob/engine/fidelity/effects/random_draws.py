@@ -3,23 +3,39 @@
 A program seeds the generator of its own process. A task on a worker draws from the worker's, and gets other numbers
 than in plain Python. This is checked only if the program has seeded one.
 
-A task that seeds a generator itself gets the same numbers anywhere. If plain Python runs it in the program's process,
-what the program draws afterwards continues from there: so the state comes back with the task's result.
+A task that seeds a generator before it draws from it gets the same numbers anywhere. If plain Python runs it in the
+program's process, what the program draws afterwards continues from there: so the state comes back with the task's
+result. That it seeds is known from the call itself: on workers what seeds a global generator is replaced.
 """
 
 from __future__ import annotations
 
+import dis
+import importlib
 import operator
-import pickle
 import sys
-from collections.abc import Iterable
-from types import FunctionType
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import wraps
+from types import CodeType, FunctionType
 from typing import Any
 
-from skjob.engine.checkpoint.bytecode import uses
+from skjob.engine.checkpoint.bytecode import ATTRIBUTE, uses
+from skjob.engine.fidelity.effects.task_threads import inherit
 
 SEEDING = {"numpy.random": "np.random.seed", "random": "random.seed"}
 NUMPY = "numpy.random"
+MTRAND = "numpy.random.mtrand"
+"""The module that defines numpy's global generator; `numpy.random` has its functions too."""
+
+_MARK = "skjob_notes_seeds"
+"""The attribute of a function that replaces one that seeds."""
+
+_of_thread = threading.local()
+inherit(_of_thread, "draws")
+_installing = threading.Lock()
 
 Positions = dict[str, Any]
 
@@ -53,18 +69,86 @@ SEEDED = "seeded a global generator"
 """The effect of a task that seeds: its result does not contain it, so such a fit is not stored."""
 
 
+@dataclass
+class WatchedDraws:
+    """The global generators that a task has seeded, and those it drew from without having seeded them."""
+
+    before: Positions
+    seeded: set[str] = field(default_factory=set)
+    drawn: set[str] = field(default_factory=set)
+
+    def note_seed(self, module: str) -> None:
+        """Note that the task seeds the generator of this module now."""
+        if module not in self.seeded:
+            self.note_draws({module})
+            self.seeded.add(module)
+
+    def note_draws(self, modules: Iterable[str]) -> None:
+        """Note which of these generators the task has used so far."""
+        before = {module: self.before[module] for module in modules if module in self.before}
+        self.drawn.update(drawn(frozenset(before), before))
+
+
+@contextmanager
+def watched_draws(modules: frozenset[str]) -> Iterator[WatchedDraws]:
+    """Watch whether this thread seeds global generators in the block, and draws from those of these modules."""
+    note_seeds()
+    watched = WatchedDraws(positions(modules) if modules else {})
+    _of_thread.draws = watched
+    try:
+        yield watched
+    finally:
+        _of_thread.draws = None
+        watched.note_draws(watched.before.keys() - watched.seeded)
+
+
+def note_seeds() -> None:
+    """Replace the functions that seed a global generator, once a process that runs tasks."""
+    with _installing:
+        if "numpy" in sys.modules:
+            importlib.import_module(MTRAND)
+        for module, owners in {NUMPY: (NUMPY, MTRAND), "random": ("random",)}.items():
+            seed = getattr(sys.modules.get(module), "seed", None)
+            if seed is not None and not hasattr(seed, _MARK):
+                noting = _noting(seed, module)
+                for owner in owners:
+                    sys.modules[owner].seed = noting  # type: ignore[attr-defined]
+
+
+def _noting(seed: Callable[..., Any], module: str) -> Callable[..., Any]:
+    @wraps(seed)
+    def noting(*arguments: Any, **keywords: Any) -> Any:
+        watched: WatchedDraws | None = getattr(_of_thread, "draws", None)
+        if watched is not None:
+            watched.note_seed(module)
+        return seed(*arguments, **keywords)
+
+    noting.__module__, noting.__qualname__ = module, "seed"  # by which it is pickled
+    setattr(noting, _MARK, True)
+    return noting
+
+
 def seeded_by(codes: Iterable[Any]) -> frozenset[str]:
-    """Return the modules whose global generator these functions seed, as far as their code tells."""
+    """Return the modules whose global generator these functions may seed, as far as their code tells."""
     found: set[str] = set()
     for code in codes:
         if isinstance(code, FunctionType):
             used = uses(code.__code__)
             if "seed" in used.words:
                 found.update(_module_of(code, chain) for chain in used.chains if "seed" in chain)
-                found.update(each.module for each in used.imports)  # `import random` within the function
+                if _takes_seed(code.__code__):  # `import random` within the function
+                    found.update(each.module for each in used.imports)
     if "numpy" in found:
         found.add(NUMPY)
     return frozenset(found & SEEDING.keys())
+
+
+def _takes_seed(code: CodeType) -> bool:
+    """Return whether code, or code within it, takes an attribute `seed` or imports such a name."""
+    steps = dis.get_instructions(code)
+    if any(step.argval == "seed" and step.opname in {*ATTRIBUTE, "IMPORT_FROM"} for step in steps):
+        return True
+    return any(_takes_seed(each) for each in code.co_consts if isinstance(each, CodeType))
 
 
 def _module_of(function: FunctionType, chain: tuple[str, ...]) -> str:
@@ -75,19 +159,6 @@ def _module_of(function: FunctionType, chain: tuple[str, ...]) -> str:
     except (AttributeError, KeyError):
         return ""
     return next((name for name in SEEDING if found is getattr(sys.modules.get(name), "seed", None)), "")
-
-
-def begin_anew(modules: Iterable[str]) -> dict[str, Any]:
-    """Give the global generators of these modules a state that no seed gives, and return it.
-
-    A task that seeds may leave a generator in the very state in which the last one has left it.
-    """
-    for module in modules:
-        if module == NUMPY and (numpy := sys.modules.get("numpy.random")) is not None:
-            numpy.set_state(numpy.MT19937().state)
-        elif module == "random" and (random := sys.modules.get("random")) is not None:
-            random.seed()
-    return states(modules)
 
 
 def states(modules: Iterable[str]) -> dict[str, Any]:
@@ -101,15 +172,10 @@ def states(modules: Iterable[str]) -> dict[str, Any]:
     return found
 
 
-def moved(before: dict[str, Any]) -> dict[str, Any]:
-    """Return the states of those generators that have another one than `before`."""
-    return {
-        module: state for module, state in states(before).items() if pickle.dumps(state) != pickle.dumps(before[module])
-    }
-
-
 def continue_from(after: dict[str, Any]) -> None:
     """Let the global generators of this process continue from these states, as ones that the program has seeded."""
+    if not after:
+        return
     import random
 
     import numpy as np

@@ -5,6 +5,7 @@ import locale
 import logging
 import os
 import pickle
+import random
 import subprocess
 import sys
 import threading
@@ -24,14 +25,15 @@ import sklearn
 from gates import wait_for_waiting
 from joblib._parallel_backends import SequentialBackend
 
+from skjob.engine.fidelity.effects import task_threads
 from skjob.engine.fidelity.effects.random_draws import (
-    begin_anew,
     continue_from,
     describe_draw,
     drawn,
-    moved,
     positions,
     seeded_by,
+    states,
+    watched_draws,
 )
 from skjob.engine.fidelity.settings import program_reads
 from skjob.engine.fidelity.settings import snapshot as module
@@ -433,11 +435,11 @@ def test_tasks_that_seed_a_generator_let_the_program_continue_from_there() -> No
         np.random.seed(7)
         expected = np.random.standard_normal(3)
         np.random.seed(7)
-        before = begin_anew({"numpy.random", "random"})
-        assert moved(before) == {}
-        np.random.seed(7)
-        after = moved(before)
-        assert after.keys() == {"numpy.random"}
+        with watched_draws(frozenset({"numpy.random", "random"})) as draws:
+            np.random.seed(7)
+            random.getrandbits(8)
+        assert (draws.seeded, draws.drawn) == ({"numpy.random"}, {"random"})
+        after = states(draws.seeded)
         np.random.seed(8)
         continue_from(after)
         assert np.random.standard_normal(3).tolist() == expected.tolist()
@@ -454,6 +456,8 @@ def test_tasks_that_seed_a_generator_let_the_program_continue_from_there() -> No
         ("import random\ndef fit():\n    random.seed(1)", {"random"}),
         ("def fit():\n    import random\n    random.seed(1)", {"random"}),
         ("import random\ndef fit(model):\n    model.seed(random.random())", set()),
+        ("def fit(seed):\n    import random\n    return random.Random(seed).random()", set()),
+        ("def fit():\n    from random import seed\n    seed(1)", {"random"}),
         ("import numpy as np\ndef fit():\n    return np.random.default_rng(1)", set()),
     ],
 )
@@ -461,6 +465,38 @@ def test_which_generators_code_seeds(text: str, modules: set[str]) -> None:
     scope: dict[str, Any] = {}
     exec(text, scope)  # noqa: S102 - as a program's own
     assert seeded_by([scope["fit"]]) == modules
+
+
+def test_a_draw_before_the_seed_is_one_of_another_generator() -> None:
+    before = random.getstate()
+    try:
+        with watched_draws(frozenset({"random"})) as draws:
+            random.getrandbits(8)
+            random.seed(1)
+        assert (draws.seeded, draws.drawn) == ({"random"}, {"random"})
+        with watched_draws(frozenset({"random"})) as draws:
+            random.seed(1)
+            random.getrandbits(8)
+            random.seed(2)
+        assert (draws.seeded, draws.drawn) == ({"random"}, set())
+        with watched_draws(frozenset()) as draws:
+            _in_thread(lambda: random.seed(1))
+        assert (draws.seeded, draws.drawn) == ({"random"}, set())
+    finally:
+        random.setstate(before)
+
+
+def _in_thread(function: Callable[[], None]) -> None:
+    task_threads.install()
+    thread = threading.Thread(target=function)
+    thread.start()
+    thread.join()
+
+
+def test_what_seeds_can_be_pickled() -> None:
+    with watched_draws(frozenset()):
+        assert pickle.loads(pickle.dumps(np.random.seed)) is np.random.seed  # noqa: S301 - our own bytes
+        assert pickle.loads(pickle.dumps(random.seed)) is random.seed  # noqa: S301 - our own bytes
 
 
 def test_whether_a_program_asks_for_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
