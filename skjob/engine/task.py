@@ -22,7 +22,7 @@ from distributed import get_worker
 
 from skjob.engine.cancellation import TaskCancelled, interruptible, raise_if_cancelled
 from skjob.engine.fidelity.effects.code_identity import received_code
-from skjob.engine.fidelity.effects.guard import FILES_VARIABLE, guarded, remove_created
+from skjob.engine.fidelity.effects.guard import FILES_VARIABLE, guarded, install_guard, remove_created
 from skjob.engine.fidelity.effects.process_questions import why_of_process
 from skjob.engine.fidelity.effects.process_state import ProcessState, changed_settings, process_state, restore
 from skjob.engine.fidelity.effects.random_draws import SEEDED, note_seeds, seeded_by, states, watched_draws
@@ -161,6 +161,7 @@ def run_batch(
     program's process, and apply to code that is imported while the task is unpickled too.
     """
     limit_inner_threads()
+    install_guard()  # before the settings are compared: in a pod, the first task changes the folder
     data = dict(zip(names, values, strict=True))
     with interruptible(key), ExitStack() as stack:
         started = time.perf_counter()

@@ -19,7 +19,8 @@ import pytest
 from joblib._parallel_backends import SequentialBackend
 
 from skjob.engine.cancellation import TaskCancelled
-from skjob.engine.fidelity.effects.guard import FILES_VARIABLE
+from skjob.engine.fidelity.effects import guard
+from skjob.engine.fidelity.effects.guard import FILES_VARIABLE, FOLDER_VARIABLE
 from skjob.engine.remote_traceback import RemoteTraceback, load_error
 from skjob.engine.task import Outcome, run_batch
 from skjob.engine.transfer.pickling import MarkingPickler, dumps
@@ -412,3 +413,21 @@ def test_settings_that_tasks_change_are_set_back(tmp_path: Path, monkeypatch: py
     assert Path.cwd() == tmp_path
     [outcome] = run_batch("the-task", content, [])
     assert (outcome.ok, outcome.refused, Path.cwd()) == (True, "", tmp_path)
+
+
+def test_the_folder_that_a_pod_works_in_is_no_change_by_its_first_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a worker that has just started: its guard is not installed yet."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "work"))
+    monkeypatch.setattr(guard, "_own_folder", "")
+    monkeypatch.setattr(guard, "_hook_installed", False)
+    monkeypatch.setattr(sys, "addaudithook", lambda hook: None)  # there is one already, and none can be removed
+
+    def works_in() -> str:
+        return os.getcwd()
+
+    content = dumps(([(works_in, (), {})], NESTED, {}), MarkingPickler)
+    [outcome] = run_batch("the-task", content, [], live_arguments=[()])
+    assert (outcome.refused, _value(outcome)) == ("", str(tmp_path / "work"))

@@ -148,7 +148,7 @@ _wrappers_installed = False
 @contextmanager
 def guarded(*, in_order: bool = False) -> Iterator[WatchedTask]:
     """Watch what this thread does in the block. `in_order`: plain Python runs the tasks in the program's process."""
-    _install()
+    install_guard()
     watched = WatchedTask(in_order=in_order)
     _of_thread.watched = watched
     try:
@@ -178,7 +178,8 @@ def remove_created(paths: Iterable[str]) -> None:
                 os.remove(path)
 
 
-def _install() -> None:
+def install_guard() -> None:
+    """Prepare this process for watched tasks, once: in a pod, they work in an empty folder of their own."""
     global _hook_installed, _wrappers_installed, _own_folder
     install()
     with _installing:
