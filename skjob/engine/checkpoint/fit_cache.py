@@ -195,16 +195,19 @@ class CallFitCache:
     ) -> None:
         """Store the result of a fit, unless its worker had other versions than those in its identity.
 
-        `read` are the files that the fit has read: the result is reused while they are unchanged on this machine. Those
-        that only workers have cannot be checked.
+        `read` are the files that the fit has read: the result is reused while they are unchanged on this machine. If
+        one is another here, or has changed since, it is not stored. Those that only workers have cannot be checked.
         `shown`: whether the fit printed, warned or logged; then it is done again if this run has it again.
         """
         if shown:
             self._fits.shown.add(identity.fit)
-        read = tuple(filter(_is_unchanged, read))
+        read = tuple(file for file in read if os.path.lexists(file[0]))
+        changed = next((path for path, *found in read if not _is_unchanged((path, found[0], found[1]))), None)
         versions = self.versions()
         if differs:
             self._fits.notify_once(f"fits are not stored for later runs: workers have {', '.join(differs)}")
+        elif changed is not None:
+            self._fits.notify_once(f"fits are not stored for later runs: `{changed}` here is not what they read")
         elif self._fits.writers is None:
             self._store(identity, result, seconds, versions, read)
         else:

@@ -6,19 +6,34 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
+_OF_PYTHON = ("bin", "etc", "include", "lib", "lib64", "libexec", "share")
+"""Folders of an environment. A program may be in others: in /usr/src/app, with Python in /usr or /usr/local."""
+
+SHARED_MEMORY = "/dev/shm"  # noqa: S108
+"""Files in memory, below the folder of the devices: a program may keep its data there."""
+
 ENVIRONMENT = tuple(
-    folder + os.sep for folder in {sys.prefix, sys.base_prefix, "/usr", "/etc", "/proc", "/sys", "/dev", "/lib"}
+    folder + os.sep
+    for folder in {
+        *(os.path.join(prefix, part) for prefix in (sys.prefix, sys.base_prefix, "/usr") for part in _OF_PYTHON),
+        *("/usr/sbin", "/etc", "/proc", "/sys", "/lib", "/lib64", "/bin", "/sbin"),
+    }
 )
 """Beginnings of paths that belong to Python, its packages and the system, which are known by their versions."""
 
-_CODE = (".py", ".pyc", ".so", ".pyd", ".zip", ".egg-info", ".dist-info")
+_CODE = (".py", ".pyc", ".so", ".pyd", ".egg-info", ".dist-info")
 
 
 def is_of_environment(path: str) -> bool:
     """Return whether a file is code, or belongs to Python, its packages or the system."""
-    return path.endswith(_CODE) or path.startswith(ENVIRONMENT)
+    return path.endswith(_CODE) or path.startswith(ENVIRONMENT) or _is_archive_of_code(path)
+
+
+def _is_archive_of_code(path: str) -> bool:
+    return path.endswith((".zip", ".egg")) and any(path == absolute(entry) for entry in sys.path)
 
 
 def temporary_folder() -> str:
@@ -34,8 +49,15 @@ def is_cache_or_device(path: str) -> bool:
     """Return whether a file is a cache or a device, and so no result of the program."""
     if "__pycache__" in path.split(os.sep):
         return True
-    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return is_below(path, (caches, os.path.expanduser("~/.config/matplotlib"), "/dev", "/proc"))
+    if is_below(path, ("/dev", "/proc")):
+        return not is_below(path, (SHARED_MEMORY,))
+    return is_below(path, _caches(os.environ.get("XDG_CACHE_HOME"), os.environ.get("HOME")))
+
+
+@cache
+def _caches(cache_home: str | None, _home: str | None) -> tuple[str, ...]:
+    """Return the folders of caches, for these values of environment variables."""
+    return cache_home or os.path.expanduser("~/.cache"), os.path.expanduser("~/.config/matplotlib")
 
 
 def is_below(path: str, folders: Iterable[str]) -> bool:
