@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from types import FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
@@ -103,8 +104,8 @@ def _check_containers(result: Any, call: JoblibCall, own: Mapping[int, str]) -> 
 def items_of(value: Any) -> Iterable[Any]:
     """Return the items of a container, up to a limit; none for any other object."""
     if type(value) is dict:
-        return list(value.values())[:MAX_ITEMS]
-    return list(value)[:MAX_ITEMS] if type(value) in (list, tuple, set) else ()
+        return list(islice(value.values(), MAX_ITEMS))
+    return list(islice(value, MAX_ITEMS)) if type(value) in (list, tuple, set) else ()
 
 
 def is_array(value: Any) -> bool:
