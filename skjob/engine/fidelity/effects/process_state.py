@@ -3,6 +3,9 @@
 If plain Python runs tasks in the program's process, `np.set_printoptions` or `os.chdir` in a task applies to all that
 the program does afterwards. On a worker it applies to other tasks at most. So the settings are compared before and
 after the tasks, and set back on the worker. Filters of warnings are left out: they change no result.
+
+A task may be the first on its worker to import a library. That alone changes nothing: of scikit-learn and pandas, only
+options count that differ from their defaults.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import locale
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -45,32 +48,44 @@ def restore(before: ProcessState, names: tuple[str, ...]) -> None:
 
 
 def _numpy(read: Callable[[Any], Mapping[str, Any]]) -> Any:
-    numpy = sys.modules.get("numpy")
-    return None if numpy is None else dict(read(numpy))
+    return dict(read(sys.modules["numpy"]))
 
 
-def _sklearn_config() -> Any:
+def _sklearn_config() -> dict[str, Any]:
     config = sys.modules.get("sklearn._config")
-    return None if config is None else config.get_config()
+    return {} if config is None else _different(config.get_config(), config._global_config)
 
 
-def _pandas_options() -> Any:
+def _pandas_options() -> dict[str, Any]:
+    """Return the options of pandas that are not the defaults, by full name."""
     config = sys.modules.get("pandas._config.config")
-    return None if config is None else _copied(config._global_config)
+    return {} if config is None else _different(dict(_flat(config._global_config)), _pandas_defaults(config))
 
 
-def _copied(options: Any) -> Any:
-    return {name: _copied(value) for name, value in options.items()} if isinstance(options, dict) else options
+def _pandas_defaults(config: Any) -> dict[str, Any]:
+    return {name: option.defval for name, option in config._registered_options.items()}
 
 
-def _write_pandas_options(options: Any, prefix: str = "") -> None:
-    import pandas
+def _different(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in defaults or defaults[name] != value}
 
+
+def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in options.items():
         if isinstance(value, dict):
-            _write_pandas_options(value, f"{prefix}{name}.")
-        elif pandas.get_option(prefix + name) != value:
-            pandas.set_option(prefix + name, value)
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _write_pandas_options(options: Mapping[str, Any]) -> None:
+    import pandas
+
+    defaults = _pandas_defaults(sys.modules["pandas._config.config"])
+    for name in {*_pandas_options(), *options}:
+        value = options[name] if name in options else defaults[name]
+        if pandas.get_option(name) != value:
+            pandas.set_option(name, value)
 
 
 _READERS: Mapping[str, Callable[[], Any]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import decimal
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -55,3 +56,21 @@ def test_calculations_change_nothing() -> None:
     decimal.Decimal(1) / 3
     numpy.array([1.0]) / 3
     assert changed_settings(before, process_state()) == ()
+
+
+def test_the_first_import_of_a_library_changes_nothing() -> None:
+    """What a task sets of a library that it is the first to import is seen all the same."""
+    script = """
+from skjob.engine.fidelity.effects.process_state import changed_settings, process_state, restore
+
+before = process_state()
+import pandas, sklearn, sys
+print(*changed_settings(before, process_state()))
+pandas.set_option("display.precision", 3)
+sklearn.set_config(transform_output="pandas")
+changed = changed_settings(before, process_state())
+restore(before, changed)
+print(*changed, pandas.get_option("display.precision"))
+"""
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert shown == "\nsklearn.set_config pd.set_option 6\n"
