@@ -2,15 +2,19 @@
 
 Code that travels has the global names that it uses, and no others: `globals()["model"]` finds less on a worker. The
 arguments of the program, the number of its process and its main thread are other ones there.
+
+What Python calls so counts: not variables and functions of the program that have such a name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from types import FunctionType
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
-from skjob.engine.checkpoint.bytecode import uses
+from skjob.engine.checkpoint.bytecode import Uses, uses
 
 _ARGUMENTS = frozenset({"sys", "argv"})
 
@@ -19,6 +23,11 @@ _NAMESPACES = frozenset({"globals", "eval", "exec"})
 _PROCESS = frozenset(
     {"getpid", "getppid", "current_process", "parent_process", "main_thread", "current_thread", "get_ident"}
 )
+
+_MODULES = frozenset({"os", "posix", "threading", "_thread", "multiprocessing"})
+"""Where these functions are."""
+
+_UNKNOWN = object()
 
 
 def why_of_process(codes: Iterable[Any], *, shares_memory: bool) -> str:
@@ -38,6 +47,39 @@ def why_of_process(codes: Iterable[Any], *, shares_memory: bool) -> str:
             built_in = chain[0] in _NAMESPACES and chain[0] not in code.__globals__
             if built_in or chain[:2] == ("sys", "modules"):
                 return f"its tasks look up names of the program by `{'.'.join(chain[:2])}`"
-        if asked := sorted(_PROCESS & used.words):
+        if asked := sorted(_asked(used, code)):
             return f"its tasks ask in which process or thread they run, by `{asked[0]}`"
     return ""
+
+
+def _asked(used: Uses, code: FunctionType) -> Iterator[str]:
+    """Yield the names by which a function asks for its process or thread."""
+    for chain in used.chains:
+        value: Any = code.__globals__.get(chain[0], _UNKNOWN)
+        for number, name in enumerate(chain):
+            if number:
+                value = vars(value).get(name, _UNKNOWN) if type(value) is ModuleType else _UNKNOWN
+            yield from _named(name, value)
+    # The attributes of a local variable are in no chain: those of modules that are imported in a function.
+    for each in used.imports:
+        if each.module.partition(".")[0] in _MODULES:
+            yield from _PROCESS & (set(each.names) or used.keywords)
+    for name, cell in zip(code.__code__.co_freevars, code.__closure__ or (), strict=False):
+        with suppress(ValueError):  # without a value yet
+            value = cell.cell_contents
+            if type(value) is ModuleType and value.__name__ in _MODULES:
+                yield from _PROCESS & used.keywords
+            else:
+                yield from _named(name, value)
+
+
+def _named(name: str, value: Any) -> Iterator[str]:
+    """Yield the name of a function of Python's that asks; a value that is not known may be one."""
+    if value is _UNKNOWN:
+        yield from {name} & _PROCESS
+    elif isinstance(value, FunctionType | BuiltinFunctionType) and _is_of_python(value):
+        yield from {value.__name__} & _PROCESS
+
+
+def _is_of_python(value: Any) -> bool:
+    return str(getattr(value, "__module__", "")).partition(".")[0] in sys.stdlib_module_names

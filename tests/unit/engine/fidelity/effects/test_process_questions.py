@@ -7,11 +7,35 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any
 
 import pytest
 
 from skjob.engine.fidelity.effects.process_questions import why_of_process
+
+
+def _imports_a_module() -> int:
+    import os as system
+
+    return system.getpid()
+
+
+def _imports_a_name() -> Any:
+    from threading import current_thread
+
+    return current_thread()
+
+
+def _asks_inside() -> list[int]:
+    return [os.getpid() for _ in range(2)]
+
+
+def _within_a_function(kind: str) -> Callable[[], Any]:
+    import threading as threads
+    from os import getppid as parent
+
+    return (lambda: parent()) if kind == "name" else lambda: threads.main_thread()
 
 
 @pytest.mark.parametrize(
@@ -23,6 +47,12 @@ from skjob.engine.fidelity.effects.process_questions import why_of_process
         (lambda: os.getpid(), "`getpid`"),
         (lambda: multiprocessing.current_process().name, "`current_process`"),
         (lambda: threading.main_thread(), "`main_thread`"),
+        (lambda: get_ident(), "`get_ident`"),
+        (_imports_a_module, "`getpid`"),
+        (_imports_a_name, "`current_thread`"),
+        (_asks_inside, "`getpid`"),
+        (_within_a_function("module"), "`main_thread`"),
+        (_within_a_function("name"), "`getppid`"),
     ],
 )
 def test_what_is_asked_is_named_if_plain_python_runs_the_task_in_the_programs_process(
@@ -41,3 +71,16 @@ def test_methods_of_the_same_name_ask_nothing() -> None:
         return model.eval()
 
     assert why_of_process([predicts, int], shares_memory=True) == ""
+
+
+def test_names_of_the_programs_own_ask_nothing() -> None:
+    def describes(current_process: str, steps: Any) -> Any:
+        main_thread = steps.parent_process(current_process, get_ident=3)
+        return main_thread, getpid(), steps
+
+    assert why_of_process([describes], shares_memory=True) == ""
+
+
+def getpid() -> int:
+    """Stand in for a function of the program."""
+    return 3
