@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import re
 import time
 import traceback
 from collections.abc import Mapping
@@ -55,8 +56,12 @@ from skjob.utils.versions import differences
 MAX_CAUSES = 3
 """How many exceptions that led to one another come back with the one that a task raised."""
 
-READ_ONLY = "is read-only"
-"""What numpy says of an array that cannot be written to. In a result it is the error of a fit that failed."""
+READ_ONLY = b" is read-only"
+OF_ARRAYS = re.compile(rb"(array|assignment destination|WRITEBACKIFCOPY base) is read-only")
+"""What numpy and Cython say of an array that cannot be written to. In a result it is the error of a fit that failed.
+
+The data of a program may well say of other things that they are read-only.
+"""
 
 
 @dataclass(frozen=True)
@@ -235,9 +240,13 @@ def _why_refused(outcomes: list[Outcome], before: State, after: State) -> str:
     returned = [outcome.returned for outcome in outcomes]
     if names := changed(before, after, returned):
         return f"its tasks change {', '.join(f'`{name}`' for name in names)}"
-    if any(READ_ONLY in outcome.traceback or READ_ONLY.encode() in outcome.content for outcome in outcomes):
+    if any(_says_read_only(outcome.traceback.encode(errors="replace"), outcome.content) for outcome in outcomes):
         return "its tasks write to data that they share"
     return ""
+
+
+def _says_read_only(*texts: bytes) -> bool:
+    return any(READ_ONLY in text and OF_ARRAYS.search(text) for text in texts)  # the first is fast on large results
 
 
 def _run(

@@ -189,6 +189,20 @@ def test_a_change_of_what_is_shared_with_the_program() -> None:
     assert refused == ["its tasks change `noted`"] * 2
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("ValueError: assignment destination is read-only", "its tasks write to data that they share"),
+        ("ValueError: buffer source array is read-only", "its tasks write to data that they share"),
+        ("the disk is read-only", ""),
+    ],
+)
+def test_the_error_of_a_fit_that_wrote_to_what_is_shared(text: str, why: str) -> None:
+    """The data of a program may be text with the same words."""
+    [outcome] = run_batch("the-task", _task(lambda: {"fit_error": text}), [], live_arguments=((),))
+    assert outcome.refused == why
+
+
 def test_a_variable_that_a_refused_task_has_set_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next task on this worker must not find it."""
     monkeypatch.setenv("DEPTH", "3")
