@@ -20,6 +20,7 @@ from skjob.engine.checkpoint.fit_cache import FitCache
 from skjob.engine.fidelity.effects.shared_state import describe_unseen
 from skjob.engine.fidelity.job_counts import inner_backend
 from skjob.engine.fidelity.local_tasks import COUNTER, LocalTaskCounter
+from skjob.engine.fidelity.monkeypatches import LOGGING
 from skjob.engine.fidelity.placement import (
     CallSite,
     CallSiteNotes,
@@ -80,12 +81,24 @@ class CallRouter:
 
         Report it, once for each line of the program.
         """
-        patched = self._sites.patches.find(self.root)
+        patched = self._patched(first)
         if patched is None:
             return None
         why = f"the program has replaced `{patched}`, which workers have as it is installed"
         self.note_local(first, site, why)
         return why
+
+    def _patched(self, first: JoblibCall) -> str | None:
+        """Return the name of a library's function that the program has replaced and that this call may use."""
+        find = self._sites.patches.find
+        patched = find(self.root)
+        if patched is None:
+            return None
+        other = find(self.root, LOGGING)
+        if other is not None:
+            return other
+        # Only code of the program uses what it has put into `logging`.
+        return patched if self._reaches_own_code(first, "__main__") else None
 
     def small_call(
         self, parallel: Parallel, first: JoblibCall, site: CallSite, tasks: int | None
@@ -103,7 +116,7 @@ class CallRouter:
         nested = inner_backend(parallel.n_jobs, self.nesting_level)
         fits = None
         # A fit that is kept does not tell in its key what the program has replaced in libraries.
-        if self.checkpoint is not None and fit_arguments(first) is not None and not self._sites.patches.find(self.root):
+        if self.checkpoint is not None and fit_arguments(first) is not None and not self._patched(first):
             data = shared_data(self.client, self.wait_for_workers).begin_call()
             settings = take_settings(self.root).in_key()
             fits = self.checkpoint.begin_call(self.root, data.key, settings, nested.in_key, shares_memory=shares)
@@ -114,11 +127,18 @@ class CallRouter:
 
         Code of the script is copied for a task, as for a process; a module is imported, and its state would be shared.
         """
-        names = [module.__name__.encode() for module in local_modules(self.root)]
+        return self._reaches_own_code(first)
+
+    def _reaches_own_code(self, first: JoblibCall, *script: str) -> bool:
+        """Return whether a call reaches a module of the program, among them its `script`."""
+        names = [*map(str.encode, script), *(module.__name__.encode() for module in local_modules(self.root))]
         if not names:
             return False
+        function, arguments, keywords = strip_context(first)
+        if type(function).__module__.partition(".")[0] == "sklearn":
+            function = inner_function(function)  # not the filters of warnings around it: these name the script
         try:
-            content = cloudpickle.dumps(strip_context(first), protocol=5, buffer_callback=lambda _: None)
+            content = cloudpickle.dumps((function, arguments, keywords), protocol=5, buffer_callback=lambda _: None)
         except Exception:  # the program's own objects are called
             return True
         return any(name in content for name in names)

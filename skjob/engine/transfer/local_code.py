@@ -60,6 +60,24 @@ def origin_of(name: str, file: str, root: Path | None) -> CodeOrigin:
     return CodeOrigin.EDITABLE if any(source.has(name, file) for source in _editable_sources()) else CodeOrigin.LOCAL
 
 
+def is_installed_beside(name: str, file: str) -> bool:
+    """Return whether a module is of a distribution beside the user's own code, as of `pip install --target`.
+
+    It travels as the user's own code does, but the user has not written it.
+    """
+    place = Path(file)
+    depth = name.count(".") + (place.stem == "__init__")
+    return depth < len(place.parents) and name.partition(".")[0] in _recorded_in(str(place.parents[depth]))
+
+
+@lru_cache(maxsize=256)
+def _recorded_in(folder: str) -> frozenset[str]:
+    """Return the modules and packages that distributions in a folder have recorded as theirs."""
+    records = [each.read_text("RECORD") or "" for each in metadata.distributions(path=[folder])]
+    files = [line.partition(",")[0] for record in records for line in record.splitlines()]
+    return frozenset(file.partition("/")[0].partition(".")[0] for file in files)
+
+
 def is_local(module: ModuleType, root: Path | None) -> bool:
     """Return whether a module is the user's own, and not part of an environment. Without a root, none is."""
     if root is None:

@@ -7,16 +7,22 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable
-from types import ModuleType
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import joblib
 import pandas
 import pytest
+import sklearn.utils.parallel
 from sklearn import metrics
 from sklearn.naive_bayes import GaussianNB
 
 from skjob.engine.fidelity import monkeypatches
-from skjob.engine.fidelity.monkeypatches import Patches, patched_by_program
+from skjob.engine.fidelity.call_router import CallRouter
+from skjob.engine.fidelity.monkeypatches import LOGGING, Patches, patched_by_program
+from skjob.engine.fidelity.placement import CallSite
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +75,48 @@ def test_what_shows_warnings_may_be_replaced(program: dict[str, Any], monkeypatc
     assert patched_by_program(None) is None
 
 
+def test_the_callback_that_shows_progress_may_be_replaced(
+    program: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exec("class Shown:\n    pass", program)  # noqa: S102 - as a program's own
+    monkeypatch.setattr(joblib.parallel, "BatchCompletionCallBack", program["Shown"])
+    assert patched_by_program(None) is None
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_library_beside_the_program_that_replaces_something(
+    recorded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As typing_extensions does in `typing`, in a folder of `pip install --target` on the import path."""
+    (tmp_path / "extends.py").write_text("def mine():\n    return 1\n")
+    if recorded:
+        (tmp_path / "extends-1.0.dist-info").mkdir()
+        (tmp_path / "extends-1.0.dist-info" / "RECORD").write_text("extends.py,,\n")
+    spec = spec_from_file_location("extends", tmp_path / "extends.py")
+    assert spec is not None
+    assert spec.loader is not None
+    extends = module_from_spec(spec)
+    spec.loader.exec_module(extends)
+    monkeypatch.setattr(monkeypatches, "local_modules", lambda root: [extends])
+    monkeypatch.setattr(json, "dumps", extends.mine)
+    assert patched_by_program(None) == (None if recorded else "json.dumps")
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_function_that_is_replaced_in_a_library_beside_the_program(
+    recorded: bool, program: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module of the user's own may import functions of the program."""
+    if recorded:
+        (tmp_path / "extends-1.0.dist-info").mkdir()
+        (tmp_path / "extends-1.0.dist-info" / "RECORD").write_text("extends.py,,\n")
+    extends = ModuleType("extends")
+    extends.__file__ = str(tmp_path / "extends.py")
+    monkeypatch.setattr(extends, "scale", _function(program), raising=False)
+    monkeypatch.setitem(sys.modules, "extends", extends)
+    assert patched_by_program(tmp_path) == ("extends.scale" if recorded else None)
+
+
 def test_a_function_that_is_replaced_after_the_first_search(
     program: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,3 +139,29 @@ def test_an_object_of_the_programs_that_stands_for_a_function(
 def test_a_method_that_is_added_to_loggers(program: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.Logger, "trace", _function(program), raising=False)
     assert patched_by_program(None) == "Logger.trace"
+    assert Patches().find(None, LOGGING) is None
+
+
+@pytest.mark.parametrize(
+    ("task", "also", "expected"),
+    [
+        ("abs", False, None),
+        ("wrapped", False, None),
+        ("mine", False, "Logger.trace"),
+        ("abs", True, "GaussianNB.predict"),
+    ],
+)
+def test_what_is_added_to_loggers_counts_if_code_of_the_program_travels(
+    task: str, also: bool, expected: str | None, program: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.Logger, "trace", _function(program), raising=False)
+    if also:
+        monkeypatch.setattr(GaussianNB, "predict", _function(program))
+    lines: list[str] = []
+    client: Any = SimpleNamespace(extensions={})
+    router = CallRouter(client, None, 0.0, None, lines.append, lines.append, 0)
+    wrapped = sklearn.utils.parallel.delayed(abs)(1)[0].with_config_and_warning_filters({}, warnings.filters)
+    function = {"abs": abs, "wrapped": wrapped, "mine": _function(program)}[task]
+    why = router.why_patched((function, (1,), {}), CallSite("script.py", 3))
+    assert (why or "").startswith(f"the program has replaced `{expected}`" if expected else "")
+    assert (why is None, len(lines)) == (expected is None, 0 if expected is None else 1)

@@ -11,7 +11,7 @@ import pytest
 import skjob
 from skjob.engine.transfer import local_code
 from skjob.engine.transfer.code_origin import Origins
-from skjob.engine.transfer.local_code import CodeOrigin, LocalModules, is_local, origin_of
+from skjob.engine.transfer.local_code import CodeOrigin, LocalModules, is_installed_beside, is_local, origin_of
 
 STDLIB = sysconfig.get_path("stdlib")
 
@@ -81,6 +81,28 @@ def test_what_is_installed_in_editable_mode_is_on_workers(editable: Path, tmp_pa
     assert origin_of("acme.model", str(editable / "acme" / "model.py"), root) is CodeOrigin.EDITABLE
     assert origin_of("acme", str(editable / "acme" / "__init__.py"), root) is CodeOrigin.EDITABLE
     assert origin_of("mapped.x", str(tmp_path / "elsewhere" / "mapped" / "x.py"), root) is CodeOrigin.EDITABLE
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "expected"),
+    [
+        ("shop", "shop/__init__.py", True),
+        ("shop.model", "shop/model.py", True),
+        ("shop.parts", "shop/parts/__init__.py", True),
+        ("single", "single.py", True),
+        ("mine", "mine.py", False),
+        ("mine.shop", "mine/shop.py", False),
+        ("shop.model", "else/where/shop/model.py", False),
+        ("a.b.c.d.e.f.g.h.i.j.k.l.m.n.o", "/x.py", False),
+    ],
+)
+def test_a_library_that_is_installed_into_a_folder(name: str, file: str, expected: bool, tmp_path: Path) -> None:
+    """As `pip install --target` does, possibly beside the user's own modules."""
+    info = tmp_path / "acme-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: acme\nVersion: 1.0\n")
+    (info / "RECORD").write_text("acme-1.0.dist-info/METADATA,,\nshop/__init__.py,sha256=x,3\nsingle.py,,\n")
+    assert is_installed_beside(name, str(tmp_path / file)) == expected
 
 
 def test_another_file_of_an_editable_project_is_not_installed(editable: Path, tmp_path: Path) -> None:
