@@ -35,11 +35,11 @@ from types import FrameType
 from typing import Any
 
 from skjob.engine.fidelity.effects.paths import (
-    ENVIRONMENT,
     absolute,
     is_below,
     is_cache_or_device,
     is_of_environment,
+    is_of_library,
     temporary_folder,
 )
 from skjob.engine.fidelity.effects.task_threads import inherit, install
@@ -217,15 +217,11 @@ def _registering(register: Callable[..., Any]) -> Any:
     def guarded_register(function: Any, *arguments: Any, **keywords: Any) -> Any:
         # A library registers what it needs as it is imported, and workers need it too.
         watched: WatchedTask | None = getattr(_of_thread, "watched", None)
-        if watched is not None and watched.in_order and not _is_of_library(sys._getframe(1)):
+        if watched is not None and watched.in_order and not is_of_library(sys._getframe(1)):
             _refuse("its tasks register functions for the end of the program")
         return register(function, *arguments, **keywords)
 
     return guarded_register
-
-
-def _is_of_library(frame: FrameType) -> bool:
-    return frame.f_code.co_filename.startswith(ENVIRONMENT)
 
 
 def _refuse(why: str) -> None:

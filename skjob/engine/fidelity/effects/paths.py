@@ -7,7 +7,10 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from functools import cache
+from types import FrameType
 from typing import Any
+
+from skjob.engine.transfer.local_code import INSTALLED_IN, is_installed_beside
 
 _OF_PYTHON = ("bin", "etc", "include", "lib", "lib64", "libexec", "share")
 """Folders of an environment. A program may be in others: in /usr/src/app, with Python in /usr or /usr/local."""
@@ -34,6 +37,14 @@ def is_of_environment(path: str) -> bool:
 
 def _is_archive_of_code(path: str) -> bool:
     return path.endswith((".zip", ".egg")) and any(path == absolute(entry) for entry in sys.path)
+
+
+def is_of_library(frame: FrameType) -> bool:
+    """Return whether running code is installed: with Python, in the user's own folder, or in a folder for a pod."""
+    file = frame.f_code.co_filename
+    if file.startswith(ENVIRONMENT) or INSTALLED_IN.intersection(file.split(os.sep)):
+        return True
+    return is_installed_beside(str(frame.f_globals.get("__name__")), file)
 
 
 def temporary_folder() -> str:

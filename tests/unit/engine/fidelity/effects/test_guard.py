@@ -7,6 +7,7 @@ import contextlib
 import errno
 import multiprocessing
 import os
+import runpy
 import signal
 import socket
 import sqlite3
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from types import FunctionType
+from unittest.mock import MagicMock
 
 import pyarrow.parquet
 import pytest
@@ -332,6 +334,20 @@ def test_functions_for_the_end_of_the_program_are_its_own() -> None:
     with guarded(in_order=True) as watched, contextlib.suppress(TaskRefused):
         atexit.register(print)
     assert "end of the program" in watched.refused
+
+
+@pytest.mark.parametrize("place", ["site/registers.py", "local/lib/python3/site-packages/registers.py"])
+def test_functions_that_a_library_registers_are_not(place: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers need them too: of a package in the user's own folder, or in a folder with the packages of a pod."""
+    module = folder / place
+    (module.parent / "registers-1.0.dist-info").mkdir(parents=True)
+    (module.parent / "registers-1.0.dist-info" / "RECORD").write_text("registers.py,,\n")
+    module.write_text("import atexit\natexit.register(print)\n")
+    monkeypatch.setattr(atexit, "register", registered := MagicMock())
+    with guarded(in_order=True) as watched:
+        runpy.run_path(str(module), run_name="registers")
+    assert watched.refused == ""
+    registered.assert_called_once_with(print)
 
 
 def test_a_file_that_is_read_is_noted_with_what_tells_a_change(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
