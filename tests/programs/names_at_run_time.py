@@ -2,9 +2,9 @@
 # Source: Stack Overflow "calling a function of a module by using its name"; prints of the main process alone
 # Kind: D
 # Told: runs in this process: its tasks look up names of the program by `globals`
-# Told: runs in this process: its tasks ask in which process or thread they run, by `getpid`
+# Told: runs in this process: its tasks ask in which process or thread they run, by `current_process`
 
-import os
+import multiprocessing
 
 from joblib import Parallel, delayed
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -12,8 +12,6 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
-
-MAIN = os.getpid()
 
 
 def square(value):
@@ -32,7 +30,7 @@ class ByName(TransformerMixin, BaseEstimator):
 
 
 def is_main(number):
-    return os.getpid() == MAIN
+    return multiprocessing.current_process().name == "MainProcess"
 
 
 X, y = load_iris(return_X_y=True)

@@ -440,7 +440,7 @@ def test_the_folder_that_a_pod_works_in_is_no_change_by_its_first_task(
     monkeypatch.setattr(sys, "addaudithook", lambda hook: None)  # there is one already, and none can be removed
 
     def works_in() -> str:
-        return os.getcwd()
+        return str(Path.cwd())
 
     content = dumps(([(works_in, (), {})], NESTED, {}), MarkingPickler)
     [outcome] = run_batch("the-task", content, [], live_arguments=[()])

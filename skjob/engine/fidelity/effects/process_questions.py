@@ -1,7 +1,7 @@
 """Find code that asks for what only the program's own process can answer.
 
 Code that travels has the global names that it uses, and no others: `globals()["model"]` finds less on a worker. The
-arguments of the program, the number of its process and its main thread are other ones there.
+arguments of the program, its process and its main thread are other ones there.
 
 What Python calls so counts: not variables and functions of the program that have such a name.
 """
@@ -20,11 +20,10 @@ _ARGUMENTS = frozenset({"sys", "argv"})
 
 _NAMESPACES = frozenset({"globals", "eval", "exec"})
 
-_PROCESS = frozenset(
-    {"getpid", "getppid", "current_process", "parent_process", "main_thread", "current_thread", "get_ident"}
-)
+_PROCESS = frozenset({"current_process", "parent_process", "main_thread"})
+"""What code asks to know whether it is the program's own process. Numbers of processes and threads are mostly logged."""
 
-_MODULES = frozenset({"os", "posix", "threading", "_thread", "multiprocessing"})
+_MODULES = frozenset({"threading", "multiprocessing"})
 """Where these functions are."""
 
 _UNKNOWN = object()

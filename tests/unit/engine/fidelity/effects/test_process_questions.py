@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from threading import get_ident
+from multiprocessing import parent_process
 from typing import Any
 
 import pytest
@@ -15,25 +15,25 @@ import pytest
 from skjob.engine.fidelity.effects.process_questions import why_of_process
 
 
-def _imports_a_module() -> int:
-    import os as system
+def _imports_a_module() -> Any:
+    import multiprocessing as processes
 
-    return system.getpid()
+    return processes.current_process()
 
 
 def _imports_a_name() -> Any:
-    from threading import current_thread
+    from threading import main_thread
 
-    return current_thread()
+    return main_thread()
 
 
-def _asks_inside() -> list[int]:
-    return [os.getpid() for _ in range(2)]
+def _asks_inside() -> list[str]:
+    return [multiprocessing.current_process().name for _ in range(2)]
 
 
 def _within_a_function(kind: str) -> Callable[[], Any]:
     import threading as threads
-    from os import getppid as parent
+    from multiprocessing import parent_process as parent
 
     return (lambda: parent()) if kind == "name" else lambda: threads.main_thread()
 
@@ -44,15 +44,14 @@ def _within_a_function(kind: str) -> Callable[[], Any]:
         (lambda name: globals()[name], "`globals`"),
         (lambda name: eval(name), "`eval`"),  # noqa: S307
         (lambda name: getattr(sys.modules["__main__"], name), "`sys.modules`"),
-        (lambda: os.getpid(), "`getpid`"),
         (lambda: multiprocessing.current_process().name, "`current_process`"),
         (lambda: threading.main_thread(), "`main_thread`"),
-        (lambda: get_ident(), "`get_ident`"),
-        (_imports_a_module, "`getpid`"),
-        (_imports_a_name, "`current_thread`"),
-        (_asks_inside, "`getpid`"),
+        (lambda: parent_process(), "`parent_process`"),
+        (_imports_a_module, "`current_process`"),
+        (_imports_a_name, "`main_thread`"),
+        (_asks_inside, "`current_process`"),
         (_within_a_function("module"), "`main_thread`"),
-        (_within_a_function("name"), "`getppid`"),
+        (_within_a_function("name"), "`parent_process`"),
     ],
 )
 def test_what_is_asked_is_named_if_plain_python_runs_the_task_in_the_programs_process(
@@ -64,6 +63,10 @@ def test_what_is_asked_is_named_if_plain_python_runs_the_task_in_the_programs_pr
 
 def test_the_arguments_of_the_program_are_its_own_in_any_case() -> None:
     assert "`sys.argv`" in why_of_process([lambda: sys.argv], shares_memory=False)
+
+
+def test_numbers_of_processes_and_threads_are_the_workers() -> None:
+    assert why_of_process([lambda: (os.getpid(), threading.get_ident())], shares_memory=True) == ""
 
 
 def test_methods_of_the_same_name_ask_nothing() -> None:
