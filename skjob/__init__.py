@@ -10,9 +10,9 @@ The command line, `skjob run --workers 4 train.py`, needs no change in the progr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ContextDecorator
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["Cluster", "cluster"]
 
 _Options = ParamSpec("_Options")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-@contextmanager
 def cluster(
     workers: int | str | tuple[int, int] | None = None,
     *,
@@ -48,8 +48,11 @@ def cluster(
     grace: float | str | None = None,
     checkpoint: str | None = None,
     retries: int | None = None,
-) -> Iterator[Client]:
+) -> AbstractContextManager[Client]:
     """Run every joblib-parallel part of scikit-learn inside the `with` block on a cluster, which ends with the block.
+
+    It is started by the `with` statement, not by the call. `with skjob.cluster() as client` gives the cluster's Dask
+    client; `skjob.Cluster`, which is kept over the cells of a notebook, gives itself.
 
     In a program of `skjob run` it is that run's cluster: no other is started, and the arguments have no effect.
 
@@ -98,19 +101,66 @@ def cluster(
     retries : int, default=1
         How often to retry a fit whose worker died.
 
-    Yields
-    ------
-    distributed.Client
-        The cluster's client, which is also `dask.distributed.Client.current()`.
+    Returns
+    -------
+    context manager
+        Its `with … as` gives the cluster's client, a `distributed.Client`, which is also
+        `dask.distributed.Client.current()`.
 
     Raises
     ------
     skjob.errors.SkjobError
         There is no cluster to use; the message says why, and what to do.
     """
-    given = dict(locals())  # the arguments, and nothing else yet
-    with _open(given) as session:
-        yield session.client
+    return _Block(dict(locals()))  # the arguments, and nothing else yet
+
+
+NOT_STARTED = "not started: write `with skjob.cluster(...):`, or `skjob.Cluster(...)` to keep one"
+
+
+class _Block(ContextDecorator, AbstractContextManager["Client"]):
+    """What `skjob.cluster` returns: it starts a cluster for each `with` block."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self._given = given
+        self._session: Session | None = None
+        self._was_used = False
+
+    def __enter__(self) -> Client:
+        if self._session is not None:
+            raise RuntimeError("this cluster is open already: call `skjob.cluster(...)` once more for another one")
+        self._was_used = True
+        session = self._session = _open(self._given)
+        session.begin_block()
+        client: Client = session.client
+        return client
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.close(kind, error, traceback)
+
+    def __call__(self, function: _Function) -> _Function:
+        """Run a function within a block each time that it is called."""
+        self._was_used = True
+        return super().__call__(function)
+
+    def _recreate_cm(self) -> _Block:
+        return _Block(self._given)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"`skjob.cluster(...)` has no `{name}`: {NOT_STARTED}")
+
+    def __repr__(self) -> str:
+        return self._session.text if self._session is not None else f"skjob cluster: {NOT_STARTED}"
+
+    def __del__(self) -> None:
+        if not self.__dict__.get("_was_used", True):
+            import warnings
+
+            warnings.warn(f"skjob: the cluster was {NOT_STARTED}", RuntimeWarning, stacklevel=2)
 
 
 def _takes_options_of(
@@ -134,8 +184,14 @@ def _takes_options_of(
 class Cluster:
     """A cluster that every joblib-parallel part of scikit-learn runs on from now on, until it is closed.
 
-    It is for notebooks: it is kept over cells, and shows itself as a card with its state, workers and cost. It ends by
-    `close`, at the end of a `with` block, or with the process. Of several, the one that was opened last is used.
+    It is for notebooks: it is kept over cells, and shows itself as a card with its state, workers and cost. `close()`
+    ends it, and so does the end of a `with` block, or of the process. Of several, the one that was opened last is used.
+
+    `with skjob.Cluster() as cluster` gives this object; its Dask client is `cluster.client`.
+
+    One that is used by `name` is taken over from an earlier `Cluster` of this process, which is closed first. Of
+    clusters without a name, an earlier one that the new one replaces ends when the new one is there: for a moment, both
+    exist.
 
     The parameters are those of `skjob.cluster`. In a program of `skjob run` it is that run's cluster.
 
@@ -148,10 +204,12 @@ class Cluster:
     @_takes_options_of(cluster)
     def __init__(self, *arguments: Any, **named: Any) -> None:
         import inspect
+        import weakref
 
         bound = inspect.signature(cluster).bind(*arguments, **named)
         bound.apply_defaults()
-        self._session = _open(bound.arguments)
+        self._session = _open(bound.arguments, replaces=True)
+        self._session.shown_as = weakref.ref(self)
 
     @property
     def client(self) -> Client:
@@ -171,16 +229,17 @@ class Cluster:
 
     @property
     def dashboard_link(self) -> str:
-        """The address of Dask's dashboard; empty if it cannot be opened from this machine, or bokeh is not installed.
+        """The address of Dask's dashboard; empty if you could not open it, or the scheduler's environment lacks bokeh.
 
-        On Kubernetes, a port of this machine leads to it from the first time on that this is read.
+        With `env="auto"` it has bokeh if that is installed here. On Kubernetes, a port of this machine is forwarded to
+        the scheduler from the first time on that this is read.
         """
         return self._session.dashboard_link
 
     def scale(self, workers: int | str | tuple[int, int]) -> None:
         """Change the number of workers, to a number or a range to scale in. It does not wait for them.
 
-        Workers that are too many go as soon as they have nothing to do: no fit is lost.
+        Surplus workers go as soon as they have nothing to do: no fit is lost.
 
         Parameters
         ----------
@@ -193,6 +252,7 @@ class Cluster:
         self._session.close()
 
     def __enter__(self) -> Cluster:
+        self._session.begin_block()
         return self
 
     def __exit__(
@@ -219,12 +279,12 @@ class Cluster:
         self._session.show_card()
 
 
-def _open(given: Mapping[str, Any]) -> Session:
+def _open(given: Mapping[str, Any], *, replaces: bool = False) -> Session:
     from skjob.utils.operating_system import check_supported
 
     check_supported()
     from skjob.interactive.session import Session
 
     session = Session(given)
-    session.open()
+    session.open(replaces=replaces)
     return session

@@ -93,7 +93,8 @@ def card_text(state: ClusterState) -> str:
     """Return a cluster as plain text."""
     lines = [f"{visible(f'skjob cluster {state.name}'.rstrip())}: {visible(_status(state))}"]
     facts = _facts(state) + ([("dashboard", state.link)] if state.link else [])
-    return "\n".join([*lines, *(f"  {name}: {visible(value)}" for name, value in facts)])
+    lines += [f"  {name}: {visible(value)}" for name, value in facts]
+    return "\n".join([*lines, *(f"  {visible(note)}" for note in state.notes[-MAX_NOTES:])])
 
 
 def _status(state: ClusterState) -> str:

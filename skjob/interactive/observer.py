@@ -103,6 +103,14 @@ class ClusterObserver:
             self.state.notes.append(message)
         if self.state.status is Status.READY and self.is_lost():
             self.state.status = Status.LOST
+            self.state.link = ""
+        self.view.note(message)
+
+    def say(self, message: str) -> None:
+        """Show a line of the current cell, also one that was shown before."""
+        message = without_credentials(message)
+        with self._lock:
+            self.state.notes = [note for note in self.state.notes if note != message] + [message]
         self.view.note(message)
 
     @contextmanager

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,12 @@ from skjob.config.parsers import parse_workers
 from skjob.config.plan import JobSpec
 from skjob.config.settings import Place, WorkerRange
 from skjob.deploy.dashboard import PLAIN_LINK, Pages, link_to, pages_at
-from skjob.errors import ConfigError, SkjobError
+from skjob.errors import ConfigError, SkjobError, in_a_line
 from skjob.interactive.html import card, card_text
 from skjob.interactive.lines import LinesView, write
 from skjob.interactive.notebook import NotebookView, is_kernel
 from skjob.interactive.observer import ClusterObserver, ClusterState, Status, View
+from skjob.interactive.output_history import forget_shown
 from skjob.run.context import OpenCluster, open_cluster
 from skjob.run.run import RunOptions
 from skjob.utils import dask_client
@@ -35,6 +37,15 @@ Workers = int | str | tuple[int, int]
 OF_THE_RUN = "`skjob.cluster()` uses the cluster of this run, with the run's own options"
 
 
+@dataclass(frozen=True)
+class RequestedCluster:
+    """A cluster to use by name, and where it is, as far as that is given; without a name, a new one."""
+
+    name: str | None
+    context: str | None
+    namespace: str | None
+
+
 class Session:
     """A cluster and what is shown of it. In a program of `skjob run` it is that run's, which is left as it is.
 
@@ -44,19 +55,26 @@ class Session:
     def __init__(self, given: Mapping[str, Any]) -> None:
         """Take the arguments of `skjob.cluster`, and start nothing."""
         self.state = ClusterState()
+        self.shown_as: Callable[[], object | None] = lambda: None
+        """Returns the object that shows the cluster, if it is there: IPython is not to keep it alive."""
         self._given = given
         self._owner = os.getpid()
         self._stack = ExitStack()
         self._lock = threading.Lock()
         self._is_over = False
+        self._is_block = False
         self._opened: OpenCluster | None = None
+        self._requested: RequestedCluster | None = None
         self._shell: Any = None
         self._view: View | None = None
         self._observer: ClusterObserver | None = None
         self._counts_before: FitCounts | None = None
 
-    def open(self) -> None:
+    def open(self, *, replaces: bool = False) -> None:
         """Start the cluster, or connect to it, and wait for its first worker.
+
+        One session at a time can use a cluster by its name. With `replaces` this one takes it over from another of this
+        process, which is closed; but not from a `with` block, whose rest would run on this machine.
 
         Raises:
             SkjobError: there is no cluster to use.
@@ -65,7 +83,10 @@ class Session:
             write(OF_THE_RUN)
             self.state.status, self.state.name = Status.READY, "the run's"
             return
-        asked, options = _requested(self._given)
+        asked, options = _resolved(self._given)
+        self._requested = RequestedCluster(options.cluster, asked.settings.context, asked.settings.namespace)
+        if replaces:
+            self._close_replaced(self._requested)
         self._shell = _find_shell()
         self._view = NotebookView(self.state) if is_kernel(self._shell) else LinesView(self.state)
         observer = self._observer = ClusterObserver(self.state, self._view)
@@ -73,19 +94,51 @@ class Session:
         try:
             opening = open_cluster(JobSpec(_program()), asked, options, observer, report)
             opened = self._opened = self._stack.enter_context(opening)
+            _close_at_exit(self)
+            observer.is_lost = lambda: opened.monitor.lost is not None
+            self._describe(opened)
+            observer.workers(opened.connection.workers)
+            observer.set_status(Status.READY)
+            if self._view.wants_events and opened.plan.place is Place.LOCAL:
+                # On Kubernetes other users of this machine could open it: only who asks for it gets a port of it here.
+                threading.Thread(target=lambda: self.dashboard_link, name="skjob-dashboard", daemon=True).start()
+            self._watch_cells()
         except BaseException:
-            observer.set_status(Status.FAILED)
-            self._view.close()
+            self._abandon(observer, self._view)
             raise
-        observer.is_lost = lambda: opened.monitor.lost is not None
-        self._describe(opened)
-        observer.workers(opened.connection.workers)
-        observer.set_status(Status.READY)
-        if self._view.wants_events and opened.plan.place is Place.LOCAL:
-            # On Kubernetes other users of this machine could open it: only who asks for it gets a port of it here.
-            threading.Thread(target=lambda: self.dashboard_link, name="skjob-dashboard", daemon=True).start()
-        self._watch_cells()
-        _close_at_exit(self)
+
+    def _close_replaced(self, requested: RequestedCluster) -> None:
+        if requested.name is None:
+            return
+        for other in reversed(_open.copy()):
+            if not other._is_block and other._uses(requested):
+                other.close_or_say()
+
+    def _uses(self, requested: RequestedCluster) -> bool:
+        """Return whether this session has the cluster that is requested: in the same words, or under its full name."""
+        if self._opened is None or self._requested is None or self._requested.name != requested.name:
+            return False
+        api = self._opened.connection.run.target.api
+        context, namespace = (api.context.name, api.context.namespace) if api is not None else (None, None)
+        return requested.context in (self._requested.context, context) and requested.namespace in (
+            self._requested.namespace,
+            namespace,
+        )
+
+    def _abandon(self, observer: ClusterObserver, view: View) -> None:
+        """Close what an error or an interrupt has left half open; that one is raised, and an error of this is told."""
+        with self._lock:
+            self._is_over = True
+        _closes_no_more(self)
+        self._watch_no_cells()
+        try:
+            self._stack.close()
+        except Exception as error:
+            write(f"error: {error if isinstance(error, SkjobError) else in_a_line(error)}")
+        finally:
+            self._opened = None
+            observer.set_status(Status.FAILED)
+            view.close()
 
     def _describe(self, opened: OpenCluster) -> None:
         plan, state = opened.plan, self.state
@@ -117,7 +170,10 @@ class Session:
 
         port = opened.cluster.dashboard_port()
         link = ""
-        if port is not None and pages_at(port) is Pages.DASHBOARD:
+        pages = pages_at(port) if port is not None else Pages.WITHOUT_BOKEH
+        if pages is Pages.SILENT and self.state.link:
+            return self.state.link  # the scheduler is busy: it had a dashboard, and has it again
+        if port is not None and pages is Pages.DASHBOARD:
             link = link_to(port, config.get("distributed.dashboard.link", PLAIN_LINK))
         if self._observer is not None and self.state.status is Status.READY:
             self.state.link = link
@@ -145,7 +201,7 @@ class Session:
             self._is_over = True
         assert self._observer is not None  # noqa: S101 - there is one with a cluster
         assert self._view is not None  # noqa: S101
-        _open.remove(self)
+        _closes_no_more(self)
         self._watch_no_cells()
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self._report_interrupt()
@@ -159,21 +215,23 @@ class Session:
             self._observer.set_status(Status.CLOSED)
             self._view.close()
 
-    def __enter__(self) -> Session:
-        return self
+    def begin_block(self) -> None:
+        """Take note that a `with` block has the cluster, which `close` ends: nothing replaces it meanwhile."""
+        self._is_block = True
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close(kind, error, traceback)
+    def close_or_say(self) -> None:
+        """Close it where nobody takes an error: write what is left, and the command that removes it."""
+        try:
+            self.close()
+        except Exception as error:
+            write(f"error: {error if isinstance(error, SkjobError) else in_a_line(error)}")
 
     def release(self) -> None:
         """Close a cluster that nobody refers to any more, whichever thread has noticed."""
         if threading.current_thread() is threading.main_thread():
-            with suppress(Exception):  # Python would only print it
-                self.close()
+            self.close_or_say()
         elif not self._is_over:
-            threading.Thread(target=self.close, name="skjob-release").start()
+            threading.Thread(target=self.close_or_say, name="skjob-release").start()
 
     def show_card(self) -> None:
         """Show the cluster, from now on as it changes, where that can be shown."""
@@ -196,10 +254,7 @@ class Session:
         """Close it as the process ends: nobody waits for what Kubernetes removes by itself."""
         if self._opened is not None:
             self._opened.hurried = True
-        try:
-            self.close()
-        except SkjobError as error:
-            write(f"error: {error}")
+        self.close_or_say()
 
     # ---- cells
 
@@ -228,12 +283,14 @@ class Session:
         if isinstance(getattr(result, "error_in_exec", None), KeyboardInterrupt):
             self._report_interrupt()
         self._view.refresh()
+        if self._shell is not None and (shown := self.shown_as()) is not None:
+            forget_shown(self._shell, shown)
 
     def _report_interrupt(self) -> None:
         before, now = self._counts_before, self._counts()
         had_fits = now is not None and (before is None or now.fits > before.fits)
         if self._observer is not None and self._view is not None and (had_fits or self._view.cell_has_calls):
-            self._observer.notify(interrupted(before, now))
+            self._observer.say(interrupted(before, now))
 
     def _counts(self) -> FitCounts | None:
         return self._opened.fit_counts if self._opened is not None else None
@@ -253,6 +310,11 @@ def _close_at_exit(session: Session) -> None:
         # `atexit` is too late: by then Python starts no threads any more, which the removal in Kubernetes needs. This
         # is what `concurrent.futures` uses.
         threading._register_atexit(_close_all)  # type: ignore[attr-defined]
+
+
+def _closes_no_more(session: Session) -> None:
+    if session in _open:
+        _open.remove(session)
 
 
 def _close_all() -> None:
@@ -284,7 +346,7 @@ def as_range(workers: Workers) -> WorkerRange:
         raise ConfigError(f"`workers` {error}, not `{text}`") from error
 
 
-def _requested(given: Mapping[str, Any]) -> tuple[sources.ResolvedSettings, RunOptions]:
+def _resolved(given: Mapping[str, Any]) -> tuple[sources.ResolvedSettings, RunOptions]:
     """Return the settings of all layers for the arguments of `skjob.cluster`, and what is for it alone."""
     values = {name: value for name, value in given.items() if value is not None}
     options = RunOptions(cluster=values.pop("name", None))

@@ -98,5 +98,5 @@ def test_each_option_has_a_group_and_a_whole_description() -> None:
 def test_each_argument_of_a_cluster_is_described() -> None:
     described = re.findall(r"^(\w[\w, ]*) : ", inspect.getdoc(skjob.cluster) or "", flags=re.MULTILINE)
     names = [name for line in described for name in line.split(", ")]
-    arguments = list(skjob.cluster.__wrapped__.__annotations__)  # type: ignore[attr-defined]
+    arguments = list(skjob.cluster.__annotations__)
     assert sorted(names) == sorted(name for name in arguments if name != "return")

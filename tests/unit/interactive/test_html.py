@@ -45,7 +45,7 @@ def test_the_card_of_a_cluster_that_is_ready() -> None:
 def test_a_cluster_that_starts_says_what_it_waits_for() -> None:
     state = ClusterState(step="wait for the first worker", notes=["no node has room"])
     assert text_of(card(state)).splitlines() == ["skjob", "starting: wait for the first worker", "no node has room"]
-    assert card_text(state) == "skjob cluster: starting: wait for the first worker"
+    assert card_text(state) == "skjob cluster: starting: wait for the first worker\n  no node has room"
 
 
 def test_a_cluster_that_has_ended_has_no_workers_and_keeps_its_cost() -> None:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import subprocess
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import skjob
 from skjob.config.settings import WorkerRange
 from skjob.engine.checkpoint.fit_counts import FitCounts
-from skjob.errors import ConfigError, frames_of_program
+from skjob.errors import CleanupFailed, ConfigError, frames_of_program
+from skjob.interactive import session as sessions
+from skjob.interactive.lines import LinesView
+from skjob.interactive.observer import ClusterObserver, ClusterState
 from skjob.interactive.session import Session, as_range, interrupted
 
 pytestmark = pytest.mark.unit
@@ -81,6 +90,149 @@ def test_one_that_never_opened_has_no_client_and_no_workers_and_closes() -> None
 )
 def test_an_interrupt_says_what_is_saved(before: FitCounts | None, now: FitCounts | None, line: str) -> None:
     assert interrupted(before, now) == line
+
+
+class Opening:
+    """Opens clusters that are not there, and keeps in `told` what happens to each."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.error_at_close: Exception | None = None
+
+    @contextmanager
+    def __call__(self, job: Any, asked: Any, options: Any, observer: Any, report: Any) -> Iterator[Any]:
+        name = options.cluster or "its own"
+        namespace = asked.settings.namespace or "team-a"
+        api = SimpleNamespace(context=SimpleNamespace(name="lab", namespace=namespace))
+        self.told.append(f"open {name}")
+        yield SimpleNamespace(
+            cluster=SimpleNamespace(name=name), client=object(), fit_counts=None, monitor=SimpleNamespace(lost=None),
+            connection=SimpleNamespace(workers=None, run=SimpleNamespace(target=SimpleNamespace(api=api))),
+            plan=SimpleNamespace(
+                why="running on a cluster", place="kubernetes",
+                size=SimpleNamespace(cpu=1, threads=1, memory=2**30, gpus=0),
+            ),
+        )  # fmt: skip
+        self.told.append(f"close {name}")
+        if self.error_at_close is not None:
+            raise self.error_at_close
+
+
+@pytest.fixture
+def opening(monkeypatch: pytest.MonkeyPatch) -> Iterator[Opening]:
+    found = Opening()
+    monkeypatch.setattr(sessions, "open_cluster", found)
+    yield found
+    assert sessions._open == []
+
+
+def test_a_cell_that_is_run_again_closes_the_cluster_of_that_name_before_it_opens_it(opening: Opening) -> None:
+    first = skjob.Cluster(name="anna")
+    other = skjob.Cluster(name="bea")
+    elsewhere = skjob.Cluster(name="anna", namespace="team-b")
+    second = skjob.Cluster(name="anna", context="lab", namespace="team-a")
+    assert opening.told == ["open anna", "open bea", "open anna", "close anna", "open anna"]
+    assert [each.status for each in (first, other, elsewhere, second)] == ["closed", "ready", "ready", "ready"]
+    for each in (first, other, elsewhere, second):
+        each.close()
+
+
+def test_clusters_without_a_name_are_each_their_own(opening: Opening) -> None:
+    first, second = skjob.Cluster(), skjob.Cluster()
+    assert opening.told == ["open its own"] * 2
+    first.close()
+    second.close()
+
+
+def test_the_cluster_of_a_block_is_not_taken_over(opening: Opening) -> None:
+    """What is left of the block would run on this machine, without a word."""
+    with skjob.cluster(name="anna"):
+        skjob.Cluster(name="anna").close()
+    with skjob.Cluster(name="anna"):
+        skjob.Cluster(name="anna").close()
+    assert opening.told == ["open anna", "open anna", "close anna", "close anna"] * 2
+    kept = skjob.Cluster(name="anna")
+    with skjob.cluster(name="anna"):
+        assert kept.status == "ready"
+    kept.close()
+
+
+def test_what_a_cluster_leaves_that_nobody_refers_to_any_more_is_told(
+    opening: Opening, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = skjob.Cluster(name="anna")
+    opening.error_at_close = CleanupFailed("`anna` is not removed", "remove it: `skjob down anna`")
+    del kept
+    gc.collect()
+    assert capsys.readouterr().err == "skjob: error: `anna` is not removed\nhint: remove it: `skjob down anna`\n"
+
+
+def test_an_interrupt_after_the_start_closes_what_has_started(
+    opening: Opening, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Session, "_describe", interrupt)
+    opening.error_at_close = CleanupFailed("`anna` is not removed", "remove it: `skjob down anna`")
+    session = Session({"name": "anna"})
+    with pytest.raises(KeyboardInterrupt):
+        session.open()
+    assert opening.told == ["open anna", "close anna"]
+    assert session.state.status == "not started"
+    assert "skjob: error: `anna` is not removed\nhint: remove it: `skjob down anna`\n" in capsys.readouterr().err
+    session.close()
+
+
+def test_each_interrupt_says_what_is_saved(capsys: pytest.CaptureFixture[str]) -> None:
+    session = Session({})
+    session._view = LinesView(session.state)
+    session._view.cell_has_calls = True
+    session._observer = ClusterObserver(session.state, session._view)
+    for _ in range(2):
+        session._begin_cell()
+        session._end_cell(SimpleNamespace(error_in_exec=KeyboardInterrupt()))
+    line = 'interrupted; no fits are saved: `checkpoint=".skjob/fits"` saves them'
+    assert capsys.readouterr().err == f"skjob: {line}\n" * 2
+    assert session.state.notes == [line]
+
+
+def test_a_cluster_that_is_lost_has_no_link() -> None:
+    state = ClusterState(sessions.Status.READY, link="http://127.0.0.1:4321/status")
+    observer = ClusterObserver(state, LinesView(state))
+    observer.is_lost = lambda: True
+    observer.notify("the scheduler is gone")
+    assert (state.status, state.link) == ("lost", "")
+
+
+def test_a_block_that_is_never_entered_says_so(opening: Opening) -> None:
+    with pytest.warns(RuntimeWarning, match=r"not started: write `with skjob\.cluster\(\.\.\.\):`"):
+        skjob.cluster(4)
+    made = skjob.cluster(name="anna")
+    assert repr(made) == f"skjob cluster: {skjob.NOT_STARTED}"
+    with pytest.raises(AttributeError, match=r"has no `scale`: not started: write `with"):
+        made.scale(4)  # type: ignore[attr-defined]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with made:
+            assert repr(made).startswith("skjob cluster anna: ready")
+            with pytest.raises(RuntimeError, match="is open already"), made:
+                pass
+        with made:
+            pass
+        del made
+        gc.collect()
+    assert opening.told == ["open anna", "close anna"] * 2
+
+
+def test_a_block_can_be_that_of_a_function(opening: Opening) -> None:
+    @skjob.cluster(name="anna")  # type: ignore[operator]
+    def train(times: int) -> int:
+        opening.told.append("train")
+        return times + 1
+
+    assert [train(1), train(2)] == [2, 3]
+    assert opening.told == ["open anna", "train", "close anna"] * 2
 
 
 def test_a_traceback_ends_where_skjob_begins() -> None:
