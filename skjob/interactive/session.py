@@ -17,7 +17,7 @@ from skjob.config.environment_variables import SETTINGS as VARIABLES
 from skjob.config.parsers import parse_workers
 from skjob.config.plan import JobSpec
 from skjob.config.settings import Place, WorkerRange
-from skjob.deploy.dashboard import PLAIN_LINK, Pages, link_to, pages_at
+from skjob.deploy.dashboard import Pages, link_form, link_to, pages_at
 from skjob.errors import ConfigError, SkjobError, in_a_line
 from skjob.interactive.html import card, card_text
 from skjob.interactive.lines import LinesView, write
@@ -166,15 +166,13 @@ class Session:
         opened = self._opened
         if opened is None or self.state.status is not Status.READY:
             return ""
-        from dask import config
-
         port = opened.cluster.dashboard_port()
         link = ""
         pages = pages_at(port) if port is not None else Pages.WITHOUT_BOKEH
         if pages is Pages.SILENT and self.state.link:
             return self.state.link  # the scheduler is busy: it had a dashboard, and has it again
         if port is not None and pages is Pages.DASHBOARD:
-            link = link_to(port, config.get("distributed.dashboard.link", PLAIN_LINK))
+            link = link_to(port, link_form())
         if self._observer is not None and self.state.status is Status.READY:
             self.state.link = link
             self._observer.view.changed()

@@ -55,7 +55,15 @@ def jupyter_server(folder: Path) -> Iterator[Server]:
         path = own / "config" / "lab" / "user-settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values))
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SKJOB_", "JUPYTER", "PYTHON"))}
+    left_out = (
+        "SKJOB_",
+        "JUPYTER",
+        "PYTHON",
+        "NB_PREFIX",
+        "KUBERNETES_",
+        "SSH_",
+    )  # some mean that a browser is elsewhere
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     variables = {
         **kept, "HOME": str(own), "JUPYTER_CONFIG_DIR": str(own / "config"), "JUPYTER_DATA_DIR": str(own / "data"),
         "JUPYTER_RUNTIME_DIR": str(own / "runtime"), "IPYTHONDIR": str(own / "ipython"),

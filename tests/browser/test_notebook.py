@@ -121,6 +121,23 @@ def test_a_cluster_that_is_kept_over_cells(notebook: OpenNotebook) -> None:
     assert shown.count(8, "[role=progressbar]") == 0  # plain joblib again
 
 
+def test_a_cell_that_is_run_again_replaces_its_cluster_though_it_was_shown(notebook: OpenNotebook) -> None:
+    shown = notebook(
+        [
+            "import skjob, weakref",
+            'cluster = skjob.Cluster(1, on="local")\ncluster',
+            "before, session = weakref.ref(cluster), cluster._session\nprint(cluster in Out.values())",
+            "cluster",
+            'cluster = skjob.Cluster(1, on="local")\ncluster',
+            "print(before(), session.state.status, cluster.status)",
+        ]
+    )
+    for cell in range(6):
+        shown.run(cell)
+    assert shown.text(2).strip() == "False"
+    assert shown.text(5).strip() == "None closed ready"
+
+
 def test_an_interrupt_says_how_many_fits_are_saved(notebook: OpenNotebook) -> None:
     shown = notebook(
         [

@@ -1,4 +1,4 @@
-"""`skjob dashboard`: open a way to the Dask dashboard of a cluster on Kubernetes, for as long as the command runs."""
+"""`skjob dashboard`: forward a port to the Dask dashboard of a cluster on Kubernetes while the command runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 POLL_INTERVAL = 5.0
 MAX_MISSED = 3
-"""How often the dashboard may not answer, one time after the other, before it is taken for gone."""
+"""How often the scheduler may not answer, one time after the other, before it is taken for gone."""
 
 
 def dashboard(
@@ -53,26 +53,27 @@ def _only_name(api: Api) -> str:
     user = getpass.getuser()
     found = [run.name for run in runs.runs(api, api.context.namespace) if run.user == user]
     if len(found) != 1:
+        clusters = f"{len(found)} clusters" if found else "no cluster"
         names = f": {', '.join(f'`{each}`' for each in found)}" if found else ""
         raise ConfigError(
-            f"`{user}` has {len(found)} clusters in namespace `{api.context.namespace}`{names}",
+            f"`{user}` has {clusters} in namespace `{api.context.namespace}`{names}",
             "name one: `skjob dashboard NAME`; `skjob ps` lists the names",
         )
     return found[0]
 
 
 async def _serve(api: Api, name: str, *, open_it: bool) -> None:
-    """Print the link, and return never.
+    """Print the link; never returns.
 
     Raises:
-        ConfigError: the cluster is not there, or its scheduler has no dashboard.
+        ConfigError: the cluster is not there, or its scheduler has no dashboard, or nothing says how to reach it.
         Unanswered: the scheduler does not answer.
         ClusterLost: it does not answer any more.
     """
     import asyncio
     import webbrowser
 
-    from skjob.deploy.dashboard import Pages, link_to, pages_at
+    from skjob.deploy.dashboard import Pages, answers_at, link_form, link_to, pages_at
     from skjob.deploy.kubernetes.kubecluster import forwarded_pages
     from skjob.errors import ClusterLost, ConfigError, Unanswered
 
@@ -81,17 +82,48 @@ async def _serve(api: Api, name: str, *, open_it: bool) -> None:
         if pages is Pages.WITHOUT_BOKEH:
             raise ConfigError(
                 f"the scheduler of `{name}` has no dashboard: bokeh is not in its environment",
-                "install `bokeh` where you start clusters, and start it again",
+                "with `--env auto` it is there if `bokeh` is installed where you start clusters: install it, and start"
+                " the cluster again",
             )
         if pages is Pages.SILENT:
             raise Unanswered(f"the scheduler of `{name}` does not answer", "`skjob ps` shows whether it is there")
-        link = link_to(port)
-        typer.echo(link)
-        typer.echo("skjob: Ctrl-C ends the way to it", err=True)
-        if open_it:
+        link = link_to(port, link_form())
+        if link:
+            typer.echo(link)
+        else:
+            _show_way_by_ssh(port)
+        typer.echo("skjob: press Ctrl-C to stop forwarding", err=True)
+        if open_it and link:
             webbrowser.open(link)
         missed = 0
         while missed < MAX_MISSED:
             await asyncio.sleep(POLL_INTERVAL)
-            missed = missed + 1 if await asyncio.to_thread(pages_at, port) is Pages.SILENT else 0
+            missed = 0 if await asyncio.to_thread(answers_at, port) else missed + 1
         raise ClusterLost(f"the dashboard of `{name}` does not answer any more", "`skjob ps` shows whether it is there")
+
+
+def _show_way_by_ssh(port: int) -> None:
+    """Say how to reach the port from a browser on another machine, over SSH.
+
+    Raises:
+        ConfigError: Dask's setting makes no link, or nothing says how to get there.
+    """
+    import getpass
+
+    from skjob.deploy.dashboard import PLAIN_LINK, link_form, ssh_command
+    from skjob.errors import ConfigError
+
+    form = link_form()
+    if form != PLAIN_LINK:
+        raise ConfigError(
+            f"Dask's setting `distributed.dashboard.link`, `{form}`, makes no link here",
+            "each `{NAME}` in it must be `scheme`, `host`, `port` or an environment variable",
+        )
+    command = ssh_command(port, getpass.getuser())
+    if not command:
+        raise ConfigError(
+            "your browser is on another machine, and nothing says how it reaches this one",
+            "set `DASK_DISTRIBUTED__DASHBOARD__LINK`, for example to `{JUPYTERHUB_SERVICE_PREFIX}proxy/{port}/status`",
+        )
+    typer.echo(f"skjob: port {port} of this machine; run `{command}` where your browser is, and open there", err=True)
+    typer.echo(f"http://127.0.0.1:{port}/status")

@@ -16,6 +16,7 @@ import pytest
 
 import skjob
 from skjob.config.settings import WorkerRange
+from skjob.deploy.dashboard import Pages
 from skjob.engine.checkpoint.fit_counts import FitCounts
 from skjob.errors import CleanupFailed, ConfigError, frames_of_program
 from skjob.interactive import session as sessions
@@ -203,6 +204,27 @@ def test_a_cluster_that_is_lost_has_no_link() -> None:
     observer.is_lost = lambda: True
     observer.notify("the scheduler is gone")
     assert (state.status, state.link) == ("lost", "")
+
+
+@pytest.mark.parametrize(
+    ("pages", "link"),
+    [
+        (Pages.DASHBOARD, "http://127.0.0.1:4321/status"),
+        (Pages.SILENT, "http://127.0.0.1:4321/status"),
+        (Pages.WITHOUT_BOKEH, ""),
+    ],
+)
+def test_a_scheduler_that_is_busy_keeps_its_link(
+    pages: Pages, link: str, opening: Opening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = iter([Pages.DASHBOARD, pages])
+    monkeypatch.setattr(sessions, "pages_at", lambda port: next(seen))
+    monkeypatch.setattr(sessions, "link_to", lambda port, form: f"http://127.0.0.1:{port}/status")
+    with skjob.Cluster() as cluster:
+        cluster._session._opened.cluster.dashboard_port = lambda: 4321
+        assert cluster.dashboard_link == "http://127.0.0.1:4321/status"
+        assert cluster.dashboard_link == link
+        assert cluster._session.state.link == link
 
 
 def test_a_block_that_is_never_entered_says_so(opening: Opening) -> None:
