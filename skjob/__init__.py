@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ContextDecorator
+from sys import is_finalizing as _is_finalizing
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
@@ -121,10 +122,11 @@ NOT_STARTED = "not started: write `with skjob.cluster(...):`, or `skjob.Cluster(
 class _Block(ContextDecorator, AbstractContextManager["Client"]):
     """What `skjob.cluster` returns: it starts a cluster for each `with` block."""
 
+    _session: Session | None = None
+    _was_used = False
+
     def __init__(self, given: Mapping[str, Any]) -> None:
         self._given = given
-        self._session: Session | None = None
-        self._was_used = False
 
     def __enter__(self) -> Client:
         if self._session is not None:
@@ -157,7 +159,9 @@ class _Block(ContextDecorator, AbstractContextManager["Client"]):
         return self._session.text if self._session is not None else f"skjob cluster: {NOT_STARTED}"
 
     def __del__(self) -> None:
-        if not self.__dict__.get("_was_used", True):
+        if self._session is not None:  # an interrupt came before the block began
+            self._session.release()
+        elif not self._was_used and not _is_finalizing():
             import warnings
 
             warnings.warn(f"skjob: the cluster was {NOT_STARTED}", RuntimeWarning, stacklevel=2)

@@ -247,6 +247,26 @@ def test_a_block_that_is_never_entered_says_so(opening: Opening) -> None:
     assert opening.told == ["open anna", "close anna"] * 2
 
 
+def test_a_block_that_an_interrupt_has_kept_from_beginning_closes_its_cluster(
+    opening: Opening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: Session) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Session, "begin_block", interrupt)
+    with pytest.raises(KeyboardInterrupt), skjob.cluster(name="anna"):
+        pass
+    gc.collect()
+    assert opening.told == ["open anna", "close anna"]
+
+
+def test_at_the_end_of_a_program_nothing_is_said_of_a_block_that_was_never_entered() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import skjob; made = skjob.cluster()"], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+
+
 def test_a_block_can_be_that_of_a_function(opening: Opening) -> None:
     @skjob.cluster(name="anna")  # type: ignore[operator]
     def train(times: int) -> int:
