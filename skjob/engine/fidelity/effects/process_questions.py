@@ -21,7 +21,7 @@ _ARGUMENTS = frozenset({"sys", "argv"})
 _NAMESPACES = frozenset({"globals", "eval", "exec"})
 
 _PROCESS = frozenset({"current_process", "parent_process", "main_thread"})
-"""What code asks to know whether it is the program's own process. Numbers of processes and threads are mostly logged."""
+"""What code asks to know whether it is the program's own process. Numbers of processes are mostly logged."""
 
 _MODULES = frozenset({"threading", "multiprocessing"})
 """Where these functions are."""
