@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import random
 import sys
 import tempfile
 import threading
@@ -141,6 +142,25 @@ class Refused(Exception):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} is refused")
+
+
+def test_only_a_task_that_calls_what_seeds_moves_the_programs_generator() -> None:
+    def draws(seed: int | None = None) -> int:
+        if seed is not None:
+            random.seed(seed)
+        return random.getrandbits(32)
+
+    before = random.getstate()
+    try:
+        content = _task(draws, partial(draws, 3))
+        unseeded, seeded = run_batch("the-task", content, [], live_arguments=[(), ()])
+        [of_processes] = run_batch("the-task", _task(partial(draws, 3)), [])
+        random.setstate(seeded.generators["random"])
+        expected = random.Random(3)  # noqa: S311 - the numbers of that seed
+        assert [_value(seeded), random.getrandbits(32)] == [expected.getrandbits(32) for _ in range(2)]
+    finally:
+        random.setstate(before)
+    assert unseeded.generators == of_processes.generators == {}
 
 
 def test_an_exception_is_the_one_that_plain_python_raises() -> None:
