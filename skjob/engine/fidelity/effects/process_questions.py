@@ -26,6 +26,9 @@ _PROCESS = frozenset({"current_process", "parent_process", "main_thread"})
 _MODULES = frozenset({"threading", "multiprocessing"})
 """Where these functions are."""
 
+_RETURN_MODULES = frozenset({"__import__", "import_module", "get_context"})
+"""Functions that return such a module, or what has its functions."""
+
 _UNKNOWN = object()
 
 
@@ -59,7 +62,9 @@ def _asked(used: Uses, code: FunctionType) -> Iterator[str]:
             if number:
                 value = vars(value).get(name, _UNKNOWN) if type(value) is ModuleType else _UNKNOWN
             yield from _named(name, value)
-    # The attributes of a local variable are in no chain: those of modules that are imported in a function.
+    # The attributes of what is no global are in no chain: of a module that a function imports, or gets from another.
+    if _RETURN_MODULES & used.keywords:
+        yield from _PROCESS & used.keywords
     for each in used.imports:
         if each.module.partition(".")[0] in _MODULES:
             yield from _PROCESS & (set(each.names) or used.keywords)

@@ -50,6 +50,8 @@ def _within_a_function(kind: str) -> Callable[[], Any]:
         (_imports_a_module, "`current_process`"),
         (_imports_a_name, "`main_thread`"),
         (_asks_inside, "`current_process`"),
+        (lambda: __import__("threading").main_thread(), "`main_thread`"),
+        (lambda: multiprocessing.get_context("spawn").parent_process(), "`parent_process`"),
         (_within_a_function("module"), "`main_thread`"),
         (_within_a_function("name"), "`parent_process`"),
     ],
