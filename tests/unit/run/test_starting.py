@@ -151,9 +151,13 @@ def test_an_operator_that_may_be_busy_has_more_time_than_one_that_does_not_run(
     begun = clock.now
     plan = make_plan(Settings(image="ours:1"), Place.KUBERNETES, "", Machine(2, 2**33), "3.11")
     names = RunNames("20261126-120000-aaaaaa", "train", "ann")
-    cluster = KubernetesCluster(_WithOperator(pods), names, plan, tmp_path, notes.append)
+    api = _WithOperator(pods)
+    cluster = KubernetesCluster(api, names, plan, tmp_path, notes.append)
+    start = scheduler_start.SchedulerStart(
+        api, cluster.name, cluster._pods, plan.start_timeout, cluster.pending_problems, lambda: None, notes.append
+    )
     with pytest.raises(OperatorError) as told:
-        cluster._scheduler_start().wait()
+        start.wait()
     assert told.value.message == f"the Dask operator has not acted on `{cluster.name}` for {seconds} s{why}"
     assert seconds < clock.now - begun < seconds + 1
     assert notes == [f"{why[2:]}; waiting up to {seconds} s"] * bool(why)
