@@ -107,8 +107,8 @@ def test_each_has_its_use() -> None:
 @pytest.mark.parametrize(("name", "use"), USES)
 def test_the_same_bits_on_workers(name: str, use: Use, n_jobs: int | None, backend: SkjobBackend) -> None:
     plain, again = bits(use(n_jobs)), bits(use(n_jobs))
-    told = _told(name, plain, again)
-    assert not told, "two runs of plain joblib differ:\n" + "\n".join(told)
+    if told := _told(name, plain, again):  # seen once in hundreds of runs, with LatentDirichletAllocation in processes
+        pytest.skip(f"plain joblib gives two results: {told[0]}")
     with joblib.parallel_config(backend=backend):
         ours = bits(use(n_jobs))
     told = _told(name, plain, ours)
