@@ -1,7 +1,7 @@
 """skjob in a pod of the cluster, as in a notebook server: with its service account's token, without, and without API.
 
-The pod has the project's image, with skjob's own source as the pods of a run have it. What a client of skjob needs and
-the image has not, such as the client of Kubernetes, comes from a folder of the node.
+The pod has the project's image. skjob, and what it needs and the image has not, such as the client of Kubernetes, come
+from a folder of the node.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import base64
 import io
 import tarfile
 import textwrap
-import zipfile
 from collections.abc import Iterator
 from importlib.metadata import distribution, version
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,8 +23,8 @@ from support.nodes import on_node
 from support.users import is_allowed
 from support.wait import until
 
+import skjob
 from skjob.deploy.kubernetes.api.rbac import role
-from skjob.environment.skjob_source import skjob_archive
 
 ACCOUNT = "jupyter"
 SCRIPT = f"""
@@ -44,12 +44,12 @@ SCRIPT = f"""
 
 
 PACKAGES = "/var/lib/skjob-test/site-packages"
-"""Where a node has what skjob requires, as this Python has it installed."""
+"""Where a node has skjob and what it requires, as this Python has it installed."""
 
 
 @pytest.fixture(scope="module")
 def packages(kind_api: client.ApiClient) -> Iterator[None]:
-    """What skjob requires, on all nodes that take pods."""
+    """skjob and what it requires, on all nodes."""
     archive = base64.b64encode(requirements()).decode()
     nodes = [each.metadata.name for each in client.CoreV1Api(kind_api).list_node().items]
     for node in nodes:
@@ -61,7 +61,7 @@ def packages(kind_api: client.ApiClient) -> Iterator[None]:
 
 
 def requirements() -> bytes:
-    """Return a tar file of the distributions that skjob requires, directly or not; none of which the image has."""
+    """Return a tar file of skjob and of what it requires, directly or not, that the image does not have."""
     names, missing = set(), ["kubernetes", "pydantic"]
     while missing:
         name = missing.pop()
@@ -75,31 +75,25 @@ def requirements() -> bytes:
             for file in distribution(name).files or ():
                 if file.suffix != ".pyc" and ".." not in file.parts:
                     archive.add(file.locate(), str(file))
-    return content.getvalue()
-
-
-def source() -> bytes:
-    """skjob's source, with the version that an installed one has."""
-    content = io.BytesIO(skjob_archive())
-    with zipfile.ZipFile(content, "a") as archive:
-        metadata = f"Metadata-Version: 2.1\nName: skjob\nVersion: {version('skjob')}\n"
-        archive.writestr(f"skjob-{version('skjob')}.dist-info/METADATA", metadata)
+        package = Path(skjob.__file__).parent
+        for source in package.rglob("*.py"):
+            archive.add(source, str(Path("skjob", source.relative_to(package))))
+        metadata = f"Metadata-Version: 2.1\nName: skjob\nVersion: {version('skjob')}\n".encode()
+        entry = tarfile.TarInfo(f"skjob-{version('skjob')}.dist-info/METADATA")
+        entry.size = len(metadata)
+        archive.addfile(entry, io.BytesIO(metadata))
     return content.getvalue()
 
 
 def notebook(core: client.CoreV1Api, namespace: str, *, token: bool = True, **variables: str) -> str:
     """What a pod has written that has run the script."""
     name = "notebook"
-    files = {"binaryData": {"skjob.zip": base64.b64encode(source()).decode()}, "data": {"train.py": program()}}
-    core.create_namespaced_config_map(namespace, {"metadata": {"name": name}, **files})
+    core.create_namespaced_config_map(namespace, {"metadata": {"name": name}, "data": {"train.py": program()}})
     container: dict[str, Any] = {
         "name": name,
         "image": IMAGE,
         "command": ["python", "/notebook/train.py"],
-        "env": [
-            {"name": key, "value": value}
-            for key, value in {"PYTHONPATH": f"/notebook/skjob.zip:{PACKAGES}", **variables}.items()
-        ],
+        "env": [{"name": key, "value": value} for key, value in {"PYTHONPATH": PACKAGES, **variables}.items()],
         "resources": {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"memory": "1Gi"}},
         "volumeMounts": [
             {"name": "notebook", "mountPath": "/notebook"},
