@@ -34,9 +34,8 @@ from skjob.utils.units import format_gpus
 class Limits:
     """The maxima of one run; None where there is no limit.
 
-    `cpu` in cores, `memory` in bytes and `gpus` are of all its workers together. `time` in seconds is how long its
-    cluster can
-    live, also after the run. `origin` says whose limits they are, for messages.
+    `cpu` in cores, `memory` in bytes and `gpus` are of all workers together. `time` is the cluster's maximum lifetime
+    in seconds, also after the run. `origin` says whose limits they are, for messages.
     """
 
     workers: int | None = None

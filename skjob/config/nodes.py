@@ -41,6 +41,10 @@ class Price:
     labels: Mapping[str, str] = field(default_factory=dict)
     gpu_hour: float = 0.0
 
+    def hourly(self, cpu: float, memory: float, gpus: int = 0) -> float:
+        """Return what `cpu` cores, `memory` bytes and `gpus` cost for an hour."""
+        return cpu * self.cpu_hour + memory / 2**30 * self.gib_hour + gpus * self.gpu_hour
+
 
 @dataclass(frozen=True)
 class Prices:
@@ -101,7 +105,7 @@ class NodePool:
 def pool_for_schedulers(pool: NodePool, pools: Sequence[NodePool], architecture: str = "") -> NodePool | None:
     """Return where the scheduler of a run in a pool goes: there, else to the first that takes it; None if none does.
 
-    All pods of a run have one architecture, that of the pool if it has one, else `architecture` if that is given.
+    All pods of a run have the same architecture: the pool's, or else `architecture` if given.
     """
     needed = pool.architecture or architecture
     fitting = (each for each in (pool, *pools) if not needed or each.architecture in ("", needed))
@@ -120,11 +124,11 @@ def parse_prices(text: str) -> tuple[Price, ...]:
     )
 
 
-def _price(entry: Entry, of: Mapping[str, str]) -> Price:
+def _price(entry: Entry, node_labels: Mapping[str, str]) -> Price:
     return Price(
         amount(entry, "cpu-hour"),
         amount(entry, "gib-hour"),
-        of,
+        node_labels,
         amount(entry, "gpu-hour") if "gpu-hour" in entry else 0.0,
     )
 
@@ -155,7 +159,7 @@ def parse_pools(text: str) -> tuple[NodePool, ...]:
     """Parse `node-pools`."""
     found = rule_values.entries(text, _POOL_EXAMPLE, POOL_KEYS, ("name", "node-selector"))
     pools: tuple[NodePool, ...] = rule_values.each(found, _pool)
-    if problems := [*_between(pools)]:
+    if problems := [*_pool_problems(pools)]:
         raise ValueError("; ".join(problems))
     return pools
 
@@ -213,7 +217,7 @@ def _price_of_pool(found: Any, selector: Mapping[str, str]) -> Price:
     return _within("price", lambda entry: _price(entry, selector), found)  # type: ignore[no-any-return]
 
 
-def _between(pools: Sequence[NodePool]) -> Iterator[str]:
+def _pool_problems(pools: Sequence[NodePool]) -> Iterator[str]:
     for first, second in combinations(pools, 2):
         if first.name == second.name:
             yield f"has two pools called `{first.name}`"

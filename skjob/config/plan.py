@@ -273,11 +273,8 @@ def _checked(plan: Plan) -> Plan:
 
 def _least_cost(plan: Plan) -> float:
     """Return the cost of a run's first workers, on the cheapest nodes, for the time that it takes to end."""
-    cpu, gib, hours = plan.size.cpu, plan.size.memory / 2**30, CLOSING_SECONDS / 3600
-    gpus = plan.size.gpus
-    hourly = (
-        cpu * price.cpu_hour + gib * price.gib_hour + gpus * price.gpu_hour for price in plan.rules.prices.entries
-    )
+    size, hours = plan.size, CLOSING_SECONDS / 3600
+    hourly = (price.hourly(size.cpu, size.memory, size.gpus) for price in plan.rules.prices.entries)
     return plan.workers.first * min(hourly, default=0.0) * hours
 
 

@@ -59,7 +59,7 @@ def link_form() -> str:
     return str(config.get("distributed.dashboard.link", PLAIN_LINK))
 
 
-def link_to(port: int, form: str = PLAIN_LINK, environ: Mapping[str, str] = os.environ) -> str:
+def link_to(port: int, form: str, environ: Mapping[str, str] = os.environ) -> str:
     """Return the link to the dashboard at a port of this machine; empty if its reader could not open it.
 
     Where the browser is on another machine, as in JupyterHub, in a pod or over SSH, there is no link without a `form`

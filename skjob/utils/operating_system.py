@@ -35,7 +35,11 @@ def check_supported(system: str = sys.platform) -> None:
 
 def machine() -> str:
     """Return the kind of processor as Linux calls it, `x86_64` or `aarch64`; macOS says `arm64`."""
-    name = platform.machine()
+    return linux_machine(platform.machine())
+
+
+def linux_machine(name: str) -> str:
+    """Return a processor's architecture as Linux calls it: `x86_64` for `amd64`, `aarch64` for `arm64`."""
     return _MACHINES.get(name.lower(), name)
 
 
@@ -67,11 +71,11 @@ def peak_memory() -> int:
 
 def children() -> list[int]:
     """Return the processes that this one has started; none on macOS."""
-    own = str(os.getpid())
+    parent = str(os.getpid())
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError, IndexError):  # it has ended
-            if stat.read_text(errors="replace").rpartition(")")[2].split()[1] == own:
+            if stat.read_text(errors="replace").rpartition(")")[2].split()[1] == parent:
                 found.append(int(stat.parent.name))
     return found
 

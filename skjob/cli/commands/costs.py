@@ -87,16 +87,11 @@ def table(totals: list[Total], by: By) -> list[str]:
     """Return the lines of the table: its heading, the groups, and a total per currency."""
     from skjob.deploy.kubernetes.costs.ledger import Total
 
-    sums = [
-        Total(
-            "total",
-            sum(total.runs for total in totals if total.currency == currency),
-            sum(total.amount for total in totals if total.currency == currency),
-            currency,
-            sum(total.gpu_hours for total in totals if total.currency == currency),
-        )
-        for currency in dict.fromkeys(total.currency for total in totals)
-    ]
+    sums = []
+    for currency in dict.fromkeys(total.currency for total in totals):
+        same = [total for total in totals if total.currency == currency]
+        runs, amount = sum(total.runs for total in same), sum(total.amount for total in same)
+        sums.append(Total("total", runs, amount, currency, sum(total.gpu_hours for total in same)))
     rows = [
         [total.name or "-", str(total.runs), f"{total.amount:.2f}", total.currency, f"{total.gpu_hours:.2f}"]
         for total in (*totals, *sums)

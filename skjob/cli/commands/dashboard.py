@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 POLL_INTERVAL = 5.0
 MAX_MISSED = 3
-"""How often the scheduler may not answer, one time after the other, before it is taken for gone."""
+"""Checks that may fail in a row before the scheduler counts as gone."""
 
 
 def dashboard(
@@ -51,15 +51,15 @@ def _only_name(api: Api) -> str:
     from skjob.errors import ConfigError
 
     user = getpass.getuser()
-    found = [run.name for run in runs.runs(api, api.context.namespace) if run.user == user]
-    if len(found) != 1:
-        clusters = f"{len(found)} clusters" if found else "no cluster"
-        names = f": {', '.join(f'`{each}`' for each in found)}" if found else ""
+    names = [run.name for run in runs.choose(runs.runs(api, api.context.namespace), None, user)]
+    if len(names) != 1:
+        clusters = f"{len(names)} clusters" if names else "no cluster"
+        listing = f": {', '.join(f'`{each}`' for each in names)}" if names else ""
         raise ConfigError(
-            f"`{user}` has {clusters} in namespace `{api.context.namespace}`{names}",
+            f"`{user}` has {clusters} in namespace `{api.context.namespace}`{listing}",
             "name one: `skjob dashboard NAME`; `skjob ps` lists the names",
         )
-    return found[0]
+    return names[0]
 
 
 async def _serve(api: Api, name: str, *, open_it: bool) -> None:
@@ -87,11 +87,12 @@ async def _serve(api: Api, name: str, *, open_it: bool) -> None:
             )
         if pages is Pages.SILENT:
             raise Unanswered(f"the scheduler of `{name}` does not answer", "`skjob ps` shows whether it is there")
-        link = link_to(port, link_form())
+        form = link_form()
+        link = link_to(port, form)
         if link:
             typer.echo(link)
         else:
-            _show_way_by_ssh(port)
+            _print_ssh_command(port, form)
         typer.echo("skjob: press Ctrl-C to stop forwarding", err=True)
         if open_it and link:
             webbrowser.open(link)
@@ -102,7 +103,7 @@ async def _serve(api: Api, name: str, *, open_it: bool) -> None:
         raise ClusterLost(f"the dashboard of `{name}` does not answer any more", "`skjob ps` shows whether it is there")
 
 
-def _show_way_by_ssh(port: int) -> None:
+def _print_ssh_command(port: int, form: str) -> None:
     """Say how to reach the port from a browser on another machine, over SSH.
 
     Raises:
@@ -110,10 +111,9 @@ def _show_way_by_ssh(port: int) -> None:
     """
     import getpass
 
-    from skjob.deploy.dashboard import PLAIN_LINK, link_form, ssh_command
+    from skjob.deploy.dashboard import PLAIN_LINK, ssh_command
     from skjob.errors import ConfigError
 
-    form = link_form()
     if form != PLAIN_LINK:
         raise ConfigError(
             f"Dask's setting `distributed.dashboard.link`, `{form}`, makes no link here",

@@ -59,6 +59,7 @@ from skjob.environment.skjob_source import skjob_archive
 from skjob.environment.spec import EnvironmentSpec
 from skjob.errors import ForbiddenError, SkjobError, StartError
 from skjob.utils.notify import Notify
+from skjob.utils.operating_system import linux_machine
 from skjob.utils.tls import make_certificates
 
 LIFETIME = 3600.0
@@ -70,7 +71,6 @@ MAX_LIFETIME = 30 * 24 * 3600.0
 MIN_LIFETIME = 120.0
 """Seconds that an environment must still live to be used: a shorter life may end before it is extended."""
 
-_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _GLIBC = "manylinux_2_36"
 """The glibc of Debian 12, the base of Python's slim images; distributions that need a newer one may not run there."""
 
@@ -104,7 +104,7 @@ def platform_of(nodes: Sequence[Manifest] | None, architecture: str = "") -> str
     """
     machines = {node["status"]["nodeInfo"]["architecture"] for node in nodes or ()}
     only = architecture or (machines.pop() if len(machines) == 1 else DEFAULT_ARCHITECTURE)
-    return f"{_MACHINES.get(only, only)}-{_GLIBC}"
+    return f"{linux_machine(only)}-{_GLIBC}"
 
 
 def ensure_environment(

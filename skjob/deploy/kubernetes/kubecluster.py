@@ -142,12 +142,10 @@ async def forwarded_pages(context: Context, name: str) -> AsyncIterator[int]:
     import httpx
     import kr8s.asyncio
     from kr8s.asyncio.objects import Deployment
-    from kr8s.asyncio.portforward import PortForward
 
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    logging.getLogger("asyncio").addFilter(_is_no_connection_error)
+    _quiet_logs()
     try:
-        api = await kr8s.asyncio.api(context=None if context.in_cluster else context.name, namespace=context.namespace)
+        api = await _connect_kr8s(context, context.namespace)
         deployment = await Deployment.get(f"{name}-scheduler", namespace=context.namespace, api=api)
     except kr8s.NotFoundError as error:
         raise ConfigError(
@@ -155,11 +153,31 @@ async def forwarded_pages(context: Context, name: str) -> AsyncIterator[int]:
         ) from error
     except (kr8s.ServerError, kr8s.APITimeoutError, httpx.HTTPError) as error:
         raise Unanswered(f"the Kubernetes API does not return `{name}`: {in_a_line(error)}") from error
-    forward = await open_port_forward(lambda: PortForward(deployment, PAGES_PORT, local_port="auto"))
+    forward = await _forward_port(deployment, PAGES_PORT)
     try:
         yield int(forward.local_port)
     finally:
         await _end_forward(forward)
+
+
+def _quiet_logs() -> None:
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    # While a scheduler restarts, each attempt to connect is an error in kr8s' forwarding (0.20: `PortForward` raises in
+    # the callback of a connection), which asyncio logs with its traceback. The connection is retried.
+    logging.getLogger("asyncio").addFilter(_is_no_connection_error)
+
+
+async def _connect_kr8s(context: Context, namespace: str) -> Any:
+    import kr8s.asyncio
+
+    return await kr8s.asyncio.api(context=None if context.in_cluster else context.name, namespace=namespace)
+
+
+async def _forward_port(deployment: Any, port: int) -> Any:
+    """Return a forward of a free port of this machine to a port of a Deployment's pods."""
+    from kr8s.asyncio.portforward import PortForward
+
+    return await open_port_forward(lambda: PortForward(deployment, port, local_port="auto"))
 
 
 def _kube_cluster_class() -> type[Any]:
@@ -169,12 +187,8 @@ def _kube_cluster_class() -> type[Any]:
     from distributed.core import rpc
     from distributed.deploy.cluster import Cluster
     from kr8s.asyncio.objects import Deployment
-    from kr8s.asyncio.portforward import PortForward
 
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    # While a scheduler restarts, each attempt to connect is an error in kr8s' forwarding (0.20: `PortForward` raises in
-    # the callback of a connection), which asyncio logs with its traceback. The connection is retried.
-    logging.getLogger("asyncio").addFilter(_is_no_connection_error)
+    _quiet_logs()
 
     class SkjobKubeCluster(KubeCluster):  # type: ignore[misc]
         """A KubeCluster that connects over TLS, with deadlines. See the module's docstring."""
@@ -192,8 +206,7 @@ def _kube_cluster_class() -> type[Any]:
 
         async def _start(self) -> None:
             # kr8s holds its connections weakly, by thread and event loop: keep this one.
-            name = None if self._owner.context.in_cluster else self._owner.context.name
-            self._kr8s = await kr8s.asyncio.api(context=name, namespace=self.namespace)
+            self._kr8s = await _connect_kr8s(self._owner.context, self.namespace)
             await self._connect_cluster()
             try:
                 await Cluster._start(self)
@@ -208,13 +221,13 @@ def _kube_cluster_class() -> type[Any]:
             # Forward to whichever pod the Deployment has when a connection is made: a restarted scheduler keeps its
             # address.
             deployment = await self._deployment()
-            self._forward = await open_port_forward(lambda: PortForward(deployment, SCHEDULER_PORT, local_port="auto"))
+            self._forward = await _forward_port(deployment, SCHEDULER_PORT)
             self.scheduler_comm = await self._first_answer(f"tls://127.0.0.1:{self._forward.local_port}")
 
         async def forward_pages(self) -> int:
             if self._pages is None:
                 deployment = await self._deployment()
-                self._pages = await open_port_forward(lambda: PortForward(deployment, PAGES_PORT, local_port="auto"))
+                self._pages = await _forward_port(deployment, PAGES_PORT)
             return int(self._pages.local_port)
 
         async def _deployment(self) -> Any:

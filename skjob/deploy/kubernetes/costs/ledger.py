@@ -193,10 +193,12 @@ def change(
     with suppress(SkjobError):
         entry = read_entries(_ledger(api, namespace).get("data") or {}).get(key)
         if entry is not None:
-            at, until = (moment.isoformat(timespec="seconds") for moment in (now, now + timedelta(seconds=lives)))
             changed = replace(entry, amount=entry.by(now), gpu_hours=entry.gpu_hours_by(now), rate=0.0, gpus=0)
-            since_then = replace(changed, rate=rate, gpus=gpus, at=at, until=until)
-            record(api, namespace, key, since_then if lives else replace(changed, at="", until=""))
+            changed = replace(changed, at="", until="")
+            if lives:
+                at, until = (moment.isoformat(timespec="seconds") for moment in (now, now + timedelta(seconds=lives)))
+                changed = replace(changed, rate=rate, gpus=gpus, at=at, until=until)
+            record(api, namespace, key, changed)
 
 
 def compact(api: Api, namespace: str, now: datetime) -> None:

@@ -29,6 +29,7 @@ from skjob.deploy.kubernetes.costs.prices import (
     rates,
     rounded,
 )
+from skjob.deploy.kubernetes.diagnosis.evidence import SCHEDULER, WORKER, role_of_pod
 from skjob.deploy.kubernetes.diagnosis.nodes import labels_of
 from skjob.deploy.kubernetes.manifests import Manifest
 from skjob.deploy.kubernetes.manifests.labels import COST_ANNOTATION, RUN_LABEL
@@ -75,8 +76,7 @@ class NodePrices:
         return self._known.get(node) or self._possible(pod)
 
     def _possible(self, pod: Manifest) -> Sequence[Price]:
-        is_scheduler = pod["metadata"].get("labels", {}).get("dask.org/component") == "scheduler"
-        return self.of_scheduler if is_scheduler else self.of_workers
+        return self.of_scheduler if role_of_pod(pod) == SCHEDULER else self.of_workers
 
 
 class CostMeter:
@@ -177,8 +177,8 @@ class CostMeter:
         with self._lock:
             self._meter.see(_seconds(), hourly_rates)
             self._gpu_meter.see(_seconds(), gpus_held(pods))
-            self._workers = _with_component(pods, hourly_rates, "worker")
-            self._schedulers = _with_component(pods, hourly_rates, "scheduler")
+            self._workers = _count_role(pods, hourly_rates, WORKER)
+            self._schedulers = _count_role(pods, hourly_rates, SCHEDULER)
 
     def _publish(self, cost: Cost) -> None:
         """Write the cost to the anchor, including what the cluster had cost before."""
@@ -215,11 +215,8 @@ class CostMeter:
         return True
 
 
-def _with_component(pods: Sequence[Manifest], counted: dict[str, float], component: str) -> int:
-    return sum(
-        pod["metadata"]["uid"] in counted and pod["metadata"].get("labels", {}).get("dask.org/component") == component
-        for pod in pods
-    )
+def _count_role(pods: Sequence[Manifest], counted: dict[str, float], role: str) -> int:
+    return sum(pod["metadata"]["uid"] in counted and role_of_pod(pod) == role for pod in pods)
 
 
 def _seconds() -> float:

@@ -18,7 +18,6 @@ from skjob.deploy.kubernetes.diagnosis.capacity import requests, requests_of_gpu
 from skjob.deploy.kubernetes.manifests import Manifest
 
 HOUR = 3600.0
-_GIB = 2**30
 _ENDED = ("Succeeded", "Failed")
 
 
@@ -98,9 +97,7 @@ def prices_in(rules: NamespacePolicy, chosen: Mapping[str, str]) -> tuple[Price,
 
 def hourly(cpu: float, memory: float, prices: Iterable[Price], gpus: int = 0) -> float:
     """Return what `cpu` cores, `memory` bytes and `gpus` cost per hour, at the highest of these prices."""
-    return max(
-        (cpu * price.cpu_hour + memory / _GIB * price.gib_hour + gpus * price.gpu_hour for price in prices), default=0.0
-    )
+    return max((price.hourly(cpu, memory, gpus) for price in prices), default=0.0)
 
 
 def rates(pods: Sequence[Manifest], prices_of: Callable[[Manifest], Iterable[Price]]) -> dict[str, float]:

@@ -23,31 +23,30 @@ _MIN_LOG_TIMEOUT = 0.1
 
 
 class Pods:
-    """Pods of the cluster `name`.
-
-    `nodes` are the nodes that its workers may use and `all_nodes` every node; None if they are unknown.
-    """
+    """Pods of the cluster `name`. `all_nodes` is every node; None if they are unknown."""
 
     def __init__(self, api: Api, name: str, rules: NamespacePolicy) -> None:
         self._api = api
         self._name = name
         self._rules = rules
         self._namespace = api.context.namespace
-        self.nodes: list[Manifest] | None = None
         self.all_nodes: list[Manifest] | None = None
         self._others: list[Manifest] | None = None
         self._created = ""
         self._known_logs: dict[str, str] = {}
 
+    @property
+    def nodes(self) -> list[Manifest] | None:
+        """The nodes that workers may use; None if they are unknown."""
+        return self._open_to(self._rules.scheduling)
+
     def look_at_nodes(self) -> None:
         """Find the nodes. Once is enough for their size: a large cluster has many."""
         self.all_nodes = all_nodes(self._api, self._rules) or None
-        self.nodes = self._open_to(self._rules.scheduling)
 
     def on_architecture(self, name: str) -> None:
         """Consider only nodes of this architecture: pods are placed on no others."""
         self._rules = self._rules.on_architecture(name)
-        self.nodes = self._open_to(self._rules.scheduling)
 
     def _open_to(self, scheduling: Scheduling) -> list[Manifest] | None:
         return open_to(self.all_nodes or (), scheduling) or None
