@@ -211,7 +211,6 @@ class Cluster:
         import weakref
 
         bound = inspect.signature(cluster).bind(*arguments, **named)
-        bound.apply_defaults()
         self._session = _open(bound.arguments, replaces=True)
         self._session.shown_as = weakref.ref(self)
 

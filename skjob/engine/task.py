@@ -182,7 +182,7 @@ def run_batch(
             before: State = {}
             own: dict[int, str] = {}
             variables: dict[str, str] = {}
-            had = process_state() if codes else {}  # code of the program runs
+            settings_before = process_state() if codes else {}  # code of the program runs
             seeds = seeded_by(codes) if live_arguments is not None else frozenset()
             if live_arguments is not None:
                 variables = dict(os.environ)
@@ -206,7 +206,7 @@ def run_batch(
                 outcomes.append(replace(outcome, own_variables=own_variables, worker=worker))
                 if not outcomes[-1].ok:
                     break
-        why = _undo_settings(had)
+        why = _undo_settings(settings_before)
         if live_arguments is not None and not why:
             why = _why_refused(outcomes, before, state_of(codes, calls, live_arguments, caches=program.asks_caches))
         if live_arguments is not None and why:
@@ -228,10 +228,10 @@ def _worker_name() -> str:
         return ""
 
 
-def _undo_settings(had: ProcessState) -> str:
+def _undo_settings(before: ProcessState) -> str:
     """Undo what the calls have changed of the settings of the process, and return what that was."""
-    names = changed_settings(had, process_state()) if had else ()
-    restore(had, names)
+    names = changed_settings(before, process_state()) if before else ()
+    restore(before, names)
     return f"its tasks change settings of the process by {', '.join(f'`{name}`' for name in names)}" if names else ""
 
 
@@ -259,7 +259,7 @@ def _run(
     shares_memory: bool,
 ) -> Outcome:
     function, arguments, keywords = call
-    started = time.perf_counter()
+    started, cancelled = time.perf_counter(), False
     with (
         captured(raw=settings.taken_in != process_token()) as (stdout, stderr),
         captured_warnings() as warned,
@@ -273,14 +273,14 @@ def _run(
         except BaseException as error:
             outcome = _failed(error, started, as_raised=shares_memory)
             watched.note_error(error)
-            watched.cancelled = isinstance(error, TaskCancelled)
+            cancelled = isinstance(error, TaskCancelled)
         else:
             outcome = _finished(result, seconds, own, call if shares_memory else None)
     ended = time.time()
     generators = states(draws.seeded) if shares_memory else {}
     if generators:
         watched.effects.add(SEEDED)
-    if watched.refused or watched.cancelled:
+    if watched.refused or cancelled:
         remove_created(watched.created | watched.scratch)
     if watched.refused:
         return replace(outcome, ok=False, content=b"", refused=watched.refused)

@@ -81,7 +81,7 @@ def card(state: ClusterState) -> Html:
         tag("span", _status(state), class_=f"sj-state sj-{state.status.value.replace(' ', '-')}"),
         class_="sj-head",
     )
-    facts: list[tuple[str, str]] = [*_facts(state)]
+    facts = _facts(state)
     if state.link:
         link = tag("a", state.link, href=state.link, target="_blank", rel="noopener noreferrer")
         facts.append(("dashboard", link))
@@ -149,15 +149,10 @@ def progress_text(state: RunState, now: float, lines: Sequence[str] = ()) -> str
         return "\n".join(map(visible, [*text, *lines[-MAX_NOTES:]]))
 
 
-def is_running(state: RunState) -> bool:
-    """Return whether a call goes on, so that what is shown changes with time."""
-    return bool(state.searches.running)
-
-
 def _until(state: RunState, now: float) -> float:
     """Return the moment that is shown: the end of the last call if none goes on."""
     ended = [call.finished.at for call in state.searches.outermost if call.finished is not None]
-    return now if is_running(state) or not ended else max(ended)
+    return now if state.searches.running or not ended else max(ended)
 
 
 def _calls(state: RunState) -> tuple[list[tuple[int, CallProgress]], int]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Status(StrEnum):
-    """Where a cluster is on its way."""
+    """The state of a cluster, from its start to its end."""
 
     STARTING = "starting"
     READY = "ready"
@@ -106,7 +106,7 @@ class ClusterObserver:
             self.state.link = ""
         self.view.note(message)
 
-    def say(self, message: str) -> None:
+    def notify_again(self, message: str) -> None:
         """Show a line of the current cell, also one that was shown before."""
         message = without_credentials(message)
         with self._lock:
@@ -127,7 +127,7 @@ class ClusterObserver:
         self.view.changed()
 
     def progress(self, progress: Progress) -> None:
-        """Take note of nothing: events say more."""
+        """Ignore: events carry more detail."""
 
     def cost(self, cost: Cost, limit: float | None) -> None:
         """Take note of what the cluster has cost so far."""
@@ -135,14 +135,14 @@ class ClusterObserver:
         self.view.changed()
 
     def memory(self, peaks: Mapping[str, int]) -> None:
-        """Take note of nothing."""
+        """Ignore."""
 
     def event(self, event: Event) -> None:
         """Pass on what a Parallel call does."""
         self.view.event(event)
 
     def set_status(self, status: Status) -> None:
-        """Take note of where the cluster is on its way."""
+        """Record the cluster's status."""
         self.state.status = status
         if status in (Status.CLOSED, Status.FAILED):
             self.state.ended = time.time()

@@ -83,8 +83,8 @@ class Session:
             write(OF_THE_RUN)
             self.state.status, self.state.name = Status.READY, "the run's"
             return
-        asked, options = _resolved(self._given)
-        self._requested = RequestedCluster(options.cluster, asked.settings.context, asked.settings.namespace)
+        resolved, options = _resolved(self._given)
+        self._requested = RequestedCluster(options.cluster, resolved.settings.context, resolved.settings.namespace)
         if replaces:
             self._close_replaced(self._requested)
         self._shell = _find_shell()
@@ -92,9 +92,9 @@ class Session:
         observer = self._observer = ClusterObserver(self.state, self._view)
         report = observer.event if self._view.wants_events else None
         try:
-            opening = open_cluster(JobSpec(_program()), asked, options, observer, report)
+            opening = open_cluster(JobSpec(_program()), resolved, options, observer, report)
             opened = self._opened = self._stack.enter_context(opening)
-            _close_at_exit(self)
+            _register(self)
             observer.is_lost = lambda: opened.monitor.lost is not None
             self._describe(opened)
             observer.workers(opened.connection.workers)
@@ -112,7 +112,7 @@ class Session:
             return
         for other in reversed(_open.copy()):
             if not other._is_block and other._uses(requested):
-                other.close_or_say()
+                other.close_or_report()
 
     def _uses(self, requested: RequestedCluster) -> bool:
         """Return whether this session has the cluster that is requested: in the same words, or under its full name."""
@@ -126,15 +126,15 @@ class Session:
         )
 
     def _abandon(self, observer: ClusterObserver, view: View) -> None:
-        """Close what an error or an interrupt has left half open; that one is raised, and an error of this is told."""
+        """Close what an error or an interrupt has left half open. It is raised; an error of the closing is written."""
         with self._lock:
             self._is_over = True
-        _closes_no_more(self)
-        self._watch_no_cells()
+        _unregister(self)
+        self._unwatch_cells()
         try:
             self._stack.close()
         except Exception as error:
-            write(f"error: {error if isinstance(error, SkjobError) else in_a_line(error)}")
+            _write_error(error)
         finally:
             self._opened = None
             observer.set_status(Status.FAILED)
@@ -199,8 +199,8 @@ class Session:
             self._is_over = True
         assert self._observer is not None  # noqa: S101 - there is one with a cluster
         assert self._view is not None  # noqa: S101
-        _closes_no_more(self)
-        self._watch_no_cells()
+        _unregister(self)
+        self._unwatch_cells()
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self._report_interrupt()
         self._observer.set_status(Status.CLOSING)
@@ -217,19 +217,19 @@ class Session:
         """Take note that a `with` block has the cluster, which `close` ends: nothing replaces it meanwhile."""
         self._is_block = True
 
-    def close_or_say(self) -> None:
-        """Close it where nobody takes an error: write what is left, and the command that removes it."""
+    def close_or_report(self) -> None:
+        """Close the cluster where nobody can catch an error: write what is left, and the command that removes it."""
         try:
             self.close()
         except Exception as error:
-            write(f"error: {error if isinstance(error, SkjobError) else in_a_line(error)}")
+            _write_error(error)
 
     def release(self) -> None:
         """Close a cluster that nobody refers to any more, whichever thread has noticed."""
         if threading.current_thread() is threading.main_thread():
-            self.close_or_say()
+            self.close_or_report()
         elif not self._is_over:
-            threading.Thread(target=self.close_or_say, name="skjob-release").start()
+            threading.Thread(target=self.close_or_report, name="skjob-release").start()
 
     def show_card(self) -> None:
         """Show the cluster, from now on as it changes, where that can be shown."""
@@ -252,7 +252,7 @@ class Session:
         """Close it as the process ends: nobody waits for what Kubernetes removes by itself."""
         if self._opened is not None:
             self._opened.hurried = True
-        self.close_or_say()
+        self.close_or_report()
 
     # ---- cells
 
@@ -262,7 +262,7 @@ class Session:
             self._shell.events.register("pre_run_cell", self._begin_cell)
             self._shell.events.register("post_run_cell", self._end_cell)
 
-    def _watch_no_cells(self) -> None:
+    def _unwatch_cells(self) -> None:
         if self._shell is not None:
             for name, hook in (("pre_run_cell", self._begin_cell), ("post_run_cell", self._end_cell)):
                 with suppress(ValueError):  # the user has reset the shell's events
@@ -288,7 +288,7 @@ class Session:
         before, now = self._counts_before, self._counts()
         had_fits = now is not None and (before is None or now.fits > before.fits)
         if self._observer is not None and self._view is not None and (had_fits or self._view.cell_has_calls):
-            self._observer.say(interrupted(before, now))
+            self._observer.notify_again(interrupted(before, now))
 
     def _counts(self) -> FitCounts | None:
         return self._opened.fit_counts if self._opened is not None else None
@@ -300,7 +300,7 @@ _open: list[Session] = []
 _closes_at_exit = False
 
 
-def _close_at_exit(session: Session) -> None:
+def _register(session: Session) -> None:
     global _closes_at_exit
     _open.append(session)
     if not _closes_at_exit:
@@ -310,7 +310,7 @@ def _close_at_exit(session: Session) -> None:
         threading._register_atexit(_close_all)  # type: ignore[attr-defined]
 
 
-def _closes_no_more(session: Session) -> None:
+def _unregister(session: Session) -> None:
     if session in _open:
         _open.remove(session)
 
@@ -335,9 +335,17 @@ def interrupted(before: FitCounts | None, now: FitCounts | None) -> str:
     return f"interrupted; {saved - unseeded} fits are saved: run it again for the rest{again}"
 
 
+def _write_error(error: Exception) -> None:
+    write(f"error: {error if isinstance(error, SkjobError) else in_a_line(error)}")
+
+
+def _workers_text(workers: Workers) -> str:
+    return f"{workers[0]}:{workers[1]}" if isinstance(workers, tuple) else str(workers)
+
+
 def as_range(workers: Workers) -> WorkerRange:
     """Return a number of workers, or a range as text or a pair. Raises ConfigError for what is neither."""
-    text = f"{workers[0]}:{workers[1]}" if isinstance(workers, tuple) else str(workers)
+    text = _workers_text(workers)
     try:
         return parse_workers(text)
     except ValueError as error:
@@ -349,7 +357,7 @@ def _resolved(given: Mapping[str, Any]) -> tuple[sources.ResolvedSettings, RunOp
     values = {name: value for name, value in given.items() if value is not None}
     options = RunOptions(cluster=values.pop("name", None))
     if isinstance(workers := values.get("workers"), tuple):
-        values["workers"] = f"{workers[0]}:{workers[1]}"
+        values["workers"] = _workers_text(workers)
     flags = sources.arguments({key: value if key in VARIABLES else str(value) for key, value in values.items()})
     return sources.resolve([flags, sources.environment(os.environ), sources.project(Path.cwd())]), options
 

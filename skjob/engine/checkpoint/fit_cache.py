@@ -202,7 +202,7 @@ class CallFitCache:
         if shown:
             self._fits.shown.add(identity.fit)
         read = tuple(file for file in read if os.path.lexists(file[0]))
-        changed = next((path for path, *found in read if not _is_unchanged((path, found[0], found[1]))), None)
+        changed = next((file[0] for file in read if not _is_unchanged(file)), None)
         versions = self.versions()
         if differs:
             self._fits.notify_once(f"fits are not stored for later runs: workers have {', '.join(differs)}")

@@ -185,7 +185,7 @@ def encode(
         "result": to_plain(result),
     }
     if files:  # other entries are as earlier releases write them
-        entry["files"] = [list(file) for file in files]
+        entry["files"] = files
     return json.dumps({"format": FORMAT, "sha256": _checksum(entry), "entry": entry}).encode()
 
 

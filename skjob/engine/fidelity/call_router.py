@@ -111,7 +111,8 @@ class CallRouter:
         if seconds is None or parallel.verbose or parallel.timeout is not None or shows_progress_itself(parallel):
             return kind, None
         shares = shares_memory(parallel)
-        if not shares and self._reaches_own_module(first):
+        # Code of the script is copied for a task, as for a process. A module is imported: its state would be shared.
+        if not shares and self._reaches_own_code(first):
             return kind, None
         nested = inner_backend(parallel.n_jobs, self.nesting_level)
         fits = None
@@ -121,13 +122,6 @@ class CallRouter:
             settings = take_settings(self.root).in_key()
             fits = self.checkpoint.begin_call(self.root, data.key, settings, nested.in_key, shares_memory=shares)
         return kind, SmallRun(known, kind, seconds, nested, copies=not shares, fits=fits)
-
-    def _reaches_own_module(self, first: JoblibCall) -> bool:
-        """Return whether a call reaches a module of the program beside its script.
-
-        Code of the script is copied for a task, as for a process; a module is imported, and its state would be shared.
-        """
-        return self._reaches_own_code(first)
 
     def _reaches_own_code(self, first: JoblibCall, *script: str) -> bool:
         """Return whether a call reaches a module of the program, among them its `script`."""

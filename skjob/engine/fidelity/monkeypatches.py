@@ -30,8 +30,8 @@ ACCESSORS = "pandas.core.accessor"
 class Patches:
     """Finds functions of libraries that the program has replaced.
 
-    The first search takes about ten milliseconds; a later one looks only at modules and classes whose content is not
-    what it was then.
+    Every search compares the content of all imported modules and classes with what it was in the last one, and looks
+    only into those that differ.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Patches:
         self._classes: dict[int, list[type]] = {}
 
     def find(self, root: Path | None, harmless: frozenset[str] = frozenset()) -> str | None:
-        """Return the name of a library's function that the program has replaced, as `GaussianNB.predict`.
+        """Return a library's function that the program has replaced, as `GaussianNB.predict`; None if none is.
 
         `harmless` are packages that do not count besides those that never do.
         """
@@ -114,8 +114,3 @@ def _is_code(value: Any) -> bool:
 
 def _has_name(value: Any) -> bool:
     return type(value) is FunctionType or isinstance(value, type)
-
-
-def patched_by_program(root: Path | None) -> str | None:
-    """Return the name of a library's function that the program has replaced; None if none is."""
-    return Patches().find(root)

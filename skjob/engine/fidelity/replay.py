@@ -138,8 +138,7 @@ class Replay:
             self._shown[start] = show
             if created:
                 self._created[start] = created
-            shows = self._count(start)
-            for each in [] if self.shows_as_yielded else shows:
+            for each in self._count(start):
                 each()
 
     def _count(self, start: int) -> list[Callable[[], None]]:

@@ -105,9 +105,9 @@ class CallEvents:
     """Reports one call. Thread-safe; no method raises.
 
     Attributes
-        ----------
-        first_task : int Index in the call of the first task that the engine sent to workers: earlier ones ran in this
-            process.
+    ----------
+    first_task : int
+        Index in the call of the first task that the engine sent to workers: earlier ones ran in this process.
     """
 
     def __init__(

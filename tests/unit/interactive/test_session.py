@@ -313,8 +313,8 @@ class Open:
         with ThreadPoolExecutor() as pool:
             print(pool.submit(str.upper, self.name).result())
 
-session._close_at_exit(Open("first"))
-session._close_at_exit(Open("second"))
+session._register(Open("first"))
+session._register(Open("second"))
 raise KeyboardInterrupt
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

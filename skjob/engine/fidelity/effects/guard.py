@@ -114,8 +114,6 @@ class WatchedTask:
     """The thread that runs the task; it may start others."""
     ended: bool = False
     """Whether the task has ended, though one of its threads may go on."""
-    cancelled: bool = False
-    """Whether the task was ended because its result does not count."""
 
     def note_error(self, error: BaseException) -> None:
         """Note the file of an error: the audit hook does not see the files of every library."""
@@ -297,11 +295,11 @@ def _on_open(watched: WatchedTask, path: Any, mode: Any, flags: Any) -> None:
 
 
 def _on_read(watched: WatchedTask, path: Any) -> None:
-    if isinstance(path, str | bytes | os.PathLike):
-        _note_source(watched, absolute(path))
+    if not isinstance(path, str | bytes | os.PathLike):
+        return
+    _note_source(watched, absolute(path))
     if (
         FILES_VARIABLE not in os.environ
-        and isinstance(path, str | bytes | os.PathLike)
         and len(watched.missing) < MAX_MISSING
         and not os.path.lexists(path)
         and not _in_exempt_module()

@@ -23,10 +23,6 @@ _own_pickles: WeakKeyDictionary[type, bool] = WeakKeyDictionary()
 """For each class, whether a class of its own defines how its objects are pickled."""
 
 
-class LosesAttributes(Exception):
-    """Raised if an object that is to be pickled loses attributes by it. The message says which."""
-
-
 def lost_attributes(value: Any, is_of_program: Callable[[type], bool]) -> list[str]:
     """Return the attributes that a copy by pickle does not have, of an object of one of the program's classes.
 

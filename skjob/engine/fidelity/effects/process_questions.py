@@ -49,12 +49,12 @@ def why_of_process(codes: Iterable[Any], *, shares_memory: bool) -> str:
             built_in = chain[0] in _NAMESPACES and chain[0] not in code.__globals__
             if built_in or chain[:2] == ("sys", "modules"):
                 return f"its tasks look up names of the program by `{'.'.join(chain[:2])}`"
-        if asked := sorted(_asked(used, code)):
-            return f"its tasks ask in which process or thread they run, by `{asked[0]}`"
+        if names := sorted(_process_functions(used, code)):
+            return f"its tasks ask in which process or thread they run, by `{names[0]}`"
     return ""
 
 
-def _asked(used: Uses, code: FunctionType) -> Iterator[str]:
+def _process_functions(used: Uses, code: FunctionType) -> Iterator[str]:
     """Yield the names by which a function asks for its process or thread."""
     for chain in used.chains:
         value: Any = code.__globals__.get(chain[0], _UNKNOWN)

@@ -47,10 +47,6 @@ def restore(before: ProcessState, names: tuple[str, ...]) -> None:
                 _WRITERS[name](before[name])
 
 
-def _numpy(read: Callable[[Any], Mapping[str, Any]]) -> Any:
-    return dict(read(sys.modules["numpy"]))
-
-
 def _sklearn_config() -> dict[str, Any]:
     config = sys.modules.get("sklearn._config")
     return {} if config is None else _different(config.get_config(), config._global_config)
@@ -95,8 +91,8 @@ _READERS: Mapping[str, Callable[[], Any]] = {
     "locale.setlocale": lambda: locale.setlocale(locale.LC_ALL),
     "socket.setdefaulttimeout": socket.getdefaulttimeout,
     "decimal.setcontext": lambda: DecimalContext.of(decimal.getcontext()),
-    "np.seterr": lambda: _numpy(lambda numpy: numpy.geterr()),
-    "np.set_printoptions": lambda: _numpy(lambda numpy: numpy.get_printoptions()),
+    "np.seterr": lambda: sys.modules["numpy"].geterr(),
+    "np.set_printoptions": lambda: sys.modules["numpy"].get_printoptions(),
     "sklearn.set_config": _sklearn_config,
     "pd.set_option": _pandas_options,
 }

@@ -45,7 +45,7 @@ def positions(modules: frozenset[str]) -> Positions:
     found: Positions = {}
     if "random" in modules and (random := sys.modules.get("random")) is not None:
         found["random"] = random.getstate()
-    if NUMPY in modules and (numpy := sys.modules.get("numpy.random.mtrand")) is not None:
+    if NUMPY in modules and (numpy := sys.modules.get(MTRAND)) is not None:
         state = numpy._rand.get_state(legacy=False)
         found[NUMPY] = (state["state"]["pos"], state["state"]["key"].tobytes(), state["has_gauss"])
     return found
@@ -165,7 +165,7 @@ def states(modules: Iterable[str]) -> dict[str, Any]:
     """Return the states of the global generators of these modules."""
     found: dict[str, Any] = {}
     for module in modules:
-        if module == NUMPY and (numpy := sys.modules.get("numpy.random.mtrand")) is not None:
+        if module == NUMPY and (numpy := sys.modules.get(MTRAND)) is not None:
             found[module] = numpy._rand.get_state(legacy=True)
         elif module == "random" and (random := sys.modules.get("random")) is not None:
             found[module] = random.getstate()

@@ -16,7 +16,7 @@ import os
 import pickle
 import sys
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import partial
 from logging import Logger
@@ -133,28 +133,36 @@ def _names_in(code: CodeType) -> Iterator[str]:
 
 
 def _reached(codes: list[Any], calls: list[JoblibCall]) -> Iterator[tuple[str, Any]]:
-    seen: set[int] = set()
-    for code in codes:
-        if isinstance(code, FunctionType):
-            yield from _of_function(code, seen)
-        elif isinstance(code, ModuleType):
-            yield from _of_module(code, seen)
-        elif isinstance(code, type):
-            yield from _of_class(code)
-    for part in iter_nested(calls):
-        if _is_instance_of_program(part):
-            yield type(part).__name__, vars(part)
+    yield from _reached_by(codes, calls, _of_module)
     if codes:  # otherwise no code of the program runs there
         yield "os.environ", _environment()
         for call in calls:
             yield from _carried(call)
 
 
+def _reached_by(
+    codes: Iterable[Any],
+    calls: list[JoblibCall],
+    of_module: Callable[[ModuleType, set[int]], Iterable[tuple[str, Any]]],
+) -> Iterator[tuple[str, Any]]:
+    seen: set[int] = set()
+    for code in codes:
+        if isinstance(code, FunctionType):
+            yield from _of_function(code, seen)
+        elif isinstance(code, ModuleType):
+            yield from of_module(code, seen)
+        elif isinstance(code, type):
+            yield from _of_class(code)
+    for part in iter_nested(calls):
+        if _is_instance_of_program(part):
+            yield type(part).__name__, vars(part)
+
+
 def own_objects(codes: Iterable[Any], calls: list[JoblibCall]) -> dict[int, str]:
     """Return the objects that these functions and classes reach and that a result must not contain copies of, by
     identity: `result is MISSING` would be False in the program, and a list that it changes be another one."""
     found: dict[int, str] = {}
-    for name, value in _named_objects(codes, calls):
+    for name, value in _reached_by(codes, calls, _globals_of):
         for part in filter(_is_unique, (value, *items_of(value))):
             found[id(part)] = name
             if is_array(part) and part.base is not None:  # all of its views have the same base
@@ -162,18 +170,8 @@ def own_objects(codes: Iterable[Any], calls: list[JoblibCall]) -> dict[int, str]
     return found
 
 
-def _named_objects(codes: Iterable[Any], calls: list[JoblibCall]) -> Iterator[tuple[str, Any]]:
-    seen: set[int] = set()
-    for code in codes:
-        if isinstance(code, FunctionType):
-            yield from _of_function(code, seen)
-        elif isinstance(code, ModuleType):
-            yield from ((name, value) for name, value in list(vars(code).items()) if not name.startswith("__"))
-        elif isinstance(code, type):
-            yield from _of_class(code)
-    for part in iter_nested(calls):
-        if _is_instance_of_program(part):
-            yield type(part).__name__, vars(part)
+def _globals_of(module: ModuleType, _seen: set[int]) -> list[tuple[str, Any]]:
+    return [(name, value) for name, value in list(vars(module).items()) if not name.startswith("__")]
 
 
 def _is_unique(value: Any) -> bool:

@@ -21,7 +21,7 @@ from sklearn.naive_bayes import GaussianNB
 
 from skjob.engine.fidelity import monkeypatches
 from skjob.engine.fidelity.call_router import CallRouter
-from skjob.engine.fidelity.monkeypatches import LOGGING, Patches, patched_by_program
+from skjob.engine.fidelity.monkeypatches import LOGGING, Patches
 from skjob.engine.fidelity.placement import CallSite
 
 
@@ -42,7 +42,7 @@ def _function(program: dict[str, Any]) -> Callable[..., Any]:
 
 def test_a_program_that_replaces_nothing(program: dict[str, Any]) -> None:
     _function(program)
-    assert patched_by_program(None) is None
+    assert Patches().find(None) is None
 
 
 @pytest.mark.parametrize(
@@ -57,14 +57,14 @@ def test_a_function_that_is_replaced_is_named(
     owner: Any, name: str, replaced: str, program: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(owner, name, _function(program))
-    assert patched_by_program(None) == replaced
+    assert Patches().find(None) == replaced
 
 
 def test_an_accessor_that_is_registered_with_pandas(program: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     exec("class Shop:\n    def __init__(self, series):\n        pass", program)  # noqa: S102 - as a program's own
     pandas.api.extensions.register_series_accessor("shop")(program["Shop"])
     try:
-        assert patched_by_program(None) == "Series.shop"
+        assert Patches().find(None) == "Series.shop"
     finally:
         del pandas.Series.shop
         pandas.Series._accessors.discard("shop")
@@ -72,7 +72,7 @@ def test_an_accessor_that_is_registered_with_pandas(program: dict[str, Any], mon
 
 def test_what_shows_warnings_may_be_replaced(program: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warnings, "showwarning", _function(program))
-    assert patched_by_program(None) is None
+    assert Patches().find(None) is None
 
 
 def test_the_callback_that_shows_progress_may_be_replaced(
@@ -80,7 +80,7 @@ def test_the_callback_that_shows_progress_may_be_replaced(
 ) -> None:
     exec("class Shown:\n    pass", program)  # noqa: S102 - as a program's own
     monkeypatch.setattr(joblib.parallel, "BatchCompletionCallBack", program["Shown"])
-    assert patched_by_program(None) is None
+    assert Patches().find(None) is None
 
 
 @pytest.mark.parametrize("recorded", [True, False])
@@ -99,7 +99,7 @@ def test_a_library_beside_the_program_that_replaces_something(
     spec.loader.exec_module(extends)
     monkeypatch.setattr(monkeypatches, "local_modules", lambda root: [extends])
     monkeypatch.setattr(json, "dumps", extends.mine)
-    assert patched_by_program(None) == (None if recorded else "json.dumps")
+    assert Patches().find(None) == (None if recorded else "json.dumps")
 
 
 @pytest.mark.parametrize("recorded", [True, False])
@@ -114,7 +114,7 @@ def test_a_function_that_is_replaced_in_a_library_beside_the_program(
     extends.__file__ = str(tmp_path / "extends.py")
     monkeypatch.setattr(extends, "scale", _function(program), raising=False)
     monkeypatch.setitem(sys.modules, "extends", extends)
-    assert patched_by_program(tmp_path) == ("extends.scale" if recorded else None)
+    assert Patches().find(tmp_path) == ("extends.scale" if recorded else None)
 
 
 def test_a_function_that_is_replaced_after_the_first_search(
@@ -133,12 +133,12 @@ def test_an_object_of_the_programs_that_stands_for_a_function(
 ) -> None:
     exec("class Shown:\n    def __call__(self, *parts):\n        pass", program)  # noqa: S102 - as a program's own
     monkeypatch.setattr(json, "dumps", program["Shown"]())
-    assert patched_by_program(None) == "json.dumps"
+    assert Patches().find(None) == "json.dumps"
 
 
 def test_a_method_that_is_added_to_loggers(program: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.Logger, "trace", _function(program), raising=False)
-    assert patched_by_program(None) == "Logger.trace"
+    assert Patches().find(None) == "Logger.trace"
     assert Patches().find(None, LOGGING) is None
 
 
