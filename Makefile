@@ -187,28 +187,16 @@ $(DOCS)/.installed: requirements-docs.lock | $(COMPLETE)
 	@touch $@
 
 $(WORKS_WITH)/.installed: pyproject.toml requirements-works-with.lock | $(READY)
-	@echo "==> Installing libraries that surround scikit-learn programs into $(WORKS_WITH)" >&2
-	@$(VENV)/bin/python -m venv --clear $(WORKS_WITH)
-	@$(call install,$(WORKS_WITH),--requirement requirements-works-with.lock --editable .)
-	@touch $@
+	$(call environment,$(WORKS_WITH),libraries that surround scikit-learn programs,--requirement requirements-works-with.lock --editable .)
 
 $(RELEASE)/.installed: requirements-release.lock | $(READY)
-	@echo "==> Installing what checks distributions into $(RELEASE)" >&2
-	@$(VENV)/bin/python -m venv --clear $(RELEASE)
-	@$(call install,$(RELEASE),--requirement requirements-release.lock)
-	@touch $@
+	$(call environment,$(RELEASE),what checks distributions,--requirement requirements-release.lock)
 
 $(BROWSER)/.installed: pyproject.toml requirements-browser.lock | $(COMPLETE)
-	@echo "==> Installing JupyterLab and skjob into $(BROWSER)" >&2
-	@$(VENV)/bin/python -m venv --clear $(BROWSER)
-	@$(call install,$(BROWSER),--requirement requirements.lock --requirement requirements-browser.lock --editable .)
-	@touch $@
+	$(call environment,$(BROWSER),JupyterLab and skjob,--requirement requirements.lock --requirement requirements-browser.lock --editable .)
 
 $(BENCH)/.installed: $(READY) benchmarks/requirements.txt
-	@echo "==> Installing what is compared with into $(BENCH)" >&2
-	@$(VENV)/bin/python -m venv --clear $(BENCH)
-	@$(call install,$(BENCH),--requirement requirements.lock --requirement benchmarks/requirements.txt --editable .)
-	@touch $@
+	$(call environment,$(BENCH),what is compared with,--requirement requirements.lock --requirement benchmarks/requirements.txt --editable .)
 
 # uv takes seconds where pip takes minutes. pip brings it where there is none, and does all itself where uv cannot.
 define install
@@ -217,6 +205,14 @@ uv=uv; $$uv --version >/dev/null 2>&1 || { \
 $$uv pip install --quiet --python $(1)/bin/python --no-deps $(2) || { \
   echo "==> uv could not install this: pip does, which takes minutes" >&2; \
   $(1)/bin/python -m $(PIP_INSTALL) --no-deps $(2); }
+endef
+
+# an environment of its own: the folder, what is installed there in words, and the same for pip
+define environment
+@echo "==> Installing $(2) into $(1)" >&2
+@$(VENV)/bin/python -m venv --clear $(1)
+@$(call install,$(1),$(3))
+@touch $@
 endef
 
 # an environment with other versions than the locked ones, the tests with it, and what differs

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pytest
 from chromium import Browser, chromium
-from jupyter_lab import Notebook, OpenNotebook, Server, jupyter_server
-
-BUILD = Path(__file__).parents[2] / "build" / "notebook"
+from jupyter_lab import BUILD, Notebook, OpenNotebook, Server, jupyter_server
 
 
 @pytest.fixture(scope="session")

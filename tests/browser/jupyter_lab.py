@@ -20,6 +20,7 @@ from support.wait import until
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = ROOT / ".venv-browser"
+BUILD = ROOT / "build" / "notebook"
 START_TIMEOUT = 90.0
 CELL_TIMEOUT = 90.0
 IDLE = "document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status == 'idle'"
@@ -104,9 +105,7 @@ class Notebook:
         self.path.write_text(json.dumps(content))
         # A workspace of its own, or the notebooks of earlier tests would come back.
         page.open(f"{server.address}/lab/workspaces/{name}/tree/{name}.ipynb?token={server.token}")
-        self._wait(
-            f"window.jupyterapp && document.querySelectorAll('.jp-Notebook .jp-CodeCell').length == {len(cells)}"
-        )
+        self._wait(f"window.jupyterapp && document.querySelectorAll('{CELLS}').length == {len(cells)}")
         self._wait(IDLE)
 
     def run(self, cell: int, *, wait: bool = True) -> None:

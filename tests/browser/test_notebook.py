@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import psutil
 import pytest
-from jupyter_lab import OpenNotebook
+from jupyter_lab import BUILD, OpenNotebook
 
 from skjob.deploy.dashboard import Pages, pages_at
 
 pytestmark = pytest.mark.slow
-
-BUILD = Path(__file__).parents[2] / "build" / "notebook"
 
 SEARCH = """
     import time
@@ -99,7 +96,7 @@ def test_a_cluster_that_is_kept_over_cells(notebook: OpenNotebook) -> None:
     assert pages_at(int(link.split(":")[2].split("/")[0])) is Pages.DASHBOARD
     shown.run(2)
     assert "40 of 40 fits" in shown.text(2)
-    assert "np.True_" in shown.text(2) or "True" in shown.text(2)
+    assert "True" in shown.text(2)
     assert "fits" not in shown.text(1)
     shown.run(3)
     assert shown.count(3, ".skjob") == 1
@@ -159,11 +156,7 @@ def test_an_interrupt_says_how_many_fits_are_saved(notebook: OpenNotebook) -> No
         shown.wait_for(lambda cell=cell: re.search(r"[1-9]\d* of 40 fits", shown.text(cell)))
         shown.interrupt()
         shown.wait_for(lambda cell=cell: "KeyboardInterrupt" in shown.text(cell))
-        found = shown.wait_for(
-            lambda cell=cell: re.search(
-                r"interrupted; (\d+) fits are saved: run it again for the rest", shown.text(cell)
-            )
-        )
+        found = shown.wait_for(lambda cell=cell: re.search(SAVED, shown.text(cell)))
         assert int(found[1]) > 0
         assert "stopped" in shown.text(cell)
         shown.wait_until_ended(cell)

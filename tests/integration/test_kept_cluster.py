@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -95,8 +96,7 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def _command(folder: Path, program: str) -> list[str]:
-    lines = program.strip("\n").splitlines()
-    (folder / "train.py").write_text("\n".join(line[4:] for line in lines))
+    (folder / "train.py").write_text(textwrap.dedent(program))
     return [sys.executable, "train.py"]
 
 

@@ -1,7 +1,7 @@
 """Libraries that surround scikit-learn programs: a real program of each gives the same by plain Python and by skjob.
 
 `make test-works-with` installs them into an environment of their own, in the locked versions, and runs these tests;
-`make test-all` has them too. The programs are in tests/works_with; docs/reference/works-with.md is made from them.
+`make test-all` has them too. The programs are in tests/works_with; docs/howto/works-with.md is made from them.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,33 +28,28 @@ def until(condition: Callable[[], Found], why: str) -> Found:
     return found
 
 
-def started_in(folder: Path) -> list[int]:
-    """The processes, of this run and no other, that are still there: each has the folder below it as `TMPDIR`."""
-    mark = f"TMPDIR={folder / 'scratch'}".encode()
+def _processes(is_one: Callable[[Path], bool]) -> list[int]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark in (process / "environ").read_bytes() and (process / "cmdline").read_bytes():
+        with suppress(OSError):
+            if is_one(process) and (process / "cmdline").read_bytes():
                 found.append(int(process.name))
-        except OSError:
-            continue
     return found
+
+
+def started_in(folder: Path) -> list[int]:
+    """Return the processes, of this run and no other, that still exist: each has the folder below it as `TMPDIR`."""
+    mark = f"TMPDIR={folder / 'scratch'}".encode()
+    return _processes(lambda process: mark in (process / "environ").read_bytes())
 
 
 def working_in(folder: Path) -> list[int]:
-    """The same of those that are forked, whose environment nobody else sees."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if (process / "cwd").readlink() == folder and (process / "cmdline").read_bytes():
-                found.append(int(process.name))
-        except OSError:
-            continue
-    return found
+    """Return those that are forked, whose environment nobody else sees: they work in the folder."""
+    return _processes(lambda process: (process / "cwd").readlink() == folder)
 
 
 def wait_until_gone(folder: Path, processes: Callable[[Path], list[int]] = started_in) -> list[int]:
-    """Wait until none of them is left; those that are all the same."""
+    """Wait until none of them is left; return those that remain at the deadline."""
     deadline = time.monotonic() + DEADLINE
     while (left := processes(folder)) and time.monotonic() < deadline:
         time.sleep(0.2)

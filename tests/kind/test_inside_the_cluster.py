@@ -178,7 +178,7 @@ def test_a_pod_without_a_token_is_told_what_to_ask_for(core: client.CoreV1Api, n
     assert "hint: the pod's spec needs `serviceAccountName`" in log
 
 
-def test_a_pod_that_cannot_reach_the_api_is_told_what_may_bar_it(core: client.CoreV1Api, namespace: str) -> None:
+def test_a_pod_that_cannot_reach_the_api_is_told_what_may_block_it(core: client.CoreV1Api, namespace: str) -> None:
     """A port that nothing listens at stands for a NetworkPolicy, which not every pod network enforces."""
     log = notebook(core, namespace, KUBERNETES_SERVICE_HOST="127.0.0.1", KUBERNETES_SERVICE_PORT="9")
     assert "error: the Kubernetes API at `https://127.0.0.1:9` does not answer this pod: " in log

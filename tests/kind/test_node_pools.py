@@ -196,7 +196,7 @@ def own_cluster(rules: NamespacePolicy, namespace: str, pool: str = "gpu", gpus:
     return owned_by(anchor, dask_cluster(names, namespace, plan, None))
 
 
-def own_keeper(rules: NamespacePolicy, namespace: str) -> Manifest:
+def own_package_server(rules: NamespacePolicy, namespace: str) -> Manifest:
     """The Job of an environment for a run in the pool with GPUs."""
     names = RunNames("20261123-155901-3f9a1d", "environment", "ann", existing="skjob-environment-0123456789ab")
     return package_server_job(names, namespace, "i", [], 60, rules.in_pool("gpu"))
@@ -341,29 +341,29 @@ def test_what_skjob_makes_is_taken(seen: Seen, user_api: client.ApiClient) -> No
         own_cluster(rules, namespace),
         own_cluster(rules, namespace, gpus=2),
         own_cluster(rules, namespace, "plain", gpus=0),
-        own_keeper(rules, namespace),
+        own_package_server(rules, namespace),
     ):
         assert refusal(user_api, namespace, each) == "", yaml.safe_dump(each)
 
 
 def test_a_job_is_in_a_pool_and_has_no_gpu(seen: Seen, user_api: client.ApiClient) -> None:
     namespace = seen.release.namespace
-    keeper = own_keeper(rules_of(namespace, user_api), namespace)
-    spec = keeper["spec"]["template"]["spec"]
+    package_server = own_package_server(rules_of(namespace, user_api), namespace)
+    spec = package_server["spec"]["template"]["spec"]
     assert spec["nodeSelector"] == PLAIN
     [container] = spec["containers"]
     container["resources"]["limits"] |= {GPU: "1"}
-    assert "nothing else that costs something" in refusal(user_api, namespace, keeper)
+    assert "nothing else that costs something" in refusal(user_api, namespace, package_server)
     del container["resources"]["limits"][GPU]
     none = [each for each in container["env"] if each["name"] == GPUS_VARIABLE]
     assert none == [{"name": GPUS_VARIABLE, "value": "void"}]
     none[0]["value"] = "all"
-    assert ITS_OWN_GPUS in refusal(user_api, namespace, keeper)
+    assert ITS_OWN_GPUS in refusal(user_api, namespace, package_server)
     none[0]["value"] = "void"
     spec |= {"nodeSelector": {}}
-    assert NOT_IN_A_POOL in refusal(user_api, namespace, keeper)
+    assert NOT_IN_A_POOL in refusal(user_api, namespace, package_server)
     spec |= {"nodeSelector": {LABEL: "gpu"}, "tolerations": [TOLERATION]}
-    assert WORKERS_ALONE in refusal(user_api, namespace, keeper)
+    assert WORKERS_ALONE in refusal(user_api, namespace, package_server)
 
 
 # ---- architectures

@@ -1,6 +1,6 @@
 """`skjob run` on a real Kubernetes: work in pods that the API knows, and nothing left however it ends.
 
-A test's namespace fails it where an object of a run is still exist after it.
+A test fails if an object of a run is left in its namespace.
 """
 
 from __future__ import annotations

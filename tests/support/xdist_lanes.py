@@ -1,9 +1,9 @@
-"""Decide when tests of the cluster may run, with two processes (`pytest -n 2`).
+"""Decide when tests of the cluster may run, with several processes (`pytest -n 3`).
 
-Most tests keep to their own namespace and mostly wait: two at once do no harm. A test that takes the operator away or
-stops a node (`whole_cluster`) waits until no other is running, and none starts beside it. What outlives a test, such as
-the run that all attacks use, must not overlap with those either: all of them are in one lane, which one process runs in
-order.
+Most tests keep to their own namespace and mostly wait: several at once do no harm. A test that takes the operator away
+or stops a node (`whole_cluster`) waits until no other is running, and none starts beside it. What outlives a test, such
+as the run that all attacks use, must not overlap with those either: all of them are in one lane, which one process runs
+in order.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ stricter.
 
 {{/*
 Named pools of nodes, a line each, `NAME SELECTOR TOLERATIONS LIMITS SCHEDULERS`, as the policies read them; the last is
-`schedulers` where those may be. `-` is nothing: no part of a line but this has no sign of its own in it.
+`schedulers` where those may be. `-` stands for a part that is empty.
 */}}
 {{- define "skjob.poolsText" -}}
 {{- $lines := list -}}

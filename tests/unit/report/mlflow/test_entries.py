@@ -90,6 +90,8 @@ def test_a_metric_has_a_name_and_a_value_that_mlflow_takes() -> None:
 
 
 def test_a_run_that_failed_early_has_its_outcome() -> None:
-    found = entries_of(a_record(mlflow=[a_run("a")], seconds=None), [])
+    record = a_record(mlflow=[a_run("a")], seconds=None)
+    record.outcome.status = "failed"
+    found = entries_of(record, [])
     assert found.own[0].metrics == []
-    assert found.whole.tags["skjob.outcome"] == "succeeded"
+    assert found.whole.tags["skjob.outcome"] == "failed"
