@@ -297,14 +297,14 @@ def connect_as_asked(command: str, context: str | None, namespace: str | None) -
 
 
 @contextmanager
-def looking(everywhere: bool) -> Iterator[None]:
+def hint_if_forbidden(all_namespaces: bool) -> Iterator[None]:
     """Add a hint for a user who is not allowed to list all namespaces, but may be allowed one."""
     from skjob.errors import ForbiddenError
 
     try:
         yield
     except ForbiddenError as error:
-        if not everywhere:
+        if not all_namespaces:
             raise
         hint = "leave out `--all-namespaces`; `--namespace` looks into another one"
         raise ForbiddenError(error.message, hint) from error

@@ -80,14 +80,14 @@ class NamespacePolicy:
     node_pool: NodePool | None = None
 
     @property
-    def scheduling_of_others(self) -> Scheduling:
-        """Where the pods of a run go that run none of its tasks, the scheduler first: not to nodes that may be taken
-        away, unless the platform team lets it."""
-        pool = self.pool_of_others
+    def support_scheduling(self) -> Scheduling:
+        """Where a run's pods without tasks go (scheduler, package server, probes): to spot nodes only if the pool
+        takes schedulers."""
+        pool = self.support_pool
         return self.scheduling if pool is None or pool == self.node_pool else self._scheduling_in(pool)
 
     @property
-    def pool_of_others(self) -> NodePool | None:
+    def support_pool(self) -> NodePool | None:
         """The pool of those pods; None if there is none, or if none takes them."""
         return self.node_pool and pool_for_schedulers(self.node_pool, self.node_pools, self.architecture)
 

@@ -144,7 +144,7 @@ def make_plan(
         workers, why = settings.workers or DEFAULT_WORKERS, f"running on Kubernetes: {reason}"
         gpus = settings.worker_gpu or 0
         size = WorkerSize(cpu, memory or DEFAULT_MEMORY, threads=1 if gpus else max(1, round(cpu)), gpus=gpus)
-        rules = where_it_runs(rules, settings.node_pool, settings.arch)
+        rules = rules_for_run(rules, settings.node_pool, settings.arch)
     plan = Plan(
         place=place,
         why=why,
@@ -166,7 +166,7 @@ def make_plan(
     return _checked(plan)
 
 
-def where_it_runs(rules: NamespacePolicy, name: str | None, arch: str | None) -> NamespacePolicy:
+def rules_for_run(rules: NamespacePolicy, name: str | None, arch: str | None) -> NamespacePolicy:
     """Return the rules for a run in the node pool of this name, or the default one, and on an architecture.
 
     Raises:
@@ -190,7 +190,7 @@ def where_it_runs(rules: NamespacePolicy, name: str | None, arch: str | None) ->
             "leave it out, or choose another node pool" if rules.node_pool else "leave it out",
         )
     rules = rules.on_architecture(arch)
-    if rules.node_pool and rules.pool_of_others is None:
+    if rules.node_pool and rules.support_pool is None:
         raise ConfigError(f"no node pool takes the scheduler of a run on `{arch}`", "leave `arch` out")
     return rules
 

@@ -304,7 +304,7 @@ def test_node_pools_are_the_same_for_skjob_and_the_policies(kind_env: dict[str, 
     gpu = rules.in_pool(defaults["node-pool"])
     assert (gpu.limits.workers, gpu.limits.gpus, gpu.limits.cpu) == (2, 4, 0.5)
     assert gpu.scheduling.tolerations == tuple(tolerations)
-    assert gpu.scheduling_of_others.node_selector == {"zone": "a", "pool": "batch"}
+    assert gpu.support_scheduling.node_selector == {"zone": "a", "pool": "batch"}
 
 
 def test_old_names_of_limits_are_taken_and_reported(kind_env: dict[str, str]) -> None:

@@ -51,14 +51,14 @@ def costs(
     """
     from datetime import UTC, datetime
 
-    from skjob.cli.options import connect_as_asked, looking
+    from skjob.cli.options import connect_as_asked, hint_if_forbidden
     from skjob.deploy.kubernetes.costs import ledger
 
     now = datetime.now(UTC)
     first = _moment(since, now) if since is not None else None
     api = connect_as_asked("costs", context, namespace)
     current = api.context.namespace
-    with looking(everywhere=all_namespaces):
+    with hint_if_forbidden(all_namespaces=all_namespaces):
         ledgers = ledger.read_everywhere(api) if all_namespaces else {current: ledger.read_ledger(api, current)}
     if first is not None:
         ledgers = {namespace: ledger.since(entries, first) for namespace, entries in ledgers.items()}

@@ -28,11 +28,11 @@ def gc(
     Runs under way, and kept clusters that are not due yet, are left alone. So is what
     Kubernetes has just begun to remove.
     """
-    from skjob.cli.options import connect_as_asked, looking
+    from skjob.cli.options import connect_as_asked, hint_if_forbidden
     from skjob.deploy.kubernetes.inventory import garbage
 
     api = connect_as_asked("gc", context, namespace)
-    with looking(everywhere=all_namespaces):
+    with hint_if_forbidden(all_namespaces=all_namespaces):
         result = garbage.find_garbage(api, None if all_namespaces else api.context.namespace)
     if json:
         typer.echo(_as_json(result.garbage))

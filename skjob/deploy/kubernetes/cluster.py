@@ -316,7 +316,7 @@ def _on_one_architecture(plan: Plan, pods: Pods, notify: Notify) -> Plan:
     if not architecture or plan.rules.architecture:
         return plan
     rules = plan.rules.on_architecture(architecture)
-    if rules.node_pool is not None and rules.pool_of_others is None:
+    if rules.node_pool is not None and rules.support_pool is None:
         raise ConfigError(
             f"workers in node pool `{rules.node_pool.name}` need `{architecture}`, but no node pool of that"
             " architecture takes a scheduler",

@@ -18,7 +18,7 @@ from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 
 from skjob.config.namespace_policy import NamespacePolicy
-from skjob.config.plan import DEFAULT_CPU, DEFAULT_MEMORY, default_image, where_it_runs
+from skjob.config.plan import DEFAULT_CPU, DEFAULT_MEMORY, default_image, rules_for_run
 from skjob.config.sources import ResolvedSettings
 from skjob.deploy.kubernetes.api.client import Api, connect_api
 from skjob.deploy.kubernetes.api.errors import NotFound
@@ -142,7 +142,7 @@ def _checks(requested: ResolvedSettings, check_image: bool, timeout: float) -> I
         yield from _rules(rules)
         settings = resolved.settings
         try:
-            rules = where_it_runs(rules, settings.node_pool, settings.arch)
+            rules = rules_for_run(rules, settings.node_pool, settings.arch)
         except ConfigError as error:
             yield _failed("node pool", error)
             return

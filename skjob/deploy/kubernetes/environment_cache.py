@@ -298,7 +298,7 @@ def _create(
     try:
         job = package_server_job(names, namespace, image, [*index.files()], LIFETIME, rules)
         if rules.prices.entries:
-            prices = prices_in(rules, rules.scheduling_of_others.node_selector)
+            prices = prices_in(rules, rules.support_scheduling.node_selector)
             rate = hourly(*requests(job["spec"]["template"]), prices)
             cost = Cost(0.0, rate, datetime.now(UTC), rules.prices.currency)
             job["metadata"]["annotations"][COST_ANNOTATION] = cost.as_json()

@@ -82,22 +82,22 @@ class MlflowLog:
                 for run, own in zip(record.mlflow, entries.own, strict=False)
             ]
             own = _fields(entries.own[0], entries.details.ended)
-            order = {
+            request = {
                 "runs": runs,
                 "new": {**_new(record), "started": round(entries.details.began * 1000), **own},
                 "whole": _fields(entries.whole, entries.details.ended),
                 "report": str(report),
             }
-            done = self._logged(order)
+            done = self._run_process(request)
         if done["problems"]:
             return _failed("; ".join(done["problems"]))
         return f"logged to MLflow, run {done['run_id']}"
 
-    def _logged(self, order: Mapping[str, Any]) -> dict[str, Any]:
+    def _run_process(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Let a process log it, and return its answer. A Ctrl-C ends this function, which then ends the process."""
         ended = subprocess.run(
             [sys.executable, "-P", "-m", "skjob.report.mlflow.process"],
-            input=json.dumps(order) + "\n",
+            input=json.dumps(request) + "\n",
             capture_output=True,
             text=True,
             encoding="utf-8",

@@ -23,38 +23,40 @@ MAX_METRICS = 1000
 
 def main() -> None:
     """Log what the input says."""
-    order = json.loads(sys.stdin.readline())
+    request = json.loads(sys.stdin.readline())
     output, sys.stdout = sys.stdout, sys.stderr  # MLflow prints where its pages are
-    print(json.dumps(log(order)), file=output, flush=True)
+    print(json.dumps(log(request)), file=output, flush=True)
 
 
-def log(order: dict[str, Any]) -> dict[str, Any]:
+def log(request: dict[str, Any]) -> dict[str, Any]:
     """Log `runs`, or one that is begun for it, as `new` has it; the first of them also gets `whole` and `report`."""
     problems: list[str] = []
     first: tuple[Any, str, dict[str, Any]] | None = None
-    for run in order["runs"] or [order["new"]]:
-        with _noted(problems):
-            client, run_id = _found(run)
+    for run in request["runs"] or [request["new"]]:
+        with _collecting(problems):
+            client, run_id = _open_run(run)
             try:
-                with _noted(problems):
+                with _collecting(problems):
                     _log(client, run_id, run)
                     if first is None:
                         first = client, _outermost(client, run_id), run
-                        _log(client, first[1], {**order["whole"], "tags": {**run["tags"], **order["whole"]["tags"]}})
+                        _log(
+                            client, first[1], {**request["whole"], "tags": {**run["tags"], **request["whole"]["tags"]}}
+                        )
             finally:
                 if run.get("status"):
                     client.set_terminated(run_id, run["status"], run["ended"])
     # The last of all: the store of artifacts may be another server, with credentials and a patience of its own.
-    if first is not None and order["report"] is not None:
+    if first is not None and request["report"] is not None:
         client, run_id, run = first
-        with _noted(problems):
-            _enter(run["folder"])
-            client.log_artifact(run_id, order["report"], ARTIFACTS)
+        with _collecting(problems):
+            _change_folder(run["folder"])
+            client.log_artifact(run_id, request["report"], ARTIFACTS)
     return {"run_id": first and first[1], "problems": problems}
 
 
 @contextmanager
-def _noted(problems: list[str]) -> Iterator[None]:
+def _collecting(problems: list[str]) -> Iterator[None]:
     """Add to `problems`, once, what MLflow raises, whatever it is, and go on."""
     try:
         yield
@@ -64,18 +66,18 @@ def _noted(problems: list[str]) -> Iterator[None]:
             problems.append(problem)
 
 
-def _enter(folder: str | None) -> None:
+def _change_folder(folder: str | None) -> None:
     """Make a run's folder the current one: the addresses of its stores may be relative to it."""
     if folder is not None:
         os.chdir(folder)
 
 
-def _found(run: dict[str, Any]) -> tuple[Any, str]:
-    """Return a client of the run's server, and the run's id."""
+def _open_run(run: dict[str, Any]) -> tuple[Any, str]:
+    """Return a client of the run's server and the run's id; create the run if it has none."""
     import mlflow
     from mlflow import MlflowClient
 
-    _enter(run["folder"])
+    _change_folder(run["folder"])
     client = MlflowClient(run["tracking_uri"])
     if run["run_id"] is not None:
         return client, run["run_id"]

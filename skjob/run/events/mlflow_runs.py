@@ -51,12 +51,12 @@ class MlflowRuns:
         if os.getpid() != self._owner:  # a forked child that ends as the program does
             return
         with suppress(Exception), self._lock:
-            self._look_at_last()
+            self._check_last()
             active = _active_run()  # one that the program leaves open, unless MLflow has closed it before
             self._claim_waiting(active)
             found = active or _last_run()
             if found is not None and not self._known:
-                self._belong(found, [])
+                self._assign(found, [])
 
     def _began(self, call: int) -> None:
         # It may be reported by a thread of the engine's, which has no active run: then its end is looked at.
@@ -66,22 +66,22 @@ class MlflowRuns:
                 self._open.add(call)
             else:
                 self._claim_waiting(active)
-                self._belong(active, [call])
+                self._assign(active, [call])
 
     def _ended(self, call: int) -> None:
         with self._lock:
             if call not in self._open:
                 return
             self._open.discard(call)
-            self._look_at_last()
+            self._check_last()
             active = _active_run()
             self._claim_waiting(active)
             if active is None:
                 self._waiting.append(call)
             else:
-                self._belong(active, [call])
+                self._assign(active, [call])
 
-    def _look_at_last(self) -> None:
+    def _check_last(self) -> None:
         """Look for an MLflow run that has begun and ended since the last look."""
         last = _last_run()
         if last != self._last:
@@ -91,10 +91,10 @@ class MlflowRuns:
     def _claim_waiting(self, run_id: str | None) -> None:
         """Let calls that are over belong to a run, if it is one that has begun since."""
         if run_id is not None and run_id not in self._known and self._waiting:
-            self._belong(run_id, self._waiting)
+            self._assign(run_id, self._waiting)
             self._waiting = []
 
-    def _belong(self, run_id: str, calls: Sequence[int]) -> None:
+    def _assign(self, run_id: str, calls: Sequence[int]) -> None:
         self._known.add(run_id)
         uri = str(sys.modules["mlflow"].get_tracking_uri())
         self._send({"run_id": run_id, "tracking_uri": uri, "folder": str(Path.cwd()), "calls": [*calls]})

@@ -14,7 +14,7 @@ import pytest
 from clocks import DEADLINE
 
 from skjob.cli import app
-from skjob.cli.options import looking
+from skjob.cli.options import hint_if_forbidden
 from skjob.errors import ForbiddenError
 
 HEAVY = ("distributed", "dask", "sklearn", "joblib", "kubernetes", "pydantic", "rich", "yaml", "numpy", "pandas")
@@ -292,9 +292,9 @@ def test_light(folder: Path, arguments: list[str]) -> None:
     assert int(number) < 400
 
 
-@pytest.mark.parametrize(("everywhere", "hint"), [(True, "leave out `--all-namespaces`"), (False, "ask for it")])
-def test_who_may_not_look_everywhere_may_look_into_one_namespace(everywhere: bool, hint: str) -> None:
-    with pytest.raises(ForbiddenError, match="cannot list") as caught, looking(everywhere=everywhere):
+@pytest.mark.parametrize(("all_namespaces", "hint"), [(True, "leave out `--all-namespaces`"), (False, "ask for it")])
+def test_who_may_not_look_everywhere_may_look_into_one_namespace(all_namespaces: bool, hint: str) -> None:
+    with pytest.raises(ForbiddenError, match="cannot list") as caught, hint_if_forbidden(all_namespaces=all_namespaces):
         raise ForbiddenError("cannot list jobs", "ask for it")
     assert caught.value.hint.startswith(hint)
 

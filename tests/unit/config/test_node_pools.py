@@ -42,7 +42,7 @@ def test_a_run_is_in_the_first_pool_or_the_one_it_names() -> None:
     first = rules.in_pool(None)
     assert first.node_pool is not None
     assert (first.node_pool.name, first.limits.workers, first.limits.gpus) == ("batch", 9, 0)
-    assert first.scheduling == first.scheduling_of_others == Scheduling({"pool": "batch"}, (), "low")
+    assert first.scheduling == first.support_scheduling == Scheduling({"pool": "batch"}, (), "low")
     gpu = rules.in_pool("gpu")
     assert (gpu.limits.workers, gpu.limits.gpus) == (4, 6)
     assert gpu.limits.origin == f"{ORIGIN}, node pool `gpu`"
@@ -50,11 +50,11 @@ def test_a_run_is_in_the_first_pool_or_the_one_it_names() -> None:
 
 
 def test_schedulers_are_on_no_nodes_that_may_be_taken_away_unless_the_team_says_so() -> None:
-    assert rules_with(BATCH, GPU).in_pool("gpu").scheduling_of_others == Scheduling({"pool": "batch"})
+    assert rules_with(BATCH, GPU).in_pool("gpu").support_scheduling == Scheduling({"pool": "batch"})
     asked = rules_with(BATCH, GPU | {"schedulers": True}).in_pool("gpu")
-    assert asked.scheduling_of_others == asked.scheduling
+    assert asked.support_scheduling == asked.scheduling
     kept_off = rules_with(BATCH, GPU | {"spot": False, "schedulers": False}).in_pool("gpu")
-    assert kept_off.scheduling_of_others == Scheduling({"pool": "batch"})
+    assert kept_off.support_scheduling == Scheduling({"pool": "batch"})
 
 
 def test_all_pods_of_a_run_have_one_architecture() -> None:
@@ -62,12 +62,12 @@ def test_all_pods_of_a_run_have_one_architecture() -> None:
     intel = {"name": "intel", "node-selector": {"pool": "intel", "kubernetes.io/arch": "amd64"}}
     spot = {"name": "spot", "node-selector": {"pool": "spot", "kubernetes.io/arch": "arm64"}, "spot": True}
     rules = rules_with(intel, arm, spot)
-    assert rules.in_pool("spot").scheduling_of_others.node_selector["pool"] == "arm"
+    assert rules.in_pool("spot").support_scheduling.node_selector["pool"] == "arm"
     assert rules.in_pool("spot").architecture == "arm64"
     # Where a pool does not say, what the user asks for counts for scheduler and workers.
     plan = plan_of(rules_with(GPU, intel, BATCH), node_pool="gpu", arch="arm64")
     assert plan.rules.scheduling.node_selector == {"pool": "gpu", "kubernetes.io/arch": "arm64"}
-    assert plan.rules.scheduling_of_others.node_selector == {"pool": "batch", "kubernetes.io/arch": "arm64"}
+    assert plan.rules.support_scheduling.node_selector == {"pool": "batch", "kubernetes.io/arch": "arm64"}
     with pytest.raises(ConfigError) as caught:
         plan_of(rules, node_pool="arm", arch="amd64")
     assert caught.value.message == "`arch` is `amd64`, and node pool `arm` has nodes of `arm64`"

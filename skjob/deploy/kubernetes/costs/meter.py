@@ -60,7 +60,7 @@ class NodePrices:
         self._may_read_nodes = True
         self._known: dict[str, Sequence[Price]] = {}
         self.of_workers = possible_prices(rules)
-        self.of_scheduler = prices_in(rules, rules.scheduling_of_others.node_selector)
+        self.of_scheduler = prices_in(rules, rules.support_scheduling.node_selector)
 
     def __call__(self, pod: Manifest) -> Sequence[Price]:
         """Return the possible prices of a pod's node; all prices if none matches it."""

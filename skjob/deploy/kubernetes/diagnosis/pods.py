@@ -53,7 +53,7 @@ class Pods:
 
     def _where_pods_go(self) -> list[Manifest] | None:
         """Return the nodes of workers, and those of the scheduler if they differ."""
-        others = self._rules.scheduling_of_others
+        others = self._rules.support_scheduling
         if others == self._rules.scheduling:
             return self.nodes
         return [*(self.nodes or ()), *(self._open_to(others) or ())] or None

@@ -133,8 +133,8 @@ def with_team_settings(template: Manifest, rules: NamespacePolicy, *, runs_tasks
     """
     settings = rules.pods
     metadata = template.get("metadata", {})
-    pod = placed(template["spec"], rules.scheduling if runs_tasks else rules.scheduling_of_others)
-    pod = pod | {"containers": [_without_others_gpus(container) for container in pod["containers"]]}
+    pod = placed(template["spec"], rules.scheduling if runs_tasks else rules.support_scheduling)
+    pod = pod | {"containers": [_without_unrequested_gpus(container) for container in pod["containers"]]}
     if settings.pull_secrets:
         pod["imagePullSecrets"] = [{"name": name} for name in settings.pull_secrets]
     if runs_tasks:
@@ -148,7 +148,7 @@ def with_team_settings(template: Manifest, rules: NamespacePolicy, *, runs_tasks
     return template | {"metadata": metadata, "spec": pod}
 
 
-def _without_others_gpus(container: Manifest) -> Manifest:
+def _without_unrequested_gpus(container: Manifest) -> Manifest:
     """Return a container that has no GPUs unless it asks for them, whatever its image says to NVIDIA's runtime."""
     if GPU in container["resources"]["limits"]:
         return container  # Kubernetes says which
