@@ -46,6 +46,9 @@ _POLL_INTERVAL = 0.2
 FINALIZER_DELAY = 2.0
 """Seconds in which the operator may still create objects for a cluster that has been deleted."""
 
+CREATION_DEADLINE = 10.0
+"""Maximum seconds to wait before a deletion for an operator that is creating the cluster's objects."""
+
 REMOVE_DEADLINE = 60.0
 
 DEFERRED_ERRORS = (Conflict, Rejected, ForbiddenError, AccessError)
@@ -78,7 +81,7 @@ def remove(
         CleanupFailed: something is left. The hint is the command that removes it.
     """
     removal = _Removal(api, name, namespace, run_id or run_of(api, name, namespace))
-    unfinished = wait and _may_get_workers(api, name, namespace)
+    unfinished = wait and not _creation_has_ended(api, name, namespace, hurried)
     with ThreadPoolExecutor(PARALLEL, thread_name_prefix="skjob-remove") as pool:
         removal.request(pool, deadline, hurried)
         if wait:
@@ -98,13 +101,24 @@ def removed_by_owner(api: Api, name: str, namespace: str) -> bool:
     return bool(group["metadata"].get("ownerReferences"))
 
 
-def _may_get_workers(api: Api, name: str, namespace: str) -> bool:
-    """Return whether the operator, if it began before the deletion, may still create the cluster's worker group."""
-    try:
-        api.get("DaskCluster", name, namespace)
-    except SkjobError:
-        return False
-    return not removed_by_owner(api, name, namespace)
+def _creation_has_ended(api: Api, name: str, namespace: str, hurried: Callable[[], bool]) -> bool:
+    """Wait for an operator that is creating a cluster's objects; return whether it creates no more of them.
+
+    The worker group is the last of them. If the cluster is deleted before, a busy operator may create it much later,
+    without an owner, and it would stay.
+    """
+    deadline = time.monotonic() + CREATION_DEADLINE
+    while True:
+        try:
+            cluster = api.get("DaskCluster", name, namespace)
+        except SkjobError:
+            return True
+        if removed_by_owner(api, name, namespace):
+            return True
+        has_begun = "phase" in cluster.get("status", {})
+        if not has_begun or hurried() or time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_INTERVAL)
 
 
 def remove_runs(

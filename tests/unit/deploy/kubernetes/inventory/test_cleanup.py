@@ -140,6 +140,49 @@ def test_a_worker_group_that_the_operator_makes_late_is_removed_too() -> None:
     assert api.objects == {"Job": [], "DaskCluster": [], "DaskWorkerGroup": []}
 
 
+class CreatingOperator(StubbornApi):
+    """An API whose operator creates the worker group of a cluster at a moment of the clock, unless that is deleted."""
+
+    def __init__(self, clock: Clock, at: float) -> None:
+        cluster = item("cluster", status={"phase": "Created"})
+        super().__init__({"Job": [anchor()], "DaskCluster": [cluster], "DaskWorkerGroup": []})
+        self.clock, self.at = clock, clock.now + at
+        self.deleted_at: float | None = None
+
+    def get(self, kind: str, name: str, namespace: str = "") -> Manifest:
+        if self.deleted_at is None and self.clock.now >= self.at and not self.objects["DaskWorkerGroup"]:
+            owner = {"ownerReferences": [{"kind": "DaskCluster", "name": NAMES.cluster}]}
+            self.objects["DaskWorkerGroup"].append(item("cluster", f"{NAMES.cluster}-default", metadata=owner))
+        return super().get(kind, name, namespace)
+
+    def delete(self, kind: str, name: str, namespace: str = "", *, uid: str = "", at_once: bool = False) -> bool:
+        if kind == "DaskCluster":
+            self.deleted_at = self.clock.now
+            self.objects["DaskWorkerGroup"].clear()  # the garbage collector
+        return super().delete(kind, name, namespace, uid=uid, at_once=at_once)
+
+
+def test_a_cluster_is_deleted_only_when_the_operator_has_created_all_of_it(clock: Clock) -> None:
+    api: Any = CreatingOperator(clock, at=7.0)
+    remove(api, NAMES.cluster, "team")
+    assert api.deleted_at == pytest.approx(api.at, abs=0.5)
+    assert api.objects == {"Job": [], "DaskCluster": [], "DaskWorkerGroup": []}
+
+
+def test_an_operator_that_does_not_go_on_is_not_waited_for_long(clock: Clock) -> None:
+    api: Any = CreatingOperator(clock, at=600.0)
+    started = clock.now
+    remove(api, NAMES.cluster, "team")
+    assert api.deleted_at == pytest.approx(started + cleanup.CREATION_DEADLINE, abs=0.5)
+
+
+def test_who_has_no_time_does_not_wait_for_the_operator(clock: Clock) -> None:
+    api: Any = CreatingOperator(clock, at=7.0)
+    started = clock.now
+    remove(api, NAMES.cluster, "team", hurried=lambda: True)
+    assert api.deleted_at == started
+
+
 def test_who_does_not_wait_leaves_nothing_to_the_operator() -> None:
     held = item("cluster", metadata={"finalizers": [KOPF_FINALIZER]})
     api: Any = StubbornApi({"Job": [anchor()], "DaskCluster": [held]})
