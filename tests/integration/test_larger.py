@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import json
 import os
 import secrets
@@ -23,7 +21,7 @@ from forked_workers import forked_workers
 from local_runs import LocalRuns
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, SGDClassifier
-from waiting import until
+from support.s3_server import SECRET, s3_server
 
 from skjob.engine.transfer.worker_plugins import register_plugin
 from skjob.errors import ConfigError
@@ -332,46 +330,19 @@ def test_targets_that_are_no_use(tmp_path: Path, target: str, said: str) -> None
 # ---- a real S3-speaking server
 
 
-SECRET = "a-secret-access-key"
-
-
-def _close_connections(port: int) -> None:
-    """Close what s3fs has left open to the server at a port of this machine, and wait for that.
-
-    s3fs waits 0.1 s for a session's end, and not at all in a thread with an event loop of its own, such as Dask's; then
-    it leaves the connections to the garbage collector, which warns in a later test (2026.9.0). GONE WHEN
-    `S3FileSystem.close_session` does not end before `__aexit__`.
-    """
-    from fsspec.asyn import get_loop
-
-    transports = [each for each in gc.get_objects() if isinstance(each, asyncio.Transport)]
-    left = [each for each in transports if (each.get_extra_info("peername") or ("", 0))[1] == port]
-    for transport in left:
-        get_loop().call_soon_threadsafe(transport.close)
-    sockets = [transport.get_extra_info("socket") for transport in left]
-    until(lambda: all(each.fileno() == -1 for each in sockets), "a connection stays open")
-
-
 @pytest.fixture
 def bucket(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     import fsspec
-    from moto.server import ThreadedMotoServer
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": SECRET, "DEFAULT_REGION": "us-east-1"}.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    fsspec.get_filesystem_class("s3").clear_instance_cache()  # a test of the cluster may have had another server
-    system = fsspec.filesystem("s3", skip_instance_cache=True)
-    name = f"data-{secrets.token_hex(4)}"  # moto's servers in one process have the same buckets
-    system.mkdir(name)
-    system.put(f"{folder}/part[01].parquet", f"{name}/table/")
-    yield f"s3://{name}/table"
-    fsspec.filesystem("s3").clear_instance_cache()
-    _close_connections(port)
-    server.stop()
+    with s3_server("127.0.0.1") as variables:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        fsspec.get_filesystem_class("s3").clear_instance_cache()  # a test of the cluster may have had another server
+        system = fsspec.filesystem("s3", skip_instance_cache=True)
+        name = f"data-{secrets.token_hex(4)}"
+        system.mkdir(name)
+        system.put(f"{folder}/part[01].parquet", f"{name}/table/")
+        yield f"s3://{name}/table"
 
 
 @pytest.mark.parametrize("address", ["{bucket}/*.parquet", "{bucket}", "{bucket}/part1.parquet"])

@@ -6,7 +6,6 @@ boosters. All but the one that brings its own run on one warm cluster.
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from collections.abc import Iterator
 
@@ -28,6 +27,7 @@ from support.example_programs import (
     results,
     scores,
 )
+from support.nodes import address_for_pods
 from support.runs import DEADLINE, Runs
 from support.user_env import RunsIn, UserEnvironment
 
@@ -89,15 +89,6 @@ def test_a_notebook_brings_its_cluster(user_runs: Runs) -> None:
     ]  # fmt: skip
     assert f"running on Kubernetes: context `kind-skjob`, namespace `{user_runs.namespace}`" in ended.stderr
     assert [file.name for file in (user_runs.folder / "alone").iterdir()] == [BRINGS_ITS_CLUSTER]
-
-
-def address_for_pods(api: client.ApiClient) -> str:
-    """The address of this machine in the nodes' network."""
-    [node, *_] = client.CoreV1Api(api).list_node(_request_timeout=30).items
-    [address] = [each.address for each in node.status.addresses if each.type == "InternalIP"]
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as looking:  # nothing is sent
-        looking.connect((address, 80))
-        return str(looking.getsockname()[0])
 
 
 @pytest.mark.slow

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +22,9 @@ import pytest
 from kubernetes import client
 from sklearn.linear_model import LogisticRegression
 from support.command import run_here
+from support.nodes import address_for_pods
 from support.runs import Runs
+from support.s3_server import s3_server
 
 LIMIT = 512 * 2**20
 FEATURES = 32
@@ -49,22 +50,8 @@ def _table(number: int) -> pyarrow.Table:
 @pytest.fixture(scope="module")
 def storage(kind_api: client.ApiClient) -> Iterator[dict[str, str]]:
     """The variables that lead to a server with the bucket `data`."""
-    from moto.server import ThreadedMotoServer
-
-    [node, *_] = client.CoreV1Api(kind_api).list_node(_request_timeout=30).items
-    [address] = [each.address for each in node.status.addresses if each.type == "InternalIP"]
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as looking:  # nothing is sent
-        looking.connect((address, 80))
-        here = looking.getsockname()[0]
-    server = ThreadedMotoServer(ip_address=here, port=0, verbose=False)
-    server.start()
-    yield {
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "a word that nobody may see",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://{here}:{server.get_host_and_port()[1]}",
-    }
-    server.stop()
+    with s3_server(address_for_pods(kind_api)) as variables:
+        yield variables
 
 
 @pytest.fixture(scope="module")

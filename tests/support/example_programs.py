@@ -19,6 +19,8 @@ import pandas
 import pytest
 from story import EXAMPLES, FITTED
 
+from support.s3_server import s3_server
+
 BRINGS_ITS_CLUSTER = "notebook_style.py"
 SCRIPTS = sorted(path.name for path in EXAMPLES.glob("*.py") if path.name != BRINGS_ITS_CLUSTER)
 JOBS = sorted(str(path.relative_to(EXAMPLES)) for path in EXAMPLES.glob("*/*.yaml"))
@@ -78,29 +80,18 @@ def best_or_only_score(printed: str) -> float:
 def measurements(host: str) -> Iterator[dict[str, str]]:
     """Serve the data of declared_job/larger.yaml on a local S3 server; yield the variables to access it."""
     import fsspec
-    from moto.server import ThreadedMotoServer
 
-    server = ThreadedMotoServer(ip_address=host, port=0, verbose=False)
-    server.start()
-    variables = {
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "word",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://{host}:{server.get_host_and_port()[1]}",
-    }
     rng = numpy.random.default_rng(0)
     frame = pandas.DataFrame(rng.normal(5, 2, (20_000, 4)), columns=["speed", "heat", "load", "age"])
     frame["broken"] = (frame["heat"] + frame["load"] - frame["speed"] + rng.logistic(size=len(frame)) > 5).astype(int)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in variables.items():
-            patch.setenv(name, value)
-        system = fsspec.filesystem("s3", skip_instance_cache=True)
-        system.makedirs("bucket", exist_ok=True)  # all servers in one process share their content
-        for number, part in enumerate((frame[:10_000], frame[10_000:])):
-            file = io.BytesIO()
-            part.to_parquet(file, index=False)
-            system.pipe_file(f"bucket/measurements/part{number}.parquet", file.getvalue())
-    try:
+    with s3_server(host) as variables:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            system = fsspec.filesystem("s3", skip_instance_cache=True)
+            system.makedirs("bucket", exist_ok=True)  # all servers in one process share their content
+            for number, part in enumerate((frame[:10_000], frame[10_000:])):
+                file = io.BytesIO()
+                part.to_parquet(file, index=False)
+                system.pipe_file(f"bucket/measurements/part{number}.parquet", file.getvalue())
         yield variables
-    finally:
-        server.stop()

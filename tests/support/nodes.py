@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -67,3 +68,12 @@ def _run(arguments: list[str], text: str = "") -> subprocess.CompletedProcess[st
             if done.returncode == 0:
                 break
     return done
+
+
+def address_for_pods(api: client.ApiClient) -> str:
+    """Return the address of this machine in the nodes' network, at which pods reach it."""
+    [node, *_] = client.CoreV1Api(api).list_node(_request_timeout=30).items
+    [address] = [each.address for each in node.status.addresses if each.type == "InternalIP"]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as looking:  # nothing is sent
+        looking.connect((address, 80))
+        return str(looking.getsockname()[0])
