@@ -6,16 +6,18 @@ ARG BASE=python:3.11-slim
 
 FROM ${BASE} AS packages
 WORKDIR /build
-COPY image-requirements.lock ./
+COPY image-requirements.lock image-dashboard.lock ./
 # Wheels only: nothing is ever compiled here. No pip in the environment: the base image's serves it.
 # The secret `ca`, where given, holds the certificates that pip trusts: --secret id=ca,src=bundle.crt
 RUN --mount=type=secret,id=ca \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
  && python -m venv --system-site-packages --without-pip /opt/skjob \
  && python -m pip --python /opt/skjob/bin/python install --no-cache-dir --no-compile --no-deps --ignore-installed \
-      --only-binary :all: --requirement image-requirements.lock
+      --only-binary :all: --requirement image-requirements.lock \
+ && python -m pip install --no-cache-dir --no-compile --no-deps --only-binary :all: \
+      --target /opt/skjob-dashboard --requirement image-dashboard.lock
 COPY image-trim ./
-RUN /opt/skjob/bin/python image-trim /opt/skjob
+RUN /opt/skjob/bin/python image-trim /opt/skjob/lib/python3*/site-packages /opt/skjob-dashboard
 
 FROM ${BASE}
 ARG VERSION=dev
@@ -33,6 +35,7 @@ RUN python -m compileall -q -x '/(test|tests|idlelib|lib2to3|ensurepip|turtledem
 # a name for the user's number, because getpass.getuser() fails without one
 RUN echo 'skjob:x:1000:1000:skjob:/tmp:/usr/sbin/nologin' >> /etc/passwd && echo 'skjob:x:1000:' >> /etc/group
 COPY --from=packages /opt/skjob /opt/skjob
+COPY --from=packages /opt/skjob-dashboard /opt/skjob-dashboard
 # the root file system is read-only in the pods, /tmp is not: nothing writes beside its own code
 ENV PATH=/opt/skjob/bin:$PATH \
     VIRTUAL_ENV=/opt/skjob \

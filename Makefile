@@ -145,6 +145,8 @@ lock: $(READY) ## bring the locks up to date (UPGRADE=--upgrade for newer versio
 	@$(COMPILE) --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
 	@$(COMPILE) --no-annotate --override image-overrides.txt --constraint requirements-dev.lock image-requirements.in \
 	  | grep -v "; sys_platform == 'never'$$" > image-requirements.lock # what the overrides exclude, uv keeps with a condition
+	@$(COMPILE) --no-annotate --constraint requirements-dev.lock $(foreach there,jinja2 markupsafe narwhals numpy packaging pyyaml \
+	  tornado,--no-emit-package $(there)) --output-file image-dashboard.lock image-dashboard.in # without what the image has
 	@$(COMPILE) --no-annotate --constraint requirements-dev.lock --output-file benchmarks/requirements.txt benchmarks/requirements.in
 	@$(COMPILE) --no-annotate --constraint requirements-dev.lock --group browser --output-file requirements-browser.lock
 	@$(COMPILE) --no-annotate --constraint requirements-dev.lock --group gallery $(foreach there,numpy packaging python-dateutil six,\

@@ -232,10 +232,10 @@ class Cluster:
 
     @property
     def dashboard_link(self) -> str:
-        """The address of Dask's dashboard; empty if you could not open it, or the scheduler's environment lacks bokeh.
+        """The address of Dask's dashboard; empty if you could not open it, or the scheduler has no bokeh.
 
-        With `env="auto"` it has bokeh if that is installed here. On Kubernetes, a port of this machine is forwarded to
-        the scheduler from the first time on that this is read.
+        On Kubernetes, skjob's image brings bokeh, and a port of this machine is forwarded to the scheduler from the
+        first time on that this is read. On this machine, bokeh must be installed.
         """
         return self._session.dashboard_link
 

@@ -1,6 +1,6 @@
 """Dask's dashboard, the pages of a scheduler: where they are, and whether they can be shown.
 
-Without bokeh in the scheduler's environment the address has a page that says so, which is no dashboard.
+A scheduler starts its dashboard when somebody first looks at it (`scheduler_dashboard.py`).
 """
 
 from __future__ import annotations
@@ -9,10 +9,16 @@ import os
 import urllib.request
 from collections.abc import Mapping
 from enum import Enum, auto
+from http import HTTPStatus
 from http.client import HTTPException
+from urllib.error import HTTPError
 
-ANSWER_TIMEOUT = 10.0
-"""Seconds that the first page may take: bokeh makes it anew for each reader."""
+from skjob.deploy.scheduler_dashboard import WITHOUT_BOKEH
+
+HEALTH_TIMEOUT = 10.0
+
+PAGE_TIMEOUT = 60.0
+"""Seconds that the dashboard's first page may take: the scheduler imports bokeh for the first reader."""
 
 PLAIN_LINK = "{scheme}://{host}:{port}/status"
 """Dask's own form of a link, which is for a browser on the same machine."""
@@ -31,25 +37,29 @@ class Pages(Enum):
 
 def pages_at(port: int) -> Pages:
     """Return what a port of this machine shows. With bokeh, the scheduler opens a session for each such look."""
-    content = _read(port, "/status")
-    if content is None:
-        return Pages.SILENT
-    return Pages.WITHOUT_BOKEH if b"Dask needs bokeh" in content else Pages.DASHBOARD
+    status = _status_of(port, "/status", PAGE_TIMEOUT)
+    if status == WITHOUT_BOKEH:
+        return Pages.WITHOUT_BOKEH
+    return Pages.DASHBOARD if status == HTTPStatus.OK else Pages.SILENT
 
 
 def answers_at(port: int) -> bool:
     """Return whether a scheduler answers at a port of this machine, at little cost to it."""
-    return _read(port, "/health") is not None
+    return _status_of(port, "/health", HEALTH_TIMEOUT) == HTTPStatus.OK
 
 
-def _read(port: int, page: str) -> bytes | None:
+def _status_of(port: int, page: str, timeout: float) -> int | None:
+    """Return the HTTP status of a page at a port of this machine; None without an answer within `timeout` seconds."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # this machine is behind no proxy
     try:
-        with opener.open(f"http://127.0.0.1:{port}{page}", timeout=ANSWER_TIMEOUT) as answer:
-            content: bytes = answer.read()
+        with opener.open(f"http://127.0.0.1:{port}{page}", timeout=timeout) as answer:
+            answer.read()
+            return int(answer.status)
+    except HTTPError as error:
+        with error:
+            return error.code
     except (OSError, ValueError, HTTPException):
         return None
-    return content
 
 
 def link_form() -> str:

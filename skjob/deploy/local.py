@@ -237,6 +237,8 @@ def serve() -> None:
     import distributed
     from dask import config
 
+    from skjob.deploy import scheduler_dashboard
+
     fork_server.apply_user_settings()
     first = sys.stdin.readline()
     if not first:
@@ -270,7 +272,9 @@ def serve() -> None:
         host="127.0.0.1",
         local_directory=request["folder"],
         silence_logs=False,
+        scheduler_kwargs={"dashboard": False},  # until somebody looks
     )
+    scheduler_dashboard.dask_setup(cluster.scheduler)
     pages = cluster.scheduler.http_server.port
     _respond(responses, request, {"address": cluster.scheduler_address, "dashboard": pages})
     cluster.scale(request["workers"])

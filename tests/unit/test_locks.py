@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 ALL = ROOT / "requirements-dev.lock"
 RUNTIME = ROOT / "requirements.lock"
 IMAGE = ROOT / "image-requirements.lock"
+DASHBOARD = ROOT / "image-dashboard.lock"
 BENCHMARKS = ROOT / "benchmarks" / "requirements.txt"
 GALLERY = ROOT / "requirements-gallery.lock"
 DOCS = ROOT / "requirements-docs.lock"
@@ -70,6 +71,11 @@ def test_the_locks_have_what_is_asked_for() -> None:
     assert not _pins(DOCS).keys() & _pins(ALL).keys(), "it would be imported in another version than is tested"
     assert runtime | libraries <= _pins(WORKS_WITH).keys()
     assert checking <= _pins(RELEASE).keys()
+
+
+def test_the_image_has_nothing_twice() -> None:
+    assert "bokeh" in _pins(DASHBOARD)
+    assert not _pins(DASHBOARD).keys() & _pins(IMAGE).keys()
 
 
 def test_each_library_that_skjob_works_with_has_a_program() -> None:

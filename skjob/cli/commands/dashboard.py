@@ -82,8 +82,8 @@ async def _serve(api: Api, name: str, *, open_it: bool) -> None:
         if pages is Pages.WITHOUT_BOKEH:
             raise ConfigError(
                 f"the scheduler of `{name}` has no dashboard: bokeh is not in its environment",
-                "with `--env auto` it is there if `bokeh` is installed where you start clusters: install it, and start"
-                " the cluster again",
+                "skjob's own image brings it; another image must have it, or, with `--env auto`, your environment"
+                " where you start the cluster",
             )
         if pages is Pages.SILENT:
             raise Unanswered(f"the scheduler of `{name}` does not answer", "`skjob ps` shows whether it is there")

@@ -114,6 +114,8 @@ def dask_cluster(
             "--protocol", "tls",
             "--port", str(SCHEDULER_PORT),
             "--dashboard-address", f"127.0.0.1:{PAGES_PORT}",
+            "--no-dashboard",  # until somebody looks
+            "--preload", "skjob.deploy.scheduler_dashboard",
             "--no-show",
         ],
         # Data sent to a worker passes through here: whatever a worker can hold must fit.

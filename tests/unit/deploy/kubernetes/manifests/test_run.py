@@ -150,7 +150,8 @@ SCHEDULER: dict[str, Any] = {
     "image": "registry.example/team:1",
     "command": [
         "python", "-m", "distributed.cli.dask_scheduler", "--protocol", "tls", "--port", "8786",
-        "--dashboard-address", "127.0.0.1:8787", "--no-show",
+        "--dashboard-address", "127.0.0.1:8787", "--no-dashboard", "--preload", "skjob.deploy.scheduler_dashboard",
+        "--no-show",
     ],
     "env": [*_environment("/skjob/run/skjob.zip"), NO_GPUS],
     "ports": [{"name": "tcp-comm", "containerPort": 8786}],
