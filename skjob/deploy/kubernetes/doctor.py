@@ -361,9 +361,11 @@ def _nodes(api: Api, rules: NamespacePolicy, cpu: float, memory: int, gpus: int)
         pods = api.list("Pod", fields="status.phase=Running")
     fit = best_node(nodes, cpu, memory, gpus=gpus, pods=pods)
     if not fit.fits:
-        remedy = f"request less than {format_size(cpu, memory, gpus)} with `--worker-cpu` and `--worker-memory`"
+        options, elsewhere = "`--worker-cpu` and `--worker-memory`", ""
         if gpus:
-            remedy += ", or other nodes with `--node-pool`"
+            options = "`--worker-cpu`, `--worker-memory` and `--worker-gpu`"
+            elsewhere = ", or other nodes with `--node-pool`"
+        remedy = f"request less than {format_size(cpu, memory, gpus)} with {options}{elsewhere}"
         return Check("nodes", CheckOutcome.WARNING, f"{fit.message}, unless the cluster grows", remedy)
     return _ok("nodes", fit.message)
 

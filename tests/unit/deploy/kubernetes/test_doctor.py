@@ -177,6 +177,35 @@ def test_old_names_of_limits_are_a_warning() -> None:
     assert renamed.detail.endswith("`most-workers` is now `limits.max-workers`")
 
 
+class _NodesAreForbidden(Api):
+    """An API that lets nobody list nodes or pods."""
+
+    def __init__(self) -> None:
+        super().__init__(None, Context("c", "team", "https://api"))
+
+    def list(self, kind: str, namespace: str = "", *, selector: str = "", fields: str = "") -> list[Manifest]:
+        raise ForbiddenError(f"cannot list {kind}")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "remedy"),
+    [
+        (0, "request less than 8 CPUs and 1 GiB with `--worker-cpu` and `--worker-memory`"),
+        (
+            2,
+            (
+                "request less than 8 CPUs and 1 GiB and 2 GPUs with `--worker-cpu`, `--worker-memory` and"
+                " `--worker-gpu`, or other nodes with `--node-pool`"
+            ),
+        ),
+    ],
+)
+def test_the_remedy_for_nodes_that_are_too_small_names_the_options_that_count(gpus: int, remedy: str) -> None:
+    rules = parse_rules({"nodes": "[{name: small, cpu: 2, memory: 4Gi, count: 1}]"}, "ConfigMap team/skjob-defaults")
+    check = doctor._nodes(_NodesAreForbidden(), rules, 8.0, 2**30, gpus)
+    assert (check.outcome, check.remedy) == (CheckOutcome.WARNING, remedy)
+
+
 class _Bound(Api):
     """A cluster with some bindings; None if the user may not list them."""
 
