@@ -1,9 +1,8 @@
-"""A real Kubernetes for the tests of this folder: kind, with the project's image and the Dask operator on it.
+"""A real Kubernetes cluster for the tests of this folder: kind, with the project's image and the Dask operator.
 
-`make test` starts the cluster while other tests run, and a test of this folder waits for it before its own time begins
-to count (cluster_state.py). Without `make test` (plain `pytest`) it is started here, once, and stays, so that the next
-run begins at once; `make kind-down` removes it.
-Tests see only a kubeconfig of their own, never the user's.
+`make test` starts the cluster while other tests run; a test of this folder waits for it before its own timeout starts
+(cluster_state.py). Plain `pytest` starts it here, once, and leaves it running, so that the next run of the tests can
+start at once; `make kind-down` removes it. Tests use a kubeconfig of their own, never the user's.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from kubernetes import client, config
 from support.cluster_state import NONE, READY, START_SECONDS, cluster_state, wait_for_cluster
 from support.namespaces import IMAGE, new_namespace
 from support.runs import Runs
-from support.side_by_side import PLAYED_SECONDS, Played, part_of, was_played
+from support.side_by_side import SCENARIOS_TIMEOUT, ScenarioRunner, has_run, options_of
 from support.user_env import user_environment, user_namespace, user_runs, user_runs_in  # noqa: F401 - fixtures
 from support.xdist_lanes import turn
 
@@ -31,12 +30,12 @@ ROOT = Path(__file__).parents[2]
 CONTEXT = "kind-skjob"
 OWN_KUBECONFIG = ROOT / ".kind" / "kubeconfig"
 TEST_SECONDS = 600
-"""Of a test that has no limit of its own: a busy machine may take ten times as long as usual."""
+"""Timeout of a test that sets none: a busy machine may take ten times as long as usual."""
 
 
 @dataclass(frozen=True)
 class KindCluster:
-    """How to reach the cluster of the tests."""
+    """How to reach the tests' cluster."""
 
     kubeconfig: Path
     context: str
@@ -46,13 +45,13 @@ class KindCluster:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(PLAYED_SECONDS if part_of(item) else TEST_SECONDS))
+            item.add_marker(pytest.mark.timeout(SCENARIOS_TIMEOUT if options_of(item) else TEST_SECONDS))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """A test of this folder waits for its turn before its time begins to count."""
-    if Path(__file__).parent not in item.path.parents or was_played(item):
+    """Make a test of this folder wait for its turn before its timeout starts."""
+    if Path(__file__).parent not in item.path.parents or has_run(item):
         return (yield)
     wait_for_cluster()
     with turn(item, OWN_KUBECONFIG.parent / "turn"):
@@ -60,14 +59,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Start the cluster when a test of this folder was chosen, where nothing else does."""
-    chosen = any(Path(__file__).parent in item.path.parents for item in session.items)
-    if chosen and not session.config.option.collectonly and not cluster_state():
+    """Start the cluster if a test of this folder is selected and nothing else starts it."""
+    selected = any(Path(__file__).parent in item.path.parents for item in session.items)
+    if selected and not session.config.option.collectonly and not cluster_state():
         os.environ["SKJOB_TEST_CLUSTER"] = start_cluster()
 
 
 def start_cluster() -> str:
-    """Return `READY` when the cluster is there, else `NONE` and why not."""
+    """Start the cluster; return `READY`, or `NONE` followed by the reason."""
     environment = os.environ | {"KUBECONFIG": str(OWN_KUBECONFIG)}
     command = ["make", "-C", str(ROOT), "kind", f"IMAGE={IMAGE}"]
     try:
@@ -75,13 +74,13 @@ def start_cluster() -> str:
             command, env=environment, timeout=START_SECONDS, stdin=subprocess.DEVNULL, text=True, capture_output=True
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"{NONE}`make kind` did not end well: {error}"
+        return f"{NONE}`make kind` failed: {error}"
     return READY if done.returncode == 0 else f"{NONE}`make kind` failed:\n{(done.stdout + done.stderr)[-2000:]}"
 
 
 @pytest.fixture(scope="session")
 def kind_cluster(tmp_path_factory: pytest.TempPathFactory) -> KindCluster:
-    """The running cluster. Without one the test is skipped; in CI it fails."""
+    """The running cluster. Without one, skip the test; in CI, fail it."""
     state = wait_for_cluster()
     if state != READY:
         stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
@@ -93,7 +92,7 @@ def kind_cluster(tmp_path_factory: pytest.TempPathFactory) -> KindCluster:
 
 @pytest.fixture(scope="session")
 def shared_env(kind_cluster: KindCluster) -> dict[str, str]:
-    """The environment to run `skjob` in: the tests' kubeconfig, and no setting of the user's. Not to be changed."""
+    """Environment variables for `skjob`: the tests' kubeconfig and none of the user's settings. Do not modify it."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SKJOB_")}
     return environment | {
         "KUBECONFIG": str(kind_cluster.kubeconfig),
@@ -104,27 +103,29 @@ def shared_env(kind_cluster: KindCluster) -> dict[str, str]:
 
 @pytest.fixture
 def kind_env(shared_env: dict[str, str]) -> dict[str, str]:
-    """The same, a test's own."""
+    """A copy of `shared_env` that the test may modify."""
     return dict(shared_env)
 
 
 @pytest.fixture(scope="session")
 def kind_api(kind_cluster: KindCluster) -> Iterator[client.ApiClient]:
-    """The official client on the cluster, with an administrator's rights."""
+    """The official client for the cluster, with an administrator's permissions."""
     api = config.new_client_from_config(str(kind_cluster.kubeconfig), kind_cluster.context)
     yield api
     api.close()
 
 
 @pytest.fixture(scope="session")
-def played(kind_api: client.ApiClient, shared_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Played:
-    """What tests that are played side by side show."""
-    return Played(kind_api, shared_env, tmp_path_factory)
+def scenario_runner(
+    kind_api: client.ApiClient, shared_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> ScenarioRunner:
+    """Runs the scenarios of tests that run side by side."""
+    return ScenarioRunner(kind_api, shared_env, tmp_path_factory)
 
 
 @pytest.fixture
 def namespace(kind_api: client.ApiClient) -> Iterator[str]:
-    """A new one, in which a test must leave nothing."""
+    """A new namespace; the test fails if it leaves objects of a run there."""
     with new_namespace(kind_api) as name:
         yield name
 

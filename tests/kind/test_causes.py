@@ -1,8 +1,8 @@
-"""Why a run cannot go on: each cause provoked on a real Kubernetes, and what the user is told, how soon.
+"""Reasons why a run cannot continue: each is provoked on a real Kubernetes, and must be reported to the user.
 
-Each test is a row of the table of causes. Known is what the API has sent to a watch, or what it answers; told is a line
-on the run's stderr. What acts on a whole cluster is bound to the test's namespace or user. Most runs wait for the API
-most of their time: they are played side by side.
+Each test adds a row to the table of causes, with the seconds from the time at which the API knew the cause (it sent it
+to a watch, or answered a request with it) to the line on the run's stderr. Faults of a whole cluster are limited to the
+test's namespace or user. Most runs mostly wait for the API, so they run side by side.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pytest
 import uv
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException, NotFoundException
-from support.fault_injection import IMAGE, THINK, THOUGHT_ABOUT, StandIn, policy, stand_in, webhook
+from support.fault_injection import DELAY, DELAYED_LABELS, IMAGE, FakeServers, policy, run_fake_servers, webhook
 from support.flaky_network import make_flaky_network
 from support.message_timing import (
     ApiTimeline,
@@ -36,7 +36,7 @@ from support.message_timing import (
 )
 from support.runs import SEARCHING, Runs
 from support.second_api import SecondApi, second_api
-from support.side_by_side import Played, Stage, side_by_side
+from support.side_by_side import Sandbox, ScenarioRunner, side_by_side
 from support.users import user_environment
 from support.wait import until
 
@@ -45,64 +45,64 @@ from skjob.deploy.kubernetes.operator.state import OPERATOR_NAME
 from skjob.utils.units import format_cpus, quantity
 
 Row = Callable[..., None]
-FINE = "from joblib import Parallel, delayed; print(len(Parallel()(delayed(abs)(i) for i in range(4))))"
-BEGINNING = """
+SHORT_SCRIPT = "from joblib import Parallel, delayed; print(len(Parallel()(delayed(abs)(i) for i in range(4))))"
+MARK_STARTED = """
     import time
     from pathlib import Path
     from joblib import Parallel, delayed
     Parallel()(delayed(time.sleep)(0.1) for i in range(8))
-    Path("begun").touch()
+    Path("started").touch()
 """
-UNTIL_TOLD = """
+UNTIL_REPORTED = """
     import time
     from pathlib import Path
     from joblib import Parallel, delayed
-    while not Path("told").exists():
+    while not Path("reported").exists():
         Parallel()(delayed(time.sleep)(0.1) for i in range(8))
 """
 
 
 class Cause:
-    """Provokes one cause, checks what is told of it, and adds the row."""
+    """Runs with one cause: checks the message and adds the row to the table."""
 
-    def __init__(self, runs: Runs, row: Row, kind_api: client.ApiClient, known: ApiTimeline | None) -> None:
+    def __init__(self, runs: Runs, row: Row, kind_api: client.ApiClient, timeline: ApiTimeline | None) -> None:
         self.runs = runs
         self.row = row
         self.kind_api = kind_api
-        self._known = known
+        self._timeline = timeline
 
     @property
     def namespace(self) -> str:
         return self.runs.namespace
 
-    def known(self, what: Callable[[dict[str, Any]], bool]) -> float:
-        """When the API first told of that."""
-        assert self._known is not None
-        return self._known.since(what)
+    def first_seen(self, matches: Callable[[dict[str, Any]], bool]) -> float:
+        """Return when the API first sent a matching state."""
+        assert self._timeline is not None
+        return self._timeline.first_seen(matches)
 
     def run(self, script: str, *options: str, **environment: str) -> Any:
-        """One worker is enough to be told why there is none, where the options do not say otherwise."""
+        """Start a run with one worker, unless the options say otherwise: enough to see why it does not start."""
         command = self.runs.command(script, "--workers", "1", *options)
         return timed_run(command, cwd=self.runs.folder, env=self.runs.environment | environment)
 
     @contextmanager
     def searching(self, *options: str, script: str = SEARCHING, **environment: str) -> Iterator[TimedRun]:
-        """A run in the middle of its search: its program has had results."""
-        begun = self.runs.folder / "begun"
-        with self.run(BEGINNING + script, *options, **environment) as run:
+        """Start a run whose program has received results and is searching."""
+        started = self.runs.folder / "started"
+        with self.run(MARK_STARTED + script, *options, **environment) as run:
             run.until("wait for the first worker: ")
-            until(lambda: begun.exists() or run.process.poll() is not None, "its program did not begin", 120)
-            assert begun.exists(), run.text
+            until(lambda: started.exists() or run.process.poll() is not None, "the program did not start", 120)
+            assert started.exists(), run.text
             yield run
 
     def check(self, run: TimedRun, code: int, words: str, hint: str, since: float, *cells: str) -> None:
-        """The line with `words` came, and `hint` stands in it, or in the hint of the error.
+        """Check that the run printed a line with `words`, with `hint` in it or in the error's hint.
 
-        The table says how many seconds after `since` that was.
+        Add the row, with the seconds from `since` to that line.
         """
         assert run.wait() == code, run.text
         at, line = run.line(words)
-        # Of a script that fails, its own is shown.
+        # A failing script shows a traceback of its own.
         assert code == 1 or not any(line.startswith("Traceback") for _, line in run.lines), run.text
         hints = [line for _, line in run.lines if line.startswith("hint: ")]
         assert hint in f"{line} {hints}", run.text
@@ -114,68 +114,73 @@ class Cause:
     def start(
         self,
         cells: tuple[str, str],
-        known: Callable[[dict[str, Any]], bool] | None,
+        matches: Callable[[dict[str, Any]], bool] | None,
         words: str,
         hint: str,
         *options: str,
         code: int = 124,
-        script: str = FINE,
+        script: str = SHORT_SCRIPT,
         **environment: str,
     ) -> TimedRun:
-        """A run that ends with its cause. Where `known` is None, the API knew it before Enter."""
+        """Run to the end, and check the cause. `matches` is None if the API knew it before the run started."""
         with self.run(script, *options, **environment) as run:
             assert run.wait() == code, run.text
-        since = run.began if known is None else self.known(known)
+        since = run.began if matches is None else self.first_seen(matches)
         self.check(run, code, words, hint, since, *cells)
         return run
 
 
 @contextmanager
-def provoking(stage: Stage) -> Iterator[Cause]:
-    known = ApiTimeline(stage.kind_api, stage.namespace)
+def new_cause(sandbox: Sandbox) -> Iterator[Cause]:
+    timeline = ApiTimeline(sandbox.kind_api, sandbox.namespace)
     try:
-        yield Cause(stage.runs, partial(stage.row, "cause_row"), stage.kind_api, known)
+        yield Cause(sandbox.runs, partial(sandbox.row, "cause_row"), sandbox.kind_api, timeline)
     finally:
-        known.close()
+        timeline.close()
 
 
-caused = partial(side_by_side, stage=provoking, shared={"standing_in": lambda played: stand_in(played.kind_api)})
-"""Makes a test of a scenario that takes a `Cause`."""
+cause_test = partial(
+    side_by_side, setup=new_cause, shared={"fake_servers": lambda runner: run_fake_servers(runner.kind_api)}
+)
+"""Turns a scenario that takes a `Cause` into a test."""
 
 
 # --- images
 
 
-@caused
-def test_an_image_that_is_missing(cause: Cause, standing_in: StandIn) -> None:
+@cause_test
+def test_missing_image(cause: Cause, fake_servers: FakeServers) -> None:
     cause.start(
         ("image missing", "a registry that answers 404"),
         waiting("ErrImagePull"),
         "cannot be pulled: ",
         "choose an image that exists: `--image`",
         "--image",
-        standing_in.image("absent/model:1"),
+        fake_servers.image("absent/model:1"),
     )
 
 
-@caused
-def test_an_image_that_nobody_may_have(cause: Cause, standing_in: StandIn) -> None:
+@cause_test
+def test_unauthorized_image(cause: Cause, fake_servers: FakeServers) -> None:
     cause.start(
         ("image unauthorized", "a registry that answers 401"),
         waiting("ErrImagePull"),
         "cannot be pulled: ",
         "image pull secret",
         "--image",
-        standing_in.image("private/model:1"),
+        fake_servers.image("private/model:1"),
     )
 
 
-@caused
-def test_a_pull_secret_that_is_missing(cause: Cause, standing_in: StandIn) -> None:
+@cause_test
+def test_missing_pull_secret(cause: Cause, fake_servers: FakeServers) -> None:
     core = client.CoreV1Api(cause.kind_api)
-    # Kubernetes makes it some time after the cause.namespace.
+    # Kubernetes creates it some time after the namespace.
     accounts = core.list_namespaced_service_account
-    until(lambda: accounts(cause.namespace, field_selector="metadata.name=default").items, "there is no account")
+    until(
+        lambda: accounts(cause.namespace, field_selector="metadata.name=default").items,
+        "the namespace has no service account",
+    )
     core.patch_namespaced_service_account("default", cause.namespace, {"imagePullSecrets": [{"name": "regcred"}]})
     cause.start(
         ("pull secret missing", "the service account names one that is not there"),
@@ -183,12 +188,12 @@ def test_a_pull_secret_that_is_missing(cause: Cause, standing_in: StandIn) -> No
         "; the pull secret `regcred` does not exist",
         "create `regcred` in the namespace",
         "--image",
-        standing_in.image("private/model:1"),
+        fake_servers.image("private/model:1"),
     )
 
 
-@caused
-def test_an_image_without_python(cause: Cause) -> None:
+@cause_test
+def test_image_without_python(cause: Cause) -> None:
     cause.start(
         ("no Python in the image", "the image of `pause`"),
         ended("StartError"),
@@ -199,8 +204,8 @@ def test_an_image_without_python(cause: Cause) -> None:
     )
 
 
-@caused
-def test_an_image_without_dask(cause: Cause) -> None:
+@cause_test
+def test_image_without_dask(cause: Cause) -> None:
     run = cause.start(
         ("no Dask in the image", "Python's own image, `--env none`"),
         ended(),
@@ -212,11 +217,11 @@ def test_an_image_without_dask(cause: Cause) -> None:
     assert "\n  | " in run.text
 
 
-# --- room
+# --- capacity
 
 
-@caused(waits=True)
-def test_a_size_that_no_node_has(cause: Cause) -> None:
+@cause_test(waits=True)
+def test_worker_larger_than_any_node(cause: Cause) -> None:
     cause.start(
         ("unschedulable", "`--worker-cpu 1000`"),
         unscheduled,
@@ -229,34 +234,34 @@ def test_a_size_that_no_node_has(cause: Cause) -> None:
     )
 
 
-@caused
-def test_nodes_that_have_room_for_some_of_the_workers(cause: Cause) -> None:
-    """More than half of a node each: there are two nodes for three workers."""
+@cause_test
+def test_run_continues_with_workers_that_fit_on_nodes(cause: Cause) -> None:
+    """Each worker needs more than half of a node, and there are two nodes for three workers."""
     nodes = [node for node in client.CoreV1Api(cause.kind_api).list_node().items if not node.spec.taints]
-    of_a_node = max(quantity(node.status.allocatable["cpu"]) for node in nodes)
-    size = round(0.55 * of_a_node, 2)
-    with cause.run(UNTIL_TOLD, "--workers", "3", "--worker-cpu", str(size)) as run:
+    node_cpus = max(quantity(node.status.allocatable["cpu"]) for node in nodes)
+    size = round(0.55 * node_cpus, 2)
+    with cause.run(UNTIL_REPORTED, "--workers", "3", "--worker-cpu", str(size)) as run:
         run.until(f"no node has room for a worker of {format_cpus(size)}")
-        (cause.runs.folder / "told").touch()
-        known = cause.known(unscheduled)
-        cells = ("pending for lack of nodes", f"3 workers of {size:g} CPUs on 2 nodes of {of_a_node:g}: goes on with 2")
+        (cause.runs.folder / "reported").touch()
+        known_since = cause.first_seen(unscheduled)
+        cells = ("pending for lack of nodes", f"3 workers of {size:g} CPUs on 2 nodes of {node_cpus:g}: goes on with 2")
         words = "Insufficient cpu; the largest free capacity is "
-        cause.check(run, 0, words, "request fewer or smaller workers", known, *cells)
+        cause.check(run, 0, words, "request fewer or smaller workers", known_since, *cells)
     assert 1 <= max(at["connected"] for at in cause.runs.record()["workers"]) <= 2
 
 
-def quota(api: client.ApiClient, namespace: str, **hard: str) -> None:
+def create_quota(api: client.ApiClient, namespace: str, **hard: str) -> None:
     body = {
         "metadata": {"name": "small"},
-        "spec": {"hard": {name.replace("_", "."): much for name, much in hard.items()}},
+        "spec": {"hard": {name.replace("_", "."): amount for name, amount in hard.items()}},
     }
     client.CoreV1Api(api).create_namespaced_resource_quota(namespace, body)
     until(lambda: client.CoreV1Api(api).read_namespaced_resource_quota("small", namespace).status.hard)
 
 
-@caused
-def test_a_quota_that_is_too_small(cause: Cause) -> None:
-    quota(cause.kind_api, cause.namespace, limits_memory="1200Mi")
+@cause_test
+def test_quota_without_room_for_a_worker(cause: Cause) -> None:
+    create_quota(cause.kind_api, cause.namespace, limits_memory="1200Mi")
     cause.start(
         ("ResourceQuota", "room for the scheduler, none for a worker"),
         event("FailedCreate", "exceeded quota"),
@@ -265,27 +270,27 @@ def test_a_quota_that_is_too_small(cause: Cause) -> None:
     )
 
 
-@caused
-def test_a_quota_that_is_full(cause: Cause) -> None:
-    quota(cause.kind_api, cause.namespace, pods="2")
+@cause_test
+def test_run_continues_with_workers_that_fit_in_quota(cause: Cause) -> None:
+    create_quota(cause.kind_api, cause.namespace, pods="2")
     cells = ("ResourceQuota", "room for one of two workers: goes on with it")
-    with cause.run(UNTIL_TOLD, "--workers", "2") as run:
+    with cause.run(UNTIL_REPORTED, "--workers", "2") as run:
         run.until("; waiting for other runs to free it")
-        (cause.runs.folder / "told").touch()
-        known = cause.known(event("FailedCreate", "exceeded quota"))
-        cause.check(run, 0, "exceeded quota: small, requested: pods=1", "request fewer", known, *cells)
+        (cause.runs.folder / "reported").touch()
+        known_since = cause.first_seen(event("FailedCreate", "exceeded quota"))
+        cause.check(run, 0, "exceeded quota: small, requested: pods=1", "request fewer", known_since, *cells)
 
 
-@caused
-def test_a_quota_that_has_no_run_left(cause: Cause) -> None:
-    quota(cause.kind_api, cause.namespace, **{"count/jobs_batch": "0"})
+@cause_test
+def test_quota_of_jobs_exceeded(cause: Cause) -> None:
+    create_quota(cause.kind_api, cause.namespace, **{"count/jobs_batch": "0"})
     words = 'error: jobs.batch "skjob-train-'
     cause.start(("ResourceQuota", "no more Jobs"), None, words, "`kubectl get resourcequota` shows it")
 
 
-@caused
-def test_a_quota_that_wants_what_is_left_open(cause: Cause) -> None:
-    quota(cause.kind_api, cause.namespace, limits_cpu="8")
+@cause_test
+def test_quota_requires_cpu_limit(cause: Cause) -> None:
+    create_quota(cause.kind_api, cause.namespace, limits_cpu="8")
     cause.start(
         ("ResourceQuota", "it wants a limit of CPU"),
         event("FailedCreate", "must specify"),
@@ -294,8 +299,8 @@ def test_a_quota_that_wants_what_is_left_open(cause: Cause) -> None:
     )
 
 
-@caused
-def test_a_limit_range(cause: Cause) -> None:
+@cause_test
+def test_limit_range(cause: Cause) -> None:
     limits = [{"type": "Container", "max": {"memory": "1Gi"}}]
     client.CoreV1Api(cause.kind_api).create_namespaced_limit_range(
         cause.namespace, {"metadata": {"name": "small"}, "spec": {"limits": limits}}
@@ -310,13 +315,13 @@ def test_a_limit_range(cause: Cause) -> None:
     )
 
 
-# --- who says no
+# --- admission
 
 
-@caused
-def test_pod_security(cause: Cause, standing_in: StandIn) -> None:
-    """skjob's pods pass the strictest standard: a webhook changes them on their way."""
-    with webhook(cause.kind_api, standing_in, "/loosen", cause.namespace):
+@cause_test
+def test_pod_security_violation(cause: Cause, fake_servers: FakeServers) -> None:
+    """skjob's own pods satisfy the strictest standard, so a webhook changes them."""
+    with webhook(cause.kind_api, fake_servers, "/loosen", cause.namespace):
         cause.start(
             ("pod security", "a webhook gives the pods the node's network"),
             event("FailedCreate", "violates PodSecurity"),
@@ -325,9 +330,9 @@ def test_pod_security(cause: Cause, standing_in: StandIn) -> None:
         )
 
 
-@caused
-def test_an_admission_webhook(cause: Cause, standing_in: StandIn) -> None:
-    with webhook(cause.kind_api, standing_in, "/refuse", cause.namespace):
+@cause_test
+def test_admission_webhook_rejects_pods(cause: Cause, fake_servers: FakeServers) -> None:
+    with webhook(cause.kind_api, fake_servers, "/refuse", cause.namespace):
         cause.start(
             ("admission webhook", "it refuses pods"),
             event("FailedCreate", "denied the request"),
@@ -337,8 +342,8 @@ def test_an_admission_webhook(cause: Cause, standing_in: StandIn) -> None:
 
 
 @pytest.mark.parametrize(("group", "resource"), [("", "pods"), ("kubernetes.dask.org", "daskclusters")])
-@caused
-def test_an_admission_policy(cause: Cause, group: str, resource: str) -> None:
+@cause_test
+def test_admission_policy(cause: Cause, group: str, resource: str) -> None:
     with policy(cause.kind_api, cause.namespace, group, resource):
         cause.start(
             ("ValidatingAdmissionPolicy", f"it refuses {resource}"),
@@ -348,12 +353,12 @@ def test_an_admission_policy(cause: Cause, group: str, resource: str) -> None:
         )
 
 
-# --- pods that end
+# --- failing pods
 
 
-@caused
-def test_a_crash_loop(cause: Cause, standing_in: StandIn) -> None:
-    with webhook(cause.kind_api, standing_in, "/break", cause.namespace):
+@cause_test
+def test_crash_loop(cause: Cause, fake_servers: FakeServers) -> None:
+    with webhook(cause.kind_api, fake_servers, "/break", cause.namespace):
         run = cause.start(
             ("crash loop", "the pods' certificate authority is not there"),
             ended(),
@@ -364,8 +369,8 @@ def test_a_crash_loop(cause: Cause, standing_in: StandIn) -> None:
     assert any("FileNotFoundError" in log for log in cause.runs.record()["logs"].values())
 
 
-@caused
-def test_too_little_memory(cause: Cause) -> None:
+@cause_test
+def test_worker_out_of_memory(cause: Cause) -> None:
     script = """
         import time
         from joblib import Parallel, delayed
@@ -388,8 +393,8 @@ def test_too_little_memory(cause: Cause) -> None:
     )
 
 
-@caused
-def test_an_eviction(cause: Cause) -> None:
+@cause_test
+def test_run_continues_after_eviction(cause: Cause) -> None:
     limits = [{"type": "Container", "default": {"ephemeral-storage": "4Mi"}}]
     client.CoreV1Api(cause.kind_api).create_namespaced_limit_range(
         cause.namespace, {"metadata": {"name": "small"}, "spec": {"limits": limits}}
@@ -403,25 +408,25 @@ def test_an_eviction(cause: Cause) -> None:
             for _ in range(much):
                 os.write(2, b"." * 1023 + b"\\n")
         Parallel()(delayed(work)(8192 * (i == 0)) for i in range(20))
-        while not Path("told").exists():
+        while not Path("reported").exists():
             Parallel()(delayed(work)(0) for i in range(4))
     """
     with cause.run(script, "--workers", "2") as run:
         run.until("the node `skjob-worker")
-        (cause.runs.folder / "told").touch()
-        known = cause.known(event("Evicted"))
+        (cause.runs.folder / "reported").touch()
+        known_since = cause.first_seen(event("Evicted"))
         cells = ("evicted", "a worker logs 8 MiB where 4 are allowed: goes on")
-        cause.check(run, 0, "Evicted: ", "write less to `/tmp` and to the log", known, *cells)
+        cause.check(run, 0, "Evicted: ", "write less to `/tmp` and to the log", known_since, *cells)
 
 
-# --- the API itself
+# --- the API
 
 
-@caused
-def test_a_namespace_that_is_being_deleted(cause: Cause) -> None:
-    """Something in it holds it back, as a finalizer of another operator would."""
+@cause_test
+def test_namespace_is_being_deleted(cause: Cause) -> None:
+    """A finalizer keeps the namespace, as one of another operator would."""
     core = client.CoreV1Api(cause.kind_api)
-    held = core.create_namespaced_config_map(
+    kept_object = core.create_namespaced_config_map(
         cause.namespace, {"metadata": {"name": "held", "finalizers": ["example.org/not-yet"]}}
     )
     core.delete_namespace(cause.namespace)
@@ -433,38 +438,38 @@ def test_a_namespace_that_is_being_deleted(cause: Cause) -> None:
             "choose another with `--namespace`",
         )
     finally:
-        core.patch_namespaced_config_map(held.metadata.name, cause.namespace, {"metadata": {"finalizers": None}})
+        core.patch_namespaced_config_map(kept_object.metadata.name, cause.namespace, {"metadata": {"finalizers": None}})
 
 
-@caused
-def test_a_namespace_that_is_deleted_in_mid_run(cause: Cause) -> None:
-    """Kubernetes lets its pods run for another five seconds."""
+@cause_test
+def test_namespace_is_deleted_during_run(cause: Cause) -> None:
+    """Kubernetes lets the pods run for another five seconds."""
     with cause.searching() as run:
         client.CoreV1Api(cause.kind_api).delete_namespace(cause.namespace)
         run.wait()
-        known = cause.known(terminating)
+        known_since = cause.first_seen(terminating)
         cells = ("namespace being deleted", "in mid-run; from when its pods are told to go")
         cause.check(
-            run, 126, f"error: the namespace `{cause.namespace}` is being deleted", "run it again", known, *cells
+            run, 126, f"error: the namespace `{cause.namespace}` is being deleted", "run it again", known_since, *cells
         )
 
 
-@caused
-def test_a_cluster_that_somebody_removes(cause: Cause) -> None:
+@cause_test
+def test_cluster_is_removed_during_run(cause: Cause) -> None:
     with cause.searching() as run:
         [job] = client.BatchV1Api(cause.kind_api).list_namespaced_job(cause.namespace).items
         client.BatchV1Api(cause.kind_api).delete_namespaced_job(
             job.metadata.name, cause.namespace, propagation_policy="Background"
         )
-        at = time.monotonic()
+        deleted_at = time.monotonic()
         cells = ("removed by somebody", "its anchor is deleted in mid-run")
         words = f"error: `{job.metadata.name}` was removed"
-        cause.check(run, 126, words, "run it again", at, *cells)
+        cause.check(run, 126, words, "run it again", deleted_at, *cells)
 
 
 @contextmanager
-def one_at_a_time(api: client.ApiClient, namespace: str) -> Iterator[None]:
-    """Within this block, the API puts off what the namespace's user asks while it does something else for them."""
+def limit_to_one_request(api: client.ApiClient, namespace: str) -> Iterator[None]:
+    """Within this block, the API rejects requests of the namespace's user while it serves another of theirs."""
     flow = client.FlowcontrolApiserverV1Api(api)
     name = f"test-{namespace}"
     limited = {
@@ -475,7 +480,7 @@ def one_at_a_time(api: client.ApiClient, namespace: str) -> Iterator[None]:
     }
     subject = {"kind": "ServiceAccount", "serviceAccount": {"name": "somebody", "namespace": namespace}}
     rule = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"], "clusterScope": True}
-    anything = {"verbs": ["*"], "nonResourceURLs": ["*"]}
+    other_paths = {"verbs": ["*"], "nonResourceURLs": ["*"]}
     flow.create_priority_level_configuration(
         {"metadata": {"name": name}, "spec": {"type": "Limited", "limited": limited}}
     )
@@ -486,7 +491,7 @@ def one_at_a_time(api: client.ApiClient, namespace: str) -> Iterator[None]:
                 "spec": {
                     "matchingPrecedence": 10,
                     "priorityLevelConfiguration": {"name": name},
-                    "rules": [{"subjects": [subject], "resourceRules": [rule], "nonResourceRules": [anything]}],
+                    "rules": [{"subjects": [subject], "resourceRules": [rule], "nonResourceRules": [other_paths]}],
                 },
             }
         )
@@ -497,24 +502,24 @@ def one_at_a_time(api: client.ApiClient, namespace: str) -> Iterator[None]:
         flow.delete_priority_level_configuration(name)
 
 
-def somebody_of(cause: Cause) -> str:
-    """The kubeconfig of a user with skjob's Role and no more."""
+def create_user(cause: Cause) -> str:
+    """Create a user with only skjob's Role; return their kubeconfig."""
     runs = cause.runs
     return user_environment(cause.kind_api, runs.environment, cause.namespace, runs.folder, may_run=True)["KUBECONFIG"]
 
 
-def api_of(kubeconfig: str) -> client.ApiClient:
-    """A client that makes no request again."""
+def client_without_retries(kubeconfig: str) -> client.ApiClient:
+    """Return a client that does not retry requests."""
     configuration = client.Configuration()
     config.load_kube_config(kubeconfig, client_configuration=configuration)
     configuration.retries = False
     return client.ApiClient(configuration)
 
 
-def answers(kubeconfig: str, namespace: str) -> Iterator[int]:
-    """What the API answers a user who asks for pods, again and again."""
+def poll_statuses(kubeconfig: str, namespace: str) -> Iterator[int]:
+    """List pods as this user again and again; yield the status of each response."""
     deadline = time.monotonic() + 60
-    with api_of(kubeconfig) as api:
+    with client_without_retries(kubeconfig) as api:
         while time.monotonic() < deadline:
             try:
                 client.CoreV1Api(api).list_namespaced_pod(namespace)
@@ -526,86 +531,86 @@ def answers(kubeconfig: str, namespace: str) -> Iterator[int]:
 
 
 @contextmanager
-def thinking(kubeconfig: str, namespace: str) -> Iterator[threading.Event]:
-    """Until the event is set, the user makes something that a webhook thinks about, again and again."""
-    something = {"metadata": {"generateName": "something-", "labels": THOUGHT_ABOUT}}
-    enough = threading.Event()
+def delayed_requests(kubeconfig: str, namespace: str) -> Iterator[threading.Event]:
+    """Make requests as this user that a webhook delays, again and again, until the event is set."""
+    delayed = {"metadata": {"generateName": "delayed-", "labels": DELAYED_LABELS}}
+    stop = threading.Event()
 
-    def think() -> None:
-        with api_of(kubeconfig) as api:
-            while not enough.wait(0.1):
-                with suppress(Exception):  # the API has too much to do for this one too, now and then
-                    client.CoreV1Api(api).create_namespaced_config_map(namespace, something, dry_run="All")
+    def send_requests() -> None:
+        with client_without_retries(kubeconfig) as api:
+            while not stop.wait(0.1):
+                with suppress(Exception):  # the API may throttle these requests as well
+                    client.CoreV1Api(api).create_namespaced_config_map(namespace, delayed, dry_run="All")
 
-    thread = threading.Thread(target=think, daemon=True)
+    thread = threading.Thread(target=send_requests, daemon=True)
     thread.start()
     try:
-        yield enough
+        yield stop
     finally:
-        enough.set()
+        stop.set()
         thread.join(60)
 
 
-@caused
-def test_an_api_that_has_too_much_to_do(cause: Cause, standing_in: StandIn) -> None:
-    """For the first seconds of a start: a webhook thinks about something else that the user makes."""
-    somebody = somebody_of(cause)
+@cause_test
+def test_run_continues_after_api_throttling(cause: Cause, fake_servers: FakeServers) -> None:
+    """Throttle the first seconds of a start: a webhook delays other requests of the user."""
+    kubeconfig = create_user(cause)
     cells = ("API throttling", "Priority and Fairness rejects the user for some seconds: goes on")
     with (
-        webhook(cause.kind_api, standing_in, THINK, cause.namespace),
-        one_at_a_time(cause.kind_api, cause.namespace),
-        thinking(somebody, cause.namespace) as enough,
+        webhook(cause.kind_api, fake_servers, DELAY, cause.namespace),
+        limit_to_one_request(cause.kind_api, cause.namespace),
+        delayed_requests(kubeconfig, cause.namespace) as stop,
     ):
-        # The API knows the webhook and the priority only after a moment, on a busy machine a longer one.
-        assert 429 in answers(somebody, cause.namespace)
-        with cause.run(FINE, KUBECONFIG=somebody) as run:
+        # The API takes a moment, longer on a busy machine, to apply the webhook and the priority level.
+        assert 429 in poll_statuses(kubeconfig, cause.namespace)
+        with cause.run(SHORT_SCRIPT, KUBECONFIG=kubeconfig) as run:
             run.until("is throttling requests (429); retrying")
-            enough.set()
+            stop.set()
             client.FlowcontrolApiserverV1Api(cause.kind_api).delete_flow_schema(f"test-{cause.namespace}")
             cause.check(run, 0, "is throttling requests (429); retrying", "", run.began, *cells)
 
 
-@caused
-def test_credentials_that_are_not_accepted(cause: Cause) -> None:
-    somebody = somebody_of(cause)
+@cause_test
+def test_rejected_credentials(cause: Cause) -> None:
+    kubeconfig = create_user(cause)
     client.CoreV1Api(cause.kind_api).delete_namespaced_service_account("somebody", cause.namespace)
-    next(status for status in answers(somebody, cause.namespace) if status == 401)
+    next(status for status in poll_statuses(kubeconfig, cause.namespace) if status == 401)
     cells = ("credentials not accepted", "the user's ServiceAccount was deleted")
     words = "error: the Kubernetes API of context `kind-skjob` does not accept its credentials"
-    cause.start(cells, None, words, "log in again", code=121, KUBECONFIG=somebody)
+    cause.start(cells, None, words, "log in again", code=121, KUBECONFIG=kubeconfig)
 
 
-@caused
-def test_credentials_that_end_in_mid_run(cause: Cause) -> None:
-    """The user logs in again: the kubeconfig has others then, and the run goes on with them."""
-    somebody = somebody_of(cause)
+@cause_test
+def test_run_continues_after_new_login(cause: Cause) -> None:
+    """The user logs in again, which changes the kubeconfig, and the run continues with the new credentials."""
+    kubeconfig = create_user(cause)
     core = client.CoreV1Api(cause.kind_api)
-    own = Path(somebody).read_text()
-    with cause.searching(KUBECONFIG=somebody, script=UNTIL_TOLD) as run:
+    original = Path(kubeconfig).read_text()
+    with cause.searching(KUBECONFIG=kubeconfig, script=UNTIL_REPORTED) as run:
         core.delete_namespaced_service_account("somebody", cause.namespace)
-        next(status for status in answers(somebody, cause.namespace) if status == 401)
-        at = time.monotonic()
+        next(status for status in poll_statuses(kubeconfig, cause.namespace) if status == 401)
+        rejected_at = time.monotonic()
         words = "does not accept its credentials: Unauthorized"
         run.until(words)
-        Path(somebody).write_text(Path(cause.runs.environment["KUBECONFIG"]).read_text())
-        (cause.runs.folder / "told").touch()
+        Path(kubeconfig).write_text(Path(cause.runs.environment["KUBECONFIG"]).read_text())
+        (cause.runs.folder / "reported").touch()
         cells = ("credentials expired", "the user's ServiceAccount is deleted in mid-run; goes on after a new login")
-        cause.check(run, 0, words, "log in again", at, *cells)
-    assert own != Path(somebody).read_text()
+        cause.check(run, 0, words, "log in again", rejected_at, *cells)
+    assert original != Path(kubeconfig).read_text()
 
 
-@caused
-def test_a_network_that_is_cut_in_mid_run(cause: Cause) -> None:
+@cause_test
+def test_run_continues_after_network_failure(cause: Cause) -> None:
     network, kubeconfig = make_flaky_network(Path(cause.runs.environment["KUBECONFIG"]), cause.runs.folder)
     try:
-        with cause.searching(KUBECONFIG=str(kubeconfig), script=UNTIL_TOLD) as run:
+        with cause.searching(KUBECONFIG=str(kubeconfig), script=UNTIL_REPORTED) as run:
             network.cut()
-            at = time.monotonic()
+            cut_at = time.monotonic()
             run.until("the scheduler does not answer: retrying for")
             network.restore()
-            (cause.runs.folder / "told").touch()
+            (cause.runs.folder / "reported").touch()
             cells = ("network cut", "in mid-run, until that is told: goes on")
-            cause.check(run, 0, "the scheduler does not answer: retrying for", "", at, *cells)
+            cause.check(run, 0, "the scheduler does not answer: retrying for", "", cut_at, *cells)
     finally:
         network.close()
 
@@ -613,13 +618,13 @@ def test_a_network_that_is_cut_in_mid_run(cause: Cause) -> None:
 # --- versions
 
 
-@caused
-def test_another_dask(cause: Cause) -> None:
-    """This machine's is older than the image's by a release. A worker's container that runs can be asked."""
+@cause_test
+def test_image_with_another_dask_version(cause: Cause) -> None:
+    """The local Dask is one release older than the image's, which a running worker reports."""
     older = cause.runs.folder / "older"
-    wanted = ["dask==2026.7.1", "distributed==2026.7.1"]
+    requirements = ["dask==2026.7.1", "distributed==2026.7.1"]
     install = [uv.find_uv_bin(), "pip", "install", "--quiet", "--no-deps", "--python", sys.executable]
-    subprocess.run([*install, "--target", str(older), *wanted], check=True, timeout=120)
+    subprocess.run([*install, "--target", str(older), *requirements], check=True, timeout=120)
     cause.start(
         ("another Dask in the image", "2026.7.1 here, `--env none`"),
         running_worker,
@@ -629,26 +634,30 @@ def test_another_dask(cause: Cause) -> None:
     )
 
 
-# --- the operator, on an API server of its own: that of the tests serves others too
+# --- the operator, on a second API server: the first one serves other tests
 
 
-def a_second_api(played: Played) -> AbstractContextManager[SecondApi]:
-    return second_api(Path(played.environment["KUBECONFIG"]), played.folders.mktemp("second"))
+def start_second_api(runner: ScenarioRunner) -> AbstractContextManager[SecondApi]:
+    return second_api(Path(runner.environment["KUBECONFIG"]), runner.folders.mktemp("second"))
 
 
-caused_elsewhere = side_by_side(stage=provoking, one_by_one="the second API server", shared={"second": a_second_api})
-"""The same on that API server, whose custom resources are others for each."""
+second_api_cause_test = side_by_side(
+    setup=new_cause, exclusive="the second API server", shared={"second": start_second_api}
+)
+"""Like `cause_test`, for tests on the second API server, each of which needs other custom resources."""
 
 
-def on_the(second: SecondApi, cause: Cause) -> Cause:
-    """This cause, there."""
+def on_second_api(second: SecondApi, cause: Cause) -> Cause:
+    """Return this cause for runs on the second API server."""
     runs = Runs(cause.runs.folder, cause.runs.environment | {"KUBECONFIG": str(second.kubeconfig())}, "default")
     return Cause(runs, cause.row, cause.kind_api, None)
 
 
 @contextmanager
-def defined(kubeconfig: Path, change: Callable[[dict[str, Any]], None] = lambda _: None) -> Iterator[client.ApiClient]:
-    """Within this block the second API has Dask's custom resources, as they are after that change."""
+def custom_resources(
+    kubeconfig: Path, change: Callable[[dict[str, Any]], None] = lambda _: None
+) -> Iterator[client.ApiClient]:
+    """Within this block, the second API has Dask's custom resources, changed by `change`."""
     with config.new_client_from_config(str(kubeconfig)) as api:
         definitions = client.ApiextensionsV1Api(api)
         names = []
@@ -658,28 +667,30 @@ def defined(kubeconfig: Path, change: Callable[[dict[str, Any]], None] = lambda 
             names.append(definition["metadata"]["name"])
         try:
             for name in names:
-                until(lambda name=name: established(definitions.read_custom_resource_definition(name)))
+                until(lambda name=name: is_established(definitions.read_custom_resource_definition(name)))
             yield api
         finally:
             for name in names:
                 definitions.delete_custom_resource_definition(name)
-                # The server's own, which looks for objects first: now and then that takes it more than a minute.
+                # Its finalizer: before it removes that, the server looks for objects, which can take over a minute.
                 with suppress(NotFoundException):
                     definitions.patch_custom_resource_definition(
                         name, [{"op": "remove", "path": "/metadata/finalizers"}]
                     )
-            until(lambda: not definitions.list_custom_resource_definition().items, "they are not gone")
+            until(
+                lambda: not definitions.list_custom_resource_definition().items, "the custom resources were not deleted"
+            )
 
 
-def established(definition: Any) -> bool:
+def is_established(definition: Any) -> bool:
     conditions = definition.status.conditions or []
     return any(each.type == "Established" and each.status == "True" for each in conditions)
 
 
-@caused_elsewhere
-def test_no_operator(cause: Cause, second: SecondApi) -> None:
-    elsewhere = on_the(second, cause)
-    elsewhere.start(
+@second_api_cause_test
+def test_operator_is_not_installed(cause: Cause, second: SecondApi) -> None:
+    second_cause = on_second_api(second, cause)
+    second_cause.start(
         ("operator absent", "an API without its custom resources"),
         None,
         "error: the cluster of context `kind-skjob` has no Dask operator",
@@ -688,15 +699,15 @@ def test_no_operator(cause: Cause, second: SecondApi) -> None:
     )
 
 
-@caused_elsewhere
-def test_custom_resources_of_another_version(cause: Cause, second: SecondApi) -> None:
-    elsewhere = on_the(second, cause)
+@second_api_cause_test
+def test_custom_resources_have_another_version(cause: Cause, second: SecondApi) -> None:
+    second_cause = on_second_api(second, cause)
 
-    def renamed(definition: dict[str, Any]) -> None:
+    def rename_version(definition: dict[str, Any]) -> None:
         definition["spec"]["versions"][0]["name"] = "v2"
 
-    with defined(second.kubeconfig(), renamed):
-        elsewhere.start(
+    with custom_resources(second.kubeconfig(), rename_version):
+        second_cause.start(
             ("CRD of another version", "DaskClusters of v2"),
             None,
             "error: the cluster of context `kind-skjob` has DaskClusters in version v2, not v1",
@@ -705,17 +716,17 @@ def test_custom_resources_of_another_version(cause: Cause, second: SecondApi) ->
         )
 
 
-@caused_elsewhere
-def test_custom_resources_of_another_release(cause: Cause, second: SecondApi) -> None:
-    elsewhere = on_the(second, cause)
+@second_api_cause_test
+def test_custom_resources_of_another_operator_release(cause: Cause, second: SecondApi) -> None:
+    second_cause = on_second_api(second, cause)
 
-    def without_metadata(definition: dict[str, Any]) -> None:
+    def remove_metadata(definition: dict[str, Any]) -> None:
         schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
         if definition["spec"]["names"]["kind"] == "DaskCluster":
             del schema["worker"]["properties"]["metadata"]
 
-    with defined(second.kubeconfig(), without_metadata):
-        elsewhere.start(
+    with custom_resources(second.kubeconfig(), remove_metadata):
+        second_cause.start(
             ("CRD of another release", "DaskClusters whose workers have no metadata"),
             None,
             'another version of DaskClusters than dask-kubernetes here: unknown field "spec.worker.metadata"',
@@ -724,8 +735,8 @@ def test_custom_resources_of_another_release(cause: Cause, second: SecondApi) ->
         )
 
 
-def operator(api: client.ApiClient, version: str, *, runs: bool) -> None:
-    """Its Deployment, without anybody who would make pods of it."""
+def create_operator(api: client.ApiClient, version: str, *, runs: bool) -> None:
+    """Create the operator's Deployment, for which nothing creates pods; with `runs`, with a status as if it ran."""
     [deployment] = [each for each in operator_manifests(IMAGE, "default") if each["kind"] == "Deployment"]
     deployment["metadata"]["labels"]["app.kubernetes.io/version"] = version
     apps = client.AppsV1Api(api)
@@ -741,13 +752,13 @@ def operator(api: client.ApiClient, version: str, *, runs: bool) -> None:
         apps.patch_namespaced_deployment_status(OPERATOR_NAME, "default", {"status": status})
 
 
-@caused_elsewhere
-def test_an_operator_that_is_dead(cause: Cause, second: SecondApi) -> None:
-    elsewhere = on_the(second, cause)
-    with defined(second.kubeconfig()) as api:
-        operator(api, "2026.3.0", runs=False)
+@second_api_cause_test
+def test_operator_is_not_running(cause: Cause, second: SecondApi) -> None:
+    second_cause = on_second_api(second, cause)
+    with custom_resources(second.kubeconfig()) as api:
+        create_operator(api, "2026.3.0", runs=False)
         try:
-            run = elsewhere.start(
+            run = second_cause.start(
                 ("operator dead", "its Deployment has no pod"),
                 None,
                 f"the Dask operator `default/{OPERATOR_NAME}` is not running; waiting up to 20 s",
@@ -759,13 +770,13 @@ def test_an_operator_that_is_dead(cause: Cause, second: SecondApi) -> None:
     assert "error: the Dask operator has not acted on `skjob-train-" in run.text
 
 
-@caused_elsewhere
-def test_an_operator_that_is_too_old(cause: Cause, second: SecondApi) -> None:
-    elsewhere = on_the(second, cause)
-    with defined(second.kubeconfig()) as api:
-        operator(api, "2023.3.0", runs=True)
+@second_api_cause_test
+def test_operator_is_too_old(cause: Cause, second: SecondApi) -> None:
+    second_cause = on_second_api(second, cause)
+    with custom_resources(second.kubeconfig()) as api:
+        create_operator(api, "2023.3.0", runs=True)
         try:
-            elsewhere.start(
+            second_cause.start(
                 ("operator too old", "its Deployment is labelled 2023.3.0"),
                 None,
                 f"error: the Dask operator `default/{OPERATOR_NAME}` has version 2023.3.0, but skjob needs 2023.8",

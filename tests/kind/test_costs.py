@@ -1,4 +1,4 @@
-"""What a platform team says in a namespace, in real runs: where pods go, how many there are, and what they cost."""
+"""Rules that a platform team sets in a namespace, applied to real runs: pods' placement, limits and costs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from kubernetes import client
 from support.runs import DEADLINE
-from support.side_by_side import Stage, side_by_side
+from support.side_by_side import Sandbox, side_by_side
 from support.users import user_environment
 from support.wait import until
 
@@ -23,7 +23,7 @@ from skjob.deploy.kubernetes.inventory.runs import runs
 from skjob.deploy.kubernetes.manifests.labels import LEDGER_CONFIGMAP
 
 CPU_HOUR = 8640
-"""Two workers of 100m and a scheduler of 50m cost 0.6 EUR a second: 160 EUR last for a start on a busy machine."""
+"""Two workers of 100m and a scheduler of 50m cost 0.6 EUR/s, so 160 EUR are enough to start on a busy machine."""
 
 RULES = {
     "team": "Data Science",
@@ -64,75 +64,75 @@ SLEEPING = """
 
 
 @contextmanager
-def ruled(stage: Stage) -> Iterator[Ruled]:
-    """A namespace with rules and a ledger."""
-    core = client.CoreV1Api(stage.kind_api)
-    core.create_namespaced_config_map(stage.namespace, {"metadata": {"name": LEDGER_CONFIGMAP}})
-    namespace = Ruled(stage)
-    namespace.rule()
+def ruled_namespace(sandbox: Sandbox) -> Iterator[RuledNamespace]:
+    """Create a namespace's rules and ledger."""
+    core = client.CoreV1Api(sandbox.kind_api)
+    core.create_namespaced_config_map(sandbox.namespace, {"metadata": {"name": LEDGER_CONFIGMAP}})
+    namespace = RuledNamespace(sandbox)
+    namespace.set_rules()
     yield namespace
 
 
-class Ruled:
-    """Runs in a namespace whose platform team has rules."""
+class RuledNamespace:
+    """Runs in a namespace with a platform team's rules."""
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
-        self.runs = stage.runs
-        self.api = stage.api
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+        self.runs = sandbox.runs
+        self.api = sandbox.api
 
-    def rule(self, **more: str) -> None:
-        """Put rules into the namespace's ConfigMap: `RULES`, and some more or others."""
+    def set_rules(self, **more: str) -> None:
+        """Write `RULES` to the namespace's ConfigMap, with these additions and changes."""
         data = RULES | {name.replace("_", "-"): value for name, value in more.items()}
-        core = client.CoreV1Api(self.stage.kind_api)
-        core.patch_namespaced_config_map("skjob-defaults", self.stage.namespace, {"data": data})
+        core = client.CoreV1Api(self.sandbox.kind_api)
+        core.patch_namespaced_config_map("skjob-defaults", self.sandbox.namespace, {"data": data})
 
-    def of_the_run(self, kind: str) -> list[dict[str, Any]]:
-        """The objects of a kind that belong to runs."""
-        return self.api.list(kind, self.stage.namespace, selector="app.kubernetes.io/managed-by=skjob,skjob/run")
+    def objects(self, kind: str) -> list[dict[str, Any]]:
+        """Return the objects of a kind that belong to runs."""
+        return self.api.list(kind, self.sandbox.namespace, selector="app.kubernetes.io/managed-by=skjob,skjob/run")
 
     def entry(self, key: str) -> Entry:
-        """One entry of the ledger."""
+        """Return one entry of the ledger."""
         return self.entries()[key]
 
     def entries(self) -> Mapping[str, Entry]:
-        """The ledger."""
-        return read_ledger(self.api, self.stage.namespace)
+        """Return the entries of the ledger."""
+        return read_ledger(self.api, self.sandbox.namespace)
 
 
-within_rules = partial(side_by_side, stage=ruled)
-"""Makes a test of a scenario that takes `Ruled`."""
+rules_test = partial(side_by_side, setup=ruled_namespace)
+"""Turns a scenario that takes a `RuledNamespace` into a test."""
 
 
-@within_rules(waits=True)
-def test_a_run_within_its_teams_rules_ends_before_its_money_does(ruled: Ruled) -> None:
+@rules_test(waits=True)
+def test_run_ends_before_its_budget_is_spent(ruled: RuledNamespace) -> None:
     with ruled.runs.searching("--workers", "5", "--max-cost", "160", "--", "400", script=SLEEPING) as run:
         for kind in ("Job", "ConfigMap", "DaskCluster", "DaskWorkerGroup", "Deployment", "Service", "Pod"):
-            found = ruled.of_the_run(kind)
-            assert found, kind
-            assert all(each["metadata"]["labels"]["skjob/team"] == "data-science" for each in found), kind
-        pods = ruled.of_the_run("Pod")
+            objects = ruled.objects(kind)
+            assert objects, kind
+            assert all(each["metadata"]["labels"]["skjob/team"] == "data-science" for each in objects), kind
+        pods = ruled.objects("Pod")
         assert sum(pod["metadata"]["labels"]["dask.org/component"] == "worker" for pod in pods) == 2
         for pod in pods:
             assert pod["spec"]["nodeSelector"] == {"kubernetes.io/os": "linux"}
             assert {"key": "batch", "operator": "Exists", "effect": "NoSchedule"} in pod["spec"]["tolerations"]
             assert pod["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-queue"
-        [anchor] = ruled.of_the_run("Job")
+        [anchor] = ruled.objects("Job")
         assert "kueue.x-k8s.io/queue-name" not in anchor["metadata"]["labels"]
 
-        # Each second costs: no command is started for each look.
-        until(lambda: (runs(ruled.api, ruled.stage.namespace)[0].cost or 0) > 5, "it costs nothing")
-        with ThreadPoolExecutor(2) as pool:  # at the same time: the money does not last for ever
-            seen, as_json = pool.map(lambda options: ruled.runs.skjob("ps", *options), [(), ("--json",)])
-        heading, row = seen.stdout.splitlines()
+        # Poll in this process: starting a command for each poll would take time, which costs.
+        until(lambda: (runs(ruled.api, ruled.sandbox.namespace)[0].cost or 0) > 5, "the run costs nothing")
+        with ThreadPoolExecutor(2) as pool:  # in parallel, before the budget is spent
+            as_table, as_json = pool.map(lambda options: ruled.runs.skjob("ps", *options), [(), ("--json",)])
+        heading, row = as_table.stdout.splitlines()
         assert "COST" in heading
         assert " EUR" in row
         [listed] = json.loads(as_json.stdout)
         assert 5 < listed["cost"] < 160
         assert listed["currency"] == "EUR"
-        going = ruled.entry(listed["run_id"])
-        assert (going.program, going.currency) == ("train", "EUR")
-        assert going.until > going.at
+        running_entry = ruled.entry(listed["run_id"])
+        assert (running_entry.program, running_entry.currency) == ("train", "EUR")
+        assert running_entry.until > running_entry.at
         stdout, stderr = run.communicate(timeout=DEADLINE)
     assert run.returncode == 125, stderr
     assert "2 workers instead of 5: `limits.max-workers` of ConfigMap " in stderr
@@ -153,20 +153,20 @@ def test_a_run_within_its_teams_rules_ends_before_its_money_does(ruled: Ruled) -
     assert record["fits"]["found"] == 20
     assert "most" not in record["cost"]
 
-    told = ruled.runs.skjob("costs")
-    assert told.returncode == 0, told.stderr
+    costs = ruled.runs.skjob("costs")
+    assert costs.returncode == 0, costs.stderr
     total = sum(each["cost"]["amount"] for each in ruled.runs.records())
-    assert told.stdout.splitlines()[-1].split() == ["total", "2", f"{total:.2f}", "EUR"]
+    assert costs.stdout.splitlines()[-1].split() == ["total", "2", f"{total:.2f}", "EUR"]
 
 
-@within_rules(waits=True)
-def test_what_a_run_costs_whose_client_is_killed(ruled: Ruled) -> None:
-    """By a user who may not look at nodes: Kubernetes ends it when its money is spent, and not `--grace` later, with
-    nobody left to write down what it costs until then."""
-    ruled.rule(**{"limits.max-time": "8h"})
-    stage = ruled.stage
-    stage.runs.environment = user_environment(
-        stage.kind_api, stage.runs.environment, stage.namespace, stage.folder, may_run=True
+@rules_test(waits=True)
+def test_run_of_a_killed_client_ends_when_its_budget_is_spent(ruled: RuledNamespace) -> None:
+    """Kubernetes ends the run when its budget is spent, not `--grace` later. The ledger estimates its cost until then,
+    as no client is left to record it; its user may not list nodes."""
+    ruled.set_rules(**{"limits.max-time": "8h"})
+    sandbox = ruled.sandbox
+    sandbox.runs.environment = user_environment(
+        sandbox.kind_api, sandbox.runs.environment, sandbox.namespace, sandbox.folder, may_run=True
     )
     doctor = ruled.runs.skjob("doctor", "--skip-image")
     assert doctor.returncode == 0, doctor.stdout
@@ -178,76 +178,76 @@ def test_what_a_run_costs_whose_client_is_killed(ruled: Ruled) -> None:
         command, cwd=ruled.runs.folder, env=ruled.runs.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as run:
         try:
-            until(lambda: ruled.entries() and ruled.of_the_run("Pod"), "it has no entry and no pod")
+            until(lambda: ruled.entries() and ruled.objects("Pod"), "the run has no entry or no pod")
         finally:
             run.kill()
-    [listed] = ruled.of_the_run("DaskCluster")
+    [listed] = ruled.objects("DaskCluster")
     key = listed["metadata"]["labels"]["skjob/run"]
     entry = ruled.entry(key)
     assert entry.rate == pytest.approx(0.25 * CPU_HOUR)
-    until(lambda: not ruled.of_the_run("Pod"), "its pods did not go", 300)
+    until(lambda: not ruled.objects("Pod"), "its pods were not deleted", 300)
     now = datetime.now(UTC)
     assert now < datetime.fromisoformat(entry.until) + timedelta(seconds=60)
     total = entry.by(now + timedelta(hours=1))
     assert entry.amount + 10 < total < 100
-    told = ruled.runs.skjob("costs", "--by", "program", "--since", "1h")
-    assert told.stdout.splitlines()[1].split() == ["train", "1", f"{entry.by(now):.2f}", "EUR"]
-    print(f"killed after {entry.amount:.0f} of 100 EUR; gone at {total:.2f}, told from its deadline")
+    costs = ruled.runs.skjob("costs", "--by", "program", "--since", "1h")
+    assert costs.stdout.splitlines()[1].split() == ["train", "1", f"{entry.by(now):.2f}", "EUR"]
+    print(f"killed after {entry.amount:.0f} of 100 EUR; estimated at its deadline: {total:.2f}")
 
 
-@within_rules
-def test_no_cluster_has_more_workers_than_a_run_may_have(ruled: Ruled) -> None:
+@rules_test
+def test_warm_cluster_is_limited_to_the_maximum_number_of_workers(ruled: RuledNamespace) -> None:
     started = ruled.runs.skjob("up", "dev", "--workers", "1:9")
     assert started.returncode == 0, started.stderr
     assert "1:2 workers instead of 1:9: `limits.max-workers` of ConfigMap " in started.stderr
     [idle] = json.loads(ruled.runs.skjob("ps", "--json").stdout)
-    ruled.rule(**{"limits.max-workers": "1"})
+    ruled.set_rules(**{"limits.max-workers": "1"})
     run = ruled.runs.run("from joblib import Parallel, delayed\nParallel()(delayed(abs)(1) for _ in range(9))",
                         "--cluster", "dev", "--workers", "100")  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert "1 workers instead of 100: `limits.max-workers` of ConfigMap " in run.stderr
-    [left] = json.loads(ruled.runs.skjob("ps", "--json").stdout)
+    [after_use] = json.loads(ruled.runs.skjob("ps", "--json").stdout)
     [record] = ruled.runs.records()
-    assert left["cost"] > idle["cost"] + record["cost"]["amount"] > 0
-    # Whoever uses it pays for that, whoever has left it for the rest: together they pay it all.
-    cluster, use = ruled.entry(left["run_id"]), ruled.entry(record["run_id"])
+    assert after_use["cost"] > idle["cost"] + record["cost"]["amount"] > 0
+    # The run pays for the time of its use, the cluster's owner for the rest.
+    cluster, use = ruled.entry(after_use["run_id"]), ruled.entry(record["run_id"])
     assert use.amount == record["cost"]["amount"]
     assert cluster.rate == pytest.approx(0.15 * CPU_HOUR)
     assert cluster.until > cluster.at
     assert ruled.runs.skjob("down", "dev").returncode == 0
-    assert ruled.entry(left["run_id"]).rate == 0
+    assert ruled.entry(after_use["run_id"]).rate == 0
 
 
-@within_rules
-def test_what_is_kept_for_later_runs_has_an_entry_of_its_own(ruled: Ruled) -> None:
-    ruled.rule(prices="[{cpu-hour: 0, gib-hour: 3600}]")
+@rules_test
+def test_cached_environment_has_its_own_ledger_entry(ruled: RuledNamespace) -> None:
+    ruled.set_rules(prices="[{cpu-hour: 0, gib-hour: 3600}]")
     (ruled.runs.folder / "packages.txt").write_text("humanize==4.12.0\n")
     run = ruled.runs.run("print('ran')", "--env", "packages.txt")
     assert (run.returncode, run.stdout) == (0, "ran\n"), run.stderr
     listed = json.loads(ruled.runs.skjob("ps", "--json").stdout)
-    [kept] = [each for each in listed if each["program"] == "environment"]
-    entry = ruled.entry(kept["run_id"])
+    [environment] = [each for each in listed if each["program"] == "environment"]
+    entry = ruled.entry(environment["run_id"])
     assert (entry.program, entry.rate) == ("environment", 3600)
-    assert kept["cost"] == pytest.approx(kept["age_seconds"], abs=5)
-    assert ruled.runs.skjob("down", kept["name"]).returncode == 0
+    assert environment["cost"] == pytest.approx(environment["age_seconds"], abs=5)
+    assert ruled.runs.skjob("down", environment["name"]).returncode == 0
     later = datetime.now(UTC) + timedelta(hours=1)
-    assert kept["cost"] < ruled.entry(kept["run_id"]).by(later) < kept["cost"] + 60
+    assert environment["cost"] < ruled.entry(environment["run_id"]).by(later) < environment["cost"] + 60
 
 
-@within_rules
-def test_a_namespace_without_a_ledger_says_so_once(ruled: Ruled) -> None:
-    ruled.api.delete("ConfigMap", LEDGER_CONFIGMAP, ruled.stage.namespace)
+@rules_test
+def test_missing_ledger_is_reported_once(ruled: RuledNamespace) -> None:
+    ruled.api.delete("ConfigMap", LEDGER_CONFIGMAP, ruled.sandbox.namespace)
     run = ruled.runs.run("print('done')")
     assert (run.returncode, run.stdout) == (0, "done\n"), run.stderr
     assert run.stderr.count("are not added to the team's totals: namespace") == 1
-    told = ruled.runs.skjob("costs")
-    assert told.returncode == 124
-    assert f"create configmap {LEDGER_CONFIGMAP}`" in told.stderr
+    costs = ruled.runs.skjob("costs")
+    assert costs.returncode == 124
+    assert f"create configmap {LEDGER_CONFIGMAP}`" in costs.stderr
 
 
-@within_rules
-def test_a_cost_without_prices_and_a_worker_too_large_are_refused_at_once(ruled: Ruled) -> None:
-    ruled.rule(prices="[]", **{"limits.max-cpu": "50m"})
+@rules_test
+def test_max_cost_without_prices_and_oversized_workers_are_rejected(ruled: RuledNamespace) -> None:
+    ruled.set_rules(prices="[]", **{"limits.max-cpu": "50m"})
     run = ruled.runs.run("print('never')", "--max-cost", "5")
     assert run.returncode == 120
     assert "`max-cost` requires prices" in run.stderr

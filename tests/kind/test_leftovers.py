@@ -1,7 +1,7 @@
-"""What is left of a run, however it ends: each test is a row of the table of leftovers.
+"""Objects that are left after a run ends, in each way it can end: each test adds a row to the table of leftovers.
 
-A run has an end of its own, by its client, or its anchor's: `GRACE` after the last heartbeat Kubernetes removes it. In
-each case nothing may be left when that is over. `test_outages.py` has the ends in a cluster of which a part is away.
+Either the client removes the run, or Kubernetes does so when its anchor expires, `GRACE` after the last heartbeat. Then
+nothing may be left. `test_outages.py` has runs that end while part of the cluster is away.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from kubernetes import client
 from support.flaky_network import make_flaky_network
 from support.leftovers import GRACE, describe_count, wait_until_gone
 from support.runs import DEADLINE, Runs
-from support.side_by_side import Stage, side_by_side
+from support.side_by_side import Sandbox, side_by_side
 
 from skjob.deploy.kubernetes.inventory.runs import runs
 
 REMOVAL_SECONDS = GRACE + 90
-"""Within which an anchor has removed a run whose client is gone."""
+"""Time limit for Kubernetes to remove a run whose client is gone."""
 
 
 ENDS = {
@@ -32,77 +32,81 @@ ENDS = {
 
 @pytest.mark.parametrize("end", ENDS)
 @side_by_side
-def test_an_end_of_the_script(stage: Stage, end: str) -> None:
+def test_nothing_is_left_after_the_script_ends(sandbox: Sandbox, end: str) -> None:
     script, code = ENDS[end]
-    ended = stage.runs.run(script, "--workers", "1")
+    ended = sandbox.runs.run(script, "--workers", "1")
     assert ended.returncode == code, ended.stderr
-    left, seconds = wait_until_gone(stage.api, stage.runs.record()["run_id"])
-    stage.row("leftover_row", end, describe_count(left), seconds, "skjob")
+    remaining, seconds = wait_until_gone(sandbox.api, sandbox.runs.record()["run_id"])
+    sandbox.row("leftover_row", end, describe_count(remaining), seconds, "skjob")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 @side_by_side
-def test_a_signal(stage: Stage, number: signal.Signals, code: int) -> None:
-    with stage.runs.searching("--workers", "1") as process:
+def test_nothing_is_left_after_a_signal(sandbox: Sandbox, number: signal.Signals, code: int) -> None:
+    with sandbox.runs.searching("--workers", "1") as process:
         process.send_signal(number)
         process.communicate(timeout=DEADLINE)
     assert process.returncode == code
-    told = stage.runs.record()
-    assert told["outcome"]["cause"] == f"stopped by {number.name}"
-    left, seconds = wait_until_gone(stage.api, told["run_id"])
-    stage.row("leftover_row", f"the client, by {number.name}", describe_count(left), seconds, "skjob")
+    record = sandbox.runs.record()
+    assert record["outcome"]["cause"] == f"stopped by {number.name}"
+    remaining, seconds = wait_until_gone(sandbox.api, record["run_id"])
+    sandbox.row("leftover_row", f"the client, by {number.name}", describe_count(remaining), seconds, "skjob")
 
 
 @side_by_side(waits=True)
-def test_a_client_that_is_killed(stage: Stage) -> None:
-    """The anchor: its grace, and some seconds for the garbage collector."""
-    with stage.runs.searching("--workers", "1", "--grace", f"{GRACE}s") as process:
-        [run] = runs(stage.api, stage.namespace)  # while its heartbeat goes on: afterwards it may be gone
+def test_run_of_a_killed_client_is_removed(sandbox: Sandbox) -> None:
+    """The run is removed when its anchor expires, and some seconds later by the garbage collector."""
+    with sandbox.runs.searching("--workers", "1", "--grace", f"{GRACE}s") as process:
+        [run] = runs(sandbox.api, sandbox.namespace)  # before the client is killed: afterwards the run may be gone
         process.kill()
         process.wait(DEADLINE)
-        left, seconds = wait_until_gone(stage.api, run.run_id, REMOVAL_SECONDS)
-    assert left
-    stage.row("leftover_row", "the client, by SIGKILL", describe_count(left), seconds, f"its anchor, --grace {GRACE}s")
+        remaining, seconds = wait_until_gone(sandbox.api, run.run_id, REMOVAL_SECONDS)
+    assert remaining
+    sandbox.row(
+        "leftover_row", "the client, by SIGKILL", describe_count(remaining), seconds, f"its anchor, --grace {GRACE}s"
+    )
 
 
 @side_by_side(waits=True)
-def test_a_client_whose_network_is_gone(stage: Stage) -> None:
-    network, kubeconfig = make_flaky_network(Path(stage.runs.environment["KUBECONFIG"]), stage.folder)
-    lost = Runs(stage.folder, stage.runs.environment | {"KUBECONFIG": str(kubeconfig)}, stage.namespace)
+def test_run_of_a_disconnected_client_is_removed(sandbox: Sandbox) -> None:
+    network, kubeconfig = make_flaky_network(Path(sandbox.runs.environment["KUBECONFIG"]), sandbox.folder)
+    disconnected = Runs(sandbox.folder, sandbox.runs.environment | {"KUBECONFIG": str(kubeconfig)}, sandbox.namespace)
     try:
-        with lost.searching("--workers", "1", "--grace", f"{GRACE}s") as process:
-            [run] = runs(stage.api, stage.namespace)
+        with disconnected.searching("--workers", "1", "--grace", f"{GRACE}s") as process:
+            [run] = runs(sandbox.api, sandbox.namespace)
             network.cut()
-            left, seconds = wait_until_gone(stage.api, run.run_id, REMOVAL_SECONDS)
-            _, told = process.communicate(timeout=DEADLINE)
+            remaining, seconds = wait_until_gone(sandbox.api, run.run_id, REMOVAL_SECONDS)
+            _, stderr = process.communicate(timeout=DEADLINE)
     finally:
         network.close()
-    assert process.returncode in (126, 127), told
-    assert "error: the scheduler of `skjob-train-" in told
-    assert " - distributed." not in told
-    stage.row("leftover_row", "the client's network", describe_count(left), seconds, f"its anchor, --grace {GRACE}s")
+    assert process.returncode in (126, 127), stderr
+    assert "error: the scheduler of `skjob-train-" in stderr
+    assert " - distributed." not in stderr
+    sandbox.row(
+        "leftover_row", "the client's network", describe_count(remaining), seconds, f"its anchor, --grace {GRACE}s"
+    )
 
 
 @side_by_side
-def test_gc_leaves_what_lives(stage: Stage) -> None:
-    """A run that goes on, and what others made: with a label of skjob's, but not all of them."""
-    core = client.CoreV1Api(stage.kind_api)
+def test_gc_keeps_running_runs_and_foreign_objects(sandbox: Sandbox) -> None:
+    """It does not remove a running run, or objects with only some of skjob's labels."""
+    core = client.CoreV1Api(sandbox.kind_api)
     for name, labels in (
         ("no-run", {"app.kubernetes.io/managed-by": "skjob"}),
         ("no-skjob", {"skjob/run": "20261125-000000-abcdef"}),
     ):
-        core.create_namespaced_config_map(stage.namespace, {"metadata": {"name": name, "labels": labels}})
-    with stage.runs.searching("--workers", "1") as process:
-        told = stage.runs.skjob("gc")
-        assert (told.returncode, told.stderr) == (0, "skjob: nothing to clean up\n")
+        core.create_namespaced_config_map(sandbox.namespace, {"metadata": {"name": name, "labels": labels}})
+    with sandbox.runs.searching("--workers", "1") as process:
+        gc = sandbox.runs.skjob("gc")
+        assert (gc.returncode, gc.stderr) == (0, "skjob: nothing to clean up\n")
         assert process.poll() is None
-        assert [run.state for run in runs(stage.api, stage.namespace)] == ["running"]
+        assert [run.state for run in runs(sandbox.api, sandbox.namespace)] == ["running"]
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=DEADLINE)
-    there = {item.metadata.name for item in core.list_namespaced_config_map(stage.namespace).items}
-    assert {"no-run", "no-skjob"} <= there
-    core.delete_namespaced_config_map("no-run", stage.namespace)
-    stage.row(
+    existing = {item.metadata.name for item in core.list_namespaced_config_map(sandbox.namespace).items}
+    assert {"no-run", "no-skjob"} <= existing
+    core.delete_namespaced_config_map("no-run", sandbox.namespace)
+    sandbox.row(
         "security_row",
         "nothing that skjob did not make is touched",
         "`skjob gc` beside a run that goes on, and objects with some of skjob's labels",
@@ -112,13 +116,13 @@ def test_gc_leaves_what_lives(stage: Stage) -> None:
 
 
 @side_by_side
-def test_a_scheduler_that_is_deleted_for_good(stage: Stage) -> None:
-    """Its Deployment: the operator does not make it anew."""
-    with stage.runs.searching("--workers", "1", "--grace", f"{GRACE}s") as process:
-        [run] = runs(stage.api, stage.namespace)
-        client.AppsV1Api(stage.kind_api).delete_namespaced_deployment(f"{run.name}-scheduler", stage.namespace)
-        _, told = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 126, told
-    assert f"error: the scheduler of `{run.name}` is gone" in told
-    left, seconds = wait_until_gone(stage.api, run.run_id)
-    stage.row("leftover_row", "the scheduler's Deployment", describe_count(left), seconds, "skjob")
+def test_run_ends_after_its_scheduler_is_deleted(sandbox: Sandbox) -> None:
+    """The Deployment is deleted, which the operator does not recreate."""
+    with sandbox.runs.searching("--workers", "1", "--grace", f"{GRACE}s") as process:
+        [run] = runs(sandbox.api, sandbox.namespace)
+        client.AppsV1Api(sandbox.kind_api).delete_namespaced_deployment(f"{run.name}-scheduler", sandbox.namespace)
+        _, stderr = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 126, stderr
+    assert f"error: the scheduler of `{run.name}` is gone" in stderr
+    remaining, seconds = wait_until_gone(sandbox.api, run.run_id)
+    sandbox.row("leftover_row", "the scheduler's Deployment", describe_count(remaining), seconds, "skjob")

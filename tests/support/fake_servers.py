@@ -1,7 +1,7 @@
 """Fake servers in the cluster: a registry that rejects pulls, and admission webhooks. Uses only the standard library.
 
-`python stand_in.py REGISTRY_PORT WEBHOOK_PORT CERTIFICATE KEY` runs in a pod on each node. The registry has no images:
-`private/…` is denied, everything else is not found. A webhook's path selects what it does.
+`python fake_servers.py REGISTRY_PORT WEBHOOK_PORT CERTIFICATE KEY` runs in a pod on each node. The registry has no
+images: `private/…` is denied, everything else is not found. A webhook's path selects what it does.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-BREAKING = {"name": "DASK_DISTRIBUTED__COMM__TLS__CA_FILE", "value": "/nonexistent/ca.crt"}
+MISSING_CA_FILE = {"name": "DASK_DISTRIBUTED__COMM__TLS__CA_FILE", "value": "/nonexistent/ca.crt"}
 
-THINK_SECONDS = 15.0
+DELAY_SECONDS = 15.0
 
 PATCHES: dict[str, list[dict[str, Any]]] = {
     "/loosen": [{"op": "add", "path": "/spec/hostNetwork", "value": True}],
-    "/break": [{"op": "add", "path": "/spec/containers/0/env/-", "value": BREAKING}],
+    "/break": [{"op": "add", "path": "/spec/containers/0/env/-", "value": MISSING_CA_FILE}],
 }
 
 
-class Answering(BaseHTTPRequestHandler):
-    """A handler that logs nothing."""
+class JsonHandler(BaseHTTPRequestHandler):
+    """A request handler that logs nothing."""
 
     def answer(self, status: int, content: dict[str, Any], **headers: str) -> None:
         text = json.dumps(content).encode()
@@ -43,7 +43,7 @@ class Answering(BaseHTTPRequestHandler):
         """Log nothing."""
 
 
-class Registry(Answering):
+class Registry(JsonHandler):
     """A registry after the OCI distribution specification."""
 
     def do_HEAD(self) -> None:
@@ -57,14 +57,14 @@ class Registry(Answering):
             self.answer(404, {"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]})
 
 
-class Webhook(Answering):
-    """An admission webhook: `/refuse` rejects, `/think` is slow, other paths change the object."""
+class Webhook(JsonHandler):
+    """An admission webhook: `/refuse` rejects, `/delay` is slow, other paths change the object."""
 
     def do_POST(self) -> None:
         review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         path = self.path.partition("?")[0]
-        if path == "/think":
-            time.sleep(THINK_SECONDS)
+        if path == "/delay":
+            time.sleep(DELAY_SECONDS)
         response: dict[str, Any] = {"uid": review["request"]["uid"], "allowed": path != "/refuse"}
         if path in PATCHES:
             patch = base64.b64encode(json.dumps(PATCHES[path]).encode()).decode()

@@ -16,22 +16,22 @@ from typing import Any
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
-from support.fake_servers import BREAKING
+from support.fake_servers import MISSING_CA_FILE
 
 HERE = Path(__file__).parent
 IMAGE = "localhost/skjob:dev"
 REGISTRY_PORT, WEBHOOK_PORT = 15990, 15991
-NAME = "stand-in"
+NAME = "fake-servers"
 SETTLE_SECONDS = 90.0
-THINK = "/think"
-THOUGHT_ABOUT = {"example.org/think": "long"}
+DELAY = "/delay"
+DELAYED_LABELS = {"example.org/delay": "true"}
 
 Object = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class StandIn:
-    """The running pods of `stand_in.py`: the registry on the same port of each node, the webhooks behind a Service."""
+class FakeServers:
+    """The running pods of `fake_servers.py`: a registry on the same port of each node, webhooks behind a Service."""
 
     namespace: str
     authority: bytes
@@ -43,8 +43,8 @@ class StandIn:
 
     def webhook(self, path: str, namespace: str) -> Object:
         """Return the configuration of a webhook for one namespace's pods, or for objects with the label for
-        `/think`."""
-        resource = "configmaps" if path == THINK else "pods"
+        `/delay`."""
+        resource = "configmaps" if path == DELAY else "pods"
         service = {"name": NAME, "namespace": self.namespace, "path": path, "port": 443}
         return {
             "name": "policy.example.org",
@@ -54,19 +54,19 @@ class StandIn:
             "clientConfig": {"service": service, "caBundle": base64.b64encode(self.authority).decode()},
             "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
             "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": [resource]}],
-            "objectSelector": {"matchLabels": THOUGHT_ABOUT if path == THINK else {}},
+            "objectSelector": {"matchLabels": DELAYED_LABELS if path == DELAY else {}},
         }
 
 
 @contextmanager
-def stand_in(api: client.ApiClient) -> Iterator[StandIn]:
+def run_fake_servers(api: client.ApiClient) -> Iterator[FakeServers]:
     """Run the fake servers in a pod on each schedulable node."""
     core, apps = client.CoreV1Api(api), client.AppsV1Api(api)
     namespace = f"test-{NAME}-{secrets.token_hex(4)}"
     certificate, key = _certificate(f"{NAME}.{namespace}.svc")
     core.create_namespace({"metadata": {"name": namespace}})
     try:
-        files = {"stand_in.py": (HERE / "fake_servers.py").read_text(), "tls.crt": certificate, "tls.key": key}
+        files = {"fake_servers.py": (HERE / "fake_servers.py").read_text(), "tls.crt": certificate, "tls.key": key}
         core.create_namespaced_secret(namespace, {"metadata": {"name": NAME}, "stringData": files})
         ports = [{"port": 443, "targetPort": WEBHOOK_PORT}]
         core.create_namespaced_service(
@@ -77,9 +77,9 @@ def stand_in(api: client.ApiClient) -> Iterator[StandIn]:
         while (status := apps.read_namespaced_daemon_set(NAME, namespace).status).number_ready < 1 or (
             status.number_ready < status.desired_number_scheduled
         ):
-            assert time.monotonic() < deadline, "the stand-in did not start"
+            assert time.monotonic() < deadline, "the fake servers did not start"
             time.sleep(0.2)
-        yield StandIn(namespace, certificate.encode())
+        yield FakeServers(namespace, certificate.encode())
     finally:
         core.delete_namespace(namespace)
 
@@ -87,7 +87,7 @@ def stand_in(api: client.ApiClient) -> Iterator[StandIn]:
 def _daemon_set() -> Object:
     command = [
         "python",
-        "/files/stand_in.py",
+        "/files/fake_servers.py",
         str(REGISTRY_PORT),
         str(WEBHOOK_PORT),
         "/files/tls.crt",
@@ -144,19 +144,19 @@ def _certificate(host: str) -> tuple[str, str]:
 
 
 @contextmanager
-def webhook(api: client.ApiClient, servers: StandIn, path: str, namespace: str) -> Iterator[None]:
-    """Apply a webhook to a namespace's pods in this block; wait until it is in effect, except for `/think`."""
+def webhook(api: client.ApiClient, servers: FakeServers, path: str, namespace: str) -> Iterator[None]:
+    """Apply a webhook to a namespace's pods in this block; wait until it is in effect, except for `/delay`."""
     admission = client.AdmissionregistrationV1Api(api)
     name = f"{NAME}-{namespace}"
     body = {"metadata": {"name": name}, "webhooks": [servers.webhook(path, namespace)]}
-    if path in ("/refuse", THINK):
+    if path in ("/refuse", DELAY):
         admission.create_validating_webhook_configuration(body)
         delete = admission.delete_validating_webhook_configuration
     else:
         admission.create_mutating_webhook_configuration(body)
         delete = admission.delete_mutating_webhook_configuration
     try:
-        if path != THINK:
+        if path != DELAY:
             _settle(lambda: _is_in_effect(api, namespace, path))
         yield
     finally:
@@ -201,7 +201,7 @@ def policy(api: client.ApiClient, namespace: str, group: str, resource: str) -> 
 
 
 def _is_in_effect(api: client.ApiClient, namespace: str, path: str) -> bool:
-    words = {"/refuse": "need an owner", "/loosen": "host namespaces", "/break": BREAKING["value"]}
+    words = {"/refuse": "need an owner", "/loosen": "host namespaces", "/break": MISSING_CA_FILE["value"]}
     return words[path] in _dry_run(api, namespace, "", "pods", _pod())
 
 

@@ -34,16 +34,16 @@ class ApiTimeline:
 
     def _follow(self, watching: watch.Watch, lists: Callable[..., Any], namespace: str) -> None:
         while not self._closed.is_set():
-            with suppress(Exception):  # the namespace may go, and the test with it; the API may be gone for a moment
+            with suppress(Exception):  # the namespace may be deleted, or the API be unreachable for a moment
                 for change in watching.stream(lists, namespace, timeout_seconds=int(DEADLINE)):
                     self._states.append((time.monotonic(), change["raw_object"]))
             self._closed.wait(1)
 
-    def since(self, what: Callable[[Object], bool]) -> float:
-        """The time of the first state of which that is so. The run may have told of it before it is heard of here."""
+    def first_seen(self, matches: Callable[[Object], bool]) -> float:
+        """Return when the API sent the first matching state. Wait for it: the run may receive it before this watch."""
         times = until(
-            lambda: [at for at, state in list(self._states) if what(state)],
-            "it did not come to what was to be provoked",
+            lambda: [at for at, state in list(self._states) if matches(state)],
+            "the API sent no matching state",
         )
         return min(times)
 

@@ -1,9 +1,9 @@
-"""A search during which something is killed: which fits have begun, which are done, and when.
+"""A search during which a fault is injected; records which fits were started and done, and when.
 
 It is a user's script whose fits sleep, print a line each, and record their start in Dask's event log. A line is printed
-when the client has a fit's outcome: exactly once each, unless a fit was lost or ran twice. The search goes on until the
-test has caused its fault, and once more: however long that takes, fits are running when it happens, and more start
-after it.
+when the client has a fit's outcome: exactly once each, unless a fit was lost or ran twice. The script repeats the
+search until the test has injected its fault, and once more, so that fits are running at that time, and more start after
+it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ WORKERS = 3
 FITS = 18
 """Number of fits in one search of the script."""
 
-ENOUGH = 6
-"""Number of fits that are done when something is killed: the search is in full swing."""
+FITS_BEFORE_FAULT = 6
+"""Number of fits that are done before the fault is injected."""
 
 MAX_REPEATED = 8
 """Maximum number of fits lost with a worker: the running one, and those whose results were not fetched yet."""
@@ -46,7 +46,7 @@ SCRIPT = f"""
 
         def fit(self, X, y):
             worker = get_worker()
-            worker.log_event("begun", (self.number, int(X[0, 0]), worker.name))
+            worker.log_event("started", (self.number, int(X[0, 0]), worker.name))
             time.sleep(self.seconds)
             print("fit", self.number, int(X[0, 0]), worker.name)
             self.classes_ = numpy.unique(y)
@@ -68,8 +68,8 @@ SCRIPT = f"""
         scores += search.cv_results_["mean_test_score"].tolist()
         if last:
             break
-    begun = [event for _, event in Client.current().get_events("begun")]
-    print("result", json.dumps([scores, begun]))
+    started = [event for _, event in Client.current().get_events("started")]
+    print("result", json.dumps([scores, started]))
 """
 
 
@@ -95,9 +95,9 @@ class Search:
             if until():
                 return
 
-    def read_enough(self) -> None:
-        """Read until `ENOUGH` fits are done."""
-        self.read(lambda: len(self.fits) >= ENOUGH)
+    def wait_for_first_fits(self) -> None:
+        """Read until `FITS_BEFORE_FAULT` fits are done."""
+        self.read(lambda: len(self.fits) >= FITS_BEFORE_FAULT)
 
     def finish(self) -> str:
         """Signal the script that the fault has happened, and read to the end; return its stderr."""
@@ -108,15 +108,15 @@ class Search:
         return stderr
 
     def check(self) -> int:
-        """Check that no fit was lost or reported twice; return how many were started again."""
-        scores, begun = self.result
+        """Check that no fit was lost or reported twice; return the number of repeated starts."""
+        scores, started = self.result
         assert scores == [float(number) for number in range(len(scores))]
         assert Counter(fit for _, fit, _ in self.fits) == Counter({fit: 1 for _, fit, _ in self.fits})
         assert len(self.fits) == 2 * len(scores) >= 2 * FITS
-        return sum(times - 1 for times in Counter((number, fold) for number, fold, _ in begun).values() if times > 1)
+        return sum(times - 1 for times in Counter((number, fold) for number, fold, _ in started).values() if times > 1)
 
     def seconds_until_next_fit(self, at: float) -> float:
-        """Return the seconds from `at` until a fit was done that began later (a fit takes 1 s)."""
+        """Return the seconds from `at` until a fit was done that started later (a fit takes 1 s)."""
         return min(done for done, _, _ in self.fits if done > at + 1) - at
 
 
