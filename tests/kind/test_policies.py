@@ -1,5 +1,7 @@
-"""What the cluster itself refuses to whoever goes round skjob: each attack is a row of the table, with the words of the
-refusal. Nothing is changed: every request is a dry run, and what is attacked is taken as it is without the attack.
+"""Requests that bypass skjob, which the cluster's admission policies refuse.
+
+`ATTACKS` has each request with the message of its refusal, `ACCEPTED` has similar requests that the policies allow.
+Every request is a dry run.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ TOLERATIONS: list[Manifest] = [
     {"key": "spot", "value": "yes"},
     {"key": "drained", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60},
 ]
-EVERY_PODS = [
+DEFAULT_TOLERATIONS = [
     {"key": f"node.kubernetes.io/{what}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}
     for what in ("not-ready", "unreachable")
 ]
@@ -63,7 +65,7 @@ LIMITS = {
     "max-workers": 3, "most-workers": 5, "max-cpu": "2", "most-cpu": "1",
     "max-memory": "2Gi", "most-memory": "3Gi", "max-time": "1h", "most-time": "10m",
 }  # fmt: skip
-"""Each under its new and its old name: the stricter counts."""
+"""Each limit under its new and its old name: the stricter applies."""
 
 PLACEMENT = {"priority-class": "batch", "node-selector": SELECTOR, "tolerations": TOLERATIONS}
 SCHEDULING = Scheduling(SELECTOR, tuple(TOLERATIONS), "batch")
@@ -104,7 +106,7 @@ POD: Manifest = {
 
 
 def job(name: str = RUN, **spec: Any) -> Manifest:
-    """The owner of a run; None takes a field away."""
+    """Return the Job that owns a run. None removes a field of its spec."""
     whole = {
         "parallelism": 0,
         "activeDeadlineSeconds": 300,
@@ -123,7 +125,7 @@ def owner(name: str = RUN, uid: str = UID, **other: Any) -> Manifest:
 
 
 def cluster(name: str = RUN, workers: int = 1, owners: list[Manifest] | None = None, **metadata: Any) -> Manifest:
-    """A run's cluster."""
+    """Return the DaskCluster of a run."""
     port = {"name": "tcp-comm", "port": 8786, "targetPort": "tcp-comm"}
     selector = {"dask.org/cluster-name": name, "dask.org/component": "scheduler"}
     own = {"name": name, "ownerReferences": [owner()] if owners is None else owners, "annotations": {**ANNOTATIONS}}
@@ -145,7 +147,7 @@ def cluster(name: str = RUN, workers: int = 1, owners: list[Manifest] | None = N
 def group(
     name: str = "other-default", workers: int = 1, owners: list[Manifest] | None = None, **metadata: Any
 ) -> Manifest:
-    """The workers of a cluster, as the operator makes them."""
+    """Return the DaskWorkerGroup of a cluster, as the operator creates it."""
     own = {"name": name, "ownerReferences": owners or [], "annotations": {**ANNOTATIONS}}
     return {
         "apiVersion": "kubernetes.dask.org/v1",
@@ -159,7 +161,7 @@ def group(
 
 
 def network(*peers: Manifest, owners: list[Manifest] | None = None, finalizers: Any = (), **spec: Any) -> Manifest:
-    """Who may connect to a run's pods."""
+    """Return the NetworkPolicy of a run's pods."""
     own = {"podSelector": {"matchLabels": {"skjob/run": "a"}}}
     whole = {**own, "policyTypes": ["Ingress"], "ingress": [{"from": [*peers] or [own]}]}
     owners = [owner()] if owners is None else owners
@@ -167,43 +169,43 @@ def network(*peers: Manifest, owners: list[Manifest] | None = None, finalizers: 
     return {"metadata": metadata, "spec": whole | spec}
 
 
-def worker(manifest: Manifest, **fields: Any) -> Manifest:
-    """Its workers' pod with these fields."""
+def with_worker_pod(manifest: Manifest, **fields: Any) -> Manifest:
+    """Set these fields of the workers' pods."""
     manifest["spec"]["worker"]["spec"] |= fields
     return manifest
 
 
-def scheduler_pod(manifest: Manifest, **fields: Any) -> Manifest:
-    """Its scheduler's pod with these fields."""
+def with_scheduler_pod(manifest: Manifest, **fields: Any) -> Manifest:
+    """Set these fields of the scheduler's pod."""
     manifest["spec"]["scheduler"]["spec"] |= fields
     return manifest
 
 
-def scheduler(manifest: Manifest, **resources: Any) -> Manifest:
+def with_scheduler_resources(manifest: Manifest, **resources: Any) -> Manifest:
     manifest["spec"]["scheduler"]["spec"]["containers"][0]["resources"] |= resources
     return manifest
 
 
-def described(manifest: Manifest, part: str, **metadata: Any) -> Manifest:
-    """With this metadata for what the operator makes of a part, `worker` or `scheduler`."""
+def with_metadata(manifest: Manifest, part: str, **metadata: Any) -> Manifest:
+    """Set the metadata of objects that the operator creates for a part, `worker` or `scheduler`."""
     manifest["spec"][part]["metadata"] = metadata
     return manifest
 
 
-def listening(manifest: Manifest, name: str) -> Manifest:
-    """A scheduler with one more port, of this name."""
+def with_port(manifest: Manifest, name: str) -> Manifest:
+    """Add a port with this name to the scheduler's Service."""
     manifest["spec"]["scheduler"]["service"]["ports"].append({"name": name, "port": 8787})
     return manifest
 
 
-def pod_of(manifest: Manifest, **fields: Any) -> Manifest:
-    """A Job whose pod has these fields."""
+def with_pod(manifest: Manifest, **fields: Any) -> Manifest:
+    """Set these fields of a Job's pod."""
     manifest["spec"]["template"]["spec"] |= fields
     return manifest
 
 
-def reading(key: str | None, name: str = "else", kind: str = "secretKeyRef") -> list[Manifest]:
-    """A container with a variable that comes from a key of an object; with None, with all that the object has."""
+def containers_reading(key: str | None, name: str = "else", kind: str = "secretKeyRef") -> list[Manifest]:
+    """Return a container with a variable from a key of an object, or with all keys of a Secret if `key` is None."""
     if key is None:
         return [{**container(), "envFrom": [{"secretRef": {"name": name}}]}]
     return [{**container(), "env": [{"name": "TOKEN", "valueFrom": {kind: {"name": name, "key": key}}}]}]
@@ -214,14 +216,14 @@ def container(cpu: str = "1m", memory: str = "32Mi", name: str = "sleeper", **li
     return {**copy.deepcopy(CONTAINER), "name": name, "resources": resources}
 
 
-def mounting(volume: Manifest, path: str = "/mnt/x", **mount: Any) -> Manifest:
-    """The fields of a pod with this volume at a path, read-only unless `mount` says otherwise."""
+def with_mount(volume: Manifest, path: str = "/mnt/x", **mount: Any) -> Manifest:
+    """Return the fields of a pod with this volume mounted, read-only unless `mount` says otherwise."""
     mounts = [{"name": "volume", "mountPath": path, "readOnly": True, **mount}]
     return {"volumes": [{"name": "volume", **volume}], "containers": [{**container(), "volumeMounts": mounts}]}
 
 
-def told(*variables: Manifest, **fields: Any) -> Manifest:
-    """The fields of a pod with these environment variables."""
+def with_env(*variables: Manifest, **fields: Any) -> Manifest:
+    """Return the fields of a pod with these environment variables."""
     return {"containers": [{**container(), "env": [*variables], **fields}]}
 
 
@@ -230,28 +232,28 @@ def projected(*sources: Manifest) -> Manifest:
 
 
 def token(**fields: Any) -> Manifest:
-    """A projected token, the team's but for these fields; None takes one away."""
+    """Return a projected token, the team's with these changes. None removes a field."""
     whole = {"path": "token", **TOKEN, **fields}
     return {"serviceAccountToken": {name: value for name, value in whole.items() if value is not None}}
 
 
-def of_secret(variable: str, name: str, key: str) -> Manifest:
+def secret_variable(variable: str, name: str, key: str) -> Manifest:
     return {"name": variable, "valueFrom": {"secretKeyRef": {"name": name, "key": key}}}
 
 
-def labelled(manifest: Manifest, **metadata: Any) -> Manifest:
-    """A Job whose pod has this metadata."""
+def with_pod_metadata(manifest: Manifest, **metadata: Any) -> Manifest:
+    """Set the metadata of a Job's pod."""
     manifest["spec"]["template"]["metadata"] = metadata
     return manifest
 
 
 def own_objects() -> tuple[Manifest, Manifest]:
-    """What skjob makes of the team's rules: a cluster, and a Job that keeps an environment."""
+    """Return objects that skjob creates under the team's rules: a DaskCluster and the Job of a package server."""
     settings = Settings(workers=WorkerRange(2, 2), worker_cpu=0.2, worker_memory=2**29)
     plan = make_plan(settings, Place.KUBERNETES, "", Machine(2, 2**33), "3.11", RULES)
     names = RunNames("20261123-155901-3f9a1c", "train", "ann", existing="other", team="somebodys")
-    made = anchor_job(names, "none", 60)
-    made["metadata"]["uid"] = UID
+    anchor = anchor_job(names, "none", 60)
+    anchor["metadata"]["uid"] = UID
     package_server = RunNames("20261123-155901-3f9a1d", "environment", "ann", existing=PACKAGE_SERVER)
     cluster, job = (
         dask_cluster(names, "none", plan, None, PACKAGE_SERVER),
@@ -259,12 +261,12 @@ def own_objects() -> tuple[Manifest, Manifest]:
     )
     for each in (cluster, job):
         del each["metadata"]["namespace"]
-    return owned_by(made, cluster), job
+    return owned_by(anchor, cluster), job
 
 
 @dataclass(frozen=True)
 class Attack:
-    """A request, and the words that refuse it. `user` is False for one that the Role refuses to users already."""
+    """A request, and the message of its refusal. `user` is False if users' Role already forbids it."""
 
     method: str
     where: str
@@ -288,39 +290,43 @@ def delete(where: str, body: Manifest, refusal: str, *, user: bool = True) -> At
 ORPHANS = {"propagationPolicy": "Orphan"}
 SECRET_OF_ACCOUNT = {"metadata": {"name": "stolen", "annotations": {"kubernetes.io/service-account.name": "default"}}}
 SERVICE: Manifest = {"metadata": {"name": "door"}, "spec": {"ports": [{"port": 80}]}}
-NEAR = [
+AFFINITY_TERMS = [
     {"labelSelector": {"matchLabels": {"app": "theirs"}}, "namespaceSelector": {}, "topologyKey": "kubernetes.io/os"}
 ]
-AWAY_FROM_OTHERS = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": NEAR}}
-CLOSE_TO_OTHERS = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": NEAR}}
-MINE = ["example.org/mine"]
-NOTE = "kopf.zalando.org/last-handled-configuration"
-NOTED, OWN_LABELS = {NOTE: "{}"}, {"app.kubernetes.io/component": "worker", **LABELS}
+AWAY_FROM_OTHERS = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": AFFINITY_TERMS}}
+CLOSE_TO_OTHERS = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": AFFINITY_TERMS}}
+FINALIZERS = ["example.org/mine"]
+OPERATOR_ANNOTATION = "kopf.zalando.org/last-handled-configuration"
+OPERATOR_ANNOTATIONS, OWN_LABELS = {OPERATOR_ANNOTATION: "{}"}, {"app.kubernetes.io/component": "worker", **LABELS}
 CLAIM_OF_TEAM: Manifest = {"persistentVolumeClaim": {"claimName": "data"}}
-THEIRS: Manifest = {"secret": {"secretName": "theirs"}}
+FOREIGN_SECRET: Manifest = {"secret": {"secretName": "theirs"}}
 OWN_OBJECTS = own_objects()
-FOREIGN = {"iam.amazonaws.com/role": "admin"}
+FOREIGN_ANNOTATIONS = {"iam.amazonaws.com/role": "admin"}
 CLAIM = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
 
 ATTACKS = {
-    # More than a run may have: at the start,
+    # Beyond the limits of a run when it is created,
     "many workers": create(CLUSTERS, cluster(workers=4), "4 workers were asked for, and no run may have more than 3"),
-    "many cores": create(CLUSTERS, worker(cluster(workers=3), containers=[container("500m")]), "`max-cpu`"),
-    "much memory": create(CLUSTERS, worker(cluster(workers=3), containers=[container(memory="1Gi")]), "`max-memory`"),
+    "many cores": create(CLUSTERS, with_worker_pod(cluster(workers=3), containers=[container("500m")]), "`max-cpu`"),
+    "much memory": create(
+        CLUSTERS, with_worker_pod(cluster(workers=3), containers=[container(memory="1Gi")]), "`max-memory`"
+    ),
     "cores of a sidecar": create(
-        CLUSTERS, worker(cluster(), containers=[container(), container("1100m", name="sidecar")]), "`max-cpu`"
+        CLUSTERS, with_worker_pod(cluster(), containers=[container(), container("1100m", name="sidecar")]), "`max-cpu`"
     ),
     "cores of an init container": create(
-        CLUSTERS, worker(cluster(), initContainers=[container("1100m", name="first")]), "`max-cpu`"
+        CLUSTERS, with_worker_pod(cluster(), initContainers=[container("1100m", name="first")]), "`max-cpu`"
     ),
-    "fewer than no workers": create(CLUSTERS, cluster(workers=-1), "should be a non-negative integer"),
+    "a negative number of workers": create(CLUSTERS, cluster(workers=-1), "should be a non-negative integer"),
     "a large scheduler": create(
-        CLUSTERS, scheduler(cluster(), requests={"cpu": "1100m"}), "scheduler asks for more than one core"
+        CLUSTERS,
+        with_scheduler_resources(cluster(), requests={"cpu": "1100m"}),
+        "scheduler asks for more than one core",
     ),
     "a scheduler with much memory": create(
-        CLUSTERS, scheduler(cluster(), limits={"memory": "1100Mi"}), "scheduler asks for more memory"
+        CLUSTERS, with_scheduler_resources(cluster(), limits={"memory": "1100Mi"}), "scheduler asks for more memory"
     ),
-    # and later.
+    # and by changes.
     "more workers": change(f"{CLUSTERS}/{RUN}", {"spec": {"worker": {"replicas": 4}}}, "`max-workers`"),
     "more workers in the group": change(f"{GROUPS}/{GROUP}", {"spec": {"worker": {"replicas": 4}}}, "`max-workers`"),
     "more workers by scale": change(
@@ -338,162 +344,195 @@ ATTACKS = {
     "other workers in the group": change(
         f"{GROUPS}/{GROUP}", {"spec": {"worker": {"spec": {"containers": [container("1")]}}}}, "cannot be changed"
     ),
-    "the group for another cluster": change(f"{GROUPS}/{GROUP}", {"spec": {"cluster": "other"}}, "cannot be changed"),
+    "the group assigned to another cluster": change(
+        f"{GROUPS}/{GROUP}", {"spec": {"cluster": "other"}}, "cannot be changed"
+    ),
     "a second group": create(GROUPS, group(f"{RUN}-more"), "a cluster has one group of workers", user=False),
     "a group with an owner of its own": create(
         GROUPS, group(owners=[owner()]), "owned by its DaskCluster and by nothing else", user=False
     ),
     "a group of many cores": create(
-        GROUPS, worker(group(workers=3), containers=[container("500m")]), "`max-cpu`", user=False
+        GROUPS, with_worker_pod(group(workers=3), containers=[container("500m")]), "`max-cpu`", user=False
     ),
     "a group of much memory": create(
-        GROUPS, worker(group(workers=3), containers=[container(memory="1Gi")]), "`max-memory`", user=False
+        GROUPS, with_worker_pod(group(workers=3), containers=[container(memory="1Gi")]), "`max-memory`", user=False
     ),
-    "a group of unknown size": create(
-        GROUPS, worker(group(), containers=[CONTAINER | {"resources": {}}]), "a limit of memory", user=False
+    "a group without resources": create(
+        GROUPS, with_worker_pod(group(), containers=[CONTAINER | {"resources": {}}]), "a limit of memory", user=False
     ),
     "a group with a device": create(
         GROUPS,
-        worker(group(), containers=[container(**{"amd.com/gpu": "1"})]),
+        with_worker_pod(group(), containers=[container(**{"amd.com/gpu": "1"})]),
         "nothing else that costs something",
         user=False,
     ),
     "a group with a GPU": create(
         GROUPS,
-        worker(group(), containers=[container(**{"nvidia.com/gpu": "1"})]),
+        with_worker_pod(group(), containers=[container(**{"nvidia.com/gpu": "1"})]),
         "no run may have more than 0 in all (`max-gpus`",
         user=False,
     ),
     "a group that takes long to end": create(
-        GROUPS, worker(group(), terminationGracePeriodSeconds=3600), "must end within 60 s", user=False
+        GROUPS, with_worker_pod(group(), terminationGracePeriodSeconds=3600), "must end within 60 s", user=False
     ),
     "a group with a priority": create(
-        GROUPS, worker(group(), priorityClassName="system-cluster-critical"), "platform team's to choose", user=False
+        GROUPS,
+        with_worker_pod(group(), priorityClassName="system-cluster-critical"),
+        "platform team's to choose",
+        user=False,
     ),
     "a group as another account": create(
-        GROUPS, worker(group(), serviceAccountName="somebody"), "another service account", user=False
+        GROUPS, with_worker_pod(group(), serviceAccountName="somebody"), "another service account", user=False
     ),
-    # Pods that cost what nobody counts.
+    # Pods whose costs would not be counted.
     "no limit of memory": create(
         CLUSTERS,
-        worker(cluster(), containers=[CONTAINER | {"resources": {"requests": {"cpu": "1m"}}}]),
+        with_worker_pod(cluster(), containers=[CONTAINER | {"resources": {"requests": {"cpu": "1m"}}}]),
         "must have a limit of memory",
     ),
     "no request of cores": create(
         CLUSTERS,
-        worker(cluster(), containers=[CONTAINER | {"resources": {"limits": {"memory": "32Mi"}}}]),
+        with_worker_pod(cluster(), containers=[CONTAINER | {"resources": {"limits": {"memory": "32Mi"}}}]),
         "must have a limit of memory and a request of cpu",
     ),
     "a device": create(
         CLUSTERS,
-        worker(cluster(), containers=[container(**{"amd.com/gpu": "1"})]),
+        with_worker_pod(cluster(), containers=[container(**{"amd.com/gpu": "1"})]),
         "nothing else that costs something",
     ),
     "a GPU": create(
         CLUSTERS,
-        worker(cluster(), containers=[container(**{"nvidia.com/gpu": "1"})]),
+        with_worker_pod(cluster(), containers=[container(**{"nvidia.com/gpu": "1"})]),
         "no run may have more than 0 in all (`max-gpus`",
     ),
     "pods that take long to end": create(
-        CLUSTERS, worker(cluster(), terminationGracePeriodSeconds=3600), "must end within 60 s"
+        CLUSTERS, with_worker_pod(cluster(), terminationGracePeriodSeconds=3600), "must end within 60 s"
     ),
     "a priority": create(
-        CLUSTERS, worker(cluster(), priorityClassName="system-cluster-critical"), "the platform team's to choose"
+        CLUSTERS,
+        with_worker_pod(cluster(), priorityClassName="system-cluster-critical"),
+        "the platform team's to choose",
     ),
     "another service account": create(
-        CLUSTERS, worker(cluster(), serviceAccountName="somebody"), "another service account"
+        CLUSTERS, with_worker_pod(cluster(), serviceAccountName="somebody"), "another service account"
     ),
     "another service account by its old name": create(
-        CLUSTERS, worker(cluster(), serviceAccount="somebody"), "another service account"
+        CLUSTERS, with_worker_pod(cluster(), serviceAccount="somebody"), "another service account"
     ),
-    # Variables with what is somebody else's.
+    # Variables from other objects.
     "a variable from another Secret": create(
-        CLUSTERS, worker(cluster(), containers=reading("token")), "a variable's value is from"
+        CLUSTERS, with_worker_pod(cluster(), containers=containers_reading("token")), "a variable's value is from"
     ),
     "a scheduler's variable from another Secret": create(
-        CLUSTERS, scheduler_pod(cluster(), containers=reading("token")), "a variable's value is from"
+        CLUSTERS, with_scheduler_pod(cluster(), containers=containers_reading("token")), "a variable's value is from"
     ),
     "an init container's variable from another Secret": create(
-        CLUSTERS, worker(cluster(), initContainers=reading("token")), "a variable's value is from"
+        CLUSTERS, with_worker_pod(cluster(), initContainers=containers_reading("token")), "a variable's value is from"
     ),
     "all of the run's own Secret as variables": create(
-        CLUSTERS, worker(cluster(), containers=reading(None, RUN)), "a variable's value is from"
+        CLUSTERS, with_worker_pod(cluster(), containers=containers_reading(None, RUN)), "a variable's value is from"
     ),
     "a variable from a ConfigMap": create(
-        CLUSTERS, worker(cluster(), containers=reading("token", RUN, "configMapKeyRef")), "a variable's value is from"
+        CLUSTERS,
+        with_worker_pod(cluster(), containers=containers_reading("token", RUN, "configMapKeyRef")),
+        "a variable's value is from",
     ),
     "a Job's variable from another Secret": create(
-        JOBS, pod_of(job("other"), containers=reading("token")), "a variable's value is from"
+        JOBS, with_pod(job("other"), containers=containers_reading("token")), "a variable's value is from"
     ),
     "a group's variable from another Secret": create(
-        GROUPS, worker(group(), containers=reading("token")), "a variable's value is from", user=False
+        GROUPS,
+        with_worker_pod(group(), containers=containers_reading("token")),
+        "a variable's value is from",
+        user=False,
     ),
-    # Pods on nodes of another price.
-    "any node": create(CLUSTERS, worker(cluster(), nodeSelector={}), "nodeSelector kubernetes.io/os=linux,pool=batch"),
+    # Pods on nodes with other prices.
+    "any node": create(
+        CLUSTERS, with_worker_pod(cluster(), nodeSelector={}), "nodeSelector kubernetes.io/os=linux,pool=batch"
+    ),
     "a label less": create(
-        CLUSTERS, worker(cluster(), nodeSelector={"kubernetes.io/os": "linux"}), "must have the nodeSelector"
+        CLUSTERS, with_worker_pod(cluster(), nodeSelector={"kubernetes.io/os": "linux"}), "must have the nodeSelector"
     ),
     "other nodes": create(
-        CLUSTERS, worker(cluster(), nodeSelector=SELECTOR | {"kubernetes.io/os": "other"}), "must have the nodeSelector"
+        CLUSTERS,
+        with_worker_pod(cluster(), nodeSelector=SELECTOR | {"kubernetes.io/os": "other"}),
+        "must have the nodeSelector",
     ),
     "any node for the scheduler": create(
         CLUSTERS,
-        scheduler_pod(cluster(), nodeSelector={}),
+        with_scheduler_pod(cluster(), nodeSelector={}),
         "`node-selector`, annotation `skjob/node-selector` of ResourceQuota",
     ),
     "another taint": create(
-        CLUSTERS, worker(cluster(), tolerations=[{"key": "gpu", "operator": "Exists"}]), "which taints a pod tolerates"
+        CLUSTERS,
+        with_worker_pod(cluster(), tolerations=[{"key": "gpu", "operator": "Exists"}]),
+        "which taints a pod tolerates",
     ),
     "every taint": create(
-        CLUSTERS, worker(cluster(), tolerations=[{"operator": "Exists"}]), "which taints a pod tolerates"
+        CLUSTERS, with_worker_pod(cluster(), tolerations=[{"operator": "Exists"}]), "which taints a pod tolerates"
     ),
     "more of a taint": create(
-        CLUSTERS, worker(cluster(), tolerations=[{"key": "batch", "operator": "Exists"}]), "the platform team's"
+        CLUSTERS,
+        with_worker_pod(cluster(), tolerations=[{"key": "batch", "operator": "Exists"}]),
+        "the platform team's",
     ),
     "a taint with another value": create(
-        CLUSTERS, worker(cluster(), tolerations=[{"key": "spot", "value": "no"}]), "which taints a pod tolerates"
+        CLUSTERS,
+        with_worker_pod(cluster(), tolerations=[{"key": "spot", "value": "no"}]),
+        "which taints a pod tolerates",
     ),
     "a taint for longer": create(
         CLUSTERS,
-        worker(cluster(), tolerations=[{**TOLERATIONS[2], "tolerationSeconds": 3600}]),
+        with_worker_pod(cluster(), tolerations=[{**TOLERATIONS[2], "tolerationSeconds": 3600}]),
         "which taints a pod tolerates",
     ),
     "a taint for the scheduler": create(
-        CLUSTERS, scheduler_pod(cluster(), tolerations=[{"operator": "Exists"}]), "which taints a pod tolerates"
+        CLUSTERS, with_scheduler_pod(cluster(), tolerations=[{"operator": "Exists"}]), "which taints a pod tolerates"
     ),
-    "a node by its name": create(CLUSTERS, worker(cluster(), nodeName="dear"), "Kubernetes' to choose"),
+    "a node by name": create(CLUSTERS, with_worker_pod(cluster(), nodeName="dear"), "Kubernetes' to choose"),
     "a runtime that brings tolerations": create(
-        CLUSTERS, worker(cluster(), runtimeClassName="gpu"), "a pod's runtime class is the platform team's"
+        CLUSTERS, with_worker_pod(cluster(), runtimeClassName="gpu"), "a pod's runtime class is the platform team's"
     ),
     "a Job with a runtime that brings tolerations": create(
-        JOBS, pod_of(job("other"), runtimeClassName="gpu"), "a pod's runtime class is the platform team's"
+        JOBS, with_pod(job("other"), runtimeClassName="gpu"), "a pod's runtime class is the platform team's"
     ),
-    # One that runs keeps the pods of every namespace from all nodes.
+    # One such pod would keep pods of all namespaces from all nodes.
     "a pod that keeps others away": create(
-        CLUSTERS, worker(cluster(), affinity=AWAY_FROM_OTHERS), "must not choose which other pods it is near"
+        CLUSTERS, with_worker_pod(cluster(), affinity=AWAY_FROM_OTHERS), "must not choose which other pods it is near"
     ),
     "a scheduler that keeps others away": create(
-        CLUSTERS, scheduler_pod(cluster(), affinity=AWAY_FROM_OTHERS), "must not choose which other pods it is near"
+        CLUSTERS,
+        with_scheduler_pod(cluster(), affinity=AWAY_FROM_OTHERS),
+        "must not choose which other pods it is near",
     ),
     "a Job that keeps others away": create(
-        JOBS, pod_of(job("other"), affinity=AWAY_FROM_OTHERS), "must not choose which other pods it is near"
+        JOBS, with_pod(job("other"), affinity=AWAY_FROM_OTHERS), "must not choose which other pods it is near"
     ),
     "a pod close to others": create(
-        CLUSTERS, worker(cluster(), affinity=CLOSE_TO_OTHERS), "must not choose which other pods it is near"
+        CLUSTERS, with_worker_pod(cluster(), affinity=CLOSE_TO_OTHERS), "must not choose which other pods it is near"
     ),
-    "a group anywhere": create(GROUPS, worker(group(), nodeSelector={}), "must have the nodeSelector", user=False),
+    "a group anywhere": create(
+        GROUPS, with_worker_pod(group(), nodeSelector={}), "must have the nodeSelector", user=False
+    ),
     "a group with another taint": create(
-        GROUPS, worker(group(), tolerations=[{"operator": "Exists"}]), "which taints a pod tolerates", user=False
+        GROUPS,
+        with_worker_pod(group(), tolerations=[{"operator": "Exists"}]),
+        "which taints a pod tolerates",
+        user=False,
     ),
-    "a Job anywhere": create(JOBS, pod_of(job("other", parallelism=1), nodeSelector={}), "must have the nodeSelector"),
+    "a Job anywhere": create(
+        JOBS, with_pod(job("other", parallelism=1), nodeSelector={}), "must have the nodeSelector"
+    ),
     "a Job with another taint": create(
-        JOBS, pod_of(job("other", parallelism=1), tolerations=[{"operator": "Exists"}]), "which taints a pod tolerates"
+        JOBS,
+        with_pod(job("other", parallelism=1), tolerations=[{"operator": "Exists"}]),
+        "which taints a pod tolerates",
     ),
-    "a Job on a node by its name": create(
-        JOBS, pod_of(job("other", parallelism=1), nodeName="dear"), "Kubernetes' to choose"
+    "a Job on a node by name": create(
+        JOBS, with_pod(job("other", parallelism=1), nodeName="dear"), "Kubernetes' to choose"
     ),
-    "a Job that has pods later": change(f"{JOBS}/{RUN}", {"spec": {"parallelism": 1}}, "must have the nodeSelector"),
-    # Clusters that live on.
+    "pods added to a Job": change(f"{JOBS}/{RUN}", {"spec": {"parallelism": 1}}, "must have the nodeSelector"),
+    # Clusters that outlive their run.
     "no owner": create(CLUSTERS, cluster(owners=[]), "must be owned by a Job"),
     "an owner that is no Job": create(
         CLUSTERS, cluster(owners=[owner(apiVersion="v1", kind="ConfigMap")]), "must be owned by a Job"
@@ -507,7 +546,7 @@ ATTACKS = {
     "an environment's Job as the owner": create(
         CLUSTERS, cluster(PACKAGE_SERVER, owners=[owner(PACKAGE_SERVER)]), "may live longer than a run"
     ),
-    "no owner any more": change(f"{CLUSTERS}/{RUN}", {"metadata": {"ownerReferences": None}}, "cannot be changed"),
+    "owner removed": change(f"{CLUSTERS}/{RUN}", {"metadata": {"ownerReferences": None}}, "cannot be changed"),
     "another owner": change(f"{CLUSTERS}/{RUN}", {"metadata": {"ownerReferences": [owner()]}}, "cannot be changed"),
     "a group without its owner": change(
         f"{GROUPS}/{GROUP}", {"metadata": {"ownerReferences": None}}, "owned by its DaskCluster and by nothing else"
@@ -520,60 +559,73 @@ ATTACKS = {
     "a finalizer on the Job": change(
         f"{JOBS}/{RUN}", {"metadata": {"finalizers": ["example.org/mine"]}}, "a finalizer would keep this"
     ),
-    # The operator takes it off a DaskCluster, and nobody a Job.
+    # The operator removes its finalizer from DaskClusters, but nothing removes it from a Job.
     "the operator's finalizer on the Job": change(
         f"{JOBS}/{RUN}", {"metadata": {"finalizers": [KOPF]}}, "a finalizer would keep this"
     ),
     "a finalizer on the pods of a Job": create(
         JOBS,
-        job("other", template={**job()["spec"]["template"], "metadata": {"finalizers": MINE}}),
+        job("other", template={**job()["spec"]["template"], "metadata": {"finalizers": FINALIZERS}}),
         "keep the Job's pod",
     ),
-    # Neither it nor its workers go, as long as the operator cannot read what it wrote down.
-    "what the operator wrote down": change(
-        f"{CLUSTERS}/{RUN}", {"metadata": {"annotations": {NOTE: "{"}}}, "are the operator's own"
+    # Neither the DaskCluster nor its workers can be deleted if the operator cannot read its own annotation.
+    "the operator's annotation changed": change(
+        f"{CLUSTERS}/{RUN}", {"metadata": {"annotations": {OPERATOR_ANNOTATION: "{"}}}, "are the operator's own"
     ),
-    "what the operator wrote down, gone": change(
-        f"{CLUSTERS}/{RUN}", {"metadata": {"annotations": {NOTE: None}}}, "are the operator's own"
+    "the operator's annotation removed": change(
+        f"{CLUSTERS}/{RUN}", {"metadata": {"annotations": {OPERATOR_ANNOTATION: None}}}, "are the operator's own"
     ),
-    "what the operator wrote down of the group": change(
-        f"{GROUPS}/{GROUP}", {"metadata": {"annotations": {NOTE: "{"}}}, "are the operator's own"
+    "the operator's annotation of the group changed": change(
+        f"{GROUPS}/{GROUP}", {"metadata": {"annotations": {OPERATOR_ANNOTATION: "{"}}}, "are the operator's own"
     ),
-    "what the operator never wrote": create(CLUSTERS, cluster(annotations={NOTE: "{"}), "are the operator's own"),
-    # It gives these to what it makes. A group that has some is no new one to it, and never gets an owner.
-    "notes for the group of workers": create(
-        CLUSTERS, described(cluster(), "worker", annotations=NOTED), "workers have no annotations of their own"
+    "the operator's annotation from the start": create(
+        CLUSTERS, cluster(annotations={OPERATOR_ANNOTATION: "{"}), "are the operator's own"
     ),
-    "notes for the group of workers, a moment later": change(
-        f"{CLUSTERS}/{RUN}", {"spec": {"worker": {"metadata": {"annotations": NOTED}}}}, "no annotations of their own"
+    # The operator copies these to objects it creates. It regards a group that has them as known, and sets no owner.
+    "annotations for the group of workers": create(
+        CLUSTERS,
+        with_metadata(cluster(), "worker", annotations=OPERATOR_ANNOTATIONS),
+        "workers have no annotations of their own",
     ),
-    "notes for the scheduler": create(
-        CLUSTERS, described(cluster(), "scheduler", annotations=NOTED), "a scheduler has no annotations of its own"
+    "annotations for the group of workers, later": change(
+        f"{CLUSTERS}/{RUN}",
+        {"spec": {"worker": {"metadata": {"annotations": OPERATOR_ANNOTATIONS}}}},
+        "no annotations of their own",
     ),
-    "notes for the workers of the group": change(
-        f"{GROUPS}/{GROUP}", {"spec": {"worker": {"metadata": {"annotations": NOTED}}}}, "no annotations of their own"
+    "annotations for the scheduler": create(
+        CLUSTERS,
+        with_metadata(cluster(), "scheduler", annotations=OPERATOR_ANNOTATIONS),
+        "a scheduler has no annotations of its own",
     ),
-    "a group with notes for its workers": create(
-        GROUPS, described(group(), "worker", annotations=NOTED), "no annotations of their own", user=False
+    "annotations for the workers of the group": change(
+        f"{GROUPS}/{GROUP}",
+        {"spec": {"worker": {"metadata": {"annotations": OPERATOR_ANNOTATIONS}}}},
+        "no annotations of their own",
     ),
-    "a group with notes, from the operator itself": create(
-        GROUPS, group(annotations=NOTED), "are the operator's own", user=False
+    "a group with annotations for its workers": create(
+        GROUPS,
+        with_metadata(group(), "worker", annotations=OPERATOR_ANNOTATIONS),
+        "no annotations of their own",
+        user=False,
     ),
-    "what the operator cannot write down": change(
+    "a group with the operator's annotation": create(
+        GROUPS, group(annotations=OPERATOR_ANNOTATIONS), "are the operator's own", user=False
+    ),
+    "annotations too large for the operator": change(
         f"{CLUSTERS}/{RUN}", {"metadata": {"annotations": {"mine": "x" * 32768}}}, "more than 32 KiB"
     ),
-    "labels that the operator cannot write down": change(
+    "labels too large for the operator": change(
         f"{CLUSTERS}/{RUN}",
         {"metadata": {"labels": {f"{n}-{'x' * 59}": "x" * 63 for n in range(300)}}},
         "more than 32 KiB",
     ),
-    "a phase that the operator cannot write down": change(
+    "a phase too large for the operator": change(
         f"{CLUSTERS}/{RUN}", {"status": {"phase": "x" * 32768}}, "more than 32 KiB"
     ),
-    "workers that the operator cannot write down": create(
-        CLUSTERS, worker(cluster(), containers=[{**container(), "args": ["x" * 32768]}]), "more than 32 KiB"
+    "workers too large for the operator": create(
+        CLUSTERS, with_worker_pod(cluster(), containers=[{**container(), "args": ["x" * 32768]}]), "more than 32 KiB"
     ),
-    "a group that the operator cannot write down": change(
+    "a group too large for the operator": change(
         f"{GROUPS}/{GROUP}", {"metadata": {"annotations": {"mine": "x" * 32768}}}, "more than 32 KiB"
     ),
     "the operator's finalizer from the start": create(CLUSTERS, cluster(finalizers=[KOPF]), "a finalizer would keep"),
@@ -586,62 +638,74 @@ ATTACKS = {
     "orphans of the cluster": delete(f"{CLUSTERS}/{RUN}", ORPHANS, "would live on without it"),
     "orphans of the group": delete(f"{GROUPS}/{GROUP}", ORPHANS, "would live on without it"),
     "orphans of a worker": delete(f"{DEPLOYMENTS}/{RUN}-scheduler", ORPHANS, "would live on without it"),
-    # Jobs that live on, or do the work themselves.
+    # Jobs that outlive their run, or that do the work themselves.
     "no deadline": create(JOBS, job("other", activeDeadlineSeconds=None), "must say for how long it may live"),
     "a late deadline": create(JOBS, job("other", activeDeadlineSeconds=601), "no run may for more than 600 s"),
     "a later deadline": change(f"{JOBS}/{RUN}", {"spec": {"activeDeadlineSeconds": 601}}, "`max-time`"),
-    "no deadline any more": change(f"{JOBS}/{RUN}", {"spec": {"activeDeadlineSeconds": None}}, "for how long it may"),
-    "an environment for ever": create(JOBS, job(PACKAGE_SERVER, activeDeadlineSeconds=2592001), "live for 2592001 s"),
-    "a Job that stays": create(JOBS, job("other", ttlSecondsAfterFinished=None), "must go at most 60 s after its end"),
-    "a Job that stays long": change(f"{JOBS}/{RUN}", {"spec": {"ttlSecondsAfterFinished": 3600}}, "at most 60 s after"),
+    "deadline removed": change(f"{JOBS}/{RUN}", {"spec": {"activeDeadlineSeconds": None}}, "for how long it may"),
+    "an environment's Job with a late deadline": create(
+        JOBS, job(PACKAGE_SERVER, activeDeadlineSeconds=2592001), "live for 2592001 s"
+    ),
+    "a Job without a TTL": create(
+        JOBS, job("other", ttlSecondsAfterFinished=None), "must go at most 60 s after its end"
+    ),
+    "a Job with a long TTL": change(f"{JOBS}/{RUN}", {"spec": {"ttlSecondsAfterFinished": 3600}}, "at most 60 s after"),
     "a suspended Job": create(JOBS, job("other", suspend=True), "cannot be suspended"),
-    "a Job that is suspended": change(f"{JOBS}/{RUN}", {"spec": {"suspend": True}}, "cannot be suspended"),
-    "a Job that nobody minds": create(JOBS, job("other", managedBy="example.org/me"), "Kubernetes' own controller"),
+    "a Job suspended later": change(f"{JOBS}/{RUN}", {"spec": {"suspend": True}}, "cannot be suspended"),
+    "a Job with another controller": create(
+        JOBS, job("other", managedBy="example.org/me"), "Kubernetes' own controller"
+    ),
     "many pods": create(JOBS, job("other", parallelism=2), "a Job may have one pod"),
     "more pods": change(f"{JOBS}/{RUN}", {"spec": {"parallelism": 2}}, "a Job may have one pod"),
-    "a Job with many cores": create(JOBS, pod_of(job("other"), containers=[container("1100m")]), "one core and 1Gi"),
+    "a Job with many cores": create(JOBS, with_pod(job("other"), containers=[container("1100m")]), "one core and 1Gi"),
     "a Job with much memory": create(
-        JOBS, pod_of(job("other"), containers=[container(memory="1100Mi")]), "one core and 1Gi at most"
+        JOBS, with_pod(job("other"), containers=[container(memory="1100Mi")]), "one core and 1Gi at most"
     ),
-    "a Job of unknown size": create(
-        JOBS, pod_of(job("other"), containers=[CONTAINER | {"resources": {}}]), "must have a limit of memory"
+    "a Job without resources": create(
+        JOBS, with_pod(job("other"), containers=[CONTAINER | {"resources": {}}]), "must have a limit of memory"
     ),
     "a Job with a device": create(
-        JOBS, pod_of(job("other"), containers=[container(**{"nvidia.com/gpu": "1"})]), "nothing else that costs"
+        JOBS, with_pod(job("other"), containers=[container(**{"nvidia.com/gpu": "1"})]), "nothing else that costs"
     ),
     "a Job with the pod's own resources": create(
-        JOBS, pod_of(job("other"), resources={"limits": {"memory": "64Mi"}}), "in its containers"
+        JOBS, with_pod(job("other"), resources={"limits": {"memory": "64Mi"}}), "in its containers"
     ),
     "a Job that takes long to end": create(
-        JOBS, pod_of(job("other"), terminationGracePeriodSeconds=3600), "must end within 60 s"
+        JOBS, with_pod(job("other"), terminationGracePeriodSeconds=3600), "must end within 60 s"
     ),
     "a Job with a priority": create(
-        JOBS, pod_of(job("other"), priorityClassName="system-cluster-critical"), "the platform team's to choose"
+        JOBS, with_pod(job("other"), priorityClassName="system-cluster-critical"), "the platform team's to choose"
     ),
     "a Job as another account": create(
-        JOBS, pod_of(job("other"), serviceAccountName="somebody"), "another service account"
+        JOBS, with_pod(job("other"), serviceAccountName="somebody"), "another service account"
     ),
-    # What pods have: skjob's and the platform team's, and nothing else.
-    "a token for the API": create(CLUSTERS, worker(cluster(), automountServiceAccountToken=True), "no token for the"),
-    "a token for the API that nobody declined": create(
-        CLUSTERS, worker(cluster(), automountServiceAccountToken=None), "automountServiceAccountToken must be false"
+    # Pods may only use skjob's objects and the platform team's.
+    "a token for the API": create(
+        CLUSTERS, with_worker_pod(cluster(), automountServiceAccountToken=True), "no token for the"
+    ),
+    "a token for the API by default": create(
+        CLUSTERS,
+        with_worker_pod(cluster(), automountServiceAccountToken=None),
+        "automountServiceAccountToken must be false",
     ),
     "a token of the team's account for the API": create(
         CLUSTERS,
-        scheduler_pod(cluster(), serviceAccountName="trainer", automountServiceAccountToken=True),
+        with_scheduler_pod(cluster(), serviceAccountName="trainer", automountServiceAccountToken=True),
         "no token for the Kubernetes API",
     ),
     "a Job with a token for the API": create(
-        JOBS, pod_of(job("other"), automountServiceAccountToken=True), "no token for the Kubernetes API"
+        JOBS, with_pod(job("other"), automountServiceAccountToken=True), "no token for the Kubernetes API"
     ),
     "a projected token for the API": create(
-        CLUSTERS, worker(cluster(), **mounting(projected(token(audience=None)))), "skjob's volumes and the platform"
+        CLUSTERS,
+        with_worker_pod(cluster(), **with_mount(projected(token(audience=None)))),
+        "skjob's volumes and the platform",
     ),
     "a projected token for the API by its name": create(
         CLUSTERS,
-        worker(
+        with_worker_pod(
             cluster(),
-            **mounting(
+            **with_mount(
                 projected(token(audience="https://kubernetes.default.svc.cluster.local")), "/var/run/secrets/cloud"
             ),
         ),
@@ -649,55 +713,73 @@ ATTACKS = {
     ),
     "a projected token for a year": create(
         CLUSTERS,
-        worker(cluster(), **mounting(projected(token(expirationSeconds=31536000)), "/var/run/secrets/cloud")),
+        with_worker_pod(
+            cluster(), **with_mount(projected(token(expirationSeconds=31536000)), "/var/run/secrets/cloud")
+        ),
         "skjob's volumes and the platform team's",
     ),
     "a projected token beside the team's": create(
         CLUSTERS,
-        worker(cluster(), **mounting(projected(token(), token(path="api", audience=None)), "/var/run/secrets/cloud")),
+        with_worker_pod(
+            cluster(), **with_mount(projected(token(), token(path="api", audience=None)), "/var/run/secrets/cloud")
+        ),
         "skjob's volumes and the platform team's",
     ),
     "a projected token elsewhere": create(
-        CLUSTERS, worker(cluster(), **mounting(projected(token()), "/var/run/secrets/x")), "is the team's to choose"
+        CLUSTERS,
+        with_worker_pod(cluster(), **with_mount(projected(token()), "/var/run/secrets/x")),
+        "is the team's to choose",
     ),
-    "another Secret": create(CLUSTERS, worker(cluster(), **mounting(THEIRS)), "skjob's volumes and the platform"),
+    "another Secret": create(
+        CLUSTERS, with_worker_pod(cluster(), **with_mount(FOREIGN_SECRET)), "skjob's volumes and the platform"
+    ),
     "another Secret for the scheduler": create(
-        CLUSTERS, scheduler_pod(cluster(), **mounting(THEIRS)), "skjob's volumes and the platform team's"
+        CLUSTERS, with_scheduler_pod(cluster(), **with_mount(FOREIGN_SECRET)), "skjob's volumes and the platform team's"
     ),
-    "another Secret for a Job": create(JOBS, pod_of(job("other"), **mounting(THEIRS)), "skjob's volumes and the"),
+    "another Secret for a Job": create(
+        JOBS, with_pod(job("other"), **with_mount(FOREIGN_SECRET)), "skjob's volumes and the"
+    ),
     "another Secret in a projected volume": create(
-        CLUSTERS, worker(cluster(), **mounting(projected({"secret": {"name": "theirs"}}))), "skjob's volumes and"
+        CLUSTERS,
+        with_worker_pod(cluster(), **with_mount(projected({"secret": {"name": "theirs"}}))),
+        "skjob's volumes and",
     ),
     "another ConfigMap": create(
-        CLUSTERS, worker(cluster(), **mounting({"configMap": {"name": "theirs"}})), "skjob's volumes and the platform"
+        CLUSTERS,
+        with_worker_pod(cluster(), **with_mount({"configMap": {"name": "theirs"}})),
+        "skjob's volumes and the platform",
     ),
     "another claim": create(
         CLUSTERS,
-        worker(cluster(), **mounting({"persistentVolumeClaim": {"claimName": "data-2"}}, "/mnt/data")),
+        with_worker_pod(cluster(), **with_mount({"persistentVolumeClaim": {"claimName": "data-2"}}, "/mnt/data")),
         "skjob's volumes and the platform team's",
     ),
     "another claim that nothing mounts": create(
         CLUSTERS,
-        worker(cluster(), volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "theirs"}}]),
+        with_worker_pod(cluster(), volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "theirs"}}]),
         "skjob's volumes and the platform team's",
     ),
     "a folder of the node": create(
-        CLUSTERS, worker(cluster(), **mounting({"hostPath": {"path": "/etc"}})), "skjob's volumes and the platform"
+        CLUSTERS,
+        with_worker_pod(cluster(), **with_mount({"hostPath": {"path": "/etc"}})),
+        "skjob's volumes and the platform",
     ),
     "a volume of one's own": create(
         CLUSTERS,
-        worker(cluster(), **mounting({"ephemeral": {"volumeClaimTemplate": {"spec": CLAIM}}})),
+        with_worker_pod(cluster(), **with_mount({"ephemeral": {"volumeClaimTemplate": {"spec": CLAIM}}})),
         "skjob's volumes and the platform team's",
     ),
     "the team's claim to write to": create(
-        CLUSTERS, worker(cluster(), **mounting(CLAIM_OF_TEAM, "/mnt/data", readOnly=False)), "whether it can be written"
+        CLUSTERS,
+        with_worker_pod(cluster(), **with_mount(CLAIM_OF_TEAM, "/mnt/data", readOnly=False)),
+        "whether it can be written",
     ),
     "the team's claim to write to from an init container": create(
         CLUSTERS,
-        worker(
+        with_worker_pod(
             cluster(),
             **{
-                **mounting(CLAIM_OF_TEAM, "/mnt/data"),
+                **with_mount(CLAIM_OF_TEAM, "/mnt/data"),
                 "initContainers": [
                     {**container(name="first"), "volumeMounts": [{"name": "volume", "mountPath": "/mnt/data"}]}
                 ],
@@ -707,22 +789,22 @@ ATTACKS = {
     ),
     "all of the team's claim to write to": create(
         CLUSTERS,
-        worker(cluster(), **mounting(CLAIM_OF_TEAM, "/mnt/scratch", readOnly=False)),
+        with_worker_pod(cluster(), **with_mount(CLAIM_OF_TEAM, "/mnt/scratch", readOnly=False)),
         "whether it can be written to",
     ),
     "another part of the team's claim": create(
         CLUSTERS,
-        worker(cluster(), **mounting(CLAIM_OF_TEAM, "/mnt/scratch", readOnly=False, subPathExpr="$(HOME)")),
+        with_worker_pod(cluster(), **with_mount(CLAIM_OF_TEAM, "/mnt/scratch", readOnly=False, subPathExpr="$(HOME)")),
         "where a volume of the platform team is mounted",
     ),
     "the team's claim elsewhere": create(
         CLUSTERS,
-        worker(cluster(), **mounting(CLAIM_OF_TEAM, "/home")),
+        with_worker_pod(cluster(), **with_mount(CLAIM_OF_TEAM, "/home")),
         "where a volume of the platform team is mounted",
     ),
     "the team's claim as a device": create(
         CLUSTERS,
-        worker(
+        with_worker_pod(
             cluster(),
             volumes=[{"name": "v", **CLAIM_OF_TEAM}],
             containers=[{**container(), "volumeDevices": [{"name": "v", "devicePath": "/dev/x"}]}],
@@ -730,32 +812,39 @@ ATTACKS = {
         "no volume as a device",
     ),
     "a variable of another Secret": create(
-        CLUSTERS, worker(cluster(), **told(of_secret("HUB_TOKEN", "theirs", "token"))), "a variable's value is from"
+        CLUSTERS,
+        with_worker_pod(cluster(), **with_env(secret_variable("HUB_TOKEN", "theirs", "token"))),
+        "a variable's value is from",
     ),
     "a variable of another key": create(
-        CLUSTERS, worker(cluster(), **told(of_secret("HUB_TOKEN", "hub", "admin"))), "a variable's value is from"
+        CLUSTERS,
+        with_worker_pod(cluster(), **with_env(secret_variable("HUB_TOKEN", "hub", "admin"))),
+        "a variable's value is from",
     ),
     "a variable of another ConfigMap, for the scheduler": create(
         CLUSTERS,
-        scheduler_pod(
-            cluster(), **told({"name": "REGION", "valueFrom": {"configMapKeyRef": {"name": "theirs", "key": "region"}}})
+        with_scheduler_pod(
+            cluster(),
+            **with_env({"name": "REGION", "valueFrom": {"configMapKeyRef": {"name": "theirs", "key": "region"}}}),
         ),
         "`pods.env`, annotation `skjob/pods.env` of ResourceQuota skjob",
     ),
     "all of a Secret as variables": create(
         CLUSTERS,
-        worker(cluster(), **told(envFrom=[{"secretRef": {"name": "theirs"}}])),
+        with_worker_pod(cluster(), **with_env(envFrom=[{"secretRef": {"name": "theirs"}}])),
         "a variable's value is from the run's own Secret",
     ),
     "a Job with a variable of another Secret": create(
-        JOBS, pod_of(job("other"), **told(of_secret("A", "theirs", "token"))), "a variable's value is from"
+        JOBS, with_pod(job("other"), **with_env(secret_variable("A", "theirs", "token"))), "a variable's value is from"
     ),
     "another Secret for pulling images": create(
-        CLUSTERS, worker(cluster(), imagePullSecrets=[{"name": "theirs"}]), "for pulling images are the platform"
+        CLUSTERS,
+        with_worker_pod(cluster(), imagePullSecrets=[{"name": "theirs"}]),
+        "for pulling images are the platform",
     ),
     "another label": create(
         CLUSTERS,
-        described(cluster(), "worker", labels={**LABELS, "mine": "x"}),
+        with_metadata(cluster(), "worker", labels={**LABELS, "mine": "x"}),
         "labels and the platform team's, and no",
     ),
     "another label for all pods": create(CLUSTERS, cluster(labels={"mine": "x"}), "and no others"),
@@ -766,10 +855,10 @@ ATTACKS = {
         f"{GROUPS}/{GROUP}", {"spec": {"worker": {"metadata": {"labels": {"mine": "x"}}}}}, "and no others"
     ),
     "another value of a label": create(
-        CLUSTERS, described(cluster(), "worker", labels={"cost-centre": "43"}), "and no others (`pods.labels`"
+        CLUSTERS, with_metadata(cluster(), "worker", labels={"cost-centre": "43"}), "and no others (`pods.labels`"
     ),
     "a label less on a pod": create(
-        CLUSTERS, described(cluster(), "scheduler", labels={}), "must have the platform team's labels"
+        CLUSTERS, with_metadata(cluster(), "scheduler", labels={}), "must have the platform team's labels"
     ),
     "a label less for the workers of the group": change(
         f"{GROUPS}/{GROUP}",
@@ -777,19 +866,23 @@ ATTACKS = {
         "must have the platform team's labels",
     ),
     "a Job with another label": create(
-        JOBS, labelled(job("other"), labels={**LABELS, "mine": "x"}, annotations=ANNOTATIONS), "and no others"
+        JOBS, with_pod_metadata(job("other"), labels={**LABELS, "mine": "x"}, annotations=ANNOTATIONS), "and no others"
     ),
     "a Job with a label less": create(
-        JOBS, labelled(job("other", parallelism=1), annotations=ANNOTATIONS), "must have the platform team's labels"
+        JOBS,
+        with_pod_metadata(job("other", parallelism=1), annotations=ANNOTATIONS),
+        "must have the platform team's labels",
     ),
     "another annotation": create(
-        CLUSTERS, cluster(annotations={**ANNOTATIONS, **FOREIGN}), "annotations and the platform team's, and no others"
+        CLUSTERS,
+        cluster(annotations={**ANNOTATIONS, **FOREIGN_ANNOTATIONS}),
+        "annotations and the platform team's, and no others",
     ),
     "another annotation, a moment later": change(
-        f"{CLUSTERS}/{RUN}", {"metadata": {"annotations": FOREIGN}}, "and no others (`pods.annotations`"
+        f"{CLUSTERS}/{RUN}", {"metadata": {"annotations": FOREIGN_ANNOTATIONS}}, "and no others (`pods.annotations`"
     ),
     "another annotation for the group": change(
-        f"{GROUPS}/{GROUP}", {"metadata": {"annotations": FOREIGN}}, "and no others (`pods.annotations`"
+        f"{GROUPS}/{GROUP}", {"metadata": {"annotations": FOREIGN_ANNOTATIONS}}, "and no others (`pods.annotations`"
     ),
     "an annotation less": create(CLUSTERS, cluster(annotations={}), "must have the platform team's annotations"),
     "an annotation less, a moment later": change(
@@ -798,213 +891,239 @@ ATTACKS = {
         "must have the platform team's annotations",
     ),
     "a Job with another annotation": create(
-        JOBS, labelled(job("other"), labels=LABELS, annotations={**ANNOTATIONS, **FOREIGN}), "and no others"
+        JOBS,
+        with_pod_metadata(job("other"), labels=LABELS, annotations={**ANNOTATIONS, **FOREIGN_ANNOTATIONS}),
+        "and no others",
     ),
     "a group with another Secret": create(
-        GROUPS, worker(group(), **mounting(THEIRS)), "skjob's volumes and the platform team's", user=False
+        GROUPS,
+        with_worker_pod(group(), **with_mount(FOREIGN_SECRET)),
+        "skjob's volumes and the platform team's",
+        user=False,
     ),
     "a group with a token for the API": create(
-        GROUPS, worker(group(), automountServiceAccountToken=True), "no token for the Kubernetes API", user=False
+        GROUPS,
+        with_worker_pod(group(), automountServiceAccountToken=True),
+        "no token for the Kubernetes API",
+        user=False,
     ),
     "a group with a variable of another Secret": create(
-        GROUPS, worker(group(), **told(of_secret("A", "theirs", "b"))), "a variable's value is from", user=False
+        GROUPS,
+        with_worker_pod(group(), **with_env(secret_variable("A", "theirs", "b"))),
+        "a variable's value is from",
+        user=False,
     ),
     "a group with another label": create(
-        GROUPS, described(group(), "worker", labels={**LABELS, "mine": "x"}), "and no others", user=False
+        GROUPS, with_metadata(group(), "worker", labels={**LABELS, "mine": "x"}), "and no others", user=False
     ),
-    # What is the platform team's.
+    # Objects of the platform team.
     "other limits": change(f"{CONFIGMAPS}/skjob-defaults", {"data": {"limits.max-workers": "99"}}, "is forbidden"),
     "no limits": delete(f"{CONFIGMAPS}/skjob-defaults", {}, "the platform team's"),
     "no costs": delete(f"{CONFIGMAPS}/skjob-costs", {}, "the platform team's to delete"),
-    "costs that go": change(f"{CONFIGMAPS}/skjob-costs", {"metadata": {"ownerReferences": [owner()]}}, "must stay"),
-    "costs that cannot go": change(
-        f"{CONFIGMAPS}/skjob-costs", {"metadata": {"finalizers": MINE}}, "skjob-costs must stay"
+    "costs with an owner": change(
+        f"{CONFIGMAPS}/skjob-costs", {"metadata": {"ownerReferences": [owner()]}}, "must stay"
     ),
-    "costs that end here": change(f"{CONFIGMAPS}/skjob-costs", {"immutable": True}, "stay open"),
-    # Further than the namespace.
+    "costs with a finalizer": change(
+        f"{CONFIGMAPS}/skjob-costs", {"metadata": {"finalizers": FINALIZERS}}, "skjob-costs must stay"
+    ),
+    "immutable costs": change(f"{CONFIGMAPS}/skjob-costs", {"immutable": True}, "stay open"),
+    # Access beyond the namespace.
     "an account's token": create(
         SECRETS, {**SECRET_OF_ACCOUNT, "type": "kubernetes.io/service-account-token"}, "cannot be made here"
     ),
-    "other people's addresses": create(
+    "external IP addresses": create(
         SERVICES, {**SERVICE, "spec": {**SERVICE["spec"], "externalIPs": ["192.0.2.1"]}}, "externalIPs"
     ),
-    # The operator unpickles what is answered there, and deletes what the answer names: both were seen.
-    "orders for the operator": create(
-        CLUSTERS, listening(cluster(), "http-dashboard"), "the operator would do what a scheduler says"
+    # The operator unpickles responses from this port, and deletes the objects that they name (both were reproduced).
+    "a port that the operator trusts": create(
+        CLUSTERS, with_port(cluster(), "http-dashboard"), "the operator would do what a scheduler says"
     ),
-    "orders for the operator, at a port of the Service's name": create(
-        CLUSTERS, listening(cluster(), f"{RUN}-scheduler"), "the operator would do what a scheduler says"
+    "a port with the Service's name, which the operator trusts": create(
+        CLUSTERS, with_port(cluster(), f"{RUN}-scheduler"), "the operator would do what a scheduler says"
     ),
-    "orders for the operator, from another Service": create(
+    "a port that the operator trusts, of another Service": create(
         SERVICES,
         {**SERVICE, "spec": {"ports": [{"port": 80, "name": "http-dashboard"}]}},
         "the operator would do what is said",
     ),
-    "orders for the operator, from a Service with a port of its name": create(
+    "a port with its Service's name, which the operator trusts": create(
         SERVICES, {**SERVICE, "spec": {"ports": [{"port": 80, "name": "door"}]}}, "the operator would do what is said"
     ),
     "a load balancer": create(
         SERVICES, {**SERVICE, "spec": {**SERVICE["spec"], "type": "LoadBalancer"}}, "exceeded quota"
     ),
-    "a door in every node": create(
+    "a port of every node": create(
         SERVICES, {**SERVICE, "spec": {**SERVICE["spec"], "type": "NodePort"}}, "exceeded quota"
     ),
-    # Closer than TLS alone lets anybody.
-    "no connection for anybody": create(NETWORKS, network(podSelector={}), "to the pods of a run"),
-    "no connection to anywhere": create(NETWORKS, network(policyTypes=["Egress"]), "and for nothing else"),
-    "everybody's connections": create(NETWORKS, network(ingress=[{}]), "and nobody else"),
-    "connections of the whole namespace": create(NETWORKS, network({"podSelector": {}}), "and nobody else"),
-    "other namespaces' connections": create(
+    # Network access, to which TLS would be the only barrier.
+    "a policy for all pods of the namespace": create(NETWORKS, network(podSelector={}), "to the pods of a run"),
+    "a policy for egress": create(NETWORKS, network(policyTypes=["Egress"]), "and for nothing else"),
+    "connections from anywhere": create(NETWORKS, network(ingress=[{}]), "and nobody else"),
+    "connections from the whole namespace": create(NETWORKS, network({"podSelector": {}}), "and nobody else"),
+    "connections from other namespaces": create(
         NETWORKS, network({"podSelector": {"matchLabels": {"skjob/run": "a"}}, "namespaceSelector": {}}), "nobody else"
     ),
     "connections from outside": create(NETWORKS, network({"ipBlock": {"cidr": "0.0.0.0/0"}}), "and nobody else"),
-    "a NetworkPolicy for ever": create(NETWORKS, network(owners=[]), "must be owned by a Job"),
-    "a NetworkPolicy that another owner keeps": create(
+    "a NetworkPolicy without an owner": create(NETWORKS, network(owners=[]), "must be owned by a Job"),
+    "a NetworkPolicy with a second owner": create(
         NETWORKS,
         network(owners=[owner(), owner(apiVersion="v1", kind="ConfigMap", name="skjob-costs")]),
         "owned by a Job and by nothing else",
     ),
-    # The namespace could not be deleted.
-    "a NetworkPolicy that cannot go": create(NETWORKS, network(finalizers=MINE), "keep this for ever"),
-    "a Secret that cannot go": create(SECRETS, {"metadata": {"name": "own", "finalizers": MINE}}, "keep this for ever"),
-    "a ConfigMap that cannot go": create(
-        CONFIGMAPS, {"metadata": {"name": "own", "finalizers": MINE}}, "keep this for ever"
+    # Finalizers with which the namespace could not be deleted.
+    "a NetworkPolicy that cannot be deleted": create(NETWORKS, network(finalizers=FINALIZERS), "keep this for ever"),
+    "a Secret that cannot be deleted": create(
+        SECRETS, {"metadata": {"name": "own", "finalizers": FINALIZERS}}, "keep this for ever"
     ),
-    "a Service that cannot go": create(
-        SERVICES, {**SERVICE, "metadata": {"name": "door", "finalizers": MINE}}, "keep this for ever"
+    "a ConfigMap that cannot be deleted": create(
+        CONFIGMAPS, {"metadata": {"name": "own", "finalizers": FINALIZERS}}, "keep this for ever"
+    ),
+    "a Service that cannot be deleted": create(
+        SERVICES, {**SERVICE, "metadata": {"name": "door", "finalizers": FINALIZERS}}, "keep this for ever"
     ),
     "a volume": create(VOLUMES, {"metadata": {"name": "disk"}, "spec": CLAIM}, "exceeded quota", user=False),
 }
-TAKEN = {
+ACCEPTED = {
     "a run": create(JOBS, job("other"), ""),
-    "as many workers as there may be": create(CLUSTERS, cluster("other", 3, owners=[owner("other")]), ""),
-    "as many cores": create(
-        CLUSTERS, worker(cluster("other", 3, owners=[owner("other")]), containers=[container("333m")]), ""
+    "the maximum number of workers": create(CLUSTERS, cluster("other", 3, owners=[owner("other")]), ""),
+    "the maximum number of cores": create(
+        CLUSTERS, with_worker_pod(cluster("other", 3, owners=[owner("other")]), containers=[container("333m")]), ""
     ),
-    "as much memory": create(
-        CLUSTERS, worker(cluster("other", 2, owners=[owner("other")]), containers=[container(memory="1Gi")]), ""
+    "the maximum memory": create(
+        CLUSTERS,
+        with_worker_pod(cluster("other", 2, owners=[owner("other")]), containers=[container(memory="1Gi")]),
+        "",
     ),
     "the team's priority": create(
-        CLUSTERS, worker(cluster("other", owners=[owner("other")]), priorityClassName="batch"), ""
+        CLUSTERS, with_worker_pod(cluster("other", owners=[owner("other")]), priorityClassName="batch"), ""
     ),
-    "where skjob has its pods": create(
+    "skjob's placement of pods": create(
         CLUSTERS,
-        worker(
-            scheduler_pod(cluster("other", owners=[owner("other")]), **placed({}, SCHEDULING)), **placed({}, SCHEDULING)
+        with_worker_pod(
+            with_scheduler_pod(cluster("other", owners=[owner("other")]), **placed({}, SCHEDULING)),
+            **placed({}, SCHEDULING),
         ),
         "",
     ),
     "the team's taints": create(
-        CLUSTERS, worker(cluster("other", owners=[owner("other")]), tolerations=TOLERATIONS), ""
+        CLUSTERS, with_worker_pod(cluster("other", owners=[owner("other")]), tolerations=TOLERATIONS), ""
     ),
     "one of the team's taints, with its operator": create(
         CLUSTERS,
-        worker(cluster("other", owners=[owner("other")]), tolerations=[TOLERATIONS[1] | {"operator": "Equal"}]),
+        with_worker_pod(
+            cluster("other", owners=[owner("other")]), tolerations=[TOLERATIONS[1] | {"operator": "Equal"}]
+        ),
         "",
     ),
     "taints that every pod tolerates": create(
-        CLUSTERS, worker(cluster("other", owners=[owner("other")]), tolerations=EVERY_PODS), ""
+        CLUSTERS, with_worker_pod(cluster("other", owners=[owner("other")]), tolerations=DEFAULT_TOLERATIONS), ""
     ),
     "some of the team's nodes": create(
-        CLUSTERS, worker(cluster("other", owners=[owner("other")]), nodeSelector=SELECTOR | {"zone": "a"}), ""
+        CLUSTERS, with_worker_pod(cluster("other", owners=[owner("other")]), nodeSelector=SELECTOR | {"zone": "a"}), ""
     ),
-    "the end of a run that is nowhere": create(JOBS, pod_of(job("other"), nodeSelector={}), ""),
-    "a Job where it belongs": create(JOBS, pod_of(job("other", parallelism=1), tolerations=TOLERATIONS), ""),
+    "a Job without pods and without a node selector": create(JOBS, with_pod(job("other"), nodeSelector={}), ""),
+    "a Job with the team's placement": create(JOBS, with_pod(job("other", parallelism=1), tolerations=TOLERATIONS), ""),
     "other numbers of workers": change(f"{CLUSTERS}/{RUN}", {"spec": {"worker": {"replicas": 3}}}, ""),
     "other numbers of workers in the group": change(f"{GROUPS}/{GROUP}", {"spec": {"worker": {"replicas": 0}}}, ""),
     "a heartbeat": change(f"{JOBS}/{RUN}", {"spec": {"activeDeadlineSeconds": 600}}, ""),
     "an environment": create(JOBS, job(PACKAGE_SERVER, activeDeadlineSeconds=86400, parallelism=1), ""),
     "labels of workers and scheduler": create(
         CLUSTERS,
-        described(
-            described(cluster("other", owners=[owner("other")]), "worker", labels=OWN_LABELS),
+        with_metadata(
+            with_metadata(cluster("other", owners=[owner("other")]), "worker", labels=OWN_LABELS),
             "scheduler",
             labels=OWN_LABELS,
         ),
         "",
     ),
-    "a group": create(GROUPS, described(group(), "worker", labels=OWN_LABELS), "", user=False),
-    "notes of skjob's own": change(f"{CLUSTERS}/{RUN}", {"metadata": {"annotations": {"skjob/program": "mine"}}}, ""),
-    "what skjob makes of the team's rules": create(CLUSTERS, OWN_OBJECTS[0], ""),
-    "an environment under the team's rules": create(JOBS, OWN_OBJECTS[1], ""),
+    "a group": create(GROUPS, with_metadata(group(), "worker", labels=OWN_LABELS), "", user=False),
+    "skjob's own annotations": change(
+        f"{CLUSTERS}/{RUN}", {"metadata": {"annotations": {"skjob/program": "mine"}}}, ""
+    ),
+    "skjob's DaskCluster under the team's rules": create(CLUSTERS, OWN_OBJECTS[0], ""),
+    "skjob's package server under the team's rules": create(JOBS, OWN_OBJECTS[1], ""),
     "no sidecar": create(
         CLUSTERS,
-        described(
+        with_metadata(
             cluster("other", owners=[owner("other")], annotations={**ANNOTATIONS, **NO_SIDECAR}),
             "worker",
             labels={**LABELS, **NO_SIDECAR},
         ),
         "",
     ),
-    "the team's claim where it belongs": create(
+    "the team's claim with the team's mount": create(
         CLUSTERS,
-        worker(
+        with_worker_pod(
             cluster("other", owners=[owner("other")]),
-            **mounting(CLAIM_OF_TEAM, "/mnt/scratch", readOnly=False, subPath="scratch"),
+            **with_mount(CLAIM_OF_TEAM, "/mnt/scratch", readOnly=False, subPath="scratch"),
         ),
         "",
     ),
     "the team's token": create(
         CLUSTERS,
-        worker(
+        with_worker_pod(
             cluster("other", owners=[owner("other")]),
-            **mounting(projected(token()), "/var/run/secrets/cloud"),
+            **with_mount(projected(token()), "/var/run/secrets/cloud"),
             serviceAccountName="trainer",
         ),
         "",
     ),
     "a user's own variables": create(
         CLUSTERS,
-        worker(
+        with_worker_pod(
             cluster("other", owners=[owner("other")]),
-            **told({"name": "MINE", "value": "x"}, of_secret("SECRET", "other", "SECRET")),
+            **with_env({"name": "MINE", "value": "x"}, secret_variable("SECRET", "other", "SECRET")),
         ),
         "",
     ),
-    "folders of one's own": create(
-        CLUSTERS, worker(cluster("other", owners=[owner("other")]), **mounting({"emptyDir": {}}, readOnly=False)), ""
+    "empty volumes": create(
+        CLUSTERS,
+        with_worker_pod(cluster("other", owners=[owner("other")]), **with_mount({"emptyDir": {}}, readOnly=False)),
+        "",
     ),
     "a pod that chooses among the team's nodes": create(
         CLUSTERS,
-        worker(
+        with_worker_pod(
             cluster("other", owners=[owner("other")]),
             affinity={"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
         ),
         "",
     ),
     "a finalizer of the platform team": create(
-        CONFIGMAPS, {"metadata": {"name": "own", "finalizers": MINE}}, "", user=False
+        CONFIGMAPS, {"metadata": {"name": "own", "finalizers": FINALIZERS}}, "", user=False
     ),
     "a variable from the run's own Secret": create(
-        CLUSTERS, worker(cluster("other", owners=[owner("other")]), containers=reading("TOKEN", "other")), ""
+        CLUSTERS,
+        with_worker_pod(cluster("other", owners=[owner("other")]), containers=containers_reading("TOKEN", "other")),
+        "",
     ),
     "a group's variable from the run's own Secret": create(
-        GROUPS, worker(group(), containers=reading("TOKEN", "other")), "", user=False
+        GROUPS, with_worker_pod(group(), containers=containers_reading("TOKEN", "other")), "", user=False
     ),
     "a secret": create(SECRETS, {"metadata": {"name": "own"}, "type": "Opaque"}, ""),
     "a service": create(SERVICES, SERVICE, ""),
-    "who connects to a run": create(NETWORKS, network(), ""),
-    "who fetches an environment": create(
+    "the NetworkPolicy of a run": create(NETWORKS, network(), ""),
+    "the NetworkPolicy of a package server": create(
         NETWORKS, network({"podSelector": {"matchLabels": {"app.kubernetes.io/name": "skjob"}}}), ""
     ),
     "another policy of the platform team": create(NETWORKS, network(podSelector={}, ingress=[]), "", user=False),
     "costs": change(f"{CONFIGMAPS}/skjob-costs", {"data": {"a-run": "1.00"}}, ""),
-    "the end of a worker": delete(f"{DEPLOYMENTS}/{RUN}-scheduler", {"propagationPolicy": "Background"}, ""),
-    "the end of a run": delete(f"{JOBS}/{RUN}", {"propagationPolicy": "Foreground"}, ""),
+    "the deletion of a worker": delete(f"{DEPLOYMENTS}/{RUN}-scheduler", {"propagationPolicy": "Background"}, ""),
+    "the deletion of a run": delete(f"{JOBS}/{RUN}", {"propagationPolicy": "Foreground"}, ""),
     "other limits of the platform team": change(
         f"{CONFIGMAPS}/skjob-defaults", {"data": {"limits.max-workers": "99"}}, "", user=False
     ),
 }
 
 
-def ask(api: client.ApiClient, namespace: str, attack: Attack, *, dry_run: bool = True) -> tuple[int, str]:
-    """The status of the answer, and its words where it is a refusal."""
+def send_request(api: client.ApiClient, namespace: str, attack: Attack, *, dry_run: bool = True) -> tuple[int, str]:
+    """Send a request; return the response's status, and its error message or else its content."""
     base, _, rest = attack.where.partition(" ")
     path, _, option = rest.partition("?")
     body: Manifest | None = attack.body
     query = [(name, value) for name, _, value in [option.partition("=")] if option]
     if option:
-        body = None  # else the options are those of the body
+        body = None  # options of the body would take precedence
     if dry_run and body is not None and attack.method == "DELETE":
         body = body | {"dryRun": ["All"]}
     elif dry_run:
@@ -1028,15 +1147,15 @@ def ask(api: client.ApiClient, namespace: str, attack: Attack, *, dry_run: bool 
 @pytest.fixture(scope="module")
 def release(kind_cluster: Any, kind_api: client.ApiClient) -> Iterator[Release]:
     environment = {"KUBECONFIG": str(kind_cluster.kubeconfig)}
-    with installed(environment, kind_api, placement=PLACEMENT, limits=LIMITS, pods=PODS) as found:
-        yield found
+    with installed(environment, kind_api, placement=PLACEMENT, limits=LIMITS, pods=PODS) as release:
+        yield release
 
 
 @pytest.fixture(scope="module")
 def user(
     release: Release, kind_api: client.ApiClient, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[client.ApiClient]:
-    """The API as somebody of the team, who has what the chart gives and nothing else."""
+    """A client with the permissions of a user of the team, which are only those that the chart grants."""
     folder: Path = tmp_path_factory.mktemp("user")
     environment = user_environment(
         kind_api, release.environment, release.namespace, folder, may_run=False, name="somebody"
@@ -1048,57 +1167,60 @@ def user(
 
 @pytest.fixture(scope="module")
 def run(release: Release, user: client.ApiClient) -> Iterator[None]:
-    """A run, made as skjob makes one, of which the operator has made all that belongs to it."""
+    """A run with all of its objects, created as skjob and the operator create them."""
     namespace = release.namespace
-    # Policies take a moment to be known.
-    until(lambda: ask(user, namespace, ATTACKS["no owner"])[0] == 422, "the policies refuse nothing")
-    # Nobody prolongs its life: it has nearly all that it may have, and `a heartbeat` the rest.
+    # The API takes a moment to apply new policies.
+    until(lambda: send_request(user, namespace, ATTACKS["no owner"])[0] == 422, "the policies are not in effect")
+    # No client extends the deadline, so it is close to the limit; `a heartbeat` extends it to the limit.
     anchor = job(activeDeadlineSeconds=590)
-    status, made = ask(user, namespace, create(JOBS, pod_of(anchor, nodeSelector={}), ""), dry_run=False)
-    assert status == 201, made
-    uid = json.loads(made)["metadata"]["uid"]
-    status, made = ask(user, namespace, create(CLUSTERS, cluster(owners=[owner(uid=uid)]), ""), dry_run=False)
-    assert status == 201, made
+    status, answer = send_request(user, namespace, create(JOBS, with_pod(anchor, nodeSelector={}), ""), dry_run=False)
+    assert status == 201, answer
+    uid = json.loads(answer)["metadata"]["uid"]
+    status, answer = send_request(
+        user, namespace, create(CLUSTERS, cluster(owners=[owner(uid=uid)]), ""), dry_run=False
+    )
+    assert status == 201, answer
 
-    def is_whole() -> bool:
-        status, group = ask(user, namespace, Attack("GET", f"{GROUPS}/{GROUP}", {}, ""), dry_run=False)
+    def is_complete() -> bool:
+        status, group = send_request(user, namespace, Attack("GET", f"{GROUPS}/{GROUP}", {}, ""), dry_run=False)
         return (
             status == 200
             and "ownerReferences" in json.loads(group)["metadata"]
-            and ask(user, namespace, Attack("GET", f"{DEPLOYMENTS}/{RUN}-scheduler", {}, ""), dry_run=False)[0] == 200
+            and send_request(user, namespace, Attack("GET", f"{DEPLOYMENTS}/{RUN}-scheduler", {}, ""), dry_run=False)[0]
+            == 200
         )
 
-    until(is_whole, "the operator has not made all of it")
+    until(is_complete, "the operator has not created all objects")
     yield
-    ask(user, namespace, delete(f"{JOBS}/{RUN}", {"propagationPolicy": "Background"}, ""), dry_run=False)
+    send_request(user, namespace, delete(f"{JOBS}/{RUN}", {"propagationPolicy": "Background"}, ""), dry_run=False)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 @pytest.mark.usefixtures("run")
-def test_an_attack_is_refused(name: str, release: Release, user: client.ApiClient, kind_api: client.ApiClient) -> None:
+def test_attack_is_refused(name: str, release: Release, user: client.ApiClient, kind_api: client.ApiClient) -> None:
     attack = ATTACKS[name]
-    status, said = ask(user if attack.user else kind_api, release.namespace, attack)
-    assert status in (403, 422), said
-    assert attack.refusal in said
+    status, message = send_request(user if attack.user else kind_api, release.namespace, attack)
+    assert status in (403, 422), message
+    assert attack.refusal in message
     if not attack.user:
-        # The Role is the first to refuse it.
-        status, said = ask(user, release.namespace, attack)
+        # Users are already refused by their Role.
+        status, message = send_request(user, release.namespace, attack)
         assert status == 403
-        assert "cannot" in said
+        assert "cannot" in message
 
 
-@pytest.mark.parametrize("name", TAKEN)
+@pytest.mark.parametrize("name", ACCEPTED)
 @pytest.mark.usefixtures("run")
-def test_what_is_no_attack_is_taken(
+def test_allowed_request_is_accepted(
     name: str, release: Release, user: client.ApiClient, kind_api: client.ApiClient
 ) -> None:
-    attempt = TAKEN[name]
-    status, said = ask(user if attempt.user else kind_api, release.namespace, attempt)
-    assert status in (200, 201), said
+    request = ACCEPTED[name]
+    status, message = send_request(user if request.user else kind_api, release.namespace, request)
+    assert status in (200, 201), message
 
 
-def test_the_policies_are_sound(release: Release, kind_api: client.ApiClient) -> None:
-    """The API finds nothing in them that could not be so with the fields that there are."""
+def test_policies_have_no_type_warnings(release: Release, kind_api: client.ApiClient) -> None:
+    """The API's type check reports no warnings about their expressions."""
     policies = client.AdmissionregistrationV1Api(kind_api)
     names = [each.metadata.name for each in policies.list_validating_admission_policy().items]
     ours = [name for name in names if name.startswith(f"{release.name}-")]
@@ -1106,8 +1228,8 @@ def test_the_policies_are_sound(release: Release, kind_api: client.ApiClient) ->
     for name in ours:
 
         def is_checked(name: str = name) -> bool:
-            found = policies.read_validating_admission_policy(name)
-            return bool(found.status and found.status.observed_generation == found.metadata.generation)
+            policy = policies.read_validating_admission_policy(name)
+            return bool(policy.status and policy.status.observed_generation == policy.metadata.generation)
 
         until(is_checked, f"`{name}` was not checked")
         checked = policies.read_validating_admission_policy(name).status.type_checking

@@ -119,10 +119,10 @@ def outcomes(core: client.CoreV1Api, intruder: Intruder) -> dict[str, str]:
 
 
 @contextmanager
-def attacking_pods(core: client.CoreV1Api, attacked: VictimRun) -> Iterator[dict[str, Intruder]]:
+def attacking_pods(core: client.CoreV1Api, victim: VictimRun) -> Iterator[dict[str, Intruder]]:
     """Run an attacking pod beside the run, one in another namespace, and one with the run's own labels."""
-    scheduler, package_server = (attacked.pod(part)["status"]["podIP"] for part in ("scheduler", "environment"))
-    worker_host, worker_port = attacked.report["workers"][0].removeprefix("tls://").split(":")
+    scheduler, package_server = (victim.pod(part)["status"]["podIP"] for part in ("scheduler", "environment"))
+    worker_host, worker_port = victim.report["workers"][0].removeprefix("tls://").split(":")
     orders = {
         "scheduler": ["connect", scheduler, SCHEDULER_PORT],
         "scheduler, no certificate": ["tls", scheduler, SCHEDULER_PORT],
@@ -136,18 +136,18 @@ def attacking_pods(core: client.CoreV1Api, attacked: VictimRun) -> Iterator[dict
         "pages": ["get", scheduler, PAGES_PORT, "/status"],
         "retire": ["get", scheduler, PAGES_PORT, "/api/v1/retire_workers"],
     }
-    run_labels = {"skjob/run": attacked.run_id, "app.kubernetes.io/name": "skjob"}
-    address = f"{attacked.name}-scheduler.{attacked.namespace}:{SCHEDULER_PORT}"
-    elsewhere = f"{attacked.namespace}-else"
+    run_labels = {"skjob/run": victim.run_id, "app.kubernetes.io/name": "skjob"}
+    address = f"{victim.name}-scheduler.{victim.namespace}:{SCHEDULER_PORT}"
+    elsewhere = f"{victim.namespace}-else"
     intruders = {
-        BESIDE: Intruder(attacked.namespace, "beside", {}, orders),
+        BESIDE: Intruder(victim.namespace, "beside", {}, orders),
         ELSEWHERE: Intruder(elsewhere, "elsewhere", run_labels, orders),
-        IMPOSTOR: Intruder(attacked.namespace, "impostor", run_labels, orders, joins=address),
+        IMPOSTOR: Intruder(victim.namespace, "impostor", run_labels, orders, joins=address),
     }
     core.create_namespace({"metadata": {"name": elsewhere}})
     try:
         for intruder in intruders.values():
-            intruder.start(core, attacked.certificates)
+            intruder.start(core, victim.certificates)
         yield intruders
     finally:
         core.delete_namespace(elsewhere)

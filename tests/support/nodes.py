@@ -74,6 +74,6 @@ def address_for_pods(api: client.ApiClient) -> str:
     """Return the address of this machine in the nodes' network, at which pods reach it."""
     [node, *_] = client.CoreV1Api(api).list_node(_request_timeout=30).items
     [address] = [each.address for each in node.status.addresses if each.type == "InternalIP"]
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as looking:  # nothing is sent
-        looking.connect((address, 80))
-        return str(looking.getsockname()[0])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # nothing is sent
+        probe.connect((address, 80))
+        return str(probe.getsockname()[0])

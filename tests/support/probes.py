@@ -27,12 +27,12 @@ HEALTH = "GET /health"
 RETIRE = "POST /api/v1/retire_workers"
 
 
-def connected_workers(attacked: VictimRun) -> list[str]:
+def connected_workers(victim: VictimRun) -> list[str]:
     """Return the names of the scheduler's workers, as a client with the run's own certificate sees them."""
-    security = TlsFiles.inside(attacked.certificates / "own").security()
+    security = TlsFiles.inside(victim.certificates / "own").security()
 
     async def identity() -> dict[str, Any]:
-        address = f"tls://{':'.join(map(str, attacked.scheduler))}"
+        address = f"tls://{':'.join(map(str, victim.scheduler))}"
         async with rpc(address, connection_args=security.get_connection_args("client")) as scheduler:
             info: dict[str, Any] = await asyncio.wait_for(scheduler.identity(n_workers=-1), CONNECT_SECONDS)
             return info
@@ -40,9 +40,9 @@ def connected_workers(attacked: VictimRun) -> list[str]:
     return [str(worker["name"]) for worker in asyncio.run(identity())["workers"].values()]
 
 
-def connect_without_tls(attacked: VictimRun) -> Exception:
+def connect_without_tls(victim: VictimRun) -> Exception:
     """Connect a Dask client without TLS; return its error."""
-    host, port = attacked.scheduler
+    host, port = victim.scheduler
     with pytest.raises(OSError) as refused:  # noqa: PT011 - whichever, it is not let in
         Client(f"tcp://{host}:{port}", timeout=GIVE_UP_SECONDS).close()
     return refused.value
@@ -65,23 +65,23 @@ FORWARDED = """
 """
 
 
-def through_port_forward(attacked: VictimRun, user: dict[str, str], *requests: str) -> dict[str, str]:
+def through_port_forward(victim: VictimRun, user: dict[str, str], *requests: str) -> dict[str, str]:
     """Return the first line of the scheduler's response to each HTTP request through the API."""
-    pod = attacked.pod("scheduler")["metadata"]["name"]
-    command = [sys.executable, "-c", textwrap.dedent(FORWARDED), pod, attacked.namespace, str(PAGES_PORT), *requests]
+    pod = victim.pod("scheduler")["metadata"]["name"]
+    command = [sys.executable, "-c", textwrap.dedent(FORWARDED), pod, victim.namespace, str(PAGES_PORT), *requests]
     done = subprocess.run(command, env=user, capture_output=True, text=True, timeout=FORWARD_SECONDS)
     assert done.returncode == 0, done.stderr
     return dict(zip(requests, done.stdout.splitlines(), strict=True))
 
 
-def visible_to_others(attacked: VictimRun, kind_api: client.ApiClient) -> dict[str, str]:
+def visible_to_others(victim: VictimRun, kind_api: client.ApiClient) -> dict[str, str]:
     """Return everything that users without access to Secrets can see: objects, logs, and process arguments here."""
     return {
-        "the API's objects": json.dumps(everything_but_secrets(kind_api, attacked.namespace)),
+        "the API's objects": json.dumps(everything_but_secrets(kind_api, victim.namespace)),
         "logs": "".join(
-            attacked.api.log(pod["metadata"]["name"], attacked.namespace, lines=100_000) for pod in attacked.pods
+            victim.api.log(pod["metadata"]["name"], victim.namespace, lines=100_000) for pod in victim.pods
         ),
-        "arguments on this machine": arguments_of(attacked.process.pid),
+        "arguments on this machine": arguments_of(victim.process.pid),
     }
 
 

@@ -1,9 +1,9 @@
 """The run that most tests in `security/` attack.
 
 Its user has only the Role that skjob requires, in a namespace that admits only restricted pods whose containers declare
-their resources. The run stands still while it is attacked from this machine and from pods beside it; its own program
-reports what a task can see. In one respect it differs from other runs: the key of its certificate authority is kept, so
-that the tests can create an expired certificate signed by it.
+their resources. The run waits while it is attacked from this machine and from other pods; its program reports what a
+task can see. It differs from other runs in that the key of its certificate authority is kept, so that the tests can
+create an expired certificate signed by it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PROGRAM = """
     from dask.distributed import Client
     from skjob.utils.dask_client import workers_of
 
-    def look(_=0):
+    def inspect(_=0):
         import hashlib, os, ssl, sysconfig, urllib.error, urllib.request
         def write(folder):
             try:
@@ -46,15 +46,15 @@ PROGRAM = """
             except OSError as error:
                 return type(error).__name__, error.strerror
             return "written", ""
-        def ask(path):
+        def get_status(path):
             url, context = f"https://kubernetes.default.svc{path}", ssl._create_unverified_context()
-            for more in (2, 1, 0):
+            for retries in (2, 1, 0):
                 try:
                     return urllib.request.urlopen(url, context=context, timeout=60).status
                 except urllib.error.HTTPError as error:
                     return error.code
                 except OSError:
-                    if not more:
+                    if not retries:
                         raise
         try:
             os.setuid(0)
@@ -67,7 +67,7 @@ PROGRAM = """
             "writes": {folder: write(folder) for folder in
                        ("/", "/etc", sysconfig.get_paths()["purelib"], "/skjob/run", "/skjob/tls", "/tmp")},
             "token": os.path.exists("/var/run/secrets/kubernetes.io/serviceaccount/token"),
-            "api": ask("/api/v1/namespaces/NAMESPACE/secrets"),
+            "api": get_status("/api/v1/namespaces/NAMESPACE/secrets"),
             "user": os.getuid(),
             "root": root,
             "storage": hashlib.sha256(secret.encode()).hexdigest(),
@@ -77,18 +77,18 @@ PROGRAM = """
     client = Client.current()
     client.wait_for_workers(2, timeout=180)
     workers = client.ncores()
-    told = {
+    report = {
         "forwarded": client.scheduler.address,
         "workers": list(workers),
-        # As Dask's own tasks: of joblib's, one that writes would be done in this process, as by plain Python.
-        "in workers": client.gather(client.map(look, range(4), pure=False)),
-        "in the scheduler": client.run_on_scheduler(look),
+        # As Dask tasks: skjob would run joblib tasks that write files in this process.
+        "in workers": client.gather(client.map(inspect, range(4), pure=False)),
+        "in the scheduler": client.run_on_scheduler(inspect),
     }
-    print(json.dumps(told), flush=True)
+    print(json.dumps(report), flush=True)
     while not Path("attacked").exists():
         time.sleep(0.1)
-    there = workers_of(client).values()
-    print(json.dumps(sorted(worker["name"] for worker in there)), flush=True)
+    workers = workers_of(client).values()
+    print(json.dumps(sorted(worker["name"] for worker in workers)), flush=True)
 """
 
 LAUNCHER = """
@@ -100,7 +100,7 @@ LAUNCHER = """
 
     generate, folder = ec.generate_private_key, Path(os.environ["KEYS"])
 
-    def remembered(curve):
+    def generate_and_keep(curve):
         key = generate(curve)
         content = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -108,13 +108,13 @@ LAUNCHER = """
         (folder / str(len(list(folder.iterdir())))).write_bytes(content)
         return key
 
-    ec.generate_private_key = remembered
+    ec.generate_private_key = generate_and_keep
     main()
 """
 
 
 class VictimRun:
-    """The attacked run, in the middle of its program."""
+    """The attacked run, while its program is running."""
 
     def __init__(self, api: Api, runs: Runs, process: subprocess.Popen[str], keys: Path, certificates: Path) -> None:
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""Who gets in: nobody without the run's certificate."""
+"""Only clients with the run's certificate can connect to the scheduler."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from support.forged_certificates import FORGED
 Row = Callable[..., None]
 
 
-@pytest.mark.parametrize("shown", FORGED)
-def test_the_scheduler_lets_nobody_in_without_its_certificate(
-    by_certificate: dict[str, str], shown: str, security_row: Row
+@pytest.mark.parametrize("certificate", FORGED)
+def test_scheduler_rejects_connections_without_its_certificate(
+    responses_by_certificate: dict[str, str], certificate: str, security_row: Row
 ) -> None:
-    assert by_certificate["its own"].startswith(IN)
-    told = by_certificate[shown]
-    assert told.startswith("refused: "), told
-    if shown.startswith("an expired"):
-        assert "expired" in told
-    security_row("only the run's certificate opens the scheduler", f"TLS with {shown}", told, "yes")
+    assert responses_by_certificate["its own"].startswith(IN)
+    response = responses_by_certificate[certificate]
+    assert response.startswith("refused: "), response
+    if certificate.startswith("an expired"):
+        assert "expired" in response
+    security_row("only the run's certificate opens the scheduler", f"TLS with {certificate}", response, "yes")
 
 
-def test_the_scheduler_speaks_nothing_but_tls(in_plain_text: tuple[str, Exception], security_row: Row) -> None:
-    told, error = in_plain_text
-    assert told.startswith("refused: "), told
+def test_scheduler_rejects_connections_without_tls(
+    responses_without_tls: tuple[str, Exception], security_row: Row
+) -> None:
+    response, error = responses_without_tls
+    assert response.startswith("refused: "), response
     assert type(error) in (OSError, CommClosedError)
-    security_row("the scheduler speaks nothing but TLS", "a Dask client at tcp://…:8786", told, "yes")
+    security_row("the scheduler speaks nothing but TLS", "a Dask client at tcp://…:8786", response, "yes")

@@ -1,4 +1,4 @@
-"""A job file is data."""
+"""A job file cannot execute code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("what", HOSTILE)
-def test_a_job_file_is_data(
+def test_job_file_cannot_execute_code(
     what: str,
     kind_env: dict[str, str],
     tmp_path: Path,

@@ -1,4 +1,4 @@
-"""What pods may, and what they have."""
+"""Permissions and resources of a run's pods."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from support.victim_run import VictimRun
 Row = Callable[..., None]
 
 
-def test_pods_are_restricted(
+def test_pods_satisfy_the_restricted_standard(
     attacked: VictimRun, kind_api: client.ApiClient, shared_namespace: str, security_row: Row
 ) -> None:
-    """The namespace admits no other, as a pod that asks for more hears; the run's are there."""
+    """The namespace rejects unrestricted pods, and the run's pods exist in it."""
     assert {pod["metadata"]["labels"]["app.kubernetes.io/component"] for pod in attacked.pods} == {
         "scheduler", "worker", "environment",
     }  # fmt: skip
     container = {"name": "c", "image": "localhost/skjob:dev", "securityContext": {"privileged": True}}
-    refusal = refused_pod(kind_api, shared_namespace, container | sized())
-    assert 'violates PodSecurity "restricted' in refusal
-    for seen in (*attacked.report["in workers"], attacked.report["in the scheduler"]):
-        assert (seen["user"], seen["root"]) == (1000, "Operation not permitted")
+    rejection = rejection_of_pod(kind_api, shared_namespace, container | with_resources())
+    assert 'violates PodSecurity "restricted' in rejection
+    for report in (*attacked.report["in workers"], attacked.report["in the scheduler"]):
+        assert (report["user"], report["root"]) == (1000, "Operation not permitted")
     security_row("pods pass the `restricted` standard", "a task calls setuid(0)", "Operation not permitted", "yes")
 
 
-def test_every_container_has_its_size(
+def test_containers_have_requests_and_a_memory_limit(
     attacked: VictimRun, kind_api: client.ApiClient, shared_namespace: str, security_row: Row
 ) -> None:
     containers = [
@@ -41,8 +41,8 @@ def test_every_container_has_its_size(
     for container in containers:
         assert {"cpu", "memory"} <= set(container["resources"]["requests"])
         assert container["resources"]["limits"]["memory"] == container["resources"]["requests"]["memory"]
-    unsized = {"name": "c", "image": "localhost/skjob:dev", "securityContext": restricted()}
-    assert "must specify" in refused_pod(kind_api, shared_namespace, unsized)
+    unsized = {"name": "c", "image": "localhost/skjob:dev", "securityContext": restricted_security_context()}
+    assert "must specify" in rejection_of_pod(kind_api, shared_namespace, unsized)
     security_row(
         "requests and a memory limit in each container",
         "a quota that refuses any without",
@@ -51,7 +51,7 @@ def test_every_container_has_its_size(
     )
 
 
-def restricted() -> dict[str, Any]:
+def restricted_security_context() -> dict[str, Any]:
     return {
         "allowPrivilegeEscalation": False,
         "runAsNonRoot": True,
@@ -61,21 +61,21 @@ def restricted() -> dict[str, Any]:
     }
 
 
-def sized() -> dict[str, Any]:
+def with_resources() -> dict[str, Any]:
     return {"resources": {"requests": {"cpu": "1m", "memory": "8Mi"}, "limits": {"memory": "8Mi"}}}
 
 
-def refused_pod(kind_api: client.ApiClient, namespace: str, container: dict[str, Any]) -> str:
-    """What the API says of a pod that it refuses."""
+def rejection_of_pod(kind_api: client.ApiClient, namespace: str, container: dict[str, Any]) -> str:
+    """Create a pod that the API must reject; return its error message."""
     pod = {"metadata": {"name": "refused"}, "spec": {"containers": [container]}}
     with pytest.raises(ApiException) as refused:
         client.CoreV1Api(kind_api).create_namespaced_pod(namespace, pod)
     return str(json.loads(refused.value.body)["message"])
 
 
-def test_a_task_changes_nothing_in_its_container(attacked: VictimRun, security_row: Row) -> None:
-    for seen in (*attacked.report["in workers"], attacked.report["in the scheduler"]):
-        writes = {folder: tuple(outcome) for folder, outcome in seen["writes"].items()}
+def test_tasks_cannot_write_to_the_root_file_system(attacked: VictimRun, security_row: Row) -> None:
+    for report in (*attacked.report["in workers"], attacked.report["in the scheduler"]):
+        writes = {folder: tuple(outcome) for folder, outcome in report["writes"].items()}
         assert writes.pop("/tmp") == ("written", "")
         assert len(writes) == 5
         assert {outcome[1] for outcome in writes.values()} == {"Read-only file system"}, writes
@@ -87,11 +87,11 @@ def test_a_task_changes_nothing_in_its_container(attacked: VictimRun, security_r
     )
 
 
-def test_no_pod_has_a_token_of_the_api(attacked: VictimRun, security_row: Row) -> None:
-    """Kubernetes would mount it as a projected volume."""
-    for seen in (*attacked.report["in workers"], attacked.report["in the scheduler"]):
-        assert seen["token"] is False
-        assert seen["api"] in (401, 403)
+def test_pods_have_no_api_token(attacked: VictimRun, security_row: Row) -> None:
+    """Kubernetes would mount a token as a projected volume."""
+    for report in (*attacked.report["in workers"], attacked.report["in the scheduler"]):
+        assert report["token"] is False
+        assert report["api"] in (401, 403)
     for pod in attacked.pods:
         assert pod["spec"]["automountServiceAccountToken"] is False
         assert not [volume for volume in pod["spec"]["volumes"] if "projected" in volume]

@@ -1,4 +1,4 @@
-"""Who sees what is secret: nobody."""
+"""Secrets of a run are visible nowhere else."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ from support.victim_run import SECRET_VARIABLE, STORAGE_SECRET, VictimRun
 Row = Callable[..., None]
 
 
-def test_no_secret_is_to_be_seen(
-    attacked: VictimRun, visible: dict[str, str], ended: tuple[list[str], str], security_row: Row
+def test_secrets_are_not_visible(
+    attacked: VictimRun, visible_to_other_users: dict[str, str], ended: tuple[list[str], str], security_row: Row
 ) -> None:
-    """All that the API shows to whoever may not read Secrets, the logs, the arguments of processes here; then the
-    record. That they are there at all is seen where they are used."""
-    assert attacked.pod("scheduler")["metadata"]["name"] in visible["the API's objects"]
-    assert attacked.name in visible["the API's objects"]
-    assert "launcher.py" in visible["arguments on this machine"]
+    """No secret is in objects that users without access to Secrets can read, logs, process arguments, output or record.
+
+    Tasks report digests of the secrets, which shows that the run has them.
+    """
+    assert attacked.pod("scheduler")["metadata"]["name"] in visible_to_other_users["the API's objects"]
+    assert attacked.name in visible_to_other_users["the API's objects"]
+    assert "launcher.py" in visible_to_other_users["arguments on this machine"]
     workers, output = ended
     assert len(workers) == 2
     record = next((attacked.runs.folder / ".skjob").glob("runs/*/run.json")).read_text()
     for what, forms in attacked.secrets.items():
-        for place, text in {**visible, "its output": output, "its record": record}.items():
+        for place, text in {**visible_to_other_users, "its output": output, "its record": record}.items():
             for form in forms:
                 assert form not in text, f"{what} in {place}"
     digest = hashlib.sha256(STORAGE_SECRET.encode()).hexdigest()
-    assert {seen["storage"] for seen in attacked.report["in workers"]} == {digest}
+    assert {report["storage"] for report in attacked.report["in workers"]} == {digest}
     digest = hashlib.sha256(SECRET_VARIABLE.encode()).hexdigest()
-    assert {seen["variable"] for seen in attacked.report["in workers"]} == {digest}
+    assert {report["variable"] for report in attacked.report["in workers"]} == {digest}
     assert attacked.report["in the scheduler"]["variable"] == hashlib.sha256(b"").hexdigest()
     for what in attacked.secrets:
         security_row(

@@ -1,4 +1,4 @@
-"""What users need: one Role, and what is so with less."""
+"""Permissions that users need: one Role, and runs with less."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from support.victim_run import VictimRun
 Row = Callable[..., None]
 
 
-def test_the_role_was_enough(attacked: VictimRun, ended: tuple[list[str], str], security_row: Row) -> None:
-    """The whole run, with an environment of its own, as a user with that Role; and nothing of it is left."""
+def test_role_has_all_required_permissions(
+    attacked: VictimRun, ended: tuple[list[str], str], security_row: Row
+) -> None:
+    """A user with that Role completed the run, with an environment of its own, and nothing is left of it."""
     _, errors = ended
     assert "skjob: succeeded" in errors
     assert "not allowed to" not in errors
@@ -27,10 +29,10 @@ def test_the_role_was_enough(attacked: VictimRun, ended: tuple[list[str], str], 
 
 
 @pytest.fixture
-def in_shared(
+def run_in_shared_namespace(
     shared_namespace: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """The command as somebody else, in the namespace of this folder."""
+    """Runs `skjob` as another user in the shared namespace."""
 
     def call(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
         return run_command([*arguments, "--namespace", shared_namespace], environment, monkeypatch, capsys)
@@ -38,20 +40,20 @@ def in_shared(
     return call
 
 
-def lacking(doctor: subprocess.CompletedProcess[str]) -> list[str]:
-    """The lines of `doctor` that name missing verbs."""
+def missing_permissions(doctor: subprocess.CompletedProcess[str]) -> list[str]:
+    """Return the lines of `doctor` about missing permissions."""
     return [line for line in doctor.stdout.splitlines() if "not allowed to " in line and "permissions" in line]
 
 
-def test_a_role_without_network_policies_still_runs(
+def test_role_without_network_policies_is_sufficient(
     kind_api: client.ApiClient,
     shared_env: dict[str, str],
     shared_namespace: str,
     tmp_path: Path,
-    in_shared: Callable[..., subprocess.CompletedProcess[str]],
+    run_in_shared_namespace: Callable[..., subprocess.CompletedProcess[str]],
     security_row: Row,
 ) -> None:
-    """As it was before there were any: a line says so, and `doctor` warns of it."""
+    """A Role of an earlier release: the run reports the missing permission, and `doctor` warns of it."""
     older = user_environment(
         kind_api, shared_env, shared_namespace, tmp_path, may_run=True, name="older",
         without=[("create", "networkpolicies"), ("list", "networkpolicies")],
@@ -63,28 +65,28 @@ def test_a_role_without_network_policies_still_runs(
         f"skjob: not allowed to create NetworkPolicies in namespace `{shared_namespace}`: other pods can connect to"
         " this run's pods, and only TLS keeps them out"
     )
-    told = in_shared(older, "doctor", "--skip-image")
-    assert told.returncode == 0, told.stdout
-    [lacks] = lacking(told)
-    assert "not allowed to create, list `networkpolicies.networking.k8s.io`" in lacks
+    doctor = run_in_shared_namespace(older, "doctor", "--skip-image")
+    assert doctor.returncode == 0, doctor.stdout
+    [line] = missing_permissions(doctor)
+    assert "not allowed to create, list `networkpolicies.networking.k8s.io`" in line
     security_row("an older Role still runs", "one without NetworkPolicies", "the run succeeds, in one line why", "yes")
 
 
-def test_doctor_names_the_missing_verbs_and_no_others(
+def test_doctor_lists_exactly_the_missing_verbs(
     kind_api: client.ApiClient,
     shared_env: dict[str, str],
     shared_namespace: str,
     tmp_path: Path,
-    in_shared: Callable[..., subprocess.CompletedProcess[str]],
+    run_in_shared_namespace: Callable[..., subprocess.CompletedProcess[str]],
     security_row: Row,
 ) -> None:
     lesser = user_environment(
         kind_api, shared_env, shared_namespace, tmp_path, may_run=True, name="lesser",
         without=[("delete", "deployments"), ("get", "pods/log")],
     )  # fmt: skip
-    told = in_shared(lesser, "doctor", "--skip-image")
-    assert told.returncode == 122
-    assert [line.partition("not allowed to ")[2].partition(" in ")[0] for line in lacking(told)] == [
+    doctor = run_in_shared_namespace(lesser, "doctor", "--skip-image")
+    assert doctor.returncode == 122
+    assert [line.partition("not allowed to ")[2].partition(" in ")[0] for line in missing_permissions(doctor)] == [
         "delete `deployments.apps`",
         "get `pods/log`",
     ]
