@@ -1,4 +1,4 @@
-"""`skjob doctor` on a real cluster: everything there, and each thing missing."""
+"""`skjob doctor` on a real cluster: all checks pass, and each fails when something is missing."""
 
 from __future__ import annotations
 
@@ -24,40 +24,40 @@ def doctor(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Doctor:
-    """The command, in the test's namespace. What it has tried there would end by itself: it takes it away itself."""
+    """Runs `skjob doctor` in the test's namespace. It must delete its image probes and not leave that to their TTL."""
 
     def call(*arguments: str, environment: dict[str, str] | None = None) -> Result:
-        given = [] if "--namespace" in arguments else ["--namespace", namespace]
-        done = run_command(["doctor", *arguments, *given], environment or kind_env, monkeypatch, capsys)
-        tried = client.BatchV1Api(kind_api).list_namespaced_job(namespace).items
-        assert all(job.metadata.deletion_timestamp for job in tried), tried
+        options = [] if "--namespace" in arguments else ["--namespace", namespace]
+        done = run_command(["doctor", *arguments, *options], environment or kind_env, monkeypatch, capsys)
+        probes = client.BatchV1Api(kind_api).list_namespaced_job(namespace).items
+        assert all(job.metadata.deletion_timestamp for job in probes), probes
         return done
 
     return call
 
 
 def outcomes(done: Result) -> dict[str, str]:
-    """What came of each check; the worst where there are several of a name."""
-    found: dict[str, str] = {}
+    """Return the outcome of each check; `fail` if any check of that name failed."""
+    by_name: dict[str, str] = {}
     for check in json.loads(done.stdout)["checks"]:
-        if found.get(check["name"]) != "fail":
-            found[check["name"]] = check["outcome"]
-    return found
+        if by_name.get(check["name"]) != "fail":
+            by_name[check["name"]] = check["outcome"]
+    return by_name
 
 
-ALL_FINE = dict.fromkeys(("packages", "tls", "kubeconfig", "api", "permissions", "operator", "nodes", "image"), "ok")
+ALL_OK = dict.fromkeys(("packages", "tls", "kubeconfig", "api", "permissions", "operator", "nodes", "image"), "ok")
 
 
-def test_everything_is_there(doctor: Doctor, kind_cluster: Any) -> None:
+def test_all_checks_pass(doctor: Doctor, kind_cluster: Any) -> None:
     done = doctor("--json")
     assert done.returncode == 0, done.stdout
     assert done.stderr == ""
-    # The image has the packages of this release; this machine's may be newer by a patch.
-    assert {**outcomes(done), "image": "ok"} == ALL_FINE
+    # The image has the packages of this release; this machine may have newer patch releases.
+    assert {**outcomes(done), "image": "ok"} == ALL_OK
     assert kind_cluster.image in done.stdout
 
 
-def test_one_line_for_each_check_and_one_for_each_remedy(doctor: Doctor) -> None:
+def test_each_check_and_each_fix_has_one_line(doctor: Doctor) -> None:
     done = doctor("--image", "none.invalid/none:1")
     assert done.returncode == 124
     lines = done.stdout.splitlines()
@@ -66,30 +66,30 @@ def test_one_line_for_each_check_and_one_for_each_remedy(doctor: Doctor) -> None
     assert "skjob-doctor" not in done.stdout
 
 
-def test_an_image_that_does_not_exist_is_told_at_once(doctor: Doctor) -> None:
-    """Without the cause it would wait for longer than a test may take."""
+def test_missing_image_is_reported_at_once(doctor: Doctor) -> None:
+    """If the cause were not detected, the command would wait for longer than a test may take."""
     done = doctor("--image", "localhost/nonesuch:1", "--timeout", "1h", "--json")
     assert done.returncode == 124
-    assert outcomes(done) == ALL_FINE | {"image": "fail"}
+    assert outcomes(done) == ALL_OK | {"image": "fail"}
 
 
-def test_a_worker_that_no_node_holds_is_a_warning(doctor: Doctor) -> None:
+def test_worker_larger_than_any_node_is_a_warning(doctor: Doctor) -> None:
     done = doctor("--worker-cpu", "1000", "--skip-image", "--json")
     assert done.returncode == 0
-    assert outcomes(done) == ALL_FINE | {"nodes": "warn", "image": "skip"}
+    assert outcomes(done) == ALL_OK | {"nodes": "warn", "image": "skip"}
     assert "no node can hold a worker of 1000 CPUs; the largest, " in done.stdout
 
 
-def test_the_role_is_enough(
+def test_role_has_all_required_permissions(
     doctor: Doctor, kind_api: client.ApiClient, kind_env: dict[str, str], namespace: str, tmp_path: Path
 ) -> None:
     somebody = user_environment(kind_api, kind_env, namespace, tmp_path, may_run=True)
     done = doctor("--json", environment=somebody)
     assert done.returncode == 0, done.stdout
-    assert {**outcomes(done), "image": "ok"} == ALL_FINE | {"nodes": "skip"}
+    assert {**outcomes(done), "image": "ok"} == ALL_OK | {"nodes": "skip"}
 
 
-def test_permissions_that_are_missing_are_told_verb_by_verb(
+def test_missing_permissions_are_listed_by_verb(
     doctor: Doctor, kind_api: client.ApiClient, kind_env: dict[str, str], namespace: str, tmp_path: Path
 ) -> None:
     nobody = user_environment(kind_api, kind_env, namespace, tmp_path, may_run=False)
@@ -100,23 +100,23 @@ def test_permissions_that_are_missing_are_told_verb_by_verb(
     assert "→ ask for the Role that `skjob doctor --role` prints" in done.stdout
 
 
-def test_a_namespace_that_is_not_there(doctor: Doctor) -> None:
+def test_missing_namespace(doctor: Doctor) -> None:
     done = doctor("--namespace", "nonesuch")
     assert done.returncode == 120
     assert "namespace `nonesuch` does not exist" in done.stdout
 
 
-def test_a_context_that_is_not_there(doctor: Doctor) -> None:
+def test_missing_context(doctor: Doctor) -> None:
     done = doctor("--context", "nonesuch", "--json")
     assert done.returncode == 121
     assert outcomes(done) == {"packages": "ok", "tls": "ok", "kubeconfig": "fail"}
 
 
-def test_no_kubeconfig(doctor: Doctor, kind_env: dict[str, str]) -> None:
+def test_missing_kubeconfig(doctor: Doctor, kind_env: dict[str, str]) -> None:
     assert doctor(environment=kind_env | {"KUBECONFIG": "/nonexistent"}).returncode == 121
 
 
-def test_an_api_that_does_not_answer(doctor: Doctor, kind_env: dict[str, str], tmp_path: Path) -> None:
+def test_unreachable_api(doctor: Doctor, kind_env: dict[str, str], tmp_path: Path) -> None:
     kubeconfig = yaml.safe_load(Path(kind_env["KUBECONFIG"]).read_text())
     kubeconfig["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
     path = tmp_path / "kubeconfig"
@@ -127,7 +127,7 @@ def test_an_api_that_does_not_answer(doctor: Doctor, kind_env: dict[str, str], t
     assert "Connection refused" in done.stdout
 
 
-def test_the_role_is_printed_without_a_cluster(doctor: Doctor, kind_env: dict[str, str]) -> None:
+def test_printing_the_role_needs_no_cluster(doctor: Doctor, kind_env: dict[str, str]) -> None:
     done = doctor("--role", "--namespace", "team", environment=kind_env | {"KUBECONFIG": "/nonexistent"})
     assert done.returncode == 0
     assert yaml.safe_load(done.stdout)["metadata"]["namespace"] == "team"

@@ -1,6 +1,7 @@
-"""The user's environment on a real Kubernetes: what they have installed, at their versions, with their own packages.
+"""The user's environment on a real Kubernetes: their installed packages in the same versions, and their own packages.
 
-One namespace keeps it from the first test to the last; the image has an older pandas and none of the user's packages.
+All tests use one namespace, which caches the environment. The image has another pandas than the user and none of the
+user's own packages.
 """
 
 from __future__ import annotations
@@ -29,104 +30,106 @@ from skjob.environment.image_cache import known_contents, remember_image
 
 Result = subprocess.CompletedProcess[str]
 
-LOOKING = """
+REPORT_PACKAGES = """
     import json
     from joblib import Parallel, delayed
-    import beside
+    import neighbour
     import user_features
 
-    def look(_):
+    def packages(_):
         import importlib.metadata, socket
         import pandas
-        return pandas.__version__, user_features.VALUE, importlib.metadata.version("user-features"), beside.word()
+        return pandas.__version__, user_features.VALUE, importlib.metadata.version("user-features"), neighbour.word()
 
-    print(json.dumps(sorted(set(Parallel()(delayed(look)(n) for n in range(8))))))
+    print(json.dumps(sorted(set(Parallel()(delayed(packages)(n) for n in range(8))))))
 """
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What runs of one script have shown, and who kept their environment."""
+class EnvironmentRuns:
+    """Results of runs of one script, and the pods that serve their environment."""
 
     first: Result
     edited: Result
-    """On the first one's cluster, which was kept."""
+    """After editing the package, on the first run's cluster, which was kept."""
     refused: Result
-    """On the same, with another environment."""
+    """On the same cluster, with another environment."""
     later: Result
-    """On a cluster of its own."""
-    servers: list[list[str]]
-    """The pods that keep the environment, after the first and in the end."""
+    """On a new cluster."""
+    package_servers: list[list[str]]
+    """The package servers' pods, after the first run and at the end."""
     record: dict[str, Any]
-    """Of the later one."""
+    """The record of the later run."""
 
 
 @pytest.fixture(scope="module")
-def seen(
+def runs_of_script(
     user_runs_in: RunsIn,
     user_environment: UserEnvironment,
     kind_api: client.ApiClient,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Seen:
-    runs = user_runs_in(tmp_path_factory.mktemp("looking"))
-    beside = runs.folder / "beside.py"
-    beside.write_text("def word(): return 'beside'\n")
+) -> EnvironmentRuns:
+    runs = user_runs_in(tmp_path_factory.mktemp("environment-runs"))
+    neighbour = runs.folder / "neighbour.py"
+    neighbour.write_text("def word(): return 'original'\n")
     user_environment.write("VALUE = 1\n")
 
-    def servers() -> list[str]:
+    def package_servers() -> list[str]:
         selector = "app.kubernetes.io/component=environment"
         pods = client.CoreV1Api(kind_api).list_namespaced_pod(runs.namespace, label_selector=selector)
         return [pod.metadata.uid for pod in pods.items]
 
-    first = runs.run(LOOKING, "--keep")
+    first = runs.run(REPORT_PACKAGES, "--keep")
     assert first.returncode == 0, first.stderr
-    kept = [servers()]
+    servers = [package_servers()]
     [name] = re.findall(r"`skjob run --cluster (\S+) ", first.stderr)
     try:
         user_environment.write("VALUE = 'edited'\n")
-        beside.write_text("def word(): return 'edited too'\n")
-        edited = runs.run(LOOKING, "--cluster", name)
+        neighbour.write_text("def word(): return 'edited too'\n")
+        edited = runs.run(REPORT_PACKAGES, "--cluster", name)
         (runs.folder / "packages.txt").write_text(f"pandas=={OTHER_PANDAS}\n")
-        refused = runs.run(LOOKING, "--cluster", name, "--env", "packages.txt")
+        refused = runs.run(REPORT_PACKAGES, "--cluster", name, "--env", "packages.txt")
     finally:
         down = runs.skjob("down", name)
     assert down.returncode == 0, down.stderr
-    later = runs.run(LOOKING.replace("range(8)", "range(6)"))
-    return Seen(first, edited, refused, later, [*kept, servers()], runs.records()[-1])
+    later = runs.run(REPORT_PACKAGES.replace("range(8)", "range(6)"))
+    return EnvironmentRuns(first, edited, refused, later, [*servers, package_servers()], runs.records()[-1])
 
 
-def found(ended: Result) -> list[object]:
+def printed_packages(ended: Result) -> list[object]:
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout)  # type: ignore[no-any-return]
 
 
-def test_the_whole_environment_and_a_package_that_is_edited(seen: Seen) -> None:
-    """An unchanged script, an editable package, an older pandas, a module beside it; then edited, on a warm cluster."""
-    assert found(seen.first) == [[OLDER_PANDAS, 1, "1.5", "beside"]]
-    assert found(seen.edited) == [[OLDER_PANDAS, "edited", "1.5", "edited too"]]
-    assert "leave the cluster" in seen.edited.stderr
+def test_edited_packages_reach_workers(runs_of_script: EnvironmentRuns) -> None:
+    """The script uses an older pandas, an editable package and a module in its folder; both are edited between runs."""
+    assert printed_packages(runs_of_script.first) == [[OLDER_PANDAS, 1, "1.5", "original"]]
+    assert printed_packages(runs_of_script.edited) == [[OLDER_PANDAS, "edited", "1.5", "edited too"]]
+    assert "leave the cluster" in runs_of_script.edited.stderr
 
 
-def test_what_is_kept_is_used_by_later_runs(seen: Seen) -> None:
-    """Another script, another cluster; the pod that keeps the environment is the same."""
-    before, after = seen.servers
+def test_later_runs_use_the_cached_environment(runs_of_script: EnvironmentRuns) -> None:
+    """Another script on another cluster uses the same package server."""
+    before, after = runs_of_script.package_servers
     assert len(before) == 1
     assert after == before
-    assert found(seen.later) == found(seen.edited)
-    assert "installing" not in seen.later.stderr
-    assert "kept" in seen.record["cluster"]["environment"]
+    assert printed_packages(runs_of_script.later) == printed_packages(runs_of_script.edited)
+    assert "installing" not in runs_of_script.later.stderr
+    assert "kept" in runs_of_script.record["cluster"]["environment"]
 
 
-def test_a_cluster_with_another_environment_is_refused(seen: Seen) -> None:
-    assert seen.refused.returncode == 124
-    lacking = rf"the cluster `\S+` has another environment: .*pandas {OTHER_PANDAS} here, {OLDER_PANDAS} there"
-    assert re.search(lacking, seen.refused.stderr), seen.refused.stderr
-    assert seen.refused.stdout == ""
+def test_cluster_with_another_environment_is_rejected(runs_of_script: EnvironmentRuns) -> None:
+    assert runs_of_script.refused.returncode == 124
+    mismatch = rf"the cluster `\S+` has another environment: .*pandas {OTHER_PANDAS} here, {OLDER_PANDAS} there"
+    assert re.search(mismatch, runs_of_script.refused.stderr), runs_of_script.refused.stderr
+    assert runs_of_script.refused.stdout == ""
 
 
-@pytest.mark.slow  # the same, without an image that holds some of it
-def test_pythons_own_image(user_runs: Runs, user_namespace: str, kind_api: client.ApiClient) -> None:
-    """What a run takes where no image is named. It has nothing, so that all comes from the index, uv too."""
+@pytest.mark.slow  # installs everything from the index, which takes long
+def test_environment_is_installed_in_the_python_image(
+    user_runs: Runs, user_namespace: str, kind_api: client.ApiClient
+) -> None:
+    """A run without a configured image uses Python's, which has no packages: all come from the index, including uv."""
     core = client.CoreV1Api(kind_api)
     (user_runs.folder / "packages.txt").write_text("humanize==4.12.0\n")
     script = """
@@ -146,11 +149,11 @@ def test_pythons_own_image(user_runs: Runs, user_namespace: str, kind_api: clien
     assert user_runs.record()["cluster"]["image"].endswith("-slim")
 
 
-# ------------------------------------------------------------------------------------------------- what cannot be had
+# ----------------------------------------------------------------------------- environments that cannot be installed
 
 
-def _nothing_was_started(api: client.ApiClient, namespace: str) -> bool:
-    """No scheduler or worker, not even for a moment: the events of a namespace outlive their pods."""
+def _never_had_a_cluster(api: client.ApiClient, namespace: str) -> bool:
+    """Return whether the namespace never had a scheduler or worker: events outlive the pods that they are about."""
     events = client.CoreV1Api(api).list_namespaced_event(namespace).items
     started = [event.involved_object.name for event in events if event.involved_object.name.startswith("skjob-train")]
     clusters = client.CustomObjectsApi(api).list_namespaced_custom_object(
@@ -161,14 +164,14 @@ def _nothing_was_started(api: client.ApiClient, namespace: str) -> bool:
 
 @pytest.fixture(scope="module")
 def empty_namespace(kind_api: client.ApiClient) -> Iterator[str]:
-    """One in which nothing is ever started."""
+    """A namespace in which no test starts a cluster."""
     with new_namespace(kind_api) as name:
         yield name
 
 
 @pytest.fixture(scope="module")
 def cached_env(shared_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """With one cache for all tests, so that the image is looked into once."""
+    """Environment variables with one cache for all tests, so that the image is probed once."""
     return shared_env | {"XDG_CACHE_HOME": str(tmp_path_factory.getbasetemp() / "cache")}
 
 
@@ -178,7 +181,7 @@ def cached_runs(tmp_path: Path, cached_env: dict[str, str], empty_namespace: str
 
 
 @pytest.mark.parametrize(
-    ("requirements", "environment", "told"),
+    ("requirements", "environment", "messages"),
     [
         ("no-such-thing-at-all==1.0\n", {}, ["no-such-thing-at-all"]),
         ("humanize\nhumanize<1\n", {}, ["humanize"]),
@@ -189,12 +192,12 @@ def cached_runs(tmp_path: Path, cached_env: dict[str, str], empty_namespace: str
     ],
     ids=["unknown", "contradiction", "no requirements", "no file", "no index", "no certificates"],
 )
-def test_what_can_not_be_had_is_told_before_anything_starts(
+def test_unavailable_packages_are_reported_before_the_cluster_starts(
     cached_runs: Runs,
     kind_api: client.ApiClient,
     requirements: str | None,
     environment: dict[str, str],
-    told: list[str],
+    messages: list[str],
 ) -> None:
     if requirements is not None:
         (cached_runs.folder / "packages.txt").write_text(requirements)
@@ -202,16 +205,16 @@ def test_what_can_not_be_had_is_told_before_anything_starts(
     assert ended.returncode == 120, ended.stderr
     assert ended.stdout == ""
     assert "Traceback" not in ended.stderr
-    for words in told:
-        assert words in ended.stderr
+    for message in messages:
+        assert message in ended.stderr
     assert "hint: " in ended.stderr
-    assert _nothing_was_started(kind_api, cached_runs.namespace)
+    assert _never_had_a_cluster(kind_api, cached_runs.namespace)
 
 
-def test_an_index_that_pods_can_not_reach_is_told_before_the_cluster_starts(
+def test_index_unreachable_from_pods_is_reported_before_the_cluster_starts(
     cached_runs: Runs, kind_api: client.ApiClient
 ) -> None:
-    """On this machine's loopback, where the check here finds the wheel."""
+    """The index is on this machine's loopback interface, where the local check finds the wheel."""
     wheel = "unit_only_here-1.0-py3-none-any.whl"
     simple = cached_runs.folder / "index" / "unit-only-here"
     simple.mkdir(parents=True)
@@ -231,18 +234,18 @@ def test_an_index_that_pods_can_not_reach_is_told_before_the_cluster_starts(
     assert ended.returncode == 124, ended.stderr
     assert "cannot install the environment in the cluster" in ended.stderr
     assert ended.stdout == ""
-    assert _nothing_was_started(kind_api, cached_runs.namespace)
+    assert _never_had_a_cluster(kind_api, cached_runs.namespace)
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
-def test_an_image_that_is_not_what_it_was_is_told_by_its_pods(
+def test_outdated_cache_of_image_contents_is_detected_by_pods(
     kind_runs: Runs, api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """This machine remembers an image of that name with one more package: the pods know better, and it forgets."""
+    """The local cache lists a package that the image does not have: the pods detect it, and the entry is removed."""
     (tmp_path / "packages.txt").write_text("humanize==4.12.0\n")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     remember_image(IMAGE, {**image_contents(api, IMAGE, 240).distributions, "humanize": "4.12.0"})

@@ -1,7 +1,7 @@
-"""Ten of scikit-learn's own examples print the same on a real Kubernetes as by plain Python, on one warm cluster.
+"""Ten of scikit-learn's own examples print the same on a real Kubernetes as with plain Python, on one warm cluster.
 
-All of them run on this machine: tests/integration/test_gallery.py. The program's Python has what they draw with; pods
-need nothing but the image.
+tests/integration/test_gallery.py runs all of them on this machine. The program's Python has the plotting libraries;
+pods need nothing but the image.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from support.user_env import run_uv
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-WARM = "gallery"
+WARM_CLUSTER = "gallery"
 NAMES = [
     "calibration/plot_calibration_curve.py",
     "compose/plot_feature_union.py",
@@ -40,31 +40,31 @@ NAMES = [
 def runs(
     kind_api: client.ApiClient, shared_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Runs]:
-    """Of a Python that has all that the tests have, and what draws; on a cluster that is warm."""
-    folder = tmp_path_factory.mktemp("drawing")
+    """Runs on a warm cluster, with a Python that has the tests' packages and the plotting libraries."""
+    folder = tmp_path_factory.mktemp("gallery")
     run_uv("venv", "--quiet", str(folder / "venv"))
     python = str(folder / "venv" / "bin" / "python")
-    drawing = ["--no-deps", "--requirement", str(ROOT / "requirements-gallery.lock")]
-    run_uv("pip", "install", "--quiet", "--python", python, *drawing)
+    plotting = ["--no-deps", "--requirement", str(ROOT / "requirements-gallery.lock")]
+    run_uv("pip", "install", "--quiet", "--python", python, *plotting)
     [site] = folder.glob("venv/lib/python*/site-packages")
     (site / "tests.pth").write_text(f"{sysconfig.get_path('purelib')}\n{ROOT}\n")
     with new_namespace(kind_api) as namespace:
         runs = Runs(folder, shared_env | {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}, namespace, python)
-        up = runs.skjob("up", WARM, "--workers", "2")
+        up = runs.skjob("up", WARM_CLUSTER, "--workers", "2")
         try:
             assert up.returncode == 0, up.stderr
             yield runs
         finally:
-            down = runs.skjob("down", WARM)
+            down = runs.skjob("down", WARM_CLUSTER)
         assert down.returncode == 0, down.stderr
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_example_prints_the_same_in_pods(runs: Runs, name: str) -> None:
+def test_example_prints_the_same_in_pods(runs: Runs, name: str) -> None:
     path = GALLERY / "examples" / name
     if not path.is_file():
         pytest.skip("`make test-all` and `make test-gallery` fetch the examples")
-    ended = runs.run(path.read_text(), "--cluster", WARM)
+    ended = runs.run(path.read_text(), "--cluster", WARM_CLUSTER)
     plain = subprocess.run(
         [runs.python, "train.py"], cwd=runs.folder, env=runs.environment, capture_output=True, text=True,
         timeout=DEADLINE,

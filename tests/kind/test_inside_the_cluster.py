@@ -1,7 +1,7 @@
-"""skjob in a pod of the cluster, as in a notebook server: with its service account's token, without, and without API.
+"""skjob in a pod of the cluster, as in a notebook server: with and without a token, and without access to the API.
 
-The pod has the project's image. skjob, and what it needs and the image has not, such as the client of Kubernetes, come
-from a folder of the node.
+The pod has the project's image. skjob and its requirements that the image does not have, such as the Kubernetes client,
+are in a folder of the node.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ SCRIPT = f"""
 
 
 PACKAGES = "/var/lib/skjob-test/site-packages"
-"""Where a node has skjob and what it requires, as this Python has it installed."""
+"""Folder of a node with skjob and its requirements, as installed in this Python."""
 
 
 @pytest.fixture(scope="module")
 def packages(kind_api: client.ApiClient) -> Iterator[None]:
-    """skjob and what it requires, on all nodes."""
-    archive = base64.b64encode(requirements()).decode()
+    """skjob and its requirements in a folder of each node."""
+    archive = base64.b64encode(packed_requirements()).decode()
     nodes = [each.metadata.name for each in client.CoreV1Api(kind_api).list_node().items]
     for node in nodes:
         on_node(node, "mkdir", "--parents", PACKAGES)
@@ -60,15 +60,17 @@ def packages(kind_api: client.ApiClient) -> Iterator[None]:
         on_node(node, "rm", "--recursive", "--force", PACKAGES)
 
 
-def requirements() -> bytes:
-    """Return a tar file of skjob and of what it requires, directly or not, that the image does not have."""
+def packed_requirements() -> bytes:
+    """Return a tar file of skjob and its direct and indirect requirements that the image does not have."""
     names, missing = set(), ["kubernetes", "pydantic"]
     while missing:
         name = missing.pop()
         if name not in names:
             names.add(name)
-            needed = [Requirement(each) for each in distribution(name).requires or ()]
-            missing += [each.name for each in needed if each.marker is None or each.marker.evaluate({"extra": ""})]
+            requirements = [Requirement(each) for each in distribution(name).requires or ()]
+            missing += [
+                each.name for each in requirements if each.marker is None or each.marker.evaluate({"extra": ""})
+            ]
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz", compresslevel=1) as archive:
         for name in names:
@@ -85,10 +87,10 @@ def requirements() -> bytes:
     return content.getvalue()
 
 
-def notebook(core: client.CoreV1Api, namespace: str, *, token: bool = True, **variables: str) -> str:
-    """What a pod has written that has run the script."""
+def run_notebook(core: client.CoreV1Api, namespace: str, *, token: bool = True, **variables: str) -> str:
+    """Run the script in a pod, as a notebook server would, and return its output."""
     name = "notebook"
-    core.create_namespaced_config_map(namespace, {"metadata": {"name": name}, "data": {"train.py": program()}})
+    core.create_namespaced_config_map(namespace, {"metadata": {"name": name}, "data": {"train.py": script()}})
     container: dict[str, Any] = {
         "name": name,
         "image": IMAGE,
@@ -115,10 +117,10 @@ def notebook(core: client.CoreV1Api, namespace: str, *, token: bool = True, **va
     }
     core.create_namespaced_pod(namespace, {"metadata": {"name": name}, "spec": spec})
 
-    def is_over() -> bool:
+    def has_ended() -> bool:
         return core.read_namespaced_pod(name, namespace).status.phase in ("Succeeded", "Failed")
 
-    until(is_over, "the pod does not end", 400)
+    until(has_ended, "the pod does not end", 400)
     log: str = core.read_namespaced_pod_log(name, namespace)
     core.delete_namespaced_pod(name, namespace)
     core.delete_namespaced_config_map(name, namespace)
@@ -126,15 +128,15 @@ def notebook(core: client.CoreV1Api, namespace: str, *, token: bool = True, **va
     return log
 
 
-def program() -> str:
+def script() -> str:
     return textwrap.dedent(SCRIPT)
 
 
 @pytest.fixture
 def core(kind_api: client.ApiClient, namespace: str, packages: None) -> Iterator[client.CoreV1Api]:
-    """The API of an administrator, who has made the notebook server's account and its volume, and given it the Role."""
-    found, rbac = client.CoreV1Api(kind_api), client.RbacAuthorizationV1Api(kind_api)
-    found.create_namespaced_service_account(namespace, {"metadata": {"name": ACCOUNT}})
+    """An administrator's client. The notebook server's service account, its Role and its volume exist."""
+    core, rbac = client.CoreV1Api(kind_api), client.RbacAuthorizationV1Api(kind_api)
+    core.create_namespaced_service_account(namespace, {"metadata": {"name": ACCOUNT}})
     rules = role(namespace)["rules"]
     rbac.create_namespaced_role(namespace, {"metadata": {"name": ACCOUNT}, "rules": rules})
     rbac.create_namespaced_role_binding(
@@ -151,20 +153,20 @@ def core(kind_api: client.ApiClient, namespace: str, packages: None) -> Iterator
     )
     volume = f"packages-{namespace}"
     spec = {"accessModes": ["ReadOnlyMany"], "storageClassName": ""}
-    found.create_persistent_volume(
+    core.create_persistent_volume(
         {
             "metadata": {"name": volume},
             "spec": spec | {"capacity": {"storage": "1Gi"}, "hostPath": {"path": PACKAGES}},
         }
     )
     claim = spec | {"volumeName": volume, "resources": {"requests": {"storage": "1Gi"}}}
-    found.create_namespaced_persistent_volume_claim(namespace, {"metadata": {"name": "packages"}, "spec": claim})
-    yield found
-    found.delete_persistent_volume(volume)
+    core.create_namespaced_persistent_volume_claim(namespace, {"metadata": {"name": "packages"}, "spec": claim})
+    yield core
+    core.delete_persistent_volume(volume)
 
 
-def test_a_pod_with_a_token_runs_on_a_cluster(core: client.CoreV1Api, namespace: str) -> None:
-    log = notebook(core, namespace)
+def test_pod_with_a_token_starts_a_cluster(core: client.CoreV1Api, namespace: str) -> None:
+    log = run_notebook(core, namespace)
     assert f"context `in-cluster`, namespace `{namespace}`" in log
     assert "error:" not in log
     [workers] = [line for line in log.splitlines() if line.startswith("workers: ")]
@@ -172,14 +174,14 @@ def test_a_pod_with_a_token_runs_on_a_cluster(core: client.CoreV1Api, namespace:
     assert not core.list_namespaced_pod(namespace, label_selector="dask.org/cluster-name").items
 
 
-def test_a_pod_without_a_token_is_told_what_to_ask_for(core: client.CoreV1Api, namespace: str) -> None:
-    log = notebook(core, namespace, token=False)
+def test_pod_without_a_token_gets_a_hint(core: client.CoreV1Api, namespace: str) -> None:
+    log = run_notebook(core, namespace, token=False)
     assert "error: this pod has no token of a service account, and no kubeconfig" in log
     assert "hint: the pod's spec needs `serviceAccountName`" in log
 
 
-def test_a_pod_that_cannot_reach_the_api_is_told_what_may_block_it(core: client.CoreV1Api, namespace: str) -> None:
-    """A port that nothing listens at stands for a NetworkPolicy, which not every pod network enforces."""
-    log = notebook(core, namespace, KUBERNETES_SERVICE_HOST="127.0.0.1", KUBERNETES_SERVICE_PORT="9")
+def test_pod_that_cannot_reach_the_api_gets_a_hint(core: client.CoreV1Api, namespace: str) -> None:
+    """The API's address is a closed port, because not every pod network enforces a NetworkPolicy."""
+    log = run_notebook(core, namespace, KUBERNETES_SERVICE_HOST="127.0.0.1", KUBERNETES_SERVICE_PORT="9")
     assert "error: the Kubernetes API at `https://127.0.0.1:9` does not answer this pod: " in log
     assert "hint: a NetworkPolicy may block the pod's egress to it" in log

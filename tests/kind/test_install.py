@@ -1,4 +1,4 @@
-"""`skjob install` on a real cluster that has the operator, as the tests' cluster does: it is there and stays."""
+"""`skjob install` on a real cluster on which the operator is already installed, as on the tests' cluster."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Skjob = Callable[..., Result]
 
 @pytest.fixture
 def skjob(kind_env: dict[str, str], tmp_path: Path) -> Skjob:
-    """The command."""
+    """Runs the `skjob` command."""
 
     def call(*arguments: str, **environment: str) -> Result:
         return run_here([*arguments], kind_env | environment, tmp_path)
@@ -35,7 +35,7 @@ def api(kind_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> kube.Api:
     return kube.connect_api(None)
 
 
-def test_the_operator_is_seen(api: kube.Api, kind_cluster: Any) -> None:
+def test_installed_operator_is_detected(api: kube.Api, kind_cluster: Any) -> None:
     assert has_operator(api)
     state = operator_state(api)
     assert (state.custom_resources, state.deployment, state.ready, state.managed_by_skjob) == (
@@ -47,10 +47,10 @@ def test_the_operator_is_seen(api: kube.Api, kind_cluster: Any) -> None:
     assert (state.namespace, state.name, state.image) == (OPERATOR_NAMESPACE, OPERATOR_NAME, kind_cluster.image)
 
 
-def test_a_second_installation_changes_nothing_but_the_defaults(
+def test_second_installation_changes_only_the_defaults(
     api: kube.Api, skjob: Skjob, kind_cluster: Any, namespace: str
 ) -> None:
-    # The namespace's defaults are the fixture's, without skjob's labels: they must not be counted as left behind.
+    # The defaults from the fixture lack skjob's labels; `install` would add them, and they would count as left over.
     api.delete("ConfigMap", "skjob-defaults", namespace)
     before = api.get("Deployment", OPERATOR_NAME, OPERATOR_NAMESPACE)
     done = skjob("install", "--image", kind_cluster.image, "--namespace", namespace, "--worker-cpu", "250m")
@@ -64,20 +64,20 @@ def test_a_second_installation_changes_nothing_but_the_defaults(
     api.delete("ConfigMap", "skjob-defaults", namespace)
 
 
-def test_defaults_need_a_namespace(skjob: Skjob, kind_cluster: Any) -> None:
+def test_defaults_require_an_existing_namespace(skjob: Skjob, kind_cluster: Any) -> None:
     done = skjob("install", "--image", kind_cluster.image, "--namespace", "nonesuch")
     assert done.returncode == 120
     assert "namespace `nonesuch` for the defaults does not exist" in done.stderr
 
 
-def test_a_wrong_value_is_found_before_anything_is_applied(skjob: Skjob) -> None:
+def test_invalid_values_are_rejected_before_anything_is_applied(skjob: Skjob) -> None:
     done = skjob("install", "--worker-memory", "much", "--worker-cpu", "none")
     assert done.returncode == 120
     assert "--worker-memory" in done.stderr
     assert "--worker-cpu" in done.stderr
 
 
-def test_a_dry_run_needs_no_cluster(skjob: Skjob) -> None:
+def test_dry_run_needs_no_cluster(skjob: Skjob) -> None:
     options = ("--dry-run", "--image", "example.org/image:1", "--worker-memory", "4Gi")
     done = skjob("install", *options, KUBECONFIG="/nonexistent")
     assert (done.returncode, done.stderr) == (0, "")
@@ -87,13 +87,13 @@ def test_a_dry_run_needs_no_cluster(skjob: Skjob) -> None:
     assert manifests[-1]["metadata"]["namespace"] == "default"
 
 
-def test_the_api_takes_every_manifest(api: kube.Api, kind_cluster: Any) -> None:
+def test_api_accepts_every_manifest(api: kube.Api, kind_cluster: Any) -> None:
     for manifest in operator_manifests(kind_cluster.image, OPERATOR_NAMESPACE):
         api.apply(manifest, dry_run=True)
 
 
-def test_the_operator_was_refused_nothing(kind_api: client.ApiClient) -> None:
-    """Its ClusterRole has less than the stock chart's; the runs of the other tests show whether it is enough."""
+def test_operator_was_denied_no_request(kind_api: client.ApiClient) -> None:
+    """Its ClusterRole has fewer permissions than the stock chart's: the other tests' runs must not need more."""
     core = client.CoreV1Api(kind_api)
     pods = core.list_namespaced_pod(OPERATOR_NAMESPACE, label_selector=f"app.kubernetes.io/name={OPERATOR_NAME}").items
     assert pods
@@ -102,9 +102,12 @@ def test_the_operator_was_refused_nothing(kind_api: client.ApiClient) -> None:
         assert denied_requests(kind_api, log) == []
 
 
-def test_a_right_that_the_operator_lacks_is_found_in_its_log(kind_api: client.ApiClient) -> None:
+def test_denied_requests_are_found_in_the_log(kind_api: client.ApiClient) -> None:
     user = f'is forbidden: User "system:serviceaccount:{OPERATOR_NAMESPACE}:{OPERATOR_NAME}" cannot'
-    granted = f'pods {user} watch resource "pods" in API group "" at the cluster scope'
-    lacking = f'secrets {user} get resource "secrets" in API group "" in the namespace "default"'
-    other = f'{user} get path "/metrics"'
-    assert denied_requests(kind_api, f"{granted}\n{lacking}\n{other}\nit acts\n") == [lacking, other]
+    granted_request = f'pods {user} watch resource "pods" in API group "" at the cluster scope'
+    denied_request = f'secrets {user} get resource "secrets" in API group "" in the namespace "default"'
+    other_request = f'{user} get path "/metrics"'
+    assert denied_requests(kind_api, f"{granted_request}\n{denied_request}\n{other_request}\nit acts\n") == [
+        denied_request,
+        other_request,
+    ]

@@ -1,8 +1,8 @@
-"""Data of four times a worker's memory limit, as Parquet behind an S3-speaking server, read by workers in pods.
+"""Data four times as large as a worker's memory limit, as Parquet on an S3 server, read by workers in pods.
 
-Its features have few values each, so that the files are a fifth of what workers make of them. The server is moto's, in
-this process: pods and this machine reach it by the address that this machine has in the nodes' network. What a worker
-has at most is told by the kernel, and is in the record.
+Its features have few distinct values, so that the files are a fifth of the size in memory. moto serves S3 in this
+process, at this machine's address in the nodes' network, which pods and this machine can reach. Peak memory of workers
+comes from the kernel, and is in the record.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ LIMIT = 512 * 2**20
 FEATURES = 32
 ROWS_IN_FILE = 65_536
 LARGE_SECONDS = 1500.0
-CONTENTS = 4
-"""Files that differ; the others are copies."""
+DISTINCT_FILES = 4
+"""Number of different files; the others are copies."""
 
 WEIGHTS = numpy.random.default_rng(7).normal(size=FEATURES).astype("float32") / 4
 
@@ -49,14 +49,14 @@ def _table(number: int) -> pyarrow.Table:
 
 @pytest.fixture(scope="module")
 def storage(kind_api: client.ApiClient) -> Iterator[dict[str, str]]:
-    """The variables that lead to a server with the bucket `data`."""
+    """Environment variables for access to an S3 server."""
     with s3_server(address_for_pods(kind_api)) as variables:
         yield variables
 
 
 @pytest.fixture(scope="module")
-def bucket(storage: dict[str, str]) -> tuple[str, int]:
-    """The address of the table, and its bytes in memory: more than four times what a worker may have."""
+def table(storage: dict[str, str]) -> tuple[str, int]:
+    """The table's address, and its size in memory: more than four times a worker's memory limit."""
     import fsspec
 
     with pytest.MonkeyPatch.context() as patch:
@@ -67,12 +67,12 @@ def bucket(storage: dict[str, str]) -> tuple[str, int]:
         size = number = 0
         while size <= 4 * LIMIT:
             path = "larger/table/part{:03}.parquet"
-            if number < CONTENTS:
+            if number < DISTINCT_FILES:
                 table, file = _table(number), io.BytesIO()
                 pyarrow.parquet.write_table(table, file, compression="none")
                 system.pipe_file(path.format(number), file.getvalue())
             else:
-                system.cp_file(path.format(number % CONTENTS), path.format(number))
+                system.cp_file(path.format(number % DISTINCT_FILES), path.format(number))
             size, number = size + table.nbytes, number + 1
     return "s3://larger/table/*.parquet", size
 
@@ -89,7 +89,7 @@ def _run(runs: Runs, storage: dict[str, str], job: dict[str, Any], *options: str
     )  # fmt: skip
 
 
-def _run_here(
+def _run_in_process(
     runs: Runs, storage: dict[str, str], job: dict[str, Any], *options: str
 ) -> subprocess.CompletedProcess[str]:
     return run_here(_command(runs, job, *options)[3:], runs.environment | storage, runs.folder)
@@ -99,16 +99,16 @@ ESTIMATORS = {
     "sklearn.linear_model.SGDClassifier": {"loss": "log_loss", "average": True, "random_state": 0},
     "dask_ml.linear_model.LogisticRegression": {"solver": "lbfgs", "max_iter": 2},
 }
-"""One that sees each piece once, and one that reads all of them six times."""
+"""One estimator that reads each piece once, and one that reads all of them six times."""
 
 
 @pytest.mark.timeout(2 * LARGE_SECONDS)
-@pytest.mark.slow  # tests/integration/test_larger.py reads in pieces too, from less
+@pytest.mark.slow  # tests/integration/test_larger.py reads less data in pieces
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_four_times_a_workers_memory(
-    user_runs: Runs, storage: dict[str, str], bucket: tuple[str, int], estimator: str
+def test_training_on_four_times_a_workers_memory(
+    user_runs: Runs, storage: dict[str, str], table: tuple[str, int], estimator: str
 ) -> None:
-    address, size = bucket
+    address, size = table
     assert size > 4 * LIMIT
     job = {
         "estimator": {"class": estimator, "parameters": ESTIMATORS[estimator]},
@@ -128,34 +128,38 @@ def test_four_times_a_workers_memory(
     assert "nobody may see" not in json.dumps(record) + ended.stderr + ended.stdout
 
     X, y = _rows(0)
-    alone = LogisticRegression().fit(X, y)
-    others, answers = _rows(1)
-    assert score == pytest.approx(alone.score(others, answers), abs=0.01)
+    expected = LogisticRegression().fit(X, y)
+    X_test, y_test = _rows(1)
+    assert score == pytest.approx(expected.score(X_test, y_test), abs=0.01)
     model = joblib.load(Path(user_runs.folder, "model.joblib"))
-    assert float(numpy.mean(model.predict(others) == answers)) == pytest.approx(alone.score(others, answers), abs=0.01)
+    assert float(numpy.mean(model.predict(X_test) == y_test)) == pytest.approx(expected.score(X_test, y_test), abs=0.01)
     print(f"{size / 2**20:.0f} MiB, peaks {sorted(peak // 2**20 for peak in peaks.values())} MiB, score {score:.4f}")
 
 
-def test_what_fits_is_read_here_and_says_so(kind_runs: Runs, storage: dict[str, str], bucket: tuple[str, int]) -> None:
-    address = bucket[0].replace("*", "part000")
+def test_data_that_fits_in_memory_is_loaded_whole(
+    kind_runs: Runs, storage: dict[str, str], table: tuple[str, int]
+) -> None:
+    address = table[0].replace("*", "part000")
     job = {
         "estimator": {"class": "sklearn.linear_model.SGDClassifier", "parameters": {"random_state": 0}},
         "data": {"path": address, "target": "y"},
         "outputs": {"model": "model.joblib"},
     }
-    ended = _run_here(kind_runs, storage, job, "--worker-memory", "512Mi")
+    ended = _run_in_process(kind_runs, storage, job, "--worker-memory", "512Mi")
     assert ended.returncode == 0, ended.stderr
     assert "loaded whole" in ended.stderr
     assert kind_runs.record()["data"]["pieces"] is False
 
 
-def test_what_fits_in_no_way_starts_nothing(kind_runs: Runs, storage: dict[str, str], bucket: tuple[str, int]) -> None:
+def test_data_that_does_not_fit_is_rejected_before_the_start(
+    kind_runs: Runs, storage: dict[str, str], table: tuple[str, int]
+) -> None:
     job = {
         "estimator": {"class": "sklearn.svm.SVC"},
-        "data": {"path": bucket[0], "target": "y"},
+        "data": {"path": table[0], "target": "y"},
         "outputs": {"model": "model.joblib"},
     }
-    ended = _run_here(kind_runs, storage, job, "--worker-memory", "512Mi")
+    ended = _run_in_process(kind_runs, storage, job, "--worker-memory", "512Mi")
     assert ended.returncode == 120
     assert "`SVC` needs all of it" in ended.stderr
     assert "--worker-memory 9Gi" in ended.stderr

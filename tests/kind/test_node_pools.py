@@ -1,7 +1,7 @@
-"""A platform team's node pools, and GPUs, in a run of one of the team's users; and what the cluster refuses of both.
+"""A platform team's node pools and GPUs, in a run of one of the team's users, and requests that the cluster refuses.
 
-The pools are the two nodes of the tests' cluster, one of which has a taint that keeps nobody away who has nowhere else
-to go, and two GPUs: an extended resource of the node's status, behind which there is nothing.
+The pools are the two nodes of the tests' cluster. One of them has a taint with the effect PreferNoSchedule, and two
+GPUs that exist only as an extended resource in the node's status.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ SCRIPT = """
     from joblib import Parallel, delayed
 
     print("searching", flush=True)
-    while not Path("enough").exists():
+    while not Path("stop").exists():
         Parallel(n_jobs=2)(delayed(time.sleep)(0.2) for _ in range(4))
 """
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A run in the pool with GPUs: its pods by role, its user, and the answer to one worker more."""
+class GpuRun:
+    """A run in the pool with GPUs: its pods by role, its user, and the refusal of one more worker."""
 
     release: Release
     nodes: dict[str, str]
@@ -75,8 +75,8 @@ class Seen:
 
 
 @contextmanager
-def pools(core: client.CoreV1Api) -> Iterator[dict[str, str]]:
-    """The nodes of the pools, by the pool's name."""
+def labelled_nodes(core: client.CoreV1Api) -> Iterator[dict[str, str]]:
+    """Turn nodes into the pools; yield their names by the pool's name."""
     names = [each.metadata.name for each in core.list_node().items if "control-plane" not in each.metadata.name]
     nodes = dict(zip(("plain", "gpu"), sorted(names), strict=True))
     taint = {"key": TAINT, "effect": "PreferNoSchedule"}
@@ -95,44 +95,44 @@ def pools(core: client.CoreV1Api) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def seen(
+def gpu_run(
     shared_env: dict[str, str], kind_api: client.ApiClient, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Seen]:
+) -> Iterator[GpuRun]:
     core = client.CoreV1Api(kind_api)
-    with pools(core) as nodes, installed(shared_env, kind_api, placement={"node-pools": POOLS}) as release:
-        space, folder = release.namespace, tmp_path_factory.mktemp("run")
-        user = user_environment(kind_api, shared_env, space, folder, may_run=False, name=USER)
-        runs = Runs(folder, user, space)
+    with labelled_nodes(core) as nodes, installed(shared_env, kind_api, placement={"node-pools": POOLS}) as release:
+        namespace, folder = release.namespace, tmp_path_factory.mktemp("run")
+        user = user_environment(kind_api, shared_env, namespace, folder, may_run=False, name=USER)
+        runs = Runs(folder, user, namespace)
         with runs.searching("--node-pool", "gpu", "--worker-gpu", "1", script=SCRIPT) as process:
-            until(lambda: len(running(core, space)) == 3)
-            found = {pod.metadata.labels["dask.org/component"]: pod for pod in running(core, space)}
-            refusal = one_worker_more(user, space)
-            (folder / "enough").touch()
+            until(lambda: len(running_pods(core, namespace)) == 3)
+            pods = {pod.metadata.labels["dask.org/component"]: pod for pod in running_pods(core, namespace)}
+            refusal = refused_scale_up(user, namespace)
+            (folder / "stop").touch()
             _, err = process.communicate(timeout=DEADLINE)
         assert process.returncode == 0, err
-        yield Seen(release, nodes, found, refusal, runs, user)
+        yield GpuRun(release, nodes, pods, refusal, runs, user)
 
 
-def running(core: client.CoreV1Api, namespace: str) -> list[client.V1Pod]:
+def running_pods(core: client.CoreV1Api, namespace: str) -> list[client.V1Pod]:
     pods = core.list_namespaced_pod(namespace, label_selector="dask.org/cluster-name").items
     return [pod for pod in pods if pod.status.phase == "Running"]
 
 
-def one_worker_more(user: dict[str, str], namespace: str) -> str:
-    """What the API says to a user who has more workers than the pool lets a run have."""
+def refused_scale_up(user: dict[str, str], namespace: str) -> str:
+    """Scale up beyond the pool's limit as this user; return the API's error message."""
     with config.new_client_from_config(user["KUBECONFIG"], "kind-skjob") as api:
         objects = client.CustomObjectsApi(api)
         where = (GROUP, VERSION, namespace, CLUSTERS)
-        [found] = objects.list_namespaced_custom_object(*where)["items"]
+        [cluster] = objects.list_namespaced_custom_object(*where)["items"]
         more = {"spec": {"worker": {"replicas": 3}}}
         with pytest.raises(ApiException) as refused:
-            objects.patch_namespaced_custom_object(*where, found["metadata"]["name"], more, dry_run="All")
+            objects.patch_namespaced_custom_object(*where, cluster["metadata"]["name"], more, dry_run="All")
     return str(json.loads(refused.value.body)["message"])
 
 
-def test_workers_are_in_the_pool_with_its_gpus(seen: Seen) -> None:
-    worker = seen.pods["worker"]
-    assert worker.spec.node_name == seen.nodes["gpu"]
+def test_workers_run_in_the_pool_with_gpus(gpu_run: GpuRun) -> None:
+    worker = gpu_run.pods["worker"]
+    assert worker.spec.node_name == gpu_run.nodes["gpu"]
     assert worker.spec.node_selector == {LABEL: "gpu"}
     assert [(each.key, each.effect) for each in worker.spec.tolerations if each.key == TAINT] == [
         (TAINT, "PreferNoSchedule")
@@ -142,43 +142,43 @@ def test_workers_are_in_the_pool_with_its_gpus(seen: Seen) -> None:
     assert container.command[container.command.index("--nthreads") + 1] == "1"
 
 
-def test_the_scheduler_is_on_no_node_that_may_be_taken_away(seen: Seen) -> None:
-    scheduler = seen.pods["scheduler"]
-    assert scheduler.spec.node_name == seen.nodes["plain"]
+def test_scheduler_does_not_run_on_spot_nodes(gpu_run: GpuRun) -> None:
+    scheduler = gpu_run.pods["scheduler"]
+    assert scheduler.spec.node_name == gpu_run.nodes["plain"]
     assert scheduler.spec.node_selector == PLAIN
     assert TAINT not in [each.key for each in scheduler.spec.tolerations]
 
 
-def test_a_run_may_not_have_more_workers_than_its_pool_lets_it(seen: Seen) -> None:
+def test_workers_are_limited_by_the_pool(gpu_run: GpuRun) -> None:
     assert LIMITS["max-workers"] == 3
-    assert "3 workers were asked for, and no run may have more than 2 (`max-workers`" in seen.refusal
+    assert "3 workers were asked for, and no run may have more than 2 (`max-workers`" in gpu_run.refusal
 
 
-def test_the_record_and_the_ledger_have_pool_and_gpu_hours(
-    seen: Seen, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_pool_and_gpu_hours_are_recorded(
+    gpu_run: GpuRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(seen.runs.folder)
-    shown = run_command(["show"], seen.user, monkeypatch, capsys).stdout
+    monkeypatch.chdir(gpu_run.runs.folder)
+    shown = run_command(["show"], gpu_run.user, monkeypatch, capsys).stdout
     assert "node pool" in shown
     assert "GPU hours" in shown
-    [record] = [json.loads(path.read_text()) for path in seen.runs.folder.glob(".skjob/runs/*/run.json")]
+    [record] = [json.loads(path.read_text()) for path in gpu_run.runs.folder.glob(".skjob/runs/*/run.json")]
     assert (record["cluster"]["node_pool"], record["cluster"]["worker_gpu"]) == ("gpu", 1)
     hours = record["cost"]["gpu_hours"]
     assert hours > 0
-    assert record["cost"]["amount"] == pytest.approx(3600 * hours, rel=0.05)  # beside which cores are nothing
-    costs = ["costs", "--context", "kind-skjob", "--namespace", seen.release.namespace, "--by", "pool", "--json"]
-    told = json.loads(run_command(costs, seen.user, monkeypatch, capsys).stdout)
-    [total] = [each for each in told["totals"] if each["name"] == "gpu"]
+    assert record["cost"]["amount"] == pytest.approx(3600 * hours, rel=0.05)  # the price of CPUs is negligible
+    costs = ["costs", "--context", "kind-skjob", "--namespace", gpu_run.release.namespace, "--by", "pool", "--json"]
+    report = json.loads(run_command(costs, gpu_run.user, monkeypatch, capsys).stdout)
+    [total] = [each for each in report["totals"] if each["name"] == "gpu"]
     assert total["gpu_hours"] == pytest.approx(hours, rel=0.5)
 
 
-def test_a_release_with_pools_tests_itself(seen: Seen) -> None:
-    told = seen.release.helm("test", seen.release.name, "--logs").stdout
-    assert "ok: pods on any node are refused" in told
-    assert "ok: a DaskCluster is not refused" in told
+def test_helm_test_passes_with_pools(gpu_run: GpuRun) -> None:
+    output = gpu_run.release.helm("test", gpu_run.release.name, "--logs").stdout
+    assert "ok: pods on any node are refused" in output
+    assert "ok: a DaskCluster is not refused" in output
 
 
-# ---- what the cluster refuses to whoever goes round skjob
+# ---- requests that bypass skjob, which the cluster refuses
 
 
 def rules_of(namespace: str, api: client.ApiClient) -> NamespacePolicy:
@@ -187,7 +187,7 @@ def rules_of(namespace: str, api: client.ApiClient) -> NamespacePolicy:
 
 
 def own_cluster(rules: NamespacePolicy, namespace: str, pool: str = "gpu", gpus: int = 1) -> Manifest:
-    """What skjob makes for a run in a pool."""
+    """Return the DaskCluster that skjob creates for a run in a pool."""
     settings = Settings(workers=WorkerRange(1, 1), worker_cpu=0.1, worker_memory=2**29, worker_gpu=gpus, node_pool=pool)
     plan = make_plan(settings, Place.KUBERNETES, "", Machine(2, 2**33), "3.11", rules)
     names = RunNames("20261123-155901-3f9a1c", "train", "ann", existing="other", team="somebodys")
@@ -197,18 +197,18 @@ def own_cluster(rules: NamespacePolicy, namespace: str, pool: str = "gpu", gpus:
 
 
 def own_package_server(rules: NamespacePolicy, namespace: str) -> Manifest:
-    """The Job of an environment for a run in the pool with GPUs."""
+    """Return the package server's Job that skjob creates for a run in the pool with GPUs."""
     names = RunNames("20261123-155901-3f9a1d", "environment", "ann", existing="skjob-environment-0123456789ab")
     return package_server_job(names, namespace, "i", [], 60, rules.in_pool("gpu"))
 
 
 def pod(part: str, **fields: Any) -> Callable[[Manifest], None]:
-    """These fields for the pod of a part of a DaskCluster."""
+    """Change these fields of the pod of a part of a DaskCluster."""
     return lambda manifest: manifest["spec"][part]["spec"].update(fields)
 
 
 def resources(part: str, **kinds: Manifest) -> Callable[[Manifest], None]:
-    """These limits or requests more for the container of a part."""
+    """Add these limits or requests to the container of a part."""
 
     def change(manifest: Manifest) -> None:
         [container] = manifest["spec"][part]["spec"]["containers"]
@@ -219,12 +219,12 @@ def resources(part: str, **kinds: Manifest) -> Callable[[Manifest], None]:
 
 
 def variable(part: str, **entry: Any) -> Callable[[Manifest], None]:
-    """One variable more for the container of a part: that by which NVIDIA's runtime gives it GPUs."""
+    """Change the variable by which NVIDIA's runtime gives the container of a part its GPUs."""
 
     def change(manifest: Manifest) -> None:
         [container] = manifest["spec"][part]["spec"]["containers"]
-        others = [each for each in container["env"] if each["name"] != GPUS_VARIABLE]
-        container["env"] = [*others, {"name": GPUS_VARIABLE, **entry}]
+        env = [each for each in container["env"] if each["name"] != GPUS_VARIABLE]
+        container["env"] = [*env, {"name": GPUS_VARIABLE, **entry}]
 
     return change
 
@@ -247,17 +247,17 @@ def replicas(number: int) -> Callable[[Manifest], None]:
     return lambda manifest: manifest["spec"]["worker"].update(replicas=number)
 
 
-OLD_CLIENT: Manifest = {"nodeSelector": {}, "tolerations": []}
+OLD_CLIENT_POD: Manifest = {"nodeSelector": {}, "tolerations": []}
 PLAIN_POD: Manifest = {"nodeSelector": PLAIN, "tolerations": []}
 NOT_IN_A_POOL = "each pod must be in a node pool, with its whole nodeSelector: plain, gpu"
 WORKERS_ALONE = "this node pool takes workers alone (`schedulers`, `spot`"
 ITS_OWN_GPUS = "a container has the GPUs that it asks for, and no others"
 NOT_ITS_TAINT = "a pod tolerates the taints of its node pool, and no others"
-EVERY = {"nodeSelector": {LABEL: "gpu"}, "tolerations": [{"operator": "Exists"}]}
+ALL_TAINTS = {"nodeSelector": {LABEL: "gpu"}, "tolerations": [{"operator": "Exists"}]}
 
 ATTACKS: dict[str, tuple[Callable[[Manifest], None], str]] = {
-    "an old client": (all_of(pod("worker", **OLD_CLIENT), pod("scheduler", **OLD_CLIENT)), NOT_IN_A_POOL),
-    "an old client's scheduler": (pod("scheduler", **OLD_CLIENT), NOT_IN_A_POOL),
+    "an old client": (all_of(pod("worker", **OLD_CLIENT_POD), pod("scheduler", **OLD_CLIENT_POD)), NOT_IN_A_POOL),
+    "an old client's scheduler": (pod("scheduler", **OLD_CLIENT_POD), NOT_IN_A_POOL),
     "a pool that is not there": (pod("worker", nodeSelector={LABEL: "other"}, tolerations=[]), NOT_IN_A_POOL),
     "part of a pool's labels": (pod("scheduler", nodeSelector={"kubernetes.io/os": "linux"}), NOT_IN_A_POOL),
     "a pool's taint with another pool's nodes": (
@@ -269,7 +269,7 @@ ATTACKS: dict[str, tuple[Callable[[Manifest], None], str]] = {
         pod("scheduler", nodeSelector={LABEL: "gpu"}, tolerations=[TOLERATION]),
         WORKERS_ALONE,
     ),
-    "every taint": (pod("worker", **EVERY), NOT_ITS_TAINT),
+    "every taint": (pod("worker", **ALL_TAINTS), NOT_ITS_TAINT),
     "the taint of the pool, with another effect": (
         pod("worker", tolerations=[TOLERATION | {"effect": "NoExecute"}]),
         NOT_ITS_TAINT,
@@ -304,13 +304,13 @@ ATTACKS: dict[str, tuple[Callable[[Manifest], None], str]] = {
 
 
 @pytest.fixture(scope="module")
-def user_api(seen: Seen) -> Iterator[client.ApiClient]:
-    with config.new_client_from_config(seen.user["KUBECONFIG"], "kind-skjob") as api:
+def user_api(gpu_run: GpuRun) -> Iterator[client.ApiClient]:
+    with config.new_client_from_config(gpu_run.user["KUBECONFIG"], "kind-skjob") as api:
         yield api
 
 
 def refusal(api: client.ApiClient, namespace: str, manifest: Manifest) -> str:
-    """What the API says to it; empty if it takes it."""
+    """Return the API's error message for a manifest, or "" if it accepts it."""
     try:
         if manifest["kind"] == "Job":
             client.BatchV1Api(api).create_namespaced_job(namespace, manifest, dry_run="All")
@@ -318,24 +318,24 @@ def refusal(api: client.ApiClient, namespace: str, manifest: Manifest) -> str:
             objects = client.CustomObjectsApi(api)
             objects.create_namespaced_custom_object(GROUP, VERSION, namespace, CLUSTERS, manifest, dry_run="All")
     except ApiException as error:
-        said = json.loads(error.body)
+        status = json.loads(error.body)
     else:
         return ""
-    assert said["code"] in (403, 422), said
-    return str(said["message"])
+    assert status["code"] in (403, 422), status
+    return str(status["message"])
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_is_refused(name: str, seen: Seen, user_api: client.ApiClient) -> None:
+def test_attack_is_refused(name: str, gpu_run: GpuRun, user_api: client.ApiClient) -> None:
     attack, words = ATTACKS[name]
-    namespace = seen.release.namespace
+    namespace = gpu_run.release.namespace
     manifest = copy.deepcopy(own_cluster(rules_of(namespace, user_api), namespace))
     attack(manifest)
     assert words in refusal(user_api, namespace, manifest)
 
 
-def test_what_skjob_makes_is_taken(seen: Seen, user_api: client.ApiClient) -> None:
-    namespace = seen.release.namespace
+def test_skjobs_own_objects_are_accepted(gpu_run: GpuRun, user_api: client.ApiClient) -> None:
+    namespace = gpu_run.release.namespace
     rules = rules_of(namespace, user_api)
     for each in (
         own_cluster(rules, namespace),
@@ -346,8 +346,8 @@ def test_what_skjob_makes_is_taken(seen: Seen, user_api: client.ApiClient) -> No
         assert refusal(user_api, namespace, each) == "", yaml.safe_dump(each)
 
 
-def test_a_job_is_in_a_pool_and_has_no_gpu(seen: Seen, user_api: client.ApiClient) -> None:
-    namespace = seen.release.namespace
+def test_job_outside_of_pools_or_with_gpus_is_refused(gpu_run: GpuRun, user_api: client.ApiClient) -> None:
+    namespace = gpu_run.release.namespace
     package_server = own_package_server(rules_of(namespace, user_api), namespace)
     spec = package_server["spec"]["template"]["spec"]
     assert spec["nodeSelector"] == PLAIN
@@ -355,11 +355,11 @@ def test_a_job_is_in_a_pool_and_has_no_gpu(seen: Seen, user_api: client.ApiClien
     container["resources"]["limits"] |= {GPU: "1"}
     assert "nothing else that costs something" in refusal(user_api, namespace, package_server)
     del container["resources"]["limits"][GPU]
-    none = [each for each in container["env"] if each["name"] == GPUS_VARIABLE]
-    assert none == [{"name": GPUS_VARIABLE, "value": "void"}]
-    none[0]["value"] = "all"
+    gpus_variable = [each for each in container["env"] if each["name"] == GPUS_VARIABLE]
+    assert gpus_variable == [{"name": GPUS_VARIABLE, "value": "void"}]
+    gpus_variable[0]["value"] = "all"
     assert ITS_OWN_GPUS in refusal(user_api, namespace, package_server)
-    none[0]["value"] = "void"
+    gpus_variable[0]["value"] = "void"
     spec |= {"nodeSelector": {}}
     assert NOT_IN_A_POOL in refusal(user_api, namespace, package_server)
     spec |= {"nodeSelector": {LABEL: "gpu"}, "tolerations": [TOLERATION]}
@@ -370,27 +370,29 @@ def test_a_job_is_in_a_pool_and_has_no_gpu(seen: Seen, user_api: client.ApiClien
 
 
 @pytest.mark.whole_cluster
-def test_where_nodes_differ_all_pods_go_to_those_of_one_architecture(
+def test_pods_run_on_one_architecture_if_nodes_differ(
     kind_runs: Runs, kind_api: client.ApiClient, namespace: str
 ) -> None:
-    """A node that no kubelet stands behind: one would bring the label back to the machine's own architecture."""
+    """The second architecture is that of a node without a kubelet, which would reset the node's label."""
     core, label, name = client.CoreV1Api(kind_api), "kubernetes.io/arch", "skjob-test-arm64"
     core.create_node({"metadata": {"name": name, "labels": {label: "arm64"}}, "spec": {"unschedulable": True}})
     try:
-        core.patch_node_status(name, {"status": {"nodeInfo": node_info(core) | {"architecture": "arm64"}}})
+        core.patch_node_status(
+            name, {"status": {"nodeInfo": node_info_of_a_real_node(core) | {"architecture": "arm64"}}}
+        )
         with kind_runs.searching(script=SCRIPT) as process:
-            until(lambda: len(running(core, namespace)) == 3)
-            found = running(core, namespace)
-            (kind_runs.folder / "enough").touch()
+            until(lambda: len(running_pods(core, namespace)) == 3)
+            pods = running_pods(core, namespace)
+            (kind_runs.folder / "stop").touch()
             _, err = process.communicate(timeout=DEADLINE)
     finally:
         core.delete_node(name)
     assert process.returncode == 0, err
-    assert {pod.spec.node_selector[label] for pod in found} == {"amd64"}
+    assert {pod.spec.node_selector[label] for pod in pods} == {"amd64"}
     assert "nodes have different architectures: pods run on `amd64`; `--arch` chooses another" in err
 
 
-def node_info(core: client.CoreV1Api) -> dict[str, Any]:
-    """Return what a real node says about its machine, as the API has it."""
+def node_info_of_a_real_node(core: client.CoreV1Api) -> dict[str, Any]:
+    """Return the node info of a real node, as the API has it."""
     info: dict[str, Any] = core.api_client.sanitize_for_serialization(core.list_node().items[0].status.node_info)
     return info

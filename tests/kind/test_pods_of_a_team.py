@@ -1,6 +1,6 @@
-"""What a platform team gives pods by the chart's `pods`, in a run of one of the team's users.
+"""Pod settings that a platform team sets by the chart's `pods`, in a run of one of the team's users.
 
-Tasks and the pods' specs tell what is there. What is refused beside it is in `test_policies.py`.
+Tasks and the pods' specs show which settings apply. `test_policies.py` has what is refused.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ SCRIPT = """
         path.unlink()
         return written
 
-    def look(_):
+    def inspect(_):
         return {
             "variables": [os.environ.get("PLAIN"), os.environ.get("HUB_TOKEN"), os.environ.get("REGION")],
             "files": [Path("/etc/site/region").read_text(), Path("/etc/hub/token").read_text()],
@@ -63,49 +63,49 @@ SCRIPT = """
         }
 
     print("searching", flush=True)
-    found = []
-    while not Path("enough").exists():
-        found = Parallel(n_jobs=2)(delayed(look)(n) for n in range(4))
-    print(json.dumps(found))
+    reports = []
+    while not Path("stop").exists():
+        reports = Parallel(n_jobs=2)(delayed(inspect)(n) for n in range(4))
+    print(json.dumps(reports))
 """
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A run: its pods, what its tasks have found, and the environment of its user."""
+class TeamRun:
+    """A run: its pods, what its tasks reported, and its user's environment."""
 
     release: Release
     pods: dict[str, client.V1Pod]
-    found: list[dict[str, Any]]
+    reports: list[dict[str, Any]]
     user: dict[str, str]
 
 
 @pytest.fixture(scope="module")
-def seen(
+def team_run(
     shared_env: dict[str, str], kind_api: client.ApiClient, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Seen]:
+) -> Iterator[TeamRun]:
     core = client.CoreV1Api(kind_api)
-    # Nobody creates a claim in a team's namespace unless the quota says so.
+    # The chart's quota permits no claims in a team's namespace by default.
     values = {"pods": PODS, "quota": {"persistentvolumeclaims": "1"}}
     with installed(shared_env, kind_api, **values) as release, static_volume(core, release.namespace):
-        space, folder = release.namespace, tmp_path_factory.mktemp("run")
-        core.create_namespaced_service_account(space, {"metadata": {"name": ACCOUNT}})
-        core.create_namespaced_secret(space, {"metadata": {"name": "hub"}, "stringData": {"token": "s3cret"}})
-        core.create_namespaced_config_map(space, {"metadata": {"name": "site"}, "data": {"region": "north"}})
-        user = user_environment(kind_api, shared_env, space, folder, may_run=False, name=USER)
-        with Runs(folder, user, space).searching(script=SCRIPT) as process:
-            until(lambda: len(running(core, space)) == 3)
-            pods = running(core, space)
-            (folder / "enough").touch()
+        namespace, folder = release.namespace, tmp_path_factory.mktemp("run")
+        core.create_namespaced_service_account(namespace, {"metadata": {"name": ACCOUNT}})
+        core.create_namespaced_secret(namespace, {"metadata": {"name": "hub"}, "stringData": {"token": "s3cret"}})
+        core.create_namespaced_config_map(namespace, {"metadata": {"name": "site"}, "data": {"region": "north"}})
+        user = user_environment(kind_api, shared_env, namespace, folder, may_run=False, name=USER)
+        with Runs(folder, user, namespace).searching(script=SCRIPT) as process:
+            until(lambda: len(running_pods(core, namespace)) == 3)
+            pods = running_pods(core, namespace)
+            (folder / "stop").touch()
             out, err = process.communicate(timeout=DEADLINE)
         assert process.returncode == 0, err
         assert "write files" not in err
-        yield Seen(release, pods, json.loads(out), user)
+        yield TeamRun(release, pods, json.loads(out), user)
 
 
 @contextmanager
 def static_volume(core: client.CoreV1Api, namespace: str) -> Iterator[None]:
-    """A volume that is there before anybody asks for it: a folder of each node, which everybody may write to."""
+    """Create a static volume, which is a world-writable folder of each node, and a claim for it."""
     common = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
     volume = {"capacity": {"storage": "1Mi"}, "hostPath": {"path": "/tmp"}, **common}
     claim = {"resources": {"requests": {"storage": "1Mi"}}, "volumeName": namespace, **common}
@@ -117,32 +117,32 @@ def static_volume(core: client.CoreV1Api, namespace: str) -> Iterator[None]:
         core.delete_persistent_volume(namespace)
 
 
-def running(core: client.CoreV1Api, namespace: str) -> dict[str, client.V1Pod]:
+def running_pods(core: client.CoreV1Api, namespace: str) -> dict[str, client.V1Pod]:
     pods = core.list_namespaced_pod(namespace, label_selector="dask.org/cluster-name").items
     return {pod.metadata.name: pod for pod in pods if pod.status.phase == "Running"}
 
 
-def test_tasks_find_the_teams_variables_and_mounts(seen: Seen) -> None:
-    assert len(seen.found) == 4
-    for each in seen.found:
+def test_tasks_have_the_teams_variables_and_mounts(team_run: TeamRun) -> None:
+    assert len(team_run.reports) == 4
+    for each in team_run.reports:
         assert each["variables"] == ["as it is", "s3cret", "north"]
         assert each["files"] == ["north", "s3cret"]
-        # It is the same folder of the node, which everybody may write to.
+        # Both mounts are the same world-writable folder of the node.
         assert (each["data"], each["scratch"]) == (False, "mine")
 
 
-def test_the_only_token_is_for_the_audience_that_the_team_names(seen: Seen) -> None:
-    for each in seen.found:
+def test_only_token_is_for_the_teams_audience(team_run: TeamRun) -> None:
+    for each in team_run.reports:
         payload = each["token"].split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         assert claims["aud"] == [AUDIENCE]
-        assert claims["sub"] == f"system:serviceaccount:{seen.release.namespace}:{ACCOUNT}"
+        assert claims["sub"] == f"system:serviceaccount:{team_run.release.namespace}:{ACCOUNT}"
         assert each["api"] is False
 
 
-def test_pods_have_what_the_team_gives_each(seen: Seen) -> None:
+def test_pods_have_the_teams_settings(team_run: TeamRun) -> None:
     accounts: dict[str, set[str]] = {}
-    for pod in seen.pods.values():
+    for pod in team_run.pods.values():
         role = pod.metadata.labels["dask.org/component"]
         accounts.setdefault(role, set()).add(pod.spec.service_account_name)
         assert pod.metadata.labels["cost-centre"] == "42"
@@ -156,35 +156,35 @@ def test_pods_have_what_the_team_gives_each(seen: Seen) -> None:
     assert accounts == {"scheduler": {"default"}, "worker": {ACCOUNT}}
 
 
-def test_rights_of_the_account_are_a_warning(
-    seen: Seen,
+def test_permissions_of_the_workers_account_are_reported(
+    team_run: TeamRun,
     kind_env: dict[str, str],
     kind_api: client.ApiClient,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """To the platform team, in doctor and in the chart's notes; a user may not see it."""
-    space = seen.release.namespace
+    """doctor and the chart's notes warn the platform team; users are not allowed to list RoleBindings."""
+    namespace = team_run.release.namespace
     client.RbacAuthorizationV1Api(kind_api).create_namespaced_role_binding(
-        space,
+        namespace,
         {
             "metadata": {"name": "too-much"},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
-            "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": space}],
+            "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}],
         },
     )
-    doctor = ["doctor", "--context", "kind-skjob", "--namespace", space]
-    told = run_command(doctor, kind_env, monkeypatch, capsys).stdout
-    assert f"`{ACCOUNT}`, the workers' service account, has rights in Kubernetes: RoleBinding `too-much`" in told
-    told = run_command(doctor, seen.user, monkeypatch, capsys).stdout
-    assert "not allowed to list RoleBindings" in told
-    notes = seen.release.upgrade(pods=PODS, quota={"persistentvolumeclaims": "1"}).stdout
+    doctor = ["doctor", "--context", "kind-skjob", "--namespace", namespace]
+    output = run_command(doctor, kind_env, monkeypatch, capsys).stdout
+    assert f"`{ACCOUNT}`, the workers' service account, has rights in Kubernetes: RoleBinding `too-much`" in output
+    output = run_command(doctor, team_run.user, monkeypatch, capsys).stdout
+    assert "not allowed to list RoleBindings" in output
+    notes = team_run.release.upgrade(pods=PODS, quota={"persistentvolumeclaims": "1"}).stdout
     assert f"the service account `{ACCOUNT}` of team" in notes
     assert "has rights in Kubernetes: RoleBinding `too-much`." in notes
 
 
-def test_a_release_with_pods_tests_itself(seen: Seen) -> None:
-    told = seen.release.helm("test", seen.release.name, "--logs").stdout
-    assert "ok: no pod has a token for the Kubernetes API" in told
-    assert "ok: pods with another Secret are refused" in told
-    assert "ok: a DaskCluster is not refused" in told
+def test_helm_test_passes_with_pod_settings(team_run: TeamRun) -> None:
+    output = team_run.release.helm("test", team_run.release.name, "--logs").stdout
+    assert "ok: no pod has a token for the Kubernetes API" in output
+    assert "ok: pods with another Secret are refused" in output
+    assert "ok: a DaskCluster is not refused" in output
