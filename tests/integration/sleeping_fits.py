@@ -133,6 +133,10 @@ class Fits:
         begun = [note for note in notes if note.what == "begin"]
         return [note for note in begun if not ended[note.fit, note.pid]]
 
+    def waiting(self) -> list[Note]:
+        """The fits that run until the test has done its deed: nothing begins on their workers before."""
+        return [note for note in self.running() if int(note.fit.partition("/")[0]) >= FREE]
+
     def ended(self) -> Counter[str]:
         return Counter(note.fit for note in self.notes() if note.what == "end")
 

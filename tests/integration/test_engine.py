@@ -27,7 +27,7 @@ import numpy
 import pandas
 import pytest
 from distributed import Client, LocalCluster
-from forked_workers import forked_workers
+from forked_workers import close_cluster, forked_workers
 from joblib import Parallel, delayed
 from scipy import sparse
 from sklearn.datasets import load_digits
@@ -54,8 +54,12 @@ def cluster() -> Iterator[LocalCluster]:
         "distributed.scheduler.allowed-failures": 1,  # each that a task may end takes seconds to come back
         "distributed.scheduler.active-memory-manager.start": False,  # as in a cluster of skjob's
     }
-    with dask.config.set(settings), forked_workers(), _cluster(2) as cluster:
-        yield cluster
+    with dask.config.set(settings), forked_workers():
+        cluster = _cluster(2)
+        try:
+            yield cluster
+        finally:
+            close_cluster(cluster)
 
 
 def _cluster(workers: int) -> LocalCluster:

@@ -16,7 +16,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -27,7 +27,7 @@ import joblib
 import numpy
 import pytest
 from distributed import Client, LocalCluster
-from forked_workers import forked_workers
+from forked_workers import close_cluster, forked_workers
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV
 from sleeping_fits import ANY, Fits, Note, Sleeper, X, Y, search_of
@@ -60,10 +60,7 @@ def cluster() -> Iterator[LocalCluster]:
         try:
             yield cluster
         finally:
-            # distributed 2026.8: closing raises it where a worker that was killed went before the cluster had heard of
-            # it (`SpecCluster._update_worker_status`).
-            with suppress(KeyError):
-                cluster.close()
+            close_cluster(cluster)
 
 
 @pytest.fixture
@@ -106,7 +103,7 @@ class Kill:
     at: float = 0.0
 
     def __call__(self) -> None:
-        until(lambda: len(self.fits.ended()) >= 4 and len(self.fits.running()) >= 2, "no fits run")
+        until(lambda: len(self.fits.ended()) >= 4 and len(self.fits.waiting()) >= 2, "no fits run")
         pids = self.pids()
         self.at = time.time()
         for pid in pids:
@@ -302,7 +299,7 @@ def test_the_scheduler_killed_and_started_again(fits: Fits, tmp_path: Path, faul
         client.wait_for_workers(2, timeout=DEADLINE)
 
         def kill() -> None:
-            until(lambda: len(fits.ended()) >= 4 and len(fits.running()) >= 2, "no fits run")
+            until(lambda: len(fits.ended()) >= 4 and len(fits.waiting()) >= 2, "no fits run")
             running.extend(fits.running())
             at.append(time.time())
             restart()

@@ -195,7 +195,7 @@ def test_ctrl_z_ctrl_c_and_kill(scene: Scene) -> None:
 def test_it_follows_the_size_of_the_terminal(scene: Scene) -> None:
     scene.report(search(), *fits(97))
     shown = scene.run("for line in range(40): print('line', line)\ninput('next? ')", rows=30, columns=100)
-    shown.wait_until(lambda text: "97 of 160 fits" in text)
+    shown.wait_until(lambda text: "97 of 160 fits" in text and "next?" in text)
     shown.resize(20, 50)
     text = shown.wait_until(lambda text: "97/160" in text)
     next_, heading, call, header, *_ = lines_of(text)[-9:]
@@ -277,7 +277,7 @@ def test_searches_a_forest_and_what_is_nested(scene: Scene) -> None:
     scene.write(textwrap.dedent(SEARCHES) + textwrap.dedent(MORE))
     shown = skjob(scene, rows=30, columns=100)
 
-    text = shown.wait_until(lambda text: "160 of 160 fits" in text and " ended" in text)
+    text = shown.wait_until(lambda text: "160 of 160 fits" in text and " ended" in text and "searched" in text)
     heading, call, header, best, *others = lines_of(text)[-8:]
     assert heading.startswith("skjob  2 of 2 workers  ")
     assert call.startswith("GridSearchCV(SVC)  ━━")

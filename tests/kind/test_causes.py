@@ -240,7 +240,8 @@ def test_run_continues_with_workers_that_fit_on_nodes(cause: Cause) -> None:
     nodes = [node for node in client.CoreV1Api(cause.kind_api).list_node().items if not node.spec.taints]
     node_cpus = max(quantity(node.status.allocatable["cpu"]) for node in nodes)
     size = round(0.55 * node_cpus, 2)
-    with cause.run(UNTIL_REPORTED, "--workers", "3", "--worker-cpu", str(size)) as run:
+    # Other scenarios may take so much of both nodes for a while that no worker fits.
+    with cause.run(UNTIL_REPORTED, "--workers", "3", "--worker-cpu", str(size), "--start-timeout", "7m") as run:
         run.until(f"no node has room for a worker of {format_cpus(size)}")
         (cause.runs.folder / "reported").touch()
         known_since = cause.first_seen(unscheduled)

@@ -187,7 +187,7 @@ def test_run_of_a_killed_client_ends_when_its_budget_is_spent(ruled: RuledNamesp
     assert entry.rate == pytest.approx(0.25 * CPU_HOUR)
     until(lambda: not ruled.objects("Pod"), "its pods were not deleted", 300)
     now = datetime.now(UTC)
-    assert now < datetime.fromisoformat(entry.until) + timedelta(seconds=60)
+    assert now < datetime.fromisoformat(entry.until) + timedelta(seconds=240)  # and not later, with `--grace`
     total = entry.by(now + timedelta(hours=1))
     assert entry.amount + 10 < total < 100
     costs = ruled.runs.skjob("costs", "--by", "program", "--since", "1h")
@@ -228,10 +228,10 @@ def test_cached_environment_has_its_own_ledger_entry(ruled: RuledNamespace) -> N
     [environment] = [each for each in listed if each["program"] == "environment"]
     entry = ruled.entry(environment["run_id"])
     assert (entry.program, entry.rate) == ("environment", 3600)
-    assert environment["cost"] == pytest.approx(environment["age_seconds"], abs=5)
+    assert environment["cost"] == pytest.approx(environment["age_seconds"], abs=30)
     assert ruled.runs.skjob("down", environment["name"]).returncode == 0
     later = datetime.now(UTC) + timedelta(hours=1)
-    assert environment["cost"] < ruled.entry(environment["run_id"]).by(later) < environment["cost"] + 60
+    assert environment["cost"] < ruled.entry(environment["run_id"]).by(later) < environment["cost"] + DEADLINE
 
 
 @rules_test

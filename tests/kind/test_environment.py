@@ -28,6 +28,8 @@ from skjob.deploy.kubernetes.api.client import Api
 from skjob.deploy.kubernetes.image_probe import image_contents
 from skjob.environment.image_cache import known_contents, remember_image
 
+pytestmark = pytest.mark.timeout(1200)  # the first test pays for the environment that all of them use
+
 Result = subprocess.CompletedProcess[str]
 
 REPORT_PACKAGES = """

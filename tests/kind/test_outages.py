@@ -143,7 +143,7 @@ def node_outage(kind_api: client.ApiClient, nodes_of_runs: Mapping[str, Any]) ->
 
 
 def nodes_of(pods: list[Any]) -> set[str]:
-    return {pod.spec.node_name for pod in pods}
+    return {pod.spec.node_name for pod in pods if pod.spec.node_name}
 
 
 @side_by_side(during=node_outage)

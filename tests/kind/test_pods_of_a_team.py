@@ -64,7 +64,7 @@ SCRIPT = """
 
     print("searching", flush=True)
     reports = []
-    while not Path("stop").exists():
+    while not reports or not Path("stop").exists():
         reports = Parallel(n_jobs=2)(delayed(inspect)(n) for n in range(4))
     print(json.dumps(reports))
 """

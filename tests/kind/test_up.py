@@ -61,13 +61,14 @@ def test_warm_cluster_serves_one_run_after_the_other(sandbox: Sandbox) -> None:
     assert (warm.name, warm.state, warm.used_by) == ("dev", "kept", "")
     assert warm.expires_in is not None
     assert 500 < warm.expires_in <= 600
+    dashboard = ["dashboard", "dev", "--context", "kind-skjob", "--namespace", sandbox.namespace]
     with subprocess.Popen(
-        [sys.executable, "-m", "skjob", "dashboard", "dev", "--context", "kind-skjob", "--namespace", sandbox.namespace],
+        [sys.executable, "-m", "skjob", *dashboard],
         env=sandbox.runs.environment, stdout=subprocess.PIPE, text=True,
     ) as shown:  # fmt: skip
         try:
             assert shown.stdout is not None
-            with urlopen(shown.stdout.readline().strip(), timeout=DEADLINE) as page:
+            with urlopen(shown.stdout.readline().strip(), timeout=DEADLINE) as page:  # noqa: S310 - of this machine
                 assert b"Dask: Status" in page.read()
         finally:
             shown.terminate()
@@ -124,7 +125,7 @@ def test_warm_cluster_serves_one_run_after_the_other(sandbox: Sandbox) -> None:
 
 @side_by_side(waits=True)
 def test_idle_warm_cluster_is_removed(sandbox: Sandbox) -> None:
-    started = sandbox.runs.skjob("up", "dev", "--workers", "1", "--idle-timeout", "15s")
+    started = sandbox.runs.skjob("up", "dev", "--workers", "1", "--idle-timeout", "45s")
     assert started.returncode == 0, started.stderr
     run_id = only_cluster(sandbox.api).run_id
     wait_until_gone(sandbox.api, run_id)

@@ -84,7 +84,7 @@ class Release:
         """Install the release, or upgrade it to other values."""
         # The release takes over existing custom resources if it contains them.
         return self.helm(
-            "upgrade", "--install", "--take-ownership", "--wait", "--timeout", "2m", self.name, str(CHART),
+            "upgrade", "--install", "--take-ownership", "--wait", "--timeout", "4m", self.name, str(CHART),
             "--values", "-", text=json.dumps(self.values(**more)),
         )  # fmt: skip
 

@@ -24,7 +24,7 @@ from support.wait import is_reachable, until
 MANIFESTS = "/etc/kubernetes/manifests"
 NAME = "kube-apiserver-second"
 PORT = 7443
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 
 
 class SecondApi:

@@ -52,7 +52,7 @@ from skjob.utils.versions import PYTHON
 _COMPARED_PACKAGES = (*MUST_AGREE, *MAY_CHANGE_NUMBERS)
 """Packages whose versions client, scheduler and workers must share, beside Python."""
 
-_OPERATOR_TIMEOUT = 30.0
+_OPERATOR_TIMEOUT = 60.0
 """Seconds to wait for an operator: one reacts within a second or two, later if it is busy."""
 
 _POLL = 0.2

@@ -17,7 +17,7 @@ from skjob.utils.notify import Notify
 DEAD_OPERATOR_TIMEOUT = 20.0
 """Seconds for an operator that is not running to create the scheduler's Deployment after all."""
 
-OPERATOR_TIMEOUT = 40.0
+OPERATOR_TIMEOUT = 90.0
 """Seconds for an operator that runs or cannot be inspected: it may be busy, or short of resources."""
 
 _OPERATOR_HINT = "`skjob doctor` says more; run `skjob install` to upgrade it"
