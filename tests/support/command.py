@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -52,9 +53,12 @@ def run_here(arguments: list[str], environment: Mapping[str, str], folder: Path)
         stdout, stderr = stack.enter_context(_redirected("stdout")), stack.enter_context(_redirected("stderr"))
         with pytest.raises(SystemExit) as ended:
             main()
+        status = int(ended.value.code or 0)
+        del ended  # its traceback holds what the run has used
+        gc.collect()  # as at the end of a process: what libraries leave open warns of itself in no later test
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        return Result(arguments, int(ended.value.code or 0), content(stdout), content(stderr))
+        return Result(arguments, status, content(stdout), content(stderr))
 
 
 @contextmanager

@@ -144,20 +144,22 @@ async def forwarded_pages(context: Context, name: str) -> AsyncIterator[int]:
     from kr8s.asyncio.objects import Deployment
 
     _quiet_logs()
+    api = await _connect_kr8s(context, context.namespace)
     try:
-        api = await _connect_kr8s(context, context.namespace)
         deployment = await Deployment.get(f"{name}-scheduler", namespace=context.namespace, api=api)
+        forward = await _forward_port(deployment, PAGES_PORT)
+        try:
+            yield int(forward.local_port)
+        finally:
+            await _end_forward(forward)
     except kr8s.NotFoundError as error:
         raise ConfigError(
             f"cluster `{name}` in namespace `{context.namespace}` has no scheduler", "`skjob ps` shows its state"
         ) from error
     except (kr8s.ServerError, kr8s.APITimeoutError, httpx.HTTPError) as error:
         raise Unanswered(f"the Kubernetes API does not return `{name}`: {in_a_line(error)}") from error
-    forward = await _forward_port(deployment, PAGES_PORT)
-    try:
-        yield int(forward.local_port)
     finally:
-        await _end_forward(forward)
+        await _disconnect_kr8s(api)
 
 
 def _quiet_logs() -> None:
@@ -171,6 +173,15 @@ async def _connect_kr8s(context: Context, namespace: str) -> Any:
     import kr8s.asyncio
 
     return await kr8s.asyncio.api(context=None if context.in_cluster else context.name, namespace=namespace)
+
+
+async def _disconnect_kr8s(api: Any) -> None:
+    """Close the connections of a kr8s API, which belong to this thread and event loop alone.
+
+    kr8s (0.20) leaves them to the garbage collector. GONE WHEN its `Api` can be closed.
+    """
+    with suppress(Exception):  # also TimeoutError: the process may end without it
+        await asyncio.wait_for(api._session.aclose(), timeout=1)
 
 
 async def _forward_port(deployment: Any, port: int) -> Any:
@@ -197,6 +208,7 @@ def _kube_cluster_class() -> type[Any]:
             owner.kube_cluster = self  # before it starts, so that an interrupted start can be closed
             self.security = owner.security
             self._owner = owner
+            self._kr8s: Any = None
             self._forward: Any = None
             self._pages: Any = None
             namespace = owner.manifest["metadata"]["namespace"]
@@ -261,6 +273,8 @@ def _kube_cluster_class() -> type[Any]:
             await Cluster._close(self)
             for forward in filter(None, (self._pages, self._forward)):
                 await _end_forward(forward)
+            if self._kr8s is not None:
+                await _disconnect_kr8s(self._kr8s)
 
         @property
         def dashboard_link(self) -> str:
