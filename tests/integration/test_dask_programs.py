@@ -32,7 +32,7 @@ SEARCH = """
 """
 
 
-@pytest.mark.parametrize("processes", [True, False])
+@pytest.mark.parametrize("processes", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_client_with_options(local_runs: LocalRuns, processes: bool) -> None:
     options = f"n_workers=2, threads_per_worker=1, processes={processes}, dashboard_address=None"
     # In plain Python threads find what processes find, and start sooner.

@@ -322,6 +322,7 @@ def test_a_search_that_is_taken_back_counts_each_fit_once(local_runs: LocalRuns)
     assert best.mean == pytest.approx(float(ended.stdout.split()[0]))
 
 
+@pytest.mark.slow
 def test_a_search_that_runs_here_in_processes(local_runs: LocalRuns) -> None:
     program = """
         import numpy

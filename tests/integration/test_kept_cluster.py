@@ -107,6 +107,7 @@ def _run(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_two_at_a_time_and_the_one_that_was_opened_first_closes_first(tmp_path: Path) -> None:
     ended = _run(tmp_path, TWO)
     assert ended.stdout.splitlines() == [

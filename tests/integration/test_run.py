@@ -261,6 +261,7 @@ def test_a_second_run_finds_what_the_first_has_finished(local_runs: LocalRuns) -
     assert second.record["fits"] == {"fits": 4, "found": 4, "repeated": 0, "kept": 0, "unseeded": 0, "kept_unseeded": 0}
 
 
+@pytest.mark.slow
 def test_fits_without_a_seed_are_taken_where_that_is_asked_for(tmp_path: Path, local_runs: LocalRuns) -> None:
     def run(*options: str) -> Ended:
         ended = local_runs.run(FOREST.format(seed=None), *options)

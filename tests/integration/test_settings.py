@@ -201,6 +201,7 @@ def test_a_variable_that_the_script_sets(local_runs: LocalRuns) -> None:
     assert _same(local_runs, SCALED.format(scale=10)).record["fits"]["found"] == 3
 
 
+@pytest.mark.slow
 def test_a_variable_of_the_programs_environment(local_runs: LocalRuns) -> None:
     """Workers have another environment. What the code reads by name travels; its value is in no file of the run."""
     local_runs.environment["MYPROJECT_SCALE"] = "10.25"
@@ -277,6 +278,7 @@ def test_a_seed_of_the_global_generator_is_told(local_runs: LocalRuns, seed: str
     assert ended.stderr.count(line) == int(told)
 
 
+@pytest.mark.slow
 def test_fits_of_an_earlier_release_are_told_of_once(local_runs: LocalRuns) -> None:
     earlier = local_runs.folder / ".skjob" / "fits" / ("a" * 40)
     earlier.mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from local_runs import LocalRuns
 
 SEARCH = """
@@ -38,6 +39,7 @@ def test_a_wrong_parameter_is_told_as_plain_python_tells_it(local_runs: LocalRun
     assert closing.endswith("…")
 
 
+@pytest.mark.slow
 def test_fits_are_found_whose_pipeline_caches_elsewhere(local_runs: LocalRuns) -> None:
     script = f"{SEARCH}\n    print(search.best_params_)"
     first, second = local_runs.run(script), local_runs.run(script)

@@ -2,6 +2,7 @@
 # Source: joblib#60 (cached results that depend on files)
 # Kind: H
 # Twice
+# Slow
 
 from pathlib import Path
 

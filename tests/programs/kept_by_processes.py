@@ -2,6 +2,7 @@
 # Source: a user's comparison of the same search with and without n_jobs
 # Kind: H
 # Told: runs in this process: its tasks change `seen`
+# Slow
 
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression

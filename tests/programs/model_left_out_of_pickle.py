@@ -2,6 +2,7 @@
 # Source: keras-team/keras#4274 (wrappers of models that cannot be pickled, with __getstate__)
 # Kind: A
 # Told: runs in this process: its results are not what they are in one process: a `Wrapper` loses `model_` when it is pickled
+# Slow
 
 import numpy as np
 from joblib import Parallel, delayed

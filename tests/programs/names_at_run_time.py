@@ -3,6 +3,7 @@
 # Kind: D
 # Told: runs in this process: its tasks look up names of the program by `globals`
 # Told: runs in this process: its tasks ask in which process or thread they run, by `current_process`
+# Slow
 
 import multiprocessing
 

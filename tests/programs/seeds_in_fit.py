@@ -2,6 +2,7 @@
 # Source: sktime/skpro#1039, gc-os-ai/pyaptamer#650 (np.random.seed in fit changes the global state)
 # Kind: B
 # Twice
+# Slow
 
 import random
 

@@ -1,6 +1,7 @@
 # Functions by type of argument, a cached method, partials and methods of objects as tasks.
 # Source: cloudpickle#178, dask/distributed#5998
 # Kind: D
+# Slow
 from functools import cache, partial, partialmethod, singledispatch
 from joblib import Parallel, delayed
 

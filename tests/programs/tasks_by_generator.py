@@ -3,6 +3,7 @@
 # Kind: A
 # Told: the tasks of `task` (tasks_by_generator.py:29) began before the program took the results before them
 # Told: runs in this process: its tasks come from the generator `tasks`, which may depend on their results
+# Slow
 
 from joblib import Parallel, delayed
 

@@ -1,6 +1,7 @@
 # A module beside the script keeps a registry that tasks add to through its functions, and the script reads.
 # Source: Stack Overflow "global variable in imported module not updated by joblib"
 # Kind: A
+# Slow
 # Told: runs in this process: its tasks change `registry.
 import registry
 from sklearn.datasets import load_iris
