@@ -67,9 +67,9 @@ def complete_run(incomplete: str) -> list[str]:
 
 def _connect(ctx: typer.Context) -> Any:
     """Return the API that the options before the incomplete word name."""
-    from skjob.cli.options import connect_as_asked
+    from skjob.cli.options import connect_with_options
 
-    return connect_as_asked("", ctx.params.get("context"), ctx.params.get("namespace"))
+    return connect_with_options("", ctx.params.get("context"), ctx.params.get("namespace"))
 
 
 def _found(incomplete: str, find: Callable[[], Iterable[str]]) -> list[str]:

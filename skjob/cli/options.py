@@ -287,8 +287,8 @@ def namespace_of(settings: Settings) -> str:
         return "default"
 
 
-def connect_as_asked(command: str, context: str | None, namespace: str | None) -> Api:
-    """Connect to the API of the context and the namespace that are meant. Raise AccessError if there is none."""
+def connect_with_options(command: str, context: str | None, namespace: str | None) -> Api:
+    """Connect to the API of these options, or of the configured context and namespace. Raise AccessError."""
     from skjob.config import sources
     from skjob.deploy.kubernetes.api import client as api
 

@@ -43,8 +43,8 @@ for command in (runs, show, report, up, ps, dashboard, down, gc, costs, install,
 app.add_typer(env, name="env")
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         typer.echo(f"skjob {version('skjob')}")

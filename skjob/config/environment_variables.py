@@ -20,7 +20,7 @@ from skjob.utils.text import listed
 SETTINGS = ("set_env", "secret_env")
 
 GPUS_VARIABLE = "NVIDIA_VISIBLE_DEVICES"
-"""By this variable NVIDIA's runtime may give a container GPUs that it has not asked for."""
+"""By this variable NVIDIA's runtime may give a container GPUs that it has not requested."""
 
 OWN_NAMES = frozenset(
     {

@@ -1,4 +1,4 @@
-"""The plan of a run, from what was asked for and what is known. Pure: nothing here asks a machine or a cluster."""
+"""The plan of a run, from its settings and what is known. Pure: nothing here queries a machine or a cluster."""
 
 from __future__ import annotations
 
@@ -318,12 +318,12 @@ def _gib(size: float) -> str:
 
 
 def _local_workers(settings: Settings, machine: Machine, reason: str) -> tuple[WorkerRange, str]:
-    """Return the workers asked for if this machine was asked for, else no more than it has cores."""
+    """Return the requested workers if this machine was requested, else no more than it has cores."""
     why = f"running on this machine: {reason}"
-    asked = settings.workers
-    if asked is None:
+    requested = settings.workers
+    if requested is None:
         return WorkerRange(machine.cores, machine.cores), why
-    if settings.on is Place.LOCAL or asked.maximum <= machine.cores:
-        return asked, why
-    capped = WorkerRange(min(asked.minimum, machine.cores), machine.cores)
-    return capped, f"{why}; {machine.cores} workers, one for each core, instead of {asked.maximum}"
+    if settings.on is Place.LOCAL or requested.maximum <= machine.cores:
+        return requested, why
+    capped = WorkerRange(min(requested.minimum, machine.cores), machine.cores)
+    return capped, f"{why}; {machine.cores} workers, one for each core, instead of {requested.maximum}"

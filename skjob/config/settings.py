@@ -38,7 +38,7 @@ class WorkerRange:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user, a project and a platform team asked for.
+    """What a user, a project and a platform team requested.
 
     Units: `worker_cpu` in cores, `worker_memory` in bytes, times in seconds, `max_cost` in the currency of prices. None
     means: the plan decides. `arch` is as in the label `kubernetes.io/arch` of nodes. A variable of `set_env` whose

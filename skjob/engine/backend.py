@@ -36,8 +36,8 @@ from skjob.engine.fidelity.call_router import CallRouter
 from skjob.engine.fidelity.effects.returned_arguments import arguments_of
 from skjob.engine.fidelity.job_counts import (
     NOT_GIVEN,
-    asked_by_parallel,
-    asked_by_width_independent,
+    called_by_parallel,
+    called_by_width_independent,
     inner_backend,
     plain_number,
 )
@@ -157,7 +157,7 @@ class SkjobBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Return joblib's own number to an estimator whose results depend on it, otherwise the width of the cluster."""
-        if asked_by_parallel() or asked_by_width_independent():
+        if called_by_parallel() or called_by_width_independent():
             return self._width(n_jobs)
         return plain_number(n_jobs, self.nesting_level or 0)
 

@@ -76,7 +76,7 @@ class OpenCluster:
 
 @contextmanager
 def open_cluster(
-    job: JobSpec, asked: ResolvedSettings, options: RunOptions, observer: RunObserver, report: Report | None = None
+    job: JobSpec, requested: ResolvedSettings, options: RunOptions, observer: RunObserver, report: Report | None = None
 ) -> Iterator[OpenCluster]:
     """Start a cluster for the length of a `with` block, with joblib's backend on it.
 
@@ -96,9 +96,9 @@ def open_cluster(
     from skjob.run.program.variables import applied, variables_of
 
     notify = observer.notify
-    variables = variables_of(asked)
+    variables = variables_of(requested)
     plain = JoblibDefaults.now()
-    target = resolve_target(asked, notify)
+    target = resolve_target(requested, notify)
     plan = target.plan()
     if options.cluster is None or plan.place is Place.KUBERNETES:
         notify(plan.why)

@@ -46,7 +46,7 @@ from skjob.run.worker_queries import compare_numbers, count_peak_memory, count_t
 NO_TASKS = "the workers of this run did nothing: the program had no task for them"
 
 
-def run(job: JobSpec, asked: ResolvedSettings, options: RunOptions, reporter: RunReporter, folder: Path) -> int:
+def run(job: JobSpec, requested: ResolvedSettings, options: RunOptions, reporter: RunReporter, folder: Path) -> int:
     """Run a program on a cluster, take everything down again, and return the exit status.
 
     The record goes to a file below `folder`, and to `reporter` however the run ends.
@@ -61,7 +61,7 @@ def run(job: JobSpec, asked: ResolvedSettings, options: RunOptions, reporter: Ru
         stack = ExitStack()
         try:
             with _outcome_recorded(recorder):
-                acquired = acquire(job, asked, options, recorder, signals, stack)
+                acquired = acquire(job, requested, options, recorder, signals, stack)
                 with collected(acquired, recorder, signals) as messages:
                     code = run_program(acquired, messages, signals)
                 recorder.end("succeeded" if code == 0 else "failed", code)
@@ -83,7 +83,7 @@ class Acquired:
 
 def acquire(
     job: JobSpec,
-    asked: ResolvedSettings,
+    requested: ResolvedSettings,
     options: RunOptions,
     recorder: Recorder,
     signals: Signals,
@@ -95,11 +95,11 @@ def acquire(
         SkjobError: the program cannot have a cluster.
     """
     began = time.monotonic()
-    target = resolve_target(asked, recorder.notify)
+    target = resolve_target(requested, recorder.notify)
     plan = _make_plan(target, options, recorder)
     private = stack.enter_context(private_folder())
     # The program's process imports while the cluster starts.
-    variables = variables_of(asked)
+    variables = variables_of(requested)
     program = ProgramProcess(() if job.declared else leading_imports(job.path, job.module), variables.values)
     stack.callback(program.close)
     environment = environment_for(plan, job)

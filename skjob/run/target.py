@@ -86,19 +86,19 @@ class ChosenCluster:
         return ProgramVariables.of(self.run.variables, self.reused.variables if self.reused is not None else None)
 
 
-def resolve_target(asked: ResolvedSettings, notify: Notify) -> RunTarget:
-    """Choose where to run: as asked, else on Kubernetes if a context has the Dask operator, else on this machine.
+def resolve_target(requested: ResolvedSettings, notify: Notify) -> RunTarget:
+    """Choose where to run: as requested, else on Kubernetes if a context has the Dask operator, else on this machine.
 
     A user whose credentials are missing or refused has a cluster, and gets an error, not a slower run on this machine.
 
     `notify` gets a line if the API is throttling requests, now or later.
 
     Raises:
-        AccessError, ForbiddenError, OperatorError: Kubernetes was asked for, by name, and cannot be used.
+        AccessError, ForbiddenError, OperatorError: Kubernetes was requested explicitly and cannot be used.
     """
-    settings = asked.settings
+    settings = requested.settings
     if settings.on is Place.LOCAL:
-        return RunTarget(Place.LOCAL, f"{asked.called('on')} is `local`", asked)
+        return RunTarget(Place.LOCAL, f"{requested.called('on')} is `local`", requested)
     from skjob.deploy.kubernetes.api.client import connect_api
     from skjob.deploy.kubernetes.namespace_config import read_defaults
     from skjob.deploy.kubernetes.operator.state import has_operator, why_no_operator
@@ -109,14 +109,14 @@ def resolve_target(asked: ResolvedSettings, notify: Notify) -> RunTarget:
     except AccessError as error:
         if settings.on is Place.KUBERNETES or settings.context is not None or isinstance(error, Unauthorized):
             raise
-        return RunTarget(Place.LOCAL, f"{error.message}{_useless(asked.given)}", asked)
+        return RunTarget(Place.LOCAL, f"{error.message}{_useless(requested.given)}", requested)
     context = api.context
     if not found:
         missing = why_no_operator(api)
         if settings.on is Place.KUBERNETES:
             raise OperatorError(missing, f"`skjob install --context {context.name}` installs it")
-        return RunTarget(Place.LOCAL, f"{missing}{_useless(asked.given)}", asked)
-    resolved, rules = read_defaults(api, asked)
+        return RunTarget(Place.LOCAL, f"{missing}{_useless(requested.given)}", requested)
+    resolved, rules = read_defaults(api, requested)
     for line in rules.notices:
         notify(line)
     reason = f"context `{context.name}`, namespace `{context.namespace}`"

@@ -45,18 +45,18 @@ def start_warm_cluster(name: str, layers: Sequence[Layer], folder: Path, write: 
     with problems:
         check_name(name)
     with problems:
-        asked = sources.resolve(layers)
+        requested = sources.resolve(layers)
         with problems:
-            _check_travels(variables_of(asked))
-        if asked.settings.on is Place.LOCAL:
+            _check_travels(variables_of(requested))
+        if requested.settings.on is Place.LOCAL:
             raise ConfigError(
                 "`skjob up` needs Kubernetes: on this machine nothing outlives skjob",
-                f"leave out {asked.called('on')}",
+                f"leave out {requested.called('on')}",
             )
     problems.raise_any()
     try:
         with Signals() as signals, ExitStack() as stack:
-            _start_and_leave(name, asked, folder, NoteObserver(write), stack, signals)
+            _start_and_leave(name, requested, folder, NoteObserver(write), stack, signals)
     except Stopped as stopped:
         write("stopped; nothing is left of it")
         return 128 + stopped.number
@@ -65,7 +65,7 @@ def start_warm_cluster(name: str, layers: Sequence[Layer], folder: Path, write: 
 
 def _start_and_leave(
     name: str,
-    asked: ResolvedSettings,
+    requested: ResolvedSettings,
     folder: Path,
     observer: NoteObserver,
     stack: ExitStack,
@@ -75,7 +75,7 @@ def _start_and_leave(
 
     began = time.monotonic()
     notify = observer.notify
-    on_kubernetes = replace(asked, settings=replace(asked.settings, on=Place.KUBERNETES))
+    on_kubernetes = replace(requested, settings=replace(requested.settings, on=Place.KUBERNETES))
     target = resolve_target(on_kubernetes, notify)
     assert target.api is not None  # noqa: S101 - a target on Kubernetes has one
     plan = target.plan()
@@ -85,7 +85,7 @@ def _start_and_leave(
     job = JobSpec(folder / name)
     private = stack.enter_context(private_folder())
     environment = environment_for(plan, job)
-    run = Run(job, new_run_id(), target, plan, private, observer, environment, variables=variables_of(asked))
+    run = Run(job, new_run_id(), target, plan, private, observer, environment, variables=variables_of(requested))
     names = RunNames(run.run_id, "skjob up", getpass.getuser(), existing=name, team=target.rules.team)
     cluster = KubernetesCluster(
         target.api, names, plan, private, notify, environment_spec=environment, variables=run.variables

@@ -165,8 +165,8 @@ class WarmClusters:
     def __init__(self, folder: Callable[[], Path]) -> None:
         self._folder = folder
         self._environment = os.environ | IDLE
-        asked = Settings(on=Place.LOCAL, workers=WorkerRange(WORKERS, WORKERS))
-        self._plan = make_plan(asked, Place.LOCAL, "", ThisMachine(), "")
+        settings = Settings(on=Place.LOCAL, workers=WorkerRange(WORKERS, WORKERS))
+        self._plan = make_plan(settings, Place.LOCAL, "", ThisMachine(), "")
         self._cluster: _Warm | None = None
 
     @contextmanager

@@ -51,12 +51,12 @@ def costs(
     """
     from datetime import UTC, datetime
 
-    from skjob.cli.options import connect_as_asked, hint_if_forbidden
+    from skjob.cli.options import connect_with_options, hint_if_forbidden
     from skjob.deploy.kubernetes.costs import ledger
 
     now = datetime.now(UTC)
     first = _moment(since, now) if since is not None else None
-    api = connect_as_asked("costs", context, namespace)
+    api = connect_with_options("costs", context, namespace)
     current = api.context.namespace
     with hint_if_forbidden(all_namespaces=all_namespaces):
         ledgers = ledger.read_everywhere(api) if all_namespaces else {current: ledger.read_ledger(api, current)}

@@ -34,9 +34,9 @@ def dashboard(
     """Show the Dask dashboard of a cluster at an address of this machine, until Ctrl-C."""
     import asyncio
 
-    from skjob.cli.options import connect_as_asked
+    from skjob.cli.options import connect_with_options
 
-    api = connect_as_asked("dashboard", context, namespace)
+    api = connect_with_options("dashboard", context, namespace)
     try:
         asyncio.run(_serve(api, name or _only_name(api), open_it=open_it))
     except KeyboardInterrupt:

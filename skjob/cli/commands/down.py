@@ -31,13 +31,13 @@ def down(
     """Remove clusters and everything that belongs to them. A run that is still going loses its cluster."""
     import getpass
 
-    from skjob.cli.options import connect_as_asked
+    from skjob.cli.options import connect_with_options
     from skjob.deploy.kubernetes.inventory import cleanup, runs
     from skjob.errors import ConfigError
 
     if bool(names) == every or (everyone and not every):
         raise ConfigError("`skjob down` takes names or `--all`", "list the names with `skjob ps`")
-    api = connect_as_asked("down", context, namespace)
+    api = connect_with_options("down", context, namespace)
     all_runs = runs.runs(api, api.context.namespace)
     user = None if everyone else getpass.getuser()
     chosen = runs.choose(all_runs, names or None, user)

@@ -28,10 +28,10 @@ def gc(
     Runs under way, and kept clusters that are not due yet, are left alone. So is what
     Kubernetes has just begun to remove.
     """
-    from skjob.cli.options import connect_as_asked, hint_if_forbidden
+    from skjob.cli.options import connect_with_options, hint_if_forbidden
     from skjob.deploy.kubernetes.inventory import garbage
 
-    api = connect_as_asked("gc", context, namespace)
+    api = connect_with_options("gc", context, namespace)
     with hint_if_forbidden(all_namespaces=all_namespaces):
         result = garbage.find_garbage(api, None if all_namespaces else api.context.namespace)
     if json:

@@ -36,7 +36,7 @@ def install(
     Safe to repeat. Giving any default resets those that are not given; giving none keeps them all.
     An operator with an image of your own needs its `--image` each time; one that somebody else installed is left alone.
     """
-    from skjob.cli.options import connect_as_asked, layers, namespace_of, resolved
+    from skjob.cli.options import connect_with_options, layers, namespace_of, resolved
     from skjob.deploy.kubernetes.operator import install as installation
 
     given = {"image": image, "worker_cpu": worker_cpu, "worker_memory": worker_memory}
@@ -48,7 +48,7 @@ def install(
     if dry_run:
         _print_yaml(install_manifests(image, defaults(namespace_of(requested.settings))))
         return
-    api = connect_as_asked("install", context, namespace)
+    api = connect_with_options("install", context, namespace)
     done = installation.install_operator(
         api, image, defaults(api.context.namespace), timeout=seconds, notify=lambda text: typer.echo(text, err=True)
     )

@@ -22,10 +22,10 @@ def ps(
     json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
 ) -> None:
     """List the clusters that skjob has in Kubernetes: those of runs, and those that were kept or left behind."""
-    from skjob.cli.options import connect_as_asked, hint_if_forbidden
+    from skjob.cli.options import connect_with_options, hint_if_forbidden
     from skjob.deploy.kubernetes.inventory import runs
 
-    api = connect_as_asked("ps", context, namespace)
+    api = connect_with_options("ps", context, namespace)
     with hint_if_forbidden(all_namespaces=all_namespaces):
         clusters = runs.runs(api, None if all_namespaces else api.context.namespace)
     if json:

@@ -42,7 +42,7 @@ WIDTH_INDEPENDENT: frozenset[tuple[str, str]] = frozenset(
 Each row is a test in tests/integration/test_job_counts.py, at 1, 2 and 7 jobs.
 """
 
-_ASKED_BY_PARALLEL: CodeType = Parallel._effective_n_jobs.__code__
+_CALLED_BY_PARALLEL: CodeType = Parallel._effective_n_jobs.__code__
 _CALLER_DEPTH = 2
 """How many frames above `joblib.effective_n_jobs` are searched: `_partition_estimators` may be in between."""
 
@@ -54,12 +54,12 @@ def plain_number(n_jobs: int | None, nesting_level: int = 0) -> int:
     return int(BACKENDS[PLAIN_BACKEND](nesting_level=nesting_level).effective_n_jobs(n_jobs))
 
 
-def asked_by_parallel() -> bool:
+def called_by_parallel() -> bool:
     """Return whether the method that calls this was called by a Parallel object, and not by an estimator."""
-    return sys._getframe(2).f_code is _ASKED_BY_PARALLEL
+    return sys._getframe(2).f_code is _CALLED_BY_PARALLEL
 
 
-def asked_by_width_independent() -> bool:
+def called_by_width_independent() -> bool:
     """Return whether the caller of `joblib.effective_n_jobs` is in `WIDTH_INDEPENDENT`.
 
     `joblib.effective_n_jobs` has called the method that calls this.
@@ -124,7 +124,7 @@ class InnerBackend(SequentialBackend):  # type: ignore[misc]
         """Return 1 for a Parallel object, and joblib's number for an estimator."""
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
-        return 1 if n_jobs is None or asked_by_parallel() else self._plain_number(n_jobs)
+        return 1 if n_jobs is None or called_by_parallel() else self._plain_number(n_jobs)
 
     def configure(
         self, n_jobs: int = 1, parallel: Any = None, prefer: str | None = None, require: str | None = None, **_: Any

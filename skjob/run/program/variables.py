@@ -36,13 +36,13 @@ class ProgramVariables:
         return cls(inherited, sent, tuple(whole.values), tuple(whole.secret))
 
 
-def variables_of(asked: ResolvedSettings) -> Variables:
+def variables_of(requested: ResolvedSettings) -> Variables:
     """Return the variables that a user sets, with their values, and hide the secret ones from now on.
 
     Raises:
         ConfigError: with every variable that cannot be passed on.
     """
-    variables = asked.variables(os.environ)
+    variables = requested.variables(os.environ)
     hide(variables.secret.values())
     lost = [name for name in CREDENTIAL_FILES if (path := variables.values.get(name)) and not _is_readable(path)]
     if lost:

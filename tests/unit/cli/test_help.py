@@ -105,15 +105,15 @@ class _Api:
 def test_namespaces_are_those_of_the_context_that_was_typed(
     complete: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[Any, ...]] = []
+    connections: list[tuple[Any, ...]] = []
 
     def connect(*given: Any) -> _Api:
-        asked.append(given)
+        connections.append(given)
         return _Api()
 
-    monkeypatch.setattr("skjob.cli.options.connect_as_asked", connect)
+    monkeypatch.setattr("skjob.cli.options.connect_with_options", connect)
     assert complete("run", "--context", "lab", "--namespace", "team") == ["team-a", "team-b"]
-    assert asked == [("", "lab", None)]
+    assert connections == [("", "lab", None)]
 
 
 def test_a_cluster_that_can_not_be_reached_completes_nothing(
@@ -128,5 +128,5 @@ def test_an_api_that_does_not_answer_is_not_waited_for(
     complete: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(completion, "TIMEOUT", 0.01)
-    monkeypatch.setattr("skjob.cli.options.connect_as_asked", lambda *_: threading.Event().wait())
+    monkeypatch.setattr("skjob.cli.options.connect_with_options", lambda *_: threading.Event().wait())
     assert complete("run", "--cluster", "") == []

@@ -34,7 +34,7 @@ def rules_with(*pools: dict[str, Any], **data: str) -> NamespacePolicy:
 
 
 def plan_of(rules: NamespacePolicy, place: Place = Place.KUBERNETES, **settings: Any) -> Plan:
-    return make_plan(Settings(**settings), place, "as asked", Machine(4, 2**33), "3.12", rules)
+    return make_plan(Settings(**settings), place, "as requested", Machine(4, 2**33), "3.12", rules)
 
 
 def test_a_run_is_in_the_first_pool_or_the_one_it_names() -> None:
@@ -51,8 +51,8 @@ def test_a_run_is_in_the_first_pool_or_the_one_it_names() -> None:
 
 def test_schedulers_are_on_no_nodes_that_may_be_taken_away_unless_the_team_says_so() -> None:
     assert rules_with(BATCH, GPU).in_pool("gpu").support_scheduling == Scheduling({"pool": "batch"})
-    asked = rules_with(BATCH, GPU | {"schedulers": True}).in_pool("gpu")
-    assert asked.support_scheduling == asked.scheduling
+    in_pool = rules_with(BATCH, GPU | {"schedulers": True}).in_pool("gpu")
+    assert in_pool.support_scheduling == in_pool.scheduling
     kept_off = rules_with(BATCH, GPU | {"spot": False, "schedulers": False}).in_pool("gpu")
     assert kept_off.support_scheduling == Scheduling({"pool": "batch"})
 

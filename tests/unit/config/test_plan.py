@@ -1,4 +1,4 @@
-"""From what was asked and what is known to what will be done: each gap filled, each reason told."""
+"""Plans of runs, from settings and what is known: defaults for what is missing, and a reason for each choice."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from skjob.errors import ConfigError
 MACHINE = Machine(cores=8, memory=32 * 2**30)
 
 
-def test_nothing_asked_for_on_kubernetes() -> None:
+def test_defaults_on_kubernetes() -> None:
     assert make_plan(Settings(), Place.KUBERNETES, "context `kind`", MACHINE, "3.11") == Plan(
         place=Place.KUBERNETES,
         why="running on Kubernetes: context `kind`",
@@ -32,7 +32,7 @@ def test_nothing_asked_for_on_kubernetes() -> None:
     )
 
 
-def test_everything_asked_for_on_kubernetes() -> None:
+def test_all_settings_on_kubernetes() -> None:
     settings = Settings(
         on=Place.KUBERNETES,
         context="c",
@@ -49,10 +49,10 @@ def test_everything_asked_for_on_kubernetes() -> None:
         checkpoint=None,
         retries=1,
     )
-    plan = make_plan(settings, Place.KUBERNETES, "as asked", MACHINE, "3.12")
+    plan = make_plan(settings, Place.KUBERNETES, "as requested", MACHINE, "3.12")
     assert plan == Plan(
         place=Place.KUBERNETES,
-        why="running on Kubernetes: as asked",
+        why="running on Kubernetes: as requested",
         workers=WorkerRange(0, 20),
         size=WorkerSize(cpu=4.0, memory=2**33, threads=4),
         image="registry.example/team:1",
@@ -67,7 +67,7 @@ def test_everything_asked_for_on_kubernetes() -> None:
     assert plan.width == 80
 
 
-def test_nothing_asked_for_on_this_machine() -> None:
+def test_defaults_on_this_machine() -> None:
     plan = make_plan(Settings(), Place.LOCAL, "there is no kubeconfig", MACHINE, "3.11")
     assert plan == Plan(
         place=Place.LOCAL,
@@ -100,7 +100,7 @@ def test_a_local_worker_runs_one_fit(cpu: float | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("on", "asked", "workers", "told"),
+    ("on", "requested", "workers", "told"),
     [
         (Place.AUTO, WorkerRange(4, 4), WorkerRange(4, 4), ""),
         (Place.AUTO, WorkerRange(1, 8), WorkerRange(1, 8), ""),
@@ -110,15 +110,15 @@ def test_a_local_worker_runs_one_fit(cpu: float | None) -> None:
         (Place.LOCAL, WorkerRange(20, 20), WorkerRange(20, 20), ""),
     ],
 )
-def test_more_workers_than_cores_only_where_this_machine_was_asked_for(
-    on: Place, asked: WorkerRange, workers: WorkerRange, told: str
+def test_more_workers_than_cores_only_if_this_machine_was_requested(
+    on: Place, requested: WorkerRange, workers: WorkerRange, told: str
 ) -> None:
-    plan = make_plan(Settings(on=on, workers=asked), Place.LOCAL, "why", MACHINE, "3.11")
+    plan = make_plan(Settings(on=on, workers=requested), Place.LOCAL, "why", MACHINE, "3.11")
     assert (plan.workers, plan.why) == (workers, f"running on this machine: why{told}")
     assert plan.size.memory == MACHINE.memory // workers.maximum
 
 
-def test_memory_asked_for_is_memory_given() -> None:
+def test_requested_memory_is_planned() -> None:
     for place in (Place.LOCAL, Place.KUBERNETES):
         assert make_plan(Settings(worker_memory=2**28), place, "", MACHINE, "3.11").size.memory == 2**28
 
@@ -153,7 +153,7 @@ def test_the_root_is_the_scripts_own_folder(tmp_path: Path, monkeypatch: pytest.
 
 def _limited(settings: Settings, place: Place = Place.KUBERNETES, **limits: Any) -> Plan:
     rules = NamespacePolicy(limits=Limits(**limits, origin="ConfigMap t/skjob-defaults"))
-    return make_plan(settings, place, "as asked", MACHINE, "3.12", rules)
+    return make_plan(settings, place, "as requested", MACHINE, "3.12", rules)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_a_cost_that_ending_alone_would_be_more_than() -> None:
     prices = Prices((Price(40.0, 5.0, {"pool": "dear"}), Price(12.0, 0.0)), "EUR")
     settings = Settings(workers=WorkerRange(2, 9), worker_cpu=0.5, worker_memory=2**30, max_cost=0.09)
     with pytest.raises(ConfigError) as caught:
-        make_plan(settings, Place.KUBERNETES, "as asked", MACHINE, "3.12", NamespacePolicy(prices=prices))
+        make_plan(settings, Place.KUBERNETES, "as requested", MACHINE, "3.12", NamespacePolicy(prices=prices))
     [problem] = caught.value.problems
     assert problem == (
         "`max-cost` 0.09 is spent before anything is done: 2 workers for the 30 s that ending takes cost 0.1 EUR at"
@@ -243,6 +243,6 @@ def test_a_cost_that_ending_alone_would_be_more_than() -> None:
     )
     allowed = replace(settings, max_cost=0.11)
     assert (
-        make_plan(allowed, Place.KUBERNETES, "as asked", MACHINE, "3.12", NamespacePolicy(prices=prices)).max_cost
+        make_plan(allowed, Place.KUBERNETES, "as requested", MACHINE, "3.12", NamespacePolicy(prices=prices)).max_cost
         == 0.11
     )

@@ -207,14 +207,14 @@ def test_layers_fill_each_others_gaps() -> None:
 
 
 def test_the_configmap_is_one_more_layer_below_the_others() -> None:
-    asked = resolve([flags({"workers": "1:8"}), environment({"SKJOB_IMAGE": "ours:1"})])
+    requested = resolve([flags({"workers": "1:8"}), environment({"SKJOB_IMAGE": "ours:1"})])
     below = cluster_defaults({"workers": "3", "image": "theirs:1", "worker-memory": "4Gi"}, "ConfigMap x")
-    resolved = asked.over(below)
+    resolved = requested.over(below)
     assert resolved.settings == Settings(workers=WorkerRange(1, 8), image="ours:1", worker_memory=2**32)
     assert (resolved.given.values, resolved.called("image")) == ({"workers": "1:8"}, "`SKJOB_IMAGE`")
     assert resolved.called("worker_memory") == "`worker-memory` in `ConfigMap x`"
     with pytest.raises(ConfigError) as caught:
-        asked.over(cluster_defaults({"workers": "many"}, "ConfigMap x"))
+        requested.over(cluster_defaults({"workers": "many"}, "ConfigMap x"))
     assert caught.value.message == f"`workers` in `ConfigMap x` {WORKERS}, not `many`"
     assert caught.value.hint == CONFIGMAP_HINT
 
@@ -438,10 +438,10 @@ def test_problems_take_no_other_error() -> None:
 def test_every_source_adds_variables_and_the_stronger_value_counts() -> None:
     file = Layer({"set_env": {"A": "file", "B": 1}, "secret_env": ["S"]}, lambda name: name, place="skjob.toml")
     exported = environment({"SKJOB_SET_ENV": "A=variable 'C=two words'", "SKJOB_SECRET_ENV": "T S"})
-    asked = resolve([flags({"set_env": ["D=1", "A"], "secret_env": []}), exported, file])
-    assert asked.settings.set_env == {"A": None, "B": "1", "C": "two words", "D": "1"}
-    assert set(asked.settings.secret_env) == {"S", "T"}
-    found = asked.variables({"A": "mine", "S": "sesame", "T": "cucumber"})
+    requested = resolve([flags({"set_env": ["D=1", "A"], "secret_env": []}), exported, file])
+    assert requested.settings.set_env == {"A": None, "B": "1", "C": "two words", "D": "1"}
+    assert set(requested.settings.secret_env) == {"S", "T"}
+    found = requested.variables({"A": "mine", "S": "sesame", "T": "cucumber"})
     assert found.ordinary == {"A": "mine", "B": "1", "C": "two words", "D": "1"}
     assert found.secret == {"S": "sesame", "T": "cucumber"}
 
@@ -471,9 +471,9 @@ def test_all_variables_that_are_refused_are_told_at_once_by_where_they_are_set()
 
 def test_variables_are_no_default_of_a_platform_team() -> None:
     """Whoever may write to the ConfigMap would get what is in a user's environment."""
-    asked = resolve([flags({})])
+    requested = resolve([flags({})])
     with pytest.raises(ConfigError) as caught:
-        asked.over(cluster_defaults({"secret-env": "GITHUB_TOKEN"}, "skjob-defaults"))
+        requested.over(cluster_defaults({"secret-env": "GITHUB_TOKEN"}, "skjob-defaults"))
     assert caught.value.message == (
         "`secret-env` in `skjob-defaults` is no default for others: each user sets variables for themselves"
     )

@@ -101,9 +101,9 @@ class Opening:
         self.error_at_close: Exception | None = None
 
     @contextmanager
-    def __call__(self, job: Any, asked: Any, options: Any, observer: Any, report: Any) -> Iterator[Any]:
+    def __call__(self, job: Any, requested: Any, options: Any, observer: Any, report: Any) -> Iterator[Any]:
         name = options.cluster or "its own"
-        namespace = asked.settings.namespace or "team-a"
+        namespace = requested.settings.namespace or "team-a"
         api = SimpleNamespace(context=SimpleNamespace(name="lab", namespace=namespace))
         self.told.append(f"open {name}")
         yield SimpleNamespace(

@@ -129,8 +129,8 @@ def test_the_node_pool_of_runs(
     name: str | None, outcome: CheckOutcome, detail: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor, "connect_api", lambda *_: _Pools())
-    asked = resolve([flags({"node_pool": name})])
-    report = examine(asked, check_image=False, timeout=1.0, on_check=lambda _: None)
+    requested = resolve([flags({"node_pool": name})])
+    report = examine(requested, check_image=False, timeout=1.0, on_check=lambda _: None)
     [check] = [each for each in report.checks if each.name == "node pool"]
     assert (check.outcome, check.detail) == (outcome, detail)
 

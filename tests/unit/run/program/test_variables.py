@@ -76,9 +76,9 @@ def test_a_worker_has_the_variables_of_a_run_for_as_long_as_it_lasts(monkeypatch
 
 
 def test_a_file_with_credentials_must_be_there(tmp_path: Path) -> None:
-    asked = resolve([flags({"set_env": [f"{GOOGLE}={tmp_path}/none.json"]})])
+    requested = resolve([flags({"set_env": [f"{GOOGLE}={tmp_path}/none.json"]})])
     with pytest.raises(ConfigError, match=f"the file that `{GOOGLE}` names cannot be read"):
-        variables_of(asked)
+        variables_of(requested)
 
 
 def test_a_file_with_credentials_is_copied_for_a_worker_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

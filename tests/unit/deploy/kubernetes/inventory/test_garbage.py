@@ -101,7 +101,7 @@ def _pod(name: str, removed_ago: float) -> Manifest:
 
 def _gc(monkeypatch: pytest.MonkeyPatch, api: _DeadNode, *arguments: str) -> tuple[str, str]:
     """Return its stdout and stderr."""
-    monkeypatch.setattr(options, "connect_as_asked", lambda *_: api)
+    monkeypatch.setattr(options, "connect_with_options", lambda *_: api)
     done = CliRunner().invoke(app, ["gc", *arguments])
     assert done.exit_code == 0, done.output
     return done.stdout, done.stderr
