@@ -1,8 +1,8 @@
-"""The bits of a result: all that an object holds, taken apart down to numbers and text, each with the way to it.
+"""Compare results bit by bit: split an object into numbers and text, each with its path.
 
-Two results are the same if all of this is: values to the last bit, types, the order of arrays in memory as a pickle
-keeps it, and whether they may be written to. Estimators, trees, search trees, models of the boosters and random
-generators are taken apart by what they would be saved as.
+Two results are the same if all of their parts are: values to the last bit, types, the memory order of arrays as a
+pickle keeps it, and whether they are writeable. Estimators, trees, search trees, models of the boosters and random
+generators are split into the state that a pickle saves.
 """
 
 from __future__ import annotations
@@ -16,42 +16,42 @@ import pandas
 import scipy.sparse
 
 Bits = dict[str, Any]
-"""Values that `==` compares, by the way to each, such as `.estimators_[3].tree_.nodes.threshold`."""
+"""Values that `==` compares, by path, such as `.estimators_[3].tree_.nodes.threshold`."""
 
 _PLAIN = (bool, int, str, bytes, type(None))
 
 
 def bits(value: Any) -> Bits:
-    """Return all that a value holds."""
-    return dict(_taken_apart(value, "", ()))
+    """Return all parts of a value."""
+    return dict(_split(value, "", ()))
 
 
 def differences(one: Bits, other: Bits) -> list[str]:
-    """Return the ways at which two values hold something else."""
-    return [way for way in {**one, **other} if one.get(way, KeyError) != other.get(way, KeyError)]
+    """Return the paths at which two values differ."""
+    return [path for path in {**one, **other} if one.get(path, KeyError) != other.get(path, KeyError)]
 
 
-def _taken_apart(value: Any, way: str, above: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
-    if id(value) in above:  # it holds itself
-        yield way, f"level {above.index(id(value))}"
+def _split(value: Any, path: str, parents: tuple[int, ...]) -> Iterator[tuple[str, Any]]:
+    if id(value) in parents:  # a reference to itself
+        yield path, f"level {parents.index(id(value))}"
         return
-    within = (*above, id(value))
+    ancestors = (*parents, id(value))
     if type(value) in _PLAIN:
-        yield way, (type(value).__name__, value)
+        yield path, (type(value).__name__, value)
         return
     if isinstance(value, float | complex | numpy.generic):
-        yield way, (type(value).__name__, str(value), numpy.asarray(value).tobytes())
+        yield path, (type(value).__name__, str(value), numpy.asarray(value).tobytes())
         return
-    yield f"{way}<type>", f"{type(value).__module__}.{type(value).__qualname__}"
+    yield f"{path}<type>", f"{type(value).__module__}.{type(value).__qualname__}"
     for name, part in _parts(value):
-        yield from _taken_apart(part, way + name, within)
+        yield from _split(part, path + name, ancestors)
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, numpy.ma.MaskedArray):
         yield from {".data": value.filled(), ".mask": numpy.ma.getmaskarray(value)}.items()
     elif isinstance(value, numpy.ndarray):
-        yield from _of_array(value)
+        yield from _parts_of_array(value)
     elif scipy.sparse.issparse(value):
         yield ".shape", value.shape
         names = ("data", "indices", "indptr", "row", "col", "offsets", "rows")
@@ -81,22 +81,22 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     elif hasattr(value, "save_raw"):  # XGBoost's
         yield "", bytes(value.save_raw("json"))
     elif hasattr(value, "model_to_string"):  # LightGBM's
-        yield from _of_lines(value.model_to_string())
+        yield from _parts_of_text(value.model_to_string())
     else:
-        yield from _of_object(value)
+        yield from _parts_of_object(value)
 
 
-def _of_lines(text: str) -> Iterator[tuple[str, Any]]:
-    """Yield LightGBM's text: lines such as `[num_threads: 2]` by their names, the others by their place."""
+def _parts_of_text(text: str) -> Iterator[tuple[str, Any]]:
+    """Yield LightGBM's text: lines such as `[num_threads: 2]` by their names, other lines by their number."""
     for place, line in enumerate(text.splitlines()):
         name, given, value = line.partition(": ")
         yield (f"<{name[1:]}>", value) if given and name.startswith("[") else (f"<line {place}>", line)
 
 
-def _of_array(value: numpy.ndarray) -> Iterator[tuple[str, Any]]:
+def _parts_of_array(value: numpy.ndarray) -> Iterator[tuple[str, Any]]:
     yield "<shape>", value.shape
     yield "<kind>", value.dtype.str
-    if value.dtype.names:  # between its fields may be anything
+    if value.dtype.names:  # bytes between fields are undefined
         yield from ((f".{name}", value[name]) for name in value.dtype.names)
         return
     yield "<order>", "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
@@ -107,14 +107,14 @@ def _of_array(value: numpy.ndarray) -> Iterator[tuple[str, Any]]:
         yield "", value.tobytes()
 
 
-def _of_object(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield its attributes, or what it would be saved as."""
+def _parts_of_object(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield an object's attributes, or the state that a pickle saves."""
     if type(value).__getstate__ is object.__getstate__ and hasattr(value, "__dict__"):
         yield from ((f".{name}", part) for name, part in vars(value).items())
         return
     try:
         saved = value.__reduce_ex__(4)
-    except TypeError:  # it cannot be saved
+    except TypeError:  # it cannot be pickled
         yield from ((f".{name}", part) for name, part in getattr(value, "__dict__", {}).items())
         return
     if isinstance(saved, str):

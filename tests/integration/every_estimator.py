@@ -1,7 +1,7 @@
-"""What has `n_jobs` in scikit-learn, imbalanced-learn and the boosters, and how each of it is used on a little data.
+"""Everything with `n_jobs` in scikit-learn, imbalanced-learn and the boosters, with a use of each on little data.
 
-A use is a function of `n_jobs` that returns what came of it: a fitted estimator and what it answers, or what a function
-has returned. `alone` and `in_a_search` are the two uses of an estimator; `CallsInFit` brings a function into a search.
+A use is a function of `n_jobs` that returns a result: a fitted estimator with its predictions, or a function's return
+value. `alone` and `in_a_search` are the two uses of an estimator; `CallsInFit` lets a search call a function.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ from xgboost import XGBClassifier, XGBRegressor, XGBRFClassifier, XGBRFRegressor
 Data = tuple[Any, Any]
 Use = Callable[[int | None], Any]
 
-ASKED = (
+COMPARED_METHODS = (
     "predict", "predict_proba", "decision_function", "score_samples", "transform", "kneighbors", "kneighbors_graph",
     "radius_neighbors_graph", "apply", "get_support",
 )  # fmt: skip
-"""Methods of a fitted estimator that are asked for what they answer."""
+"""Methods of a fitted estimator whose results are compared."""
 
 
 def classes() -> Data:
-    """Return three classes of fifty flowers, in no order: whatever comes first must not be of one class."""
+    """Return fifty shuffled flowers of three classes: the first rows must not be of one class."""
     X, y = load_iris(return_X_y=True)
     order = numpy.random.default_rng(0).permutation(len(y))[:50]
     return X[order], y[order]
@@ -65,7 +65,7 @@ def classes() -> Data:
 
 def two_classes() -> Data:
     X, y = load_iris(return_X_y=True)
-    order = numpy.random.default_rng(0).permutation(100)[:50] + 50  # those that overlap
+    order = numpy.random.default_rng(0).permutation(100)[:50] + 50  # classes that overlap
     return X[order], y[order] - 1
 
 
@@ -87,7 +87,7 @@ def counts() -> Data:
 
 
 def rare() -> Data:
-    """Return a hundred rows with one of five in the class that is to be filled up."""
+    """Return a hundred rows, a fifth of them in the class that is to be oversampled."""
     rng = numpy.random.default_rng(0)
     y = (numpy.arange(100) % 5 == 0).astype(int)
     return rng.normal(size=(100, 3)) + y[:, None], y
@@ -225,7 +225,7 @@ IMBALANCED: Mapping[str, dict[str, Any]] = {
     "SMOTETomek": {"random_state": 0},
     "TomekLinks": {},
 }
-"""Those of imbalanced-learn, for `rare`."""
+"""Estimators of imbalanced-learn, for `rare`."""
 
 _FEW_LEAVES = {
     "n_estimators": 3,
@@ -312,7 +312,7 @@ FUNCTIONS: Mapping[str, Callable[[Any, Any, int | None], Any]] = {
 """Each function of scikit-learn that has `n_jobs`, on `classes`."""
 
 DISPLAYS = {"LearningCurveDisplay", "PartialDependenceDisplay", "ValidationCurveDisplay"}
-"""Classes with a method that has `n_jobs`: they draw what functions of the table return, with matplotlib."""
+"""Classes that plot the results of functions of the table, and have `n_jobs` in a method."""
 
 
 class CallsInFit(BaseEstimator):
@@ -328,7 +328,7 @@ class CallsInFit(BaseEstimator):
 
 
 def no_score(estimator: Any, X: Any, y: Any = None) -> float:
-    """A score for what has none."""
+    """Score estimators that have no score of their own."""
     return 0.0
 
 
@@ -339,23 +339,25 @@ def _with(kind: type, parameters: dict[str, Any], n_jobs: int | None) -> Any:
 
 
 def alone(kind: type, data: Data, parameters: dict[str, Any], n_jobs: int | None) -> Any:
-    """Return a fitted estimator and what it answers."""
+    """Return a fitted estimator, its results and its score."""
     X, y = data
     model = _with(kind, parameters, n_jobs)
     if hasattr(model, "fit_resample"):
         return [model.fit_resample(X, y), model]
     fitted = model.fit(X, y)
-    answers = {name: getattr(fitted, name)(*_arguments(fitted, name, X)) for name in ASKED if hasattr(fitted, name)}
-    return [fitted, answers, fitted.score(X, y) if hasattr(fitted, "score") else None]
+    method_results = {
+        name: getattr(fitted, name)(*_arguments(fitted, name, X)) for name in COMPARED_METHODS if hasattr(fitted, name)
+    }
+    return [fitted, method_results, fitted.score(X, y) if hasattr(fitted, "score") else None]
 
 
 def _arguments(fitted: Any, name: str, X: Any) -> list[Any]:
-    wanted = inspect.signature(getattr(fitted, name)).parameters
-    return [X] if "X" in wanted else []
+    parameters = inspect.signature(getattr(fitted, name)).parameters
+    return [X] if "X" in parameters else []
 
 
 def in_a_search(kind: type, data: Data, parameters: dict[str, Any], n_jobs: int | None) -> Any:
-    """Return the models of a cross-validation that says nothing of jobs, and a search that says the same as they."""
+    """Return the models of a cross-validation without `n_jobs`, and a fitted search with the same `n_jobs` as they."""
     X, y = data
     model, name = _with(kind, parameters, n_jobs), "n_jobs"
     if hasattr(model, "fit_resample"):
@@ -370,7 +372,7 @@ def in_a_search(kind: type, data: Data, parameters: dict[str, Any], n_jobs: int 
 
 
 def uses() -> Iterator[tuple[str, Use]]:
-    """Yield each use, by its name."""
+    """Yield each use with its name."""
     kinds = dict(all_estimators())
     tables: list[tuple[str, type, Callable[[], Data], dict[str, Any]]] = [
         *((name, kinds[name], data, parameters) for name, (data, parameters) in ESTIMATORS.items()),
@@ -392,8 +394,8 @@ class _Use:
 
 
 def with_jobs() -> dict[str, set[str]]:
-    """Return the names of what has `n_jobs` and is public: of scikit-learn's estimators, functions and other classes,
-    and of imbalanced-learn's estimators."""
+    """Return the names of everything public with `n_jobs`: scikit-learn's estimators, functions and other classes, and
+    imbalanced-learn's estimators."""
     estimators = {name for name, kind in all_estimators() if _has_jobs(kind)}
     functions: set[str] = set()
     others: set[str] = set()
@@ -414,7 +416,7 @@ def with_jobs() -> dict[str, set[str]]:
 
 
 def _public_modules() -> list[str]:
-    """Return those that come with the package and are meant for programs: not its tests, and not copies of others."""
+    """Return the package's public modules, without its tests and vendored packages."""
     names = [module.name for module in pkgutil.walk_packages(sklearn.__path__, "sklearn.")]
     hidden = re.compile(r"\.(_|tests\b|conftest\b|externals\b)|^sklearn\.utils\.parallel$")
     return [name for name in names if not hidden.search(name)]

@@ -1,7 +1,7 @@
-"""Fetch scikit-learn's examples, in the version that is installed: `python fetch_gallery.py FOLDER`.
+"""Fetch scikit-learn's examples for the installed version: `python fetch_gallery.py FOLDER`.
 
-They are in its source distribution. pip wants the metadata of what it downloads and asks the package's build backend,
-which compiles all of scikit-learn for them; they lie in the archive as well, where a backend of four lines finds them.
+They are in the source distribution. To download that, pip needs its metadata from the build backend, which would
+compile all of scikit-learn. The archive also contains the metadata, and a build backend of four lines returns it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Workers that start in a moment: forks of a process that has imported what they use.
+"""Workers that start quickly, as forks of a process that has imported their libraries.
 
-A worker that is spawned imports Dask, scikit-learn and what its tasks need first, which takes 2 to 4 s of a CPU; each
-test that ends a worker waits for that. A fork takes 0.1 s. All else is as ever: a process of its own with its nanny,
-which starts it again when it dies.
+A spawned worker first imports Dask, scikit-learn and the libraries of its tasks, which takes 2 to 4 s of CPU time, and
+each test that ends a worker waits for that. A fork takes 0.1 s. Otherwise, the worker is like any other: a process with
+a nanny, which restarts it when it dies.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from waiting import DEADLINE
 
 from skjob.engine.fidelity.effects.guard import FILES_VARIABLE
 
-IMPORTED = (
+PRELOADED_MODULES = (
     "distributed.nanny", "distributed.worker", "skjob.engine.task", "skjob.engine.transfer.worker_plugins",
     "skjob.boosters", "sklearn.ensemble", "sklearn.linear_model", "sklearn.model_selection", "sklearn.svm", "pandas",
     "scipy.sparse", "dask.array", "dask.dataframe", "pyarrow.parquet", "xgboost.dask", "lightgbm", "pytest",
 )  # fmt: skip
-"""By the process that is forked. It may run nothing of OpenMP or BLAS: their threads do not survive a fork."""
+"""Modules that the forked process imports. It must not run OpenMP or BLAS, whose threads do not survive a fork."""
 
-OWN_RANDOMNESS = "import numpy; numpy.random.seed()"
-"""Each worker's: a fork has the state of the process that it comes from."""
+SEED_NUMPY = "import numpy; numpy.random.seed()"
+"""Seeds each worker on its own: forks share the random state of their parent."""
 
 
 @contextmanager
 def forked_workers(*first: str) -> Iterator[None]:
-    """Within the block, nannies fork their workers. Each runs the statements `first` as it starts."""
+    """Within the block, nannies fork their workers. Each worker runs the statements `first` when it starts."""
     with dask.config.set(
         {
             "distributed.worker.multiprocessing-method": "forkserver",
-            "distributed.worker.preload": [OWN_RANDOMNESS, *first],
+            "distributed.worker.preload": [SEED_NUMPY, *first],
         }
     ):
         _start_server()
@@ -47,7 +47,7 @@ def forked_workers(*first: str) -> Iterator[None]:
 
 @contextmanager
 def two_forked_workers() -> Iterator[Client]:
-    """Within the block there is a cluster of two workers with a thread each; yield its client."""
+    """Start a cluster of two workers with one thread each for the block; yield its client."""
     with (
         forked_workers(),
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1") as cluster,
@@ -58,9 +58,9 @@ def two_forked_workers() -> Iterator[Client]:
 
 
 def close_cluster(cluster: LocalCluster) -> None:
-    """Close a cluster of which tests have killed workers.
+    """Close a cluster whose workers tests have killed.
 
-    distributed 2026.8 raises KeyError where a worker that was killed went before the cluster had heard of it. GONE WHEN
+    distributed 2026.8 raises KeyError if a killed worker was removed before the cluster was notified of it. GONE WHEN
     `SpecCluster._update_worker_status` tolerates an unknown worker.
     """
     with suppress(KeyError):
@@ -68,10 +68,10 @@ def close_cluster(cluster: LocalCluster) -> None:
 
 
 def _start_server() -> None:
-    """One a process of tests, with the environment that a nanny's worker has from its start."""
-    get_mp_context()  # once, Dask says what it imports
+    """Start the fork server once per test process, with the environment that nannies set for their workers."""
+    get_mp_context()  # Dask sets its own preload list the first time
     environment = dask.config.get("distributed.nanny.pre-spawn-environ")
-    own = {FILES_VARIABLE: "1"}  # the tests look for the files that tasks write
+    own = {FILES_VARIABLE: "1"}  # lets workers detect files that tasks write
     with mock.patch.dict(os.environ, {name: str(value) for name, value in environment.items()} | own):
-        multiprocessing.get_context("forkserver").set_forkserver_preload([*IMPORTED])
+        multiprocessing.get_context("forkserver").set_forkserver_preload([*PRELOADED_MODULES])
         forkserver.ensure_running()

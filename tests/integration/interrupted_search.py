@@ -1,6 +1,6 @@
-"""A search that is killed half-way, and the same once more: the client of tests/integration/test_faults.py.
+"""A search that test_faults.py kills half-way and then runs again.
 
-It writes what it was told of kept fits to stderr, and its scores to stdout.
+It writes messages about stored fits to stderr, and its scores to stdout.
 """
 
 import sys

@@ -1,7 +1,7 @@
-"""A run without a cluster, for tests of what its terminal shows: `python live_run.py EVENTS PROGRAM [ARGUMENT ...]`.
+"""A run without a cluster, for tests of the live view: `python live_run.py EVENTS PROGRAM [ARGUMENT ...]`.
 
-The program inherits the terminal, as that of a run does. Meanwhile the reporter gets the events of the file EVENTS, the
-next of them whenever the file has grown, as if the engine had reported them now.
+The program inherits the terminal, as in a real run. The reporter gets the events in the file EVENTS as they are added,
+as if the engine reported them at that time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from skjob.run.record import Record, RunOutcome
 
 
 def main() -> int:
-    """Run the program, and show it."""
+    """Run the program with the live view."""
     events, program = Path(sys.argv[1]), sys.argv[2:]
     Path("pid").write_text(f"{os.getpid()}\n")
     reporter = Reporter(json=False, verbose=False)
@@ -68,5 +68,5 @@ def _follow(file: Path, reporter: Reporter, ended: threading.Event) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, lambda *_: None)  # the program has it too, and ends
+    signal.signal(signal.SIGINT, lambda *_: None)  # the program gets the signal as well, and ends
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""Fits that sleep, note in a file when they begin and end, and may do something else in between."""
+"""Fits that sleep, record their start and end in a file, and may perform an action in between."""
 
 from __future__ import annotations
 
@@ -18,32 +18,35 @@ from waiting import until
 
 X, Y = numpy.arange(40.0).reshape(20, 2), numpy.arange(20) % 2
 
-NOTES = Path("__pycache__") / "fits"
-"""Where fits note what they do: in a cache, because a fit that writes any other file is not kept as finished."""
+EVENTS_FILE = Path("__pycache__") / "fits"
+"""File for the starts and ends of fits, in a cache folder: fits that write other files are not stored."""
 
 
 class Sleeper(ClassifierMixin, BaseEstimator):
-    """A fit that takes a while, notes that it has begun and ended, and may do something else in between."""
+    """An estimator whose fit sleeps, records its start and end, and may perform `action`.
 
-    def __init__(self, number: int = 0, folder: str = "", seconds: float = 0.4, deed: str = "", culprit: int = -1):
+    Only the fit with `number` equal to `acting` performs it, or every fit if that is `ANY`.
+    """
+
+    def __init__(self, number: int = 0, folder: str = "", seconds: float = 0.4, action: str = "", acting: int = -1):
         self.number = number
         self.folder = folder
         self.seconds = seconds
-        self.deed = deed
-        self.culprit = culprit
+        self.action = action
+        self.acting = acting
 
     def fit(self, X: Any, y: Any) -> Sleeper:
-        self._note("begin", X)
-        if self.culprit in (self.number, ANY):
-            DEEDS[self.deed](self)
+        self._record("start", X)
+        if self.acting in (self.number, ANY):
+            ACTIONS[self.action](self)
         time.sleep(self.seconds)
-        self._note("end", X)
+        self._record("end", X)
         self.classes_ = numpy.unique(y)
         return self
 
-    def _note(self, what: str, X: Any) -> None:
+    def _record(self, what: str, X: Any) -> None:
         line = f"{what} {self.number}/{int(X[0, 0])} {os.getpid()} {time.time()}\n"
-        with (Path(self.folder) / NOTES).open("a") as file:
+        with (Path(self.folder) / EVENTS_FILE).open("a") as file:
             file.write(line)
 
     def predict(self, X: Any) -> Any:
@@ -54,7 +57,7 @@ class Sleeper(ClassifierMixin, BaseEstimator):
 
 
 ANY = 1000
-"""The culprit where each fit is one."""
+"""Value of `acting` for all fits."""
 
 
 def _exit(_: Sleeper) -> None:
@@ -65,40 +68,40 @@ def _crash(_: Sleeper) -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
-def _gobble(_: Sleeper) -> None:
-    taken = []
+def _allocate(_: Sleeper) -> None:
+    blocks = []
     while True:
-        if len(taken) < 40:  # more than the worker may have; not so much that something else on the machine goes
-            taken.append(bytearray(16 * 2**20))
+        if len(blocks) < 40:  # exceeds the worker's limit, but not the machine's memory
+            blocks.append(bytearray(16 * 2**20))
         time.sleep(0.01)
 
 
-def _meet(sleeper: Sleeper) -> None:
-    """Wait until two have run at a time."""
-    until(lambda: Fits(Path(sleeper.folder)).most_at_once() > 1, "no other fit runs beside it")
+def _overlap(sleeper: Sleeper) -> None:
+    """Wait until two fits have run at the same time."""
+    until(lambda: Fits(Path(sleeper.folder)).max_parallel() > 1, "no other fit runs at the same time")
 
 
-FREE = 4
-"""The numbers below it do not wait for what is done to their neighbours."""
+FIRST_WAITING = 4
+"""Fits with a lower number do not wait for the fault."""
 
 
-def _outlast(sleeper: Sleeper) -> None:
-    """Run until the test has done its deed, so that fits run when it is done and begin after it."""
-    if sleeper.number >= FREE:
-        until(Fits(Path(sleeper.folder)).deed.exists, "the test does not do its deed")
+def _wait_for_fault(sleeper: Sleeper) -> None:
+    """Run until the test has injected its fault, so that fits are running at that time and start after it."""
+    if sleeper.number >= FIRST_WAITING:
+        until(Fits(Path(sleeper.folder)).fault.exists, "the test does not inject its fault")
 
 
-DEEDS: dict[str, Callable[[Sleeper], None]] = {
+ACTIONS: dict[str, Callable[[Sleeper], None]] = {
     "exit": _exit,
     "crash": _crash,
-    "gobble": _gobble,
-    "meet": _meet,
-    "outlast": _outlast,
+    "allocate": _allocate,
+    "overlap": _overlap,
+    "wait for fault": _wait_for_fault,
 }
 
 
 @dataclass(frozen=True)
-class Note:
+class FitEvent:
     what: str
     fit: str
     pid: int
@@ -106,42 +109,42 @@ class Note:
 
 
 class Fits:
-    """The notes of the fits."""
+    """The recorded starts and ends of the fits."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / NOTES).parent.mkdir(exist_ok=True)
-        (folder / NOTES).touch()
-        self.deed = (folder / NOTES).with_name("deed")
+        (folder / EVENTS_FILE).parent.mkdir(exist_ok=True)
+        (folder / EVENTS_FILE).touch()
+        self.fault = (folder / EVENTS_FILE).with_name("fault")
 
-    def most_at_once(self) -> int:
-        """How many have run at a time."""
-        most, running = 0, 0
-        for note in sorted(self.notes(), key=lambda note: note.at):
-            running += 1 if note.what == "begin" else -1
-            most = max(most, running)
-        return most
+    def max_parallel(self) -> int:
+        """Return the maximum number of fits that ran at the same time."""
+        maximum, running = 0, 0
+        for event in sorted(self.events(), key=lambda event: event.at):
+            running += 1 if event.what == "start" else -1
+            maximum = max(maximum, running)
+        return maximum
 
-    def notes(self) -> list[Note]:
-        lines = [line.split() for line in (self.folder / NOTES).read_text().splitlines()]
-        return [Note(what, fit, int(pid), float(at)) for what, fit, pid, at in lines]
+    def events(self) -> list[FitEvent]:
+        lines = [line.split() for line in (self.folder / EVENTS_FILE).read_text().splitlines()]
+        return [FitEvent(what, fit, int(pid), float(at)) for what, fit, pid, at in lines]
 
-    def running(self) -> list[Note]:
-        """The fits that have begun and not ended."""
-        notes = self.notes()
-        ended = Counter((note.fit, note.pid) for note in notes if note.what == "end")
-        begun = [note for note in notes if note.what == "begin"]
-        return [note for note in begun if not ended[note.fit, note.pid]]
+    def running(self) -> list[FitEvent]:
+        """Return the starts of fits that have not ended."""
+        events = self.events()
+        ended = Counter((event.fit, event.pid) for event in events if event.what == "end")
+        started = [event for event in events if event.what == "start"]
+        return [event for event in started if not ended[event.fit, event.pid]]
 
-    def waiting(self) -> list[Note]:
-        """The fits that run until the test has done its deed: nothing begins on their workers before."""
-        return [note for note in self.running() if int(note.fit.partition("/")[0]) >= FREE]
+    def waiting(self) -> list[FitEvent]:
+        """Return the starts of fits that wait for the fault, before which no other fit starts on their workers."""
+        return [event for event in self.running() if int(event.fit.partition("/")[0]) >= FIRST_WAITING]
 
     def ended(self) -> Counter[str]:
-        return Counter(note.fit for note in self.notes() if note.what == "end")
+        return Counter(event.fit for event in self.events() if event.what == "end")
 
-    def begun(self) -> Counter[str]:
-        return Counter(note.fit for note in self.notes() if note.what == "begin")
+    def started(self) -> Counter[str]:
+        return Counter(event.fit for event in self.events() if event.what == "start")
 
 
 def search_of(fits: Fits, numbers: int = 8, **arguments: Any) -> GridSearchCV:

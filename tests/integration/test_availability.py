@@ -1,4 +1,4 @@
-"""Whether pins can be had, asked of real uv and of indexes of these tests; and that uv and pip install from them."""
+"""Availability of pinned packages, checked with the real uv on indexes of these tests, and installation from them."""
 
 import base64
 import hashlib
@@ -86,15 +86,15 @@ REQUIRES = {"newer": ">=3.13", "patch": ">=3.11.4"}
 
 
 @dataclass
-class Serving:
-    """A package index (PEP 503) on this machine. `asked` are the paths of the requests that it answered with a page."""
+class PackageIndex:
+    """A package index (PEP 503) on this machine. `requests` are the paths of authorized requests."""
 
     server: http.server.ThreadingHTTPServer
     scheme: str
     credentials: str = ""
     status: int = 0
     fails_next: bool = False
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
 
     @property
     def address(self) -> str:
@@ -109,18 +109,18 @@ class Serving:
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    serving: Serving
+    index: PackageIndex
 
     def do_GET(self) -> None:
-        wanted = "Basic " + base64.b64encode(self.serving.credentials.encode()).decode()
-        if self.serving.credentials and self.headers.get("Authorization") != wanted:
+        expected = "Basic " + base64.b64encode(self.index.credentials.encode()).decode()
+        if self.index.credentials and self.headers.get("Authorization") != expected:
             self._answer(401, b"", {"WWW-Authenticate": "Basic realm=index"})
-        elif self.serving.status:
-            self._answer(self.serving.status, b"")
+        elif self.index.status:
+            self._answer(self.index.status, b"")
         else:
-            self.serving.asked.append(self.path)
-            if self.serving.fails_next:
-                self.serving.status = 503
+            self.index.requests.append(self.path)
+            if self.index.fails_next:
+                self.index.status = 503
             content = self._content(*self.path.strip("/").split("/"))
             self._answer(200 if content else 404, content or b"")
 
@@ -144,36 +144,36 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_: object) -> None:
-        """A client that goes away, or does not trust the certificate, is what some of these tests are about."""
+        """Ignore clients that disconnect or do not trust the certificate, as in some of these tests."""
 
 
-Start = Callable[..., Serving]
+Start = Callable[..., PackageIndex]
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
-    """Starts an index, with its `credentials`, the `status` of all its answers, and its TLS `context`."""
+def start_index() -> Iterator[Start]:
+    """Starts an index with these `credentials`, this TLS `context`, and this `status` of all responses."""
     servers = []
 
-    def started(credentials: str = "", status: int = 0, context: ssl.SSLContext | None = None) -> Serving:
+    def start(credentials: str = "", status: int = 0, context: ssl.SSLContext | None = None) -> PackageIndex:
         handler = type("Handler", (_Handler,), {})
         server = _Server(("127.0.0.1", 0), handler)
         if context:
             server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-        handler.serving = Serving(server, "https" if context else "http", credentials, status)  # type: ignore[attr-defined]
+        handler.index = PackageIndex(server, "https" if context else "http", credentials, status)  # type: ignore[attr-defined]
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         servers.append((server, thread))
-        return handler.serving  # type: ignore[attr-defined, no-any-return]
+        return handler.index  # type: ignore[attr-defined, no-any-return]
 
-    yield started
+    yield start
     for server, thread in servers:
         server.shutdown()
         server.server_close()
@@ -188,7 +188,7 @@ class Tls:
 
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    """The server's side of TLS for 127.0.0.1, and the authority that alone knows it."""
+    """A TLS context for a server at 127.0.0.1, and the certificate authority that signed it."""
     folder = tmp_path_factory.mktemp("tls")
     now = datetime.now(UTC)
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
@@ -225,7 +225,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
 
 @pytest.fixture(autouse=True)
 def uv_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One for each test: a port may be used again, and uv knows an index by its address. No second try either."""
+    """A cache for each test, as uv caches by an index's address and ports are reused. Disables retries as well."""
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
 
@@ -242,19 +242,19 @@ def _fault(pins: Mapping[str, str], settings: IndexSettings, deadline: float = 6
     return caught.value
 
 
-# ------------------------------------------------------------------------------------------------- what can be had
+# ------------------------------------------------------------------------------------------------- available packages
 
 
-def test_all_that_can_be_had(start: Start) -> None:
+def test_available_packages(start_index: Start) -> None:
     pins = {"pure": "1.0", "native": "1.0", "withdrawn": "1.0", "patch": "1.0"}
-    check_pins_available(pins, "3.11", PLATFORM, _only(start().url), None)
+    check_pins_available(pins, "3.11", PLATFORM, _only(start_index().url), None)
 
 
-def test_no_pins_ask_nobody() -> None:
+def test_no_pins_need_no_index() -> None:
     check_pins_available({}, "3.11", PLATFORM, _only("http://127.0.0.1:1/simple"), None)
 
 
-IS_ON_NO_INDEX = "add its index to the settings of uv or pip, or leave it out"
+NOT_ON_AN_INDEX = "add its index to the settings of uv or pip, or leave it out"
 IS_WITHDRAWN = "it may have been withdrawn, or come from another index: install one that exists"
 IS_FOR_ANOTHER_PYTHON = "install a version that has wheels for this Python"
 IS_FOR_ANOTHER_SYSTEM = "install a version that has wheels for pods too"
@@ -265,7 +265,7 @@ IS_SOURCE = "install a version that has wheels, or build one and publish it on y
 @pytest.mark.parametrize(
     ("pin", "problem", "advice"),
     [
-        ("absent==1.0", "no configured index has `absent`", IS_ON_NO_INDEX),
+        ("absent==1.0", "no configured index has `absent`", NOT_ON_AN_INDEX),
         ("pure==3.0", "the index has `pure`, but not this version", IS_WITHDRAWN),
         ("older==1.0", "its wheels are for `cp38`, but pods have Python 3.11", IS_FOR_ANOTHER_PYTHON),
         ("newer==1.0", "it is for Python>=3.13, but pods have 3.11", "install a version for this Python"),
@@ -274,15 +274,17 @@ IS_SOURCE = "install a version that has wheels, or build one and publish it on y
         ("source==1.0", "the index has only its source, but pods have no compiler", IS_SOURCE),
     ],
 )  # fmt: skip
-def test_a_pin_that_can_not_be_had(start: Start, pin: str, problem: str, advice: str) -> None:
+def test_unavailable_package(start_index: Start, pin: str, problem: str, advice: str) -> None:
     name, _, version = pin.partition("==")
-    assert _fault({"pure": "1.0", name: version}, _only(start().url)).message == f"`{pin}`: {problem}; {advice}"
+    assert _fault({"pure": "1.0", name: version}, _only(start_index().url)).message == f"`{pin}`: {problem}; {advice}"
 
 
 @pytest.mark.parametrize("columns", ["40", "100"])
-def test_a_narrow_terminal_changes_nothing(start: Start, monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+def test_message_does_not_depend_on_the_terminal_width(
+    start_index: Start, monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
     monkeypatch.setenv("COLUMNS", columns)
-    message = _fault({"newer": "1.0", "older": "1.0", "pure": "3.0"}, _only(start().url)).message
+    message = _fault({"newer": "1.0", "older": "1.0", "pure": "3.0"}, _only(start_index().url)).message
     assert [line.partition(": ")[2].partition(";")[0] for line in message.splitlines()[1:]] == [
         "it is for Python>=3.13, but pods have 3.11",
         "its wheels are for `cp38`, but pods have Python 3.11",
@@ -290,25 +292,25 @@ def test_a_narrow_terminal_changes_nothing(start: Start, monkeypatch: pytest.Mon
     ]
 
 
-def test_a_version_that_is_none(start: Start) -> None:
-    message = _fault({"pure": "1.0", "odd": "one"}, _only(start().url)).message
+def test_invalid_version(start_index: Start) -> None:
+    message = _fault({"pure": "1.0", "odd": "one"}, _only(start_index().url)).message
     assert message.startswith("`odd==one`: uv cannot install it: ")
 
 
-def test_all_that_can_not_be_had_are_told_at_once(start: Start) -> None:
+def test_all_unavailable_packages_are_reported_at_once(start_index: Start) -> None:
     bad = {"absent": "1.0", "apple": "1.0", "newer": "1.0", "older": "1.0", "pure": "3.0", "source": "1.0"}
-    message = _fault({**bad, "native": "1.0", "patch": "1.0", "withdrawn": "1.0"}, _only(start().url)).message
+    message = _fault({**bad, "native": "1.0", "patch": "1.0", "withdrawn": "1.0"}, _only(start_index().url)).message
     first, *lines = message.splitlines()
     assert first == "6 problems:"
     assert [line.partition(":")[0] for line in lines] == [f"  - `{name}=={v}`" for name, v in sorted(bad.items())]
 
 
-def test_what_is_only_in_a_folder_of_this_machine(start: Start, tmp_path: Path) -> None:
+def test_package_only_in_a_local_folder(start_index: Start, tmp_path: Path) -> None:
     name, content = _wheel("hand_made", "1.0")
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     (wheels / name).write_bytes(content)
-    environ = {"PIP_INDEX_URL": start().url, "PIP_FIND_LINKS": str(wheels), "HOME": str(tmp_path)}
+    environ = {"PIP_INDEX_URL": start_index().url, "PIP_FIND_LINKS": str(wheels), "HOME": str(tmp_path)}
     settings = index_settings(environ, tmp_path, [], [])
     assert settings.notes() == [f"`{wheels}` is on this machine only: pods cannot install from it"]
     assert _fault({"hand-made": "1.0"}, settings).message == (
@@ -317,14 +319,14 @@ def test_what_is_only_in_a_folder_of_this_machine(start: Start, tmp_path: Path) 
     )
 
 
-def test_find_links_that_are_a_page(start: Start) -> None:
-    serving = start()
-    page = f"http://{serving.address}/flat"
+def test_find_links_page(start_index: Start) -> None:
+    index = start_index()
+    page = f"http://{index.address}/flat"
     check_pins_available({"pure": "1.0"}, "3.11", PLATFORM, IndexSettings(find_links=(page,), no_index=True), None)
-    assert serving.asked == ["/flat"]
+    assert index.requests == ["/flat"]
 
 
-# ------------------------------------------------------------------------------------------------- indexes that fail
+# ------------------------------------------------------------------------------------------------- failing indexes
 
 
 def _closed_port() -> int:
@@ -341,49 +343,49 @@ def _closed_port() -> int:
         ("a-long-token-of-hers", "these credentials"),
     ],
 )
-def test_credentials_that_are_refused(start: Start, credentials: str, refused: str) -> None:
-    serving = start(f"{USER}:{PASSWORD}")
-    error = _fault({"pure": "1.0"}, _only(serving.url_with(credentials) if credentials else serving.url))
+def test_rejected_credentials(start_index: Start, credentials: str, refused: str) -> None:
+    index = start_index(f"{USER}:{PASSWORD}")
+    error = _fault({"pure": "1.0"}, _only(index.url_with(credentials) if credentials else index.url))
     assert error.message == (
-        f"the index `{serving.url}` rejects {refused}; pods get those of its address, of netrc, or of "
+        f"the index `{index.url}` rejects {refused}; pods get those of its address, of netrc, or of "
         "`UV_INDEX_<NAME>_PASSWORD`; keyrings are not sent"
     )
     assert not any(word in str(error) for word in ("wr0ng-word", "a-long-token-of-hers", PASSWORD))
 
 
-def test_an_index_that_forbids(start: Start) -> None:
-    serving = start(status=403)
-    message = _fault({"pure": "1.0"}, _only(serving.url)).message
-    assert message.startswith(f"the index `{serving.url}` rejects access without credentials; ")
+def test_index_responds_forbidden(start_index: Start) -> None:
+    index = start_index(status=403)
+    message = _fault({"pure": "1.0"}, _only(index.url)).message
+    assert message.startswith(f"the index `{index.url}` rejects access without credentials; ")
 
 
-def test_an_index_with_a_fault(start: Start) -> None:
-    serving = start(status=503)
-    assert _fault({"pure": "1.0"}, _only(serving.url_with(f"{USER}:pw-of-ann"))).message == (
-        f"the index `{serving.url}` answers 503 Service Unavailable; check its address"
+def test_index_responds_with_a_server_error(start_index: Start) -> None:
+    index = start_index(status=503)
+    assert _fault({"pure": "1.0"}, _only(index.url_with(f"{USER}:pw-of-ann"))).message == (
+        f"the index `{index.url}` answers 503 Service Unavailable; check its address"
     )
 
 
-def test_a_certificate_that_is_not_trusted(start: Start, tls: Tls) -> None:
-    serving = start(context=tls.context)
-    assert _fault({"pure": "1.0"}, _only(serving.url)).message == (
-        f"the index `{serving.url}` has a certificate that is not trusted; "
+def test_untrusted_certificate(start_index: Start, tls: Tls) -> None:
+    index = start_index(context=tls.context)
+    assert _fault({"pure": "1.0"}, _only(index.url)).message == (
+        f"the index `{index.url}` has a certificate that is not trusted; "
         "name the certificate authority with `SSL_CERT_FILE`"
     )
 
 
-def test_an_index_that_is_not_there() -> None:
+def test_index_refuses_the_connection() -> None:
     url = f"http://127.0.0.1:{_closed_port()}/simple"
     message = _fault({"pure": "1.0"}, _only(url)).message
     assert message == f"the index `{url}` refuses the connection; check that it runs, and its address"
 
 
-def test_a_host_that_is_not_known() -> None:
+def test_unknown_host() -> None:
     message = _fault({"pure": "1.0"}, _only("https://index.invalid/simple")).message
     assert message == "the index `https://index.invalid/simple` has an unknown host name; fix its address"
 
 
-def test_an_index_that_does_not_answer() -> None:
+def test_index_does_not_respond() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/simple"
         message = _fault({"pure": "1.0"}, _only(url), deadline=2).message
@@ -392,44 +394,44 @@ def test_an_index_that_does_not_answer() -> None:
     )
 
 
-def test_an_index_that_fails_in_the_middle(start: Start) -> None:
-    serving = start()
-    serving.fails_next = True
-    assert _fault({"absent": "1.0"}, _only(serving.url)).message == (
+def test_index_fails_during_the_check(start_index: Start) -> None:
+    index = start_index()
+    index.fails_next = True
+    assert _fault({"absent": "1.0"}, _only(index.url)).message == (
         "1 more could not be checked: the index answers 503 Service Unavailable; check its address"
     )
 
 
-def test_all_indexes_that_fail_are_told_at_once(start: Start, tls: Tls) -> None:
+def test_all_failing_indexes_are_reported_at_once(start_index: Start, tls: Tls) -> None:
     closed = f"http://127.0.0.1:{_closed_port()}/simple"
-    private, untrusted, fine = start(f"{USER}:{PASSWORD}"), start(context=tls.context), start()
+    private, untrusted, fine = start_index(f"{USER}:{PASSWORD}"), start_index(context=tls.context), start_index()
     indexes = (Index(private.url, "corp"), Index(untrusted.url), Index(fine.url), Index(closed, default=True))
     page = f"http://127.0.0.1:{_closed_port()}/wheels"
     message = _fault({"absent": "1.0"}, IndexSettings(indexes=indexes, find_links=(page,))).message
-    told = [line.split("`")[1] for line in message.splitlines()[1:]]
-    assert told == [private.url, untrusted.url, closed, page]
+    reported = [line.split("`")[1] for line in message.splitlines()[1:]]
+    assert reported == [private.url, untrusted.url, closed, page]
 
 
-# ------------------------------------------------------------------------------------------------- remembered
+# ------------------------------------------------------------------------------------------------- the cache
 
 
-def test_a_positive_answer_is_remembered_for_a_month(start: Start, tmp_path: Path) -> None:
-    serving = start(f"{USER}:{PASSWORD}")
-    settings = _only(serving.url_with("ann:s3cr%25t%2Fword"))
+def test_available_packages_are_cached(start_index: Start, tmp_path: Path) -> None:
+    index = start_index(f"{USER}:{PASSWORD}")
+    settings = _only(index.url_with("ann:s3cr%25t%2Fword"))
     cache = tmp_path / "cache"
     pins = {"pure": "1.0"}
     check_pins_available(pins, "3.11", PLATFORM, settings, cache)
     files = [file for file in cache.rglob("*") if file.is_file()]
     assert [file.read_bytes() for file in files] == [b""]
 
-    serving.status = 503
+    index.status = 503
     check_pins_available(pins, "3.11", PLATFORM, settings, cache)
-    check_pins_available(pins, "3.11", PLATFORM, _only(serving.url_with("ann:changed-since")), cache)
+    check_pins_available(pins, "3.11", PLATFORM, _only(index.url_with("ann:changed-since")), cache)
     for other in (
         ({"pure": "2.0"}, "3.11", PLATFORM, settings),
         (pins, "3.12", PLATFORM, settings),
         (pins, "3.11", "aarch64-manylinux_2_36", settings),
-        (pins, "3.11", PLATFORM, _only(serving.url_with("ann:s3cr%25t%2Fword") + "/")),
+        (pins, "3.11", PLATFORM, _only(index.url_with("ann:s3cr%25t%2Fword") + "/")),
     ):
         with pytest.raises(EnvironmentFault, match="503"):
             check_pins_available(*other, cache)
@@ -438,36 +440,36 @@ def test_a_positive_answer_is_remembered_for_a_month(start: Start, tmp_path: Pat
     os.utime(files[0], (long_ago, long_ago))
     with pytest.raises(EnvironmentFault, match="503"):
         check_pins_available(pins, "3.11", PLATFORM, settings, cache)
-    serving.status = 0
+    index.status = 0
     check_pins_available({"pure": "2.0"}, "3.11", PLATFORM, settings, cache)
-    assert not files[0].exists()  # it was out of date
+    assert not files[0].exists()  # it was expired
 
 
-def test_a_cache_that_can_not_be_written_is_none(start: Start, tmp_path: Path) -> None:
+def test_unwritable_cache_is_ignored(start_index: Start, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    check_pins_available({"pure": "1.0"}, "3.11", PLATFORM, _only(start().url), tmp_path / "file")
+    check_pins_available({"pure": "1.0"}, "3.11", PLATFORM, _only(start_index().url), tmp_path / "file")
 
 
-# ------------------------------------------------------------------------------------------------- the same in a pod
+# ------------------------------------------------------------------------------------------------- installation in pods
 
 
 @pytest.fixture
-def private(start: Start, tls: Tls) -> Serving:
-    """An index that wants credentials, and that one authority only vouches for."""
-    return start(f"{USER}:{PASSWORD}", context=tls.context)
+def private(start_index: Start, tls: Tls) -> PackageIndex:
+    """An index that requires credentials, with a certificate of a private authority."""
+    return start_index(f"{USER}:{PASSWORD}", context=tls.context)
 
 
-def _sources(serving: Serving, tls: Tls, home: Path) -> dict[str, dict[str, str]]:
-    """The ways to tell uv or pip of that index, each with the files that it needs."""
+def _sources(index: PackageIndex, tls: Tls, home: Path) -> dict[str, dict[str, str]]:
+    """Return the configurations of uv and pip for this index; write the files that they need."""
     home.mkdir(exist_ok=True)
     (home / "netrc").write_text(f"machine 127.0.0.1 login {USER} password {PASSWORD}\n")
-    url = serving.url_with("ann:s3cr%25t%2Fword")
+    url = index.url_with("ann:s3cr%25t%2Fword")
     trust = {"HOME": str(home), "SSL_CERT_FILE": str(tls.authority)}
     named = {"UV_INDEX_CORP_USERNAME": USER, "UV_INDEX_CORP_PASSWORD": PASSWORD}
     return {
         "uv, address": {"UV_DEFAULT_INDEX": url, **trust},
-        "uv, named": {"UV_DEFAULT_INDEX": f"corp={serving.url}", **named, **trust},
-        "netrc": {"UV_DEFAULT_INDEX": serving.url, "NETRC": str(home / "netrc"), **trust},
+        "uv, named": {"UV_DEFAULT_INDEX": f"corp={index.url}", **named, **trust},
+        "netrc": {"UV_DEFAULT_INDEX": index.url, "NETRC": str(home / "netrc"), **trust},
         "pip": {"PIP_INDEX_URL": url, "PIP_CERT": str(tls.authority), "HOME": str(home)},
         "folder": {"PIP_INDEX_URL": url, "SSL_CERT_DIR": str(tls.authority.parent), "HOME": str(home)},
     }
@@ -476,18 +478,18 @@ def _sources(serving: Serving, tls: Tls, home: Path) -> dict[str, dict[str, str]
 @pytest.mark.parametrize("tool", ["uv", "pip"])
 @pytest.mark.parametrize("source", ["uv, address", "uv, named", "netrc", "pip", "folder"])
 def test_installed_in_a_pod_from_a_private_index(
-    private: Serving, tls: Tls, tmp_path: Path, source: str, tool: str
+    private: PackageIndex, tls: Tls, tmp_path: Path, source: str, tool: str
 ) -> None:
-    """As a pod does: from the files of the Secret, in an environment that says nothing of indexes."""
-    found = index_settings(_sources(private, tls, tmp_path / "home")[source], tmp_path, [], [])
-    check_pins_available({"pure": "1.0"}, "3.11", PLATFORM, found, None)
+    """Install as pods do: from the Secret's files, without the variables of uv and pip."""
+    local_settings = index_settings(_sources(private, tls, tmp_path / "home")[source], tmp_path, [], [])
+    check_pins_available({"pure": "1.0"}, "3.11", PLATFORM, local_settings, None)
 
     mounted = tmp_path / "mounted"
     mounted.mkdir()
-    for name, content in found.files().items():
+    for name, content in local_settings.files().items():
         (mounted / name).write_bytes(content)
     settings = IndexSettings.from_files(mounted)
-    assert settings == found
+    assert settings == local_settings
     assert tls.authority.read_bytes() in (mounted / AUTHORITY_FILE).read_bytes()
 
     target = tmp_path / "target"
@@ -504,32 +506,30 @@ def test_installed_in_a_pod_from_a_private_index(
     assert (target / "pure.py").read_text() == "version = '1.0'\n"
 
 
-def test_of_several_indexes_those_of_pip_are_all_asked_and_those_of_uv_up_to_the_first(
-    start: Start, tmp_path: Path
-) -> None:
-    """What pip takes from any index, a pod's uv takes too; what uv here would refuse, it refuses there."""
-    one, other = start(), start()
+def test_all_indexes_of_pip_are_used_and_only_the_first_of_uv(start_index: Start, tmp_path: Path) -> None:
+    """With pip's settings, a pod's uv uses all indexes; with uv's settings, only the first that has a package."""
+    one, other = start_index(), start_index()
     environ = {"HOME": str(tmp_path)}
     pip = index_settings(environ | {"PIP_INDEX_URL": one.url, "PIP_EXTRA_INDEX_URL": other.url}, tmp_path, [], [])
     check_pins_available({"pure": "1.0"}, "3.11", PLATFORM, pip, None)
-    assert (one.asked, other.asked) == (["/simple/pure/"], ["/simple/pure/"])
+    assert (one.requests, other.requests) == (["/simple/pure/"], ["/simple/pure/"])
     uv = index_settings(environ | {"UV_DEFAULT_INDEX": one.url + "/", "UV_INDEX": other.url + "/"}, tmp_path, [], [])
     check_pins_available({"pure": "1.0"}, "3.11", PLATFORM, uv, None)
-    assert (one.asked[1:], other.asked[1:]) == ([], ["/simple/pure/"])
+    assert (one.requests[1:], other.requests[1:]) == ([], ["/simple/pure/"])
 
 
-def test_an_environment_that_says_otherwise_changes_nothing(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_local_variables_and_files_do_not_affect_the_check(
+    start_index: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The check asks what pods will ask, whatever the variables and files here say."""
-    serving = start()
+    """The check uses the same settings as pods, whatever the local variables and files are."""
+    index = start_index()
     (tmp_path / "uv.toml").write_text("no-index = true\n")
     monkeypatch.chdir(tmp_path)
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{_closed_port()}/")
-    check_pins_available({"pure": "1.0"}, "3.11", PLATFORM, _only(serving.url), None)
-    assert serving.asked == ["/simple/pure/"]
+    check_pins_available({"pure": "1.0"}, "3.11", PLATFORM, _only(index.url), None)
+    assert index.requests == ["/simple/pure/"]
 
 
-def test_an_environment_fault_is_an_error_of_the_request() -> None:
+def test_environment_fault_is_a_config_error() -> None:
     assert issubclass(EnvironmentFault, ConfigError)

@@ -1,4 +1,4 @@
-"""One run at a time on a cluster: the second is told by whom it is used, until the first has gone, however it went."""
+"""One run at a time uses a cluster: others are refused with the name of its user until the first disconnects."""
 
 import logging
 import re
@@ -20,7 +20,7 @@ from skjob.errors import StartError
 
 @pytest.fixture
 def cluster() -> Iterator[LocalCluster]:
-    """A scheduler in this process; a claim needs no worker."""
+    """A scheduler in this process: locks need no workers."""
     with LocalCluster(
         n_workers=0,
         processes=False,
@@ -36,17 +36,17 @@ def _client(cluster: LocalCluster) -> Client:
     return Client(cluster.scheduler_address, set_as_default=False)
 
 
-def test_a_second_run_is_told_by_whom_a_cluster_is_used(cluster: LocalCluster) -> None:
-    first_claim = RunLock("ada@mill", "train.py", "2026-11-24 10:00 UTC")
+def test_second_run_is_refused_with_the_name_of_the_user(cluster: LocalCluster) -> None:
+    first_lock = RunLock("ada@mill", "train.py", "2026-11-24 10:00 UTC")
     with _client(cluster) as second:
         with _client(cluster) as first:
-            lock_cluster(first, first_claim, "mine")
-            lock_cluster(first, first_claim, "mine")  # its own is in nobody's way
+            lock_cluster(first, first_lock, "mine")
+            lock_cluster(first, first_lock, "mine")  # a run may lock the cluster again
             with pytest.raises(ClusterLocked) as refused:
                 lock_cluster(second, new_lock("other.py"), "mine")
             assert refused.value.message == ("`mine` is in use by ada@mill for `train.py`, since 2026-11-24 10:00 UTC")
             assert refused.value.hint
-            with pytest.raises(StartError, match="ada@mill"):  # to have asked is no claim
+            with pytest.raises(StartError, match="ada@mill"):  # the refused request has not changed the lock
                 lock_cluster(second, new_lock("other.py"), "mine")
         lock_cluster(second, new_lock("other.py"), "mine")
         with _client(cluster) as third, pytest.raises(StartError, match=re.escape("`other.py`")):
@@ -60,19 +60,19 @@ from skjob.deploy.kubernetes.run_lock import lock_cluster, new_lock
 
 client = Client(sys.argv[1])
 lock_cluster(client, new_lock("holder.py"), "mine")
-print("taken", flush=True)
+print("locked", flush=True)
 sys.stdin.read()
 """
 
 
-def test_a_run_that_is_killed_frees_the_cluster(cluster: LocalCluster) -> None:
+def test_killed_run_releases_the_cluster(cluster: LocalCluster) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, cluster.scheduler_address],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
         assert holder.stdout is not None
-        assert holder.stdout.readline() == "taken\n"
+        assert holder.stdout.readline() == "locked\n"
         with _client(cluster) as client:
             with pytest.raises(StartError, match=re.escape("`holder.py`")):
                 lock_cluster(client, new_lock("next.py"), "mine")
@@ -84,7 +84,7 @@ def test_a_run_that_is_killed_frees_the_cluster(cluster: LocalCluster) -> None:
                     lock_cluster(client, new_lock("next.py"), "mine")
                     break
                 except StartError:
-                    assert time.monotonic() < deadline, "the claim of a run that is dead still holds"
+                    assert time.monotonic() < deadline, "the lock of a killed run is not released"
                     time.sleep(0.1)
     finally:
         holder.kill()
@@ -94,7 +94,7 @@ def test_a_run_that_is_killed_frees_the_cluster(cluster: LocalCluster) -> None:
                 stream.close()
 
 
-def test_of_many_runs_at_once_one_is_first(cluster: LocalCluster) -> None:
+def test_only_one_of_many_concurrent_runs_gets_the_cluster(cluster: LocalCluster) -> None:
     def refused(client: Client) -> bool:
         try:
             lock_cluster(client, new_lock("one-of-many.py"), "mine")

@@ -1,6 +1,6 @@
-"""Programs that are on Dask already, unchanged, on the cluster of a run.
+"""Programs that already use Dask run unchanged on the cluster of a run.
 
-Each prints what it prints in plain Python, where Dask starts workers of its own on this machine.
+Each prints the same as in plain Python, where Dask starts its own workers on this machine.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ SEARCH = """
 
 
 @pytest.mark.parametrize("processes", [pytest.param(True, marks=pytest.mark.slow), False])
-def test_a_client_with_options(local_runs: LocalRuns, processes: bool) -> None:
+def test_client_with_options_uses_the_runs_cluster(local_runs: LocalRuns, processes: bool) -> None:
     options = f"n_workers=2, threads_per_worker=1, processes={processes}, dashboard_address=None"
-    # In plain Python threads find what processes find, and start sooner.
-    alone = local_runs.python(SEARCH.format(options=options.replace("True", "False")))
+    # In plain Python, threads give the same results as processes, and start faster.
+    plain = local_runs.python(SEARCH.format(options=options.replace("True", "False")))
     ended = local_runs.run(SEARCH.format(options=options), "--max-time", MAX_TIME)
-    assert (ended.returncode, ended.stdout, ended.own_stderr) == (0, alone.stdout, alone.stderr), ended.stderr
-    told = (
+    assert (ended.returncode, ended.stdout, ended.program_stderr) == (0, plain.stdout, plain.stderr), ended.stderr
+    notice = (
         f"is the cluster of this run; {SIZE} say how large it is"
         if processes
         else "shares the memory of this process: its own tasks run here; joblib's backend `dask` has the workers of "
         "this run"
     )
-    assert ended.stderr.count(f"skjob: `Client({options})` {told}\n") == 1
+    assert ended.stderr.count(f"skjob: `Client({options})` {notice}\n") == 1
     assert ended.record["fits"]["kept"] == 9
     assert NOTHING_DONE not in ended.stderr
 
 
-ENDS_ITS_CLIENTS = """
+CLOSES_ITS_CLIENTS = """
     import os, time
 
     import distributed
@@ -86,7 +86,7 @@ ENDS_ITS_CLIENTS = """
             client.restart()
             print(held.status, client.submit(min, 3, 4).result(), on_workers())
 """
-ENDED_CLIENTS = """True True
+CLOSED_CLIENTS_OUTPUT = """True True
 2 2 True
 closed
 closed
@@ -96,22 +96,22 @@ closed
 2
 cancelled 3 True
 """
-"""What it prints."""
+"""The output of `CLOSES_ITS_CLIENTS`."""
 
 
 @pytest.mark.slow
-def test_what_plain_python_prints_of_a_programs_clients(local_runs: LocalRuns) -> None:
-    alone = local_runs.python(ENDS_ITS_CLIENTS)
-    assert (alone.returncode, alone.stdout) == (0, ENDED_CLIENTS), alone.stderr
+def test_expected_output_is_that_of_plain_python(local_runs: LocalRuns) -> None:
+    plain = local_runs.python(CLOSES_ITS_CLIENTS)
+    assert (plain.returncode, plain.stdout) == (0, CLOSED_CLIENTS_OUTPUT), plain.stderr
 
 
-def test_what_ends_a_programs_client_does_not_end_the_cluster(local_runs: LocalRuns) -> None:
-    ended = local_runs.run(ENDS_ITS_CLIENTS, "--max-time", MAX_TIME)
-    assert (ended.returncode, ended.stdout, ended.own_stderr) == (0, ENDED_CLIENTS, ""), ended.stderr
+def test_closing_a_client_does_not_close_the_cluster(local_runs: LocalRuns) -> None:
+    ended = local_runs.run(CLOSES_ITS_CLIENTS, "--max-time", MAX_TIME)
+    assert (ended.returncode, ended.stdout, ended.program_stderr) == (0, CLOSED_CLIENTS_OUTPUT, ""), ended.stderr
     assert ended.stderr.count(" is the cluster of this run; ") == 1
 
 
-def test_workers_have_the_resources_that_a_program_asks_for(local_runs: LocalRuns) -> None:
+def test_workers_have_the_resources_of_the_clients_options(local_runs: LocalRuns) -> None:
     program = """
         from dask.distributed import Client
 
@@ -119,12 +119,12 @@ def test_workers_have_the_resources_that_a_program_asks_for(local_runs: LocalRun
             print(client.submit(sum, [1, 2], resources={"slots": 1}).result())
     """
     ended = local_runs.run(program, "--max-time", MAX_TIME)
-    assert (ended.returncode, ended.stdout, ended.own_stderr) == (0, "3\n", ""), ended.stderr
+    assert (ended.returncode, ended.stdout, ended.program_stderr) == (0, "3\n", ""), ended.stderr
     assert "skjob: `Client(resources=…)` is the cluster of this run; " in ended.stderr
 
 
 @pytest.mark.slow
-def test_an_asynchronous_program(local_runs: LocalRuns) -> None:
+def test_asynchronous_program(local_runs: LocalRuns) -> None:
     program = """
         import asyncio
 
@@ -143,13 +143,13 @@ def test_an_asynchronous_program(local_runs: LocalRuns) -> None:
         if __name__ == "__main__":
             asyncio.run(main())
     """
-    alone = local_runs.python(program)
+    plain = local_runs.python(program)
     ended = local_runs.run(program, "--max-time", MAX_TIME)
-    assert (ended.returncode, ended.stdout, ended.own_stderr) == (0, alone.stdout, alone.stderr), ended.stderr
+    assert (ended.returncode, ended.stdout, ended.program_stderr) == (0, plain.stdout, plain.stderr), ended.stderr
     assert ended.stdout == "3\n[1, 2]\nclosed\n"
 
 
-def test_the_runs_own_client_outlives_its_closing(local_runs: LocalRuns) -> None:
+def test_closing_the_runs_client_has_no_effect(local_runs: LocalRuns) -> None:
     program = """
         import os
 
@@ -168,10 +168,10 @@ def test_the_runs_own_client_outlives_its_closing(local_runs: LocalRuns) -> None
         print(Client().submit(sum, [3, 4]).result())
     """
     ended = local_runs.run(program, "--max-time", MAX_TIME)
-    assert (ended.returncode, ended.stdout, ended.own_stderr) == (0, "3\nFalse\n7\n", ""), ended.stderr
+    assert (ended.returncode, ended.stdout, ended.program_stderr) == (0, "3\nFalse\n7\n", ""), ended.stderr
 
 
-def test_the_size_of_the_cluster_is_the_runs(local_runs: LocalRuns) -> None:
+def test_program_cannot_scale_the_cluster(local_runs: LocalRuns) -> None:
     program = """
         from dask.distributed import Client, LocalCluster
 
@@ -185,9 +185,9 @@ def test_the_size_of_the_cluster_is_the_runs(local_runs: LocalRuns) -> None:
             print(adaptive.maximum, adaptive.stop(), client.submit(sum, [1, 2]).result())
     """
     ended = local_runs.run(program, "--max-time", MAX_TIME)
-    assert (ended.returncode, ended.stdout, ended.own_stderr) == (0, "4 None 3\n", ""), ended.stderr
-    told = [line for line in ended.stderr.splitlines() if re.search("`(LocalCluster|scale|adapt|wait)", line)]
-    assert told == [
+    assert (ended.returncode, ended.stdout, ended.program_stderr) == (0, "4 None 3\n", ""), ended.stderr
+    notices = [line for line in ended.stderr.splitlines() if re.search("`(LocalCluster|scale|adapt|wait)", line)]
+    assert notices == [
         f"skjob: `LocalCluster()` is the cluster of this run; {SIZE} say how large it is",
         f"skjob: `scale` changes nothing: {SIZE} say how large the cluster of this run is",
         "skjob: `adapt` changes nothing: `--workers 1:10` lets the workers of this run come and go",
@@ -195,8 +195,8 @@ def test_the_size_of_the_cluster_is_the_runs(local_runs: LocalRuns) -> None:
     ]
 
 
-def test_another_cluster_is_left_alone(local_runs: LocalRuns) -> None:
-    """It may be one without TLS; joblib's backend `dask` is on whichever the program's latest client is of."""
+def test_program_can_use_another_cluster(local_runs: LocalRuns) -> None:
+    """It may be a cluster without TLS. joblib's backend `dask` uses the cluster of the program's latest client."""
     program = """
         import os, sys
 
@@ -218,11 +218,11 @@ def test_another_cluster_is_left_alone(local_runs: LocalRuns) -> None:
         n_workers=1, threads_per_worker=2, dashboard_address=None, protocol="tcp://", processes=False
     ) as cluster:
         ended = local_runs.run(program, "--max-time", MAX_TIME, arguments=[cluster.scheduler_address])
-    assert (ended.returncode, ended.stdout, ended.own_stderr) == (0, "True True\nTrue\n", ""), ended.stderr
+    assert (ended.returncode, ended.stdout, ended.program_stderr) == (0, "True True\nTrue\n", ""), ended.stderr
     assert " of this run" not in ended.stderr
 
 
-def test_other_backends_of_joblib_are_on_this_machine(local_runs: LocalRuns) -> None:
+def test_other_joblib_backends_run_on_this_machine(local_runs: LocalRuns) -> None:
     program = """
         import os
 
@@ -235,13 +235,13 @@ def test_other_backends_of_joblib_are_on_this_machine(local_runs: LocalRuns) -> 
                 parents = set(Parallel()(delayed(os.getppid)() for _ in range(4)))
             print(backend, parents & {os.getpid(), os.getppid()} != set())
     """
-    alone = local_runs.python(program)
+    plain = local_runs.python(program)
     ended = local_runs.run(program, "--max-time", MAX_TIME)
-    assert (ended.returncode, ended.stdout) == (0, alone.stdout), ended.stderr
+    assert (ended.returncode, ended.stdout) == (0, plain.stdout), ended.stderr
     assert ended.stderr.count(NOTHING_DONE) == 1
 
 
-def test_workers_that_had_nothing_to_do_are_told_of(local_runs: LocalRuns) -> None:
+def test_unused_workers_are_reported(local_runs: LocalRuns) -> None:
     assert local_runs.run("print(1)").stderr.count(NOTHING_DONE) == 1
     submitting = "from dask.distributed import Client; print(Client.current().submit(sum, [1, 2]).result())"
     assert NOTHING_DONE not in local_runs.run(submitting).stderr
@@ -357,11 +357,11 @@ IN_MAKE_TEST = {"scale scikit-learn"}
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind not in IN_MAKE_TEST)) for kind in KINDS]
 )
-def test_programs_of_the_kinds_of_dasks_examples(local_runs: LocalRuns, kind: str) -> None:
+def test_dask_examples_print_the_same(local_runs: LocalRuns, kind: str) -> None:
     lines = [f"        {line[4:]}" if line.strip() else "" for line in KINDS[kind].splitlines()]
     program = HEAD + '    if __name__ == "__main__":\n' + "\n".join(lines)
-    alone = local_runs.python(program)
-    assert alone.returncode == 0, alone.stderr
+    plain = local_runs.python(program)
+    assert plain.returncode == 0, plain.stderr
     ended = local_runs.run(program, "--max-time", MAX_TIME)
-    assert (ended.returncode, ended.stdout) == (0, alone.stdout), ended.stderr
+    assert (ended.returncode, ended.stdout) == (0, plain.stdout), ended.stderr
     assert NOTHING_DONE not in ended.stderr

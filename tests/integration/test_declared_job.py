@@ -1,4 +1,4 @@
-"""A declared job, run: by the command on a cluster of this machine, and in this process for what a run writes."""
+"""Job files, run by the command on a local cluster, and in this process to test their outputs."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "declared_job" / "job.yaml"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the iris data as a file: four measurements, the species and the garden it grew in."""
+    """A folder with files of the iris data: four measurements, the species, and a garden as a group."""
     X, y = load_iris(return_X_y=True)
     frame = pandas.DataFrame(X, columns=["a", "b", "c", "d"])
     frame["species"] = numpy.array(["setosa", "versicolor", "virginica"])[y]
@@ -44,15 +44,15 @@ def _run(folder: Path, **sections: Any) -> None:
         "cv": 3,
         "outputs": {"model": "best.joblib", "table": "results.csv"},
     }
-    # JSON is YAML: the file goes through all of its checks.
+    # JSON is valid YAML, so the file passes through all checks.
     (folder / "job.yaml").write_text(json.dumps(content | sections))
     with joblib.parallel_config("threading", n_jobs=2):
         run_declared(read_job(folder / "job.yaml"), folder)
 
 
-def test_the_command_refuses_a_file_with_mistakes_before_anything_starts(tmp_path: Path, local_runs: LocalRuns) -> None:
-    mistaken = EXAMPLE.read_text().replace("kind: random", "kind: gird").replace("accuracy", "acuracy")
-    (tmp_path / "job.yaml").write_text(mistaken)
+def test_invalid_job_file_is_rejected_before_the_start(tmp_path: Path, local_runs: LocalRuns) -> None:
+    invalid = EXAMPLE.read_text().replace("kind: random", "kind: gird").replace("accuracy", "acuracy")
+    (tmp_path / "job.yaml").write_text(invalid)
     ended = local_runs.run(Path("job.yaml"))
     assert ended.returncode == ConfigError.exit_code
     assert "2 problems" in ended.stderr
@@ -60,23 +60,23 @@ def test_the_command_refuses_a_file_with_mistakes_before_anything_starts(tmp_pat
     assert not (tmp_path / "results.csv").exists()
 
 
-def test_the_same_numbers_as_scikit_learn_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_match_scikit_learn(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _run(folder)
     frame = pandas.read_csv(folder / "iris.csv")
-    alone = GridSearchCV(SVC(), {"C": [1, 10], "gamma": ["scale", 0.1]}, cv=3)
-    alone.fit(frame[["d", "a"]], frame["species"].to_numpy())
+    expected = GridSearchCV(SVC(), {"C": [1, 10], "gamma": ["scale", 0.1]}, cv=3)
+    expected.fit(frame[["d", "a"]], frame["species"].to_numpy())
     table = pandas.read_csv(folder / "results.csv")
     for column in ("split0_test_score", "split2_test_score", "mean_test_score", "std_test_score"):
-        assert table[column].tolist() == alone.cv_results_[column].tolist()
+        assert table[column].tolist() == expected.cv_results_[column].tolist()
     assert "params" not in table
     model = joblib.load(folder / "best.joblib")
-    assert model.get_params() == alone.best_estimator_.get_params()
+    assert model.get_params() == expected.best_estimator_.get_params()
     assert list(model.feature_names_in_) == ["d", "a"]
-    assert f"best score       {float(alone.best_score_)!r}\n" in capsys.readouterr().out
+    assert f"best score       {float(expected.best_score_)!r}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "json"])
-def test_tables(folder: Path, suffix: str) -> None:
+def test_result_tables(folder: Path, suffix: str) -> None:
     space = [{"C": [1, 10], "gamma": ["scale", 0.1]}, {"kernel": ["linear"]}]
     data = {"path": "iris.parquet", "target": "species"}
     _run(folder, space=space, data=data | {"features": ["a"]}, outputs={"table": f"table.{suffix}"})
@@ -97,7 +97,7 @@ def test_tables(folder: Path, suffix: str) -> None:
         {"kind": "halving-random", "min_resources": 40, "n_candidates": 4, "factor": 2},
     ],
 )
-def test_every_search(folder: Path, search: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_kinds_of_searches(folder: Path, search: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     space = {"C": [1, 5, 10]} if search["kind"] == "halving-grid" else {"C": {"loguniform": [0.1, 10]}}
     _run(folder, search=search, space=space)
     assert "best score       0." in capsys.readouterr().out
@@ -118,7 +118,7 @@ def test_several_scorers_and_groups(folder: Path, capsys: pytest.CaptureFixture[
     assert "mean_test_accuracy" in pandas.read_csv(folder / "results.csv")
 
 
-def test_no_model_without_a_refit(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_model_is_saved_without_refit(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _run(
         folder,
         search={"kind": "grid", "refit": False},
@@ -128,33 +128,33 @@ def test_no_model_without_a_refit(folder: Path, capsys: pytest.CaptureFixture[st
     assert "best score       none: several scorers" in capsys.readouterr().out
 
 
-def test_an_estimator_beside_the_job_file(folder: Path) -> None:
+def test_estimator_in_the_folder_of_the_job_file(folder: Path) -> None:
     (folder / "my_models.py").write_text("from sklearn.svm import SVC\nclass Mine(SVC):\n    pass\n")
     _run(folder, estimator={"class": "my_models.Mine"}, outputs={"table": "results.csv"})
     assert (folder / "results.csv").exists()
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("a,y\n1,\n2,1\n", "target column `y` of `data.csv` is empty in 1 row"),
         ("a,y\n", "`data.csv` has no rows"),
         ("a,y\n1,2\n3,4,5\n", "`data.csv` cannot be read: Error tokenizing data"),
     ],
 )
-def test_data_that_is_no_use(folder: Path, content: str, said: str) -> None:
+def test_unusable_data_is_rejected(folder: Path, content: str, message: str) -> None:
     (folder / "data.csv").write_text(content)
     with pytest.raises(ConfigError) as caught:
         _run(folder, data={"path": "data.csv", "target": "y"})
-    assert said in caught.value.message
+    assert message in caught.value.message
 
 
-def test_a_loader_that_refuses_its_values(folder: Path) -> None:
+def test_invalid_parameters_of_a_loader_are_rejected(folder: Path) -> None:
     with pytest.raises(ConfigError, match="data set `load_digits` cannot be loaded: The 'n_class' parameter"):
         _run(folder, data={"loader": "load_digits", "parameters": {"n_class": 50}})
 
 
-def test_a_folder_that_is_gone_when_the_search_ends(folder: Path) -> None:
+def test_output_folder_removed_during_the_search(folder: Path) -> None:
     job = DeclaredJob.model_validate(
         {
             "estimator": {"class": "sklearn.svm.SVC"},
@@ -168,7 +168,7 @@ def test_a_folder_that_is_gone_when_the_search_ends(folder: Path) -> None:
         run_declared(job, folder)
 
 
-def test_what_an_estimator_raises_is_its_own(folder: Path) -> None:
+def test_errors_of_estimators_are_raised_unchanged(folder: Path) -> None:
     (folder / "data.csv").write_text("a,y\nred,0\nblue,1\nred,0\nblue,1\nred,0\nblue,1\n")
     with pytest.raises(ValueError, match="could not convert string to float"):
         _run(folder, data={"path": "data.csv", "target": "y"}, search={"kind": "grid", "error_score": "raise"})

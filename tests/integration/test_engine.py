@@ -1,6 +1,6 @@
-"""The engine on a real cluster of this machine: the same numbers, each batch settled, data shipped once.
+"""The engine on a real local cluster: results are the same, each batch is completed, and data is sent once.
 
-Every test ends within its timeout, also where a worker dies in it; joblib's own Dask backend hangs in several of these.
+Every test must end within its timeout even if a worker dies; joblib's own Dask backend hangs in several of them.
 """
 
 import asyncio
@@ -44,15 +44,15 @@ from skjob.engine.transfer.shared_data import MAX_UNWATCHED, MAX_USED_ONCE
 from skjob.engine.transfer.task_pickler import MAX_INLINE_BYTES
 from skjob.utils.reconnect import set_reconnect_timeout
 
-pytestmark = pytest.mark.usefixtures("every_call_goes_to_workers")
+pytestmark = pytest.mark.usefixtures("send_small_calls_to_workers")
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    """Two workers of one thread each; each has a nanny, which starts it again when it dies."""
+    """Two workers of one thread each, which nannies restart when they die."""
     settings = {
-        "distributed.scheduler.allowed-failures": 1,  # each that a task may end takes seconds to come back
-        "distributed.scheduler.active-memory-manager.start": False,  # as in a cluster of skjob's
+        "distributed.scheduler.allowed-failures": 1,  # each worker that a task ends takes seconds to restart
+        "distributed.scheduler.active-memory-manager.start": False,  # as on skjob's clusters
     }
     with dask.config.set(settings), forked_workers():
         cluster = _cluster(2)
@@ -75,7 +75,7 @@ def _cluster(workers: int) -> LocalCluster:
 
 @pytest.fixture
 def client(cluster: LocalCluster) -> Iterator[Client]:
-    """A client of the cluster, when both workers are there: the test before may have ended one."""
+    """A client of the cluster with both workers: the previous test may have ended one."""
     with Client(cluster, set_as_default=False) as client:
         client.wait_for_workers(2, timeout=DEADLINE)
         yield client
@@ -98,12 +98,12 @@ def _pids(client: Client) -> set[int]:
     return set(client.run(os.getpid).values())
 
 
-def _usable(client: Client) -> None:
-    """What every failure must leave behind: a cluster that works."""
+def _check_usable(client: Client) -> None:
+    """Check that the cluster still works, as it must after every failure."""
     assert Parallel()(delayed(abs)(-number) for number in range(5)) == [0, 1, 2, 3, 4]
 
 
-# ------------------------------------------------------------------------------------------------- the same numbers
+# ------------------------------------------------------------------------------------------------- results
 
 
 @pytest.fixture(scope="module")
@@ -112,27 +112,29 @@ def digits() -> tuple[Any, Any]:
     return X[:600], y[:600]
 
 
-def test_a_search_gives_the_same_to_the_last_bit(engine: Client, digits: tuple[Any, Any]) -> None:
+def test_search_results_match_to_the_last_bit(engine: Client, digits: tuple[Any, Any]) -> None:
     def search(n_jobs: int | None) -> GridSearchCV:
         grid = {"C": [0.1, 1, 10], "gamma": [0.001, 0.01]}
         return GridSearchCV(SVC(), grid, cv=3, n_jobs=n_jobs, return_train_score=True).fit(*digits)
 
-    there, here = search(None), search(1)
-    assert there.best_params_ == here.best_params_
-    assert there.best_score_ == here.best_score_
-    compared = [name for name in here.cv_results_ if not name.endswith("_time")]
+    parallel, serial = search(None), search(1)
+    assert parallel.best_params_ == serial.best_params_
+    assert parallel.best_score_ == serial.best_score_
+    compared = [name for name in serial.cv_results_ if not name.endswith("_time")]
     assert len(compared) > 12
     for name in compared:
-        numpy.testing.assert_array_equal(there.cv_results_[name], here.cv_results_[name], strict=True, err_msg=name)
+        numpy.testing.assert_array_equal(
+            parallel.cv_results_[name], serial.cv_results_[name], strict=True, err_msg=name
+        )
 
 
-def test_a_forest_gives_the_same_to_the_last_bit(engine: Client, digits: tuple[Any, Any]) -> None:
+def test_forest_results_match_to_the_last_bit(engine: Client, digits: tuple[Any, Any]) -> None:
     def forest(n_jobs: int) -> Any:
         return RandomForestClassifier(20, random_state=0, n_jobs=n_jobs).fit(*digits)
 
-    there, here = forest(-1), forest(1)
-    numpy.testing.assert_array_equal(there.predict_proba(digits[0]), here.predict_proba(digits[0]), strict=True)
-    numpy.testing.assert_array_equal(there.feature_importances_, here.feature_importances_, strict=True)
+    parallel, serial = forest(-1), forest(1)
+    numpy.testing.assert_array_equal(parallel.predict_proba(digits[0]), serial.predict_proba(digits[0]), strict=True)
+    numpy.testing.assert_array_equal(parallel.feature_importances_, serial.feature_importances_, strict=True)
 
 
 def _sums(array: Any, as_frame: bool) -> Any:
@@ -140,40 +142,40 @@ def _sums(array: Any, as_frame: bool) -> Any:
 
 
 @pytest.mark.parametrize("as_frame", [False, True])
-def test_numpy_adds_up_as_at_home(engine: Client, as_frame: bool) -> None:
-    """It does so in other steps where an array is not aligned, as those are that Dask receives."""
+def test_numpy_sums_match_to_the_last_bit(engine: Client, as_frame: bool) -> None:
+    """numpy adds up in other steps if an array is not aligned, as arrays that Dask receives are not."""
     X = numpy.random.default_rng(0).normal(size=(10_000, 51)) * 1e3
     data = pandas.DataFrame(X) if as_frame else X
-    for there in Parallel()(delayed(_sums)(data, as_frame) for _ in range(4)):
-        for left, right in zip(there, _sums(data, as_frame), strict=True):
+    for sums in Parallel()(delayed(_sums)(data, as_frame) for _ in range(4)):
+        for left, right in zip(sums, _sums(data, as_frame), strict=True):
             numpy.testing.assert_array_equal(numpy.asarray(left), numpy.asarray(right))
 
 
-# ------------------------------------------------------------------------------------------------- where it runs
+# ------------------------------------------------------------------------------------------------- where calls run
 
 
 @pytest.mark.parametrize("n_jobs", [None, -1, 2, 7])
-def test_any_number_of_jobs_goes_to_the_workers(engine: Client, n_jobs: int | None) -> None:
+def test_calls_with_any_number_of_jobs_run_on_workers(engine: Client, n_jobs: int | None) -> None:
     pids = set(Parallel(n_jobs=n_jobs)(delayed(os.getpid)() for _ in range(40)))
     assert pids <= _pids(engine)
 
 
-def test_one_job_stays_here(engine: Client) -> None:
+def test_call_with_one_job_runs_in_this_process(engine: Client) -> None:
     assert set(Parallel(n_jobs=1)(delayed(os.getpid)() for _ in range(3))) == {os.getpid()}
 
 
-def test_no_jobs_make_no_sense(engine: Client) -> None:
+def test_zero_jobs_are_rejected(engine: Client) -> None:
     with pytest.raises(ValueError, match="n_jobs == 0 in Parallel has no meaning"):
         Parallel(n_jobs=0)(delayed(abs)(number) for number in range(3))
 
 
-def _inner() -> tuple[int, set[int]]:
+def _pids_of_nested_call() -> tuple[int, set[int]]:
     inner = Parallel(n_jobs=-1)(delayed(os.getpid)() for _ in range(4))
     return os.getpid(), set(inner)
 
 
-def test_a_nested_call_stays_in_its_worker(engine: Client) -> None:
-    for pid, inner in Parallel()(delayed(_inner)() for _ in range(4)):
+def test_nested_call_runs_in_its_worker(engine: Client) -> None:
+    for pid, inner in Parallel()(delayed(_pids_of_nested_call)() for _ in range(4)):
         assert pid in _pids(engine)
         assert inner == {pid}
 
@@ -183,15 +185,15 @@ def _names_the_backend() -> set[int]:
         return set(Parallel()(delayed(os.getpid)() for _ in range(4)))
 
 
-def test_a_task_that_names_the_backend_stays_in_its_worker(engine: Client) -> None:
-    """It would wait for tasks that wait for its thread."""
+def test_task_that_selects_the_backend_runs_in_its_worker(engine: Client) -> None:
+    """Otherwise it would wait for tasks that wait for its thread."""
     for inner in Parallel()(delayed(_names_the_backend)() for _ in range(4)):
         assert len(inner) == 1
         assert inner <= _pids(engine)
 
 
-def test_calls_while_dispatching(engine: Client) -> None:
-    """A generator of tasks that itself makes Parallel calls, on the caller's thread and on the settling one."""
+def test_calls_during_dispatch(engine: Client) -> None:
+    """The generator of tasks makes Parallel calls itself, on the caller's thread and on that of the callbacks."""
     large = numpy.ones(50_000)
 
     def tasks() -> Iterator[Any]:
@@ -206,7 +208,7 @@ def _sum(array: Any, number: float) -> float:
     return float(array.sum()) + number
 
 
-def test_threads_of_the_user(client: Client) -> None:
+def test_concurrent_calls_of_threads(client: Client) -> None:
     results: dict[int, Any] = {}
 
     def work(number: int) -> None:
@@ -222,30 +224,30 @@ def test_threads_of_the_user(client: Client) -> None:
     assert results == {number: [50_000 * number + add for add in range(10)] for number in range(4)}
 
 
-def test_one_parallel_object_serves_many_calls(engine: Client) -> None:
+def test_parallel_object_can_be_used_many_times(engine: Client) -> None:
     with Parallel() as parallel:
         for number in range(5):
             assert parallel(delayed(_sum)(numpy.zeros(3), number) for _ in range(3)) == [number] * 3
 
 
 @pytest.mark.parametrize("return_as", ["generator", "generator_unordered"])
-def test_results_one_by_one(engine: Client, return_as: str) -> None:
+def test_results_as_a_generator(engine: Client, return_as: str) -> None:
     results = Parallel(return_as=return_as)(delayed(abs)(-number) for number in range(20))
     assert sorted(results) == list(range(20))
 
 
-# ------------------------------------------------------------------------------------------------- what goes wrong
+# ------------------------------------------------------------------------------------------------- errors
 
 
 class Locked:
-    """Can't be pickled."""
+    """An object that cannot be pickled."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
 
 
-class Odd(Exception):
-    """Pickles well and cannot be read back."""
+class NotUnpicklable(Exception):
+    """An exception that can be pickled but not unpickled."""
 
     def __init__(self, one: str, two: str) -> None:
         super().__init__(f"{one} and {two}")
@@ -255,76 +257,76 @@ def _identity(value: Any) -> Any:
     return value
 
 
-def _lock() -> Any:
+def _return_lock() -> Any:
     return threading.Lock()
 
 
-def _odd() -> NoReturn:
-    raise Odd("a", "b")
+def _raise_not_unpicklable() -> NoReturn:
+    raise NotUnpicklable("a", "b")
 
 
-def _key_error() -> NoReturn:
+def _raise_key_error() -> NoReturn:
     raise KeyError("deep")
 
 
 class OnlyKeywords(Exception):
-    """Pickles well and cannot be called with its `args`."""
+    """An exception that can be pickled, but not created from its `args`."""
 
     def __init__(self, *, text: str, places: list[int]) -> None:
         super().__init__(text)
         self.places = places
 
 
-def _only_keywords() -> NoReturn:
+def _raise_only_keywords() -> NoReturn:
     raise OnlyKeywords(text="in two places", places=[3, 4])
 
 
-def test_an_exception_that_takes_only_keywords_is_the_same_here(engine: Client) -> None:
+def test_exception_with_keyword_arguments_is_raised_unchanged(engine: Client) -> None:
     with pytest.raises(OnlyKeywords, match="in two places") as caught:
-        Parallel()(delayed(_only_keywords)() for _ in range(2))
+        Parallel()(delayed(_raise_only_keywords)() for _ in range(2))
     assert caught.value.places == [3, 4]
 
 
-class Odds(UserWarning):
-    """A category of this module's own."""
+class OwnWarning(UserWarning):
+    """A warning category of this module."""
 
 
 def _warn(number: int) -> int:
-    warnings.warn(f"number {number % 2}", Odds, stacklevel=1)
+    warnings.warn(f"number {number % 2}", OwnWarning, stacklevel=1)
     warnings.warn("deprecated", DeprecationWarning, stacklevel=1)
     return number
 
 
 @pytest.mark.parametrize(("action", "times"), [("always", 6), ("default", 2), ("ignore", 0)])
-def test_a_warning_of_a_task_is_a_warning_here(engine: Client, action: Any, times: int) -> None:
+def test_warnings_of_tasks_are_issued_here(engine: Client, action: Any, times: int) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
-        warnings.simplefilter(action, Odds)
+        warnings.simplefilter(action, OwnWarning)
         SklearnParallel()(sklearn_delayed(_warn)(number) for number in range(6))
     assert Counter((str(each.message), each.category) for each in caught) == Counter(
-        {(f"number {odd}", Odds): times // 2 for odd in range(2) if times}
+        {(f"number {odd}", OwnWarning): times // 2 for odd in range(2) if times}
     )
     assert {each.filename for each in caught} <= {__file__}
 
 
-def test_a_filter_by_module_is_honoured(engine: Client) -> None:
+def test_warning_filter_by_module_applies(engine: Client) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         warnings.filterwarnings("ignore", module=_warn.__module__.replace(".", r"\."))
         SklearnParallel()(sklearn_delayed(_warn)(number) for number in range(2))
-    assert [str(each.message) for each in caught if each.category is Odds] == []
+    assert [str(each.message) for each in caught if each.category is OwnWarning] == []
 
 
-def test_a_warning_that_is_an_error_here_ends_the_call(engine: Client) -> None:
+def test_warning_turned_into_an_error_ends_the_call(engine: Client) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Odds)
-        with pytest.raises(Odds, match="number 0"):
+        warnings.simplefilter("error", OwnWarning)
+        with pytest.raises(OwnWarning, match="number 0"):
             SklearnParallel()(sklearn_delayed(_warn)(number) for number in range(0, 6, 2))
-    _usable(engine)
+    _check_usable(engine)
 
 
-def test_an_argument_of_the_backend_that_there_is_not(client: Client) -> None:
+def test_unknown_argument_of_the_backend_is_rejected(client: Client) -> None:
     with pytest.raises(TypeError, match="widht"), joblib.parallel_config(backend="skjob", widht=8):
         pass
 
@@ -333,22 +335,22 @@ def _exit() -> NoReturn:
     os._exit(3)
 
 
-def _leave() -> NoReturn:
+def _raise_system_exit() -> NoReturn:
     raise SystemExit(3)
 
 
 ERRORS: dict[str, tuple[Any, type[BaseException], str]] = {
-    # As without skjob: what cannot be sent is done here, by joblib's own processes.
+    # As without skjob: calls that cannot be sent run in joblib's own processes.
     "argument": (delayed(_identity)(Locked()), pickle.PicklingError, "Could not pickle the task"),
-    "result": (delayed(_lock)(), TypeError, "cannot pickle '_thread.lock' object"),
-    "exception": (delayed(_odd)(), Odd, "a and b"),
-    "KeyError": (delayed(_key_error)(), KeyError, "'deep'"),
-    "SystemExit": (delayed(_leave)(), SystemExit, "3"),
+    "result": (delayed(_return_lock)(), TypeError, "cannot pickle '_thread.lock' object"),
+    "exception": (delayed(_raise_not_unpicklable)(), NotUnpicklable, "a and b"),
+    "KeyError": (delayed(_raise_key_error)(), KeyError, "'deep'"),
+    "SystemExit": (delayed(_raise_system_exit)(), SystemExit, "3"),
 }
 
 
 def _is_costly(name: str, place: int) -> bool:
-    """A result that cannot be sent ends joblib's own processes: each such call starts new ones."""
+    """Return whether a case is slow: results that cannot be sent end joblib's processes, which are then restarted."""
     return name == "result" and place != 15
 
 
@@ -360,7 +362,7 @@ def _is_costly(name: str, place: int) -> bool:
         for name, error in ERRORS.items()
     ],
 )
-def test_a_call_that_fails_ends_in_its_error(
+def test_failing_task_ends_the_call_with_its_error(
     engine: Client, task: Any, kind: type[BaseException], text: str, place: int
 ) -> None:
     tasks = [delayed(abs)(number) for number in range(30)]
@@ -368,47 +370,47 @@ def test_a_call_that_fails_ends_in_its_error(
     with pytest.raises(kind) as caught:
         Parallel()(tasks)
     assert text in str(caught.value)
-    _usable(engine)
+    _check_usable(engine)
 
 
-def test_an_exit_status_comes_along(engine: Client) -> None:
+def test_exit_status_of_a_task_is_raised(engine: Client) -> None:
     with pytest.raises(SystemExit) as caught:
-        Parallel()(delayed(_leave)() for _ in range(2))
+        Parallel()(delayed(_raise_system_exit)() for _ in range(2))
     assert caught.value.code == 3
 
 
 class LoadsOnWorkersOnly:
-    """Can be pickled, and not be read back where this process is."""
+    """An object that cannot be unpickled in the process `here`."""
 
     def __init__(self, here: int) -> None:
         self.here = here
 
     def __reduce__(self) -> Any:
-        return _not_here, (self.here,)
+        return _load_on_workers_only, (self.here,)
 
 
-def _not_here(here: int) -> LoadsOnWorkersOnly:
+def _load_on_workers_only(here: int) -> LoadsOnWorkersOnly:
     if os.getpid() == here:
         raise ImportError("nothing of the kind is here")
     return LoadsOnWorkersOnly(here)
 
 
-def test_a_result_that_can_not_be_read_here_ends_the_call(engine: Client) -> None:
+def test_result_that_cannot_be_unpickled_ends_the_call(engine: Client) -> None:
     with pytest.raises(ImportError, match="nothing of the kind is here"):
         Parallel()(delayed(LoadsOnWorkersOnly)(os.getpid()) for _ in range(3))
-    _usable(engine)
+    _check_usable(engine)
 
 
-def test_the_remote_traceback_is_the_cause(engine: Client) -> None:
+def test_remote_traceback_is_the_cause(engine: Client) -> None:
     with pytest.raises(KeyError) as caught:
-        Parallel()(delayed(_key_error)() for _ in range(3))
+        Parallel()(delayed(_raise_key_error)() for _ in range(3))
     cause = caught.value.__cause__
     assert isinstance(cause, RemoteTraceback)
     assert 'raise KeyError("deep")' in str(cause)
-    assert "in _key_error" in str(cause)
+    assert "in _raise_key_error" in str(cause)
 
 
-def test_a_task_that_ends_its_worker_ends_in_an_error(engine: Client) -> None:
+def test_task_that_kills_its_workers_raises_an_error(engine: Client) -> None:
     with pytest.raises(WorkersLost) as caught:
         Parallel()(delayed(_exit)() for _ in range(2))
     assert str(caught.value) == (
@@ -416,7 +418,7 @@ def test_a_task_that_ends_its_worker_ends_in_an_error(engine: Client) -> None:
         "`--worker-memory`, or try this fit on its own"
     )
     engine.wait_for_workers(2, timeout=DEADLINE)
-    _usable(engine)
+    _check_usable(engine)
 
 
 def _tasks_that_raise(number: int) -> Iterator[Any]:
@@ -426,13 +428,13 @@ def _tasks_that_raise(number: int) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("number", [0, 3, 60])
-def test_a_generator_that_raises(engine: Client, number: int) -> None:
+def test_error_of_the_task_generator_is_raised(engine: Client, number: int) -> None:
     with pytest.raises(LookupError, match="the generator itself"):
         Parallel()(_tasks_that_raise(number))
-    _usable(engine)
+    _check_usable(engine)
 
 
-def test_a_timeout(engine: Client) -> None:
+def test_timeout(engine: Client) -> None:
     with pytest.raises(multiprocessing.TimeoutError):
         Parallel(timeout=0.2)(delayed(time.sleep)(2) for _ in range(2))
 
@@ -442,21 +444,21 @@ def _touch(folder: str, number: int) -> None:
     (Path(folder) / str(number)).touch()
 
 
-def test_after_an_error_the_others_are_taken_back(engine: Client, tmp_path: Path) -> None:
-    tasks = [delayed(_key_error)(), *(delayed(_touch)(str(tmp_path), number) for number in range(200))]
+def test_other_tasks_are_cancelled_after_an_error(engine: Client, tmp_path: Path) -> None:
+    tasks = [delayed(_raise_key_error)(), *(delayed(_touch)(str(tmp_path), number) for number in range(200))]
     with pytest.raises(KeyError):
         Parallel(pre_dispatch="all", batch_size=1)(tasks)
-    _usable(engine)
-    until(lambda: not _tasks_there(engine) and not any(engine.run(_running).values()), "they run on")
+    _check_usable(engine)
+    until(lambda: not _scheduler_tasks(engine) and not any(engine.run(_running).values()), "the tasks keep running")
     assert len(list(tmp_path.iterdir())) < 150
 
 
 def _running(dask_worker: Any) -> list[Any]:
-    """What a worker has to do."""
+    """Return a worker's running and ready tasks."""
     return [*dask_worker.active_threads.values(), *dask_worker.state.ready]
 
 
-# ------------------------------------------------------------------------------------------------- workers that go
+# ------------------------------------------------------------------------------------------------- lost workers
 
 
 def _slow(folder: str, number: int) -> int:
@@ -465,9 +467,9 @@ def _slow(folder: str, number: int) -> int:
     return number
 
 
-def test_a_worker_killed_in_mid_task(engine: Client, tmp_path: Path) -> None:
+def test_call_continues_after_a_worker_is_killed(engine: Client, tmp_path: Path) -> None:
     def kill() -> None:
-        first = until(lambda: next(tmp_path.iterdir(), None), "no task has begun")
+        first = until(lambda: next(tmp_path.iterdir(), None), "no task has started")
         os.kill(int(first.name), signal.SIGKILL)
         killed.append(int(first.name))
 
@@ -487,16 +489,16 @@ def _slow_sum(array: Any, folder: str, number: int) -> float:
 
 
 def _holders(client: Client) -> list[str]:
-    """The workers that hold data shared by the engine."""
+    """Return the workers that hold data shared by the engine."""
     return [address for key, who in client.who_has().items() if key.startswith("Shared") for address in who]
 
 
-def test_the_worker_that_holds_the_data_is_killed(engine: Client, tmp_path: Path) -> None:
+def test_call_continues_after_workers_with_shared_data_are_killed(engine: Client, tmp_path: Path) -> None:
     X = numpy.arange(200_000.0)
     pids = engine.run(os.getpid)
 
     def kill() -> None:
-        until(lambda: next(tmp_path.iterdir(), None), "no task has begun")
+        until(lambda: next(tmp_path.iterdir(), None), "no task has started")
         for address in set(_holders(engine)):
             os.kill(pids[address], signal.SIGKILL)
             killed.append(address)
@@ -510,7 +512,7 @@ def test_the_worker_that_holds_the_data_is_killed(engine: Client, tmp_path: Path
     assert killed
 
 
-def test_the_data_is_sent_again_when_its_workers_died_between_calls(engine: Client) -> None:
+def test_data_is_sent_again_after_workers_died_between_calls(engine: Client) -> None:
     X = numpy.arange(200_000.0)
     assert Parallel()(delayed(_sum)(X, 0) for _ in range(4)) == [X.sum()] * 4
     for pid in _pids(engine):
@@ -518,11 +520,11 @@ def test_the_data_is_sent_again_when_its_workers_died_between_calls(engine: Clie
     assert Parallel()(delayed(_sum)(X, 0) for _ in range(4)) == [X.sum()] * 4
 
 
-# ------------------------------------------------------------------------------------------------- shipped once
+# ------------------------------------------------------------------------------------------------- shared data
 
 
 def _shared_bytes(client: Client) -> int:
-    """What of the engine's data is in the cluster, each key counted once."""
+    """Return the size of the engine's data in the cluster, counting each key once."""
 
     def nbytes(dask_scheduler: Any) -> int:
         return sum(task.nbytes for key, task in dask_scheduler.tasks.items() if str(key).startswith("Shared"))
@@ -534,27 +536,27 @@ def _address(array: Any) -> tuple[int, int]:
     return os.getpid(), array.__array_interface__["data"][0]
 
 
-def test_data_is_shipped_once_and_shared_in_memory(engine: Client) -> None:
+def test_data_is_sent_once_and_shared_in_memory(engine: Client) -> None:
     X = numpy.random.default_rng(0).random(500_000)
     before = _shared_bytes(engine)
-    seen = set()
+    copies = set()
     for pause in (0, 3, 0):
         time.sleep(pause)
         places = Parallel(batch_size=1)(delayed(_address)(array) for array in (X, X.copy(), X[:], X) for _ in range(5))
-        seen |= set(places)
-    assert len(seen) == len({pid for pid, _ in seen})  # one piece of memory a worker, in all calls
+        copies |= set(places)
+    assert len(copies) == len({pid for pid, _ in copies})  # one copy per worker for all calls
     assert _shared_bytes(engine) - before == X.nbytes
 
 
-def test_data_changed_between_calls_is_seen(engine: Client) -> None:
+def test_data_changed_between_calls_is_sent_again(engine: Client) -> None:
     X = numpy.ones(100_000)
     assert Parallel()(delayed(_sum)(X, 0) for _ in range(4)) == [100_000.0] * 4
     X *= 2
     assert Parallel()(delayed(_sum)(X, 0) for _ in range(4)) == [200_000.0] * 4
 
 
-def test_a_cluster_in_this_process_has_data_of_its_own() -> None:
-    """Nothing is pickled on the way to its workers: they would see what the caller changes later."""
+def test_workers_in_this_process_have_a_copy_of_the_data() -> None:
+    """Nothing is pickled for workers in this process: without a copy they would see later changes of the caller."""
     with Client(
         n_workers=1, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0", set_as_default=False
     ) as client:
@@ -571,21 +573,21 @@ def _length(rows: Any) -> int:
     return len(rows)
 
 
-def test_lists_do_not_gather_on_the_workers(engine: Client) -> None:
+def test_lists_do_not_accumulate_on_workers(engine: Client) -> None:
     before = _shared_bytes(engine)
     rows = [[{"number": number, "place": place} for place in range(8000)] for number in range(40)]
     size = len(pickle.dumps(rows[0], protocol=5))
     assert size > MAX_INLINE_BYTES
     tasks = [delayed(_length)(each) for each in rows for _ in range(2)]
     assert Parallel(batch_size=1)(tasks) == [8000] * 80
-    until(lambda: _shared_bytes(engine) - before <= (MAX_UNWATCHED + 1) * size * 1.1, "they gather")
+    until(lambda: _shared_bytes(engine) - before <= (MAX_UNWATCHED + 1) * size * 1.1, "data accumulates on the workers")
 
 
 def _write(array: Any) -> None:
     array[0] = 7
 
 
-def test_a_task_can_not_change_what_others_see(engine: Client) -> None:
+def test_tasks_cannot_change_shared_data(engine: Client) -> None:
     X = numpy.zeros(200_000)
     with pytest.raises(ValueError, match="read-only"):
         Parallel()(delayed(_write)(X) for _ in range(2))
@@ -604,42 +606,42 @@ def _add(data: Any) -> float:
 @pytest.mark.parametrize(
     "make", [pandas.DataFrame, sparse.csr_array, numpy.ravel], ids=["frame", "sparse matrix", "small array"]
 )
-def test_a_task_may_change_its_own(engine: Client, make: Callable[[Any], Any]) -> None:
+def test_tasks_can_change_their_own_data(engine: Client, make: Callable[[Any], Any]) -> None:
     assert Parallel(batch_size=1)(delayed(_add)(make(numpy.ones((20_000, 1)))) for _ in range(6)) == [2.0] * 6
 
 
-def test_parts_of_the_data_do_not_gather_on_the_workers(engine: Client) -> None:
+def test_parts_of_the_data_do_not_accumulate_on_workers(engine: Client) -> None:
     X = numpy.arange(2_000_000.0).reshape(20, -1)
     before = _shared_bytes(engine)
     sums = Parallel(batch_size=1)(delayed(_sum)(part.copy(), 0) for part in X)
     assert sums == [part.sum() for part in X]
-    until(lambda: _shared_bytes(engine) - before <= MAX_USED_ONCE * X[0].nbytes, "they gather")
+    until(lambda: _shared_bytes(engine) - before <= MAX_USED_ONCE * X[0].nbytes, "data accumulates on the workers")
 
 
-# ------------------------------------------------------------------------------------------------- how wide
+# ------------------------------------------------------------------------------------------------- width
 
 
-def test_more_is_dispatched_than_the_workers_there_can_take(client: Client, tmp_path: Path) -> None:
-    """So that the scaling loop sees what the workers to come can do."""
+def test_width_above_the_number_of_workers_dispatches_more_tasks(client: Client, tmp_path: Path) -> None:
+    """The scaling loop sees the work for workers that are not connected yet."""
 
     def demand(dask_scheduler: Any) -> int:
         return sum(1 for key in dask_scheduler.tasks if str(key).startswith("slow"))
 
-    seen: list[bool] = []
+    demands: list[bool] = []
 
-    def look() -> None:
-        seen.append(until(lambda: int(client.run_on_scheduler(demand)) > 4, "no more is dispatched"))
+    def watch() -> None:
+        demands.append(until(lambda: int(client.run_on_scheduler(demand)) > 4, "no more tasks are dispatched"))
 
-    looker = threading.Thread(target=look)
-    looker.start()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
     with _engine(client, width=8):
         assert Parallel(n_jobs=-1)._effective_n_jobs() == 8
         Parallel(batch_size=1)(delayed(_slow)(str(tmp_path), number) for number in range(16))
-    looker.join(DEADLINE)
-    assert seen == [True]
+    watcher.join(DEADLINE)
+    assert demands == [True]
 
 
-def test_the_width_is_at_least_two(client: Client) -> None:
+def test_width_is_at_least_two(client: Client) -> None:
     """A width of 1 would run in the caller's process."""
     for width, effective in [(None, 2), (1, 2), (5, 5)]:
         with _engine(client, width=width):
@@ -648,7 +650,7 @@ def test_the_width_is_at_least_two(client: Client) -> None:
 
 
 @pytest.mark.parametrize("argument", [3, numpy.ones(50_000)], ids=["small", "shared"])
-def test_no_worker_at_all_ends_in_an_error(argument: Any) -> None:
+def test_call_without_workers_raises_an_error(argument: Any) -> None:
     with (
         _cluster(0) as empty,
         Client(empty, set_as_default=False) as client,
@@ -658,30 +660,30 @@ def test_no_worker_at_all_ends_in_an_error(argument: Any) -> None:
         Parallel()(delayed(_identity)(argument) for _ in range(3))
 
 
-def test_workers_that_come_later_are_used() -> None:
+def test_workers_that_connect_later_are_used() -> None:
     with (
         forked_workers(),
-        _cluster(0) as late,
-        Client(late, set_as_default=False) as client,
+        _cluster(0) as cluster_without_workers,
+        Client(cluster_without_workers, set_as_default=False) as client,
     ):
-        timer = threading.Timer(1, late.scale, [1])
+        timer = threading.Timer(1, cluster_without_workers.scale, [1])
         timer.start()
         with _engine(client, width=4):
             assert os.getpid() not in set(Parallel()(delayed(os.getpid)() for _ in range(4)))
         timer.join()
 
 
-def test_a_scheduler_that_is_gone_ends_in_an_error() -> None:
+def test_lost_scheduler_raises_an_error() -> None:
     with (
         forked_workers(),
-        _cluster(1) as lost,
-        Client(lost, set_as_default=False) as client,
+        _cluster(1) as closing_cluster,
+        Client(closing_cluster, set_as_default=False) as client,
     ):
         set_reconnect_timeout(client, 1.0)
 
         def close() -> None:
-            until(lambda: any(client.run(_running).values()), "no task has begun")
-            lost.close()
+            until(lambda: any(client.run(_running).values()), "no task has started")
+            closing_cluster.close()
 
         closer = threading.Thread(target=close)
         closer.start()
@@ -690,14 +692,14 @@ def test_a_scheduler_that_is_gone_ends_in_an_error() -> None:
         closer.join(DEADLINE)
 
 
-# ------------------------------------------------------------------------------------------------- whatever happens
+# ------------------------------------------------------------------------------------------------- interrupted calls
 
 
-@pytest.mark.parametrize("comes_back", [True, False])
-def test_a_worker_that_dies_with_its_result(
-    client: Client, cluster: LocalCluster, comes_back: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("restarts", [True, False])
+def test_worker_dies_before_its_result_is_fetched(
+    client: Client, cluster: LocalCluster, restarts: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the client has heard of it and before it has fetched it."""
+    """The client was notified of the result, but has not fetched it yet."""
     gather, killed = client.gather, []
 
     async def kill_and_gather(remote: Any, asynchronous: bool) -> Any:
@@ -714,29 +716,29 @@ def test_a_worker_that_dies_with_its_result(
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(client, "gather", kill_and_gather)
-    if comes_back:
+    if restarts:
         with _engine(client):
             assert Parallel()(delayed(abs)(-number) for number in range(2)) == [0, 1]
         assert killed
         return
     with (
         _engine(client, wait_for_workers=2.0),
-        _no_worker_comes(client),
+        _no_workers_visible(client),
         pytest.raises(WorkersLost, match="there has been no worker for 2 s"),
     ):
         Parallel()(delayed(abs)(-number) for number in range(4))
 
 
 @contextmanager
-def _no_worker_comes(client: Client) -> Iterator[None]:
-    """As far as the client is told; a real one that stays away would cost the next tests their cluster."""
+def _no_workers_visible(client: Client) -> Iterator[None]:
+    """Let the client see no workers. If they were really away, the cluster would be lost for the next tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(client, "scheduler_info", lambda n_workers: {"n_workers": 0, "workers": {}})
         patch.setattr(client, "gather", lambda remote, asynchronous: asyncio.sleep(3600))
         yield
 
 
-def test_an_error_of_the_engine_itself_ends_the_call(engine: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_in_the_engine_ends_the_call(engine: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: Any) -> None:
         raise ZeroDivisionError("a mistake in the engine")
 
@@ -745,25 +747,25 @@ def test_an_error_of_the_engine_itself_ends_the_call(engine: Client, monkeypatch
         with pytest.raises(ZeroDivisionError, match="a mistake in the engine") as caught:
             Parallel()(delayed(time.sleep)(3) for _ in range(2))
     assert "in fail" in str(caught.value.__cause__)
-    _usable(engine)
+    _check_usable(engine)
 
 
-def test_batches_need_no_round_trip(engine: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+def test_batches_need_no_round_trips(engine: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = []
 
     def count(name: str) -> None:
         real = getattr(engine, name)
-        monkeypatch.setattr(engine, name, lambda *args, **kwargs: (asked.append(name), real(*args, **kwargs))[1])
+        monkeypatch.setattr(engine, name, lambda *args, **kwargs: (requests.append(name), real(*args, **kwargs))[1])
 
     for name in ("ncores", "scheduler_info", "nthreads"):
         count(name)
     X = numpy.ones(50_000)
     began = time.monotonic()
     Parallel(batch_size=1)(delayed(_sum)(X, number) for number in range(100))
-    assert len(asked) <= 3 + (time.monotonic() - began) / WATCH_INTERVAL
+    assert len(requests) <= 3 + (time.monotonic() - began) / WATCH_INTERVAL
 
 
-def test_a_connection_that_breaks_while_dispatching(engine: Client) -> None:
+def test_call_continues_after_the_connection_breaks_during_dispatch(engine: Client) -> None:
     X = numpy.ones(50_000)
 
     def tasks() -> Iterator[Any]:
@@ -777,45 +779,47 @@ def test_a_connection_that_breaks_while_dispatching(engine: Client) -> None:
     assert Parallel(batch_size=1, pre_dispatch="all")(tasks()) == expected
 
 
-def _tasks_there(client: Client) -> list[str]:
-    """What the scheduler does for this client, without data."""
+def _scheduler_tasks(client: Client) -> list[str]:
+    """Return the tasks that the scheduler has for this client, without shared data."""
 
-    def keys(dask_scheduler: Any, name: str) -> list[str]:
-        wanted = [str(task.key) for task in dask_scheduler.clients[name].wants_what]
-        return [key for key in wanted if not key.startswith("Shared")]
+    def task_keys(dask_scheduler: Any, name: str) -> list[str]:
+        keys = [str(task.key) for task in dask_scheduler.clients[name].wants_what]
+        return [key for key in keys if not key.startswith("Shared")]
 
-    return list(client.run_on_scheduler(keys, name=client.id))
+    return list(client.run_on_scheduler(task_keys, name=client.id))
 
 
-def _nothing_is_there(client: Client) -> bool:
-    until(lambda: not _tasks_there(client), "tasks are still there")
+def _has_no_tasks(client: Client) -> bool:
+    until(lambda: not _scheduler_tasks(client), "the scheduler still has tasks")
     time.sleep(0.3)
-    return not _tasks_there(client)
+    return not _scheduler_tasks(client)
 
 
-class Interrupting:
-    """Has something happen while it is pickled: after the call was told to send it, and before it has."""
+class CallsWhilePickled:
+    """Calls `action` while it is pickled: after the call was told to send it, and before it is sent."""
 
-    def __init__(self, happen: Callable[[], None]) -> None:
-        self.happen = happen
+    def __init__(self, action: Callable[[], None]) -> None:
+        self.action = action
 
     def __reduce__(self) -> Any:
-        self.happen()
-        return Interrupting, (None,)
+        self.action()
+        return CallsWhilePickled, (None,)
 
 
-def test_nothing_is_sent_after_the_end(client: Client) -> None:
+def test_no_tasks_are_sent_after_the_call(client: Client) -> None:
     backend = SkjobBackend(client)
     backend.parallel = Parallel()
-    heard: list[Any] = []
+    results: list[Any] = []
     for end in (lambda: backend.abort_everything(ensure_ready=True), backend.stop_call):
         backend.start_call()
-        backend.submit(partial(time.sleep, 30), heard.append)
-        backend.submit(partial(_identity, Interrupting(end)), heard.append)  # a callback is just dispatching
-        backend.submit(partial(time.sleep, 30), heard.append)  # and another one comes late
-        assert _nothing_is_there(client)
+        backend.submit(partial(time.sleep, 30), results.append)
+        backend.submit(
+            partial(_identity, CallsWhilePickled(end)), results.append
+        )  # as if a callback dispatched at this time
+        backend.submit(partial(time.sleep, 30), results.append)  # as if another one dispatched later
+        assert _has_no_tasks(client)
     backend.stop_call()
-    assert heard == []
+    assert results == []
 
 
 def _interrupt() -> NoReturn:
@@ -823,7 +827,7 @@ def _interrupt() -> NoReturn:
 
 
 @pytest.mark.parametrize("where", ["pickling", "sending"])
-def test_an_interrupt_while_dispatching(engine: Client, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_during_dispatch(engine: Client, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     get, sent = engine.get, []
 
     def get_and_interrupt(*args: Any, **kwargs: Any) -> Any:
@@ -832,27 +836,27 @@ def test_an_interrupt_while_dispatching(engine: Client, where: str, monkeypatch:
             _interrupt()
         return sent[-1]
 
-    last = Interrupting(_interrupt) if where == "pickling" else 3
+    last = CallsWhilePickled(_interrupt) if where == "pickling" else 3
     tasks = [*(delayed(time.sleep)(1) for _ in range(5)), delayed(_identity)(last)]
     with monkeypatch.context() as patch:
         patch.setattr(engine, "get", get_and_interrupt)
         with pytest.raises(KeyboardInterrupt):
             Parallel(pre_dispatch="all", batch_size=1)(tasks)
-        assert _nothing_is_there(engine)  # though the futures are held here
-    _usable(engine)
+        assert _has_no_tasks(engine)  # although their futures are referenced in `sent`
+    _check_usable(engine)
 
 
-def test_a_client_that_is_closed_is_forgotten(cluster: LocalCluster) -> None:
+def test_closed_client_is_garbage_collected(cluster: LocalCluster) -> None:
     client = Client(cluster, set_as_default=False)
     with _engine(client):
         Parallel()(delayed(_sum)(numpy.ones(50_000), number) for number in range(4))
     client.close()
     gone = weakref.ref(client)
     del client
-    until(lambda: (gc.collect(), gone() is None)[1], "it is kept")
+    until(lambda: (gc.collect(), gone() is None)[1], "the client is still referenced")
 
 
-def test_without_a_client_the_error_says_what_to_do() -> None:
+def test_error_without_a_client_has_a_hint() -> None:
     with pytest.raises(
         ValueError, match=r'the joblib backend "skjob" needs a Dask client: use `with skjob.cluster\(\)'
     ):

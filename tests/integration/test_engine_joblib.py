@@ -1,4 +1,4 @@
-"""The parts of scikit-learn that use joblib in ways of their own, on a real cluster: the numbers of n_jobs=1."""
+"""Parts of scikit-learn that use joblib in special ways, on a real cluster: the results are those of n_jobs=1."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -33,14 +33,14 @@ from waiting import DEADLINE
 from skjob.engine.backend import SkjobBackend
 
 X, Y = load_iris(return_X_y=True)
-# Large enough to be shared with the tasks and not to travel with each of them.
+# Large enough to be shared instead of sent with each task.
 X = numpy.tile(X, (25, 1)) + numpy.random.default_rng(0).normal(size=(25 * len(X), X.shape[1]))
 Y = numpy.tile(Y, 25)
 assert X.nbytes > 100_000
 TREE = DecisionTreeClassifier(max_depth=3, random_state=0)
 LINEAR = make_pipeline(StandardScaler(), LogisticRegression())
 
-pytestmark = pytest.mark.usefixtures("every_call_goes_to_workers")
+pytestmark = pytest.mark.usefixtures("send_small_calls_to_workers")
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def _cross_validate(n_jobs: int) -> Any:
 
 def _bagging(n_jobs: int) -> Any:
     fitted = BaggingClassifier(TREE, 12, random_state=0, n_jobs=n_jobs).fit(X, Y)
-    # Its predict_proba adds up in as many parts as there are jobs, with any backend: other sums in the last bit.
+    # predict_proba adds up one part for each job, with any backend, which changes sums in the last bit.
     return [fitted.set_params(n_jobs=1).predict_proba(X), fitted.set_params(n_jobs=n_jobs).predict(X)]
 
 
@@ -134,10 +134,10 @@ WORK: dict[str, Callable[[int], Any]] = {
 
 
 @pytest.mark.parametrize("work", WORK.values(), ids=WORK)
-def test_the_same_as_in_one_process(client: Client, work: Callable[[int], Any]) -> None:
+def test_results_match_those_of_one_process(client: Client, work: Callable[[int], Any]) -> None:
     expected = work(1)
     with joblib.parallel_config(backend=SkjobBackend(client, wait_for_workers=DEADLINE), n_jobs=-1):
-        found = work(-1)
-    assert len(found) == len(expected)
-    for there, here in zip(found, expected, strict=True):
-        numpy.testing.assert_array_equal(there, here, strict=True)
+        results = work(-1)
+    assert len(results) == len(expected)
+    for result, serial in zip(results, expected, strict=True):
+        numpy.testing.assert_array_equal(result, serial, strict=True)

@@ -1,6 +1,6 @@
-"""Real environments, as uv and the build backends make them: what is found, what is sent, and what `skjob env` says.
+"""Real environments made by uv and the build backends: detected packages, sent packages, and output of `skjob env`.
 
-Most of it needs no index: uv builds with the backend that it brings. Other backends come from the index that uv uses.
+Most tests need no index, as uv includes a build backend. Other backends are installed from the index that uv uses.
 """
 
 import io
@@ -24,7 +24,7 @@ import skjob
 
 REPOSITORY = Path(skjob.__file__).parents[1]
 BUILD_SECONDS = 2 * DEADLINE
-"""For uv, which may fetch a build backend."""
+"""Timeout of uv, which may download a build backend."""
 
 ITSELF = "skjob itself travels with each run"
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -39,8 +39,8 @@ Path(sys.argv[1]).write_bytes(pack_local(scan_environment().local).content)
 
 
 @dataclass(frozen=True)
-class Venv:
-    """An environment with what is installed into it here, on top of what this test's own environment has."""
+class VirtualEnvironment:
+    """A virtual environment with the packages of this test's own environment, and those that the test installs."""
 
     folder: Path
 
@@ -69,8 +69,8 @@ class Venv:
     def sent(self, *arguments: str) -> dict[str, Any]:
         ended = self.env(*arguments, "--json")
         assert (ended.returncode, ended.stderr) == (0, "")
-        told: dict[str, Any] = json.loads(ended.stdout)
-        return told
+        report: dict[str, Any] = json.loads(ended.stdout)
+        return report
 
 
 def run_uv(*arguments: str | Path, folder: Path | None = None) -> None:
@@ -81,16 +81,16 @@ def run_uv(*arguments: str | Path, folder: Path | None = None) -> None:
 
 
 @pytest.fixture
-def venv(tmp_path: Path) -> Venv:
+def venv(tmp_path: Path) -> VirtualEnvironment:
     folder = tmp_path / "venv"
     run_uv("venv", "--offline", "--python", sys.executable, folder)
     site = folder / "lib" / f"python{PYTHON}" / "site-packages"
     (site / "zz_shared.pth").write_text(sysconfig.get_path("purelib"))
-    return Venv(folder)
+    return VirtualEnvironment(folder)
 
 
 def project(folder: Path, name: str, backend: str = "uv_build", more: str = "", src: str = "src/{}") -> Path:
-    """A package that tells its own name, from a file of data."""
+    """Create a project whose package reads its own name from a data file."""
     modules = {"uv_build": "uv_build", "hatchling": "hatchling.build", "setuptools": "setuptools.build_meta"}
     modules |= {
         "poetry-core": "poetry.core.masonry.api",
@@ -110,16 +110,16 @@ def project(folder: Path, name: str, backend: str = "uv_build", more: str = "", 
     return folder / name
 
 
-def as_sent(told: Mapping[str, Any], *names: str) -> list[tuple[str, str, str, str]]:
+def sent_distributions(report: Mapping[str, Any], *names: str) -> list[tuple[str, str, str, str]]:
     return [
         (each["name"], each["version"], each["how"], each["why"])
-        for each in told["distributions"]
+        for each in report["distributions"]
         if each["name"] in names
     ]
 
 
-def imported_elsewhere(archive: bytes, folder: Path, *names: str) -> list[str]:
-    """What these packages say of themselves where nothing else is."""
+def import_from_archive(archive: bytes, folder: Path, *names: str) -> list[str]:
+    """Import these packages from the archive alone; return the names and versions that they report."""
     zipfile.ZipFile(io.BytesIO(archive)).extractall(folder)
     code = (
         f"import sys; sys.path.insert(0, {str(folder)!r})\n"
@@ -133,40 +133,42 @@ def imported_elsewhere(archive: bytes, folder: Path, *names: str) -> list[str]:
     return ended.stdout.splitlines()
 
 
-# ------------------------------------------------------------------------------------------------- what is found
+# ------------------------------------------------------------------------------------------------- detected packages
 
 
-def test_every_way_of_installing(venv: Venv, tmp_path: Path) -> None:
-    made = {name: project(tmp_path, name) for name in ("in_place", "copied", "wheeled", "cloned", "published")}
+def test_packages_installed_in_every_way_are_sent(venv: VirtualEnvironment, tmp_path: Path) -> None:
+    projects = {name: project(tmp_path, name) for name in ("in_place", "copied", "wheeled", "cloned", "published")}
     wheels = tmp_path / "wheels"
     for name in ("wheeled", "published"):
-        run_uv("build", "--offline", "--wheel", "--out-dir", wheels, made[name])
-    git = ("git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", made["cloned"])
+        run_uv("build", "--offline", "--wheel", "--out-dir", wheels, projects[name])
+    git = ("git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", projects["cloned"])
     for command in (("init", "--quiet"), ("add", "."), ("commit", "--quiet", "--message", "first")):
         subprocess.run([*git, *command], check=True, timeout=DEADLINE)
     commit = subprocess.run(
         [*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True, timeout=DEADLINE
     ).stdout
-    venv.install("--editable", made["in_place"])
-    venv.install(made["copied"])
+    venv.install("--editable", projects["in_place"])
+    venv.install(projects["copied"])
     wheel = wheels / "wheeled-1.5-py3-none-any.whl"
     venv.install(wheel)
-    venv.install(f"cloned @ git+{made['cloned'].as_uri()}")
+    venv.install(f"cloned @ git+{projects['cloned'].as_uri()}")
     venv.install("--no-index", "--find-links", wheels, "published")
 
-    told = venv.sent()
-    assert (told["python"], told["tool"], told["problems"], told["compiled"]) == (PYTHON, "uv", [], [])
-    assert as_sent(told, "in-place", "copied", "wheeled", "cloned", "published", "skjob") == [
-        ("cloned", "1.5", "as an archive", f"vcs: {made['cloned'].as_uri()}@{commit[:12]}"),
-        ("copied", "1.5", "as an archive", f"folder: {made['copied']}"),
-        ("in-place", "1.5", "as an archive", f"editable: {made['in_place']}"),
+    report = venv.sent()
+    assert (report["python"], report["tool"], report["problems"], report["compiled"]) == (PYTHON, "uv", [], [])
+    assert sent_distributions(report, "in-place", "copied", "wheeled", "cloned", "published", "skjob") == [
+        ("cloned", "1.5", "as an archive", f"vcs: {projects['cloned'].as_uri()}@{commit[:12]}"),
+        ("copied", "1.5", "as an archive", f"folder: {projects['copied']}"),
+        ("in-place", "1.5", "as an archive", f"editable: {projects['in_place']}"),
         ("published", "1.5", "from an index", "installed here"),
         ("skjob", version("skjob"), "not sent", ITSELF),
         ("wheeled", "1.5", "as an archive", f"archive: {wheel}"),
     ]
-    assert told["totals"]["as an archive"] == 4
-    assert told["archive_bytes"] > 0
-    assert {(each["name"], each["bytes"] > 0) for each in told["distributions"] if each["how"] == "as an archive"} == {
+    assert report["totals"]["as an archive"] == 4
+    assert report["archive_bytes"] > 0
+    assert {
+        (each["name"], each["bytes"] > 0) for each in report["distributions"] if each["how"] == "as an archive"
+    } == {
         ("cloned", True),
         ("copied", True),
         ("in-place", True),
@@ -177,15 +179,15 @@ def test_every_way_of_installing(venv: Venv, tmp_path: Path) -> None:
     assert packed.stderr == ""
     names = ("in_place", "copied", "wheeled", "cloned")
     archive = (tmp_path / "archive.zip").read_bytes()
-    assert imported_elsewhere(archive, tmp_path / "there", *names) == [f"{name} 1.5" for name in names]
+    assert import_from_archive(archive, tmp_path / "there", *names) == [f"{name} 1.5" for name in names]
 
 
 SETUPTOOLS_MAPPED = "[tool.setuptools]\npackages = ['{0}']\n[tool.setuptools.package-dir]\n{0} = 'code/inner'\n"
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_editable_by_setuptools(venv: Venv, tmp_path: Path, strict: bool) -> None:
-    """Three layouts, three ways: a folder on the path, a table in an import hook, and for strict mode links."""
+def test_editable_packages_of_setuptools(venv: VirtualEnvironment, tmp_path: Path, strict: bool) -> None:
+    """The layouts use a folder on the path and an import hook with a table, and strict mode uses links."""
     layouts = {
         "in_src": ("src/{}", ""),
         "flat": ("{}", ""),
@@ -198,29 +200,29 @@ def test_editable_by_setuptools(venv: Venv, tmp_path: Path, strict: bool) -> Non
     assert_editable(venv, tmp_path, *layouts)
 
 
-def test_editable_by_other_backends(venv: Venv, tmp_path: Path) -> None:
+def test_editable_packages_of_other_backends(venv: VirtualEnvironment, tmp_path: Path) -> None:
     backends = {"by_hatch": "hatchling", "by_poetry": "poetry-core", "by_flit": "flit_core", "by_pdm": "pdm-backend"}
     for name, backend in backends.items():
         venv.install("--editable", project(tmp_path, name, backend), offline=False)
     assert_editable(venv, tmp_path, *backends)
 
 
-def assert_editable(venv: Venv, tmp_path: Path, *names: str) -> None:
-    told = venv.sent()
-    found = as_sent(told, *(name.replace("_", "-") for name in names))
-    assert found == sorted(
+def assert_editable(venv: VirtualEnvironment, tmp_path: Path, *names: str) -> None:
+    report = venv.sent()
+    sent = sent_distributions(report, *(name.replace("_", "-") for name in names))
+    assert sent == sorted(
         (name.replace("_", "-"), "1.5", "as an archive", f"editable: {tmp_path / name}") for name in names
     )
     packed = venv.run("-c", PACK, str(tmp_path / "archive.zip"))
     assert packed.stderr == ""
     archive = (tmp_path / "archive.zip").read_bytes()
-    assert imported_elsewhere(archive, tmp_path / "there", *names) == [f"{name} 1.5" for name in names]
+    assert import_from_archive(archive, tmp_path / "there", *names) == [f"{name} 1.5" for name in names]
 
 
-# ------------------------------------------------------------------------------------------------- what is told
+# ------------------------------------------------------------------------------------------------- output
 
 
-def test_for_people(venv: Venv, tmp_path: Path) -> None:
+def test_table_for_users(venv: VirtualEnvironment, tmp_path: Path) -> None:
     venv.install("--editable", project(tmp_path, "mine"))
     ended = venv.env()
     assert ended.returncode == 0
@@ -233,18 +235,18 @@ def test_for_people(venv: Venv, tmp_path: Path) -> None:
     assert ", 1 as an archive, " in ended.stderr
 
 
-def test_what_a_program_imports_is_sent_though_skjob_needs_it_too(venv: Venv, tmp_path: Path) -> None:
+def test_requirement_of_skjob_is_sent_if_the_program_imports_it(venv: VirtualEnvironment, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("import kubernetes\n")
     kubernetes = version("kubernetes")
-    assert as_sent(venv.sent(), "kubernetes") == [
+    assert sent_distributions(venv.sent(), "kubernetes") == [
         ("kubernetes", kubernetes, "not sent", "needed by skjob only, not on workers")
     ]
-    assert as_sent(venv.sent("--program", "train.py"), "kubernetes") == [
+    assert sent_distributions(venv.sent("--program", "train.py"), "kubernetes") == [
         ("kubernetes", kubernetes, "from an index", "installed here")
     ]
 
 
-def test_what_cannot_be_sent_is_told_and_refused(venv: Venv, tmp_path: Path) -> None:
+def test_packages_that_cannot_be_sent_are_errors(venv: VirtualEnvironment, tmp_path: Path) -> None:
     for name in ("moved", "also_moved"):
         venv.install("--editable", project(tmp_path, name))
         (tmp_path / name).rename(tmp_path / f"{name}_away")
@@ -263,15 +265,15 @@ def test_what_cannot_be_sent_is_told_and_refused(venv: Venv, tmp_path: Path) -> 
     assert json.loads(ended.stdout)["problems"] == problems
 
 
-def test_none_sends_nothing(venv: Venv) -> None:
-    told = venv.sent("--env", "none")
-    assert (told["totals"].keys(), told["archive_bytes"]) == ({"not sent"}, 0)
+def test_env_none_sends_nothing(venv: VirtualEnvironment) -> None:
+    report = venv.sent("--env", "none")
+    assert (report["totals"].keys(), report["archive_bytes"]) == ({"not sent"}, 0)
     ended = venv.env("build", "--env", "none")
     assert (ended.returncode, ended.stdout) == (120, "")
     assert ended.stderr.startswith("error: `--env none` leaves nothing to build")
 
 
-# ------------------------------------------------------------------------------------------------- a file
+# ------------------------------------------------------------------------------------------------- files of requirement
 
 
 def lock(folder: Path, packages: str) -> None:
@@ -279,11 +281,11 @@ def lock(folder: Path, packages: str) -> None:
 
 
 def wheel(name: str, version: str) -> str:
-    """Return the files of a published package, as a lock lists them."""
+    """Return the files of a published package, as a lock file lists them."""
     return f"wheels = [{{ url = 'https://host/{name}-{version}-py3-none-any.whl', hashes = {{ sha256 = '00' }} }}]"
 
 
-def test_a_lock(venv: Venv, tmp_path: Path) -> None:
+def test_lock_file(venv: VirtualEnvironment, tmp_path: Path) -> None:
     venv.install("--editable", project(tmp_path, "mine"))
     lock(
         tmp_path,
@@ -307,8 +309,8 @@ def test_a_lock(venv: Venv, tmp_path: Path) -> None:
         directory = {{ path = "mine", editable = true }}
         """,
     )
-    told = venv.sent("--env", "pylock.toml")
-    assert as_sent(told, "six", "pywin32", "dask", "joblib", "mine", "pytest") == [
+    report = venv.sent("--env", "pylock.toml")
+    assert sent_distributions(report, "six", "pywin32", "dask", "joblib", "mine", "pytest") == [
         ("dask", version("dask"), "from an index", "part of every worker"),
         ("joblib", version("joblib"), "from an index", "part of every worker"),
         ("mine", "1.5", "as an archive", f"editable: {tmp_path}/mine"),
@@ -317,7 +319,7 @@ def test_a_lock(venv: Venv, tmp_path: Path) -> None:
     ]
 
 
-def test_everything_that_is_wrong_with_a_lock(venv: Venv, tmp_path: Path) -> None:
+def test_all_problems_of_a_lock_file_are_reported(venv: VirtualEnvironment, tmp_path: Path) -> None:
     lock(
         tmp_path,
         f"""
@@ -348,23 +350,23 @@ def test_everything_that_is_wrong_with_a_lock(venv: Venv, tmp_path: Path) -> Non
 
 @pytest.fixture
 def wheels(tmp_path: Path) -> Path:
-    """A folder that serves as an index: `upper` needs `lower`."""
+    """A folder that serves as an index; `upper` requires `lower`."""
     folder = tmp_path / "wheels"
     for name, more in (("upper", "dependencies = ['lower>=1']"), ("lower", "")):
         run_uv("build", "--offline", "--wheel", "--out-dir", folder, project(tmp_path / "source", name, more=more))
     return folder
 
 
-def test_requirements_are_resolved(venv: Venv, tmp_path: Path, wheels: Path) -> None:
+def test_requirements_file_is_resolved(venv: VirtualEnvironment, tmp_path: Path, wheels: Path) -> None:
     (tmp_path / "requirements.txt").write_text(f"--no-index\n--find-links {wheels}\nupper\n")
-    told = venv.sent("--env", "requirements.txt")
-    assert as_sent(told, "upper", "lower") == [
+    report = venv.sent("--env", "requirements.txt")
+    assert sent_distributions(report, "upper", "lower") == [
         ("lower", "1.5", "from an index", "requested by requirements.txt"),
         ("upper", "1.5", "from an index", "requested by requirements.txt"),
     ]
 
 
-def test_a_project_that_uv_has_locked_is_taken_as_locked(venv: Venv, tmp_path: Path, wheels: Path) -> None:
+def test_versions_of_uvs_lock_file_are_used(venv: VirtualEnvironment, tmp_path: Path, wheels: Path) -> None:
     folder = tmp_path / "locked"
     folder.mkdir()
     (folder / "pyproject.toml").write_text(
@@ -381,8 +383,8 @@ def test_a_project_that_uv_has_locked_is_taken_as_locked(venv: Venv, tmp_path: P
     newer = project(tmp_path / "newer", "lower") / "pyproject.toml"
     newer.write_text(newer.read_text().replace("1.5", "2.0"))
     run_uv("build", "--offline", "--wheel", "--out-dir", wheels, newer.parent)
-    told = venv.sent("--env", "locked/pyproject.toml")
-    assert as_sent(told, "upper", "lower", "locked", "only-for-tests") == [
+    report = venv.sent("--env", "locked/pyproject.toml")
+    assert sent_distributions(report, "upper", "lower", "locked", "only-for-tests") == [
         ("lower", "1.5", "from an index", "requested by locked/pyproject.toml"),
         ("upper", "1.5", "from an index", "requested by locked/pyproject.toml"),
     ]
@@ -396,7 +398,7 @@ def test_a_project_that_uv_has_locked_is_taken_as_locked(venv: Venv, tmp_path: P
         ("--no-index\njoblib==0.1\n", "because you require joblib==0.1 and joblib=="),
     ],
 )
-def test_what_uv_says_of_a_file_that_it_cannot_resolve(venv: Venv, tmp_path: Path, content: str, message: str) -> None:
+def test_file_that_uv_cannot_resolve(venv: VirtualEnvironment, tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "requirements.txt").write_text(content)
     ended = venv.env("--env", "requirements.txt")
     assert (ended.returncode, ended.stdout) == (120, "")
@@ -409,22 +411,24 @@ def test_what_uv_says_of_a_file_that_it_cannot_resolve(venv: Venv, tmp_path: Pat
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "`asked.toml`, which `--env` names, cannot be read: No such file or directory"),
-        (b"\xff\xfe", "`asked.toml`, which `--env` names, is not text"),
+        (None, "`requested.toml`, which `--env` names, cannot be read: No such file or directory"),
+        (b"\xff\xfe", "`requested.toml`, which `--env` names, is not text"),
     ],
 )
-def test_a_file_that_cannot_be_read(venv: Venv, tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_file_that_cannot_be_read(
+    venv: VirtualEnvironment, tmp_path: Path, content: bytes | None, message: str
+) -> None:
     if content is not None:
-        (tmp_path / "asked.toml").write_bytes(content)
-    ended = venv.env("--env", "asked.toml")
+        (tmp_path / "requested.toml").write_bytes(content)
+    ended = venv.env("--env", "requested.toml")
     hint = "name a file of requirements, a pyproject.toml or a lock; or `auto`, or `none`"
     assert (ended.returncode, ended.stderr) == (120, f"error: {message}\n\nhint: {hint}\n")
 
 
-# ------------------------------------------------------------------------------------------------- an image
+# ------------------------------------------------------------------------------------------------- images
 
 
-def test_the_files_of_an_image(venv: Venv, tmp_path: Path) -> None:
+def test_files_of_an_image(venv: VirtualEnvironment, tmp_path: Path) -> None:
     venv.install("--editable", project(tmp_path, "mine"))
     ended = venv.env("build", "--output", "image", "--base", "example.org/python:own")
     assert (ended.returncode, ended.stdout) == (0, "")
@@ -444,15 +448,15 @@ def test_the_files_of_an_image(venv: Venv, tmp_path: Path) -> None:
     assert ended.stderr.startswith("error: the folder `image` of `--output` already exists")
 
 
-def test_the_dockerfile_is_printed(venv: Venv) -> None:
+def test_dockerfile_is_printed(venv: VirtualEnvironment) -> None:
     ended = venv.env("build")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.startswith(f"ARG BASE=python:{PYTHON}-slim\n")
-    assert "COPY local/" not in ended.stdout  # there are none
+    assert "COPY local/" not in ended.stdout  # there are no local packages
     assert ended.stdout == venv.env("--env", "auto", "build", "--print").stdout
 
 
-def test_without_a_builder(venv: Venv, tmp_path: Path) -> None:
+def test_build_without_docker_or_podman(venv: VirtualEnvironment, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     ended = venv.env("build", "--tag", "localhost/never", PATH=str(tmp_path / "empty"))
     assert (ended.returncode, ended.stdout) == (120, "")

@@ -1,6 +1,6 @@
-"""An environment on its way: installed by the package server, served over TLS, unpacked by a pod as it imports.
+"""The transfer of an environment: installed by the package server, served over TLS, and unpacked by pods on import.
 
-Real uv, real TLS, real processes; the wheels come from a folder of the test's own, so that no index is asked.
+These tests use the real uv, TLS and processes; wheels come from a folder of the test, so that no index is needed.
 """
 
 import importlib
@@ -48,7 +48,7 @@ def _wheel(folder: Path, name: str, version: str, source: str, requires: str = "
 
 
 @pytest.fixture(autouse=True)
-def _uv_is_in_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+def _put_uv_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{Path(uv.find_uv_bin()).parent}{os.pathsep}{os.environ['PATH']}")
 
 
@@ -61,16 +61,16 @@ def wheels(tmp_path: Path) -> IndexSettings:
     return IndexSettings(find_links=(str(folder),), no_index=True)
 
 
-NEEDS = PodRequirements(python_here(), {"unit-alpha": "1.2", "unit-beta": "3.4", "unit-gamma": "5.6"})
+REQUIREMENTS = PodRequirements(python_here(), {"unit-alpha": "1.2", "unit-beta": "3.4", "unit-gamma": "5.6"})
 
 
-def _install(needs: PodRequirements, settings: IndexSettings, tmp_path: Path) -> Path:
-    site, index, scratch = tmp_path / "made" / "packages", tmp_path / "index", tmp_path / "scratch"
+def _install(requirements: PodRequirements, settings: IndexSettings, tmp_path: Path) -> Path:
+    site, index, scratch = tmp_path / "installed" / "packages", tmp_path / "index", tmp_path / "scratch"
     for folder in (site, index, scratch):
         folder.mkdir(parents=True)
     for name, content in settings.files().items():
         (index / name).write_bytes(content)
-    install_packages(needs, IndexSettings.from_files(index), index, site, scratch)
+    install_packages(requirements, IndexSettings.from_files(index), index, site, scratch)
     return site
 
 
@@ -81,7 +81,7 @@ def _certificates(folder: Path, name: str) -> Path:
 
 
 @contextmanager
-def _serving(archives: Path, tls: Path) -> Iterator[str]:
+def _serve(archives: Path, tls: Path) -> Iterator[str]:
     server = make_server(archives, tls, port=0)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -94,16 +94,16 @@ def _serving(archives: Path, tls: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def served(wheels: IndexSettings, tmp_path: Path) -> Iterator[str]:
+def server_address(wheels: IndexSettings, tmp_path: Path) -> Iterator[str]:
     archives = tmp_path / "archives"
     archives.mkdir()
-    pack_distributions(_install(NEEDS, wheels, tmp_path), archives)
-    with _serving(archives, _certificates(tmp_path / "tls", "kept")) as address:
+    pack_distributions(_install(REQUIREMENTS, wheels, tmp_path), archives)
+    with _serve(archives, _certificates(tmp_path / "tls", "kept")) as address:
         yield address
 
 
-def _needs(address: str, **pins: str) -> PodRequirements:
-    return PodRequirements(python_here(), {**NEEDS.pins, **pins}, served_at=address)
+def _requirements(address: str, **pins: str) -> PodRequirements:
+    return PodRequirements(python_here(), {**REQUIREMENTS.pins, **pins}, served_at=address)
 
 
 @pytest.fixture
@@ -118,18 +118,18 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         del sys.modules[name]
 
 
-def test_what_is_installed_is_compiled_and_no_more_than_asked_for(wheels: IndexSettings, tmp_path: Path) -> None:
-    made = _install(NEEDS, wheels, tmp_path)
-    assert {path.name for path in made.glob("*.py")} == {"unit_alpha.py", "unit_beta.py", "unit_gamma.py"}
-    assert len([*made.glob("__pycache__/*.pyc")]) == 3
+def test_package_server_installs_and_compiles_only_requirements(wheels: IndexSettings, tmp_path: Path) -> None:
+    site = _install(REQUIREMENTS, wheels, tmp_path)
+    assert {path.name for path in site.glob("*.py")} == {"unit_alpha.py", "unit_beta.py", "unit_gamma.py"}
+    assert len([*site.glob("__pycache__/*.pyc")]) == 3
 
 
-def test_a_version_that_can_not_be_had(wheels: IndexSettings, tmp_path: Path) -> None:
+def test_unavailable_version(wheels: IndexSettings, tmp_path: Path) -> None:
     with pytest.raises(RequirementsError, match=r"uv cannot install the environment in the cluster: .*unit-alpha==9"):
         _install(PodRequirements(python_here(), {"unit-alpha": "9"}), wheels, tmp_path)
 
 
-def test_another_python(wheels: IndexSettings, tmp_path: Path) -> None:
+def test_image_with_another_python_version(wheels: IndexSettings, tmp_path: Path) -> None:
     with pytest.raises(
         RequirementsError, match=rf"the image has Python {python_here()}, but this environment has 2\.7"
     ):
@@ -142,14 +142,14 @@ def _unpacked(site: Path) -> set[str]:
     return {path.name for path in site.glob("unit_*.py")}
 
 
-def test_a_pod_knows_what_there_is_and_gets_what_it_imports(served: str, site: Path, tmp_path: Path) -> None:
-    ensure_requirements(_needs(served), site, tmp_path / "tls")
+def test_packages_are_unpacked_on_import(server_address: str, site: Path, tmp_path: Path) -> None:
+    ensure_requirements(_requirements(server_address), site, tmp_path / "tls")
     assert metadata.version("unit-gamma") == "5.6"
     assert _unpacked(site) == set()
     import unit_beta  # type: ignore[import-not-found]
 
     assert unit_beta.VALUE == 13
-    assert _unpacked(site) == {"unit_alpha.py", "unit_beta.py"}  # with what it requires
+    assert _unpacked(site) == {"unit_alpha.py", "unit_beta.py"}  # with its requirement
     assert Path(unit_beta.__cached__).exists()  # compiled by the package server
     assert importlib.util.find_spec("unit_gamma") is not None
     assert _unpacked(site) == {"unit_alpha.py", "unit_beta.py", "unit_gamma.py"}
@@ -157,7 +157,7 @@ def test_a_pod_knows_what_there_is_and_gets_what_it_imports(served: str, site: P
         importlib.import_module("unit_delta")
 
 
-def test_what_requires_another_gets_it_first() -> None:
+def test_requirements_are_unpacked_first() -> None:
     index = ArchiveIndex({"a": ["a-dist"]}, {"a-dist": ["b", "c"], "b": ["d"], "c": ["d", "a-dist"]})
     order = index.required_for("a")
     assert sorted(order) == ["a-dist", "b", "c", "d"]
@@ -165,22 +165,22 @@ def test_what_requires_another_gets_it_first() -> None:
     assert index.required_for("unknown") == []
 
 
-def test_a_second_life_of_a_pod_unpacks_nothing_again(served: str, site: Path, tmp_path: Path) -> None:
-    ensure_requirements(_needs(served), site, tmp_path / "tls")
+def test_restarted_pod_does_not_unpack_again(server_address: str, site: Path, tmp_path: Path) -> None:
+    ensure_requirements(_requirements(server_address), site, tmp_path / "tls")
     importlib.import_module("unit_alpha")
     (site / "unit_alpha.py").write_text("VALUE = 'as it was'")
     for name in ("unit_alpha", "unit_beta"):
         sys.modules.pop(name, None)
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, UnpackOnImport)]
-    ensure_requirements(_needs(served), site, tmp_path / "tls")
+    ensure_requirements(_requirements(server_address), site, tmp_path / "tls")
     assert importlib.import_module("unit_alpha").VALUE == "as it was"
 
 
-def test_a_proxy_is_not_asked_for_what_is_in_the_namespace(
-    served: str, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_package_server_is_reached_without_a_proxy(
+    server_address: str, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    assert ensure_requirements(_needs(served), site, tmp_path / "tls", timeout=1.0) > 0
+    assert ensure_requirements(_requirements(server_address), site, tmp_path / "tls", timeout=1.0) > 0
 
 
 FORKING = """
@@ -202,7 +202,7 @@ finally:
 """
 
 
-def test_a_process_forked_in_mid_unpacking_holds_up_nobody(tmp_path: Path) -> None:
+def test_child_forked_during_unpacking_does_not_keep_the_lock(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FORKING, str(tmp_path)],
         env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=DEADLINE,
@@ -210,21 +210,21 @@ def test_a_process_forked_in_mid_unpacking_holds_up_nobody(tmp_path: Path) -> No
     assert (done.stdout, done.stderr) == ("locked again\n", "")
 
 
-def test_what_was_cut_short_is_unpacked_again(served: str, site: Path, tmp_path: Path) -> None:
-    ensure_requirements(_needs(served), site, tmp_path / "tls")
+def test_truncated_file_is_unpacked_again(server_address: str, site: Path, tmp_path: Path) -> None:
+    ensure_requirements(_requirements(server_address), site, tmp_path / "tls")
     (site / "unit_alpha.py").write_text("VAL")
     assert importlib.import_module("unit_alpha").VALUE == 12
 
 
-def test_two_threads_import_at_once(served: str, site: Path, tmp_path: Path) -> None:
-    ensure_requirements(_needs(served), site, tmp_path / "tls")
+def test_concurrent_imports(server_address: str, site: Path, tmp_path: Path) -> None:
+    ensure_requirements(_requirements(server_address), site, tmp_path / "tls")
     with ThreadPoolExecutor(3) as pool:
-        found = [*pool.map(importlib.import_module, ["unit_alpha", "unit_beta", "unit_gamma"])]
-    assert [module.VALUE for module in found] == [12, 13, 56]
+        modules = [*pool.map(importlib.import_module, ["unit_alpha", "unit_beta", "unit_gamma"])]
+    assert [module.VALUE for module in modules] == [12, 13, 56]
 
 
-def test_a_process_that_a_task_starts_has_the_same(served: str, site: Path, tmp_path: Path) -> None:
-    ensure_requirements(_needs(served), site, tmp_path / "tls")
+def test_child_process_has_the_unpacked_packages(server_address: str, site: Path, tmp_path: Path) -> None:
+    ensure_requirements(_requirements(server_address), site, tmp_path / "tls")
     done = subprocess.run(
         [sys.executable, "-c", "import unit_beta; print(unit_beta.VALUE)"],
         env=os.environ | {"PYTHONPATH": f"{site}{os.pathsep}{ROOT}"}, capture_output=True, text=True, timeout=DEADLINE,
@@ -232,62 +232,62 @@ def test_a_process_that_a_task_starts_has_the_same(served: str, site: Path, tmp_
     assert (done.stdout, done.stderr) == ("13\n", "")
 
 
-def test_an_import_of_what_can_not_be_had(served: str, site: Path, tmp_path: Path) -> None:
-    ensure_requirements(_needs(served), site, tmp_path / "tls", timeout=0.5)
+def test_import_fails_if_the_archive_is_unavailable(server_address: str, site: Path, tmp_path: Path) -> None:
+    ensure_requirements(_requirements(server_address), site, tmp_path / "tls", timeout=0.5)
     (tmp_path / "archives" / "unit-alpha").unlink()
     with pytest.raises(ImportError, match=r"the environment at `.*` is not available"):
         importlib.import_module("unit_alpha")
 
 
-def test_a_pod_that_has_everything_asks_nobody(site: Path, tmp_path: Path) -> None:
+def test_pod_with_all_requirements_needs_no_server(site: Path, tmp_path: Path) -> None:
     assert (
         ensure_requirements(PodRequirements(python_here(), {"dask": __import__("dask").__version__}), site, tmp_path)
         == 0
     )
 
 
-def test_an_image_that_is_another_than_it_was_is_told_with_all_that_differs(site: Path, tmp_path: Path) -> None:
+def test_all_version_mismatches_of_an_image_are_reported(site: Path, tmp_path: Path) -> None:
     with pytest.raises(RequirementsError) as raised:
         ensure_requirements(PodRequirements(python_here(), {"dask": "1.0", "unit-gamma": "2"}), site, tmp_path)
-    there = __import__("dask").__version__
+    installed = __import__("dask").__version__
     assert str(raised.value) == (
         "the pods do not have the versions of this environment:"
-        f" dask 1.0 here, {there} there, unit-gamma 2 here, none there"
+        f" dask 1.0 here, {installed} there, unit-gamma 2 here, none there"
     )
 
 
-@pytest.mark.parametrize("other", ["another's certificate", "no certificate"])
-def test_nobody_else_gets_it(served: str, tmp_path: Path, other: str) -> None:
+@pytest.mark.parametrize("certificate", ["another's certificate", "no certificate"])
+def test_server_rejects_other_clients(server_address: str, tmp_path: Path, certificate: str) -> None:
     context = ssl.create_default_context(cafile=str(tmp_path / "tls" / "ca.crt"))
     context.check_hostname = False
-    if other == "another's certificate":
+    if certificate == "another's certificate":
         tls = _certificates(tmp_path / "other", "kept")
         context.load_cert_chain(tls / "tls.crt", tls / "tls.key")
     with pytest.raises((urllib.error.URLError, OSError)):
-        urllib.request.urlopen(f"https://{served}/{METADATA_ARCHIVE}", timeout=DEADLINE, context=context).read()
+        urllib.request.urlopen(f"https://{server_address}/{METADATA_ARCHIVE}", timeout=DEADLINE, context=context).read()
 
 
-def test_whoever_says_nothing_holds_up_nobody(served: str, site: Path, tmp_path: Path) -> None:
-    host, port = served.split(":")
+def test_silent_client_does_not_block_the_server(server_address: str, site: Path, tmp_path: Path) -> None:
+    host, port = server_address.split(":")
     with socket.create_connection((host, int(port))):
-        assert ensure_requirements(_needs(served), site, tmp_path / "tls") > 0
+        assert ensure_requirements(_requirements(server_address), site, tmp_path / "tls") > 0
 
 
-def test_a_package_server_that_does_not_come_back(site: Path, tmp_path: Path) -> None:
+def test_unreachable_package_server(site: Path, tmp_path: Path) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{closed.getsockname()[1]}"
     with pytest.raises(RequirementsError, match=rf"the environment at `{address}` is not available: .*refused"):
-        ensure_requirements(_needs(address), site, _certificates(tmp_path / "tls", "kept"), timeout=1.0)
+        ensure_requirements(_requirements(address), site, _certificates(tmp_path / "tls", "kept"), timeout=1.0)
 
 
-def test_the_pod_becomes_dask_with_the_environment_that_it_unpacked(
-    served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_entrypoint_runs_the_module_in_the_unpacked_environment(
+    server_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the container runs it, in folders of the test's own; the module is one that says what it sees."""
+    """Run the entrypoint as the container does, in folders of the test; the module `become` prints what it imports."""
     run = tmp_path / "run"
     run.mkdir()
-    (run / "environment.json").write_text(_needs(served).as_json())
+    (run / "environment.json").write_text(_requirements(server_address).as_json())
     (tmp_path / "module").mkdir()
     (tmp_path / "module" / "become.py").write_text(
         "import sys, unit_beta; print(unit_beta.VALUE, sys.argv[1:], __name__)"
@@ -307,12 +307,12 @@ def test_the_pod_becomes_dask_with_the_environment_that_it_unpacked(
     assert done.stderr.startswith("skjob: the environment is ready after ")
 
 
-def test_what_the_package_server_says_of_its_work_is_one_line_of_json(wheels: IndexSettings, tmp_path: Path) -> None:
-    """The client reads it from the pod's log."""
+def test_package_server_prints_one_line_of_json(wheels: IndexSettings, tmp_path: Path) -> None:
+    """The client reads the line from the pod's log."""
     run, index = tmp_path / "run", tmp_path / "index"
     for folder in (run, index, tmp_path / "site", tmp_path / "scratch"):
         folder.mkdir()
-    (run / "environment.json").write_text(NEEDS.as_json())
+    (run / "environment.json").write_text(REQUIREMENTS.as_json())
     for name, content in wheels.files().items():
         (index / name).write_bytes(content)
     tls = _certificates(tmp_path / "tls", "kept")
@@ -327,9 +327,9 @@ def test_what_the_package_server_says_of_its_work_is_one_line_of_json(wheels: In
     ) as process:
         try:
             assert process.stdout is not None
-            told = json.loads(process.stdout.readline())
+            report = json.loads(process.stdout.readline())
         finally:
             process.kill()
-    assert told["distributions"] == 3
-    assert told["archive_bytes"] > 0
-    assert told.keys() == {"distributions", "bytes", "archive_bytes", "install_seconds", "pack_seconds"}
+    assert report["distributions"] == 3
+    assert report["archive_bytes"] > 0
+    assert report.keys() == {"distributions", "bytes", "archive_bytes", "install_seconds", "pack_seconds"}

@@ -1,11 +1,11 @@
-"""Whatever has `n_jobs`: the same bits on workers as by plain joblib, alone and inside a search.
+"""Everything with `n_jobs` gives bitwise the same results on workers as with plain joblib, alone and in a search.
 
-All of scikit-learn's public estimators and functions that have it, imbalanced-learn's, and the boosters' classes; with
-`n_jobs` not given, 2 and -1. Compared is all that came of it: see bits.py. Plain joblib does each twice; what differs
-between the two is left out, and `LEFT_OUT` has the causes. Numerics compute with one thread, here and there. Every call
-goes to workers that may, however small it is.
+These are all public estimators and functions of scikit-learn, those of imbalanced-learn, and the boosters' classes,
+with `n_jobs` not given, 2 and -1. Whole results are compared: see bits.py. `IGNORED` has the differences between two
+runs of plain joblib, with their causes. Numerical libraries use one thread. Every call that can be sent goes to
+workers, however small it is.
 
-`make test-all` has all of it, `make test` the fixed part that `IN_EACH_TEST` names.
+`make test-all` runs all of it, `make test` the part that `IN_MAKE_TEST` names.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from waiting import DEADLINE
 
 from skjob.engine.backend import SkjobBackend
 
-pytestmark = pytest.mark.usefixtures("every_call_goes_to_workers")
+pytestmark = pytest.mark.usefixtures("send_small_calls_to_workers")
 
 WIDTH = 5
-"""As of a cluster that may have five threads."""
+"""Width of a cluster that may scale up to five threads."""
 
-LEFT_OUT = (
-    ("", r"(fit|score|refit)_times?_?(?=$|'|<|\[)", "the seconds that something took"),
-    ("", r"_tree<state>\[(7|8|9|10)\]$", "how often a search tree was asked, which its threads count without a lock"),
+IGNORED = (
+    ("", r"(fit|score|refit)_times?_?(?=$|'|<|\[)", "times"),
+    ("", r"_tree<state>\[(7|8|9|10)\]$", "queries of a search tree, which threads count without a lock"),
     (
         "(ExtraTrees|(Balanced)?RandomForest|IsolationForest)",
         r"\['(predict(_proba)?|decision_function|score_samples)'\]$|^\[2\]$|_score_?('\])?$",
-        "a forest adds up what its trees say in the order in which its threads get there",
+        "a forest adds up its trees' predictions in the order in which threads finish",
     ),
-    ("LGBM", r"<num_threads>$", "LightGBM writes into a model how many cores it has counted: those of a worker there"),
+    ("LGBM", r"<num_threads>$", "LightGBM stores the number of cores in a model, which is that of a worker"),
 )
-"""What differs between two runs: a pattern of the use, one of the way to the value, and the cause."""
+"""Expected differences between two runs: a pattern of the use, a pattern of the path, and the cause."""
 
-IN_EACH_TEST = {
+IN_MAKE_TEST = {
     "BaggingClassifier-in_a_search",
     "BalancedRandomForestClassifier-alone",
     "CalibratedClassifierCV-alone",
@@ -68,7 +68,7 @@ IN_EACH_TEST = {
 }
 
 USES = [
-    pytest.param(name, use, id=name, marks=[] if name in IN_EACH_TEST else pytest.mark.slow) for name, use in uses()
+    pytest.param(name, use, id=name, marks=[] if name in IN_MAKE_TEST else pytest.mark.slow) for name, use in uses()
 ]
 
 
@@ -87,38 +87,38 @@ def backend(client: Client) -> SkjobBackend:
 
 @pytest.fixture(autouse=True)
 def one_inner_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """In this process, and in the processes that joblib starts."""
+    """Limit numerical libraries to one thread in this process and in those that joblib starts."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.setenv(name, "1")
     with threadpoolctl.threadpool_limits(1), warnings.catch_warnings(action="ignore"):
         yield
 
 
-def test_each_has_its_use() -> None:
+def test_everything_with_n_jobs_has_a_use() -> None:
     public = with_jobs()
     assert public["estimators"] == set(ESTIMATORS)
     assert public["functions"] == set(FUNCTIONS)
     assert public["others"] == DISPLAYS
     assert public["imbalanced"] == set(IMBALANCED)
-    assert {name for name, _ in uses()} >= IN_EACH_TEST
+    assert {name for name, _ in uses()} >= IN_MAKE_TEST
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2, -1])
 @pytest.mark.parametrize(("name", "use"), USES)
-def test_the_same_bits_on_workers(name: str, use: Use, n_jobs: int | None, backend: SkjobBackend) -> None:
+def test_results_on_workers_are_bitwise_equal(name: str, use: Use, n_jobs: int | None, backend: SkjobBackend) -> None:
     plain, again = bits(use(n_jobs)), bits(use(n_jobs))
-    if told := _told(name, plain, again):  # seen once in hundreds of runs, with LatentDirichletAllocation in processes
-        pytest.skip(f"plain joblib gives two results: {told[0]}")
+    if lines := _difference_lines(name, plain, again):  # once in hundreds of runs, with LatentDirichletAllocation
+        pytest.skip(f"plain joblib gives two results: {lines[0]}")
     with joblib.parallel_config(backend=backend):
-        ours = bits(use(n_jobs))
-    told = _told(name, plain, ours)
-    assert not told, "plain joblib and workers differ:\n" + "\n".join(told)
+        on_workers = bits(use(n_jobs))
+    lines = _difference_lines(name, plain, on_workers)
+    assert not lines, "plain joblib and workers differ:\n" + "\n".join(lines)
 
 
-def _told(name: str, one: Bits, other: Bits) -> list[str]:
-    """Return a line for each difference that is not left out."""
+def _difference_lines(name: str, one: Bits, other: Bits) -> list[str]:
+    """Return a line for each difference that is not ignored."""
     return [
-        f"{way}: {one.get(way, 'missing')!r:.200} != {other.get(way, 'missing')!r:.200}"
-        for way in differences(one, other)
-        if not any(re.match(names, name) and re.search(ways, way) for names, ways, _ in LEFT_OUT)
+        f"{path}: {one.get(path, 'missing')!r:.200} != {other.get(path, 'missing')!r:.200}"
+        for path in differences(one, other)
+        if not any(re.match(names, name) and re.search(paths, path) for names, paths, _ in IGNORED)
     ]

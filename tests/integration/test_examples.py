@@ -1,8 +1,7 @@
-"""Each example, run by Python alone and by `skjob run` on this machine, with the same result.
+"""Each example gives the same results with plain Python and with `skjob run` on this machine.
 
-Python alone has one core, as joblib sees it, and the boosters' `Client()` finds the cluster that the tests keep: no
-processes are started that would do the same once more. What is slow here, tests/kind/test_examples.py runs on
-Kubernetes.
+Under plain Python, joblib sees one core, and the boosters' `Client()` connects to the tests' warm cluster, so that no
+more processes are started. tests/kind/test_examples.py runs the examples on Kubernetes.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from local_runs import LocalRuns, WarmClusters, environment_of_a_user
+from local_runs import LocalRuns, WarmClusters, user_environment
 from story import EXAMPLES, user_python
 from support.example_programs import (
     ARGUMENTS,
@@ -36,7 +35,7 @@ from waiting import DEADLINE
 
 OWN_PACKAGE = "own_package.py"
 LARGER = "declared_job/larger.yaml"
-FINDS_A_CLUSTER = {"lightgbm_on_dask.py", "xgboost_on_dask.py"}
+USES_A_CLIENT = {"lightgbm_on_dask.py", "xgboost_on_dask.py"}
 
 SLOW = {
     "any_dask_client.py",  # test_run.py, with the README's program
@@ -48,7 +47,7 @@ SLOW = {
     "pipeline_cross_val_score.py",  # test_engine_joblib.py
     "scaled_up_search.py",  # test_scaling.py
 }
-"""What they show is shown by the tests named here."""
+"""Examples that are slow; the named tests cover them."""
 
 
 def _parametrized(names: list[str]) -> pytest.MarkDecorator:
@@ -63,22 +62,20 @@ def _runs(folder: Path, clusters: WarmClusters, name: str) -> LocalRuns:
 
 
 @_parametrized([name for name in SCRIPTS if name != OWN_PACKAGE])
-def test_a_script_finds_by_skjob_what_it_finds_by_python(
-    tmp_path: Path, warm_clusters: WarmClusters, name: str
-) -> None:
+def test_script_has_the_same_results(tmp_path: Path, warm_clusters: WarmClusters, name: str) -> None:
     arguments = ARGUMENTS.get(name, [])
-    alone = _runs(tmp_path / "alone", warm_clusters, name)  # fits that one keeps, the other must not find
-    alone.environment["LOKY_MAX_CPU_COUNT"] = "1"
-    if name in FINDS_A_CLUSTER:
-        alone.environment |= warm_clusters.found_by_dask()
+    plain = _runs(tmp_path / "plain", warm_clusters, name)  # each has its own stored fits
+    plain.environment["LOKY_MAX_CPU_COUNT"] = "1"
+    if name in USES_A_CLIENT:
+        plain.environment |= warm_clusters.dask_client_variables()
     by_skjob = _runs(tmp_path / "by_skjob", warm_clusters, name)
-    expected = alone.python(Path(name), *arguments)
+    expected = plain.python(Path(name), *arguments)
     assert expected.returncode == 0, expected.stderr
     ended = by_skjob.run(Path(name), arguments=arguments)
     assert ended.record["outcome"] == SUCCEEDED, ended.stderr
     assert printed_results(ended.stdout) == printed_results(expected.stdout)
-    assert scores(by_skjob.folder) == scores(alone.folder)
-    assert bool(scores(alone.folder)) == (SCORES in arguments)
+    assert scores(by_skjob.folder) == scores(plain.folder)
+    assert bool(scores(plain.folder)) == (SCORES in arguments)
 
 
 def _run(folder: Path, environment: dict[str, str], *command: str) -> subprocess.CompletedProcess[str]:
@@ -87,25 +84,25 @@ def _run(folder: Path, environment: dict[str, str], *command: str) -> subprocess
     return ended
 
 
-@pytest.mark.slow  # on Kubernetes too
-def test_a_package_of_the_users_own(tmp_path: Path) -> None:
-    """It is installed in editable mode, in an environment that has what is installed here."""
+@pytest.mark.slow  # also tested on Kubernetes
+def test_editable_package_of_the_user(tmp_path: Path) -> None:
+    """The package is installed in editable mode, in an environment with the packages of this one."""
     python = user_python(tmp_path)
-    alone, by_skjob = tmp_path / "alone", tmp_path / "by_skjob"
-    for folder in (alone, by_skjob):
+    plain, by_skjob = tmp_path / "plain", tmp_path / "by_skjob"
+    for folder in (plain, by_skjob):
         folder.mkdir()
         (folder / OWN_PACKAGE).write_text((EXAMPLES / OWN_PACKAGE).read_text())
-    environment = environment_of_a_user(tmp_path)
-    expected = printed_results(_run(alone, environment, python, OWN_PACKAGE).stdout)
+    environment = user_environment(tmp_path)
+    expected = printed_results(_run(plain, environment, python, OWN_PACKAGE).stdout)
     ended = _run(by_skjob, environment, python, "-m", "skjob", "run", "--on", "local", "--workers", "2", OWN_PACKAGE)
     assert printed_results(ended.stdout) == expected
     [record] = (by_skjob / ".skjob" / "runs").glob("*/run.json")
     assert json.loads(record.read_text())["outcome"] == SUCCEEDED
 
 
-def test_a_notebook_brings_its_cluster(tmp_path: Path) -> None:
+def test_notebook_starts_its_own_cluster(tmp_path: Path) -> None:
     (tmp_path / BRINGS_ITS_CLUSTER).write_text(notebook())
-    environment = environment_of_a_user(tmp_path) | {"SKJOB_ON": "local"}
+    environment = user_environment(tmp_path) | {"SKJOB_ON": "local"}
     ended = _run(tmp_path, environment, sys.executable, BRINGS_ITS_CLUSTER)
     assert printed_results(ended.stdout)[1:] == [
         "fitted on 2 workers", "best C:     0.0826", "best score: 0.9916", "fitted in … s"
@@ -114,7 +111,7 @@ def test_a_notebook_brings_its_cluster(tmp_path: Path) -> None:
 
 
 @_parametrized(JOBS)
-def test_a_declared_job_writes_its_results(tmp_path: Path, warm_clusters: WarmClusters, name: str) -> None:
+def test_job_file_writes_its_results(tmp_path: Path, warm_clusters: WarmClusters, name: str) -> None:
     runs = _runs(tmp_path / "job", warm_clusters, name)
     with measurements("127.0.0.1") if name == LARGER else nullcontext({}) as storage:
         runs.environment |= storage
@@ -124,6 +121,6 @@ def test_a_declared_job_writes_its_results(tmp_path: Path, warm_clusters: WarmCl
     assert results(runs.folder) == RESULTS[name]
 
 
-def test_the_readme_names_each_example() -> None:
+def test_readme_names_every_example() -> None:
     named = set(re.findall(r"\]\(([^)]+)\)", (EXAMPLES / "README.md").read_text()))
     assert named == {*SCRIPTS, *JOBS, BRINGS_ITS_CLUSTER, "digit-features"}

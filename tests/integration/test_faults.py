@@ -1,7 +1,7 @@
-"""What is killed while a search runs, and what its user sees of it: each test is a row of the table at the end.
+"""Processes killed during a search, and what the user sees of it: each test adds a row to the table of faults.
 
-A search of fits that sleep, and note in a file when they begin and end. No fit is lost, those that were not running
-when something was killed are not repeated, and the search carries on.
+The search's fits sleep, and record their start and end in a file. No fit may be lost, fits that were not running at the
+time of the fault must not be repeated, and the search must continue.
 """
 
 import logging
@@ -30,12 +30,12 @@ from distributed import Client, LocalCluster
 from forked_workers import close_cluster, forked_workers
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV
-from sleeping_fits import ANY, Fits, Note, Sleeper, X, Y, search_of
+from sleeping_fits import ANY, FitEvent, Fits, Sleeper, X, Y, search_of
 from waiting import DEADLINE, until
 
 from skjob.engine.backend import SkjobBackend, WorkersLost
 
-pytestmark = pytest.mark.usefixtures("every_call_goes_to_workers")
+pytestmark = pytest.mark.usefixtures("send_small_calls_to_workers")
 
 
 @pytest.fixture
@@ -76,17 +76,17 @@ def _fit(client: Client, search: GridSearchCV) -> GridSearchCV:
 
 
 @contextmanager
-def _meanwhile(action: Callable[[], None]) -> Iterator[None]:
-    """Something that happens while the block runs; its own error is the test's."""
+def _in_background(action: Callable[[], None]) -> Iterator[None]:
+    """Run an action in a thread during the block, and fail the test if it raises."""
     errors: list[BaseException] = []
 
-    def act() -> None:
+    def run() -> None:
         try:
             action()
         except BaseException as error:
             errors.append(error)
 
-    thread = threading.Thread(target=act)
+    thread = threading.Thread(target=run)
     thread.start()
     yield
     thread.join(DEADLINE)
@@ -95,7 +95,7 @@ def _meanwhile(action: Callable[[], None]) -> Iterator[None]:
 
 @dataclass
 class Kill:
-    """Kills, once several fits have ended and others run; what ran then, and when it was."""
+    """Kills processes once several fits have ended and others run; stores which fits ran, and the time."""
 
     fits: Fits
     pids: Callable[[], list[int]]
@@ -103,27 +103,27 @@ class Kill:
     at: float = 0.0
 
     def __call__(self) -> None:
-        until(lambda: len(self.fits.ended()) >= 4 and len(self.fits.waiting()) >= 2, "no fits run")
+        until(lambda: len(self.fits.ended()) >= 4 and len(self.fits.waiting()) >= 2, "no fits are running")
         pids = self.pids()
         self.at = time.time()
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
-        self.fits.deed.touch()
-        lost = [note for note in self.fits.running() if note.pid in pids]
-        # A result that has not been fetched yet dies with its worker too.
+        self.fits.fault.touch()
+        lost = [event for event in self.fits.running() if event.pid in pids]
+        # Results that were not fetched are lost with their worker.
         for pid in pids:
-            lost += [note for note in self.fits.notes() if note.what == "end" and note.pid == pid][-2:]
-        self.running = tuple(note.fit for note in lost)
+            lost += [event for event in self.fits.events() if event.what == "end" and event.pid == pid][-2:]
+        self.running = tuple(event.fit for event in lost)
 
 
-def _carried_on(fits: Fits, at: float) -> float:
-    """Seconds from `at` until the next fit that began later has ended."""
-    began = {(note.fit, note.pid) for note in fits.notes() if note.what == "begin" and note.at > at}
-    ends = [note.at for note in fits.notes() if note.what == "end" and (note.fit, note.pid) in began]
+def _seconds_until_next_fit(fits: Fits, at: float) -> float:
+    """Return the seconds from `at` until a fit that started later has ended."""
+    started = {(event.fit, event.pid) for event in fits.events() if event.what == "start" and event.at > at}
+    ends = [event.at for event in fits.events() if event.what == "end" and (event.fit, event.pid) in started]
     return min(ends) - at
 
 
-def _complete(search: GridSearchCV, numbers: int = 8) -> None:
+def _check_scores(search: GridSearchCV, numbers: int = 8) -> None:
     assert list(search.cv_results_["mean_test_score"]) == [float(number) for number in range(numbers)]
 
 
@@ -131,58 +131,65 @@ Row = Callable[..., None]
 
 
 @pytest.mark.parametrize("victims", ["one worker", "all workers"])
-def test_workers_killed_in_mid_fit(client: Client, fits: Fits, fault_row: Row, victims: str) -> None:
+def test_search_continues_after_workers_are_killed(client: Client, fits: Fits, fault_row: Row, victims: str) -> None:
     pids = list(client.run(os.getpid).values())
     kill = Kill(fits, lambda: pids[:1] if victims == "one worker" else pids)
-    with _meanwhile(kill):
-        search = _fit(client, search_of(fits, deed="outlast", culprit=ANY))
-    _complete(search)
-    repeated = {fit for fit, times in fits.begun().items() if times > 1}
+    with _in_background(kill):
+        search = _fit(client, search_of(fits, action="wait for fault", acting=ANY))
+    _check_scores(search)
+    repeated = {fit for fit, times in fits.started().items() if times > 1}
     assert repeated <= set(kill.running)
     assert len(fits.ended()) == 16
-    seconds = _carried_on(fits, kill.at)
+    seconds = _seconds_until_next_fit(fits, kill.at)
     fault_row(victims, "SIGKILL in mid-fit", "its results", 0, len(repeated), seconds)
 
 
-@pytest.mark.parametrize("deed", ["exit", "crash", "gobble"])
-def test_a_fit_that_ends_every_worker_is_a_failed_fit(client: Client, fits: Fits, fault_row: Row, deed: str) -> None:
-    """Its neighbours, which were on the same workers when these died, are not."""
-    search = search_of(fits, seconds=0.1, deed=deed, culprit=2, error_score=numpy.nan)
+@pytest.mark.parametrize("action", ["exit", "crash", "allocate"])
+def test_fit_that_kills_its_workers_fails(client: Client, fits: Fits, fault_row: Row, action: str) -> None:
+    """Fits that were on the same workers when they died are not marked as failed."""
+    search = search_of(fits, seconds=0.1, action=action, acting=2, error_score=numpy.nan)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         _fit(client, search)
     expected = [0.0, 1.0, numpy.nan, *(float(number) for number in range(3, 8))]
     numpy.testing.assert_array_equal(search.cv_results_["mean_test_score"], expected)
-    [told] = [str(warning.message) for warning in warned if warning.category is FitFailedWarning]
-    assert "2 fits failed out of a total of 16" in told
-    why = "which ran out of memory; give workers more with `--worker-memory`" if deed == "gobble" else "or it crashes"
-    assert f"the fit of `Sleeper` with number=2 on fold 1 of 2 ended 2 workers{',' if deed == 'gobble' else ''}" in told
-    assert why in told
+    [message] = [str(warning.message) for warning in warned if warning.category is FitFailedWarning]
+    assert "2 fits failed out of a total of 16" in message
+    why = (
+        "which ran out of memory; give workers more with `--worker-memory`" if action == "allocate" else "or it crashes"
+    )
+    assert (
+        f"the fit of `Sleeper` with number=2 on fold 1 of 2 ended 2 workers{',' if action == 'allocate' else ''}"
+        in message
+    )
+    assert why in message
     ended = fits.ended()
     assert len(ended) == 14
     repeated = sum(times > 1 for times in ended.values())
-    fault_row(f"every worker of a fit ({deed})", "in each try", "FitFailedWarning, nan for that fit", 0, repeated, None)
+    fault_row(
+        f"every worker of a fit ({action})", "in each try", "FitFailedWarning, nan for that fit", 0, repeated, None
+    )
 
 
-def test_with_error_score_raise_it_is_an_error_that_names_the_fit(client: Client, fits: Fits, fault_row: Row) -> None:
+def test_error_score_raise_names_the_fit_that_kills_its_workers(client: Client, fits: Fits, fault_row: Row) -> None:
     with pytest.raises(WorkersLost, match=r"the fit of `Sleeper` with number=1 on fold [12] of 2 ended 2 workers"):
-        _fit(client, search_of(fits, numbers=3, seconds=0.1, deed="exit", culprit=1))
+        _fit(client, search_of(fits, numbers=3, seconds=0.1, action="exit", acting=1))
     fault_row("every worker of a fit", "error_score='raise'", "WorkersLost, which names the fit", 0, 0, None)
 
 
-def test_what_runs_is_ended_with_the_call(client: Client, fits: Fits, fault_row: Row) -> None:
-    """A fit in Python ends at once, one that is deep in compiled code goes with its worker's process."""
+def test_interrupt_ends_running_fits(client: Client, fits: Fits, fault_row: Row) -> None:
+    """Fits in Python end at once; fits in compiled code are ended with their worker's process."""
     search = search_of(fits, seconds=DEADLINE)
     pids = set(client.run(os.getpid).values())
 
     def interrupt() -> None:
-        until(lambda: len(fits.running()) == 2, "no fits run")
+        until(lambda: len(fits.running()) == 2, "no fits are running")
         os.kill(os.getpid(), signal.SIGINT)
 
-    with _meanwhile(interrupt), pytest.raises(KeyboardInterrupt):
+    with _in_background(interrupt), pytest.raises(KeyboardInterrupt):
         _fit(client, search)
     began = time.time()
-    until(lambda: not any(_alive(pid) for pid in pids), "they run on")  # they sleep in C
+    until(lambda: not any(_alive(pid) for pid in pids), "the fits keep running")  # they sleep in C
     client.wait_for_workers(2, timeout=DEADLINE)
     assert fits.ended() == Counter()
     fault_row(
@@ -198,31 +205,33 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def test_the_client_killed(cluster: LocalCluster, client: Client, fits: Fits, fault_row: Row) -> None:
-    """The second run does what is missing, and what was running; it says how many it found."""
+def test_second_run_resumes_after_the_client_is_killed(
+    cluster: LocalCluster, client: Client, fits: Fits, fault_row: Row
+) -> None:
+    """The second run repeats only fits that were running or missing, and reports how many it reused."""
     script = Path(__file__).with_name("interrupted_search.py")
     command = [sys.executable, str(script), cluster.scheduler_address, str(fits.folder)]
     store = fits.folder / "store"
 
-    def kept_fits() -> int:
+    def stored_fits() -> int:
         return len(list(store.glob("*/*.json")))
 
     with subprocess.Popen(command) as first:
         try:
-            until(lambda: kept_fits() >= 7, "no fits are kept")
+            until(lambda: stored_fits() >= 7, "no fits are stored")
         finally:
             first.kill()
-    until(lambda: len(client.run_on_scheduler(_clients)) == 1, "the scheduler does not see it go")
-    until(lambda: not any(client.run(_tasks).values()), "what its workers were doing does not end")
-    kept = kept_fits()
+    until(lambda: len(client.run_on_scheduler(_clients)) == 1, "the scheduler does not notice that the client is gone")
+    until(lambda: not any(client.run(_tasks).values()), "the workers' tasks do not end")
+    stored = stored_fits()
     before = fits.ended()
     second = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
     assert second.stdout == f"{[float(number) for number in range(12)]}\n", second.stderr
-    assert f"reused {kept} of 24 fits from an earlier run" in second.stderr
+    assert f"reused {stored} of 24 fits from an earlier run" in second.stderr
     repeated = {fit for fit, times in fits.ended().items() if times > 1}
     assert len(fits.ended()) == 24
-    assert len(repeated) <= sum(before.values()) - kept
-    fault_row("the client", "SIGKILL at a third", f"second run: {kept} fits found", 0, len(repeated), None)
+    assert len(repeated) <= sum(before.values()) - stored
+    fault_row("the client", "SIGKILL at a third", f"second run: {stored} fits found", 0, len(repeated), None)
 
 
 def _tasks(dask_worker: Any = None) -> list[str]:
@@ -235,7 +244,10 @@ def _clients(dask_scheduler: Any = None) -> list[str]:
 
 @contextmanager
 def _cluster_of_processes(folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
-    """A scheduler and two workers, each a process of its own as in pods, and what starts the scheduler again."""
+    """Start a scheduler and two workers as separate processes, as in pods.
+
+    Yield the scheduler's address, and a function that restarts it.
+    """
     port = _free_port()
     address = f"tcp://127.0.0.1:{port}"
     processes: list[Any] = []
@@ -257,7 +269,7 @@ def _cluster_of_processes(folder: Path) -> Iterator[tuple[str, Callable[[], None
         running.kill()
         running.join(DEADLINE)
         start_scheduler()
-        for _ in range(2):  # those that lose their scheduler end; pods would start them again
+        for _ in range(2):  # workers end without their scheduler, and their pods would restart them
             start_worker()
 
     with forked_workers():
@@ -274,7 +286,7 @@ def _cluster_of_processes(folder: Path) -> Iterator[tuple[str, Callable[[], None
 
 
 def _dask(command: str, *arguments: str) -> None:
-    """Runs in a process of its own: `dask scheduler …`, `dask worker …`."""
+    """Run `dask scheduler …` or `dask worker …` in a separate process, without output."""
     with Path(os.devnull).open("w") as nothing:
         for stream in (1, 2):
             os.dup2(nothing.fileno(), stream)
@@ -283,15 +295,15 @@ def _dask(command: str, *arguments: str) -> None:
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
-def test_the_scheduler_killed_and_started_again(fits: Fits, tmp_path: Path, fault_row: Row) -> None:
-    large = numpy.arange(20_000.0).reshape(20, 1000)  # is shared, and lost with the scheduler
-    at: list[float] = []
-    running: list[Note] = []
+def test_search_continues_after_the_scheduler_restarts(fits: Fits, tmp_path: Path, fault_row: Row) -> None:
+    large = numpy.arange(20_000.0).reshape(20, 1000)  # shared data, which is lost with the scheduler
+    killed_at: list[float] = []
+    running: list[FitEvent] = []
     with (
         _cluster_of_processes(tmp_path) as (address, restart),
         Client(address, set_as_default=False, timeout=DEADLINE) as client,
@@ -299,27 +311,27 @@ def test_the_scheduler_killed_and_started_again(fits: Fits, tmp_path: Path, faul
         client.wait_for_workers(2, timeout=DEADLINE)
 
         def kill() -> None:
-            until(lambda: len(fits.ended()) >= 4 and len(fits.waiting()) >= 2, "no fits run")
+            until(lambda: len(fits.ended()) >= 4 and len(fits.waiting()) >= 2, "no fits are running")
             running.extend(fits.running())
-            at.append(time.time())
+            killed_at.append(time.time())
             restart()
-            fits.deed.touch()
+            fits.fault.touch()
 
         with (
-            _meanwhile(kill),
+            _in_background(kill),
             joblib.parallel_config(backend=SkjobBackend(client, wait_for_workers=DEADLINE), n_jobs=-1),
         ):
-            search = search_of(fits, deed="outlast", culprit=ANY).fit(large, Y)
-    _complete(search)
+            search = search_of(fits, action="wait for fault", acting=ANY).fit(large, Y)
+    _check_scores(search)
     assert len(fits.ended()) == 16
-    repeated = {fit for fit, times in fits.begun().items() if times > 1}
-    # Those that ran, and those whose outcome the scheduler had not handed on yet.
+    repeated = {fit for fit, times in fits.started().items() if times > 1}
+    # Fits that were running, and those whose results the scheduler had not forwarded.
     assert len(repeated) <= 2 * len(running)
-    seconds = _carried_on(fits, at[0])
+    seconds = _seconds_until_next_fit(fits, killed_at[0])
     fault_row("the scheduler", "SIGKILL, started again", "its results", 0, len(repeated), seconds)
 
 
-def test_no_worker_ever_comes(fits: Fits, fault_row: Row) -> None:
+def test_search_fails_without_workers(fits: Fits, fault_row: Row) -> None:
     with (
         LocalCluster(
             n_workers=0, dashboard_address="127.0.0.1:0", host="127.0.0.1", silence_logs=logging.CRITICAL
@@ -332,8 +344,8 @@ def test_no_worker_ever_comes(fits: Fits, fault_row: Row) -> None:
     fault_row("every worker", "before the first fit", "WorkersLost after the limit", 0, 0, None)
 
 
-class Hungry(Sleeper):
-    """Says how much memory its fits need."""
+class MemoryAware(Sleeper):
+    """An estimator that declares how much memory its fits need."""
 
     def memory_needed(self, data_bytes: int) -> int:
         return 150 * 2**20
@@ -353,11 +365,11 @@ def worker_of_two_threads() -> Iterator[Client]:
         yield client
 
 
-@pytest.mark.parametrize(("estimator", "together"), [(Sleeper, 2), (Hungry, 1)])
-def test_a_worker_takes_no_more_fits_at_once_than_it_has_memory_for(
-    worker_of_two_threads: Client, fits: Fits, estimator: type[Sleeper], together: int
+@pytest.mark.parametrize(("estimator", "parallel"), [(Sleeper, 2), (MemoryAware, 1)])
+def test_worker_runs_only_fits_that_fit_in_its_memory(
+    worker_of_two_threads: Client, fits: Fits, estimator: type[Sleeper], parallel: int
 ) -> None:
-    deed = {"deed": "meet", "culprit": ANY} if together == 2 else {}
-    sleeper = estimator(folder=str(fits.folder), seconds=0.2, **deed)
+    action = {"action": "overlap", "acting": ANY} if parallel == 2 else {}
+    sleeper = estimator(folder=str(fits.folder), seconds=0.2, **action)
     _fit(worker_of_two_threads, GridSearchCV(sleeper, {"number": [0, 1, 2]}, cv=2, refit=False, error_score="raise"))
-    assert fits.most_at_once() == together
+    assert fits.max_parallel() == parallel

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from local_runs import LocalRuns, environment_of_a_user
+from local_runs import LocalRuns, user_environment
 from waiting import DEADLINE, MAX_TIME
 
 PROGRAM = """
@@ -103,7 +103,7 @@ def test_processes_of_the_program_are_those_of_plain_python(local_runs: LocalRun
     alone = local_runs.python(program)
     assert alone.returncode == 0, alone.stderr
     ended = local_runs.run(program, "--max-time", MAX_TIME)
-    assert (ended.returncode, ended.stdout, ended.own_stderr) == (0, alone.stdout, alone.stderr), ended.stderr
+    assert (ended.returncode, ended.stdout, ended.program_stderr) == (0, alone.stdout, alone.stderr), ended.stderr
     assert ended.record["fits"]["kept"] >= 9  # those of the parent, on workers
 
 
@@ -118,7 +118,7 @@ def test_a_child_that_fails_does_not_end_the_run(local_runs: LocalRuns) -> None:
     """
     ended = local_runs.run(program, "--max-time", MAX_TIME)
     assert (ended.returncode, ended.stdout) == (0, "1\n"), ended.stderr
-    assert ended.own_stderr.endswith("ValueError: in the child\n")
+    assert ended.program_stderr.endswith("ValueError: in the child\n")
     assert ended.record["outcome"] == {"status": "succeeded", "exit_code": 0, "cause": None, "cleanup": None}
 
 
@@ -144,7 +144,7 @@ def test_a_child_leaves_the_cluster_of_its_parent_alone(tmp_path: Path) -> None:
     """
     (tmp_path / "train.py").write_text("\n".join(line[8:] for line in program.splitlines()))
     ended = subprocess.run(
-        [sys.executable, "train.py"], cwd=tmp_path, env=environment_of_a_user(tmp_path), capture_output=True,
+        [sys.executable, "train.py"], cwd=tmp_path, env=user_environment(tmp_path), capture_output=True,
         text=True, timeout=DEADLINE,
     )  # fmt: skip
     assert (ended.returncode, ended.stdout) == (0, "LokyBackend closed\n3\nTrue\n"), ended.stderr

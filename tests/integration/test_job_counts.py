@@ -93,7 +93,7 @@ def test_results_do_not_depend_on_the_number(fit: Callable[[int | None], Any], b
             assert _same(fit(given), expected), given
 
 
-@pytest.mark.usefixtures("every_call_goes_to_workers")
+@pytest.mark.usefixtures("send_small_calls_to_workers")
 def test_an_estimator_of_the_table_gets_a_part_for_each_thread(
     backend: SkjobBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:

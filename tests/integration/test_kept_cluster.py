@@ -10,7 +10,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from local_runs import environment_of_a_user
+from local_runs import user_environment
 from waiting import DEADLINE, wait_until_gone
 
 pytestmark = pytest.mark.integration
@@ -92,7 +92,7 @@ INTERRUPTED = """
 
 def _environment(folder: Path) -> dict[str, str]:
     (folder / "scratch").mkdir()
-    return environment_of_a_user(folder) | {"TMPDIR": str(folder / "scratch")}
+    return user_environment(folder) | {"TMPDIR": str(folder / "scratch")}
 
 
 def _command(folder: Path, program: str) -> list[str]:

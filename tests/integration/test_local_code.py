@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from local_runs import Ended, LocalRuns
+from local_runs import FinishedRun, LocalRuns
 
 pytestmark = pytest.mark.integration
 
@@ -123,7 +123,7 @@ for transform in (config.features, config.Tail(), hidden.features):
 
 def _same(
     runs: LocalRuns, files: dict[str, str], program: str, *options: str, arguments: tuple[str, ...] = ()
-) -> Ended:
+) -> FinishedRun:
     for name, text in files.items():
         (runs.folder / name).parent.mkdir(parents=True, exist_ok=True)
         (runs.folder / name).write_text(text)

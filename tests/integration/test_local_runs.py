@@ -47,6 +47,6 @@ def test_a_program_is_run_as_plain_python_runs_it(local_runs: LocalRuns) -> None
     script = "import sys; print(sys.argv, sys.stdin.read()); print('told', file=sys.stderr); sys.exit(3)"
     alone = local_runs.python(script, "--depth", "3", stdin="typed")
     ended = local_runs.run(script, arguments=["--depth", "3"], stdin="typed")
-    assert (ended.returncode, ended.stdout, ended.own_stderr) == (alone.returncode, alone.stdout, alone.stderr)
+    assert (ended.returncode, ended.stdout, ended.program_stderr) == (alone.returncode, alone.stdout, alone.stderr)
     assert alone.stdout == "['train.py', '--depth', '3'] typed\n"
     assert ended.record["outcome"]["status"] == "failed"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from local_runs import Ended, LocalRuns, WarmClusters
+from local_runs import FinishedRun, LocalRuns, WarmClusters
 from support import python_server
 from user_programs import UserProgram, user_programs
 from waiting import DEADLINE
@@ -25,14 +25,14 @@ def _runs(folder: Path, clusters: WarmClusters, program: UserProgram) -> LocalRu
     return LocalRuns(folder, clusters)
 
 
-def _by_python(runs: LocalRuns, program: UserProgram) -> Ended:
+def _by_python(runs: LocalRuns, program: UserProgram) -> FinishedRun:
     command = [*program.command, *program.arguments]
     start = python_server.run_new if program.new_python else python_server.run
     ended = start(command, runs.folder, runs.environment, stdin=program.stdin, timeout=DEADLINE)
-    return Ended(ended.returncode, ended.stdout, ended.stderr, {})
+    return FinishedRun(ended.returncode, ended.stdout, ended.stderr, {})
 
 
-def _by_skjob(runs: LocalRuns, program: UserProgram) -> Ended:
+def _by_skjob(runs: LocalRuns, program: UserProgram) -> FinishedRun:
     if program.module:
         return runs.run(Path(program.module), "-m", arguments=program.arguments, stdin=program.stdin)
     return runs.run(program.main, arguments=program.arguments, stdin=program.stdin)

@@ -10,7 +10,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from local_runs import environment_of_a_user
+from local_runs import user_environment
 from support import python_server
 from waiting import DEADLINE, until
 
@@ -51,7 +51,7 @@ def test_a_program_is_run_as_by_a_python_of_its_own(tmp_path: Path, arguments: l
     package.mkdir()
     for name, text in (("__init__", ""), ("module", MODULE), ("other", "print('other')\n")):
         (package / f"{name}.py").write_text(text)
-    environment = environment_of_a_user(tmp_path) | {"OWN": "mine"}
+    environment = user_environment(tmp_path) | {"OWN": "mine"}
     expected = python_server.run_new(arguments, tmp_path, environment, stdin="typed", timeout=DEADLINE)
     ended = python_server.run(arguments, tmp_path, environment, stdin="typed", timeout=DEADLINE)
     assert ended.stdout == expected.stdout
@@ -75,7 +75,7 @@ USER = """
 def test_all_processes_of_a_run_of_the_tests_share_a_server_that_ends_with_the_last(tmp_path: Path) -> None:
     (tmp_path / "parent.py").write_text("import os; print(os.getppid())\n")
     (tmp_path / "user.py").write_text(textwrap.dedent(USER % DEADLINE))
-    environment = environment_of_a_user(tmp_path) | {"PYTEST_XDIST_TESTRUNUID": secrets.token_hex(8)}
+    environment = user_environment(tmp_path) | {"PYTEST_XDIST_TESTRUNUID": secrets.token_hex(8)}
     environment["PYTHONPATH"] = str(Path(__file__).parents[1])
 
     def started() -> subprocess.Popen[str]:
@@ -102,7 +102,7 @@ def test_all_processes_of_a_run_of_the_tests_share_a_server_that_ends_with_the_l
 
 def test_a_program_that_does_not_end_is_ended(tmp_path: Path) -> None:
     (tmp_path / "waits.py").write_text("import signal\nprint('waiting', flush=True)\nsignal.pause()\n")
-    environment = environment_of_a_user(tmp_path)
+    environment = user_environment(tmp_path)
     with pytest.raises(subprocess.TimeoutExpired):
         python_server.run(["waits.py"], tmp_path, environment, timeout=0)
     with (tmp_path / "written").open("w") as out:

@@ -36,7 +36,7 @@ from skjob.run.target import RunTarget
 from skjob.utils.reconnect import set_reconnect_timeout
 
 pytestmark = [
-    pytest.mark.usefixtures("every_call_goes_to_workers"),
+    pytest.mark.usefixtures("send_small_calls_to_workers"),
     # GONE WHEN distributed closes the socket of a TLS handshake that is broken off: tornado's `start_tls` is abandoned
     # with it (distributed 2026.8), and it is collected in whatever test comes next.
     pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"),

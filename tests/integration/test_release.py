@@ -11,7 +11,7 @@ from zipfile import ZipFile
 
 import pytest
 import yaml
-from local_runs import environment_of_a_user
+from local_runs import user_environment
 
 ROOT = Path(__file__).parents[2]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(SECONDS + 60)]
 
 def made(*arguments: str, folder: Path) -> str:
     ended = subprocess.run(
-        ["make", *arguments], cwd=ROOT, env=environment_of_a_user(folder), stdin=subprocess.DEVNULL,
+        ["make", *arguments], cwd=ROOT, env=user_environment(folder), stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=SECONDS, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stdout

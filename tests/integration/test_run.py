@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 from dask.system import CPU_COUNT
-from local_runs import Ended, LocalRuns
+from local_runs import FinishedRun, LocalRuns
 from support.python_server import PipedProcess
 from waiting import DEADLINE, wait_until_gone, working_in
 
@@ -82,7 +82,7 @@ def test_the_script_sees_what_python_would_show_it(local_runs: LocalRuns) -> Non
     by_skjob = local_runs.run(script, arguments=["--depth", "3"], stdin="some lines\n")
     assert by_skjob.stdout == by_python.stdout
     assert json.loads(by_skjob.stdout)["stdin"] == "some lines\n"
-    assert by_skjob.own_stderr == by_python.stderr
+    assert by_skjob.program_stderr == by_python.stderr
     assert by_skjob.stderr.count("Traceback") == 1
     assert by_skjob.returncode == by_python.returncode == 1
 
@@ -263,7 +263,7 @@ def test_a_second_run_finds_what_the_first_has_finished(local_runs: LocalRuns) -
 
 @pytest.mark.slow
 def test_fits_without_a_seed_are_taken_where_that_is_asked_for(tmp_path: Path, local_runs: LocalRuns) -> None:
-    def run(*options: str) -> Ended:
+    def run(*options: str) -> FinishedRun:
         ended = local_runs.run(FOREST.format(seed=None), *options)
         assert ended.returncode == 0, ended.stderr
         return ended
@@ -483,7 +483,7 @@ def test_the_readmes_program_for_any_dask_client_runs(local_runs: LocalRuns) -> 
         X, y = load_iris(return_X_y=True)
         search = GridSearchCV(SVC(), {"C": [1, 10]})
     """
-    local_runs.environment |= local_runs.clusters.found_by_dask()
+    local_runs.environment |= local_runs.clusters.dask_client_variables()
     ended = local_runs.python(f"{textwrap.dedent(before)}{program}    print(search.best_params_)\n")
     assert (ended.stdout, ended.returncode) == ("{'C': 10}\n", 0), ended.stderr
     assert list((local_runs.folder / "fits").iterdir())

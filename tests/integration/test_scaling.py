@@ -28,7 +28,7 @@ from skjob.engine.backend import SkjobBackend
 KEPT = 1.0
 """Seconds for which a worker without work stays, at least."""
 
-pytestmark = pytest.mark.usefixtures("every_call_goes_to_workers")
+pytestmark = pytest.mark.usefixtures("send_small_calls_to_workers")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -189,7 +189,7 @@ def _same(local_runs: LocalRuns, program: str) -> Any:
     ended, plain = local_runs.run(program), local_runs.python(program)
     assert (plain.returncode, ended.returncode) == (0, 0), plain.stderr + ended.stderr
     assert ended.stdout == plain.stdout
-    assert ended.own_stderr == plain.stderr
+    assert ended.program_stderr == plain.stderr
     return ended
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from local_runs import environment_of_a_user
+from local_runs import user_environment
 from waiting import DEADLINE
 
 Run = Callable[..., "subprocess.Popen[str]"]
@@ -45,7 +45,7 @@ def start(tmp_path: Path) -> Iterator[Run]:
 
     def start(**options: Any) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            command, cwd=tmp_path, env=environment_of_a_user(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            command, cwd=tmp_path, env=user_environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, start_new_session=True, **({"stdin": subprocess.DEVNULL} | options),
         )  # fmt: skip
         started.append(process)

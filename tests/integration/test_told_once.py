@@ -31,9 +31,9 @@ def test_a_wrong_parameter_is_told_as_plain_python_tells_it(local_runs: LocalRun
     """
     ended, plain = local_runs.run(script), local_runs.python(script)
     assert ended.returncode == plain.returncode == 1
-    assert ended.own_stderr.count("Traceback") == ended.own_stderr.count("Invalid parameter 'Cc'") == 1
-    assert ended.own_stderr.splitlines()[-1] == plain.stderr.splitlines()[-1]
-    assert "_fit_and_score\n    estimator = estimator.set_params(" in ended.own_stderr
+    assert ended.program_stderr.count("Traceback") == ended.program_stderr.count("Invalid parameter 'Cc'") == 1
+    assert ended.program_stderr.splitlines()[-1] == plain.stderr.splitlines()[-1]
+    assert "_fit_and_score\n    estimator = estimator.set_params(" in ended.program_stderr
     [closing] = [line for line in ended.stderr.splitlines() if line.startswith("skjob: the program failed")]
     assert closing.startswith("skjob: the program failed, ValueError: Invalid parameter 'Cc' for estimator SVC()")
     assert closing.endswith("…")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from local_runs import environment_of_a_user
+from local_runs import user_environment
 from waiting import DEADLINE
 
 PROGRAMS = Path(__file__).parents[1] / "works_with"
@@ -28,7 +28,7 @@ SECONDS = 2 * DEADLINE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * SECONDS)]
 
-Ended = subprocess.CompletedProcess[str]
+FinishedRun = subprocess.CompletedProcess[str]
 
 
 class Library:
@@ -40,7 +40,7 @@ class Library:
         self.name = name
         self.folder = folder
         path = f"{ENVIRONMENT / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        ours = environment_of_a_user(folder) | {"PATH": path, "HOME": str(folder), "OMP_NUM_THREADS": "1"}
+        ours = user_environment(folder) | {"PATH": path, "HOME": str(folder), "OMP_NUM_THREADS": "1"}
         apart = ("MLFLOW_", "WANDB_", "PYTHONPATH", "VIRTUAL_ENV")
         self.environment = {name: value for name, value in ours.items() if not name.startswith(apart)}
 
@@ -48,7 +48,7 @@ class Library:
         """Its files, in a folder of this name."""
         return shutil.copytree(PROGRAMS / self.name, self.folder / name)
 
-    def run(self, command: Sequence[str], folder: Path, **variables: str) -> Ended:
+    def run(self, command: Sequence[str], folder: Path, **variables: str) -> FinishedRun:
         """Run a command there, which must succeed."""
         ended = subprocess.run(
             command, cwd=folder, env=self.environment | variables, capture_output=True, text=True, timeout=SECONDS,
@@ -57,10 +57,10 @@ class Library:
         assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
         return ended
 
-    def by_python(self) -> Ended:
+    def by_python(self) -> FinishedRun:
         return self.run(["python", "train.py", *ARGUMENTS.get(self.name, ())], self.copy("python"))
 
-    def by_skjob(self, *options: str, **variables: str) -> Ended:
+    def by_skjob(self, *options: str, **variables: str) -> FinishedRun:
         command = [*RUN, *options, "train.py", *ARGUMENTS.get(self.name, ())]
         return self.run(command, self.copy("skjob"), **variables)
 
@@ -71,7 +71,7 @@ class Library:
         return record
 
 
-def _printed(ended: Ended) -> list[str]:
+def _printed(ended: FinishedRun) -> list[str]:
     """The lines without those in which Hydra has the time."""
     return [line for line in ended.stdout.splitlines() if "[HYDRA]" not in line]
 
@@ -113,7 +113,7 @@ def _logged(database: Path) -> dict[str, tuple[dict[str, float], dict[str, str]]
     return found
 
 
-def _has_logged_to_its_runs(library: Library, ended: Ended) -> None:
+def _has_logged_to_its_runs(library: Library, ended: FinishedRun) -> None:
     """The first run has its search, and what holds for the whole run; the other the cross-validation before it."""
     record = library.record()
     first, second = (each["run_id"] for each in record["mlflow"])

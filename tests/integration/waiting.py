@@ -14,7 +14,7 @@ DEADLINE = 120.0
 MAX_TIME = f"{2 * DEADLINE:.0f}s"
 """`--max-time` of a run that would else wait for ever if it did not end by itself."""
 
-LOOK_AGAIN = 0.05
+POLL_INTERVAL = 0.05
 
 Found = TypeVar("Found")
 
@@ -24,7 +24,7 @@ def until(condition: Callable[[], Found], why: str) -> Found:
     deadline = time.monotonic() + DEADLINE
     while not (found := condition()):
         assert time.monotonic() < deadline, why
-        time.sleep(LOOK_AGAIN)
+        time.sleep(POLL_INTERVAL)
     return found
 
 
