@@ -3,7 +3,7 @@
 `xgboost.dask` runs it in the scheduler's process. There it aborts the scheduler, and the run with it, when a worker
 dies while the others are still connecting: the tracker then sends to all of them, from threads that do not catch what a
 closed connection throws (XGBoost 3.2, `RabitTracker::Bootstrap`). GONE WHEN
-`test_xgboosts_tracker_aborts_when_a_worker_has_died_that_waited_for_the_last_one` fails; then this module and
+`test_xgboost_tracker_aborts_after_a_waiting_worker_dies` fails; then this module and
 `tracker_process.py` go.
 
 If the process cannot be started, the tracker runs in the scheduler's process, as XGBoost does it: only the defect above

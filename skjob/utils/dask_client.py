@@ -60,7 +60,7 @@ def workers_of(client: Any) -> dict[str, Any]:
 
     `Client.scheduler_info(n_workers=-1)` may leave them all out (distributed 2026.8): it returns the client's last
     answer, and every two seconds the client makes a request of its own, without workers. GONE WHEN
-    `test_a_question_of_the_clients_own_loses_no_worker` fails.
+    `test_polling_client_does_not_make_workers_look_lost` fails.
 
     Raise TimeoutError or OSError if the scheduler does not answer.
     """

@@ -1,6 +1,6 @@
-"""Finished fits are found by the next process: what is kept, what is found, and what is done again.
+"""Finished fits are stored, and reused by later runs.
 
-Each search is run twice with one store, by backends of two runs; the estimator notes each fit in a file.
+Each search is run twice with one store, by the backends of two runs; the estimator records each fit in a file.
 """
 
 import logging
@@ -35,11 +35,11 @@ from skjob.engine.checkpoint.fit_counts import FitCounts
 
 X, Y = load_iris(return_X_y=True)
 FITS = Path("__pycache__") / "fits"
-"""Where fits note that they run: in a cache, because a fit that writes any other file is not kept as finished."""
+"""File in which fits are recorded, in a cache folder: fits that write other files are not stored."""
 
 
 class Counted(DecisionTreeClassifier):
-    """A tree that notes each of its fits."""
+    """A tree that records each of its fits."""
 
     def __init__(
         self,
@@ -70,30 +70,30 @@ def client() -> Iterator[Client]:
 
 
 class Runs:
-    """Runs of a search, each as another process would do it, with one store."""
+    """Runs of a search with one store, each like that of another process."""
 
     def __init__(self, client: Client, folder: Path) -> None:
         self.client = client
         self.folder = folder
         (folder / FITS).parent.mkdir()
-        self.told: list[str] = []
+        self.messages: list[str] = []
 
     def run(
         self, work: Callable[[Counted], Any], *, resume: bool = False, **parameters: Any
     ) -> tuple[Any, int, FitCounts]:
-        """What came of it, how many fits were really done, and the tally."""
-        notes = self.folder / FITS
-        notes.write_text("")
-        self.told.clear()
-        fits = FitCache(str(self.folder / "store"), resume=resume, notify=self.told.append)
+        """Return the result, the number of executed fits, and the counts of reused and stored fits."""
+        record = self.folder / FITS
+        record.write_text("")
+        self.messages.clear()
+        fits = FitCache(str(self.folder / "store"), resume=resume, notify=self.messages.append)
         with joblib.parallel_config(backend=SkjobBackend(self.client, checkpoint=fits), n_jobs=-1):
             result = work(Counted(str(self.folder), **parameters))
         fits.close()
-        return result, len(notes.read_text()), fits.counts
+        return result, len(record.read_text()), fits.counts
 
 
 @pytest.fixture
-def finished(client: Client, tmp_path: Path) -> Runs:
+def runs(client: Client, tmp_path: Path) -> Runs:
     return Runs(client, tmp_path)
 
 
@@ -109,7 +109,9 @@ WORK: dict[str, tuple[int, Callable[[Counted], Any]]] = {
     "GridSearchCV": (12, lambda tree: _results(GridSearchCV(tree, DEPTHS, cv=3, refit=False))),
     "several scorers": (
         12,
-        lambda tree: _several(GridSearchCV(tree, DEPTHS, cv=3, refit=False, scoring=["accuracy", "f1_macro"])),
+        lambda tree: _results_of_two_scorers(
+            GridSearchCV(tree, DEPTHS, cv=3, refit=False, scoring=["accuracy", "f1_macro"])
+        ),
     ),
     "RandomizedSearchCV": (
         9,
@@ -135,83 +137,83 @@ WORK: dict[str, tuple[int, Callable[[Counted], Any]]] = {
 }
 
 
-def _several(search: Any) -> Any:
+def _results_of_two_scorers(search: Any) -> Any:
     search.fit(X, Y)
     return [search.cv_results_[name] for name in ("mean_test_accuracy", "mean_test_f1_macro")]
 
 
 @pytest.mark.parametrize("kind", WORK)
-def test_the_second_run_does_nothing_and_has_the_same(finished: Runs, kind: str) -> None:
+def test_second_run_reuses_all_fits(runs: Runs, kind: str) -> None:
     _, work = WORK[kind]
-    first, done, tally = finished.run(work)
-    assert tally.kept == tally.fits == done > 3
-    second, done_again, tally_again = finished.run(work)
+    first, done, counts = runs.run(work)
+    assert counts.kept == counts.fits == done > 3
+    second, done_again, counts_again = runs.run(work)
     assert done_again == 0
-    assert tally_again == FitCounts(fits=tally.fits, found=tally.fits)
-    assert finished.told == [f"reused {done} of {done} fits from an earlier run"]
+    assert counts_again == FitCounts(fits=counts.fits, found=counts.fits)
+    assert runs.messages == [f"reused {done} of {done} fits from an earlier run"]
     for one, other in zip(first, second, strict=True):
         numpy.testing.assert_array_equal(one, other)
 
 
-def test_only_what_is_missing_is_done(finished: Runs) -> None:
+def test_only_missing_fits_are_executed(runs: Runs) -> None:
     few = GridSearchCV(None, {"max_depth": [1, 2]}, cv=3, refit=False)
     more = GridSearchCV(None, {"max_depth": [1, 2, 3]}, cv=3, refit=False)
-    finished.run(lambda tree: few.set_params(estimator=tree).fit(X, Y))
-    search, done, tally = finished.run(lambda tree: more.set_params(estimator=tree).fit(X, Y))
-    assert (done, tally) == (3, FitCounts(fits=9, found=6, kept=3))
-    expected = [cross_val_score(Counted(str(finished.folder), depth), X, Y, cv=3).mean() for depth in (1, 2, 3)]
+    runs.run(lambda tree: few.set_params(estimator=tree).fit(X, Y))
+    search, done, counts = runs.run(lambda tree: more.set_params(estimator=tree).fit(X, Y))
+    assert (done, counts) == (3, FitCounts(fits=9, found=6, kept=3))
+    expected = [cross_val_score(Counted(str(runs.folder), depth), X, Y, cv=3).mean() for depth in (1, 2, 3)]
     numpy.testing.assert_array_equal(search.cv_results_["mean_test_score"], expected)
 
 
-def test_a_fit_without_a_seed_is_done_again_unless_asked_for(finished: Runs) -> None:
+def test_unseeded_fits_are_repeated_without_resume(runs: Runs) -> None:
     def work(tree: Counted) -> Any:
         return [cross_val_score(make_pipeline(StandardScaler(), tree), X, Y, cv=4) for _ in range(2)]
 
-    _, done, tally = finished.run(work, random_state=None)
-    assert (done, tally) == (8, FitCounts(fits=8, kept=8, kept_unseeded=8))
-    _, done, tally = finished.run(work, random_state=None)
-    assert (done, tally) == (8, FitCounts(fits=8, kept=8, unseeded=8, kept_unseeded=8))
-    [told] = finished.told
-    assert told.startswith("8 fits were finished by an earlier run and done again, because their estimator draws")
-    assert told.endswith("has no `random_state`; `--resume` takes them as they are")
-    _, done, tally = finished.run(work, random_state=None, resume=True)
-    assert (done, tally.found) == (0, 8)
+    _, done, counts = runs.run(work, random_state=None)
+    assert (done, counts) == (8, FitCounts(fits=8, kept=8, kept_unseeded=8))
+    _, done, counts = runs.run(work, random_state=None)
+    assert (done, counts) == (8, FitCounts(fits=8, kept=8, unseeded=8, kept_unseeded=8))
+    [message] = runs.messages
+    assert message.startswith("8 fits were finished by an earlier run and done again, because their estimator draws")
+    assert message.endswith("has no `random_state`; `--resume` takes them as they are")
+    _, done, counts = runs.run(work, random_state=None, resume=True)
+    assert (done, counts.found) == (0, 8)
 
 
-def test_unseeded_fits_of_one_run_still_differ_when_it_is_resumed(finished: Runs) -> None:
+def test_resumed_unseeded_fits_of_one_run_differ(runs: Runs) -> None:
     def work(tree: Counted) -> Any:
-        noise = numpy.random.default_rng(0).normal(size=(len(X), 12))  # many ways to split, each as bad
+        noise = numpy.random.default_rng(0).normal(size=(len(X), 12))  # many splits, all equally bad
         return [cross_val_score(tree.set_params(max_features=1), noise, Y, cv=3).tolist() for _ in range(4)]
 
-    first, _, _ = finished.run(work, random_state=None)
+    first, _, _ = runs.run(work, random_state=None)
     assert len({str(scores) for scores in first}) > 1
-    again, done, _ = finished.run(work, random_state=None, resume=True)
+    again, done, _ = runs.run(work, random_state=None, resume=True)
     assert (done, again) == (0, first)
 
 
-def test_a_damaged_fit_is_done_again_and_told(finished: Runs) -> None:
+def test_damaged_fit_is_reported_and_repeated(runs: Runs) -> None:
     _, work = WORK["cross_val_score"]
-    finished.run(work)
-    entry = sorted((finished.folder / "store").glob("*/*.json"))[0]
+    runs.run(work)
+    entry = sorted((runs.folder / "store").glob("*/*.json"))[0]
     entry.write_bytes(entry.read_bytes().replace(b"0.9", b"0.8", 1).replace(b"1.0", b"0.1", 1))
-    _, done, tally = finished.run(work)
-    assert (done, tally.found, tally.kept) == (1, 3, 1)
-    assert any(str(entry) in line and "damaged" in line for line in finished.told)
-    assert finished.run(work)[1] == 0
+    _, done, counts = runs.run(work)
+    assert (done, counts.found, counts.kept) == (1, 3, 1)
+    assert any(str(entry) in line and "damaged" in line for line in runs.messages)
+    assert runs.run(work)[1] == 0
 
 
-def test_a_fit_that_fails_is_tried_again(finished: Runs) -> None:
+def test_failed_fit_is_repeated(runs: Runs) -> None:
     def work(tree: Counted) -> Any:
         with pytest.warns(FitFailedWarning, match="3 fits failed out of a total of 6"):
             return GridSearchCV(tree, {"max_depth": [1, -5]}, cv=3, refit=False, error_score=0.0).fit(X, Y)
 
-    _, done, tally = finished.run(work)
-    assert (done, tally.kept) == (6, 3)
-    _, done, _ = finished.run(work)
+    _, done, counts = runs.run(work)
+    assert (done, counts.kept) == (6, 3)
+    _, done, _ = runs.run(work)
     assert done == 3
 
 
-def test_any_address_that_fsspec_knows(client: Client, tmp_path: Path) -> None:
+def test_store_at_an_fsspec_address(client: Client, tmp_path: Path) -> None:
     runs = Runs(client, tmp_path)
     _, work = WORK["GridSearchCV"]
     results = []
@@ -219,5 +221,5 @@ def test_any_address_that_fsspec_knows(client: Client, tmp_path: Path) -> None:
         fits = FitCache("memory://skjob-test/fits")
         with joblib.parallel_config(backend=SkjobBackend(client, checkpoint=fits), n_jobs=-1):
             results.append((work(Counted(str(runs.folder))), fits.counts))
-    assert [tally for _, tally in results] == [FitCounts(fits=12, kept=12), FitCounts(fits=12, found=12)]
+    assert [counts for _, counts in results] == [FitCounts(fits=12, kept=12), FitCounts(fits=12, found=12)]
     numpy.testing.assert_array_equal(results[0][0], results[1][0])

@@ -1,4 +1,4 @@
-"""A program's own processes do what they do in plain Python, and its client works on after them."""
+"""A program's own processes work as in plain Python, and its client still works afterwards."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ CHILDREN = {
         with ProcessPoolExecutor(2) as pool:
             print(list(pool.map(evaluate, [0.1, 1.0, 10.0])))
     """,
-    # Plain Python's own processes of joblib would not survive a fork: the searches here are one after the other.
+    # Searches run one after the other, because joblib's processes would not survive a fork in plain Python.
     "fork after a search, left in both ways": """
         print(search(None))
         print(fork(lambda: evaluate(1.0), os._exit))
@@ -75,13 +75,13 @@ CHILDREN = {
     """,
     "fork while another thread searches": """
         evaluate(1.0)
-        found = []
-        searching = threading.Thread(target=lambda: found.extend(search(None) for _ in range(3)))
+        results = []
+        searching = threading.Thread(target=lambda: results.extend(search(None) for _ in range(3)))
         searching.start()
         for _ in range(4):
             print(fork(lambda: evaluate(1.0), sys.exit))
         searching.join()
-        print(found)
+        print(results)
     """,
 }
 
@@ -98,16 +98,16 @@ SLOW = {
 @pytest.mark.parametrize(
     "children", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in CHILDREN]
 )
-def test_processes_of_the_program_are_those_of_plain_python(local_runs: LocalRuns, children: str) -> None:
+def test_child_processes_work_as_in_plain_python(local_runs: LocalRuns, children: str) -> None:
     program = PROGRAM.format(children=CHILDREN[children].replace("\n    ", "\n"))
-    alone = local_runs.python(program)
-    assert alone.returncode == 0, alone.stderr
+    plain = local_runs.python(program)
+    assert plain.returncode == 0, plain.stderr
     ended = local_runs.run(program, "--max-time", MAX_TIME)
-    assert (ended.returncode, ended.stdout, ended.program_stderr) == (0, alone.stdout, alone.stderr), ended.stderr
-    assert ended.record["fits"]["kept"] >= 9  # those of the parent, on workers
+    assert (ended.returncode, ended.stdout, ended.program_stderr) == (0, plain.stdout, plain.stderr), ended.stderr
+    assert ended.record["fits"]["kept"] >= 9  # the parent's fits, on workers
 
 
-def test_a_child_that_fails_does_not_end_the_run(local_runs: LocalRuns) -> None:
+def test_failing_child_does_not_end_the_run(local_runs: LocalRuns) -> None:
     program = """
         import os
 
@@ -122,8 +122,8 @@ def test_a_child_that_fails_does_not_end_the_run(local_runs: LocalRuns) -> None:
     assert ended.record["outcome"] == {"status": "succeeded", "exit_code": 0, "cause": None, "cleanup": None}
 
 
-def test_a_child_leaves_the_cluster_of_its_parent_alone(tmp_path: Path) -> None:
-    """A child that leaves the block of `skjob.cluster()` ends nothing and deletes nothing."""
+def test_child_does_not_close_the_cluster_of_its_parent(tmp_path: Path) -> None:
+    """A child that leaves the block of `skjob.cluster()` closes and deletes nothing."""
     program = """
         import os, sys
 

@@ -1,4 +1,4 @@
-"""Estimators get the number of jobs that joblib has without skjob; those whose bits do not depend on it, the width."""
+"""Estimators get the number of jobs of plain joblib, or the width if their results do not depend on the number."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WIDTH = 5
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
-    """Two workers, of a cluster that may have five threads."""
+    """Two workers of a cluster that may scale up to five threads."""
     with two_forked_workers() as client:
         yield client
 
@@ -50,7 +50,7 @@ def _isolation(n_jobs: int | None) -> Any:
     return [tree.tree_.threshold for tree in model.estimators_]
 
 
-def _elimination(n_jobs: int | None) -> Any:
+def _feature_elimination(n_jobs: int | None) -> Any:
     model = RFECV(LogisticRegression(max_iter=200), cv=3, n_jobs=n_jobs).fit(*load_iris(return_X_y=True))
     return [model.ranking_, model.cv_results_["mean_test_score"]]
 
@@ -63,7 +63,7 @@ def _theil_sen(n_jobs: int | None) -> Any:
 
 INDEPENDENT: dict[tuple[str, str], list[Callable[[int | None], Any]]] = {
     ("sklearn.ensemble._bagging", "_fit"): [_bagging, _isolation],
-    ("sklearn.feature_selection._rfe", "fit"): [_elimination],
+    ("sklearn.feature_selection._rfe", "fit"): [_feature_elimination],
     ("sklearn.linear_model._theil_sen", "fit"): [_theil_sen],
 }
 
@@ -72,39 +72,39 @@ def _same(one: Any, other: Any) -> bool:
     return all(numpy.array_equal(left, right) for left, right in zip(one, other, strict=True))
 
 
-def test_each_row_of_the_table_has_its_test() -> None:
+def test_every_width_independent_function_is_tested() -> None:
     assert set(INDEPENDENT) == WIDTH_INDEPENDENT
 
 
 @pytest.mark.parametrize(
     "fit",
     [
-        pytest.param(fit, marks=[pytest.mark.slow] * (fit is not _elimination))
+        pytest.param(fit, marks=[pytest.mark.slow] * (fit is not _feature_elimination))
         for fits in INDEPENDENT.values()
         for fit in fits
     ],
 )
-def test_results_do_not_depend_on_the_number(fit: Callable[[int | None], Any], backend: SkjobBackend) -> None:
+def test_results_do_not_depend_on_the_number_of_jobs(fit: Callable[[int | None], Any], backend: SkjobBackend) -> None:
     expected = fit(1)
     for n_jobs in (2, 3):
         assert _same(fit(n_jobs), expected), n_jobs
     with joblib.parallel_config(backend=backend):
-        for given in (None, -1):
-            assert _same(fit(given), expected), given
+        for n_jobs in (None, -1):
+            assert _same(fit(n_jobs), expected), n_jobs
 
 
 @pytest.mark.usefixtures("send_small_calls_to_workers")
-def test_an_estimator_of_the_table_gets_a_part_for_each_thread(
+def test_width_independent_estimator_gets_one_part_per_thread(
     backend: SkjobBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts: list[Any] = []
     submit = SkjobBackend.submit
 
-    def counted(self: SkjobBackend, func: Any, callback: Any = None) -> Any:
+    def recording_submit(self: SkjobBackend, func: Any, callback: Any = None) -> Any:
         parts.extend(calls_of(func))
         return submit(self, func, callback)
 
-    monkeypatch.setattr(SkjobBackend, "submit", counted)
+    monkeypatch.setattr(SkjobBackend, "submit", recording_submit)
     with joblib.parallel_config(backend=backend):
         _bagging(None)
     assert len(parts) == WIDTH
@@ -122,7 +122,7 @@ def _topics(n_jobs: int | None) -> Any:
 
 @pytest.mark.parametrize("fit", [_embedding, _topics])
 @pytest.mark.parametrize("n_jobs", [None, 2, 3])
-def test_an_estimator_whose_numbers_depend_on_it_gets_joblibs_own(
+def test_width_dependent_estimator_gets_the_number_of_plain_joblib(
     fit: Callable[[int | None], Any], n_jobs: int | None, backend: SkjobBackend
 ) -> None:
     expected = fit(n_jobs)
@@ -130,7 +130,7 @@ def test_an_estimator_whose_numbers_depend_on_it_gets_joblibs_own(
         assert _same(fit(n_jobs), expected)
 
 
-def test_the_programs_own_configuration_counts(backend: SkjobBackend) -> None:
+def test_parallel_config_of_the_program_applies(backend: SkjobBackend) -> None:
     with joblib.parallel_config(backend=backend):
         assert joblib.effective_n_jobs(None) == 1
         assert joblib.effective_n_jobs(-1) == plain_number(-1)
@@ -140,14 +140,14 @@ def test_the_programs_own_configuration_counts(backend: SkjobBackend) -> None:
 
 
 class _Topics(LatentDirichletAllocation):
-    """Topics with a score of their own."""
+    """A topic model with another score."""
 
     def score(self, X: Any, y: Any = None) -> float:
         return float(self.components_.sum())
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2, -1])
-def test_inside_a_task_it_is_the_number_of_the_programs_machine(n_jobs: int | None, backend: SkjobBackend) -> None:
+def test_number_of_jobs_in_a_task_is_that_of_the_programs_machine(n_jobs: int | None, backend: SkjobBackend) -> None:
     counts = numpy.random.default_rng(0).integers(0, 5, (60, 12))
     model = _Topics(4, max_iter=3, random_state=0, n_jobs=n_jobs)
     expected = cross_val_score(model, counts, cv=3)

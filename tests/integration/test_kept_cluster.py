@@ -1,4 +1,4 @@
-"""`skjob.Cluster`, which is open until it is closed: several at a time, other numbers of workers, every end."""
+"""`skjob.Cluster`, which stays open until it is closed: several clusters, scaling, and every way to end."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from waiting import DEADLINE, wait_until_gone
 
 pytestmark = pytest.mark.integration
 
-TWO = """
+TWO_CLUSTERS = """
     import os, time
     from contextlib import suppress
     import joblib, skjob, skjob.errors
     from joblib import Parallel, delayed
 
     def worker():
-        time.sleep(0.2)  # what takes a moment is done by the program itself
+        time.sleep(0.2)  # very short calls would run in the program's process
         return os.getpid()
 
     def workers_used():
@@ -108,8 +108,8 @@ def _run(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_two_at_a_time_and_the_one_that_was_opened_first_closes_first(tmp_path: Path) -> None:
-    ended = _run(tmp_path, TWO)
+def test_first_of_two_clusters_can_be_closed_first(tmp_path: Path) -> None:
+    ended = _run(tmp_path, TWO_CLUSTERS)
     assert ended.stdout.splitlines() == [
         "2 ['second']",
         "3",
@@ -121,7 +121,7 @@ def test_two_at_a_time_and_the_one_that_was_opened_first_closes_first(tmp_path: 
     assert wait_until_gone(tmp_path) == []
 
 
-def test_one_that_is_replaced_ends_and_so_does_the_last_with_the_program(tmp_path: Path) -> None:
+def test_replaced_cluster_and_last_cluster_are_closed(tmp_path: Path) -> None:
     ended = _run(tmp_path, REPLACED)
     assert (ended.returncode, ended.stdout) == (0, "closed ready\n"), ended.stderr
     assert "Error" not in ended.stderr
@@ -129,7 +129,7 @@ def test_one_that_is_replaced_ends_and_so_does_the_last_with_the_program(tmp_pat
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_signal_that_ends_the_program_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+def test_nothing_is_left_after_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     with subprocess.Popen(
         _command(tmp_path, WAITING), cwd=tmp_path, env=_environment(tmp_path), stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
@@ -137,12 +137,12 @@ def test_a_signal_that_ends_the_program_leaves_nothing(tmp_path: Path, number: s
         assert program.stdout is not None
         assert program.stdout.readline() == "open\n"
         program.send_signal(number)
-        _, told = program.communicate(timeout=DEADLINE)
-    assert program.returncode == -number, told
+        _, stderr = program.communicate(timeout=DEADLINE)
+    assert program.returncode == -number, stderr
     assert wait_until_gone(tmp_path) == []
 
 
-def test_an_interrupt_of_a_block_says_how_many_fits_are_saved(tmp_path: Path) -> None:
+def test_interrupted_block_reports_stored_fits(tmp_path: Path) -> None:
     with subprocess.Popen(
         _command(tmp_path, INTERRUPTED), cwd=tmp_path, env=_environment(tmp_path), stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
@@ -150,6 +150,6 @@ def test_an_interrupt_of_a_block_says_how_many_fits_are_saved(tmp_path: Path) ->
         assert program.stdout is not None
         assert program.stdout.readline() == "half\n"
         program.send_signal(signal.SIGINT)
-        _, told = program.communicate(timeout=DEADLINE)
-    saved = re.findall(r"skjob: interrupted; (\d+) fits are saved: run it again for the rest\n", told)
-    assert saved == ["4"], told
+        _, stderr = program.communicate(timeout=DEADLINE)
+    saved = re.findall(r"skjob: interrupted; (\d+) fits are saved: run it again for the rest\n", stderr)
+    assert saved == ["4"], stderr

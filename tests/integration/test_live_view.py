@@ -1,4 +1,4 @@
-"""The live view of a run on a terminal, as the text that a person sees: pyte is the terminal.
+"""The live view of a run, as the text on a terminal that pyte emulates.
 
 Most runs here have no cluster (live_run.py): their program is a real process on the real terminal, and the engine's
 events come from a file.
@@ -26,8 +26,8 @@ RUN = "skjob: run the program:"
 Start = Callable[..., Terminal]
 
 
-class Scene:
-    """A folder with a program and a file of events, and terminals that are closed at the end."""
+class LiveRuns:
+    """A folder with a program and a file of events, and terminals that are closed at the end of the test."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -36,7 +36,7 @@ class Scene:
         self.environment = {
             **{name: value for name, value in os.environ.items() if name not in ("CI", "NO_COLOR", "PYTHONBREAKPOINT")},
             "TERM": "xterm-256color", "PS1": "$ ", "LC_ALL": "C.UTF-8",
-            "INPUTRC": os.devnull,  # a user's own could ask for another prompt
+            "INPUTRC": os.devnull,  # a user's file could configure another prompt
         }  # fmt: skip
         self.terminals: list[Terminal] = []
 
@@ -51,7 +51,7 @@ class Scene:
         return "train.py"
 
     def start(self, *command: str, **options: object) -> Terminal:
-        """Start a process on a terminal of its own."""
+        """Start a process on a new terminal."""
         terminal = Terminal(command, folder=self.folder, environment=self.environment, **options)  # type: ignore[arg-type]
         self.terminals.append(terminal)
         return terminal
@@ -69,10 +69,10 @@ class Scene:
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
-    scene = Scene(tmp_path)
-    yield scene
-    for terminal in scene.terminals:
+def live_runs(tmp_path: Path) -> Iterator[LiveRuns]:
+    live_runs = LiveRuns(tmp_path)
+    yield live_runs
+    for terminal in live_runs.terminals:
         terminal.close()
 
 
@@ -99,12 +99,12 @@ NOISE = r"""
 """
 
 
-def test_a_program_that_writes_half_lines_bars_and_colours_is_not_damaged(scene: Scene) -> None:
-    """A hundred times a second, while the view is drawn below. Every cell is as plain Python leaves it."""
-    scene.report(search(), *fits(100))
-    plain = scene.start(sys.executable, scene.write(NOISE))
+def test_view_does_not_corrupt_partial_lines_bars_and_colours(live_runs: LiveRuns) -> None:
+    """The program writes a hundred times per second, and every cell must be as under plain Python."""
+    live_runs.report(search(), *fits(100))
+    plain = live_runs.start(sys.executable, live_runs.write(NOISE))
     plain.type("\n")
-    shown = scene.run(NOISE)
+    shown = live_runs.run(NOISE)
     shown.wait_until(lambda text: HEADING in text and "100 of 160 fits" in text)
     drawn = shown.written.count(b"  2 of 4 workers")
     shown.type("\n")
@@ -118,10 +118,10 @@ def test_a_program_that_writes_half_lines_bars_and_colours_is_not_damaged(scene:
     assert shown.history[first + 120].startswith(RUN)
 
 
-def test_questions_and_a_debugger(scene: Scene) -> None:
-    """`input()` asks above the view; for a password and a debugger's prompt it steps aside."""
-    scene.report(search(), *fits(97))
-    shown = scene.run("""
+def test_prompts_and_a_debugger(live_runs: LiveRuns) -> None:
+    """`input()` prompts above the view; the view is hidden for passwords and for a debugger's prompt."""
+    live_runs.report(search(), *fits(97))
+    shown = live_runs.run("""
         import getpass, sys
         print([stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)])
         print("hello", input("your name? "))
@@ -151,29 +151,29 @@ def test_questions_and_a_debugger(scene: Scene) -> None:
     assert HEADING not in shown.text
 
 
-def test_ctrl_z_ctrl_c_and_kill(scene: Scene) -> None:
-    """In a shell with job control: the terminal is given back each time, and the view returns with `fg`."""
-    scene.report(search(), *fits(97))
-    scene.write("""
+def test_ctrl_z_ctrl_c_and_kill(live_runs: LiveRuns) -> None:
+    """In a shell with job control, the terminal is restored each time, and the view returns with `fg`."""
+    live_runs.report(search(), *fits(97))
+    live_runs.write("""
         import os, sys, time
         with open("program", "w") as file:
             file.write(str(os.getpid()))
-        print("begun")
+        print("started")
         try:
             time.sleep(600)
         except KeyboardInterrupt:
             print("interrupted")
             sys.exit(3)
     """)
-    shell = scene.shell()
+    shell = live_runs.shell()
     shell.type("sh run train.py\n")
-    shell.wait_until(lambda text: "97 of 160 fits" in text and "begun" in text)
+    shell.wait_until(lambda text: "97 of 160 fits" in text and "started" in text)
     shell.type("\x1a")
     text = shell.wait_until(lambda text: "Stopped" in text and lines_of(text)[-1] == "$")
     assert HEADING not in text
     shell.type("seq 30\n")
     text = shell.wait_until(lambda text: lines_of(text)[-2:] == ["30", "$"])
-    assert lines_of(text)[-24:-1] == [str(number) for number in range(8, 31)]  # all rows are the shell's
+    assert lines_of(text)[-24:-1] == [str(number) for number in range(8, 31)]  # the shell uses all rows
     shell.type("fg\n")
     text = shell.wait_until(lambda text: "97 of 160 fits" in text)
     assert "sh run train.py" in text
@@ -183,18 +183,18 @@ def test_ctrl_z_ctrl_c_and_kill(scene: Scene) -> None:
     assert "interrupted" in text
 
     shell.type("clear; sh run train.py\n")
-    shell.wait_until(lambda text: "97 of 160 fits" in text and "begun" in text)
-    for process in ("pid", "program"):  # the program of a real run ends with it
-        os.kill(int((scene.folder / process).read_text()), signal.SIGKILL)
+    shell.wait_until(lambda text: "97 of 160 fits" in text and "started" in text)
+    for process in ("pid", "program"):  # in a real run, the program ends with skjob
+        os.kill(int((live_runs.folder / process).read_text()), signal.SIGKILL)
     shell.wait_until(lambda text: "Killed" in text and HEADING not in text)
     shell.type("seq 30\n")
     text = shell.wait_until(lambda text: lines_of(text)[-2:] == ["30", "$"])
     assert lines_of(text)[-24:-1] == [str(number) for number in range(8, 31)]
 
 
-def test_it_follows_the_size_of_the_terminal(scene: Scene) -> None:
-    scene.report(search(), *fits(97))
-    shown = scene.run("for line in range(40): print('line', line)\ninput('next? ')", rows=30, columns=100)
+def test_view_follows_the_size_of_the_terminal(live_runs: LiveRuns) -> None:
+    live_runs.report(search(), *fits(97))
+    shown = live_runs.run("for line in range(40): print('line', line)\ninput('next? ')", rows=30, columns=100)
     shown.wait_until(lambda text: "97 of 160 fits" in text and "next?" in text)
     shown.resize(20, 50)
     text = shown.wait_until(lambda text: "97/160" in text)
@@ -209,26 +209,28 @@ def test_it_follows_the_size_of_the_terminal(scene: Scene) -> None:
     assert text.count("next?") == 1
 
 
-def test_what_is_redirected_gets_the_same_bytes(scene: Scene) -> None:
-    """The view goes to the terminal alone; with stderr in a file there is none."""
-    program = scene.write("import sys; print('ö', sys.stdout.isatty(), sys.stderr.isatty()); input()")
-    scene.report(search(), *fits(97))
-    plain = scene.start("bash", "-c", f"{sys.executable} {program} > expected")
+def test_redirected_output_is_unchanged(live_runs: LiveRuns) -> None:
+    """The view is only written to a terminal; there is none if stderr is a file."""
+    program = live_runs.write("import sys; print('ö', sys.stdout.isatty(), sys.stderr.isatty()); input()")
+    live_runs.report(search(), *fits(97))
+    plain = live_runs.start("bash", "-c", f"{sys.executable} {program} > expected")
     plain.type("\n")
     assert plain.wait() == 0
-    shell = scene.shell()
+    shell = live_runs.shell()
     shell.type("sh run train.py > shown\n")
     shell.wait_until(lambda text: "97 of 160 fits" in text)
     shell.type("\n")
     shell.wait_until(lambda text: "run.json" in text)
     assert (
-        (scene.folder / "shown").read_bytes() == (scene.folder / "expected").read_bytes() == "ö False True\n".encode()
+        (live_runs.folder / "shown").read_bytes()
+        == (live_runs.folder / "expected").read_bytes()
+        == "ö False True\n".encode()
     )
     shell.type("clear; sh run train.py 2> errors\n")
     shell.wait_until(lambda text: "ö True False" in text)
     shell.type("\n")
     shell.wait_until(lambda text: lines_of(text)[-1] == "$")
-    assert "\x1b" not in (scene.folder / "errors").read_text()
+    assert "\x1b" not in (live_runs.folder / "errors").read_text()
 
 
 # ---- real runs
@@ -265,17 +267,17 @@ MORE = """
 """
 
 
-def skjob(scene: Scene, *options: str, **streams: object) -> Terminal:
-    """`skjob run` on two workers of this machine."""
-    scene.environment |= {"KUBECONFIG": str(scene.folder / "none")}
+def skjob(live_runs: LiveRuns, *options: str, **streams: object) -> Terminal:
+    """Start `skjob run` with two local workers."""
+    live_runs.environment |= {"KUBECONFIG": str(live_runs.folder / "none")}
     command = [sys.executable, "-m", "skjob", "run", "--on", "local", "--workers", "2", *options, "train.py"]
-    return scene.start(*command, **streams)
+    return live_runs.start(*command, **streams)
 
 
-def test_searches_a_forest_and_what_is_nested(scene: Scene) -> None:
-    """A real run, of which each phase waits for a key."""
-    scene.write(textwrap.dedent(SEARCHES) + textwrap.dedent(MORE))
-    shown = skjob(scene, rows=30, columns=100)
+def test_searches_forests_and_nested_searches(live_runs: LiveRuns) -> None:
+    """A real run; each phase waits for the Enter key."""
+    live_runs.write(textwrap.dedent(SEARCHES) + textwrap.dedent(MORE))
+    shown = skjob(live_runs, rows=30, columns=100)
 
     text = shown.wait_until(lambda text: "160 of 160 fits" in text and " ended" in text and "searched" in text)
     heading, call, header, best, *others = lines_of(text)[-8:]
@@ -298,7 +300,7 @@ def test_searches_a_forest_and_what_is_nested(scene: Scene) -> None:
 
     text = shown.wait_until(lambda text: "cross_validate(GridSearchCV)" in text and " ended" in text)
     assert "  2 of 2 fits  " in text
-    assert "└ GridSearchCV(Slow)  ".encode() in shown.written  # while it ran
+    assert "└ GridSearchCV(Slow)  ".encode() in shown.written  # during the call
     shown.type("\n")
 
     assert shown.wait() == 0
@@ -315,14 +317,14 @@ def test_searches_a_forest_and_what_is_nested(scene: Scene) -> None:
 
 
 @pytest.mark.slow
-def test_a_resumed_run_on_50_columns_and_ctrl_c(scene: Scene) -> None:
-    scene.write(SEARCHES)
-    first = skjob(scene)
+def test_resumed_run_on_50_columns_and_ctrl_c(live_runs: LiveRuns) -> None:
+    live_runs.write(SEARCHES)
+    first = skjob(live_runs)
     first.wait_until(lambda text: "searched" in text)
     first.type("\n")
     assert first.wait() == 0
     assert "160 fits\n" in first.text
-    again = skjob(scene, columns=50)
+    again = skjob(live_runs, columns=50)
     text = again.wait_until(lambda text: "160/160" in text and " ended" in text)
     assert [line.split()[0] for line in lines_of(text)[-8:]] == ["skjob", "GridSearchCV(SVC)", "#", *"12345"]
     assert "  160 reused " in text

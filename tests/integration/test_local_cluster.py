@@ -1,4 +1,4 @@
-"""Workers of this machine, forks of one process: what each of them has, and what they must not share."""
+"""Local workers, which are forks of one process: their state, and what they must not share."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from skjob.run.target import private_folder
 
 
 @contextmanager
-def client_of_two() -> Iterator[Client]:
-    """A client of two workers that have imported scikit-learn.
+def two_workers() -> Iterator[Client]:
+    """Start a cluster of two workers that have imported scikit-learn; yield a client.
 
-    In a folder with a short name, as a run's is: pytest's are too long for a socket in them.
+    Its folder has a short path, like a run's: pytest's folders are too long for sockets.
     """
-    with private_folder() as folder, client_in(folder) as client:
+    with private_folder() as folder, two_workers_in(folder) as client:
         yield client
 
 
 @contextmanager
-def client_in(folder: Path) -> Iterator[Client]:
+def two_workers_in(folder: Path) -> Iterator[Client]:
     cluster = LocalCluster("forks", folder, 2, WorkerSize(0.5, 2**30, 1), 3, ["numpy", "sklearn.ensemble"])
     try:
         cluster.start()
@@ -41,10 +41,10 @@ def client_in(folder: Path) -> Iterator[Client]:
         cluster.close()
 
 
-def look(client: Client) -> list[dict[str, Any]]:
-    """What each worker has; of those that end just now, nothing."""
+def worker_states(client: Client) -> list[dict[str, Any]]:
+    """Return the state of each worker, except of those that are ending."""
 
-    def facts() -> dict[str, Any]:
+    def state() -> dict[str, Any]:
         import os
         import random
         import sys
@@ -62,13 +62,13 @@ def look(client: Client) -> list[dict[str, Any]]:
             "random": (numpy.random.random(), numpy.random.mtrand._rand.random(), random.random()),  # noqa: S311
         }
 
-    return [each for each in client.run(facts, on_error="ignore").values() if each]
+    return [each for each in client.run(state, on_error="ignore").values() if each]
 
 
-@pytest.mark.parametrize("starting", [nullcontext, programs_forked], ids=["by itself", "as tests start it"])
-def test_what_a_worker_has_and_shares_with_no_other(starting: Callable[[], AbstractContextManager[None]]) -> None:
-    with starting(), client_of_two() as client:
-        first, second = look(client)
+@pytest.mark.parametrize("start", [nullcontext, programs_forked], ids=["started by skjob", "forked by the tests"])
+def test_state_of_workers(start: Callable[[], AbstractContextManager[None]]) -> None:
+    with start(), two_workers() as client:
+        first, second = worker_states(client)
         for each in (first, second):
             assert each["imported"]
             assert each["inner threads"] == [1]
@@ -77,28 +77,28 @@ def test_what_a_worker_has_and_shares_with_no_other(starting: Callable[[], Abstr
         os.kill(first["pid"], signal.SIGKILL)
         known = {first["pid"], second["pid"]}
         [third] = until(
-            lambda: [each for each in look(client) if each["pid"] not in known],
-            "the worker that was killed does not come back",
+            lambda: [each for each in worker_states(client) if each["pid"] not in known],
+            "the killed worker was not restarted",
         )
         assert third["imported"]
         drawn = [value for each in (first, second, third) for value in each["random"]]
         assert len(set(drawn)) == len(drawn)
 
 
-def test_variables_that_the_users_dask_configuration_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_of_the_users_dask_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tmp_path / "dask"
     config.mkdir()
     (config / "own.yaml").write_text("distributed:\n  nanny:\n    pre-spawn-environ:\n      OMP_NUM_THREADS: 2\n")
     monkeypatch.setenv("DASK_CONFIG", str(config))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    with client_of_two() as client:
-        for each in look(client):
+    with two_workers() as client:
+        for each in worker_states(client):
             assert each["variables"]["OMP_NUM_THREADS"] == "2"
             assert 2 in each["inner threads"]
 
 
-def test_a_folder_whose_name_is_too_long_for_a_socket_has_workers_all_the_same(tmp_path: Path) -> None:
+def test_folder_with_a_path_too_long_for_sockets(tmp_path: Path) -> None:
     folder = tmp_path / "long" / ("x" * 80)
     folder.mkdir(parents=True)
-    with client_in(folder) as client:
-        assert len(look(client)) == 2
+    with two_workers_in(folder) as client:
+        assert len(worker_states(client)) == 2

@@ -1,4 +1,4 @@
-"""Programs whose own modules are elsewhere than beside the script: they print what they print in plain Python."""
+"""Programs with modules outside of the script's folder print the same as in plain Python."""
 
 from pathlib import Path
 
@@ -121,7 +121,7 @@ for transform in (config.features, config.Tail(), hidden.features):
 }
 
 
-def _same(
+def _run_both(
     runs: LocalRuns, files: dict[str, str], program: str, *options: str, arguments: tuple[str, ...] = ()
 ) -> FinishedRun:
     for name, text in files.items():
@@ -134,23 +134,23 @@ def _same(
     return ended
 
 
-@pytest.mark.slow  # the programs `sys_path` and `src_layout` of tests/programs do so too
-def test_modules_of_folders_that_the_script_puts_on_its_path(local_runs: LocalRuns) -> None:
-    """And what they come to import on a worker; a change in them is another fit."""
-    _same(local_runs, ON_SYS_PATH, "experiments/train.py")
-    again = _same(local_runs, ON_SYS_PATH, "experiments/train.py")
+@pytest.mark.slow  # also tested by the programs `sys_path` and `src_layout` of tests/programs
+def test_modules_of_folders_that_the_script_adds_to_its_path(local_runs: LocalRuns) -> None:
+    """Modules that these import later on workers are sent as well, and a change in one is another fit."""
+    _run_both(local_runs, ON_SYS_PATH, "experiments/train.py")
+    again = _run_both(local_runs, ON_SYS_PATH, "experiments/train.py")
     assert again.record["fits"]["found"] == 3
     changed = ON_SYS_PATH | {"lib/shop/late.py": "def scale(X): return 3 * X\n"}
-    ended = _same(local_runs, changed, "experiments/train.py")
+    ended = _run_both(local_runs, changed, "experiments/train.py")
     assert ended.record["fits"].get("found", 0) == 0
 
 
-@pytest.mark.slow  # so does the program `package_main`
-def test_a_package_that_runs_as_a_module(local_runs: LocalRuns) -> None:
-    ended = _same(local_runs, AS_A_MODULE, "proj.train", "-m", arguments=("--depth", "3", "--json"))
+@pytest.mark.slow  # also tested by the program `package_main`
+def test_package_run_as_a_module(local_runs: LocalRuns) -> None:
+    ended = _run_both(local_runs, AS_A_MODULE, "proj.train", "-m", arguments=("--depth", "3", "--json"))
     assert ended.record["program"] == "-m proj.train"
     assert "`--json` stands after the script and goes to it" in ended.stderr
 
 
-def test_modules_that_are_loaded_by_their_path(local_runs: LocalRuns) -> None:
-    _same(local_runs, LOADED_BY_PATH, "train.py")
+def test_modules_loaded_by_their_path(local_runs: LocalRuns) -> None:
+    _run_both(local_runs, LOADED_BY_PATH, "train.py")

@@ -1,4 +1,4 @@
-"""Runs on a warm cluster are as runs on one of their own: nothing of one reaches the next."""
+"""Runs on the warm cluster are isolated like runs on their own clusters: one does not affect the next."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from local_runs import LocalRuns, WarmClusters
 
-# What it leaves: a module, credentials of storage, a working directory, data, and one worker fewer.
-LEAVING = """
+# Leaves a module, storage credentials, a working directory, data, and a killed worker.
+LEAVES_STATE = """
     import os, signal
     import features
     from dask.distributed import Client
@@ -27,7 +27,7 @@ LEAVING = """
 
 
 @pytest.mark.parametrize("crash", [False, True])
-def test_nothing_of_a_run_reaches_the_next(tmp_path: Path, warm_clusters: WarmClusters, crash: bool) -> None:
+def test_run_leaves_nothing_for_the_next(tmp_path: Path, warm_clusters: WarmClusters, crash: bool) -> None:
     workers = []
     for name, key in (("first", "key"), ("second", None)):
         folder = tmp_path / name
@@ -35,18 +35,18 @@ def test_nothing_of_a_run_reaches_the_next(tmp_path: Path, warm_clusters: WarmCl
         (folder / "features.py").write_text(f"def name():\n    return {name!r}\n")
         runs = LocalRuns(folder, warm_clusters)
         runs.environment |= {"AWS_ACCESS_KEY_ID": key} if key else {}
-        ended = runs.run(LEAVING.format(name=name, crash=crash))
+        ended = runs.run(LEAVES_STATE.format(name=name, crash=crash))
         assert ended.returncode == 0, ended.stderr
-        *seen, pids = ended.stdout.splitlines()
-        assert seen == [f"{folder} {folder}", f"{key} {key}", ""]
+        *lines, pids = ended.stdout.splitlines()
+        assert lines == [f"{folder} {folder}", f"{key} {key}", ""]
         workers.append(set(pids.split()))
     assert workers[0] & workers[1], "the second run had a cluster of its own"
 
 
-def test_a_program_is_run_as_plain_python_runs_it(local_runs: LocalRuns) -> None:
+def test_program_runs_as_in_plain_python(local_runs: LocalRuns) -> None:
     script = "import sys; print(sys.argv, sys.stdin.read()); print('told', file=sys.stderr); sys.exit(3)"
-    alone = local_runs.python(script, "--depth", "3", stdin="typed")
+    plain = local_runs.python(script, "--depth", "3", stdin="typed")
     ended = local_runs.run(script, arguments=["--depth", "3"], stdin="typed")
-    assert (ended.returncode, ended.stdout, ended.program_stderr) == (alone.returncode, alone.stdout, alone.stderr)
-    assert alone.stdout == "['train.py', '--depth', '3'] typed\n"
+    assert (ended.returncode, ended.stdout, ended.program_stderr) == (plain.returncode, plain.stdout, plain.stderr)
+    assert plain.stdout == "['train.py', '--depth', '3'] typed\n"
     assert ended.record["outcome"]["status"] == "failed"

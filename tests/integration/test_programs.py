@@ -1,7 +1,7 @@
-"""Each program in tests/programs, by plain Python and by `skjob run` on this machine: the same output and exit status.
+"""Each program in tests/programs has the same output and exit status with plain Python and `skjob run`.
 
-A difference is one that skjob tells of: the program's header says in which words, and skjob says nothing of the kind
-about the others. docs/explanation/differences.md has the kinds.
+If there is a difference, skjob must report it with the message in the program's header, and it must not report one
+about other programs. docs/explanation/differences.md has the kinds.
 """
 
 from __future__ import annotations
@@ -44,28 +44,26 @@ def _marks(program: UserProgram) -> list[pytest.MarkDecorator]:
 
 
 @pytest.mark.parametrize("program", [pytest.param(each, id=each.name, marks=_marks(each)) for each in user_programs()])
-def test_a_program_prints_what_it_prints_by_python(
-    tmp_path: Path, warm_clusters: WarmClusters, program: UserProgram
-) -> None:
-    alone = _runs(tmp_path / "alone", warm_clusters, program)  # what one writes, the other must not find
+def test_program_prints_the_same(tmp_path: Path, warm_clusters: WarmClusters, program: UserProgram) -> None:
+    plain = _runs(tmp_path / "plain", warm_clusters, program)  # each has its own files
     by_skjob = _runs(tmp_path / "by_skjob", warm_clusters, program)
     for time in range(2 if program.twice else 1):
-        expected = _by_python(alone, program)
+        expected = _by_python(plain, program)
         ended = _by_skjob(by_skjob, program)
         if program.differs:
-            assert program.told
-            assert ended.stdout != expected.stdout, "it is the same now: the header is out of date"
+            assert program.messages
+            assert ended.stdout != expected.stdout, "the output is the same: the header is out of date"
         else:
             assert ended.stdout == expected.stdout, f"run {time + 1}: {expected.stderr}\n{ended.stderr}"
         assert ended.returncode == expected.returncode, ended.stderr
-        for words in program.told:
-            assert words in ended.stderr, f"run {time + 1}: {ended.stderr}"
-        if not any(RUNS_HERE in words for words in program.told):
+        for message in program.messages:
+            assert message in ended.stderr, f"run {time + 1}: {ended.stderr}"
+        if not any(RUNS_HERE in message for message in program.messages):
             assert RUNS_HERE not in ended.stderr, ended.stderr
 
 
-def test_there_are_programs_of_each_kind() -> None:
-    """At each landing one of each kind is run, and the page on differences names each program."""
+def test_programs_of_every_kind_are_run_and_documented() -> None:
+    """`make test` runs programs of every kind, and the page on differences names each program."""
     programs = user_programs()
     assert {program.kind for program in programs if not program.slow} == KINDS
     page = PAGE.read_text()

@@ -1,4 +1,4 @@
-"""A program that the server of Python programs forks does what it does by a real `python`."""
+"""Programs that the Python server forks behave as with a new `python` process."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ PROCESSES = """
     import atexit, multiprocessing, os, pickle, sys, threading
     from concurrent.futures import ProcessPoolExecutor
     from joblib import Parallel, delayed
-    import beside
+    import neighbour
 
     class Own:
         pass
 
     def double(x):
-        return 2 * x + beside.ONE
+        return 2 * x + neighbour.ONE
 
     if __name__ == "__main__":
         print(__name__, os.path.basename(__file__), __spec__, __package__, __doc__, sorted(set(globals()) - {"Own"}))
@@ -43,9 +43,9 @@ MODULE = "print(__name__, __package__, __spec__.name); from . import other; impo
 
 
 @pytest.mark.parametrize("arguments", [["program.py", "--depth", "3"], ["error.py"], ["-m", "package.module", "-x"]])
-def test_a_program_is_run_as_by_a_python_of_its_own(tmp_path: Path, arguments: list[str]) -> None:
+def test_forked_program_behaves_as_in_a_new_process(tmp_path: Path, arguments: list[str]) -> None:
     (tmp_path / "program.py").write_text(textwrap.dedent(PROCESSES))
-    (tmp_path / "beside.py").write_text("ONE = 1\n")
+    (tmp_path / "neighbour.py").write_text("ONE = 1\n")
     (tmp_path / "error.py").write_text(ERROR)
     package = tmp_path / "package"
     package.mkdir()
@@ -71,14 +71,14 @@ USER = """
 """
 
 
-@pytest.mark.slow  # each run of the tests does so
-def test_all_processes_of_a_run_of_the_tests_share_a_server_that_ends_with_the_last(tmp_path: Path) -> None:
+@pytest.mark.slow  # every run of the tests relies on it
+def test_processes_share_a_server_that_ends_with_the_last(tmp_path: Path) -> None:
     (tmp_path / "parent.py").write_text("import os; print(os.getppid())\n")
     (tmp_path / "user.py").write_text(textwrap.dedent(USER % DEADLINE))
     environment = user_environment(tmp_path) | {"PYTEST_XDIST_TESTRUNUID": secrets.token_hex(8)}
     environment["PYTHONPATH"] = str(Path(__file__).parents[1])
 
-    def started() -> subprocess.Popen[str]:
+    def start_user() -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "user.py"], cwd=tmp_path, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             text=True,
@@ -91,23 +91,23 @@ def test_all_processes_of_a_run_of_the_tests_share_a_server_that_ends_with_the_l
         user.stdin.flush()
         return int(user.stdout.readline())
 
-    with started() as first, started() as second:
+    with start_user() as first, start_user() as second:
         server = server_of(first)
         assert server_of(second) == server
         first.communicate(timeout=DEADLINE)
         assert server_of(second) == server
         second.communicate(timeout=DEADLINE)
-    until(lambda: not Path(f"/proc/{server}").exists(), "the server outlives those who use it")
+    until(lambda: not Path(f"/proc/{server}").exists(), "the server outlives its users")
 
 
-def test_a_program_that_does_not_end_is_ended(tmp_path: Path) -> None:
+def test_program_is_killed_after_its_timeout(tmp_path: Path) -> None:
     (tmp_path / "waits.py").write_text("import signal\nprint('waiting', flush=True)\nsignal.pause()\n")
     environment = user_environment(tmp_path)
     with pytest.raises(subprocess.TimeoutExpired):
         python_server.run(["waits.py"], tmp_path, environment, timeout=0)
     with (tmp_path / "written").open("w") as out:
         process = python_server.ForkedProcess(["waits.py"], str(tmp_path), environment, {1: out.fileno()})
-        until(lambda: (tmp_path / "written").read_text() == "waiting\n", "it does not begin")
+        until(lambda: (tmp_path / "written").read_text() == "waiting\n", "the program does not start")
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0)
         assert process.poll() is None

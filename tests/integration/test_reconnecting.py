@@ -1,4 +1,4 @@
-"""A client whose network goes for some seconds and comes back, and one whose cluster does not: with TLS, as in every
+"""Clients whose network fails for some seconds, and clients whose cluster is lost for good; with TLS, as on every
 cluster of skjob."""
 
 from __future__ import annotations
@@ -37,29 +37,29 @@ from skjob.utils.reconnect import set_reconnect_timeout
 
 pytestmark = [
     pytest.mark.usefixtures("send_small_calls_to_workers"),
-    # GONE WHEN distributed closes the socket of a TLS handshake that is broken off: tornado's `start_tls` is abandoned
-    # with it (distributed 2026.8), and it is collected in whatever test comes next.
+    # GONE WHEN distributed closes the socket of an aborted TLS handshake: it abandons tornado's `start_tls` with it
+    # (distributed 2026.8), and the socket is garbage collected in a later test.
     pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"),
 ]
 
 
 @pytest.fixture(autouse=True)
-def collected() -> Iterator[None]:
-    """Collect what is left of such handshakes while this module's filter holds."""
+def collect_garbage() -> Iterator[None]:
+    """Collect the sockets of such handshakes while this module's filter applies."""
     yield
     gc.collect()
 
 
-def _started(folder: Path) -> LocalCluster:
-    """A cluster of one worker."""
+def _start_cluster(folder: Path) -> LocalCluster:
+    """Start a cluster with one worker."""
     cluster = LocalCluster("skjob-test", folder, 1, WorkerSize(1, 2**30, 1), 1)
     with programs_forked():
         cluster.start()
     return cluster
 
 
-def test_a_client_survives_its_network(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    cluster = _started(tmp_path)
+def test_client_reconnects_after_a_network_failure(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    cluster = _start_cluster(tmp_path)
     network = FlakyNetwork("127.0.0.1", int(cluster.address.rpartition(":")[2]))
     try:
         address = f"tls://127.0.0.1:{network.port}"
@@ -77,8 +77,8 @@ def test_a_client_survives_its_network(tmp_path: Path, capfd: pytest.CaptureFixt
 
 
 @contextmanager
-def opened(client: Client, cluster: LocalCluster) -> Iterator[ClusterMonitor]:
-    """As `skjob.cluster()` does it, but that the cluster is there."""
+def open_cluster(client: Client, cluster: LocalCluster) -> Iterator[ClusterMonitor]:
+    """Use a running cluster as `skjob.cluster()` does."""
     plan = make_plan(Settings(), Place.LOCAL, "", Machine(2, 2**32), "3.11")
     set_reconnect_timeout(client, plan.reconnect_timeout)
     target = RunTarget(Place.LOCAL, "", ResolvedSettings(Settings()))
@@ -94,18 +94,18 @@ def opened(client: Client, cluster: LocalCluster) -> Iterator[ClusterMonitor]:
 
 
 def _cut_and_restore(network: FlakyNetwork, client: Client) -> None:
-    """Gone until the client has seen it, and has tried in vain to come back."""
+    """Cut the network until the client has noticed it and has failed to reconnect."""
     network.cut()
-    until(lambda: client.status != "running" and network.refused > 0, "the client has not seen its network go")
+    until(lambda: client.status != "running" and network.refused > 0, "the client has not noticed the failure")
     network.restore()
 
 
-def napping(begun: Path, end: Path | None = None) -> Callable[..., int]:
-    """A function that travels by value: workers do not have this module. It tells that it has begun, and naps until
-    that file is there, or for a second."""
+def sleeping_task(started: Path, end: Path | None = None) -> Callable[..., int]:
+    """Return a task, which is pickled by value as workers do not have this module. It creates the file `started`, and
+    sleeps until the file `end` exists, or for a second."""
 
     def nap(number: int, data: Any = None) -> int:
-        begun.touch()
+        started.touch()
         deadline = time.monotonic() + (DEADLINE if end else 1)
         while time.monotonic() < deadline and not (end and end.exists()):
             time.sleep(0.05)
@@ -115,34 +115,34 @@ def napping(begun: Path, end: Path | None = None) -> Callable[..., int]:
 
 
 @contextmanager
-def when_begun(begun: Path, act: Callable[[], None]) -> Iterator[None]:
-    """Beside the block: once the first nap has begun, act."""
+def when_started(started: Path, action: Callable[[], None]) -> Iterator[None]:
+    """Run an action in a thread during the block, once the first task has started."""
 
-    def wait_and_act() -> None:
-        until(begun.exists, "no task has begun")
-        act()
+    def wait_and_run() -> None:
+        until(started.exists, "no task has started")
+        action()
 
     with ThreadPoolExecutor(1) as pool:
-        acting = pool.submit(wait_and_act)
+        future = pool.submit(wait_and_run)
         yield
-        acting.result()
+        future.result()
 
 
 @pytest.mark.parametrize("data", [None, numpy.ones(200_000)], ids=["no data", "data"])
-def test_a_cluster_that_is_lost_for_good_ends_calls_with_its_cause(tmp_path: Path, data: Any) -> None:
-    """In the middle of one, and one that begins later: not before it is known, and then without any patience."""
-    cluster = _started(tmp_path)
+def test_calls_on_a_lost_cluster_raise_the_cause(tmp_path: Path, data: Any) -> None:
+    """Both the running call and the next one, which does not wait to reconnect."""
+    cluster = _start_cluster(tmp_path)
     process = cluster._process
     assert process is not None
-    nap = napping(tmp_path / "begun")
+    nap = sleeping_task(tmp_path / "started")
     try:
         with (
             Client(cluster.address, security=cluster.tls.security(), set_as_default=False) as client,
-            opened(client, cluster) as monitor,
+            open_cluster(client, cluster) as monitor,
         ):
             lost = r"cannot be finished: .*the cluster on this machine has ended: "
             with (
-                when_begun(tmp_path / "begun", lambda: os.killpg(process.pid, signal.SIGKILL)),
+                when_started(tmp_path / "started", lambda: os.killpg(process.pid, signal.SIGKILL)),
                 pytest.raises(WorkersLost, match=lost),
             ):
                 Parallel()(delayed(nap)(number, data) for number in range(600))
@@ -153,23 +153,25 @@ def test_a_cluster_that_is_lost_for_good_ends_calls_with_its_cause(tmp_path: Pat
         cluster.close()
 
 
-def test_a_network_that_goes_in_the_middle_of_a_call(tmp_path: Path) -> None:
-    cluster = _started(tmp_path)
+def test_call_continues_after_a_network_failure(tmp_path: Path) -> None:
+    cluster = _start_cluster(tmp_path)
     network = FlakyNetwork("127.0.0.1", int(cluster.address.rpartition(":")[2]))
     try:
         address = f"tls://127.0.0.1:{network.port}"
         with (
             Client(address, security=cluster.tls.security(), set_as_default=False) as client,
-            opened(client, cluster) as monitor,
+            open_cluster(client, cluster) as monitor,
         ):
-            begun, back = tmp_path / "begun", tmp_path / "back"
+            started, restored = tmp_path / "started", tmp_path / "restored"
 
             def interrupt() -> None:
                 _cut_and_restore(network, client)
-                back.touch()
+                restored.touch()
 
-            with when_begun(begun, interrupt):
-                assert Parallel()(delayed(napping(begun, back))(number) for number in range(6)) == list(range(6))
+            with when_started(started, interrupt):
+                assert Parallel()(delayed(sleeping_task(started, restored))(number) for number in range(6)) == list(
+                    range(6)
+                )
             assert monitor.lost is None
     finally:
         network.close()

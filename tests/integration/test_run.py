@@ -1,7 +1,7 @@
-"""`skjob run` on this machine, as a user types it: what the script sees, what it leaves, and how it ends.
+"""`skjob run` on this machine: the script's environment, what it leaves, and how it ends.
 
-Where signals, the standard streams or the start and end of its cluster are the subject, the command is a process of its
-own; else it runs in that of the tests, on a warm cluster.
+Tests of signals, of standard streams, or of the start and end of a cluster run the command as a process; others run it
+in the tests' process, on a warm cluster.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from local_runs import FinishedRun, LocalRuns
 from support.python_server import PipedProcess
 from waiting import DEADLINE, wait_until_gone, working_in
 
-# For a while: long enough to be stopped in, and never finished on its own.
+# Runs long enough to be interrupted.
 SEARCHING = """
     import time
     from joblib import Parallel, delayed
@@ -37,7 +37,7 @@ SEARCHING = """
 
 @pytest.fixture
 def environment(local_runs: LocalRuns) -> dict[str, str]:
-    """That of the processes that a test starts itself."""
+    """Environment variables of processes that a test starts itself."""
     return local_runs.environment
 
 
@@ -48,7 +48,7 @@ def command(folder: Path, script: str, *options: str) -> list[str]:
 
 @contextmanager
 def piped(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator[PipedProcess]:
-    """The process of a command, whose streams are pipes; ended with the block."""
+    """Start a command with pipes as its streams; kill it at the end of the block."""
     process = PipedProcess(command[1:], str(folder), environment)
     try:
         yield process
@@ -65,8 +65,8 @@ def record(folder: Path) -> dict[str, Any]:
     return content
 
 
-def test_the_script_sees_what_python_would_show_it(local_runs: LocalRuns) -> None:
-    """And who looks at it sees a traceback with the user's lines and none of skjob's."""
+def test_script_runs_as_in_plain_python(local_runs: LocalRuns) -> None:
+    """The traceback has only the user's lines and none of skjob's."""
     script = """
         import json, os, sys
         facts = {
@@ -87,8 +87,8 @@ def test_the_script_sees_what_python_would_show_it(local_runs: LocalRuns) -> Non
     assert by_skjob.returncode == by_python.returncode == 1
 
 
-def test_every_parallel_part_runs_on_the_workers(tmp_path: Path, local_runs: LocalRuns) -> None:
-    """A script without a main guard runs once; tasks go to the workers, except where it says `n_jobs=1`."""
+def test_parallel_calls_run_on_workers(tmp_path: Path, local_runs: LocalRuns) -> None:
+    """Tasks run on workers, except with `n_jobs=1`. A script without a main guard runs once."""
     (tmp_path / "features.py").write_text("SCALE = 1\ndef scaled(x):\n    return SCALE * x\n")
     (tmp_path / "late.py").write_text("ANSWER = 42\n")
     script = """
@@ -103,7 +103,7 @@ def test_every_parallel_part_runs_on_the_workers(tmp_path: Path, local_runs: Loc
         features.SCALE = 7
 
         def pid(_):
-            time.sleep(0.1)  # what takes a moment is done by the program itself
+            time.sleep(0.1)  # very short calls would run in the program's process
             return os.getpid()
 
         def scaled(x):
@@ -122,46 +122,46 @@ def test_every_parallel_part_runs_on_the_workers(tmp_path: Path, local_runs: Loc
         assert pids(n_jobs=-1) <= workers
         assert pids(n_jobs=3) <= workers
         assert pids(n_jobs=1) == {here}
-        found = []
-        thread = threading.Thread(target=lambda: found.append(pids()))
+        in_thread = []
+        thread = threading.Thread(target=lambda: in_thread.append(pids()))
         thread.start(); thread.join()
-        assert found[0] <= workers, "a thread of the script's own"
+        assert in_thread[0] <= workers, "a thread of the script's own"
         assert Parallel()(delayed(scaled)(i) for i in range(3)) == [(0, 7), (7, 7), (14, 7)]
         assert Parallel()(delayed(late)(i) for i in range(3)) == [42] * 3
         assert Client.current().submit(sum, [1, 2]).result() == 3
         with Client() as own:
             assert own.scheduler.address == Client.current().scheduler.address
 
-        # a worker that starts again in mid-run must not run the script again
+        # a worker that restarts during the run must not run the script again
         os.kill(min(workers), signal.SIGKILL)
         assert Parallel()(delayed(scaled)(i) for i in range(40)) == [(7 * i, 7) for i in range(40)]
-        print("all is well")
+        print("passed")
     """
     ended = local_runs.run(script)
-    assert (ended.returncode, ended.stdout) == (0, "all is well\n"), ended.stderr
+    assert (ended.returncode, ended.stdout) == (0, "passed\n"), ended.stderr
     assert (tmp_path / "starts").read_text() == "x"
 
 
-def test_the_record_tells_the_run(local_runs: LocalRuns) -> None:
+def test_record_of_a_run(local_runs: LocalRuns) -> None:
     ended = local_runs.run("print('hello')", "--json", arguments=["7"])
     events = [json.loads(line) for line in ended.stderr.splitlines()]
-    told = ended.record
-    assert events[-1] == {"kind": "record", "record": told}
-    assert (told["program"], told["arguments"], told["place"]) == ("train.py", ["7"], "local")
-    assert told["why"] == "running on this machine: `--on` is `local`"
-    assert [step["name"] for step in told["steps"]] == [
+    record = ended.record
+    assert events[-1] == {"kind": "record", "record": record}
+    assert (record["program"], record["arguments"], record["place"]) == ("train.py", ["7"], "local")
+    assert record["why"] == "running on this machine: `--on` is `local`"
+    assert [step["name"] for step in record["steps"]] == [
         "start the scheduler",
         "connect",
         "wait for the first worker",
         "run the program",
         "remove the cluster",
     ]
-    assert all(step["seconds"] >= 0 for step in told["steps"])
-    assert told["versions"]["scikit-learn"]
-    assert told["workers"][-1]["asked"] == 2
-    assert told["numbers"]["processor"]
-    assert [line for line in told["numbers"]["because"] if not line.startswith("inner threads: ")] == []
-    assert told["outcome"] == {"status": "succeeded", "exit_code": 0, "cause": None, "cleanup": None}
+    assert all(step["seconds"] >= 0 for step in record["steps"])
+    assert record["versions"]["scikit-learn"]
+    assert record["workers"][-1]["asked"] == 2
+    assert record["numbers"]["processor"]
+    assert [line for line in record["numbers"]["because"] if not line.startswith("inner threads: ")] == []
+    assert record["outcome"] == {"status": "succeeded", "exit_code": 0, "cause": None, "cleanup": None}
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_the_record_tells_the_run(local_runs: LocalRuns) -> None:
         ("raise ValueError('no such column')", 1, "ValueError: no such column"),
     ],
 )
-def test_the_exit_status_is_the_scripts_own(
+def test_exit_status_is_that_of_the_script(
     tmp_path: Path, local_runs: LocalRuns, script: str, code: int, cause: str | None
 ) -> None:
     ended = local_runs.run(script)
@@ -184,7 +184,7 @@ def test_the_exit_status_is_the_scripts_own(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_stops_the_script_and_takes_everything_down(
+def test_signal_stops_the_script_and_the_cluster(
     tmp_path: Path, environment: dict[str, str], number: signal.Signals, code: int
 ) -> None:
     with piped(command(tmp_path, SEARCHING, "--workers", "2"), tmp_path, environment) as process:
@@ -197,7 +197,7 @@ def test_a_signal_stops_the_script_and_takes_everything_down(
     assert wait_until_gone(tmp_path, working_in) == []
 
 
-def test_nothing_outlives_a_skjob_that_was_killed(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_no_process_outlives_a_killed_skjob(tmp_path: Path, environment: dict[str, str]) -> None:
     with subprocess.Popen(
         command(tmp_path, SEARCHING, "--workers", "2"), cwd=tmp_path, env=environment, stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, text=True,
@@ -210,7 +210,7 @@ def test_nothing_outlives_a_skjob_that_was_killed(tmp_path: Path, environment: d
     assert record(tmp_path)["outcome"]["status"] == "running"
 
 
-def test_the_run_ends_at_its_max_time(tmp_path: Path, local_runs: LocalRuns) -> None:
+def test_run_ends_at_its_max_time(tmp_path: Path, local_runs: LocalRuns) -> None:
     ended = local_runs.run(SEARCHING, "--max-time", "5s")
     assert ended.returncode == 125
     assert "error: the run has reached `--max-time`, 5 s" in ended.stderr
@@ -218,7 +218,7 @@ def test_the_run_ends_at_its_max_time(tmp_path: Path, local_runs: LocalRuns) -> 
     assert wait_until_gone(tmp_path) == []
 
 
-def test_without_kubernetes_it_runs_here_and_says_so(tmp_path: Path, local_runs: LocalRuns) -> None:
+def test_run_without_a_kubeconfig_uses_this_machine(tmp_path: Path, local_runs: LocalRuns) -> None:
     ended = local_runs.run("print('hello')\n", "--workers", "500", on="auto", own_cluster=True)
     assert (ended.returncode, ended.stdout) == (0, "hello\n")
     first = ended.stderr.splitlines()[0]
@@ -228,7 +228,7 @@ def test_without_kubernetes_it_runs_here_and_says_so(tmp_path: Path, local_runs:
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_what_fits_print_and_warn_of_is_seen(local_runs: LocalRuns) -> None:
+def test_output_and_warnings_of_fits_are_shown(local_runs: LocalRuns) -> None:
     script = """
         from sklearn.datasets import load_iris
         from sklearn.linear_model import LogisticRegression
@@ -251,18 +251,18 @@ FOREST = """
 """
 
 
-def test_a_second_run_finds_what_the_first_has_finished(local_runs: LocalRuns) -> None:
+def test_second_run_reuses_fits_of_the_first(local_runs: LocalRuns) -> None:
     first, second = (local_runs.run(FOREST.format(seed=0)) for _ in range(2))
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert first.stdout == second.stdout
-    told = "skjob: reused 4 of 4 fits from an earlier run"
-    assert (told in first.stderr, told in second.stderr) == (False, True)
+    message = "skjob: reused 4 of 4 fits from an earlier run"
+    assert (message in first.stderr, message in second.stderr) == (False, True)
     assert first.record["fits"] == {"fits": 4, "found": 0, "repeated": 0, "kept": 4, "unseeded": 0, "kept_unseeded": 0}
     assert second.record["fits"] == {"fits": 4, "found": 4, "repeated": 0, "kept": 0, "unseeded": 0, "kept_unseeded": 0}
 
 
 @pytest.mark.slow
-def test_fits_without_a_seed_are_taken_where_that_is_asked_for(tmp_path: Path, local_runs: LocalRuns) -> None:
+def test_unseeded_fits_are_reused_with_resume(tmp_path: Path, local_runs: LocalRuns) -> None:
     def run(*options: str) -> FinishedRun:
         ended = local_runs.run(FOREST.format(seed=None), *options)
         assert ended.returncode == 0, ended.stderr
@@ -275,7 +275,7 @@ def test_fits_without_a_seed_are_taken_where_that_is_asked_for(tmp_path: Path, l
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (
             ["--resume", "--checkpoint", "none"],
@@ -286,14 +286,14 @@ def test_fits_without_a_seed_are_taken_where_that_is_asked_for(tmp_path: Path, l
         (["--retries", "many"], "`--retries` must be a number from 0 to 10, not `many`"),
     ],
 )
-def test_options_that_can_not_be(local_runs: LocalRuns, options: list[str], told: str) -> None:
+def test_invalid_options_are_rejected(local_runs: LocalRuns, options: list[str], message: str) -> None:
     ended = local_runs.run("print('never')", *options)
     assert (ended.returncode, ended.stdout) == (120, "")
-    assert f"error: {told}" in ended.stderr
+    assert f"error: {message}" in ended.stderr
 
 
 class ApiWithoutDask(BaseHTTPRequestHandler):
-    """Answers every request as an API server answers for a kind that it does not have."""
+    """Responds to every request as an API server does for an unknown kind."""
 
     def do_GET(self) -> None:
         body = json.dumps({"kind": "Status", "code": 404, "message": "the server could not find the resource"}).encode()
@@ -307,8 +307,8 @@ class ApiWithoutDask(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def without_operator(tmp_path: Path, local_runs: LocalRuns) -> Iterator[LocalRuns]:
-    """Those of a user whose cluster has no Dask operator."""
+def runs_without_operator(tmp_path: Path, local_runs: LocalRuns) -> Iterator[LocalRuns]:
+    """Runs with a kubeconfig for a cluster without the Dask operator."""
     with ThreadingHTTPServer(("127.0.0.1", 0), ApiWithoutDask) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         kubeconfig = {
@@ -326,8 +326,8 @@ def without_operator(tmp_path: Path, local_runs: LocalRuns) -> Iterator[LocalRun
         server.shutdown()
 
 
-def test_kubernetes_without_the_operator_is_told_as_such(without_operator: LocalRuns) -> None:
-    ended = without_operator.run("print('never')", on="kubernetes")
+def test_missing_operator_is_an_error_on_kubernetes(runs_without_operator: LocalRuns) -> None:
+    ended = runs_without_operator.run("print('never')", on="kubernetes")
     assert (ended.returncode, ended.stdout) == (123, "")
     assert ended.stderr.splitlines()[-3:] == [
         "error: the cluster of context `plain` has no Dask operator",
@@ -336,24 +336,24 @@ def test_kubernetes_without_the_operator_is_told_as_such(without_operator: Local
     ]
 
 
-def test_without_the_operator_it_runs_here_and_says_so(without_operator: LocalRuns) -> None:
-    ended = without_operator.run("print('here')", on="auto")
+def test_run_without_the_operator_uses_this_machine(runs_without_operator: LocalRuns) -> None:
+    ended = runs_without_operator.run("print('here')", on="auto")
     assert (ended.returncode, ended.stdout) == (0, "here\n")
     why = "skjob: running on this machine: the cluster of context `plain` has no Dask operator"
     assert ended.stderr.splitlines()[0] == why
 
 
-def test_adaptive_workers_come_when_there_is_work(local_runs: LocalRuns) -> None:
+def test_adaptive_workers_start_for_pending_tasks(local_runs: LocalRuns) -> None:
     script = f"""
         import os, time
         from joblib import Parallel, delayed
         def pid(_):
             time.sleep(0.5)
             return os.getpid()
-        seen, end = set(), time.monotonic() + {DEADLINE}
-        while len(seen) < 3 and time.monotonic() < end:
-            seen |= set(Parallel()(delayed(pid)(i) for i in range(36)))
-        print(len(seen))
+        workers, end = set(), time.monotonic() + {DEADLINE}
+        while len(workers) < 3 and time.monotonic() < end:
+            workers |= set(Parallel()(delayed(pid)(i) for i in range(36)))
+        print(len(workers))
     """
     ended = local_runs.run(script, "--workers", "1:3")
     assert (ended.returncode, ended.stdout) == (0, "3\n"), ended.stderr
@@ -361,8 +361,8 @@ def test_adaptive_workers_come_when_there_is_work(local_runs: LocalRuns) -> None
     assert (counts[0], max(counts)) == (1, 3)
 
 
-def test_the_python_api_can_be_used_again(tmp_path: Path, environment: dict[str, str]) -> None:
-    """Also after an error; `skjob.cluster` stays the function, though a subpackage has its name."""
+def test_python_api_can_be_used_repeatedly(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Also after an error. `skjob.cluster` stays the function, although a subpackage has its name."""
     script = """
         import os, skjob
         from joblib import Parallel, delayed
@@ -385,7 +385,7 @@ def test_the_python_api_can_be_used_again(tmp_path: Path, environment: dict[str,
     assert wait_until_gone(tmp_path) == []
 
 
-def test_a_block_of_its_own_is_the_runs_cluster(local_runs: LocalRuns) -> None:
+def test_cluster_in_a_run_is_the_runs_cluster(local_runs: LocalRuns) -> None:
     script = """
         from dask.distributed import Client
         import skjob
@@ -401,15 +401,13 @@ def test_a_block_of_its_own_is_the_runs_cluster(local_runs: LocalRuns) -> None:
         print(Client.current().submit(sum, [1, 2]).result())
     """
     done = local_runs.run(script)
-    refused = "the cluster is that of this run, whose workers `--workers` chooses"
-    assert done.stdout == f"True 2\nTrue ready False\n{refused}\n3\n"
+    message = "the cluster is that of this run, whose workers `--workers` chooses"
+    assert done.stdout == f"True 2\nTrue ready False\n{message}\n3\n"
     assert "skjob: `skjob.cluster()` uses the cluster of this run, with the run's own options\n" in done.stderr
 
 
 @pytest.mark.parametrize("closed", [pytest.param("0<&-", marks=pytest.mark.slow), "2>&-", "0<&- 2>&-"])
-def test_a_closed_stream_is_one_to_which_nothing_is_written(
-    tmp_path: Path, environment: dict[str, str], closed: str
-) -> None:
+def test_run_with_closed_streams(tmp_path: Path, environment: dict[str, str], closed: str) -> None:
     script = "import sys; print(sys.stdin.read(), 'done'); print('lost', file=sys.stderr)"
     shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *command(tmp_path, script, "--workers", "1")]
     ended = subprocess.run(
@@ -421,17 +419,15 @@ def test_a_closed_stream_is_one_to_which_nothing_is_written(
 
 
 @pytest.mark.parametrize("options", [[], ["--json"], ["-v"]])
-def test_a_stderr_that_nobody_reads_any_more_ends_no_run(
-    tmp_path: Path, environment: dict[str, str], options: list[str]
-) -> None:
+def test_run_continues_after_stderr_is_closed(tmp_path: Path, environment: dict[str, str], options: list[str]) -> None:
     script = """
         import sys
-        print("begun", flush=True)
+        print("started", flush=True)
         sys.stdin.read()
         print("done")
     """
     with piped(command(tmp_path, script, "--workers", "1", *options), tmp_path, environment) as run:
-        assert run.stdout.readline() == "begun\n"
+        assert run.stdout.readline() == "started\n"
         run.stderr.close()
         run.stdin.close()
         assert run.stdout.read() == "done\n"
@@ -440,11 +436,11 @@ def test_a_stderr_that_nobody_reads_any_more_ends_no_run(
     assert wait_until_gone(tmp_path, working_in) == []
 
 
-def test_a_terminal_that_goes_away_ends_a_run_in_order(tmp_path: Path, environment: dict[str, str]) -> None:
-    """SIGHUP, and a stderr that cannot be written any more."""
+def test_run_ends_cleanly_after_its_terminal_is_closed(tmp_path: Path, environment: dict[str, str]) -> None:
+    """The run gets SIGHUP, and can no longer write to stderr."""
     script = """
         import time
-        print("begun", flush=True)
+        print("started", flush=True)
         time.sleep(600)
     """
     leader, follower = os.openpty()
@@ -454,7 +450,7 @@ def test_a_terminal_that_goes_away_ends_a_run_in_order(tmp_path: Path, environme
     ) as run:  # fmt: skip
         os.close(follower)
         assert run.stdout is not None
-        assert run.stdout.readline() == "begun\n"
+        assert run.stdout.readline() == "started\n"
         os.close(leader)
         run.send_signal(signal.SIGHUP)
         assert run.wait(DEADLINE) == 128 + signal.SIGHUP
@@ -464,16 +460,16 @@ def test_a_terminal_that_goes_away_ends_a_run_in_order(tmp_path: Path, environme
     assert wait_until_gone(tmp_path) == []
 
 
-def test_a_long_message_is_told_once(local_runs: LocalRuns) -> None:
+def test_long_error_message_is_shown_once(local_runs: LocalRuns) -> None:
     script = "raise ValueError('\\nAll the 4 fits failed.\\nBelow are more details')"
     ended = local_runs.run(script)
     assert "skjob: the program failed, ValueError: All the 4 fits failed.\n" in ended.stderr
-    assert ended.stderr.splitlines().count("Below are more details") == 1  # in the traceback
+    assert ended.stderr.splitlines().count("Below are more details") == 1  # as part of the traceback
     assert ended.record["outcome"]["cause"] == "ValueError: All the 4 fits failed.\nBelow are more details"
 
 
-def test_the_readmes_program_for_any_dask_client_runs(local_runs: LocalRuns) -> None:
-    """Here `Client()` finds a cluster that is there; examples/any_dask_client.py starts one."""
+def test_readme_program_for_any_dask_client(local_runs: LocalRuns) -> None:
+    """`Client()` connects to a running cluster here; examples/any_dask_client.py starts one."""
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     [program] = [block for block in re.findall(r"```python\n(.*?)```", readme, re.S) if "Client()" in block]
     before = """

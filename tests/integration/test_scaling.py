@@ -1,4 +1,4 @@
-"""The scaling loop on a real cluster of this machine: who is asked for, who goes, and that no task is lost by it."""
+"""The scaling loop on a real local cluster: requested workers, released workers, and that no task is lost."""
 
 import os
 import threading
@@ -25,18 +25,18 @@ from skjob.deploy.scaling.loop import ScalingLoop
 from skjob.deploy.scaling.scheduler import release_workers, take_snapshot
 from skjob.engine.backend import SkjobBackend
 
-KEPT = 1.0
-"""Seconds for which a worker without work stays, at least."""
+MIN_IDLE_SECONDS = 1.0
+"""Minimum seconds for which an idle worker is kept."""
 
 pytestmark = pytest.mark.usefixtures("send_small_calls_to_workers")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def soon() -> Iterator[None]:
-    """The loop looks often, and lets workers go soon."""
+def fast_scaling() -> Iterator[None]:
+    """Let the loop poll often, and release workers soon."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("skjob.deploy.scaling.loop.INTERVAL", 0.2)
-        patch.setattr("skjob.deploy.scaling.policy.MIN_IDLE_SECONDS", KEPT)
+        patch.setattr("skjob.deploy.scaling.policy.MIN_IDLE_SECONDS", MIN_IDLE_SECONDS)
         yield
 
 
@@ -46,7 +46,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     preload = ("sklearn.model_selection",)
     cluster = LocalCluster("scaling", tmp_path_factory.mktemp("scaling"), 1, size, 3, preload)
     try:
-        with pytest.MonkeyPatch.context() as patch:  # it imports this module, with what that imports
+        with pytest.MonkeyPatch.context() as patch:  # workers import this module and its imports
             patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
             cluster.start()
         yield cluster
@@ -56,17 +56,17 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
 
 @pytest.fixture
 def client(warm: LocalCluster) -> Iterator[Client]:
-    """Of a cluster with one worker of one thread, which has nothing to do."""
+    """A client of a cluster with one idle worker of one thread."""
     with Client(warm.address, security=warm.tls.security(), set_as_default=False) as client:
-        until(lambda: not client.run_on_scheduler(_tasks), "the test before has left tasks")
+        until(lambda: not client.run_on_scheduler(_tasks), "the previous test has left tasks")
         warm.cancel_pending(warm.requested(), _names(client))
-        until(lambda: _one_is_there(warm, client), "there are other workers than one")
+        until(lambda: _has_one_worker(warm, client), "the cluster does not have exactly one worker")
         yield client
 
 
 @pytest.fixture
 def cluster(warm: LocalCluster, client: Client) -> LocalCluster:
-    """The client's."""
+    """The client's cluster."""
     return warm
 
 
@@ -74,8 +74,8 @@ def _tasks(dask_scheduler: Any = None) -> list[Any]:
     return list(dask_scheduler.tasks)
 
 
-def _one_is_there(cluster: LocalCluster, client: Client) -> bool:
-    """Whether it is so; brings it about."""
+def _has_one_worker(cluster: LocalCluster, client: Client) -> bool:
+    """Start or release workers so that one is left; return whether there is exactly one."""
     names = _names(client)
     if not names:
         _add(cluster, client, 1)
@@ -85,8 +85,8 @@ def _one_is_there(cluster: LocalCluster, client: Client) -> bool:
 
 
 @contextmanager
-def _scaled(cluster: LocalCluster, client: Client, limits: WorkerRange) -> Iterator[list[WorkerCounts]]:
-    seen: list[WorkerCounts] = []
+def _scaling(cluster: LocalCluster, client: Client, limits: WorkerRange) -> Iterator[list[WorkerCounts]]:
+    counts: list[WorkerCounts] = []
     lost: list[Exception] = []
     loop = ScalingLoop(
         cluster,
@@ -94,7 +94,7 @@ def _scaled(cluster: LocalCluster, client: Client, limits: WorkerRange) -> Itera
         limits,
         1,
         reconnect_timeout=DEADLINE,
-        observe=seen.append,
+        observe=counts.append,
         progress=lambda _: None,
         notify=lambda _: None,
         lost=lost.append,
@@ -102,7 +102,7 @@ def _scaled(cluster: LocalCluster, client: Client, limits: WorkerRange) -> Itera
     )
     loop.start()
     try:
-        yield seen
+        yield counts
     finally:
         loop.stop()
     assert lost == []
@@ -117,29 +117,31 @@ def _add(cluster: LocalCluster, client: Client, total: int) -> None:
     client.wait_for_workers(total, timeout=DEADLINE)
 
 
-def nap(seconds: float, number: int = 0, over: Path | None = None) -> int:
-    """Take at least so long, and until there is this file."""
+def nap(seconds: float, number: int = 0, end: Path | None = None) -> int:
+    """Sleep for some seconds, and until the file `end` exists."""
     time.sleep(seconds)
-    if over is not None:
-        until(over.exists, "nobody ends it")
+    if end is not None:
+        until(end.exists, "the file is not created")
     return number
 
 
-def test_workers_come_for_work_and_go_when_it_is_done(cluster: LocalCluster, client: Client, tmp_path: Path) -> None:
-    over = tmp_path / "over"
-    with _scaled(cluster, client, WorkerRange(1, 3)) as seen:
-        futures = client.map(nap, [0.1] * 20, range(20), over=over, pure=False)
-        until(lambda: seen and seen[-1].connected == 3, "not all workers come")
-        over.touch()
+def test_workers_start_for_tasks_and_are_released_afterwards(
+    cluster: LocalCluster, client: Client, tmp_path: Path
+) -> None:
+    end = tmp_path / "end"
+    with _scaling(cluster, client, WorkerRange(1, 3)) as counts:
+        futures = client.map(nap, [0.1] * 20, range(20), end=end, pure=False)
+        until(lambda: counts and counts[-1].connected == 3, "not all workers start")
+        end.touch()
         assert client.gather(futures) == list(range(20))
         del futures
-        until(lambda: (seen[-1].asked, seen[-1].connected) == (1, 1), f"not back at one worker: {seen[-1]}")
-    assert all(1 <= counts.asked <= 3 for counts in seen)
+        until(
+            lambda: (counts[-1].asked, counts[-1].connected) == (1, 1), f"not scaled down to one worker: {counts[-1]}"
+        )
+    assert all(1 <= each.asked <= 3 for each in counts)
 
 
-def test_the_last_goes_with_shared_data_and_another_comes_when_there_is_work(
-    cluster: LocalCluster, client: Client
-) -> None:
+def test_last_worker_with_shared_data_is_released_and_replaced(cluster: LocalCluster, client: Client) -> None:
     data = numpy.arange(200_000.0)
     backend = SkjobBackend(client, width=2, wait_for_workers=DEADLINE)
 
@@ -147,21 +149,21 @@ def test_the_last_goes_with_shared_data_and_another_comes_when_there_is_work(
         with joblib.parallel_config(backend=backend, n_jobs=-1):
             return joblib.Parallel()(joblib.delayed(numpy.sum)(data) for _ in range(4))
 
-    with _scaled(cluster, client, WorkerRange(0, 2)) as seen:
+    with _scaling(cluster, client, WorkerRange(0, 2)) as counts:
         assert totals() == [data.sum()] * 4
         assert client.run_on_scheduler(_scattered), "no data is shared, so there is nothing to lose"
-        until(lambda: seen and (seen[-1].asked, seen[-1].connected) == (0, 0), "the last worker does not go")
-        gone = len(seen)
+        until(lambda: counts and (counts[-1].asked, counts[-1].connected) == (0, 0), "the last worker is not released")
+        released_at = len(counts)
         assert totals() == [data.sum()] * 4
-        # What it saw last may be from before it asked.
-        until(lambda: any(1 <= counts.asked <= 2 for counts in seen[gone:]), "no worker was asked for")
+        # The latest counts may be from before the request.
+        until(lambda: any(1 <= each.asked <= 2 for each in counts[released_at:]), "no worker was requested")
 
 
 def _scattered(dask_scheduler: Any = None) -> list[str]:
     return [task.key for task in dask_scheduler.tasks.values() if task.run_spec is None and task.who_has]
 
 
-def test_the_last_stays_where_somebody_wants_its_results(cluster: LocalCluster, client: Client) -> None:
+def test_last_worker_with_wanted_results_is_kept(cluster: LocalCluster, client: Client) -> None:
     _add(cluster, client, 2)
     first, second = _names(client)
     results = [
@@ -176,23 +178,21 @@ def test_the_last_stays_where_somebody_wants_its_results(cluster: LocalCluster, 
     results.clear()
 
 
-def test_who_has_got_a_task_meanwhile_stays(cluster: LocalCluster, client: Client, tmp_path: Path) -> None:
-    over = tmp_path / "over"
+def test_worker_that_got_a_task_is_kept(cluster: LocalCluster, client: Client, tmp_path: Path) -> None:
+    end = tmp_path / "end"
     _add(cluster, client, 2)
     first, second = _names(client)
-    task = client.submit(nap, 0, 5, over, workers=[int(first)], pure=False)
-    until(lambda: client.run_on_scheduler(take_snapshot).processing[first], "the task did not begin")
+    task = client.submit(nap, 0, 5, end, workers=[int(first)], pure=False)
+    until(lambda: client.run_on_scheduler(take_snapshot).processing[first], "the task did not start")
     assert client.run_on_scheduler(release_workers, [first, second]) == [second]
     cluster.remove_workers([second])
-    over.touch()
+    end.touch()
     assert task.result(DEADLINE) == 5
     assert _names(client) == [first]
 
 
-def test_no_task_is_lost_or_done_twice_when_it_comes_as_workers_go(
-    cluster: LocalCluster, client: Client, tmp_path: Path
-) -> None:
-    """Tasks come all the time, one by one, while workers are let go: each is done, and leaves one mark."""
+def test_tasks_run_once_while_workers_are_released(cluster: LocalCluster, client: Client, tmp_path: Path) -> None:
+    """Tasks are submitted continuously while workers are released: each task runs exactly once, and writes one mark."""
     _add(cluster, client, 3)
     marks = tmp_path / "marks"
     marks.mkdir()
@@ -204,23 +204,23 @@ def test_no_task_is_lost_or_done_twice_when_it_comes_as_workers_go(
         return number
 
     futures: list[Future] = []
-    over = threading.Event()
+    stop = threading.Event()
 
-    def keep_coming() -> None:
-        while not over.wait(0.03):
+    def keep_submitting() -> None:
+        while not stop.wait(0.03):
             futures.append(client.submit(mark, str(marks), len(futures), pure=False))
 
-    thread = threading.Thread(target=keep_coming)
+    thread = threading.Thread(target=keep_submitting)
     thread.start()
     try:
-        until(lambda: futures, "no task comes")
+        until(lambda: futures, "no task was submitted")
         deadline = time.monotonic() + DEADLINE
         while len(_names(client)) > 1 and time.monotonic() < deadline:
             gone = client.run_on_scheduler(release_workers, _names(client)[1:])
             if gone:
                 cluster.remove_workers(gone)
     finally:
-        over.set()
+        stop.set()
         thread.join()
     assert len(_names(client)) == 1
     assert client.gather(futures) == list(range(len(futures)))
@@ -228,43 +228,44 @@ def test_no_task_is_lost_or_done_twice_when_it_comes_as_workers_go(
     assert len(list(marks.iterdir())) == len(futures) > 0
 
 
-def test_a_released_worker_does_not_come_back(cluster: LocalCluster, client: Client) -> None:
-    with _scaled(cluster, client, WorkerRange(0, 1)) as seen:
-        until(lambda: seen and (seen[-1].asked, seen[-1].running, seen[-1].connected) == (0, 0, 0), "it stays")
-        time.sleep(2 * KEPT)
-        assert (seen[-1].asked, seen[-1].running, seen[-1].connected) == (0, 0, 0)
+def test_released_worker_is_not_restarted(cluster: LocalCluster, client: Client) -> None:
+    with _scaling(cluster, client, WorkerRange(0, 1)) as counts:
+        until(
+            lambda: counts and (counts[-1].asked, counts[-1].running, counts[-1].connected) == (0, 0, 0),
+            "the worker stays",
+        )
+        time.sleep(2 * MIN_IDLE_SECONDS)
+        assert (counts[-1].asked, counts[-1].running, counts[-1].connected) == (0, 0, 0)
     assert cluster.running() == 0
 
 
-def doze(seconds: float, over: Path | None = None) -> None:
-    """A kind of task that no other test has."""
-    nap(seconds, over=over)
+def doze(seconds: float, end: Path | None = None) -> None:
+    """A task with a name that no other test uses."""
+    nap(seconds, end=end)
 
 
-def test_what_the_scheduler_is_asked(cluster: LocalCluster, client: Client, tmp_path: Path) -> None:
-    """How long tasks take, which run and for how long, and which wait; scattered data is no task."""
+def test_snapshot_of_the_scheduler(cluster: LocalCluster, client: Client, tmp_path: Path) -> None:
+    """It has the durations of finished and running tasks, and the waiting tasks. Scattered data is not a task."""
     before = set(client.run_on_scheduler(take_snapshot).done)
     data = client.scatter(numpy.zeros(10))
     client.gather(client.map(doze, [0.3] * 3, pure=False))
-    over = tmp_path / "over"
-    held = client.map(doze, [0.0] * 3, over=over, pure=False)
+    end = tmp_path / "end"
+    pending = client.map(doze, [0.0] * 3, end=end, pure=False)
     try:
-        until(
-            lambda: max(client.run_on_scheduler(take_snapshot).running.get("doze", [0])) > 0.5, "nobody tells what runs"
-        )
-        sight = client.run_on_scheduler(take_snapshot)
-        (count, seconds) = sight.done["doze"]
-        assert set(sight.done) - before == {"doze"}
-        assert key_split(data.key) not in sight.done
-        assert (count, len(sight.running["doze"]), sight.waiting) == (3, 1, {"doze": 2})
+        until(lambda: max(client.run_on_scheduler(take_snapshot).running.get("doze", [0])) > 0.5, "no task is running")
+        snapshot = client.run_on_scheduler(take_snapshot)
+        (count, seconds) = snapshot.done["doze"]
+        assert set(snapshot.done) - before == {"doze"}
+        assert key_split(data.key) not in snapshot.done
+        assert (count, len(snapshot.running["doze"]), snapshot.waiting) == (3, 1, {"doze": 2})
         assert seconds >= 0.9
-        assert sum(sight.processing.values()) + sum(sight.waiting.values()) >= 3
+        assert sum(snapshot.processing.values()) + sum(snapshot.waiting.values()) >= 3
     finally:
-        over.touch()
-        client.gather(held)
+        end.touch()
+        client.gather(pending)
 
 
-def test_a_worker_that_has_not_come_is_taken_back(cluster: LocalCluster, client: Client) -> None:
+def test_pending_worker_is_cancelled(cluster: LocalCluster, client: Client) -> None:
     names = _names(client)
     cluster.add_workers(3)
     cluster.cancel_pending(5, names)
@@ -273,8 +274,8 @@ def test_a_worker_that_has_not_come_is_taken_back(cluster: LocalCluster, client:
     assert client.submit(nap, 0, 3).result(DEADLINE) == 3
 
 
-def test_tasks_that_need_all_the_memory_run_one_at_a_time() -> None:
-    """Two threads are no use to them: each waits for a worker of its own."""
+def test_tasks_are_limited_by_memory() -> None:
+    """Tasks wait until enough memory of a worker is free, whatever the number of its threads."""
     with (
         dask.config.set({"distributed.worker.resources.skjob-memory": 10}),
         distributed.LocalCluster(
@@ -289,12 +290,13 @@ def test_tasks_that_need_all_the_memory_run_one_at_a_time() -> None:
     ):
         assert client.run_on_scheduler(take_snapshot).at_once is None
         for need, at_once in ((0, 4), (3, 3), (6, 1)):
-            held = client.map(nap, [2.0] * 4, resources={"skjob-memory": need} if need else None, pure=False)
-            until(lambda: sum(client.run_on_scheduler(take_snapshot).processing.values()), "the tasks did not begin")
-            sight = client.run_on_scheduler(take_snapshot)
-            assert (sight.at_once, len(sight.running["nap"])) == (at_once, at_once)
-            assert sum(sight.waiting.values()) == 4 - at_once
-            client.cancel(held, force=True)
+            pending = client.map(nap, [2.0] * 4, resources={"skjob-memory": need} if need else None, pure=False)
+            until(lambda: sum(client.run_on_scheduler(take_snapshot).processing.values()), "the tasks did not start")
+            snapshot = client.run_on_scheduler(take_snapshot)
+            assert (snapshot.at_once, len(snapshot.running["nap"])) == (at_once, at_once)
+            assert sum(snapshot.waiting.values()) == 4 - at_once
+            client.cancel(pending, force=True)
             until(
-                lambda: not sum(client.run_on_scheduler(take_snapshot).processing.values()), "the tasks are still there"
+                lambda: not sum(client.run_on_scheduler(take_snapshot).processing.values()),
+                "the tasks were not cancelled",
             )

@@ -1,4 +1,4 @@
-"""What a program sets in its process, and what its tasks log: the same as by plain Python."""
+"""Settings of the program's process, and log records of its tasks, are as in plain Python."""
 
 import textwrap
 from typing import Any
@@ -132,21 +132,21 @@ EACH_SETTING = """
 
 
     def look(number):
-        told = []
+        messages = []
         try:
             warnings.warn("raised", OfTheScript)
         except OfTheScript as error:
-            told.append(repr(error))
+            messages.append(repr(error))
         warnings.warn("ignored")
         try:
             np.ones(1) / np.zeros(1)
         except FloatingPointError as error:
-            told.append(str(error))
+            messages.append(str(error))
         return [
             number, os.environ.get("MYPROJECT_REMOVED"), os.environ.get("MYPROJECT_KEPT"), time.localtime(0).tm_hour,
             locale.setlocale(locale.LC_NUMERIC), sys.getrecursionlimit(), socket.getdefaulttimeout(),
             str(decimal.Decimal(1) / 3), str(np.array([1 / 3])), str(pd.Series(range(9)) / 3), sklearn.get_config(),
-            Path("beside.txt").read_text(), *told,
+            Path("beside.txt").read_text(), *messages,
         ]
 
 
@@ -184,8 +184,8 @@ PASSES_ON = """
 """
 
 
-def _same(local_runs: LocalRuns, program: str) -> Any:
-    """Run it in both ways; what it wrote is the same. Return the run by skjob."""
+def _run_both(local_runs: LocalRuns, program: str) -> Any:
+    """Check that a program writes the same with skjob as with plain Python; return skjob's run."""
     ended, plain = local_runs.run(program), local_runs.python(program)
     assert (plain.returncode, ended.returncode) == (0, 0), plain.stderr + ended.stderr
     assert ended.stdout == plain.stdout
@@ -193,25 +193,25 @@ def _same(local_runs: LocalRuns, program: str) -> Any:
     return ended
 
 
-def test_a_variable_that_the_script_sets(local_runs: LocalRuns) -> None:
-    """It is in the key of a finished fit, too: with another value, none is found."""
-    assert _same(local_runs, SCALED.format(scale=10)).record["fits"]["kept"] == 3
-    again = _same(local_runs, SCALED.format(scale=0))
+def test_variable_set_by_the_script(local_runs: LocalRuns) -> None:
+    """Its value is part of a fit's key: fits with another value are not reused."""
+    assert _run_both(local_runs, SCALED.format(scale=10)).record["fits"]["kept"] == 3
+    again = _run_both(local_runs, SCALED.format(scale=0))
     assert (again.record["fits"]["kept"], again.record["fits"]["found"]) == (3, 0)
-    assert _same(local_runs, SCALED.format(scale=10)).record["fits"]["found"] == 3
+    assert _run_both(local_runs, SCALED.format(scale=10)).record["fits"]["found"] == 3
 
 
 @pytest.mark.slow
-def test_a_variable_of_the_programs_environment(local_runs: LocalRuns) -> None:
-    """Workers have another environment. What the code reads by name travels; its value is in no file of the run."""
+def test_variable_of_the_programs_environment(local_runs: LocalRuns) -> None:
+    """Workers have another environment. A variable that the code reads by name is sent, and in no file of the run."""
     local_runs.environment["MYPROJECT_SCALE"] = "10.25"
-    ended = _same(local_runs, SCALED.replace('os.environ["MYPROJECT_SCALE"] = "{scale}"', ""))
+    ended = _run_both(local_runs, SCALED.replace('os.environ["MYPROJECT_SCALE"] = "{scale}"', ""))
     assert "10.25" not in str(ended.record)
     files = [file for file in local_runs.folder.rglob("*") if file.is_file() and file.suffix != ".py"]
     assert not [file for file in files if b"10.25" in file.read_bytes()]
 
 
-def test_a_variable_of_which_workers_have_their_own(local_runs: LocalRuns) -> None:
+def test_variable_with_another_value_on_workers_is_reported(local_runs: LocalRuns) -> None:
     local_runs.environment["HOME"] = str(local_runs.folder)
     program = """
         import os
@@ -227,38 +227,38 @@ def test_a_variable_of_which_workers_have_their_own(local_runs: LocalRuns) -> No
         print(len(joblib.Parallel()(joblib.delayed(look)(number) for number in range(4))))
     """
     line = "tasks read the environment variable `HOME`, and workers have a value of their own"
-    told = local_runs.run(program.format(top="", read='os.environ["HOME"]'))
-    assert (told.stdout, told.stderr.count(line)) == ("4\n", 1), told.stderr
-    untold = local_runs.run(program.format(top='os.environ["HOME"]', read="number"))
-    assert (untold.stdout, untold.stderr.count("HOME")) == ("4\n", 0), untold.stderr
+    reading = local_runs.run(program.format(top="", read='os.environ["HOME"]'))
+    assert (reading.stdout, reading.stderr.count(line)) == ("4\n", 1), reading.stderr
+    not_reading = local_runs.run(program.format(top='os.environ["HOME"]', read="number"))
+    assert (not_reading.stdout, not_reading.stderr.count("HOME")) == ("4\n", 0), not_reading.stderr
 
 
 def test_numpy_errors(local_runs: LocalRuns) -> None:
-    """A fit that was kept without them is not found with them: it would raise."""
-    _same(local_runs, RAISING.format(errors=""))
-    _same(local_runs, RAISING.format(errors='np.seterr(all="raise")'))
+    """A fit that was stored without them is not reused with them, as it would raise an error."""
+    _run_both(local_runs, RAISING.format(errors=""))
+    _run_both(local_runs, RAISING.format(errors='np.seterr(all="raise")'))
 
 
 def test_log_records(local_runs: LocalRuns) -> None:
-    """In the order of the tasks, each at its place among what the task has printed."""
-    _same(local_runs, TALKING)
+    """They are in the order of the tasks, and in order with the tasks' output."""
+    _run_both(local_runs, TALKING)
 
 
-def test_each_setting_of_the_process(local_runs: LocalRuns) -> None:
+def test_all_settings_of_the_process(local_runs: LocalRuns) -> None:
     local_runs.environment |= {"MYPROJECT_REMOVED": "1", "MYPROJECT_KEPT": "2"}
-    _same(local_runs, EACH_SETTING)
+    _run_both(local_runs, EACH_SETTING)
 
 
-def test_two_calls_with_other_settings_at_one_time(local_runs: LocalRuns) -> None:
+def test_concurrent_calls_with_different_settings(local_runs: LocalRuns) -> None:
     ended = local_runs.run(PASSES_ON)
     assert ended.stdout == "{'one': {'one'}, 'two': {'two'}}\nin the same process: True\n", ended.stderr
 
 
 @pytest.mark.parametrize(
-    ("seed", "told"),
+    ("seed", "reported"),
     [("np.random.seed(1)", True), ("", False)],
 )
-def test_a_seed_of_the_global_generator_is_told(local_runs: LocalRuns, seed: str, told: bool) -> None:
+def test_seed_of_the_global_generator_is_reported(local_runs: LocalRuns, seed: str, reported: bool) -> None:
     program = f"""
         import joblib
         import numpy as np
@@ -275,14 +275,14 @@ def test_a_seed_of_the_global_generator_is_told(local_runs: LocalRuns, seed: str
     ended = local_runs.run(program)
     assert ended.stdout == "4\n", ended.stderr
     line = "`np.random.seed` does not reach workers, and tasks draw from `numpy.random` there"
-    assert ended.stderr.count(line) == int(told)
+    assert ended.stderr.count(line) == int(reported)
 
 
 @pytest.mark.slow
-def test_fits_of_an_earlier_release_are_told_of_once(local_runs: LocalRuns) -> None:
+def test_fits_of_an_earlier_release_are_reported_once(local_runs: LocalRuns) -> None:
     earlier = local_runs.folder / ".skjob" / "fits" / ("a" * 40)
     earlier.mkdir(parents=True)
     (earlier / f"{'b' * 40}.json").write_text("{}")
     line = "fits kept by an earlier release are not reused"
-    told = [local_runs.run(textwrap.dedent(SCALED.format(scale=1))).stderr.count(line) for _ in range(2)]
-    assert told == [1, 0]
+    counts = [local_runs.run(textwrap.dedent(SCALED.format(scale=1))).stderr.count(line) for _ in range(2)]
+    assert counts == [1, 0]

@@ -1,4 +1,4 @@
-"""One signal to a run is one signal to its program: from a terminal, to skjob alone, or to the whole process group."""
+"""A signal reaches the program exactly once: from a terminal, to skjob alone, or to the whole process group."""
 
 from __future__ import annotations
 
@@ -18,15 +18,14 @@ from waiting import DEADLINE
 
 Run = Callable[..., "subprocess.Popen[str]"]
 
-# What reaches it after its first interrupt comes within a moment: it is counted for two seconds more. The first may
-# come before the print returns.
+# Counts interrupts for two seconds after the first one, which may arrive before the print returns.
 COUNTING = f"""
     import time
-    interrupts, end, told = 0, time.monotonic() + {DEADLINE}, False
+    interrupts, end, reported = 0, time.monotonic() + {DEADLINE}, False
     while time.monotonic() < end:
         try:
-            if not told:
-                told = True
+            if not reported:
+                reported = True
                 print("counting", flush=True)
             time.sleep(0.1)
         except KeyboardInterrupt:
@@ -38,7 +37,7 @@ COUNTING = f"""
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Run]:
-    """Starts a run in a session of its own, with a terminal where it is given one, and waits until it counts."""
+    """Starts a run in a new session, optionally with a terminal, and waits until it counts interrupts."""
     (tmp_path / "train.py").write_text(textwrap.dedent(COUNTING))
     command = [sys.executable, "-m", "skjob", "run", "--on", "local", "--workers", "1", "train.py"]
     started: list[subprocess.Popen[str]] = []
@@ -69,37 +68,37 @@ def _to_its_group(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize("interrupt", [_to_skjob, _to_its_group])
-def test_without_a_terminal_the_program_is_interrupted_once(
+def test_program_without_a_terminal_is_interrupted_once(
     start: Run, interrupt: Callable[[subprocess.Popen[str]], None]
 ) -> None:
     process = start()
     interrupt(process)
-    written, told = process.communicate(timeout=DEADLINE)
-    assert written == "1 interrupts\n", told
+    stdout, stderr = process.communicate(timeout=DEADLINE)
+    assert stdout == "1 interrupts\n", stderr
     assert process.returncode == 130
 
 
 @pytest.fixture
 def terminal() -> Iterator[tuple[int, int]]:
-    """Its two ends: whoever types, and what a process has."""
-    typing, shown = pty.openpty()
-    yield typing, shown
-    os.close(typing)
-    os.close(shown)
+    """The leader and follower ends of a pseudo-terminal."""
+    leader, follower = pty.openpty()
+    yield leader, follower
+    os.close(leader)
+    os.close(follower)
 
 
 @pytest.mark.parametrize("interrupt", ["Ctrl-C", _to_skjob, _to_its_group])
-def test_in_a_terminal_the_program_is_interrupted_once(
+def test_program_in_a_terminal_is_interrupted_once(
     start: Run, terminal: tuple[int, int], interrupt: str | Callable[[subprocess.Popen[str]], None]
 ) -> None:
-    typing, shown = terminal
-    name = os.ttyname(shown)
-    # The first terminal that the leader of a session opens is its own, with its group in the foreground.
-    process = start(stdin=shown, preexec_fn=lambda: os.close(os.open(name, os.O_RDWR)))
+    leader, follower = terminal
+    name = os.ttyname(follower)
+    # The first terminal that a session's leader opens becomes its controlling terminal, with its group in foreground.
+    process = start(stdin=follower, preexec_fn=lambda: os.close(os.open(name, os.O_RDWR)))
     if isinstance(interrupt, str):
-        os.write(typing, b"\x03")
+        os.write(leader, b"\x03")
     else:
         interrupt(process)
-    written, told = process.communicate(timeout=DEADLINE)
-    assert written == "1 interrupts\n", told
+    stdout, stderr = process.communicate(timeout=DEADLINE)
+    assert stdout == "1 interrupts\n", stderr
     assert process.returncode == 130

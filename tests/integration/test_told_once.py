@@ -1,4 +1,4 @@
-"""What a run tells of its fits and tasks: each thing once, and what is true."""
+"""Messages of a run about its fits and tasks are correct, and shown once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SEARCH = """
 """
 
 
-def test_a_wrong_parameter_is_told_as_plain_python_tells_it(local_runs: LocalRuns) -> None:
+def test_invalid_parameter_is_shown_as_in_plain_python(local_runs: LocalRuns) -> None:
     script = """
         from sklearn.datasets import load_iris
         from sklearn.model_selection import GridSearchCV
@@ -40,7 +40,7 @@ def test_a_wrong_parameter_is_told_as_plain_python_tells_it(local_runs: LocalRun
 
 
 @pytest.mark.slow
-def test_fits_are_found_whose_pipeline_caches_elsewhere(local_runs: LocalRuns) -> None:
+def test_fits_are_reused_with_another_cache_folder_of_the_pipeline(local_runs: LocalRuns) -> None:
     script = f"{SEARCH}\n    print(search.best_params_)"
     first, second = local_runs.run(script), local_runs.run(script)
     assert first.stdout == second.stdout != ""
@@ -48,14 +48,14 @@ def test_fits_are_found_whose_pipeline_caches_elsewhere(local_runs: LocalRuns) -
     assert second.record["fits"]["kept"] == 0
 
 
-def test_a_run_that_fails_when_all_is_done_says_so(local_runs: LocalRuns) -> None:
+def test_run_that_fails_after_all_fits_reports_that_they_are_saved(local_runs: LocalRuns) -> None:
     ended = local_runs.run(f"{SEARCH.replace('mkdtemp()', 'None')}\n    open('/nowhere/model', 'w')")
     assert ended.returncode == 1
     assert "skjob: all 12 fits so far are saved; the same command does not repeat them\n" in ended.stderr
     assert "for the rest" not in ended.stderr
 
 
-def test_what_tasks_change_in_a_module_of_the_program_is_not_lost(local_runs: LocalRuns) -> None:
+def test_changes_to_a_module_of_the_program_are_not_lost(local_runs: LocalRuns) -> None:
     (local_runs.folder / "steps_counted.py").write_text("COUNT = 0\n")
     script = """
         from joblib import Parallel, delayed
@@ -73,7 +73,7 @@ def test_what_tasks_change_in_a_module_of_the_program_is_not_lost(local_runs: Lo
     assert "runs in this process: its tasks change `steps_counted.COUNT`" in ended.stderr
 
 
-def test_what_nobody_sees_change_is_told_once_at_the_end(local_runs: LocalRuns) -> None:
+def test_objects_too_large_to_compare_are_reported_once_at_the_end(local_runs: LocalRuns) -> None:
     script = """
         from joblib import Parallel, delayed
 

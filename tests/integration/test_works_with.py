@@ -1,7 +1,7 @@
-"""Libraries that surround scikit-learn programs: a real program of each gives the same by plain Python and by skjob.
+"""Libraries around scikit-learn: a real program of each gives the same results with plain Python and with skjob.
 
-`make test-works-with` installs them into an environment of their own, in the locked versions, and runs these tests;
-`make test-all` has them too. The programs are in tests/works_with; docs/howto/works-with.md is made from them.
+`make test-works-with` installs them in the locked versions into a separate environment, and runs these tests;
+`make test-all` runs them as well. The programs are in tests/works_with; docs/howto/works-with.md is made from them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FinishedRun = subprocess.CompletedProcess[str]
 
 
 class Library:
-    """The program of a library, run in folders of their own by plain Python and by skjob."""
+    """The program of a library, run by plain Python and by skjob in separate folders."""
 
     def __init__(self, name: str, folder: Path) -> None:
         if not (ENVIRONMENT / ".installed").is_file():
@@ -40,16 +40,16 @@ class Library:
         self.name = name
         self.folder = folder
         path = f"{ENVIRONMENT / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        ours = user_environment(folder) | {"PATH": path, "HOME": str(folder), "OMP_NUM_THREADS": "1"}
-        apart = ("MLFLOW_", "WANDB_", "PYTHONPATH", "VIRTUAL_ENV")
-        self.environment = {name: value for name, value in ours.items() if not name.startswith(apart)}
+        inherited = user_environment(folder) | {"PATH": path, "HOME": str(folder), "OMP_NUM_THREADS": "1"}
+        removed = ("MLFLOW_", "WANDB_", "PYTHONPATH", "VIRTUAL_ENV")
+        self.environment = {name: value for name, value in inherited.items() if not name.startswith(removed)}
 
     def copy(self, name: str) -> Path:
-        """Its files, in a folder of this name."""
+        """Copy the program's files to a folder of this name."""
         return shutil.copytree(PROGRAMS / self.name, self.folder / name)
 
     def run(self, command: Sequence[str], folder: Path, **variables: str) -> FinishedRun:
-        """Run a command there, which must succeed."""
+        """Run a command in a folder; it must succeed."""
         ended = subprocess.run(
             command, cwd=folder, env=self.environment | variables, capture_output=True, text=True, timeout=SECONDS,
             stdin=subprocess.DEVNULL, check=False,
@@ -65,14 +65,14 @@ class Library:
         return self.run(command, self.copy("skjob"), **variables)
 
     def record(self) -> dict[str, Any]:
-        """The record of the run by skjob."""
+        """Return the record of skjob's run."""
         [path] = (self.folder / "skjob" / ".skjob" / "runs").glob("*/run.json")
         record: dict[str, Any] = json.loads(path.read_text())
         return record
 
 
 def _printed(ended: FinishedRun) -> list[str]:
-    """The lines without those in which Hydra has the time."""
+    """Return the printed lines, without Hydra's, which have the time."""
     return [line for line in ended.stdout.splitlines() if "[HYDRA]" not in line]
 
 
@@ -83,7 +83,7 @@ def _fits_on_workers(record: dict[str, Any], folder: Path) -> int:
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_script_prints_the_same(name: str, tmp_path: Path) -> None:
+def test_script_prints_the_same(name: str, tmp_path: Path) -> None:
     library = Library(name, tmp_path)
     plain, ended = library.by_python(), library.by_skjob()
     assert _printed(ended) == _printed(plain)
@@ -91,7 +91,7 @@ def test_a_script_prints_the_same(name: str, tmp_path: Path) -> None:
     assert _fits_on_workers(library.record(), tmp_path) > 0, ended.stderr
     assert "runs in this process" not in ended.stderr
     if name == "mlflow":
-        _has_logged_to_its_runs(library, ended)
+        _check_mlflow_runs(library, ended)
     elif name == "wandb":
         assert len(list((tmp_path / "skjob" / "wandb").glob("offline-run-*/run-*.wandb"))) == 1
     elif name == "hydra-core":
@@ -101,23 +101,23 @@ def test_a_script_prints_the_same(name: str, tmp_path: Path) -> None:
         assert len(folders[0]) == 2
 
 
-def _logged(database: Path) -> dict[str, tuple[dict[str, float], dict[str, str]]]:
-    """The metrics and tags that skjob has logged, by the id of the MLflow run."""
-    found: dict[str, tuple[dict[str, float], dict[str, str]]] = {}
+def _logged_values(database: Path) -> dict[str, tuple[dict[str, float], dict[str, str]]]:
+    """Return the metrics and tags that skjob has logged, by MLflow run id."""
+    logged: dict[str, tuple[dict[str, float], dict[str, str]]] = {}
     connection = sqlite3.connect(database)
     for table, place in (("metrics", 0), ("tags", 1)):
-        query = f"SELECT run_uuid, key, value FROM {table} WHERE key LIKE 'skjob.%'"  # noqa: S608 - two known words
+        query = f"SELECT run_uuid, key, value FROM {table} WHERE key LIKE 'skjob.%'"  # noqa: S608 - constant table names
         for run, key, value in connection.execute(query):
-            found.setdefault(run, ({}, {}))[place][key] = value
+            logged.setdefault(run, ({}, {}))[place][key] = value
     connection.close()
-    return found
+    return logged
 
 
-def _has_logged_to_its_runs(library: Library, ended: FinishedRun) -> None:
-    """The first run has its search, and what holds for the whole run; the other the cross-validation before it."""
+def _check_mlflow_runs(library: Library, ended: FinishedRun) -> None:
+    """Check that the first MLflow run has its search and the run's values, and the second its cross-validation."""
     record = library.record()
     first, second = (each["run_id"] for each in record["mlflow"])
-    logged = _logged(library.folder / "skjob" / "mlflow.db")
+    logged = _logged_values(library.folder / "skjob" / "mlflow.db")
     assert logged.keys() == {first, second}
     metrics, tags = logged[first]
     assert metrics["skjob.best_score"] == record["searches"][0]["best"]["score"]
@@ -132,18 +132,18 @@ def _has_logged_to_its_runs(library: Library, ended: FinishedRun) -> None:
     assert f"skjob: logged to MLflow, run {first}" in ended.stderr.splitlines()
 
 
-def test_a_program_without_mlflow_is_logged_if_asked(tmp_path: Path) -> None:
+def test_mlflow_option_logs_a_program_without_mlflow(tmp_path: Path) -> None:
     library = Library("imbalanced-learn", tmp_path)
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     variables = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_EXPERIMENT_NAME": "balanced"}
     ended = library.by_skjob("--mlflow", **variables)
-    [(run, (metrics, tags))] = _logged(tmp_path / "mlflow.db").items()
+    [(run, (metrics, tags))] = _logged_values(tmp_path / "mlflow.db").items()
     assert f"skjob: logged to MLflow, run {run}" in ended.stderr.splitlines()
     assert tags["skjob.run_id"] == library.record()["run_id"]
     assert {"skjob.best_score", "skjob.cross_validation.score", "skjob.fits", "skjob.seconds"} <= metrics.keys()
 
 
-def test_a_server_that_does_not_answer_costs_one_line(tmp_path: Path) -> None:
+def test_unreachable_mlflow_server_is_reported_in_one_line(tmp_path: Path) -> None:
     library = Library("imbalanced-learn", tmp_path)
     ended = library.by_skjob("--mlflow", MLFLOW_TRACKING_URI="http://127.0.0.1:9", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
     lines = [line for line in ended.stderr.splitlines() if "MLflow" in line]
@@ -152,7 +152,7 @@ def test_a_server_that_does_not_answer_costs_one_line(tmp_path: Path) -> None:
     assert library.record()["outcome"] == {"status": "succeeded", "exit_code": 0, "cause": None, "cleanup": None}
 
 
-def test_a_stage_of_dvc_is_a_run(tmp_path: Path) -> None:
+def test_stage_of_dvc_is_a_run(tmp_path: Path) -> None:
     library = Library("dvc", tmp_path)
     folder = library.copy("skjob")
     library.run(["dvc", "init", "--no-scm", "--quiet"], folder)
@@ -165,7 +165,7 @@ def test_a_stage_of_dvc_is_a_run(tmp_path: Path) -> None:
     assert _fits_on_workers(library.record(), tmp_path) == 18
     again = library.run(["dvc", "repro"], folder)
     assert "Stage 'by_skjob' didn't change, skipping" in again.stdout
-    library.record()  # one run, as before
+    library.record()  # there is still only one run
 
 
 def test_papermill_runs_a_notebook_with_a_cluster(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_papermill_runs_a_notebook_with_a_cluster(tmp_path: Path) -> None:
     [scores] = outputs[0]["scores"]
     assert outputs[2]["scores"] == [scores]
     assert len(scores["text"]) == 2
-    told = "".join(text for each in outputs[2]["search"] for text in each["text"])
-    assert "skjob: running on this machine" in told
-    assert "runs in this process" not in told
+    output = "".join(text for each in outputs[2]["search"] for text in each["text"])
+    assert "skjob: running on this machine" in output
+    assert "runs in this process" not in output
     assert outputs[0]["search"] == []

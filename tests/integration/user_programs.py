@@ -1,8 +1,7 @@
-"""The programs in tests/programs: what users write, of the kinds that give other results elsewhere.
+"""The programs in tests/programs: programs as users write them, whose results depend on where their tasks run.
 
-Each is a file, or a folder with the modules and files that it needs. Its header, comments before the code, says what it
-shows, then from `Source` on how the tests run it and what skjob tells about it. What it prints is not written down
-anywhere, as plain Python is run too:
+Each is a file, or a folder with the modules and files that it needs. The comments at its beginning say what it shows,
+and from `Source` on how the tests run it and which messages skjob writes. Its expected output is that of plain Python:
 
     # A scorer notes each fold in a list of the script's.
     # Source: where users report such a thing
@@ -10,12 +9,11 @@ anywhere, as plain Python is run too:
     # Told: runs in this process: its tasks change
     # Twice
 
-`Kind` is the letter of docs/explanation/differences.md. `Told` is part of a line that skjob writes, and may be there
-several times. `Twice`: it is run a second time in the same folder. `Arguments`, `Stdin` and `Module` say how it is
-started, where that is not by `python FILE`. `New python`: plain Python is a process from its start. `Slow`: left to
-`make test-all`. `Differs`: the output is another one, and skjob tells so. `Told in pods` is as `Told`, if the workers
-are pods.
-`Open` says what skjob does not do yet: the test is expected to fail.
+`Kind` is a letter of docs/explanation/differences.md. `Told` is part of a line that skjob writes, and may occur several
+times; `Told in pods` is one that skjob writes only if workers are pods. `Twice`: it is run twice in the same folder.
+`Arguments`, `Stdin` and `Module` say how it is started, if not by `python FILE`. `New python`: plain Python starts a
+new process instead of a fork. `Slow`: only in `make test-all`. `Differs`: the output differs, and skjob reports that.
+`Open` says what skjob does not support yet: the test is expected to fail.
 """
 
 from __future__ import annotations
@@ -45,19 +43,19 @@ _LINE = re.compile(rf"# ({'|'.join(_KNOWN)})(?:: (.*))?")
 
 @dataclass(frozen=True)
 class UserProgram:
-    """A program, and what its header says."""
+    """A program with the contents of its header."""
 
     name: str
     main: Path
-    """The file that is run, relative to `root`."""
+    """The file to run, relative to `root`."""
     root: Path
     kind: str
-    told: tuple[str, ...]
-    told_in_pods: tuple[str, ...]
-    """What is told besides if the workers are pods."""
+    messages: tuple[str, ...]
+    messages_in_pods: tuple[str, ...]
+    """Additional messages if workers are pods."""
     differs: bool
     open: str
-    """What is missing in skjob, so that the test is expected to fail."""
+    """A missing feature of skjob, for which the test is expected to fail."""
     twice: bool
     arguments: tuple[str, ...]
     stdin: str
@@ -66,7 +64,7 @@ class UserProgram:
     slow: bool
 
     def copy_to(self, folder: Path) -> None:
-        """Copy its files."""
+        """Copy the program's files."""
         if self.root == PROGRAMS:
             shutil.copy(self.root / self.main, folder)
         else:
@@ -74,12 +72,12 @@ class UserProgram:
 
     @property
     def command(self) -> list[str]:
-        """What follows `python` to run it."""
+        """The arguments of `python` that run it."""
         return ["-m", self.module] if self.module else [str(self.main)]
 
 
 def user_programs() -> list[UserProgram]:
-    """All of them, by name."""
+    """Return all programs, sorted by name."""
     return [_read(path) for path in sorted(PROGRAMS.iterdir()) if path.suffix == ".py" or _mains(path)]
 
 
@@ -104,8 +102,8 @@ def _read(path: Path) -> UserProgram:
         main=file.relative_to(root),
         root=root,
         kind=one("Kind"),
-        told=tuple(header.get("Told", [])),
-        told_in_pods=tuple(header.get("Told in pods", [])),
+        messages=tuple(header.get("Told", [])),
+        messages_in_pods=tuple(header.get("Told in pods", [])),
         differs="Differs" in header,
         open=one("Open"),
         twice="Twice" in header,
@@ -118,13 +116,13 @@ def _read(path: Path) -> UserProgram:
 
 
 def _header(file: Path) -> dict[str, list[str]]:
-    """What the comments before the code say, by word."""
+    """Return the values in the comments before the code, by word."""
     header: dict[str, list[str]] = {}
     for line in file.read_text().splitlines():
         if not line.startswith("#"):
             break
-        if found := _LINE.fullmatch(line):
-            header.setdefault(found[1], []).append(found[2] or "")
+        if match := _LINE.fullmatch(line):
+            header.setdefault(match[1], []).append(match[2] or "")
         else:
             assert not header, f"{file}: the header has an unknown word: {line}"
     return header

@@ -1,4 +1,4 @@
-"""Waiting for what a process, a worker or a scheduler does."""
+"""Wait for conditions of processes, workers and schedulers."""
 
 from __future__ import annotations
 
@@ -9,48 +9,48 @@ from pathlib import Path
 from typing import TypeVar
 
 DEADLINE = 120.0
-"""Seconds in which it has happened if it will happen at all, on a machine that has other things to do."""
+"""Seconds to wait for conditions that are met soon on an idle machine."""
 
 MAX_TIME = f"{2 * DEADLINE:.0f}s"
-"""`--max-time` of a run that would else wait for ever if it did not end by itself."""
+"""`--max-time` for runs that might otherwise never end if a test fails."""
 
 POLL_INTERVAL = 0.05
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 
 
-def until(condition: Callable[[], Found], why: str) -> Found:
-    """Wait until the condition is true; its value. `why` is the failure when it does not become true."""
+def until(condition: Callable[[], T], why: str) -> T:
+    """Wait until the condition is true, and return its value; fail with `why` at the deadline."""
     deadline = time.monotonic() + DEADLINE
-    while not (found := condition()):
+    while not (value := condition()):
         assert time.monotonic() < deadline, why
         time.sleep(POLL_INTERVAL)
-    return found
+    return value
 
 
-def _processes(is_one: Callable[[Path], bool]) -> list[int]:
-    found = []
+def _processes(matches: Callable[[Path], bool]) -> list[int]:
+    pids = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if is_one(process) and (process / "cmdline").read_bytes():
-                found.append(int(process.name))
-    return found
+            if matches(process) and (process / "cmdline").read_bytes():
+                pids.append(int(process.name))
+    return pids
 
 
 def started_in(folder: Path) -> list[int]:
-    """Return the processes, of this run and no other, that still exist: each has the folder below it as `TMPDIR`."""
+    """Return the existing processes of this run, whose `TMPDIR` is `scratch` in the folder."""
     mark = f"TMPDIR={folder / 'scratch'}".encode()
     return _processes(lambda process: mark in (process / "environ").read_bytes())
 
 
 def working_in(folder: Path) -> list[int]:
-    """Return those that are forked, whose environment nobody else sees: they work in the folder."""
+    """Return the existing processes whose working directory is the folder. Forks do not show their own environment."""
     return _processes(lambda process: (process / "cwd").readlink() == folder)
 
 
 def wait_until_gone(folder: Path, processes: Callable[[Path], list[int]] = started_in) -> list[int]:
-    """Wait until none of them is left; return those that remain at the deadline."""
+    """Wait until none of the processes is left; return those that remain at the deadline."""
     deadline = time.monotonic() + DEADLINE
-    while (left := processes(folder)) and time.monotonic() < deadline:
+    while (remaining := processes(folder)) and time.monotonic() < deadline:
         time.sleep(0.2)
-    return left
+    return remaining

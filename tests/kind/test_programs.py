@@ -52,7 +52,7 @@ def test_program_prints_the_same_in_pods(sandbox: Sandbox, program: UserProgram)
     program.copy_to(sandbox.folder)
     ended = _run(skjob, sandbox.folder, sandbox.runs.environment, program.stdin)
     assert (ended.returncode, ended.stdout) == (0, expected.stdout), ended.stderr
-    messages = program.told + program.told_in_pods
+    messages = program.messages + program.messages_in_pods
     assert [words for words in messages if words not in ended.stderr] == [], ended.stderr
     assert (RUNS_HERE in ended.stderr) == any(RUNS_HERE in words for words in messages), ended.stderr
     assert sandbox.runs.record()["place"] == "kubernetes"
