@@ -141,7 +141,7 @@ class _WithOperator(_WithoutPods):
 
 @pytest.mark.parametrize(
     ("pods", "seconds", "why"),
-    [(0, 20, ": the Dask operator `dask/op` is not running"), (1, 40, ""), (None, 40, "")],
+    [(0, 20, ": the Dask operator `dask/op` is not running"), (1, 90, ""), (None, 90, "")],
     ids=["does not run", "runs", "unknown"],
 )
 def test_an_operator_that_may_be_busy_has_more_time_than_one_that_does_not_run(
