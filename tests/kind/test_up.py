@@ -69,7 +69,7 @@ def test_warm_cluster_serves_one_run_after_the_other(sandbox: Sandbox) -> None:
         try:
             assert shown.stdout is not None
             with urlopen(shown.stdout.readline().strip(), timeout=DEADLINE) as page:  # noqa: S310 - of this machine
-                assert b"Dask: Status" in page.read()
+                assert b"<title>Dask Diagnostic UI</title>" in page.read()
         finally:
             shown.terminate()
 
