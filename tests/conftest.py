@@ -1,4 +1,4 @@
-"""What all tests share: each is marked by its folder, and the summary counts each kind of test."""
+"""Hooks and fixtures of all tests: marks by folder, tables that tests add rows to, and counts of each kind of test."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from support.xdist_lanes import lane, next_lanes, rank
 
 TESTS = Path(__file__).parent
 KINDS = ("unit", "integration", "upstream", "browser", "kind")
-LEAST_SHOWN = 5.0
-"""Seconds of a file of tests that is named at the end of a run."""
+MIN_SECONDS_SHOWN = 5.0
+"""Minimum seconds of a file to be listed at the end of a run."""
 OUTCOMES = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
 
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # As in a job of a script's, `.ci/run &`: all that the tests start would ignore it too, skjob among them.
+    # A background job of a script, such as `.ci/run &`, ignores SIGINT, which processes of the tests would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
-    # In a job of GitHub's, runs that tests start would add to the job's own summary and annotations.
+    # In a GitHub job, runs of the tests would add to the job's summary and annotations.
     os.environ.pop(name, None)
 
 
 def kind_of(path: str) -> str | None:
-    """The folder below tests/ that a file or a test id lies in."""
+    """Return the folder below tests/ of a file or a test id."""
     parts = Path(path.partition("::")[0]).parts
     return next((kind for kind in KINDS if parts[:2] == ("tests", kind)), None)
 
@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give each process lanes of tests; those of the cluster as soon as it is there.
+    """Give each process lanes of tests, and those that need the cluster as soon as it is ready.
 
     GONE WHEN `-v --dist loadgroup` shows `@NAME` after the tests of a mark `xdist_group(NAME)`: xdist 3.8 writes the
     groups to `_nodeid`, which pytest 9.2 no longer has. Lanes can be such groups then; their order stays.
@@ -67,45 +67,45 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 TABLES = {
-    "faults": ("killed", "when", "what the user saw", "fits lost", "fits repeated", "s to carry on"),
+    "faults": ("killed", "when", "what the user saw", "fits lost", "fits repeated", "s until next fit"),
     "security": ("claim", "attack", "what happened", "enforced here"),
-    "causes": ("cause", "how provoked", "s from known to told", "exit", "message"),
+    "causes": ("cause", "how provoked", "s from known to reported", "exit", "message"),
     "leftovers": ("what ended", "left after 5 s", "s until nothing was left", "what removed it"),
 }
-"""The tables that tests add rows to, shown at the end of a run; the first column of each is where the test ran."""
+"""Columns of the tables that tests add rows to, shown at the end of a run after a column with the test's kind."""
 
 
-def _adds_to(table: str, request: pytest.FixtureRequest) -> Callable[..., None]:
+def _row_adder(table: str, request: pytest.FixtureRequest) -> Callable[..., None]:
     def add(*cells: object) -> None:
         assert len(cells) == len(TABLES[table])
-        told = ["–" if cell is None else f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in cells]
-        request.node.user_properties.append((table, told))
+        texts = ["–" if cell is None else f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in cells]
+        request.node.user_properties.append((table, texts))
 
     return add
 
 
 @pytest.fixture
 def fault_row(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """A row of the table of faults: what was killed, when, what the user saw, and what it cost."""
-    return _adds_to("faults", request)
+    """Adds a row to the table of faults: what was killed, when, what the user saw, and which fits were lost."""
+    return _row_adder("faults", request)
 
 
 @pytest.fixture
 def leftover_row(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """A row of the table of leftovers: how a run ended, what was left of it, and for how long."""
-    return _adds_to("leftovers", request)
+    """Adds a row to the table of leftovers: how a run ended, what was left of it, and for how long."""
+    return _row_adder("leftovers", request)
 
 
 @pytest.fixture
 def security_row(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """A row of the table of security: a claim, the attack on it, and what came of it in this cluster."""
-    return _adds_to("security", request)
+    """Adds a row to the table of security: a claim, the attack on it, and its outcome on this cluster."""
+    return _row_adder("security", request)
 
 
 @pytest.fixture
 def cause_row(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """A row of the table of causes: why a run could not go on, how soon that was told, and in which words."""
-    return _adds_to("causes", request)
+    """Adds a row to the table of causes: why a run could not continue, how soon it was reported, and the message."""
+    return _row_adder("causes", request)
 
 
 def show_table(terminalreporter: pytest.TerminalReporter, table: str) -> None:
@@ -124,9 +124,9 @@ def show_table(terminalreporter: pytest.TerminalReporter, table: str) -> None:
 
 
 def show_seconds(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show where the time went: seconds of all phases, by folder and by file, the longest first."""
+    """Show the seconds of all phases by folder and by file, the longest first."""
     seconds, tests = Counter[str](), Counter[str]()
-    for outcome in (*OUTCOMES, ""):  # set-up and clean-up that passed have no name
+    for outcome in (*OUTCOMES, ""):  # setup and teardown that passed have an empty outcome
         for report in terminalreporter.stats.get(outcome, ()):
             if isinstance(report, pytest.TestReport):
                 file = report.nodeid.partition("::")[0]
@@ -141,7 +141,7 @@ def show_seconds(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.line(f"{seconds[place]:8.1f} s {tests[place]:5} tests  {place}")
     terminalreporter.line("")
     for place, spent in seconds.most_common():
-        if place.endswith(".py") and spent >= LEAST_SHOWN:
+        if place.endswith(".py") and spent >= MIN_SECONDS_SHOWN:
             terminalreporter.line(f"{spent:8.1f} s {tests[place]:5} tests  {place}")
 
 
@@ -159,5 +159,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     show_seconds(terminalreporter)
     terminalreporter.section("tests by kind")
     for kind, count in counts.items():
-        told = ", ".join(f"{count[outcome]} {outcome}" for outcome in OUTCOMES if count[outcome])
-        terminalreporter.line(f"{kind + ' tests:':<19}{told or 'none ran'}")
+        text = ", ".join(f"{count[outcome]} {outcome}" for outcome in OUTCOMES if count[outcome])
+        terminalreporter.line(f"{kind + ' tests:':<19}{text or 'none ran'}")

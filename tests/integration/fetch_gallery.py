@@ -30,9 +30,9 @@ def fetch(folder: Path) -> None:
     with TemporaryDirectory() as directory:
         Path(directory, "mesonpy.py").write_text(BACKEND)  # the name of scikit-learn's backend
         command = ["pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation"]
-        wanted = ["--no-binary", ":all:", "--dest", directory, f"scikit-learn=={version('scikit-learn')}"]
+        arguments = ["--no-binary", ":all:", "--dest", directory, f"scikit-learn=={version('scikit-learn')}"]
         subprocess.run(
-            [sys.executable, "-m", *command, *wanted], env=os.environ | {"PYTHONPATH": directory}, check=True
+            [sys.executable, "-m", *command, *arguments], env=os.environ | {"PYTHONPATH": directory}, check=True
         )
         [archive] = Path(directory).glob("*.tar.gz")
         with tarfile.open(archive) as source:

@@ -141,7 +141,7 @@ def test_search_continues_after_workers_are_killed(client: Client, fits: Fits, f
     assert repeated <= set(kill.running)
     assert len(fits.ended()) == 16
     seconds = _seconds_until_next_fit(fits, kill.at)
-    fault_row(victims, "SIGKILL in mid-fit", "its results", 0, len(repeated), seconds)
+    fault_row(victims, "SIGKILL during fits", "its results", 0, len(repeated), seconds)
 
 
 @pytest.mark.parametrize("action", ["exit", "crash", "allocate"])
@@ -193,7 +193,7 @@ def test_interrupt_ends_running_fits(client: Client, fits: Fits, fault_row: Row)
     client.wait_for_workers(2, timeout=DEADLINE)
     assert fits.ended() == Counter()
     fault_row(
-        "client interrupted (SIGINT)", "in mid-fit", "KeyboardInterrupt; no fit runs on", 0, 0, time.time() - began
+        "client interrupted (SIGINT)", "during fits", "KeyboardInterrupt; no fit runs on", 0, 0, time.time() - began
     )
 
 

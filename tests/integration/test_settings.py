@@ -119,7 +119,7 @@ EACH_SETTING = """
     pd.set_option("display.float_format", "{:.1f}".format)
     sklearn.set_config(assume_finite=True, transform_output="pandas")
     Path("inner").mkdir(exist_ok=True)
-    Path("inner/beside.txt").write_text("beside")
+    Path("inner/neighbour.txt").write_text("neighbour")
     os.chdir("inner")
 
 
@@ -146,7 +146,7 @@ EACH_SETTING = """
             number, os.environ.get("MYPROJECT_REMOVED"), os.environ.get("MYPROJECT_KEPT"), time.localtime(0).tm_hour,
             locale.setlocale(locale.LC_NUMERIC), sys.getrecursionlimit(), socket.getdefaulttimeout(),
             str(decimal.Decimal(1) / 3), str(np.array([1 / 3])), str(pd.Series(range(9)) / 3), sklearn.get_config(),
-            Path("beside.txt").read_text(), *messages,
+            Path("neighbour.txt").read_text(), *messages,
         ]
 
 

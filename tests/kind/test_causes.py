@@ -245,7 +245,10 @@ def test_run_continues_with_workers_that_fit_on_nodes(cause: Cause) -> None:
         run.until(f"no node has room for a worker of {format_cpus(size)}")
         (cause.runs.folder / "reported").touch()
         known_since = cause.first_seen(unscheduled)
-        cells = ("pending for lack of nodes", f"3 workers of {size:g} CPUs on 2 nodes of {node_cpus:g}: goes on with 2")
+        cells = (
+            "pending for lack of nodes",
+            f"3 workers of {size:g} CPUs on 2 nodes of {node_cpus:g}: continues with 2",
+        )
         words = "Insufficient cpu; the largest free capacity is "
         cause.check(run, 0, words, "request fewer or smaller workers", known_since, *cells)
     assert 1 <= max(at["connected"] for at in cause.runs.record()["workers"]) <= 2
@@ -274,7 +277,7 @@ def test_quota_without_room_for_a_worker(cause: Cause) -> None:
 @cause_test
 def test_run_continues_with_workers_that_fit_in_quota(cause: Cause) -> None:
     create_quota(cause.kind_api, cause.namespace, pods="2")
-    cells = ("ResourceQuota", "room for one of two workers: goes on with it")
+    cells = ("ResourceQuota", "room for one of two workers: continues with it")
     with cause.run(UNTIL_REPORTED, "--workers", "2") as run:
         run.until("; waiting for other runs to free it")
         (cause.runs.folder / "reported").touch()
@@ -416,7 +419,7 @@ def test_run_continues_after_eviction(cause: Cause) -> None:
         run.until("the node `skjob-worker")
         (cause.runs.folder / "reported").touch()
         known_since = cause.first_seen(event("Evicted"))
-        cells = ("evicted", "a worker logs 8 MiB where 4 are allowed: goes on")
+        cells = ("evicted", "a worker logs 8 MiB where 4 are allowed: continues")
         cause.check(run, 0, "Evicted: ", "write less to `/tmp` and to the log", known_since, *cells)
 
 
@@ -449,7 +452,7 @@ def test_namespace_is_deleted_during_run(cause: Cause) -> None:
         client.CoreV1Api(cause.kind_api).delete_namespace(cause.namespace)
         run.wait()
         known_since = cause.first_seen(terminating)
-        cells = ("namespace being deleted", "in mid-run; from when its pods are told to go")
+        cells = ("namespace being deleted", "during the run; since its pods are terminating")
         cause.check(
             run, 126, f"error: the namespace `{cause.namespace}` is being deleted", "run it again", known_since, *cells
         )
@@ -463,7 +466,7 @@ def test_cluster_is_removed_during_run(cause: Cause) -> None:
             job.metadata.name, cause.namespace, propagation_policy="Background"
         )
         deleted_at = time.monotonic()
-        cells = ("removed by somebody", "its anchor is deleted in mid-run")
+        cells = ("removed by somebody", "its anchor is deleted during the run")
         words = f"error: `{job.metadata.name}` was removed"
         cause.check(run, 126, words, "run it again", deleted_at, *cells)
 
@@ -556,7 +559,7 @@ def delayed_requests(kubeconfig: str, namespace: str) -> Iterator[threading.Even
 def test_run_continues_after_api_throttling(cause: Cause, fake_servers: FakeServers) -> None:
     """Throttle the first seconds of a start: a webhook delays other requests of the user."""
     kubeconfig = create_user(cause)
-    cells = ("API throttling", "Priority and Fairness rejects the user for some seconds: goes on")
+    cells = ("API throttling", "Priority and Fairness rejects the user for some seconds: continues")
     with (
         webhook(cause.kind_api, fake_servers, DELAY, cause.namespace),
         limit_to_one_request(cause.kind_api, cause.namespace),
@@ -595,7 +598,10 @@ def test_run_continues_after_new_login(cause: Cause) -> None:
         run.until(words)
         Path(kubeconfig).write_text(Path(cause.runs.environment["KUBECONFIG"]).read_text())
         (cause.runs.folder / "reported").touch()
-        cells = ("credentials expired", "the user's ServiceAccount is deleted in mid-run; goes on after a new login")
+        cells = (
+            "credentials expired",
+            "the user's ServiceAccount is deleted during the run; continues after a new login",
+        )
         cause.check(run, 0, words, "log in again", rejected_at, *cells)
     assert original != Path(kubeconfig).read_text()
 
@@ -610,7 +616,7 @@ def test_run_continues_after_network_failure(cause: Cause) -> None:
             run.until("the scheduler does not answer: retrying for")
             network.restore()
             (cause.runs.folder / "reported").touch()
-            cells = ("network cut", "in mid-run, until that is told: goes on")
+            cells = ("network cut", "during the run, until it is reported: continues")
             cause.check(run, 0, "the scheduler does not answer: retrying for", "", cut_at, *cells)
     finally:
         network.close()

@@ -28,7 +28,7 @@ def test_search_continues_after_a_pod_is_deleted(sandbox: Sandbox, component: st
     assert repeated <= MAX_REPEATED if component == "worker" else repeated <= WORKERS
     lost = repeated if component == "worker" else WORKERS
     seconds = search.seconds_until_next_fit(deleted_at)
-    sandbox.row("fault_row", f"{component} pod", "deleted in mid-search", "its results", 0, lost, seconds)
+    sandbox.row("fault_row", f"{component} pod", "deleted during the search", "its results", 0, lost, seconds)
 
 
 @pytest.mark.parametrize(("retries", "deaths"), [(1, 2), (2, 3)])

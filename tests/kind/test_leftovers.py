@@ -109,7 +109,7 @@ def test_gc_keeps_running_runs_and_foreign_objects(sandbox: Sandbox) -> None:
     sandbox.row(
         "security_row",
         "nothing that skjob did not make is touched",
-        "`skjob gc` beside a run that goes on, and objects with some of skjob's labels",
+        "`skjob gc` beside a running run, and objects with some of skjob's labels",
         "all of it stays",
         "yes",
     )

@@ -116,7 +116,7 @@ def test_search_continues_without_operator(sandbox: Sandbox) -> None:
     sandbox.row(
         "fault_row",
         "the Dask operator",
-        "scaled to 0 in mid-search",
+        "scaled to 0 during the search",
         "its results",
         0,
         0,
@@ -192,7 +192,7 @@ def test_search_continues_after_a_worker_node_stops(sandbox: Sandbox) -> None:
     repeated = search.check()
     assert repeated <= MAX_REPEATED * sum(pod.spec.node_name in candidates for pod in workers)
     seconds = search.seconds_until_next_fit(paused_at)
-    sandbox.row("fault_row", "a worker node", "stopped in mid-search", "its results", 0, repeated, seconds)
+    sandbox.row("fault_row", "a worker node", "stopped during the search", "its results", 0, repeated, seconds)
 
 
 # --- the API server
@@ -233,4 +233,4 @@ def test_run_continues_after_api_server_restart(sandbox: Sandbox) -> None:
         _, stderr = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0, stderr
     remaining, seconds = wait_until_gone(sandbox.api, sandbox.runs.record()["run_id"])
-    sandbox.row("leftover_row", "the API server, in mid-run", describe_count(remaining), seconds, "skjob")
+    sandbox.row("leftover_row", "the API server, during the run", describe_count(remaining), seconds, "skjob")

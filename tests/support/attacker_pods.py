@@ -31,7 +31,7 @@ BESIDE, ELSEWHERE, IMPOSTOR = "a pod beside it", "a pod of another namespace", "
 
 @dataclass(frozen=True)
 class Intruder:
-    """An attacking pod with these labels, and its attempts (`orders`) by name.
+    """An attacking pod with these labels, and its attempts by name.
 
     `joins` is the scheduler that its workers try to join, if it has any.
     """
@@ -39,7 +39,7 @@ class Intruder:
     namespace: str
     name: str
     labels: dict[str, str]
-    orders: dict[str, list[Any]]
+    attempts: dict[str, list[Any]]
     joins: str = ""
 
     def start(self, core: client.CoreV1Api, certificates: Path) -> None:
@@ -49,7 +49,7 @@ class Intruder:
         core.create_namespaced_secret(self.namespace, {"metadata": {"name": self.name}, "stringData": files})
         items = [{"key": "attack.py", "path": "attack.py"}]
         items += [{"key": key, "path": key.replace(".", "/", 1)} for key in files if key != "attack.py"]
-        containers = [_container("attack", ["/attack/attack.py", json.dumps([*self.orders.values()])])]
+        containers = [_container("attack", ["/attack/attack.py", json.dumps([*self.attempts.values()])])]
         if self.joins:
             containers += [_container(_dns(what), _worker(self.joins, protocol)) for what, protocol in JOINING.items()]
         spec = {
@@ -114,7 +114,7 @@ def outcomes(core: client.CoreV1Api, intruder: Intruder) -> dict[str, str]:
         text: str = core.read_namespaced_pod_log(intruder.name, intruder.namespace, container=container)
         return text
 
-    results = dict(zip(intruder.orders, json.loads(log("attack")), strict=True))
+    results = dict(zip(intruder.attempts, json.loads(log("attack")), strict=True))
     return results | {what: log(_dns(what)) for what in JOINING if intruder.joins}
 
 
@@ -123,7 +123,7 @@ def attacking_pods(core: client.CoreV1Api, victim: VictimRun) -> Iterator[dict[s
     """Run an attacking pod beside the run, one in another namespace, and one with the run's own labels."""
     scheduler, package_server = (victim.pod(part)["status"]["podIP"] for part in ("scheduler", "environment"))
     worker_host, worker_port = victim.report["workers"][0].removeprefix("tls://").split(":")
-    orders = {
+    attempts = {
         "scheduler": ["connect", scheduler, SCHEDULER_PORT],
         "scheduler, no certificate": ["tls", scheduler, SCHEDULER_PORT],
         "scheduler, its own certificate": ["tls", scheduler, SCHEDULER_PORT, "/attack/own"],
@@ -140,9 +140,9 @@ def attacking_pods(core: client.CoreV1Api, victim: VictimRun) -> Iterator[dict[s
     address = f"{victim.name}-scheduler.{victim.namespace}:{SCHEDULER_PORT}"
     elsewhere = f"{victim.namespace}-else"
     intruders = {
-        BESIDE: Intruder(victim.namespace, "beside", {}, orders),
-        ELSEWHERE: Intruder(elsewhere, "elsewhere", run_labels, orders),
-        IMPOSTOR: Intruder(victim.namespace, "impostor", run_labels, orders, joins=address),
+        BESIDE: Intruder(victim.namespace, "beside", {}, attempts),
+        ELSEWHERE: Intruder(elsewhere, "elsewhere", run_labels, attempts),
+        IMPOSTOR: Intruder(victim.namespace, "impostor", run_labels, attempts, joins=address),
     }
     core.create_namespace({"metadata": {"name": elsewhere}})
     try:

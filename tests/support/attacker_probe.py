@@ -98,11 +98,11 @@ def get(host: str, port: int, path: str) -> str:
 KINDS = {"connect": connect, "plain": plain, "tls": tls, "get": get}
 
 
-def attack(orders: list[list[str]]) -> list[str]:
+def attack(attempts: list[list[str]]) -> list[str]:
     """Make several attempts in parallel, so that one without an answer does not delay the others."""
     with ThreadPoolExecutor(16) as pool:
-        attempts = [pool.submit(KINDS[kind], host, int(port), *more) for kind, host, port, *more in orders]
-    return [each.result() for each in attempts]
+        futures = [pool.submit(KINDS[kind], host, int(port), *more) for kind, host, port, *more in attempts]
+    return [each.result() for each in futures]
 
 
 if __name__ == "__main__":

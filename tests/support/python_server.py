@@ -1,18 +1,18 @@
 """Start Python programs as forks of a process that has already imported their libraries.
 
-The tests run hundreds of small programs; each start of Python with scikit-learn and Dask costs three seconds of a core.
-A server imports these libraries once and forks a child for each program. The child gets the folder, environment,
+The tests run hundreds of small programs, and starting Python with scikit-learn and Dask takes three seconds of CPU
+time. A server imports these libraries once and forks a child for each program. The child gets the folder, environment,
 streams and arguments of the request, runs the program as `__main__` like `python FILE`, `python -m MODULE` or `python
 -P -m MODULE`, and ends as Python ends. `skjob` itself is imported in the child.
 
-`ForkedProcess` is the part of `subprocess.Popen` that such a start needs; `run` is `subprocess.run`. Within
-`programs_forked()`, a run of skjob in this process starts its program's process in this way, and that of its cluster on
-this machine. A start falls back to a new Python for `python -c`, and if its environment sets what Python or a library
-reads only once (`READ_AT_START`).
+`ForkedProcess` has the part of `subprocess.Popen` that the tests need; `run` is like `subprocess.run`. Within
+`programs_forked()`, runs of skjob in this process fork the processes of their program and of their local cluster. A new
+Python starts instead for `python -c`, and if the environment sets variables that Python or a library reads only once
+(`READ_AT_START`).
 
-A server is this file, started as a program. It has one thread of Python's, so that a fork of it is whole; pyarrow's
-allocator has one more, and starts it anew in a child. All processes of one run of the tests share it (`pytest -n`): the
-first that wants it starts it, and it ends with the last of them.
+A server is this file, started as a program. It has only one Python thread, so that a fork is complete; pyarrow's
+allocator has another thread, which it restarts in a child. All processes of one test run (`pytest -n`) share a server:
+the first that needs it starts it, and it ends with the last of them.
 """
 
 from __future__ import annotations
@@ -54,18 +54,18 @@ READ_AT_START = re.compile("PYTHON|DASK_|OMP_|LD_|MALLOC_|LC_|LANG$|JOBLIB_|SKLE
 """Variables that have an effect only if they are set before Python starts."""
 
 READ_LATE = re.compile("DASK_DISTRIBUTED__(ADMIN__SYSTEM_MONITOR|ADMIN__TICK|WORKER__MEMORY|WORKER__PROFILE)__")
-"""Some of them that Dask reads when a cluster starts: its configuration in the child has them."""
+"""Variables among these that Dask reads when a cluster starts: the child sets them in Dask's configuration."""
 
 PROGRAM = ["-P", "-m", "skjob.run.program.child"]
-"""How skjob starts the process of a program."""
+"""Arguments with which skjob starts the process of a program."""
 
 CLUSTER = ["-P", "-m", "skjob.deploy.local"]
-"""How it starts that of a cluster on this machine."""
+"""Arguments with which skjob starts the process of a local cluster."""
 
 
 class Server(StrEnum):
-    """What is forked: plain `python`, the process of a program (`python -P`), or that of a cluster on this machine,
-    whose workers have variables of their own from the start."""
+    """Kinds of forked processes: plain `python`, the process of a program (`python -P`), or that of a local cluster,
+    which sets more variables for its workers."""
 
     PYTHON = "python"
     PROGRAMS = "programs"
@@ -73,17 +73,19 @@ class Server(StrEnum):
 
 
 USE = b"u"
-"""What a process says, and is answered, that needs the server until its connection ends."""
+"""Message, and response, of a process that needs the server until its connection is closed."""
 
 FIRST_USE_SECONDS = 60.0
-"""A server that nobody uses ends after that time: who has started it is gone."""
+"""Seconds after which a server without users ends, as the process that started it is gone."""
 
 START_TIMEOUT = 120.0
 END_TIMEOUT = 60.0
 _NewProcess = subprocess.Popen
-_STARTED_WITH = {name: value for name, value in os.environ.items() if (name, value) not in ONE_INNER_THREAD.items()}
-_TEMPORARY_FILES = tempfile.gettempdir()
-_OF_THIS_RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"process-{os.getpid()}")
+_INITIAL_ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if (name, value) not in ONE_INNER_THREAD.items()
+}
+_TEMPORARY_FOLDER = tempfile.gettempdir()
+_TEST_RUN_ID = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"process-{os.getpid()}")
 _starting = threading.Lock()
 _servers: dict[Server, str] = {}
 """The socket of each server that this process uses."""
@@ -229,16 +231,16 @@ def run_new(
 
 @contextmanager
 def programs_forked() -> Iterator[None]:
-    """Within the block, skjob in this process starts its program's process and its cluster's by a fork."""
-    with mock.patch.object(subprocess, "Popen", _ProgramForked):
+    """Within the block, skjob in this process forks the processes of its program and of its cluster."""
+    with mock.patch.object(subprocess, "Popen", _ForkingPopen):
         yield
 
 
-class _ProgramForked(_NewProcess):  # type: ignore[type-arg]
-    """`subprocess.Popen`, but for the process of a program and that of a cluster."""
+class _ForkingPopen(_NewProcess):  # type: ignore[type-arg]
+    """`subprocess.Popen`, except that the processes of programs and clusters are forked."""
 
     def __new__(cls, args: Any, *_: Any, **options: Any) -> Any:
-        """Return a ForkedProcess for one of these."""
+        """Return a forked process for a program or a cluster."""
         arguments = list(args)[1:]
         if arguments[:3] not in (PROGRAM, CLUSTER) or not _can_fork(arguments, options["env"]):
             return super().__new__(cls)
@@ -264,7 +266,7 @@ def _server_for(arguments: Sequence[str]) -> Server:
 
 
 def _can_fork(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
-    return _read_at_start(environment) == _read_at_start(_environment_of(_server_for(arguments), _STARTED_WITH))
+    return _read_at_start(environment) == _read_at_start(_environment_of(_server_for(arguments), _INITIAL_ENVIRONMENT))
 
 
 def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
@@ -274,7 +276,7 @@ def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _environment_of(server: Server, own: Mapping[str, str]) -> dict[str, str]:
-    """What such processes have from their start."""
+    """Return the environment with which processes of this kind start."""
     if server is Server.PYTHON:
         return dict(own)
     from skjob.config.hash_seed import hash_seed
@@ -284,17 +286,17 @@ def _environment_of(server: Server, own: Mapping[str, str]) -> dict[str, str]:
 
 
 def _server(server: Server) -> str:
-    """Return the socket of a server, which is started first if no process of this run of the tests has done so."""
+    """Return the socket of a server; start the server if no process of this test run has done so."""
     with _starting:
         if server not in _servers:
-            known = Path(_TEMPORARY_FILES) / f"skjob-{_OF_THIS_RUN}-{os.getuid()}-{server}"
+            known = Path(_TEMPORARY_FOLDER) / f"skjob-{_TEST_RUN_ID}-{os.getuid()}-{server}"
             with known.open("a+") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 file.seek(0)
                 address = file.read()
                 if not address or not _use(address):
                     address = _start_server(server, known)
-                    assert _use(address), "it has ended at once"
+                    assert _use(address), "the server ended at once"
                     file.truncate(0)
                     file.write(address)
             _servers[server] = address
@@ -302,7 +304,7 @@ def _server(server: Server) -> str:
 
 
 def _use(address: str) -> bool:
-    """Tell a server that this process needs it; whether it is there."""
+    """Tell a server that this process needs it; return whether the server is running."""
     use = socket.socket(socket.AF_UNIX)
     try:
         use.connect(address)
@@ -317,11 +319,11 @@ def _use(address: str) -> bool:
 
 
 def _start_server(server: Server, known: Path) -> str:
-    folder = tempfile.mkdtemp(prefix="skjob-server-", dir=_TEMPORARY_FILES)
+    folder = tempfile.mkdtemp(prefix="skjob-server-", dir=_TEMPORARY_FOLDER)
     safe_path = [] if server is Server.PYTHON else ["-P"]
     subprocess.run(
         [sys.executable, *safe_path, __file__, folder, str(known)],
-        env=_environment_of(server, _STARTED_WITH) | ONE_INNER_THREAD, check=True, timeout=START_TIMEOUT,
+        env=_environment_of(server, _INITIAL_ENVIRONMENT) | ONE_INNER_THREAD, check=True, timeout=START_TIMEOUT,
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=folder,
     )  # fmt: skip
     return f"{folder}/socket"
@@ -331,9 +333,9 @@ def _start_server(server: Server, known: Path) -> str:
 
 
 class _Server:
-    """Forks a child for each request, and tells who asked its process id and its exit status.
+    """Forks a child for each request, and reports the child's process id and exit status to the requester.
 
-    Its socket is in `folder`; `known` is the file in which others find it.
+    Its socket is in `folder`; the file `known` has the socket's path for other processes.
     """
 
     def __init__(self, folder: Path, known: Path) -> None:
@@ -348,13 +350,13 @@ class _Server:
         self._children: dict[int, _Child] = {}
 
     def serve(self) -> dict[str, Any] | None:
-        """Serve until the last process ends that uses it. Returns a request in the child that is to run it."""
+        """Serve until the last user has ended. In a child, return the request that it has to run."""
         used = False
         while self._uses or not used:
-            found = self._selector.select(None if used else FIRST_USE_SECONDS)
-            if not found:
+            ready = self._selector.select(None if used else FIRST_USE_SECONDS)
+            if not ready:
                 break
-            for key, _ in found:
+            for key, _ in ready:
                 if key.fd in self._children:
                     self._report(key.fd)
                 elif key.fd in self._uses:
@@ -370,10 +372,10 @@ class _Server:
 
     def _accept(self) -> dict[str, Any] | None:
         connection, _ = self._listening.accept()
-        said, descriptors, *_ = socket.recv_fds(connection, 1, 16)
-        if said == b"\n":
+        message, descriptors, *_ = socket.recv_fds(connection, 1, 16)
+        if message == b"\n":
             return self._fork(connection, descriptors)
-        if said == USE:
+        if message == USE:
             connection.sendall(USE)
             self._uses[connection.fileno()] = connection
             self._selector.register(connection, EVENT_READ)
@@ -386,8 +388,8 @@ class _Server:
             request: dict[str, Any] = json.loads(stream.readline())
         pid = os.fork()
         if not pid:
-            self._leave(connection)
-            _place(dict(zip(request["descriptors"], descriptors, strict=True)))
+            self._close_in_child(connection)
+            _move_descriptors(dict(zip(request["descriptors"], descriptors, strict=True)))
             return request
         for descriptor in descriptors:
             os.close(descriptor)
@@ -403,7 +405,7 @@ class _Server:
         os.close(watched)
         self._children.pop(watched).end()
 
-    def _leave(self, connection: socket.socket) -> None:
+    def _close_in_child(self, connection: socket.socket) -> None:
         """Close the server's descriptors in a child."""
         connection.close()
         for watched, child in self._children.items():
@@ -426,7 +428,7 @@ class _Child:
             self.connection.sendall(f"{number}\n".encode())
 
     def end(self) -> None:
-        """Report how the child has ended, after killing the rest of its session so that nothing is left by then."""
+        """Kill the rest of the child's session, so that nothing is left, and report the child's exit status."""
         if self.own_session:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -434,7 +436,7 @@ class _Child:
         self.connection.close()
 
 
-def _place(descriptors: dict[int, int]) -> None:
+def _move_descriptors(descriptors: dict[int, int]) -> None:
     """Move each open file to the descriptor number that the program expects."""
     above = max([*descriptors, *descriptors.values()]) + 1
     copies = {number: fcntl.fcntl(descriptor, fcntl.F_DUPFD, above) for number, descriptor in descriptors.items()}
@@ -446,7 +448,7 @@ def _place(descriptors: dict[int, int]) -> None:
 
 
 def _become(request: dict[str, Any]) -> None:
-    """Turn this process into the program's: folder, environment, and what libraries have read from it."""
+    """Turn this process into the program's: set its folder, its environment, and what libraries read from that."""
     if request["own_session"]:
         os.setsid()
     _open_streams()
@@ -454,10 +456,10 @@ def _become(request: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     time.tzset()
-    tempfile.tempdir = None  # it is determined once per process
+    tempfile.tempdir = None  # cached once per process
     import numpy as np
 
-    # As on NumPy's import; after `seed` it would look as if the program had seeded it.
+    # As on NumPy's import. After `seed`, skjob would assume that the program had seeded it.
     np.random.set_state(np.random.MT19937().state)
     late = {name: value for name, value in os.environ.items() if READ_LATE.match(name)}
     if late:
@@ -466,11 +468,11 @@ def _become(request: dict[str, Any]) -> None:
         dask.config.update(dask.config.config, dask.config.collect_env(late))
     if request["servers"]:
         _servers.update({Server(server): address for server, address in request["servers"].items()})
-        subprocess.Popen = _ProgramForked  # type: ignore[misc]
+        subprocess.Popen = _ForkingPopen  # type: ignore[misc]
 
 
 def _open_streams() -> None:
-    """Make the standard streams anew, as Python makes them: these are other files than the server's."""
+    """Create the standard streams as Python does, because their files differ from the server's."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         before = getattr(sys, name)
         raw = io.FileIO(number, "r" if number == 0 else "w", closefd=False)
@@ -495,7 +497,7 @@ def _run(arguments: list[str]) -> None:
         sys.orig_argv[:] = [sys.executable, *(["-P"] if sys.flags.safe_path else []), *arguments]
         if not sys.flags.safe_path:
             sys.path[0] = str(Path.cwd())
-        # Not `run_module`: as with `python -m`, the existing `__main__` module is the program's.
+        # As with `python -m`, and unlike `run_module`, the existing `__main__` module becomes the program's.
         sys.modules["__main__"] = main = _main_module("")
         main.__dict__.clear()
         main.__dict__["__name__"] = "__main__"
@@ -509,7 +511,7 @@ def _run(arguments: list[str]) -> None:
 
 
 def _show(error: Exception) -> None:
-    """Show the error that ended the program as Python does: without the lines of this file."""
+    """Show the program's error as Python does, without the frames of this file."""
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
         traceback = traceback.tb_next
@@ -533,11 +535,11 @@ if __name__ == "__main__":
     for library in PRELOADED:
         import_module(library)
     assert threading.active_count() == 1, "a library has started a thread"
-    gc.freeze()  # what is collected in a child is its own
+    gc.freeze()  # children do not collect objects of the server
     server = _Server(Path(sys.argv[1]), Path(sys.argv[2]))
     if os.fork():
-        os._exit(0)  # it is ready; the caller does not wait for it
-    this_module = sys.modules["__main__"]  # keep it: its functions are running
+        os._exit(0)  # the server is ready, and the caller continues
+    this_module = sys.modules["__main__"]  # keep the module, as its functions are running
     request = server.serve()
     if request is not None:
         _become(request)

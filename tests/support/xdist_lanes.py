@@ -1,9 +1,9 @@
 """Decide when tests of the cluster may run, with several processes (`pytest -n 3`).
 
-Most tests keep to their own namespace and mostly wait: several at once do no harm. A test that takes the operator away
-or stops a node (`whole_cluster`) waits until no other is running, and none starts beside it. What outlives a test, such
-as the run that all attacks use, must not overlap with those either: all of them are in one lane, which one process runs
-in order.
+Most tests use only their own namespace and mostly wait, so that several can run at once. A test that stops the operator
+or a node (`whole_cluster`) waits until no other test is running, and none starts while it runs. Fixtures that outlive a
+test, such as the run that all attacks use, must not overlap with those tests either: all of them are in one lane, which
+one process runs in order.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def lane(test: str) -> str:
 def rank(test: str) -> int:
     """Return a test's place in the queue.
 
-    Quick tests come first, and tests that may be alone on the cluster before others on the cluster, so that their long
-    lane does not run alone at the end.
+    Quick tests come first, and the lane with tests of the whole cluster before other kind tests, so that this long lane
+    does not run alone at the end.
     """
     if lane(test) == WHOLE_CLUSTER[0]:
         return 1
@@ -48,7 +48,7 @@ def next_lanes(lanes: Sequence[str], *, cluster_is_ready: bool) -> list[str]:
     """Return the order of the lanes that are left in the queue.
 
     Lanes that need the cluster wait at the end of the queue until it is ready. Then the longest lanes come first: that
-    of tests that may be alone on it, and that of the costly environment.
+    with tests of the whole cluster, and that of the costly environment.
     """
     if cluster_is_ready:
         return sorted(lanes, key=lambda name: (name != WHOLE_CLUSTER[0], name != USER_ENVIRONMENT[0]))
@@ -61,7 +61,7 @@ def _needs_cluster(name: str) -> bool:
 
 @contextmanager
 def turn(item: pytest.Item, lock: Path) -> Iterator[None]:
-    """Hold the test's turn. A waiting test blocks those that come later: they wait at the door."""
+    """Hold the lock during a test, exclusively for `whole_cluster`, else shared. A waiting test blocks later ones."""
     lock.parent.mkdir(exist_ok=True)
     with lock.open("a") as file, lock.with_name(f"{lock.name}-door").open("a") as door:
         fcntl.flock(door, fcntl.LOCK_EX)
