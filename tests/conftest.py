@@ -59,7 +59,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return lane(nodeid)
 
         def _assign_work_unit(self, node: Any) -> None:
-            for name in next_lanes(list(self.workqueue), cluster_is_ready=cluster_state() != STARTING):
+            ready = cluster_state() != STARTING
+            for name in next_lanes(list(self.workqueue), cluster_is_ready=ready, taken=self.assigned_work[node]):
                 self.workqueue.move_to_end(name)
             super()._assign_work_unit(node)
 

@@ -9,7 +9,7 @@ one process runs in order.
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,15 +44,23 @@ def rank(test: str) -> int:
     return {"unit": 0, "upstream": 2, "integration": 3, "browser": 3, "kind": 4}[Path(test).parts[1]]
 
 
-def next_lanes(lanes: Sequence[str], *, cluster_is_ready: bool) -> list[str]:
-    """Return the order of the lanes that are left in the queue.
+def next_lanes(lanes: Sequence[str], *, cluster_is_ready: bool, taken: Collection[str] = ()) -> list[str]:
+    """Return the order of the lanes that are left in the queue, for a process that has `taken` some before.
 
     Lanes that need the cluster wait at the end of the queue until it is ready. Then the longest lanes come first: that
-    with tests of the whole cluster, and that of the costly environment.
+    with tests of the whole cluster, and that of the costly environment. The lane of runs side by side follows in the
+    process that had the tests of the whole cluster: in another one, each of the two would wait for the other.
     """
-    if cluster_is_ready:
-        return sorted(lanes, key=lambda name: (name != WHOLE_CLUSTER[0], name != USER_ENVIRONMENT[0]))
-    return sorted(lanes, key=_needs_cluster)
+    if not cluster_is_ready:
+        return sorted(lanes, key=_needs_cluster)
+    follows = WHOLE_CLUSTER[0] in taken
+
+    def place(name: str) -> int:
+        if name == SIDE_BY_SIDE[0]:
+            return 2 if follows else 4
+        return {WHOLE_CLUSTER[0]: 0, USER_ENVIRONMENT[0]: 1}.get(name, 3)
+
+    return sorted(lanes, key=place)
 
 
 def _needs_cluster(name: str) -> bool:
