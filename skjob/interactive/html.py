@@ -143,9 +143,10 @@ def progress_text(state: RunState, now: float, lines: Sequence[str] = ()) -> str
         text = [f"skjob: {', '.join(facts_of(state, now))}"]
         for _, call in calls:
             text.append("  ".join(filter(None, [name_of(call), count_of(call), time_left(call, now)])))
-        if (search := _search(state, calls)) is not None and (ranked := search.ranked(1)):
+        if (search := _search(state, calls)) is not None and (ranked := search.leading(1)):
             _, score, spread, fits = row_of(1, ranked[0])
-            text.append(f"{caption_of(search)} {score} ± {spread} ({fits} fits) {parameters_of(ranked[0])}")
+            score = f"{score} ± {spread}" if spread else score
+            text.append(f"{caption_of(search)} {score} ({fits} fits) {parameters_of(ranked[0])}")
         return "\n".join(map(visible, [*text, *lines[-MAX_NOTES:]]))
 
 
@@ -199,7 +200,7 @@ def _best(state: RunState, calls: Sequence[tuple[int, CallProgress]]) -> Iterato
         return
     if len(calls) > 1 or search.started.metric_is_first:
         yield tag("div", caption_of(search), class_="sj-soft")
-    ranked = search.ranked(MAX_CANDIDATES)
+    ranked = search.leading(MAX_CANDIDATES)
     names = parameter_names(ranked)
     together = len(names) > MAX_COLUMNS
     metric = shortened(visible(search.started.metric), MAX_VALUE_LENGTH)

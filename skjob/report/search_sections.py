@@ -100,7 +100,7 @@ def _how_to_read(scored: Scored) -> str:
     return (
         "In the charts each dot or line is a candidate; the better it ranks, the darker (on a dark page, the lighter)."
         f" Diamonds and thick lines are the best {scored.highlighted}; hover over one for its details."
-        " Tables count all candidates."
+        " Tables count all candidates that have a score."
     )
 
 

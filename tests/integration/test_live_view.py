@@ -294,7 +294,7 @@ def test_searches_forests_and_nested_searches(live_runs: LiveRuns) -> None:
     shown.type("\n")
 
     text = shown.wait_until(lambda text: "4 of 4 fits" in text and " ended" in text)
-    assert "\nHalvingGridSearchCV(SVC), iteration 2  ━━" in text
+    assert "\nHalvingGridSearchCV(SVC), iteration 1  ━━" in text
     assert [line.split()[0] for line in lines_of(text)[-3:]] == ["#", "1", "2"]
     shown.type("\n")
 

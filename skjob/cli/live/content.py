@@ -116,7 +116,7 @@ def _facts(call: CallProgress, now: float, *, wide: bool) -> list[str]:
 
 
 def _candidates(call: CallProgress, width: int, maximum: int) -> Table:
-    ranked = call.ranked(min(MAX_CANDIDATES, maximum))
+    ranked = call.leading(min(MAX_CANDIDATES, maximum))
     metric = shortened(visible(call.started.metric), MAX_METRIC_LENGTH)
     headers = ["#", metric, "±", "fits"] if width >= MEDIUM else ["#", metric]
     rows = [row_of(rank, candidate)[: len(headers)] for rank, candidate in enumerate(ranked, 1)]

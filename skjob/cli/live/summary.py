@@ -40,7 +40,7 @@ def _counts(state: RunState) -> list[str]:
             if reused := sum(call.reused for call in calls):
                 parts.append(f"{reused} of them reused")
             if failed := sum(call.failed for call in calls):
-                parts.append(f"{failed} failed")
+                parts.append(f"{failed} failed (`skjob show` says why)")
     return [f"done: {', '.join(parts)}"] if parts else []
 
 
@@ -61,7 +61,8 @@ def _best(state: RunState, search: list[CallProgress]) -> list[str]:
         return []
     metric = visible(search[-1].started.metric)
     note = ", the first of its metrics" if search[-1].started.metric_is_first else ""
-    lines = [f"best of {name}: {metric} {number(best.mean)} ± {spread_of(best)}{note}"]
+    spread = f" ± {spread_of(best)}" if spread_of(best) else ""
+    lines = [f"best of {name}: {metric} {number(best.mean)}{spread}{note}"]
     if best.parameters:
         lines.append(f"  with {parameters_of(best)}")
     return lines

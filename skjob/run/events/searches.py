@@ -101,22 +101,22 @@ class CallProgress:
         """Number of its fits or tasks that ran in this run."""
         return self.done - self.reused
 
-    def ranked(self, number: int | None = None, *, complete: bool = False) -> list[Candidate]:
-        """Return the best candidates so far, the best first, those whose score is NaN last.
+    def ranked(self, *, complete: bool = False) -> list[Candidate]:
+        """Return the candidates that have scores, the best first, those whose score is NaN last.
 
         Among equals the first candidate leads, as in scikit-learn. With `complete`, omit those that lack a split.
         """
-        if complete:
-            candidates: Iterable[Candidate] = [each for each in self.candidates.values() if each.complete]
-        else:
-            candidates = [each for each in self.candidates.values() if each.scores]
+        candidates = [each for each in self.candidates.values() if (each.complete if complete else each.scores)]
+        return sorted(candidates, key=lambda each: (*each.rank_key, -each.number), reverse=True)
 
-        def order(candidate: Candidate) -> tuple[bool, float, int]:
-            return (*candidate.rank_key, -candidate.number)
+    def leading(self, number: int) -> list[Candidate]:
+        """Return the best candidates so far, to be shown while the search runs.
 
-        if number is None:
-            return sorted(candidates, key=order, reverse=True)
-        return heapq.nlargest(number, candidates, key=order)
+        Those that have all of their splits come before the others. A candidate with a failed fit, whose score is NaN,
+        is left out.
+        """
+        scored = [each for each in self.candidates.values() if not math.isnan(each.mean)]
+        return heapq.nlargest(number, scored, key=lambda each: (each.complete, each.mean, -each.number))
 
     def seconds_left(self, now: float) -> float | None:
         """Estimate the seconds left at `now`; None before the first fit of this run, or without a total.
@@ -290,7 +290,7 @@ class Searches:
         for call in reversed(search):
             if not call.started.metric:
                 return None
-            if (ranked := call.ranked(1, complete=True)) and not math.isnan(ranked[0].mean):
+            if (ranked := call.ranked(complete=True)) and not math.isnan(ranked[0].mean):
                 return ranked[0]
         return None
 

@@ -87,7 +87,7 @@ def _numbers(searches: Searches, call: CallProgress, now: float) -> dict[str, An
 def _done(call: CallProgress) -> str:
     noun = "fit" if call.started.splits is not None else "task"
     extra = counts(reused=call.reused, failed=call.failed)
-    iteration = f"iteration {call.started.iteration + 1}: " if call.started.iteration is not None else ""
+    iteration = f"iteration {call.started.iteration}: " if call.started.iteration is not None else ""
     return f"{iteration}{_number(call.done, call.total, noun)} done" + (f" ({', '.join(extra)})" if extra else "")
 
 

@@ -13,6 +13,9 @@ from skjob.utils.units import format_rough_duration
 MAX_CANDIDATES = 5
 """How many candidates are shown."""
 
+MIN_AGO = 10.0
+"""Seconds after the end of a call from which on it is shown how long ago that was."""
+
 
 def facts_of(state: RunState, now: float, *, short: bool = False) -> list[str]:
     """Return workers, time since the beginning, cost, and how many fits were reused or have failed; what is known."""
@@ -57,9 +60,9 @@ def search_to_show(state: RunState, calls: Sequence[CallProgress]) -> CallProgre
     for call in calls:
         if call.started.candidates is None or not call.started.metric:
             continue
-        if call.ranked(1):
+        if call.leading(1):
             return call
-        if before := [each for each in state.searches.search_of(call) if each.ranked(1)]:
+        if before := [each for each in state.searches.search_of(call) if each.leading(1)]:
             return before[-1]
     return None
 
@@ -77,9 +80,11 @@ def end_or_now(call: CallProgress, now: float) -> float:
 
 
 def time_left(call: CallProgress, now: float, *, short: bool = False) -> str:
-    """Return `about 29 s left`, or how the call ended; empty if nothing is known."""
+    """Return `about 29 s left`, or how the call ended and how long ago; empty if nothing is known."""
     if call.finished is not None:
-        return "ended" if call.finished.ok else "stopped"
+        ended = "ended" if call.finished.ok else "stopped"
+        ago = now - call.finished.at  # what follows a search, such as its refit, may take long and report nothing
+        return ended if ago < MIN_AGO else f"{ended} {format_rough_duration(ago)} ago"
     seconds = call.seconds_left(now)
     if seconds is None:
         return ""

@@ -19,9 +19,9 @@ def number(score: float) -> str:
 
 
 def spread_of(candidate: Candidate) -> str:
-    """Format the spread of a candidate's scores; `0` if it is only rounding, empty if there is none."""
+    """Format the spread of a candidate's scores; `0` if it is only rounding, empty for fewer than two scores."""
     spread = candidate.spread
-    if math.isnan(spread):
+    if len(candidate.scores) < 2 or math.isnan(spread):
         return ""
     return f"{spread:.2g}" if spread > abs(candidate.mean) * 1e-12 else "0"
 
@@ -41,13 +41,13 @@ def unit(call: CallProgress) -> str:
 
 
 def name_of(call: CallProgress) -> str:
-    """Return a call's name, such as `GridSearchCV(SVC)`, with the iteration of a halving search."""
+    """Return a call's name, such as `GridSearchCV(SVC)`, with a halving search's iteration (from 0)."""
     begun = call.started
     name = visible(begun.name)
     if begun.estimator and begun.estimator != begun.name:
         name += f"({visible(begun.estimator)})"
     name = shortened(name, MAX_NAME_LENGTH)
-    return name if begun.iteration is None else f"{name}, iteration {begun.iteration + 1}"
+    return name if begun.iteration is None else f"{name}, iteration {begun.iteration}"
 
 
 def parameters_of(candidate: Candidate) -> str:

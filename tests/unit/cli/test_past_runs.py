@@ -146,7 +146,7 @@ def test_the_record_of_an_earlier_version_is_shown(skjob: Callable[..., Ended]) 
     lines = [" ".join(line.split()) for line in ended.out.splitlines()]
     assert "outcome failed (3)" in lines
     assert "cause ValueError: no" in lines
-    assert "This run has no record of scores: an earlier version wrote it, or there was no search." in lines
+    assert "This run has no scores yet, it made no search, or an earlier version of skjob wrote its record." in lines
 
 
 @pytest.mark.usefixtures("folder")

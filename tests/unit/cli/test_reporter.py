@@ -131,7 +131,7 @@ def test_a_quiet_run_shows_how_it_ended_and_nothing_else(capsys: pytest.CaptureF
     assert capsys.readouterr().err.splitlines() == [
         "skjob: succeeded",
         "skjob: time: 9.0 s",
-        "skjob: done: 3 fits, 1 failed",
+        "skjob: done: 3 fits, 1 failed (`skjob show` says why)",
         "skjob: workers: 1",
         "skjob: best of GridSearchCV(SVC): score 0.62500 ± 0.12",
         "skjob:   with C=1",

@@ -142,7 +142,7 @@ def run_lines(details: RunDetails, top: int) -> Iterator[str]:
         yield from aligned(_others(details))
     if not details.has_events:
         yield ""
-        yield "This run has no record of scores: an earlier version wrote it, or there was no search."
+        yield "This run has no scores yet, it made no search, or an earlier version of skjob wrote its record."
     if details.failures:
         yield ""
         yield "Failures"

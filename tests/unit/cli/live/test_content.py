@@ -63,11 +63,17 @@ def test_a_candidate_that_lacks_splits_shows_the_mean_of_those_there_are() -> No
     assert shown(begun(search(), *fits(2)))[3] == "1  0.88500  0.005  2/5   0  rbf"
 
 
-def test_failed_fits_are_counted_and_come_last() -> None:
+def test_failed_fits_are_counted_and_lead_nothing() -> None:
     failed = [FitFinished(1, 5, 1, 0, {"C": "9"}, {"score": math.nan}, status=FitStatus.FAILED, error="ValueError: x")]
     lines = shown(begun(search(), *fits(5), *failed))
     assert lines[0].startswith("skjob  43 s  1 failed ─")
-    assert [line.split()[:2] for line in lines[3:]] == [["1", "0.90000"], ["2", "nan"]]
+    assert [line.split()[:2] for line in lines[3:]] == [["1", "0.90000"]]
+
+
+def test_candidates_with_all_splits_lead_and_one_score_has_no_spread() -> None:
+    early = FitFinished(1, 5, 1, 0, {"C": "9"}, {"score": 0.99})
+    lines = shown(begun(search(), *fits(5), early))
+    assert [line.split()[:4] for line in lines[3:]] == [["1", "0.90000", "0.014", "5/5"], ["2", "0.99000", "1/5", "9"]]
 
 
 def test_parameters_that_are_too_wide_for_columns_share_one() -> None:
@@ -127,7 +133,7 @@ def test_a_halving_search_shows_its_last_iteration_that_has_scores() -> None:
     second = search(2, name="HalvingGridSearchCV", iteration=1, candidates=1)
     state.add(CallStarted(**{**vars(second), "search": 1}))
     lines = shown(state, 90)
-    assert lines[1].startswith("HalvingGridSearchCV(SVC), iteration 2 ")
+    assert lines[1].startswith("HalvingGridSearchCV(SVC), iteration 1 ")
     assert lines[3].startswith("1  0.90100 ")
     for event in fits(1, call=2):
         state.add(event)
@@ -136,7 +142,7 @@ def test_a_halving_search_shows_its_last_iteration_that_has_scores() -> None:
 
 def test_between_two_calls_the_one_that_ended_last_stays() -> None:
     state = begun(search(), *fits(5), CallFinished(1, BEGAN + 13))
-    assert shown(state)[1].split()[-6:] == ["5", "of", "160", "fits", "30/min", "ended"]
+    assert shown(state)[1].endswith("5 of 160 fits  30/min  ended 30 s ago")
     assert shown(state)[3].startswith("1  0.90000 ")
 
 

@@ -40,7 +40,7 @@ def test_a_forest_and_failed_fits() -> None:
     failed = FitFinished(2, 0, 0, 0, {"C": "1"}, {"score": math.nan}, status=FitStatus.FAILED, error="x")
     forest = CallStarted(1, BEGAN, "RandomForestClassifier", tasks=300)
     assert closing(begun(forest, TasksFinished(1, 300), search(2), failed)) == [
-        "done: 1 fit, 1 failed, 300 tasks",
+        "done: 1 fit, 1 failed (`skjob show` says why), 300 tasks",
     ]
 
 

@@ -45,7 +45,7 @@ def test_the_best_has_all_its_splits_and_the_first_of_equals_leads() -> None:
     assert (best.number, best.parameters) == (0, {"C": "0"})
     assert (best.mean, best.spread) == (pytest.approx(0.7), pytest.approx(0.1))
     # The live table also shows candidates that lack a split.
-    assert [each.number for each in only(searches).ranked(5)] == [2, 0, 1]
+    assert [each.number for each in only(searches).ranked()] == [2, 0, 1]
 
 
 def test_a_failed_fit_puts_its_candidate_last() -> None:

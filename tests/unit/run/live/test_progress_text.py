@@ -34,7 +34,7 @@ def fit(call: int = 1, **fields: Any) -> FitFinished:
             [search(metric="f1", metric_is_first=True), fit(scores={"f1": 0.25, "recall": 1.0})],
             "1 of 2 fits done, 8 running, about 10 s left, best 0.25 by f1",
         ),
-        ([search(iteration=1), fit()], "iteration 2: 1 of 2 fits done, 8 running, about 10 s left, best 0.5"),
+        ([search(iteration=1), fit()], "iteration 1: 1 of 2 fits done, 8 running, about 10 s left, best 0.5"),
         ([CallStarted(1, 100.0, "fetch", tasks=1)], "0 of 1 task done, 8 running"),
         ([CallStarted(1, 100.0, "fetch"), TasksFinished(1, 7)], "7 tasks done, 8 running"),
         ([search(), CallFinished(1, 101.0)], "39 tasks done, 8 running"),
