@@ -87,6 +87,13 @@ def written_bytes(process: int) -> int:
     return 0
 
 
+def is_waiting(process: int) -> bool:
+    """Return whether a process waits for something, rather than for a core; True if it has ended, and on macOS."""
+    with suppress(OSError, IndexError):
+        return Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] != "R"
+    return True
+
+
 def close_descriptors(but: Iterable[int]) -> None:
     """Close all files of this process but these. Linux alone."""
     kept = set(but)

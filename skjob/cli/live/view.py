@@ -144,7 +144,8 @@ class LiveView:
         self._terminal = Terminal(name)
         self._state = state
         self._colour = colour
-        pauses = OutputPauses(ChildrenOutput())
+        output = ChildrenOutput()
+        pauses = OutputPauses(output, output.are_waiting)
         self._drawing = Drawing(self._terminal, self._render, pauses.wait)
         self._watchdog = Watchdog(self._terminal.descriptor)
         self._thread = PeriodicThread("skjob-live-view", self._check, first=self._prepare)

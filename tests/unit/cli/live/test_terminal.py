@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 import pytest
+from clocks import wait_for
 
 from skjob.cli.live.pauses import ChildrenOutput
 from skjob.cli.live.screen import Size, leave
@@ -141,4 +142,5 @@ def test_what_children_write_is_counted() -> None:
         child.stdin.flush()
         assert child.stdout.read(1000) == b"x" * 1000
         assert written() - before >= 1000
+        wait_for(written.are_waiting)  # for more input
         child.stdin.close()

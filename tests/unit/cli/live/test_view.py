@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from skjob.cli.live import screen
-from skjob.cli.live.pauses import MAX_CHECKS, OutputPauses
+from skjob.cli.live.pauses import BUSY_CHECKS, MAX_CHECKS, OutputPauses
 from skjob.cli.live.screen import Size
 from skjob.cli.live.view import (
     DRAW_SECONDS,
@@ -148,11 +148,17 @@ def test_a_program_that_writes_without_a_pause_delays_a_redraw_but_not_for_ever(
 def test_a_pause_is_two_equal_counts() -> None:
     slept: list[float] = []
     counts = iter([1, 2, 2])
-    assert OutputPauses(lambda: next(counts), slept.append).wait()
+    assert OutputPauses(lambda: next(counts), lambda: True, slept.append).wait()
     assert len(slept) == 2
     growing = iter(range(1000))
-    assert not OutputPauses(lambda: next(growing), slept.append).wait()
+    assert not OutputPauses(lambda: next(growing), lambda: True, slept.append).wait()
     assert len(slept) == 2 + MAX_CHECKS
+
+
+def test_a_program_that_would_run_has_a_pause_only_after_a_while() -> None:
+    slept: list[float] = []
+    assert OutputPauses(lambda: 1, lambda: False, slept.append).wait()
+    assert len(slept) == BUSY_CHECKS
 
 
 def test_rich_is_imported_by_the_thread_that_draws_and_by_nothing_before() -> None:
