@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 ENVIRONMENT = ROOT / ".venv-browser"
 BUILD = ROOT / "build" / "notebook"
 START_TIMEOUT = 90.0
-CELL_TIMEOUT = 90.0
+CELL_TIMEOUT = 240.0
 IDLE = "document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status == 'idle'"
 KEY_TIMEOUT = 5.0
 """Seconds within which a page that has got a key does something."""
