@@ -136,7 +136,7 @@ async def forwarded_pages(context: Context, name: str) -> AsyncIterator[int]:
     """Within the block, forward a port of this machine, which it yields, to the pages of a cluster's scheduler.
 
     Raises:
-        ConfigError: the cluster has no scheduler.
+        ConfigError: there is no such cluster, or it has no scheduler any more.
         Unanswered: the API does not answer.
     """
     import httpx
@@ -154,7 +154,8 @@ async def forwarded_pages(context: Context, name: str) -> AsyncIterator[int]:
             await _end_forward(forward)
     except kr8s.NotFoundError as error:
         raise ConfigError(
-            f"cluster `{name}` in namespace `{context.namespace}` has no scheduler", "`skjob ps` shows its state"
+            f"there is no cluster `{name}` in namespace `{context.namespace}`, or it is being removed",
+            f"`skjob ps --namespace {context.namespace}` lists the clusters there",
         ) from error
     except (kr8s.ServerError, kr8s.APITimeoutError, httpx.HTTPError) as error:
         raise Unanswered(f"the Kubernetes API does not return `{name}`: {in_a_line(error)}") from error

@@ -224,7 +224,8 @@ def candidates(search: SearchDetails, top: int) -> list[list[str]]:
         splits = str(len(candidate.scores)) + (f" ({candidate.failed} failed)" if candidate.failed else "")
         values = [shortened(candidate.parameters.get(name, "-"), MAX_WIDTH) for name in names]
         spread = format_score(candidate.spread, 2)
-        rows.append([str(rank), format_score(candidate.mean), spread, splits, _seconds(each.mean_seconds), *values])
+        seconds = "reused" if each.mean_seconds is None else _seconds(each.mean_seconds)
+        rows.append([str(rank), format_score(candidate.mean), spread, splits, seconds, *values])
         if search.halving:
             rows[-1].insert(1, str(each.iteration))
     if search.halving:

@@ -28,6 +28,9 @@ class FoundContext:
     in_cluster: bool = False
 
 
+_NO_CONTEXT_HINT = "it has no contexts: who runs your cluster says how to get one; `--on local` runs on this machine"
+
+
 def find_context(context: str | None) -> FoundContext:
     """Return the named context, else the current one, else that of the pod that this process runs in.
 
@@ -50,11 +53,12 @@ def find_context(context: str | None) -> FoundContext:
     chosen = next((each for each in contexts if each["name"] == (context or current)), None)
     if chosen is None:
         names = ", ".join(f"`{each['name']}`" for each in contexts)
-        hint = f"it has {names}" if names else "it has none at all"
+        hint = f"it has {names}" if names else _NO_CONTEXT_HINT
         if context is not None:
             raise AccessError(f"the kubeconfig has no context `{context}`", hint)
         what = f"its current context, `{current}`, is not in it" if current else "it has no current context"
-        raise AccessError(f"there is no usable kubeconfig: {what}", f"name a context, with `--context`: {hint}")
+        hint = f"name a context, with `--context`: {hint}" if names else hint
+        raise AccessError(f"there is no usable kubeconfig: {what}", hint)
     namespace = chosen["context"].get("namespace") or "default"
     return FoundContext(_load(chosen["name"]), chosen["name"], namespace)
 

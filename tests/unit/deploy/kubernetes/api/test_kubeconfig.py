@@ -94,7 +94,9 @@ def test_one_without_contexts(write: Any) -> None:
     write(contexts=[])
     with pytest.raises(AccessError, match="it has no current context") as told:
         kubeconfig.find_context(None)
-    assert told.value.hint == "name a context, with `--context`: it has none at all"
+    assert told.value.hint == (
+        "it has no contexts: who runs your cluster says how to get one; `--on local` runs on this machine"
+    )
 
 
 @pytest.mark.parametrize(
