@@ -1,6 +1,6 @@
 """Dask's dashboard, the pages of a scheduler: where they are, and whether they can be shown.
 
-A scheduler starts its dashboard when somebody first looks at it (`scheduler_dashboard.py`).
+A scheduler starts its dashboard when somebody first opens it (`scheduler_dashboard.py`).
 """
 
 from __future__ import annotations

@@ -272,7 +272,7 @@ def serve() -> None:
         host="127.0.0.1",
         local_directory=request["folder"],
         silence_logs=False,
-        scheduler_kwargs={"dashboard": False},  # until somebody looks
+        scheduler_kwargs={"dashboard": False},  # until somebody opens it
     )
     scheduler_dashboard.dask_setup(cluster.scheduler)
     pages = cluster.scheduler.http_server.port

@@ -1,7 +1,7 @@
-"""Give a scheduler Dask's dashboard when somebody first looks at it.
+"""Start Dask's dashboard of a scheduler when somebody first opens it.
 
-Dask itself imports bokeh as a scheduler starts, which costs every start most of a second, although few users look. In
-a pod, Dask loads this module (`--preload`) and calls `dask_setup`; a local cluster calls it itself.
+Dask itself imports bokeh as a scheduler starts, which costs every start most of a second, although few users open it.
+In a pod, Dask loads this module (`--preload`) and calls `dask_setup`; a local cluster calls it itself.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BOKEH_FOLDER = Path("/opt/skjob-dashboard")
 WITHOUT_BOKEH = HTTPStatus.NOT_IMPLEMENTED
 
 
-class Dashboard:
+class LazyDashboard:
     """The dashboard of a scheduler, started at most once."""
 
     def __init__(self, scheduler: Scheduler) -> None:
@@ -53,14 +53,14 @@ def _import_dashboard() -> Any:
     return importlib.import_module("distributed.dashboard.scheduler")
 
 
-class FirstLook(ErrorHandler):
+class StartHandler(ErrorHandler):
     """Handler of the dashboard's address until the dashboard is there.
 
     It is an ErrorHandler because Dask asks its other applications, of which the dashboard becomes one, only for
     addresses that no other handler has (`distributed.http.routing.RoutingApplication`).
     """
 
-    def initialize(self, dashboard: Dashboard) -> None:  # type: ignore[override]
+    def initialize(self, dashboard: LazyDashboard) -> None:  # type: ignore[override]
         self._dashboard = dashboard
 
     async def prepare(self) -> None:  # type: ignore[override]
@@ -74,5 +74,6 @@ class FirstLook(ErrorHandler):
 
 def dask_setup(scheduler: Scheduler) -> None:
     """Add the address of the dashboard to a scheduler that has been made without one."""
-    dashboard = {"dashboard": Dashboard(scheduler)}
-    scheduler.http_application.add_handlers(".*$", [("/", FirstLook, dashboard), ("/status", FirstLook, dashboard)])
+    dashboard = {"dashboard": LazyDashboard(scheduler)}
+    handlers = [(path, StartHandler, dashboard) for path in ("/", "/status")]
+    scheduler.http_application.add_handlers(".*$", handlers)

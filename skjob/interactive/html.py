@@ -17,6 +17,7 @@ from skjob.run.live.selection import (
     count_of,
     end_or_now,
     facts_of,
+    fits_of,
     parameter_names,
     row_of,
     running_calls,
@@ -25,7 +26,7 @@ from skjob.run.live.selection import (
     values_of,
 )
 from skjob.run.live.state import RunState
-from skjob.run.live.wording import cost_in_words, name_of, parameters_of, rate, workers_in_words
+from skjob.run.live.wording import cost_in_words, name_of, parameters_of, rate, score_of, workers_in_words
 from skjob.utils.text import shortened, visible
 from skjob.utils.units import format_rough_duration
 
@@ -144,9 +145,8 @@ def progress_text(state: RunState, now: float, lines: Sequence[str] = ()) -> str
         for _, call in calls:
             text.append("  ".join(filter(None, [name_of(call), count_of(call), time_left(call, now)])))
         if (search := _search(state, calls)) is not None and (ranked := search.leading(1)):
-            _, score, spread, fits = row_of(1, ranked[0])
-            score = f"{score} ± {spread}" if spread else score
-            text.append(f"{caption_of(search)} {score} ({fits} fits) {parameters_of(ranked[0])}")
+            [best] = ranked
+            text.append(f"{caption_of(search)} {score_of(best)} ({fits_of(best)} fits) {parameters_of(best)}")
         return "\n".join(map(visible, [*text, *lines[-MAX_NOTES:]]))
 
 

@@ -71,13 +71,8 @@ def peak_memory() -> int:
 
 def children() -> list[int]:
     """Return the processes that this one has started; none on macOS."""
-    parent = str(os.getpid())
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError, IndexError):  # it has ended
-            if stat.read_text(errors="replace").rpartition(")")[2].split()[1] == parent:
-                found.append(int(stat.parent.name))
-    return found
+    processes = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
+    return [process for process in processes if _state_and_parent(process)[1] == str(os.getpid())]
 
 
 def written_bytes(process: int) -> int:
@@ -89,9 +84,15 @@ def written_bytes(process: int) -> int:
 
 def is_waiting(process: int) -> bool:
     """Return whether a process waits for something, rather than for a core; True if it has ended, and on macOS."""
-    with suppress(OSError, IndexError):
-        return Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] != "R"
-    return True
+    return _state_and_parent(process)[0] != "R"
+
+
+def _state_and_parent(process: int) -> tuple[str, str]:
+    """Return a process's state, such as `R`, and its parent's number; empty if it has ended, and on macOS."""
+    with suppress(OSError, ValueError):
+        state, parent, *_ = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return state, parent
+    return "", ""
 
 
 def close_descriptors(but: Iterable[int]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from skjob.run.events.searches import CallProgress
 from skjob.run.live.state import CostSoFar, RunState
-from skjob.run.live.wording import cost_in_words, name_of, number, parameters_of, spread_of, unit
+from skjob.run.live.wording import cost_in_words, name_of, parameters_of, score_of, unit
 from skjob.run.record import Record
 from skjob.utils.text import visible
 from skjob.utils.units import format_duration
@@ -61,8 +61,7 @@ def _best(state: RunState, search: list[CallProgress]) -> list[str]:
         return []
     metric = visible(search[-1].started.metric)
     note = ", the first of its metrics" if search[-1].started.metric_is_first else ""
-    spread = f" ± {spread_of(best)}" if spread_of(best) else ""
-    lines = [f"best of {name}: {metric} {number(best.mean)}{spread}{note}"]
+    lines = [f"best of {name}: {metric} {score_of(best)}{note}"]
     if best.parameters:
         lines.append(f"  with {parameters_of(best)}")
     return lines

@@ -290,8 +290,8 @@ class Searches:
         for call in reversed(search):
             if not call.started.metric:
                 return None
-            if (ranked := call.ranked(complete=True)) and not math.isnan(ranked[0].mean):
-                return ranked[0]
+            if (leading := call.leading(1)) and leading[0].complete:
+                return leading[0]
         return None
 
     def summary(self) -> list[dict[str, Any]]:

@@ -26,6 +26,11 @@ def spread_of(candidate: Candidate) -> str:
     return f"{spread:.2g}" if spread > abs(candidate.mean) * 1e-12 else "0"
 
 
+def score_of(candidate: Candidate) -> str:
+    """Format a candidate's score as `0.91800 ± 0.014`, without the spread if there is none."""
+    return " ± ".join(filter(None, [number(candidate.mean), spread_of(candidate)]))
+
+
 def rate(call: CallProgress, now: float) -> str:
     """Format how many fits or tasks of a call finish per second or minute; empty before the first."""
     elapsed = now - call.started.at

@@ -1,4 +1,4 @@
-"""A scheduler has the dashboard from the first look on, and only then imports what it needs."""
+"""Test that a scheduler imports and starts the dashboard when somebody first opens it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _visit(visit: Callable[[Get], Awaitable[None]]) -> None:
     asyncio.run(serve())
 
 
-def test_the_first_look_starts_the_dashboard(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_request_starts_the_dashboard(monkeypatch: pytest.MonkeyPatch) -> None:
     pages = _BokehPages()
     monkeypatch.setattr(scheduler_dashboard, "_import_dashboard", lambda: pages)
 

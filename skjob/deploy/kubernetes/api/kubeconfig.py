@@ -28,7 +28,7 @@ class FoundContext:
     in_cluster: bool = False
 
 
-_NO_CONTEXT_HINT = "it has no contexts: who runs your cluster says how to get one; `--on local` runs on this machine"
+_NO_CONTEXT_HINT = "it has no contexts: ask whoever runs your cluster how to get one; `--on local` runs on this machine"
 
 
 def find_context(context: str | None) -> FoundContext:

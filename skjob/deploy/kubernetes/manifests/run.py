@@ -114,7 +114,7 @@ def dask_cluster(
             "--protocol", "tls",
             "--port", str(SCHEDULER_PORT),
             "--dashboard-address", f"127.0.0.1:{PAGES_PORT}",
-            "--no-dashboard",  # until somebody looks
+            "--no-dashboard",  # until somebody opens it
             "--preload", "skjob.deploy.scheduler_dashboard",
             "--no-show",
         ],

@@ -63,7 +63,7 @@ def test_a_candidate_that_lacks_splits_shows_the_mean_of_those_there_are() -> No
     assert shown(begun(search(), *fits(2)))[3] == "1  0.88500  0.005  2/5   0  rbf"
 
 
-def test_failed_fits_are_counted_and_lead_nothing() -> None:
+def test_failed_candidates_are_counted_and_not_listed() -> None:
     failed = [FitFinished(1, 5, 1, 0, {"C": "9"}, {"score": math.nan}, status=FitStatus.FAILED, error="ValueError: x")]
     lines = shown(begun(search(), *fits(5), *failed))
     assert lines[0].startswith("skjob  43 s  1 failed ─")

@@ -95,7 +95,7 @@ def test_one_without_contexts(write: Any) -> None:
     with pytest.raises(AccessError, match="it has no current context") as told:
         kubeconfig.find_context(None)
     assert told.value.hint == (
-        "it has no contexts: who runs your cluster says how to get one; `--on local` runs on this machine"
+        "it has no contexts: ask whoever runs your cluster how to get one; `--on local` runs on this machine"
     )
 
 
